@@ -1,0 +1,57 @@
+# The commands of this project. `make` alone lists them.
+
+PY := .venv/bin/python
+ARGS ?=
+export SAY WAV URL
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run talk test lint format bench loadtest capacity soak supervise new-provider clean
+
+help: ## list the commands
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the server needs into .venv (every other command does this by itself)
+	@./setup.sh
+
+setup-dev:
+	@./setup.sh --dev
+
+run: setup ## start the server (ARGS="--port 8001 --config my.yaml")
+	@exec $(PY) server.py $(ARGS)
+
+talk: setup ## speak to a running server: SAY="what time is it", or WAV=question.wav; URL=ws://host:8000/xiaozhi/v1/
+	@exec $(PY) -m loadtest.talk $${WAV:+--wav "$$WAV"} $${SAY:+--say "$$SAY"} $${URL:+--url "$$URL"} $(ARGS)
+
+test: setup-dev ## run the tests (ARGS="-k pacing" chooses)
+	@exec $(PY) -m pytest -n 2 $(ARGS)
+
+lint: setup-dev ## ruff (rules and format) and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: setup-dev ## let ruff put the source in order
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: setup-dev ## measure the parts and print a table
+	@exec $(PY) -m loadtest.bench $(ARGS)
+
+loadtest: setup-dev ## many devices talk to a server (DEVICES=100 TURNS=5)
+	@exec $(PY) -m loadtest run --devices $(or $(DEVICES),20) --turns $(or $(TURNS),2) $(ARGS)
+
+capacity: setup-dev ## climb until the server is full and write the table
+	@exec $(PY) -m loadtest capacity $(ARGS)
+
+soak: setup-dev ## ten minutes of talk; reports what grew
+	@exec $(PY) -m loadtest soak $(ARGS)
+
+supervise: setup ## run several workers under supervisord
+	@exec .venv/bin/supervisord --nodaemon --configuration supervisord.conf $(ARGS)
+
+new-provider: setup ## scaffold a provider and its test (KIND=tts NAME=acme)
+	@exec $(PY) -m xiaozhi.providers.scaffold $(or $(KIND),$(error say KIND=asr|llm|tts|...)) $(or $(NAME),$(error say NAME=acme)) $(ARGS)
+
+clean: ## remove .venv and caches (not data/)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,72 @@
+from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
+# ^ Nothing may be imported before the patch, so this line comes first and the explanation second.
+#
+# What every test gets without asking:
+# * the hub monitor of gevent (the same one that GEVENT_MONITOR_THREAD_ENABLE switches on): a greenlet, other than the one that runs
+#   the test, that keeps the hub for more than 100 ms fails the test and is named with its stack (tests/guards.py);
+# * a leak check: greenlets, threads and file descriptors that were not there before the test must be gone after it;
+# * 120 s to finish (pyproject.toml), and reproducible hypothesis examples in CI.
+# Opt out with a reason: @pytest.mark.blocks_hub("why"), @pytest.mark.leaks("why").
+
+import gc
+import os
+from collections.abc import Iterator
+
+# Native helper threads of numeric libraries appear at odd moments and are not ours; one thread each is also what the server uses.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import gevent
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.guards import HubWatch, Snapshot
+
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+_watch = HubWatch()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the monitor; under xdist, keep the hub from believing that nobody can ever wake it."""
+    _watch.start()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        # A worker gets its orders from a native thread that was there before the patch. The hub cannot see that thread, and would raise
+        # LoopExit while it waits for the next test; one timer that always runs keeps it waiting.
+        timer = gevent.get_hub().loop.timer(1.0, 1.0)
+        timer.start(lambda: None)
+        config.add_cleanup(timer.close)
+
+
+def pytest_unconfigure() -> None:
+    """Stop the monitor."""
+    _watch.stop()
+
+
+def pytest_collection_finish() -> None:
+    """What collection made lives until the end: keep it out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test during which the hub was blocked."""
+    _watch.reset()
+    outcome = yield
+    blocks = _watch.reset()
+    if blocks and item.get_closest_marker("blocks_hub") is None:
+        pytest.fail("the hub was blocked:\n" + "\n".join(map(str, blocks)), pytrace=False)
+    return outcome
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves greenlets, threads or file descriptors behind; runs before and after the test's own fixtures."""
+    before = Snapshot.take()
+    yield
+    left = before.wait_until_restored(seconds=2.0)
+    if left and request.node.get_closest_marker("leaks") is None:
+        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)

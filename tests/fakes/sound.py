@@ -1,0 +1,35 @@
+"""Sound for tests: tones and silence as s16le mono PCM, and how loud something is."""
+
+from __future__ import annotations
+
+import array
+import functools
+import math
+import sys
+
+
+@functools.cache
+def tone(ms: int, sample_rate: int = 16_000, hz: float = 440.0, amplitude: int = 8000) -> bytes:
+    """A sine of `ms`."""
+    step = 2 * math.pi * hz / sample_rate
+    return _bytes(array.array("h", (int(amplitude * math.sin(step * n)) for n in range(sample_rate * ms // 1000))))
+
+
+@functools.cache
+def silence(ms: int, sample_rate: int = 16_000) -> bytes:
+    """Nothing, for `ms`."""
+    return bytes(2 * (sample_rate * ms // 1000))
+
+
+def loudness(pcm: bytes) -> float:
+    """Root mean square, 0..32768."""
+    samples = array.array("h", pcm[: len(pcm) // 2 * 2])
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return math.sqrt(sum(sample * sample for sample in samples) / len(samples)) if samples else 0.0
+
+
+def _bytes(samples: array.array[int]) -> bytes:
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return samples.tobytes()

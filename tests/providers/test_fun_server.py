@@ -1,0 +1,203 @@
+"""FunASR against a strict server of each flavour: the text arrives whole, partials on the way, and every fault has its error."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+from loadtest.sounds import hum
+from tests.vendors.funasr_vendor import FunAsrVendor
+from xiaozhi.chat import CallContext
+from xiaozhi.errors import SettingsError, VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.providers.asr.fun_server import FunServerAsr
+from xiaozhi.providers.base import AsrStream
+from xiaozhi.providers.registry import validate
+
+PCM = hum(2.0, 16_000)
+
+
+def asr_for(vendor: FunAsrVendor, **block: object) -> FunServerAsr:
+    options = validate("asr", "Fun", {"type": "fun_server", "host": "127.0.0.1", "port": vendor.port, "is_ssl": False, **block})
+    return FunServerAsr(options)  # type: ignore[arg-type]
+
+
+def say(stream: AsrStream, pcm: bytes, piece: int = 1920) -> None:
+    for start in range(0, len(pcm), piece):
+        stream.feed(pcm[start : start + piece])
+        gevent.sleep(0)
+
+
+def wait_for(stream: AsrStream, partial: str) -> None:
+    with gevent.Timeout(5):
+        while not stream.partial.startswith(partial):
+            gevent.sleep(0.002)
+
+
+@pytest.fixture
+def vendor() -> Iterator[FunAsrVendor]:
+    with FunAsrVendor() as running:
+        yield running
+        assert running.faults == []
+
+
+@pytest.mark.parametrize("flavour", ["cpp", "python", "python_old", "offline"])
+@pytest.mark.parametrize("piece", [1920, 640, 5000])
+def test_the_whole_text_comes_back(flavour: str, piece: int) -> None:
+    with FunAsrVendor(flavour=flavour) as vendor:
+        stream = asr_for(vendor).open(CallContext())
+        say(stream, PCM, piece)
+        assert stream.finish().text == "what time is it"
+        stream.close()
+        assert bytes(vendor.audio) == PCM
+        assert vendor.faults == []
+        assert vendor.wait_gone()
+
+
+@pytest.mark.parametrize("flavour", ["cpp", "python", "python_old"])
+def test_sentences_that_end_while_the_user_still_speaks(flavour: str) -> None:
+    with FunAsrVendor(flavour=flavour, ends=[12]) as vendor:
+        stream = asr_for(vendor).open(CallContext())
+        say(stream, PCM)
+        wait_for(stream, "what time ")
+        assert stream.finish().text == "what time is it"
+
+
+@pytest.mark.parametrize("flavour", ["cpp", "python", "python_old"])
+def test_nothing_left_after_the_last_sentence(flavour: str) -> None:
+    with FunAsrVendor(flavour=flavour, ends=[12, 20]) as vendor:
+        stream = asr_for(vendor).open(CallContext())
+        say(stream, PCM)
+        wait_for(stream, "what time is it")
+        assert stream.finish().text == "what time is it"
+
+
+def test_partials_grow_and_are_replaced_by_what_was_corrected(vendor: FunAsrVendor) -> None:
+    vendor.ends = [22]
+    stream = asr_for(vendor).open(CallContext())
+    expected = {9: "what ", 19: "what what ", 21: "what time ", 29: "what time is "}
+    for frame, start in enumerate(range(0, len(PCM), 1920)):
+        stream.feed(PCM[start : start + 1920])
+        if frame in expected:
+            wait_for(stream, expected[frame])
+            assert stream.partial == expected[frame]
+    assert stream.finish().text == "what time is it"
+
+
+def test_tags_of_sense_voice_become_fields(vendor: FunAsrVendor) -> None:
+    vendor.sentences = ["<|zh|><|HAPPY|><|Speech|><|withitn|>你好。"]
+    stream = asr_for(vendor).open(CallContext())
+    say(stream, PCM)
+    heard = stream.finish()
+    assert (heard.text, heard.language, heard.emotion) == ("你好。", "zh", "happy")
+
+
+def test_the_configuration_says_what_was_asked_for(vendor: FunAsrVendor) -> None:
+    asr = asr_for(vendor, api_key="k1", hotwords={"小智": 20}, itn=True, language="zh", mode="2pass", output_dir="tmp/")
+    stream = asr.open(CallContext())
+    say(stream, PCM)
+    stream.finish()
+    assert vendor.headers["authorization"] == "Bearer; k1"
+    assert vendor.config["hotwords"] == '{"小智":20}'
+    assert (vendor.config["itn"], vendor.config["svs_lang"], vendor.config["mode"]) == (True, "zh", "2pass")
+
+
+def test_the_sample_configuration_of_existing_servers_is_understood() -> None:
+    options = validate("asr", "Fun", {"type": "fun_server", "host": "127.0.0.1", "port": 10096, "is_ssl": "true", "api_key": "none", "output_dir": "tmp/"})
+    asr = FunServerAsr(options)  # type: ignore[arg-type]
+    assert asr.url == "wss://127.0.0.1:10096"
+    assert asr.headers == {}
+    with pytest.raises(SettingsError):
+        validate("asr", "Fun", {"type": "fun_server", "port": 0, "mode": "3pass"})
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("stall_before", VendorTimeout),
+        ("stall_after", VendorTimeout),
+        ("drop", VendorUnavailable),
+        ("drop_at_end", VendorUnavailable),
+        ("garbage", VendorGarbage),
+        ("garbage_json", VendorGarbage),
+    ],
+)
+def test_faults(fault: str, expected: type[VendorError]) -> None:
+    with FunAsrVendor() as vendor:
+        vendor.fault = fault
+        stream = asr_for(vendor, timeout=0.2).open(CallContext())
+        with pytest.raises(expected):
+            say(stream, PCM)
+            stream.finish()
+        stream.close()
+
+
+def test_an_error_in_the_end_mark() -> None:
+    with FunAsrVendor(flavour="python", ends=[12]) as vendor:
+        vendor.fault = "error"
+        stream = asr_for(vendor).open(CallContext())
+        say(stream, PCM)
+        wait_for(stream, "what time ")
+        with pytest.raises(VendorUnavailable, match="inference failed"):
+            stream.finish()
+
+
+@pytest.mark.parametrize(("status", "expected"), [(401, VendorRejected), (429, VendorBusy), (500, VendorUnavailable)])
+def test_a_refused_connection(vendor: FunAsrVendor, status: int, expected: type[VendorError]) -> None:
+    vendor.reject.append(status)
+    with pytest.raises(expected):
+        asr_for(vendor).open(CallContext())
+
+
+def test_a_stalled_connection(vendor: FunAsrVendor) -> None:
+    vendor.stall_upgrade = True
+    with pytest.raises(VendorTimeout):
+        asr_for(vendor, connect_timeout=0.1).open(CallContext())
+
+
+def test_closing_hangs_up_and_ends_a_waiting_finish() -> None:
+    with FunAsrVendor() as vendor:
+        vendor.fault = "stall_before"
+        stream = asr_for(vendor).open(CallContext())
+        say(stream, PCM)
+        waiting = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.finish))
+        gevent.sleep(0.02)
+        stream.close()
+        stream.close()
+        waiting.get(timeout=2)
+        assert vendor.wait_gone()
+        with pytest.raises(VendorUnavailable):
+            stream.feed(PCM)
+
+
+def test_killing_the_listener_hangs_up() -> None:
+    with FunAsrVendor() as vendor:
+        vendor.fault = "stall_before"
+        stream = asr_for(vendor).open(CallContext())
+        waiting = gevent.spawn(stream.finish)
+        gevent.sleep(0.02)
+        waiting.kill()
+        assert vendor.wait_gone()
+
+
+def test_a_self_signed_certificate_is_accepted_unless_told_otherwise(tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+        + ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("no openssl to make a certificate with")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    with FunAsrVendor(tls=context) as vendor:
+        stream = asr_for(vendor, is_ssl=True).open(CallContext())
+        say(stream, PCM)
+        assert stream.finish().text == "what time is it"
+        with pytest.raises(VendorUnavailable, match=r"(?i)certificate"):
+            asr_for(vendor, is_ssl=True, verify=True).open(CallContext())

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import emoji
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xiaozhi.speech.cleanup import CorrectWords, ReplyText
+from xiaozhi.speech.markup import CODE_NOTICE_EN, CODE_NOTICE_ZH, SpeechCleaner
+from xiaozhi.speech.sentences import Sentence
+
+
+def clean(text: str, size: int = 0) -> str:
+    """Feed `text` in pieces of `size` characters (0: at once), then flush."""
+    cleaner = SpeechCleaner()
+    step = size or max(1, len(text))
+    return "".join(cleaner.feed(text[start : start + step]) for start in range(0, len(text), step)) + cleaner.flush()
+
+
+def speak(text: str, **options: object) -> list[Sentence]:
+    """All sentences of a reply."""
+    reply = ReplyText(**options)  # type: ignore[arg-type]
+    return reply.feed(text) + reply.flush()
+
+
+@pytest.mark.parametrize(
+    "text,spoken",
+    [
+        # emphasis
+        ("**bold** and *it* and __b__ and _i_ and ~~gone~~", "bold and it and b and i and gone"),
+        ("**重点**很多", "重点很多"),
+        ("3 * 4 = 12 and 2*3 and 2**10", "3 * 4 = 12 and 2*3 and 2**10"),
+        ("snake_case stays, __init__ loses", "snake_case stays, init loses"),
+        ("好的~马上", "好的~马上"),
+        # blocks
+        ("# Title\n## 二级\n###third\ntext", "Title\n二级\nthird\ntext"),
+        ("#1 is a number", "#1 is a number"),
+        ("- one\n* two\n+ three\n  - four\n• five\n1. six", "one\ntwo\nthree\nfour\nfive\n1. six"),
+        ("- [ ] open\n- [x] done\n- [y] odd", "open\ndone\n[y] odd"),
+        ("-5 degrees\n--verbose", "-5 degrees\n--verbose"),
+        ("a\n\n---\n\n***\n___\n=====\nb", "a\nb"),
+        ("> quoted\n> > twice", "quoted\ntwice"),
+        # code
+        ("Use `a_b*c` now", "Use a_b*c now"),
+        ("``x`y`` z", "xy z"),
+        ("never `closed\n**bold**", "never closed\nbold"),
+        ("See:\n```python\nprint(1)\n```\nDone", f"See:\n{CODE_NOTICE_EN}\nDone"),
+        ("看代码：\n~~~\nx\n~~~\n完\n```\ny\n```\n了", f"看代码：\n{CODE_NOTICE_ZH}\n完\n了"),
+        ("See ```x = 1``` here", f"See\n{CODE_NOTICE_EN}\nhere"),
+        ("See\n```\nnever closed", f"See\n{CODE_NOTICE_EN}\n"),
+        # links and URLs
+        ("[the docs](https://x.org/a_(b) \"t\") say", "the docs say"),
+        ("![a cat](c.png) [![badge](b.svg)](x) [https://www.a.org/b](https://a.org)", "a cat badge a.org"),
+        ("Look at https://www.github.com/a/b?c=d. Then go", "Look at github.com. Then go"),
+        ("去（https://example.com/路径）看", "去（example.com路径）看"),
+        ("看https://example.com/a，好", "看example.com，好"),
+        ("<https://a.org/x> and **http://b.org:80/**", "a.org and b.org"),
+        ("www.example.com, awww", "example.com, awww"),
+        ("note[^1] and fact[2] and a [bracket] and x[1]", "note and fact[2] and a [bracket] and x[1]"),
+        ("事实[1]。", "事实。"),
+        ("[not a link\nnext]", "[not a link\nnext]"),
+        # tables
+        ("| a | **b** |\n|---|:-:|\n| 1 |  |\n| 甲 | 乙 |\n", "a, b\n1\n甲，乙\n"),
+        ("a | b\n--- | ---\n1 | 2", "a, b\n1, 2"),
+        # HTML, entities, escapes
+        ("one<br>two<br/>three <b>four</b> <a href=\"x\">five</a>", "one\ntwo\nthree four five"),
+        ("<tr><td>1</td><td>2</td></tr>", "1, 2\n"),
+        ("a<b and c>d, x < y, <unknown>", "a<b and c>d, x < y, <unknown>"),
+        ("a&amp;b &lt;think&gt; R&D &nbsp;x", "a&b <think> R&D x"),
+        (r"\*not\* \_this\_ \(x\) \[y\] 5\% C:\new", "*not* _this_ x y 5% C:new"),
+        ("costs $5, $$E$$", "costs $5, E"),
+        # reasoning
+        ("<think>I should\n\nsay hi</think>\n\nHi.", "Hi."),
+        ("<think></think>Hi <THINKING>x</THINKING>there", "Hi there"),
+        ("left over</think>Hi", "left overHi"),
+        ("<think>never closed", ""),
+        # punctuation, white space, what nobody can say
+        ("Wow!!! Really?!?! 好！！！对。。。嗯，，是", "Wow! Really? 好！对。嗯，是"),
+        ("Wait... what…… no....", "Wait… what… no…"),
+        ("a -- b ---- c —— d ————— e", "a -- b -- c —— d —— e"),
+        ("  a \t b  \r\n\r\n  c  ", "a b\nc"),
+        ("a\x00b\x07c\u200bd\ufeffe\ue000f\ud800g", "abcdefg"),
+        ("二○二六年，100℃，①", "二○二六年，100℃，①"),
+        ("Hi 😀👍🏽 there 👨‍👩‍👧! 🇨🇳❤️ 1️⃣", "Hi there! 1"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_what_is_left_to_say(text: str, spoken: str) -> None:
+    assert clean(text) == spoken
+    assert clean(text, 1) == spoken
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Hello", "你好，", "Really!", "It is 5 ", "What a day; ", "完了。", "好~ ", "the end\n", "word) ", "**bold** "],
+)
+def test_plain_words_are_not_kept_waiting(text: str) -> None:
+    cleaner = SpeechCleaner()
+    assert cleaner.feed(text).rstrip(" ") == text.replace("*", "").rstrip(" ")
+
+
+LETTERS = "©®™ℹ↔↕↖↗↘↙↩↪‼⁉Ⓜ"
+
+
+def test_every_emoji_is_silent() -> None:
+    said = {one: clean(f"a{one}b") for one in emoji.EMOJI_DATA}
+    # Keycaps are digits with a box around them, and a few emoji are letters that text is written with.
+    loud = {one for one, text in said.items() if text != "ab" and not one[0].isascii() and not set(one) & set(LETTERS)}
+    assert loud == set()
+
+
+def test_code_is_mentioned_once_per_reply() -> None:
+    reply = ReplyText()
+    said = [
+        sentence.display for sentence in [*reply.feed("```\na\n```\n"), *reply.flush(), *reply.feed("```\nb\n```\nEnd."), *reply.flush()]
+    ]
+    assert said == [CODE_NOTICE_EN, "End."]
+
+
+def test_the_first_sentence_of_a_reply_comes_early_through_the_whole_pipeline() -> None:
+    reply = ReplyText()
+    assert reply.feed("<think>hm") == reply.feed("m</th") == reply.feed("ink>\n\n😀") == []
+    assert reply.emotion.name == "happy"
+    assert reply.feed("**没问题**") == []
+    assert reply.feed("，") == [Sentence("没问题，", "没问题，")]
+    assert reply.feed("马上。") == [Sentence("马上。", "马上。")]
+
+
+def test_sentences_without_words_are_not_spoken() -> None:
+    assert speak("……\n!!!\n”\n---\n😀\n好。”。？") == [Sentence("好。", "好。")]
+    assert speak("") == []
+
+
+def test_the_emotion_is_the_first_emoji_else_a_guess_else_neutral() -> None:
+    reply = ReplyText()
+    assert reply.emotion.name == "neutral"
+    reply.feed("I am so sorry about that. What")
+    assert reply.emotion.name == "sad"
+    reply.feed("😂 But really. 😭 a pity")
+    assert reply.emotion.name == "funny"
+    hidden = ReplyText()
+    hidden.feed("<think>😂</think>```\n😭\n```\nThe sky is blue.\n")
+    assert hidden.emotion.name == "neutral"
+
+
+def test_correct_words_change_what_is_spoken_and_not_what_is_shown() -> None:
+    words = ["小智|小志", "AI|A I", "行长|航长", "小智能|小只能", "北京，上海|京沪", "no bar", "|x"]
+    reply = ReplyText(correct_words=words)
+    found = reply.feed("我是小") + reply.feed("智，SAID and A") + reply.feed("I，小智能。去北京，") + reply.feed("上海。") + reply.flush()
+    assert "".join(sentence.display for sentence in found) == "我是小智，SAID and AI，小智能。去北京，上海。"
+    assert "".join(sentence.spoken for sentence in found) == "我是小志，SAID and A I，小只能。去京沪。"
+    assert CorrectWords(words).rejected == ("no bar", "|x")
+
+
+ALPHABET = "ab1 *_~`#-=+|>[](){}!<>/\\&;:.,，。！~$hw\n\t😀❤️你好\"'tpsk^"
+MARKS = (
+    "<think> </think> <b> <br /> <a%href='x' ``` ~~~ ` `` ** * _ [a]( [b] ![c] ) http://a.b https: //x.y/z. www. | \n| |---| \n-% [%]% "
+    "\n#% &amp; &l t; \\ $$ ... !! 。。 % \n 😀 word 你好 1 — --- [1] [^1] x%=%y"
+)
+"""Separated by spaces; % stands for one."""
+texts = st.one_of(
+    st.text(alphabet=ALPHABET, max_size=80),
+    st.text(max_size=40),
+    st.lists(st.sampled_from([mark.replace("%", " ") for mark in MARKS.split(" ")]), max_size=30).map("".join),
+)
+
+
+@given(st.data(), texts)
+def test_the_way_the_stream_is_cut_changes_nothing(data: st.DataObject, text: str) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    cleaner = SpeechCleaner()
+    assert "".join(map(cleaner.feed, pieces)) + cleaner.flush() == clean(text) == clean(text, 1)
+    reply, whole = ReplyText(correct_words=["你好|您好", "a, b|ab"]), ReplyText(correct_words=["你好|您好", "a, b|ab"])
+    cut = [sentence for piece in pieces for sentence in reply.feed(piece)] + reply.flush()
+    assert cut == whole.feed(text) + whole.flush()
+    assert reply.emotion == whole.emotion
+
+
+@given(texts)
+def test_what_is_left_is_tidy_and_every_sentence_has_a_word(text: str) -> None:
+    left = clean(text)
+    assert not emoji.distinct_emoji_list(left.translate({ord(char): None for char in LETTERS}))
+    assert "  " not in left and "\n\n" not in left and "\r" not in left and "！！" not in left
+    for sentence in speak(text):
+        assert any(char.isalnum() for char in sentence.display)
+        assert sentence.display == sentence.display.strip()
+        sentence.display.encode()  # no lone surrogates
+
+
+@given(st.text(alphabet="abcdefg你好天气，。,? \n", max_size=100))
+def test_plain_text_is_spoken_whole(text: str) -> None:
+    letters = [char for char in text if char.isalnum()]
+    assert [char for sentence in speak(text) for char in sentence.spoken if char.isalnum()] == letters

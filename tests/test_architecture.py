@@ -1,0 +1,278 @@
+"""Holds the walls of the house (docs/architecture.md) by reading the source, importing nothing.
+
+Every rule is a function from one parsed file to a list of violations; each is also shown a piece of code that breaks it, so that a rule
+that stopped seeing cannot go unnoticed.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"app"}),
+    frozenset({"transport", "web"}),
+    frozenset({"session"}),
+    frozenset({"providers", "tools", "history", "management"}),
+    frozenset({"audio", "runtime"}),
+    frozenset({"protocol", "speech", "settings"}),
+    frozenset({"chat"}),
+    frozenset({"errors"}),
+)
+"""Rooms from top to bottom. A room imports only from lower lines; rooms on one line do not know each other."""
+
+DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
+MAX_LINES = 400
+EMPTY_NAMES = {"util", "common", "manager", "helper", "core"}
+LAZY_IMPORTS_ALLOWED = ("xiaozhi/providers/", "xiaozhi/tools/")
+WEBSOCKET_FILES = {"xiaozhi/transport/websocket.py", "xiaozhi/transport/acceptor.py"}
+SPAWN_FILE = "xiaozhi/runtime/tasks.py"
+POOL_FILE = "xiaozhi/runtime/inference.py"
+SPAWNERS = {"spawn", "spawn_later", "spawn_raw"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file: its path from the root, its text and its tree."""
+
+    path: str
+    text: str
+    tree: ast.Module
+
+    @property
+    def room(self) -> str:
+        """The first folder below xiaozhi/; a file there is a room of its own if LAYERS names it, else a part of the composition root."""
+        first, *rest = Path(self.path).parts[1:]
+        return first if rest else _room_of_module(first.removesuffix(".py"))
+
+
+def _room_of_module(name: str) -> str:
+    return name if name in DEPTH else "app"
+
+
+def _parse(path: str, text: str) -> Source:
+    return Source(path, text, ast.parse(text, filename=path))
+
+
+@functools.cache
+def _read(folder: str) -> list[Source]:
+    return [_parse(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything imported; `from a import b` gives "a.b"."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            prefix = "." * node.level + (node.module or "")
+            yield from ((node.lineno, f"{prefix}.{alias.name}") for alias in node.names)
+
+
+def _calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every call whose function is written as a plain dotted name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            try:
+                name = ast.unparse(node.func)
+            except ValueError:
+                continue
+            yield node.lineno, name
+
+
+def layers(source: Source) -> list[str]:
+    """Imports go down: never up, never sideways."""
+    if source.room not in DEPTH:
+        return [f"{source.path}: room {source.room!r} has no place in LAYERS"]
+    wrong = []
+    for line, name in _imports(source.tree):
+        if name.startswith("."):
+            wrong.append(f"{source.path}:{line} relative import; write xiaozhi.<room>.<module>")
+            continue
+        parts = name.split(".")
+        if parts[0] != "xiaozhi" or len(parts) < 2:
+            continue
+        room = _room_of_module(parts[1])
+        if room != source.room and DEPTH[room] <= DEPTH[source.room]:
+            wrong.append(f"{source.path}:{line} {source.room} may not import {name}")
+    return wrong
+
+
+def no_bare_except(source: Source) -> list[str]:
+    """A bare except, and a BaseException that is not raised again, would eat the kill of a greenlet."""
+    wrong = []
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        caught = "" if node.type is None else ast.unparse(node.type)
+        raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+        # The pool hands an exception of any kind from its native thread to the greenlet that waits; no kill ever gets in there.
+        eats = "BaseException" in caught and not raises and source.path != POOL_FILE
+        if node.type is None or eats:
+            wrong.append(f"{source.path}:{node.lineno} except {caught or '(bare)'} catches a kill")
+    return wrong
+
+
+def one_spawner(source: Source) -> list[str]:
+    """Greenlets are born in runtime/tasks.py only, native threads in runtime/inference.py only."""
+    wrong = []
+    if source.path != SPAWN_FILE:
+        names = {f"gevent.{name}" for name in SPAWNERS} | {f"gevent.Greenlet.{name}" for name in SPAWNERS}
+        wrong += [f"{source.path}:{line} import of {name}" for line, name in _imports(source.tree) if name in names]
+        called = names | {f"Greenlet.{name}" for name in SPAWNERS} | {"Greenlet", "gevent.Greenlet"}
+        wrong += [f"{source.path}:{line} {name}(...)" for line, name in _calls(source.tree) if name in called]
+    if source.path != POOL_FILE:
+        threads = {"threading.Thread", "gevent.threadpool.ThreadPool", "concurrent.futures.ThreadPoolExecutor"}
+        wrong += [f"{source.path}:{line} import of {name}" for line, name in _imports(source.tree) if name in threads]
+        wrong += [f"{source.path}:{line} {name}(...)" for line, name in _calls(source.tree) if name in threads]
+    return wrong
+
+
+def no_hasattr(source: Source) -> list[str]:
+    """State is born in __init__ and capabilities are declared, so there is nothing to discover."""
+    return [f"{source.path}:{line} hasattr(...)" for line, name in _calls(source.tree) if name == "hasattr"]
+
+
+def no_hidden_imports(source: Source) -> list[str]:
+    """Imports stand at the top; only heavy vendor SDKs may wait until they are needed."""
+    if source.path.startswith(LAZY_IMPORTS_ALLOWED):
+        return []
+    functions = [node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
+    found = {(line, name) for function in functions for line, name in _imports(function)}
+    return [f"{source.path}:{line} imports {name} inside a function" for line, name in sorted(found)]
+
+
+def one_websocket_file(source: Source) -> list[str]:
+    """The WebSocket library is known to one place (and to the acceptor, which plugs its handler into the server)."""
+    if source.path in WEBSOCKET_FILES:
+        return []
+    return [f"{source.path}:{line} imports {name}" for line, name in _imports(source.tree) if name.split(".")[0] == "geventwebsocket"]
+
+
+def has_docstring(source: Source) -> list[str]:
+    """A module says what it is, what it is not, and why so."""
+    if not source.tree.body or ast.get_docstring(source.tree):
+        return []
+    return [f"{source.path}: no module docstring"]
+
+
+def short(source: Source) -> list[str]:
+    """A file holds one thing."""
+    lines = source.text.count("\n")
+    return [f"{source.path}: {lines} lines, more than {MAX_LINES}"] if lines > MAX_LINES else []
+
+
+def telling_name(source: Source) -> list[str]:
+    """A name that says nothing gathers everything."""
+    words = {word.rstrip("s") for part in Path(source.path).parts for word in part.removesuffix(".py").split("_")}
+    return [f"{source.path}: a name with {word!r} in it says nothing" for word in sorted(words & EMPTY_NAMES)]
+
+
+def no_print(source: Source) -> list[str]:
+    """A server logs; only programmes for people print."""
+    return [f"{source.path}:{line} print(...)" for line, name in _calls(source.tree) if name == "print" and source.room != "app"]
+
+
+Rule = Callable[[Source], list[str]]
+PRODUCT_RULES: tuple[Rule, ...] = (
+    layers,
+    no_bare_except,
+    one_spawner,
+    no_hasattr,
+    no_hidden_imports,
+    one_websocket_file,
+    has_docstring,
+    short,
+    telling_name,
+    no_print,
+)
+LOADTEST_RULES: tuple[Rule, ...] = (no_bare_except, has_docstring, short, telling_name)
+
+
+@pytest.mark.parametrize("rule", PRODUCT_RULES, ids=lambda rule: rule.__name__)
+def test_the_product_keeps(rule: Rule) -> None:
+    sources = _read("xiaozhi")
+
+    assert sources
+    assert [violation for source in sources for violation in rule(source)] == []
+
+
+@pytest.mark.parametrize("rule", LOADTEST_RULES, ids=lambda rule: rule.__name__)
+def test_the_load_test_keeps(rule: Rule) -> None:
+    assert [violation for source in _read("loadtest") for violation in rule(source)] == []
+
+
+@pytest.mark.parametrize("name", ["device", "device_tools", "wire", "speech", "talk"])
+def test_the_simulated_device_knows_the_server_only_by_its_wire(name: str) -> None:
+    """It can then be pointed at any server that speaks the protocol, and a fault in this one's parser cannot hide in its own tester."""
+    path = f"loadtest/{name}.py"
+    imported = [module for _, module in _imports(_parse(path, (ROOT / path).read_text(encoding="utf-8")).tree)]
+
+    assert [module for module in imported if module.split(".")[0] == "xiaozhi"] == []
+
+
+def test_the_server_patches_first() -> None:
+    first = (ROOT / "server.py").read_text(encoding="utf-8").splitlines()[0]
+
+    assert first.startswith("from gevent import monkey; monkey.patch_all()")
+
+
+BROKEN: list[tuple[Rule, str, str]] = [
+    (layers, "xiaozhi/session/turn.py", "from xiaozhi.transport.websocket import WebSocket"),
+    (layers, "xiaozhi/transport/acceptor.py", "from xiaozhi.web.app import create"),
+    (layers, "xiaozhi/providers/tts/acme.py", "from xiaozhi.tools import base"),
+    (layers, "xiaozhi/protocol/frames.py", "def f():\n    import xiaozhi.speech.pacing"),
+    (layers, "xiaozhi/errors.py", "from xiaozhi import chat"),
+    (layers, "xiaozhi/audio/opus.py", "from . import pcm"),
+    (layers, "xiaozhi/attic/thing.py", "x = 1"),
+    (layers, "xiaozhi/session/turn.py", "from xiaozhi.assembly import build"),
+    (no_bare_except, "xiaozhi/app.py", "try:\n    pass\nexcept:\n    pass"),
+    (no_bare_except, "xiaozhi/app.py", "try:\n    pass\nexcept BaseException:\n    pass"),
+    (one_spawner, "xiaozhi/app.py", "import gevent\ngevent.spawn(f)"),
+    (one_spawner, "xiaozhi/app.py", "from gevent import spawn_later"),
+    (one_spawner, "xiaozhi/app.py", "from gevent import Greenlet\nGreenlet(f).start()"),
+    (one_spawner, "xiaozhi/app.py", "from gevent.threadpool import ThreadPool"),
+    (one_spawner, "xiaozhi/app.py", "threading.Thread(target=f).start()"),
+    (no_hasattr, "xiaozhi/app.py", "if not hasattr(x, 'y'):\n    x.y = 1"),
+    (no_hidden_imports, "xiaozhi/session/turn.py", "def f():\n    import torch"),
+    (one_websocket_file, "xiaozhi/transport/connection.py", "from geventwebsocket.handler import WebSocketHandler"),
+    (has_docstring, "xiaozhi/app.py", "x = 1"),
+    (short, "xiaozhi/app.py", "x = 1\n" * (MAX_LINES + 1)),
+    (telling_name, "xiaozhi/session/utils.py", ""),
+    (telling_name, "xiaozhi/tools/tool_manager.py", ""),
+    (no_print, "xiaozhi/session/turn.py", "print('here')"),
+]
+
+
+@pytest.mark.parametrize("rule,path,text", BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_rule_sees_what_it_forbids(rule: Rule, path: str, text: str) -> None:
+    assert rule(_parse(path, text))
+
+
+ALLOWED: list[tuple[Rule, str, str]] = [
+    (
+        layers,
+        "xiaozhi/session/turn.py",
+        "from xiaozhi.errors import X\nfrom xiaozhi.audio import opus\nfrom xiaozhi.session import outbox",
+    ),
+    (layers, "xiaozhi/chat.py", "from xiaozhi.errors import ProtocolError"),
+    (layers, "xiaozhi/banner.py", "from xiaozhi.assembly import Server\nfrom xiaozhi.web import app"),
+    (no_bare_except, "xiaozhi/app.py", "try:\n    pass\nexcept BaseException:\n    clean()\n    raise"),
+    (one_spawner, SPAWN_FILE, "from gevent import Greenlet\nGreenlet(f).start()"),
+    (one_spawner, "xiaozhi/app.py", "self._tasks.spawn('name', f)\nisinstance(x, Greenlet)"),
+    (no_hidden_imports, "xiaozhi/providers/vad/silero.py", "def f():\n    import torch"),
+    (one_websocket_file, "xiaozhi/transport/websocket.py", "import geventwebsocket"),
+    (has_docstring, "xiaozhi/tools/__init__.py", ""),
+]
+
+
+@pytest.mark.parametrize("rule,path,text", ALLOWED, ids=lambda value: getattr(value, "__name__", None))
+def test_a_rule_lets_pass_what_is_right(rule: Rule, path: str, text: str) -> None:
+    assert rule(_parse(path, text)) == []

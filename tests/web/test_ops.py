@@ -1,0 +1,135 @@
+"""Health, readiness, metrics, reloading, and the page for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from xiaozhi.errors import Fault
+from xiaozhi.web.app import create_app
+from xiaozhi.web.ops import Addresses, OpsHooks, PageFacts, create_blueprint
+from xiaozhi.web.origin import Origin
+
+
+def addresses(origin: Origin) -> Addresses:
+    return Addresses(f"ws://{origin.host}:8000/xiaozhi/v1/", f"{origin.base_url}/xiaozhi/ota/", f"{origin.base_url}/mcp/vision/explain")
+
+
+def client(admin_token: str = "", **hooks: Any) -> FlaskClient:
+    hooks.setdefault("ready", lambda: (True, []))
+    return create_app([create_blueprint(OpsHooks(addresses=addresses, **hooks), admin_token=admin_token)]).test_client()
+
+
+def test_alive_is_not_ready() -> None:
+    server = client(ready=lambda: (False, ["draining", "hub lag 900 ms"]))
+
+    assert server.get("/healthz").status_code == 200
+    reply = server.get("/readyz")
+    assert reply.status_code == 503
+    assert reply.get_json() == {"ready": False, "reasons": ["draining", "hub lag 900 ms"]}
+
+
+def test_ready() -> None:
+    reply = client().get("/readyz")
+
+    assert reply.status_code == 200
+    assert reply.get_json() == {"ready": True, "reasons": []}
+
+
+def test_metrics_are_passed_on_as_they_are() -> None:
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+    reply = client(metrics=lambda: (kind, b"xiaozhi_turns_total 3\n")).get("/metrics")
+
+    assert reply.content_type == kind
+    assert reply.data == b"xiaozhi_turns_total 3\n"
+    assert client().get("/metrics").status_code == 404
+
+
+# --- reload ---
+
+
+def reload(server: FlaskClient, authorization: str | None = "Bearer admin") -> Any:
+    return server.post("/admin/reload", headers={"Authorization": authorization} if authorization else {})
+
+
+def test_the_admin_may_reload() -> None:
+    done: list[int] = []
+
+    def reloaded() -> list[Fault]:
+        done.append(1)
+        return []
+
+    reply = reload(client("admin", reload=reloaded))
+
+    assert reply.status_code == 200
+    assert reply.get_json()["success"] is True
+    assert done == [1]
+
+
+def test_a_refused_configuration_is_reported_fault_by_fault() -> None:
+    reply = reload(client("admin", reload=lambda: [Fault("server.port", "'x'", "a number")]))
+
+    assert reply.status_code == 422
+    assert reply.get_json()["faults"] == [{"key": "server.port", "value": "'x'", "expected": "a number"}]
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer ", "Bearer wrong", "Bearer admin2", "Basic admin", "Bearer é"])
+def test_nobody_else_may(authorization: str | None) -> None:
+    done: list[int] = []
+
+    reply = reload(client("admin", reload=lambda: done.append(1) or []), authorization)  # type: ignore[func-returns-value]
+
+    assert reply.status_code == 401
+    assert done == []
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer ", "Bearer x"])
+def test_without_an_admin_token_nobody_may(authorization: str | None) -> None:
+    assert reload(client("", reload=lambda: []), authorization).status_code == 403
+
+
+def test_reloading_is_no_get() -> None:
+    assert client("admin", reload=lambda: []).get("/admin/reload", headers={"Authorization": "Bearer admin"}).status_code == 405
+    assert reload(client("admin")).status_code == 404
+
+
+# --- the page ---
+
+
+@pytest.mark.parametrize(
+    "languages,words,lang",
+    [
+        ("zh-CN,zh;q=0.9,en;q=0.8", ["小智语音服务器", "运行正常", "在线设备"], "zh-CN"),
+        ("zh", ["小智语音服务器"], "zh-CN"),
+        ("en-US,en;q=0.9,zh;q=0.1", ["Xiaozhi voice server", "ready", "Devices connected"], "en"),
+        ("fr", ["Xiaozhi voice server"], "en"),
+        ("", ["Xiaozhi voice server"], "en"),
+    ],
+)
+def test_the_page_speaks_the_visitors_language(languages: str, words: list[str], lang: str) -> None:
+    server = client(facts=lambda: PageFacts("1.0", {"ASR": "Pocketsphinx"}, 3))
+
+    reply = server.get("/", headers={"Accept-Language": languages, "Host": "box:8003"})
+
+    assert reply.mimetype == "text/html"
+    for word in [*words, f'lang="{lang}"', "ws://box:8000/xiaozhi/v1/", "http://box:8003/xiaozhi/ota/", "Pocketsphinx", ">3<"]:
+        assert word in reply.text
+
+
+def test_the_page_says_why_it_is_not_ready() -> None:
+    page = client(ready=lambda: (False, ["draining"])).get("/").text
+
+    assert "not ready" in page
+    assert "<li>draining</li>" in page
+
+
+def test_nothing_in_the_page_can_become_code() -> None:
+    server = client(ready=lambda: (False, ["<script>alert(1)</script>"]), facts=lambda: PageFacts("<b>", {"<i>": "<u>"}))
+
+    reply = server.get("/", headers={"Host": 'x"><script>'})
+
+    assert "<script" not in reply.text
+    assert "<b>" not in reply.text and "<i>" not in reply.text and "<u>" not in reply.text
+    assert "default-src 'none'" in reply.headers["Content-Security-Policy"]

@@ -1,0 +1,373 @@
+"""What devices are told at their start."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xiaozhi.errors import Overloaded, VendorUnavailable
+from xiaozhi.protocol.token import DeviceTokens, mqtt_password
+from xiaozhi.web.app import WebConfig, create_app
+from xiaozhi.web.origin import trusted_networks
+from xiaozhi.web.ota import Activation, MqttGateway, OtaConfig, OtaHooks, OtaRequest, create_blueprint
+
+NOW = 1_757_567_894.012
+DEVICE = "11:22:33:44:55:66"
+CLIENT = "7b94d69a-9808-4c59-9c9b-704333b38aff"
+HEADERS = {"Device-Id": DEVICE, "Client-Id": CLIENT, "Host": "192.168.1.5:8003"}
+BODY = {"application": {"name": "xiaozhi", "version": "2.0.0"}, "board": {"type": "bread-compact-wifi"}}
+TOKENS = DeviceTokens("secret")
+
+
+def client(config: OtaConfig | None = None, hooks: OtaHooks | None = None, **web: Any) -> FlaskClient:
+    blueprint = create_blueprint(config or OtaConfig(firmware_dir=Path("/nonexistent")), TOKENS, hooks, clock=lambda: NOW)
+    return create_app([blueprint], WebConfig(**web)).test_client()
+
+
+def check(device: FlaskClient, headers: dict[str, str] | None = None, body: Any = BODY, **more: str) -> dict[str, Any]:
+    reply = device.post("/xiaozhi/ota/", headers={**HEADERS, **(headers or {}), **more}, json=body)
+    assert reply.status_code == 200, reply.text
+    assert reply.content_type == "application/json"
+    answer: dict[str, Any] = reply.get_json()
+    return answer
+
+
+# --- the plain answer ---
+
+
+def test_a_device_learns_time_address_and_that_its_firmware_will_do() -> None:
+    assert check(client()) == {
+        "server_time": {"timestamp": 1757567894012, "timezone_offset": 480},
+        "firmware": {"version": "2.0.0", "url": ""},
+        "websocket": {"url": "ws://192.168.1.5:8000/xiaozhi/v1/", "token": ""},
+    }
+
+
+@pytest.mark.parametrize("path", ["/xiaozhi/ota/", "/xiaozhi/ota"])
+def test_with_and_without_the_last_slash(path: str) -> None:
+    assert client().post(path, headers=HEADERS, json=BODY).status_code == 200
+
+
+def test_get_says_which_address_is_handed_out() -> None:
+    reply = client().get("/xiaozhi/ota/", headers={"Host": "[fe80::1]:8003"})
+
+    assert reply.status_code == 200
+    assert reply.mimetype == "text/plain"
+    assert reply.text.count("ws://[fe80::1]:8000/xiaozhi/v1/") == 2
+
+
+@pytest.mark.parametrize(
+    "config,headers,url",
+    [
+        ({"websocket_url": "wss://voice.example.com/xiaozhi/v1/"}, {}, "wss://voice.example.com/xiaozhi/v1/"),
+        ({"websocket_url": "ws://你的ip或者域名:端口号/xiaozhi/v1/"}, {}, "ws://192.168.1.5:8000/xiaozhi/v1/"),
+        ({"websocket_port": 9000}, {}, "ws://192.168.1.5:9000/xiaozhi/v1/"),
+        ({"websocket_tls": True}, {}, "wss://192.168.1.5:8000/xiaozhi/v1/"),
+        ({}, {"Host": "[2001:db8::1]:8003"}, "ws://[2001:db8::1]:8000/xiaozhi/v1/"),
+        ({}, {"Host": 'x"><script>'}, "ws://10.0.0.7:8000/xiaozhi/v1/"),
+        ({}, {"X-Forwarded-Host": "evil.com"}, "ws://192.168.1.5:8000/xiaozhi/v1/"),
+    ],
+)
+def test_where_to_connect(config: dict[str, Any], headers: dict[str, str], url: str) -> None:
+    answer = check(client(OtaConfig(firmware_dir=Path("/nonexistent"), **config), fallback_host="10.0.0.7"), headers)
+
+    assert answer["websocket"]["url"] == url
+
+
+def test_behind_a_trusted_proxy_its_address_serves_for_both() -> None:
+    device = client(trusted_proxies=trusted_networks(["127.0.0.0/8"]))
+    forwarded = {"X-Forwarded-Host": "voice.example.com", "X-Forwarded-Proto": "https"}
+
+    assert check(device, forwarded)["websocket"]["url"] == "wss://voice.example.com/xiaozhi/v1/"
+
+
+def test_a_board_may_be_told_which_frames_to_use() -> None:
+    config = OtaConfig(firmware_dir=Path("/nonexistent"), protocol_versions={"bread-compact-wifi": 3})
+
+    assert check(client(config))["websocket"]["version"] == 3
+    assert "version" not in check(client(config), body={"board": {"type": "other"}})["websocket"]
+
+
+def test_time_zones_may_have_half_hours() -> None:
+    assert check(client(OtaConfig(timezone_offset_hours=-3.5)))["server_time"]["timezone_offset"] == -210
+
+
+# --- tokens ---
+
+
+def test_without_authentication_no_token_is_made() -> None:
+    hooks = OtaHooks(is_known=lambda device, who: True)
+
+    assert check(client(OtaConfig(auth_enabled=False), hooks))["websocket"]["token"] == ""
+
+
+def test_a_stranger_gets_an_address_but_no_token() -> None:
+    config = OtaConfig(auth_enabled=True, allowed_devices=frozenset({"aa:aa:aa:aa:aa:aa"}))
+
+    assert check(client(config))["websocket"] == {"url": "ws://192.168.1.5:8000/xiaozhi/v1/", "token": ""}
+
+
+@pytest.mark.parametrize("device_id", ["AA:BB:CC:DD:EE:FF", "aa-bb-cc-dd-ee-ff"])
+def test_an_allowed_device_gets_a_token_for_itself(device_id: str) -> None:
+    config = OtaConfig(auth_enabled=True, allowed_devices=frozenset({"aa:bb:cc:DD:ee:ff"}))
+
+    token = check(client(config), {"Device-Id": device_id})["websocket"]["token"]
+
+    TOKENS.check(token, CLIENT, device_id, now=NOW)
+
+
+def test_a_known_device_gets_a_token() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def is_known(device_id: str, client_id: str) -> bool:
+        asked.append((device_id, client_id))
+        return device_id == DEVICE
+
+    device = client(OtaConfig(auth_enabled=True), OtaHooks(is_known=is_known))
+
+    TOKENS.check(check(device)["websocket"]["token"], CLIENT, DEVICE, now=NOW)
+    assert check(device, {"Device-Id": "11:22:33:44:55:77"})["websocket"]["token"] == ""
+    assert asked[0] == (DEVICE, CLIENT)
+
+
+def test_authentication_without_a_secret_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="secret"):
+        create_blueprint(OtaConfig(auth_enabled=True), None)
+
+
+# --- firmware ---
+
+
+@pytest.fixture
+def bin_dir(tmp_path: Path) -> Path:
+    for name in ("bread-compact-wifi_2.0.1.bin", "bread-compact-wifi_2.0.10.bin", "other_9.0.0.bin"):
+        (tmp_path / name).write_bytes(name.encode() * 100)
+    return tmp_path
+
+
+def test_newer_firmware_is_offered_and_can_be_fetched(bin_dir: Path) -> None:
+    device = client(OtaConfig(firmware_dir=bin_dir))
+
+    firmware = check(device)["firmware"]
+
+    assert firmware == {"version": "2.0.10", "url": "http://192.168.1.5:8003/xiaozhi/ota/download/bread-compact-wifi_2.0.10.bin"}
+    reply = device.get(firmware["url"].removeprefix("http://192.168.1.5:8003"))
+    assert reply.status_code == 200
+    assert reply.data == b"bread-compact-wifi_2.0.10.bin" * 100
+    assert reply.headers["Content-Length"] == str(len(reply.data))
+    assert reply.mimetype == "application/octet-stream"
+
+
+def test_downloads_may_have_an_address_of_their_own(bin_dir: Path) -> None:
+    device = client(OtaConfig(firmware_dir=bin_dir, public_url="https://files.example.com/"))
+
+    assert check(device)["firmware"]["url"].startswith("https://files.example.com/xiaozhi/ota/download/")
+
+
+@pytest.mark.parametrize(
+    "body", [{"board": {"type": "bread-compact-wifi"}}, {}, {"application": {"version": 5}, "board": {"type": "bread-compact-wifi"}}]
+)
+def test_a_device_that_does_not_say_what_it_runs_is_offered_nothing(bin_dir: Path, body: dict[str, Any]) -> None:
+    assert check(client(OtaConfig(firmware_dir=bin_dir)), body=body)["firmware"] == {"version": "0.0.0", "url": ""}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../test_ota.py",
+        "..%2f..%2fetc%2fpasswd",
+        "%2e%2e/x.bin",
+        "....//x.bin",
+        "other_9.0.0.bin/",
+        "none_1.0.0.bin",
+        "/etc/passwd",
+        "x%00.bin",
+    ],
+)
+def test_nothing_else_can_be_fetched(bin_dir: Path, path: str) -> None:
+    reply = client(OtaConfig(firmware_dir=bin_dir)).get(f"/xiaozhi/ota/download/{path}")
+
+    assert reply.status_code == 404
+    assert reply.get_json()["success"] is False
+
+
+# --- MQTT ---
+
+
+def test_with_a_gateway_devices_are_told_of_it_too() -> None:
+    config = OtaConfig(mqtt=MqttGateway("192.168.0.7:1883", "key"))
+
+    answer = check(client(config))
+
+    mqtt = answer["mqtt"]
+    assert "websocket" in answer
+    assert mqtt["client_id"] == "GID_bread-compact-wifi@@@11_22_33_44_55_66@@@11_22_33_44_55_66"
+    assert json.loads(base64.b64decode(mqtt["username"])) == {"ip": "127.0.0.1"}
+    assert mqtt["password"] == mqtt_password("key", mqtt["client_id"], mqtt["username"]) != ""
+    assert {name: mqtt[name] for name in ("endpoint", "publish_topic", "subscribe_topic")} == {
+        "endpoint": "192.168.0.7:1883",
+        "publish_topic": "device-server",
+        "subscribe_topic": "devices/p2p/11_22_33_44_55_66",
+    }
+
+
+def test_a_gateway_without_a_key_gets_no_password() -> None:
+    mqtt = check(client(OtaConfig(mqtt=MqttGateway("host"))), body={})["mqtt"]
+
+    assert mqtt["password"] == ""
+    assert mqtt["client_id"].startswith("GID_default@@@")
+    assert "key" not in repr(MqttGateway("host", "key"))
+
+
+# --- activation ---
+
+
+def test_an_unbound_device_is_shown_its_code() -> None:
+    asked: list[OtaRequest] = []
+
+    def activation(request: OtaRequest) -> Activation:
+        asked.append(request)
+        return Activation("460609", "http://example.com\n460609", challenge=request.device_id, timeout_ms=30000)
+
+    answer = check(
+        client(hooks=OtaHooks(activation=activation)), {"Activation-Version": "2", "Serial-Number": "SN1", "Accept-Language": "zh-CN"}
+    )
+
+    assert answer["activation"] == {"code": "460609", "message": "http://example.com\n460609", "challenge": DEVICE, "timeout_ms": 30000}
+    assert "websocket" in answer
+    [request] = asked
+    assert (request.device_id, request.client_id, request.model, request.version) == (DEVICE, CLIENT, "bread-compact-wifi", "2.0.0")
+    assert (request.activation_version, request.serial_number, request.language, request.client_ip) == (2, "SN1", "zh-CN", "127.0.0.1")
+    assert request.body == BODY
+
+
+def test_a_bound_device_is_shown_nothing() -> None:
+    assert "activation" not in check(client(hooks=OtaHooks(activation=lambda request: None)))
+
+
+@pytest.mark.parametrize("error", [VendorUnavailable("manager"), Overloaded("manager")])
+def test_a_failing_look_up_asks_the_device_to_come_again(error: Exception) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    for hooks in (OtaHooks(activation=fail), OtaHooks(is_known=fail), OtaHooks(activate=fail)):
+        device = client(OtaConfig(auth_enabled=True), hooks)
+        path = "/xiaozhi/ota/activate" if hooks.activate else "/xiaozhi/ota/"
+        reply = device.post(path, headers=HEADERS, json=BODY)
+        assert reply.status_code == 503
+        assert int(reply.headers["Retry-After"]) >= 1
+        assert "websocket" not in reply.get_json()
+
+
+def test_a_challenge_is_answered_bound_or_not_yet() -> None:
+    answers: list[Any] = []
+
+    def activate(request: OtaRequest) -> bool:
+        answers.append(request.body)
+        return len(answers) > 1
+
+    device = client(hooks=OtaHooks(activate=activate))
+    statuses = [device.post("/xiaozhi/ota/activate", headers=HEADERS, json={"hmac": "x"}).status_code for _ in range(2)]
+
+    assert statuses == [202, 200]
+    assert answers[0] == {"hmac": "x"}
+    assert client().post("/xiaozhi/ota/activate", headers=HEADERS, json={}).status_code == 404
+
+
+# --- what devices may send ---
+
+
+@pytest.mark.parametrize(
+    "device_id",
+    [
+        "",
+        "unknown",
+        "11:22:33:44:55",
+        "11:22:33:44:55:66:77",
+        "GG:22:33:44:55:66",
+        "112233445566",
+        "11:22:33:44:55:66'",
+        "11:22:33:44:55:66\n",
+        "../../etc",
+    ],
+)
+def test_what_is_no_mac_address_is_refused_with_a_reason(device_id: str) -> None:
+    environ = {"HTTP_DEVICE_ID": device_id} if device_id else {}
+    reply = client().post("/xiaozhi/ota/", environ_overrides=environ, json=BODY)
+
+    if device_id.endswith("\n"):  # white space around a header is not part of it
+        assert reply.status_code == 200
+    else:
+        assert reply.status_code == 400
+        assert "Device-Id" in reply.get_json()["message"]
+
+
+@pytest.mark.parametrize("client_id", ["a|b", "x" * 129, "a b", "é"])
+def test_client_ids_that_no_token_can_be_made_for_are_refused(client_id: str) -> None:
+    reply = client().post("/xiaozhi/ota/", headers={"Device-Id": DEVICE}, environ_overrides={"HTTP_CLIENT_ID": client_id}, json=BODY)
+
+    assert reply.status_code == 400
+    assert "Client-Id" in reply.get_json()["message"]
+
+
+def test_the_client_id_may_be_missing() -> None:
+    assert client().post("/xiaozhi/ota/", headers={"Device-Id": DEVICE}, json=BODY).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "data,word",
+    [(b"{", "JSON"), (b"\xff\xfe", "JSON"), (b"[1]", "object"), (b"5", "object"), (b"[" * 50_000, "JSON"), (b'{"a":NaN}', "JSON")],
+)
+def test_a_body_that_is_no_json_object_is_refused_with_a_reason(data: bytes, word: str) -> None:
+    reply = client().post("/xiaozhi/ota/", headers=HEADERS, data=data)
+
+    assert reply.status_code == 400
+    assert word in reply.get_json()["message"]
+
+
+@pytest.mark.parametrize("data", [b"", b"  ", b"{}"])
+def test_an_empty_body_is_fine(data: bytes) -> None:
+    assert client().post("/xiaozhi/ota/", headers=HEADERS, data=data).status_code == 200
+
+
+def test_a_huge_body_is_refused_unread() -> None:
+    reply = client().post("/xiaozhi/ota/", headers=HEADERS, data=b"{" + b" " * 70_000 + b"}")
+
+    assert reply.status_code == 413
+    assert reply.get_json()["success"] is False
+
+
+@pytest.mark.parametrize("board", [None, 5, [], {"type": None}, {"type": "../../x"}, {"type": "a b"}, {"type": "x" * 100}, {"type": "板"}])
+def test_a_board_type_that_could_be_no_file_name_is_not_used(board: Any) -> None:
+    answer = check(client(OtaConfig(mqtt=MqttGateway("host"))), body={"board": board})
+
+    assert answer["mqtt"]["client_id"].startswith("GID_default@@@")
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["application", "board", "type", "version", "model"]), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_every_body_gets_an_answer_or_a_reason(data: bytes) -> None:
+    reply = client().post("/xiaozhi/ota/", headers=HEADERS, data=data)
+
+    assert reply.status_code in (200, 400)
+    assert isinstance(reply.get_json(), dict)

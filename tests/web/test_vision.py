@@ -1,0 +1,297 @@
+"""Pictures and questions about them."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+from flask.testing import FlaskClient
+from gevent.event import Event
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import TestResponse
+
+from tests.fakes.thinking import FakeVllm
+from xiaozhi.chat import CallContext
+from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout
+from xiaozhi.protocol.token import DeviceTokens, VisionTokens
+from xiaozhi.providers.base import Vllm
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.web.app import create_app
+from xiaozhi.web.vision import MAX_IMAGE_BYTES, VISION_PATH, VisionConfig, create_blueprint, sniff_image, vision_url
+
+NOW = 1_750_000_000.0
+DEVICE = "11:22:33:44:55:66"
+TOKENS = VisionTokens("secret")
+TOKEN = TOKENS.issue(DEVICE, now=NOW)
+JPEG = b"\xff\xd8\xff\xe0" + b"x" * 100
+
+
+def client(vllm: Vllm | None, clock: Callable[[], float] = lambda: NOW, **config: Any) -> FlaskClient:
+    return create_app([create_blueprint(VisionConfig(**config), TOKENS, lambda: vllm, clock=clock)]).test_client()
+
+
+def ask(
+    device: FlaskClient, image: bytes = JPEG, question: str = "what is this?", *, token: str = TOKEN, device_id: str = DEVICE
+) -> TestResponse:
+    return device.post(
+        VISION_PATH,
+        headers={"Authorization": f"Bearer {token}", "Device-Id": device_id, "Client-Id": "c"},
+        data={"question": question, "file": (io.BytesIO(image), "camera.jpg", "image/jpeg")},
+        content_type="multipart/form-data",
+    )
+
+
+class FailingVllm(FakeVllm):
+    """Raises instead of answering."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def describe(self, question: str, image: bytes, mime: str, context: CallContext) -> str:
+        raise self._error
+
+
+class SlowVllm(FakeVllm):
+    """Answers when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Event()
+        self.asked = Event()
+
+    def describe(self, question: str, image: bytes, mime: str, context: CallContext) -> str:
+        self.asked.set()
+        self.gate.wait(30)
+        return super().describe(question, image, mime, context)
+
+
+# --- answers ---
+
+
+def test_a_question_about_a_picture_is_answered() -> None:
+    vllm = FakeVllm("一只猫")
+
+    reply = ask(client(vllm), question="这是什么？")
+
+    assert reply.status_code == 200
+    assert reply.get_json() == {"success": True, "action": "RESPONSE", "response": "一只猫"}
+    assert vllm.calls == [("这是什么？", JPEG, "image/jpeg")]
+
+
+def test_the_type_is_what_the_content_shows_not_what_the_device_says() -> None:
+    vllm = FakeVllm()
+
+    ask(client(vllm), image=b"\x89PNG\r\n\x1a\n" + b"x" * 50)
+
+    assert vllm.calls[0][2] == "image/png"
+
+
+def test_get_says_where_pictures_are_to_be_sent() -> None:
+    device = client(FakeVllm())
+
+    assert device.get(VISION_PATH, headers={"Host": "box:8003"}).text.count("http://box:8003/mcp/vision/explain") == 2
+    assert "https://v.example.com/x" in client(FakeVllm(), url="https://v.example.com/x").get(VISION_PATH).text
+    assert "No vision model" in client(None).get(VISION_PATH).text
+
+
+@pytest.mark.parametrize("configured", ["", "null", "http://你的ip或者域名:端口号/mcp/vision/explain"])
+def test_the_address_is_derived_unless_configured(configured: str) -> None:
+    assert vision_url(configured, "http://box:8003/") == "http://box:8003/mcp/vision/explain"
+    assert vision_url("http://x/y", "http://box") == "http://x/y"
+
+
+# --- who may ask ---
+
+
+@pytest.mark.parametrize(
+    "token,device_id",
+    [
+        ("", DEVICE),
+        ("nonsense", DEVICE),
+        (TOKEN, "11:22:33:44:55:77"),
+        (TOKEN, ""),
+        (VisionTokens("other").issue(DEVICE, now=NOW), DEVICE),
+        (DeviceTokens("secret").issue("c", DEVICE, now=NOW), DEVICE),
+    ],
+)
+def test_without_a_token_of_ones_own_nothing_is_looked_at(token: str, device_id: str) -> None:
+    vllm = FakeVllm()
+
+    reply = ask(client(vllm), token=token, device_id=device_id)
+
+    assert reply.status_code == 401
+    assert reply.get_json()["success"] is False
+    assert vllm.calls == []
+
+
+def test_no_client_id_gets_round_the_check() -> None:
+    vllm = FakeVllm()
+
+    reply = client(vllm).post(VISION_PATH, headers={"Client-Id": "web_test_client", "Device-Id": DEVICE}, data={"question": "x"})
+
+    assert reply.status_code == 401
+    assert vllm.calls == []
+
+
+def test_an_old_token_is_refused() -> None:
+    assert ask(client(FakeVllm(), clock=lambda: NOW + 10 * 24 * 3600)).status_code == 401
+
+
+# --- what may be asked ---
+
+
+@pytest.mark.parametrize(
+    "data,status,word",
+    [
+        ({"file": (io.BytesIO(JPEG), "a.jpg")}, 400, "question"),
+        ({"question": " ", "file": (io.BytesIO(JPEG), "a.jpg")}, 400, "question"),
+        ({"question": "x" * 4001, "file": (io.BytesIO(JPEG), "a.jpg")}, 400, "too long"),
+        ({"question": "x"}, 400, "file"),
+        ({"question": "x", "file": (io.BytesIO(b""), "a.jpg")}, 400, "empty"),
+        ({"question": "x", "file": (io.BytesIO(b"GIF90a" * 9), "a.gif")}, 415, "JPEG"),
+        ({"question": "x", "file": (io.BytesIO(b"<svg/>"), "a.svg")}, 415, "JPEG"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said(data: dict[str, Any], status: int, word: str) -> None:
+    vllm = FakeVllm()
+
+    reply = client(vllm).post(
+        VISION_PATH, headers={"Authorization": f"Bearer {TOKEN}", "Device-Id": DEVICE}, data=data, content_type="multipart/form-data"
+    )
+
+    assert reply.status_code == status
+    assert word in reply.get_json()["message"]
+    assert vllm.calls == []
+
+
+@pytest.mark.parametrize(
+    "body,content_type",
+    [(b"{}", "application/json"), (b"", None), (b"x", "multipart/form-data"), (b"--b\r\n", "multipart/form-data; boundary=b")],
+)
+def test_a_body_that_is_no_form_is_refused(body: bytes, content_type: str | None) -> None:
+    reply = client(FakeVllm()).post(
+        VISION_PATH, headers={"Authorization": TOKEN, "Device-Id": DEVICE}, data=body, content_type=content_type
+    )
+
+    assert reply.status_code in (400, 415)
+    assert reply.get_json()["success"] is False
+
+
+def test_five_megabytes_are_taken_and_not_one_byte_more() -> None:
+    vllm = FakeVllm()
+    device = client(vllm)
+    largest = JPEG + b"x" * (MAX_IMAGE_BYTES - len(JPEG))
+
+    assert ask(device, image=largest).status_code == 200
+    assert len(vllm.calls[0][1]) == MAX_IMAGE_BYTES
+    for image in (largest + b"x", largest * 2):
+        reply = ask(device, image=image)
+        assert reply.status_code == 413
+        assert "5 MB" in reply.get_json()["message"]
+    assert len(vllm.calls) == 1
+
+
+# --- when the model does not answer ---
+
+
+@pytest.mark.parametrize(
+    "vllm,word",
+    [
+        (None, "No vision model"),
+        (FailingVllm(VendorTimeout("acme")), "too long"),
+        (FailingVllm(VendorBusy("acme")), "busy"),
+        (FailingVllm(VendorRejected("acme", "key sk-123 is wrong")), "failed"),
+        (FailingVllm(VendorGarbage("acme")), "failed"),
+    ],
+)
+def test_a_failing_model_is_a_sentence_that_the_device_reads(vllm: Vllm | None, word: str) -> None:
+    reply = ask(client(vllm))
+
+    assert reply.status_code == 200, "the firmware reads no other body"
+    assert reply.get_json()["success"] is False
+    assert word in reply.get_json()["message"]
+    assert "sk-123" not in reply.text
+
+
+def test_an_unexpected_error_tells_nothing() -> None:
+    reply = ask(client(FailingVllm(KeyError("secret"))))
+
+    assert reply.status_code == 500
+    assert "secret" not in reply.text
+
+
+def test_a_slow_model_is_given_up_and_its_place_is_free_again() -> None:
+    vllm = SlowVllm()
+    device = client(vllm, deadline_seconds=0.01, concurrent=1)
+
+    for _ in range(2):
+        reply = ask(device)
+        assert reply.status_code == 200
+        assert "too long" in reply.get_json()["message"]
+
+
+def test_others_are_served_while_one_waits_but_not_without_bound() -> None:
+    group = Tasks()
+    vllm = SlowVllm()
+    device = client(vllm, concurrent=1)
+    first = group.spawn("first", ask, device)
+    assert vllm.asked.wait(5)
+
+    refused = ask(device)
+    status = device.get(VISION_PATH)
+    vllm.gate.set()
+    gevent.joinall([first], timeout=5)
+
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "2"
+    assert status.status_code == 200
+    assert first.value.get_json()["response"] == "a cat"
+    assert ask(device).status_code == 200
+
+
+# --- sniffing ---
+
+
+def bmp() -> bytes:
+    return b"BM" + (70).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little") + (40).to_bytes(4, "little") + bytes(60)
+
+
+@pytest.mark.parametrize(
+    "data,mime",
+    [
+        (JPEG, "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(9), "image/png"),
+        (b"GIF87a" + bytes(9), "image/gif"),
+        (b"GIF89a" + bytes(9), "image/gif"),
+        (bmp(), "image/bmp"),
+        (b"II*\x00" + bytes(9), "image/tiff"),
+        (b"MM\x00*" + bytes(9), "image/tiff"),
+        (b"RIFF\x10\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"BMW is a car, and this is a text about it", None),
+        (b"BM", None),
+        (b"", None),
+        (b"%PDF-1.4", None),
+    ],
+)
+def test_sniffing(data: bytes, mime: str | None) -> None:
+    assert sniff_image(data) == mime
+
+
+def test_a_wav_file_is_no_webp() -> None:
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(100))
+
+    assert sniff_image(sound.getvalue()) is None
+
+
+@given(st.binary(max_size=64))
+def test_sniffing_never_raises(data: bytes) -> None:
+    assert sniff_image(data) in (None, "image/jpeg", "image/png", "image/gif", "image/bmp", "image/tiff", "image/webp")

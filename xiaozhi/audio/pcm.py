@@ -1,0 +1,112 @@
+"""Sound as s16le mono PCM: resampling, loudness, silence. Pure functions and one streaming object.
+
+Not a codec and not a decision about what is speech (`speech/segmenter.py`). "PCM" means signed 16-bit little-endian samples, one channel,
+unless a function says otherwise; durations are milliseconds, loudness is dBFS (0 = the loudest a sample can be).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import soxr
+
+BYTES_PER_SAMPLE: Final = 2
+QUIETEST_DBFS: Final = -96.0
+"""What digital silence measures: below the 16-bit quantisation noise."""
+_FULL_SCALE: Final = 32768.0
+
+
+def duration_ms(pcm: bytes, sample_rate: int) -> float:
+    """How long `pcm` sounds at `sample_rate` Hz."""
+    return len(pcm) / BYTES_PER_SAMPLE * 1000 / sample_rate
+
+
+def byte_count(ms: float, sample_rate: int) -> int:
+    """Bytes of `ms` of PCM, rounded down to a whole sample."""
+    return int(ms * sample_rate / 1000) * BYTES_PER_SAMPLE
+
+
+def silence(ms: float, sample_rate: int) -> bytes:
+    """Digital silence of `ms`."""
+    return bytes(byte_count(ms, sample_rate))
+
+
+def energy_dbfs(pcm: bytes) -> float:
+    """Mean energy (RMS) in dBFS: -96 for silence or nothing, -3 for a full-scale sine."""
+    samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // BYTES_PER_SAMPLE).astype(np.float32)
+    if not samples.size:
+        return QUIETEST_DBFS
+    mean_square = float(np.dot(samples, samples)) / samples.size
+    if mean_square <= 0:
+        return QUIETEST_DBFS
+    return max(QUIETEST_DBFS, 10 * math.log10(mean_square / (_FULL_SCALE * _FULL_SCALE)))
+
+
+def level(pcm: bytes) -> float:
+    """The loudest sample as a share of full scale: 0 to 1."""
+    samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // BYTES_PER_SAMPLE).astype(np.int32)
+    return float(np.abs(samples).max()) / _FULL_SCALE if samples.size else 0.0
+
+
+def is_silent(pcm: bytes, below_dbfs: float = -60.0) -> bool:
+    """Whether the mean energy is under `below_dbfs`."""
+    return energy_dbfs(pcm) < below_dbfs
+
+
+def to_mono(pcm: bytes, channels: int) -> bytes:
+    """The mean of interleaved channels; an incomplete last frame is dropped. Raises ValueError unless `channels` >= 1."""
+    if channels < 1:
+        raise ValueError(f"{channels} channels")
+    if channels == 1:
+        return pcm
+    frames = len(pcm) // (BYTES_PER_SAMPLE * channels)
+    samples = np.frombuffer(pcm, dtype="<i2", count=frames * channels).reshape(frames, channels)
+    mono: bytes = samples.mean(axis=1).round().astype("<i2").tobytes()
+    return mono
+
+
+class Resampler:
+    """A stream of PCM at `source` Hz -> the same stream at `target` Hz (soxr, band-limited); passes through when they are equal.
+
+    `quality` is soxr's name: "LQ", "MQ", "HQ" or "VHQ". The default keeps everything speech has: LQ and MQ were not measurably cheaper."""
+
+    def __init__(self, source: int, target: int, *, quality: str = "HQ") -> None:
+        if source <= 0 or target <= 0:
+            raise ValueError(f"sample rates {source} and {target}")
+        self.source = source
+        self.target = target
+        self._quality = quality
+        self._half = b""
+        self._stream = self._open()
+
+    def _open(self) -> soxr.ResampleStream | None:
+        if self.source == self.target:
+            return None
+        return soxr.ResampleStream(self.source, self.target, 1, dtype="int16", quality=self._quality)
+
+    def feed(self, pcm: bytes) -> bytes:
+        """What comes out for `pcm` (any number of bytes; half a sample waits). A few ms stay inside until more comes or `flush`."""
+        return self._through(pcm, last=False)
+
+    def flush(self) -> bytes:
+        """The rest; afterwards a new stream begins."""
+        rest = self._through(b"", last=True)
+        self.reset()
+        return rest
+
+    def reset(self) -> None:
+        """Forget the past and what stays inside."""
+        self._half = b""
+        self._stream = self._open()
+
+    def _through(self, pcm: bytes, *, last: bool) -> bytes:
+        data = self._half + pcm if self._half else pcm
+        whole = len(data) - len(data) % BYTES_PER_SAMPLE
+        self._half = data[whole:]
+        if self._stream is None:
+            return data[:whole]
+        samples = np.frombuffer(data, dtype="<i2", count=whole // BYTES_PER_SAMPLE)
+        out: bytes = self._stream.resample_chunk(samples, last=last).astype("<i2", copy=False).tobytes()
+        return out

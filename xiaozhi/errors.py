@@ -1,0 +1,132 @@
+"""The whole exception tree, sorted by remedy rather than by origin.
+
+    XiaozhiError
+      SettingsError           the server refuses to start; lists every fault with key, value and expectation
+      ProtocolError           the device sent nonsense        -> an answer, or close 1002 / 1003 / 1007 / 1009
+      AuthError               the device may not come in      -> 401 before the upgrade
+      Overloaded              admission or a pool refused     -> 503 / 1013 / a spoken apology
+      ConnectionClosed        the peer is gone, or was closed -> the visit ends quietly
+      TurnClosed              the turn's gate is shut         -> whoever still produces for it stops
+      ToolError               a tool could not do its work    -> the mind is told, the turn goes on
+      VendorError(vendor)     a provider failed
+        VendorUnavailable       could not connect, 5xx          retryable
+        VendorTimeout           a deadline passed               retryable
+        VendorBusy(after)       429 or "try later"              retryable, not before `after` seconds
+        VendorRejected          4xx: our request is at fault    never retryable
+        VendorGarbage           the answer cannot be understood never retryable
+        CircuitOpen             the breaker is open             never retried, goes to the fallback at once
+
+What is not here: gevent's `GreenletExit` and `Timeout`. They are `BaseException`s on purpose; a kill must pass through
+every `except XiaozhiError` and `except Exception` on its way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class XiaozhiError(Exception):
+    """Everything this product raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a configuration: where, what was found, what was expected."""
+
+    key: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.value} - {self.expected}"
+
+
+class SettingsError(XiaozhiError):
+    """The configuration cannot be used; `faults` holds every problem found, not just the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class ProtocolError(XiaozhiError):
+    """The device sent something that cannot be understood; `close_code` is set when the socket must be closed for it."""
+
+    def __init__(self, message: str, *, close_code: int | None = None) -> None:
+        self.close_code = close_code
+        super().__init__(message)
+
+
+class AuthError(XiaozhiError):
+    """The device may not come in."""
+
+
+class Overloaded(XiaozhiError):
+    """A bounded resource is full; the caller may try again after `retry_after` seconds."""
+
+    def __init__(self, what: str, *, retry_after: float = 1.0) -> None:
+        self.what = what
+        self.retry_after = retry_after
+        super().__init__(f"{what} is full")
+
+
+class ConnectionClosed(XiaozhiError):
+    """The socket is closed: by the peer, by us, or by a failure (code 1006). Codes: RFC 6455, section 7.4."""
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"closed {code} {reason}".rstrip())
+
+
+class TurnClosed(XiaozhiError):
+    """The turn was interrupted or has ended; nothing more may be sent for it."""
+
+
+class ToolError(XiaozhiError):
+    """A tool failed; the message is fit to be told to the language model."""
+
+
+class VendorError(XiaozhiError):
+    """A provider failed. `vendor` names it in logs and metrics."""
+
+    retryable = False
+
+    def __init__(self, vendor: str, message: str = "") -> None:
+        self.vendor = vendor
+        super().__init__(f"{vendor}: {message}" if message else vendor)
+
+
+class VendorUnavailable(VendorError):
+    """No connection, or the vendor says it is broken (5xx)."""
+
+    retryable = True
+
+
+class VendorTimeout(VendorError):
+    """A connect, first-byte or total deadline passed."""
+
+    retryable = True
+
+
+class VendorBusy(VendorError):
+    """The vendor asks for patience (429); `after` is its wish in seconds, or None."""
+
+    retryable = True
+
+    def __init__(self, vendor: str, message: str = "", *, after: float | None = None) -> None:
+        self.after = after
+        super().__init__(vendor, message)
+
+
+class VendorRejected(VendorError):
+    """The vendor refuses this request (401, 400, ...): repeating it cannot help."""
+
+
+class VendorGarbage(VendorError):
+    """The vendor's answer does not follow its own protocol."""
+
+
+class CircuitOpen(VendorError):
+    """The breaker of this endpoint is open; the fallback is next."""

@@ -1,0 +1,129 @@
+"""The two ports of the server, from settings: the device port (WebSocket) and the HTTP port (OTA, vision, operations).
+
+Part of the composition root: translates settings into the small configs that transport and web take, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from xiaozhi.protocol.token import DeviceTokens, VisionTokens, bearer
+from xiaozhi.providers.base import Vllm
+from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
+from xiaozhi.runtime.roster import Policy, Roster
+from xiaozhi.session.session import Session
+from xiaozhi.session.visit import Identity, SessionFactory, VisitHandler
+from xiaozhi.settings import Settings
+from xiaozhi.transport.acceptor import Acceptor, AcceptorOptions
+from xiaozhi.transport.connection import Care
+from xiaozhi.transport.request import Networks
+from xiaozhi.transport.tcp import SocketLimits
+from xiaozhi.web import ops, ota, vision
+from xiaozhi.web.app import WebConfig, create_app
+from xiaozhi.web.origin import Origin, trusted_networks
+from xiaozhi.web.wsgi import Tls, WebServer
+
+# Silence is the session's business (close_connection_no_voice_time, spoken goodbye included); the sweeper's idle rule is the net below.
+IDLE_BEYOND_GOODBYE_S = 300.0
+
+
+def admission_limits(settings: Settings) -> AdmissionLimits:
+    """How many may come in, and how fast."""
+    server = settings.server
+    return AdmissionLimits(
+        max_connections=server.max_connections,
+        per_device=server.limits.per_device,
+        per_ip=server.limits.per_ip,
+        handshakes_per_second=float(server.limits.handshakes_per_second),
+    )
+
+
+def roster_policy(settings: Settings) -> Policy:
+    """When the sweeper acts."""
+    quiet = settings.close_connection_no_voice_time
+    return Policy(hello_timeout=settings.server.hello_timeout, idle_timeout=quiet + IDLE_BEYOND_GOODBYE_S if quiet else 0.0)
+
+
+def device_port(
+    settings: Settings, *, sessions: SessionFactory, tokens: DeviceTokens, admission: Admission, roster: Roster, now: Callable[[], float]
+) -> Acceptor:
+    """The port devices connect to."""
+    server = settings.server
+    limits = server.limits
+    options = AcceptorOptions(
+        request_timeout=server.connection_timeout,
+        header_bytes=limits.header_bytes,
+        reuse_port=server.reuse_port,
+        certfile=server.tls.certfile,
+        keyfile=server.tls.keyfile,
+        trusted=Networks(server.trusted_proxies),
+        sockets=SocketLimits(binary_bytes=limits.binary_bytes, text_bytes=limits.text_bytes, send_timeout=limits.send_timeout),
+        rates=MessageRates(texts_per_second=float(limits.messages_per_second), frames_per_second=float(limits.frames_per_second)),
+    )
+    allowed = frozenset(device.casefold() for device in server.auth.allowed_devices)
+
+    def admit(identity: Identity, authorization: str) -> None:
+        if server.auth.enabled and identity.device_id.casefold() not in allowed:
+            tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=now())
+
+    care = Care(weigh=_weigh, trim=_trim, tick=_tick, pings=lambda identity: settings.board_for(identity.user_agent).ping)
+    return Acceptor(
+        server.ip, server.port, sessions=sessions, admit=admit, admission=admission, roster=roster, options=options, care=care
+    )
+
+
+def http_port(
+    settings: Settings, *, hooks: ops.OpsHooks, device_tokens: DeviceTokens, vision_tokens: VisionTokens, vllm: Callable[[], Vllm | None]
+) -> WebServer:
+    """The port for OTA, vision and operators."""
+    server = settings.server
+    ota_config = ota_settings(settings)
+    blueprints = [
+        ota.create_blueprint(ota_config, device_tokens),
+        vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm),
+        ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value()),
+    ]
+    web = WebConfig(fallback_port=server.http_port, trusted_proxies=trusted_networks(server.trusted_proxies))
+    tls = Tls(Path(server.tls.certfile), Path(server.tls.keyfile)) if server.tls.enabled else None
+    return WebServer(create_app(blueprints, web), server.ip, server.http_port, tls=tls, reuse_port=server.reuse_port)
+
+
+def ota_settings(settings: Settings) -> ota.OtaConfig:
+    """What OTA answers are made of."""
+    server = settings.server
+    key = server.mqtt_signature_key.get_secret_value()
+    return ota.OtaConfig(
+        websocket_url=server.websocket,
+        websocket_port=server.port,
+        websocket_tls=server.tls.enabled,
+        timezone_offset_hours=server.timezone_offset,
+        firmware_dir=settings.data_dir / "bin",
+        auth_enabled=server.auth.enabled,
+        allowed_devices=frozenset(server.auth.allowed_devices),
+        mqtt=ota.MqttGateway(server.mqtt_gateway, key) if server.mqtt_gateway else None,
+        protocol_versions={name: board.protocol_version for name, board in settings.boards.items() if board.protocol_version},
+    )
+
+
+def addresses(settings: Settings, origin: Origin) -> ops.Addresses:
+    """Where things are, as seen by whoever asked."""
+    return ops.Addresses(
+        websocket=ota.websocket_url(ota_settings(settings), origin),
+        ota=f"{origin.base_url}/xiaozhi/ota/",
+        vision=vision.vision_url(settings.server.vision_explain, origin.base_url),
+    )
+
+
+def _weigh(handler: VisitHandler) -> tuple[int, int]:
+    return (handler.queued_bytes, handler.queue_depth) if isinstance(handler, Session) else (0, 0)
+
+
+def _trim(handler: VisitHandler) -> None:
+    if isinstance(handler, Session):
+        handler.trim()
+
+
+def _tick(handler: VisitHandler, now: float) -> None:
+    if isinstance(handler, Session):
+        handler.tick(now)

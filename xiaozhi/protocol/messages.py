@@ -1,0 +1,81 @@
+"""The door to all JSON messages: `from xiaozhi.protocol import messages as wire`.
+
+Not where they are defined: `device.py` holds what a device says (and its parser), `server.py` what the server says (and its
+encoder). One door, so that a session names a message and never a direction.
+"""
+
+from __future__ import annotations
+
+from xiaozhi.protocol.device import (
+    Abort,
+    AudioFormat,
+    AudioParams,
+    Bare,
+    DeviceMessage,
+    Features,
+    Goodbye,
+    Hello,
+    Iot,
+    Listen,
+    ListenMode,
+    ListenState,
+    Mcp,
+    Ping,
+    ServerCommand,
+    Unknown,
+    parse_device,
+)
+from xiaozhi.protocol.server import (
+    Alert,
+    HelloReply,
+    IotCommands,
+    LlmEmotion,
+    Notify,
+    Pong,
+    Sendable,
+    ServerMessage,
+    ServerReply,
+    Stt,
+    Subtitle,
+    SystemCommand,
+    TtsPhase,
+    TtsState,
+    encode,
+    parse_server,
+)
+
+__all__ = [
+    "Abort",
+    "Alert",
+    "AudioFormat",
+    "AudioParams",
+    "Bare",
+    "DeviceMessage",
+    "Features",
+    "Goodbye",
+    "Hello",
+    "HelloReply",
+    "Iot",
+    "IotCommands",
+    "Listen",
+    "ListenMode",
+    "ListenState",
+    "LlmEmotion",
+    "Mcp",
+    "Notify",
+    "Ping",
+    "Pong",
+    "Sendable",
+    "ServerCommand",
+    "ServerMessage",
+    "ServerReply",
+    "Stt",
+    "Subtitle",
+    "SystemCommand",
+    "TtsPhase",
+    "TtsState",
+    "Unknown",
+    "encode",
+    "parse_device",
+    "parse_server",
+]

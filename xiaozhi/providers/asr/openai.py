@@ -1,0 +1,76 @@
+"""Any OpenAI-compatible transcription: the whole utterance as a WAV in one request. Source: platform.openai.com/docs/api-reference/audio.
+
+`base_url` is the full address of the endpoint in existing configuration files; a base such as https://api.openai.com/v1 is accepted as well.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from pydantic import AliasChoices, Field
+
+from xiaozhi.chat import CallContext
+from xiaozhi.errors import VendorGarbage
+from xiaozhi.providers.asr._tags import transcript
+from xiaozhi.providers.base import ASR_SAMPLE_RATE, BatchAsr, Transcript
+from xiaozhi.providers.http import multipart
+from xiaozhi.providers.openai_api import HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.providers.registry import provider
+
+# Recognisers refuse less than a tenth of a second; nobody says anything in it either.
+SHORTEST_BYTES = ASR_SAMPLE_RATE // 10 * 2
+
+
+class Options(OpenAiOptions):
+    """`language` (ISO 639-1) and `prompt` are hints for the recogniser."""
+
+    base_url: HttpUrl = Field(validation_alias=AliasChoices("base_url", "url", "api_url"))
+    model_name: str = Field(min_length=1, validation_alias=AliasChoices("model_name", "model"))
+    language: str = ""
+    prompt: str = ""
+    temperature: float | None = Field(None, ge=0, le=1)
+
+
+@provider("asr", "openai", Options)
+class OpenAiAsr(BatchAsr):
+    """One multipart request per utterance."""
+
+    def __init__(self, options: Options) -> None:
+        self._url = endpoint(options.base_url, "audio/transcriptions")
+        self._http = options.client(self._url)
+        self._fields: dict[str, str] = {"model": options.model_name}
+        for key, value in (("language", options.language), ("prompt", options.prompt), ("temperature", options.temperature)):
+            if value not in ("", None):
+                self._fields[key] = str(value)
+
+    def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
+        """The text of an utterance."""
+        if len(pcm) < SHORTEST_BYTES:
+            return Transcript("")
+        fields: dict[str, Any] = {**self._fields, "file": ("utterance.wav", wav_file(pcm), "audio/wav")}
+        body, content_type = multipart(fields)
+        with self._http.stream("POST", self._url, data=body, headers={"Content-Type": content_type}) as reply:
+            if reply.content_type.startswith("text/plain"):
+                return transcript(reply.read().decode("utf-8", "replace"))
+            answer = reply.json()
+        if not isinstance(answer, dict):
+            raise VendorGarbage(self._http.vendor, "the answer is no JSON object")
+        text = answer.get("text")
+        if not isinstance(text, str):
+            if answer.get("error"):
+                raise error_in_answer(self._http.vendor, answer["error"])
+            raise VendorGarbage(self._http.vendor, "no text in the answer")
+        return transcript(text, language=str(answer.get("language") or ""))
+
+    def close(self) -> None:
+        """Break off what runs."""
+        self._http.close()
+
+
+def wav_file(pcm: bytes) -> bytes:
+    """A WAV file of s16le mono 16 kHz PCM."""
+    size = len(pcm)
+    rate = ASR_SAMPLE_RATE
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size)
+    return head + pcm

@@ -1,0 +1,32 @@
+"""Function calling: the language model of the conversation is offered the tools and decides by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from xiaozhi.chat import CallContext, Message, ToolSpec
+from xiaozhi.providers.base import Intent, Intention, ProviderOptions
+from xiaozhi.providers.registry import provider
+
+
+class Options(ProviderOptions):
+    """`functions`: names of the plugins on offer; read by the tool room."""
+
+    functions: list[str] = Field(default_factory=list)
+
+
+@provider("intent", "function_call", Options)
+class FunctionCall(Intent):
+    """Nothing to classify beforehand."""
+
+    offers_tools: ClassVar[bool] = True
+    offline: ClassVar[bool] = True
+
+    def __init__(self, options: Options) -> None:
+        del options
+
+    def classify(self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Intention:
+        return Intention()

@@ -1,0 +1,27 @@
+"""No memory between visits: every conversation starts fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from xiaozhi.chat import Message
+from xiaozhi.providers.base import Memory, ProviderOptions
+from xiaozhi.providers.registry import provider
+
+
+@provider("memory", "nomem", ProviderOptions)
+class NoMemory(Memory):
+    """Recalls nothing, saves nothing."""
+
+    remembers: ClassVar[bool] = False
+    offline: ClassVar[bool] = True
+
+    def __init__(self, options: ProviderOptions) -> None:
+        del options
+
+    def recall(self, device_id: str, query: str) -> str:
+        return ""
+
+    def save(self, device_id: str, messages: Sequence[Message], session_id: str) -> None:
+        return None

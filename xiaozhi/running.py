@@ -1,0 +1,363 @@
+"""What runs: everything with a lifetime, started in one order and stopped in the reverse.
+
+    start   inference pool ▸ stores ▸ providers (warmed up) ▸ web ▸ devices ▸ sweeper, watchdog ▸ ready
+    stop    not ready ▸ no new devices ▸ answers finish (bounded) ▸ goodbyes 1001/1012 ▸ memories, quota ▸ web ▸ providers ▸ pool
+
+A reload builds everything of the new configuration beside the old, and swaps only when all of it works; sessions under way keep what they
+began with, and the old providers are closed when the last of those sessions has left. Nothing here decides about sound, text or the protocol.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import time
+from collections.abc import Callable, Sequence
+
+import gevent
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
+
+from xiaozhi import __version__, assembly, ports
+from xiaozhi.banner import Facts, own_address
+from xiaozhi.errors import Fault, Overloaded, SettingsError, XiaozhiError
+from xiaozhi.history.quota import OutputQuota
+from xiaozhi.observing import Observer
+from xiaozhi.protocol import messages as wire
+from xiaozhi.protocol.token import DeviceTokens, VisionTokens, same_secret
+from xiaozhi.runtime import logs, tasks
+from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.runtime.limits import Admission
+from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.runtime.roster import Roster
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.runtime.watchdog import Shed, Watchdog
+from xiaozhi.session.dialogue import ResumeStore
+from xiaozhi.session.kit import SessionKit
+from xiaozhi.session.memories import MemoryWriter
+from xiaozhi.session.replies import ReplyCache
+from xiaozhi.session.session import Session
+from xiaozhi.session.visit import Identity, Visit, VisitHandler
+from xiaozhi.settings import Loaded, token_secret
+from xiaozhi.tools.device_mcp import Vision
+from xiaozhi.transport.acceptor import Acceptor
+from xiaozhi.web import ops
+from xiaozhi.web.vision import vision_url
+from xiaozhi.web.wsgi import WebServer
+
+log = logs.get_logger(__name__)
+
+CLOSE_GOING_AWAY = 1001
+CLOSE_SERVICE_RESTART = 1012
+FLUSH_SECONDS = 5.0
+
+
+class Edition:
+    """Everything that belongs to one reading of the configuration, and how many sessions still use it."""
+
+    def __init__(self, loaded: Loaded, shop: assembly.ProviderShop, kit: SessionKit) -> None:
+        self.loaded = loaded
+        self.shop = shop
+        self.kit = kit
+        self.sessions = 0
+        self.replaced = False
+
+    def leave(self) -> None:
+        """A session that used it has ended; the last one of a replaced edition closes the providers."""
+        self.sessions -= 1
+        if self.replaced and self.sessions <= 0:
+            self.shop.close()
+
+
+class Server:
+    """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers."""
+
+    def __init__(self, loaded: Loaded, *, reload: Callable[[], Loaded], clock: Callable[[], float] = time.monotonic) -> None:
+        self.restart_wanted = False
+        self._loaded = loaded
+        self._load_again = reload
+        self._clock = clock
+        self._began = clock()
+        self._started_s = 0.0
+        self._draining = False
+        self._stopped = False
+        self._stop_wanted = Event()
+        self._reloading = BoundedSemaphore(1)
+        self._lasting = Tasks()
+        settings = loaded.settings
+        secret = token_secret(settings)
+        self._vision_tokens = VisionTokens(secret)
+        self._device_tokens = DeviceTokens(secret, expire_seconds=settings.server.auth.expire_seconds)
+        pool = settings.server.thread_pool
+        self.inference = InferencePool(pool.max_workers or None, pool.queue_size)
+        self.admission = Admission(ports.admission_limits(settings))
+        self.roster = Roster(ports.roster_policy(settings), per_device=max(1, settings.server.limits.per_device))
+        self.metrics = Metrics()
+        self._memories = MemoryWriter(settings.data_dir)
+        self._quota = OutputQuota(settings.data_dir / "quota.sqlite", settings.device_max_output_size, self._today)
+        self._observer = Observer(self.metrics)
+        self._watchdog = Watchdog(
+            backlog=lambda: self.inference.queued / self.inference.queue_size,
+            sample=self._sample,
+            sample_interval=settings.monitoring.sample_interval,
+            on_lag=self.metrics.hub_lag.observe,
+            on_shed=self._on_shed,
+            on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),
+        )
+        self._fixtures = assembly.Fixtures(
+            inference=self.inference,
+            replies=ReplyCache(settings.conversation.reply_cache_bytes),
+            resume=ResumeStore(seconds=settings.conversation.resume_seconds),
+            memories=self._memories,
+            quota=self._quota,
+            lasting=self._lasting,
+            vision=self._vision,
+            admit_turn=self._admit_turn,
+            observe=self._observer.turn_ended,
+            on_frame=self._observer.frame_sent,
+            server_command=self._obey,
+        )
+        self._edition: Edition | None = None
+        self._web: WebServer | None = None
+        self._acceptor: Acceptor | None = None
+
+    # --- start ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring everything up. Raises SettingsError for what cannot be built, OSError for ports that cannot be had."""
+        self.inference.start()
+        self._edition = self._build(self._loaded)
+        self._edition.shop.warm_up()
+        self._memories.start(lambda: self._current().kit.providers.memory)
+        self._watch_metrics()
+        settings = self._loaded.settings
+        self._acceptor = ports.device_port(
+            settings, sessions=self._new_session, tokens=self._device_tokens, admission=self.admission, roster=self.roster, now=time.time
+        )
+        self._web = ports.http_port(
+            settings,
+            hooks=ops.OpsHooks(
+                ready=self.readiness,
+                addresses=lambda origin: ports.addresses(self._current().loaded.settings, origin),
+                facts=self._page_facts,
+                metrics=self.metrics.render,
+                reload=self.reload,
+            ),
+            device_tokens=self._device_tokens,
+            vision_tokens=self._vision_tokens,
+            vllm=lambda: self._current().kit.providers.vllm,
+        )
+        self._web.start()
+        self._acceptor.start()
+        self.roster.start()
+        self._watchdog.start()
+        # What start-up made lives for ever: keep it out of every later garbage collection.
+        gc.collect()
+        gc.freeze()
+        self._started_s = self._clock() - self._began
+
+    def wait(self) -> None:
+        """Until somebody wants the server to stop."""
+        self._stop_wanted.wait()
+
+    @property
+    def port(self) -> int:
+        """The device port in use."""
+        return self._acceptor.port if self._acceptor is not None else self._loaded.settings.server.port
+
+    @property
+    def http_port(self) -> int:
+        """The HTTP port in use."""
+        return self._web.address[1] if self._web is not None else self._loaded.settings.server.http_port
+
+    def facts(self) -> Facts:
+        """What to tell the person who started the server."""
+        settings = self._loaded.settings
+        host = own_address() if settings.server.ip in ("0.0.0.0", "::") else settings.server.ip
+        secure = "s" if settings.server.tls.enabled else ""
+        providers = self._current().kit.providers
+        return Facts(
+            version=__version__,
+            websocket=settings.server.websocket or f"ws{secure}://{host}:{self.port}/xiaozhi/v1/",
+            ota=f"http{secure}://{host}:{self.http_port}/xiaozhi/ota/",
+            providers={kind: name for kind, name in providers.names.items() if kind not in ("memory", "intent")},
+            workers=self.inference.workers,
+            offline=providers.llm.offline,
+            started_s=self._started_s,
+        )
+
+    # --- stop -------------------------------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Stop gracefully, soon."""
+        self._stop_wanted.set()
+
+    def request_restart(self) -> None:
+        """Stop gracefully, then run the programme anew."""
+        self.restart_wanted = True
+        self._stop_wanted.set()
+
+    def request_reload(self) -> None:
+        """Read the configuration again, in the background."""
+        tasks.spawn("reload", self.reload)
+
+    def stop(self, drain_seconds: float | None = None) -> None:
+        """Undo `start`, in the reverse order; blocks at most about `drain_seconds` and 20 s. Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = self._draining = True
+        seconds = self._loaded.settings.server.drain_seconds if drain_seconds is None else drain_seconds
+        self.admission.shut("server stopping")
+        if self._acceptor is not None:
+            self._acceptor.stop_accepting()
+            code, reason = (CLOSE_SERVICE_RESTART, "restarting") if self.restart_wanted else (CLOSE_GOING_AWAY, "server stopping")
+            left = self.roster.drain(seconds, code, reason)
+            if left:
+                log.warning("connections left behind", count=left)
+            self._acceptor.join(FLUSH_SECONDS)
+        self.roster.stop()
+        self._watchdog.stop()
+        self._lasting.join(FLUSH_SECONDS)
+        self._lasting.kill()
+        if not self._memories.flush(FLUSH_SECONDS):
+            log.warning("memories put aside for the next start")
+        self._quota.close()
+        if self._web is not None:
+            self._web.stop(FLUSH_SECONDS)
+        if self._edition is not None:
+            self._edition.shop.close()
+        if not self.inference.close(FLUSH_SECONDS):
+            log.warning("inference threads are still busy")
+        gc.unfreeze()
+        log.info("stopped")
+
+    # --- reload -----------------------------------------------------------------------------------------------------
+
+    def reload(self) -> Sequence[Fault]:
+        """Put the configuration as it is now into force; the faults for which it was refused, if any. Blocks while models load."""
+        with self._reloading:
+            try:
+                loaded = self._load_again()
+                faults = assembly.check(loaded)
+                if faults:
+                    raise SettingsError(faults)
+                edition = self._build(loaded)
+                try:
+                    edition.shop.warm_up()
+                except XiaozhiError as error:
+                    edition.shop.close()
+                    raise SettingsError([Fault("providers", str(error), "providers that start")]) from error
+            except SettingsError as error:
+                self.metrics.reloads.labels("refused").inc()
+                log.error("configuration refused, the old one stays", faults=[str(fault) for fault in error.faults])
+                return error.faults
+            old, self._edition = self._current(), edition
+            self.admission.adopt(ports.admission_limits(loaded.settings))
+            self.roster.policy = ports.roster_policy(loaded.settings)
+            self._quota.limit = loaded.settings.device_max_output_size
+            old.replaced = True
+            if old.sessions == 0:
+                old.shop.close()
+            self.metrics.reloads.labels("accepted").inc()
+            log.info("configuration reloaded", sessions_on_the_old_one=old.sessions)
+            return ()
+
+    def _build(self, loaded: Loaded) -> Edition:
+        shop = assembly.ProviderShop(loaded, self.inference, self._observer.vendor_called)
+        kit, warnings = assembly.session_kit(loaded, assembly.provider_set(shop, loaded.settings), self._fixtures)
+        for warning in [*loaded.warnings, *warnings]:
+            log.warning("configuration", note=warning)
+        self._observer.watch_vad(kit.providers.vad)
+        return Edition(loaded, shop, kit)
+
+    def _current(self) -> Edition:
+        assert self._edition is not None, "the server has not been started"
+        return self._edition
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def _new_session(self, visit: Visit) -> VisitHandler:
+        edition = self._current()
+        session = Session(visit, edition.kit, on_closed=edition.leave)
+        edition.sessions += 1
+        self.metrics.connections_opened.inc()
+        return session
+
+    def _admit_turn(self) -> None:
+        if self._watchdog.shedding >= Shed.TURNS:
+            raise Overloaded("server")
+
+    def _vision(self, identity: Identity) -> Vision | None:
+        edition = self._current()
+        if edition.kit.providers.vllm is None:
+            return None
+        settings = edition.loaded.settings
+        url = vision_url(settings.server.vision_explain, f"http://{own_address()}:{self.http_port}")
+        return Vision(url=url, token=self._vision_tokens.issue(identity.device_id, now=time.time()))
+
+    def _obey(self, command: wire.ServerCommand, peer_ip: str) -> wire.ServerReply:
+        """An order of the management API, told by a message. May block for a reload."""
+        expected = self._current().loaded.settings.management_secret.get_secret_value()
+        if not expected or not same_secret(command.secret, expected):
+            log.warning("server command refused", peer=peer_ip, action=command.action)
+            return wire.ServerReply("error", "the secret is wrong, or none is configured", command.action)
+        if command.action == "update_config":
+            faults = self.reload()
+            if faults:
+                return wire.ServerReply("error", "; ".join(str(fault) for fault in faults), command.action)
+            return wire.ServerReply("success", "configuration reloaded", command.action)
+        if command.action == "restart":
+            tasks.spawn_later(0.2, "restart", self.request_restart)
+            return wire.ServerReply("success", "restarting after the current answers", command.action)
+        return wire.ServerReply("error", f"unknown action {command.action!r}", command.action)
+
+    # --- what others ask ---------------------------------------------------------------------------------------------
+
+    def readiness(self) -> tuple[bool, list[str]]:
+        """Whether new devices may be sent here, and why not."""
+        reasons = []
+        if self._draining:
+            reasons.append("draining")
+        if self._edition is None:
+            reasons.append("starting")
+        if self._watchdog.shedding is not Shed.NOTHING:
+            reasons.append(f"overloaded, refusing {self._watchdog.shedding.name.lower()} (hub lag {self._watchdog.lag_s * 1000:.0f} ms)")
+        if len(self.roster) >= self.admission.limits.max_connections:
+            reasons.append("all places are taken")
+        return not reasons, reasons
+
+    def _page_facts(self) -> ops.PageFacts:
+        return ops.PageFacts(version=__version__, providers=self._current().kit.providers.names, connections=len(self.roster))
+
+    def _on_shed(self, level: Shed) -> None:
+        self.metrics.shedding.set(int(level))
+        if level is Shed.CONNECTIONS:
+            self.admission.shut("server")
+        elif not self._draining:
+            self.admission.open()
+
+    def _sample(self) -> dict[str, object]:
+        return {"connections": len(self.roster), "pool_active": self.inference.active, "pool_queued": self.inference.queued}
+
+    def _watch_metrics(self) -> None:
+        metrics = self.metrics
+        metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(self.roster))
+        metrics.watch("xiaozhi_connections_limit", "Devices that may be connected.", lambda: self.admission.limits.max_connections)
+        metrics.watch("xiaozhi_memories_waiting", "Visits whose memory has not been saved yet.", lambda: self._memories.waiting)
+        metrics.watch("xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: self._fixtures.replies.size_bytes)
+        metrics.watch_pool(self.inference)
+        metrics.watch_admission(self.admission)
+        metrics.watch_process()
+
+    def _today(self) -> datetime.date:
+        return datetime.datetime.now(assembly.zone(self._loaded.settings)).date()
+
+
+def run_until_stopped(server: Server) -> None:
+    """For tests and embedding: start, wait, stop."""
+    server.start()
+    try:
+        server.wait()
+    finally:
+        server.stop()
+        gevent.idle()

@@ -1,0 +1,92 @@
+"""The only place that spawns greenlets: named, context-carrying, failures logged, groups that stop.
+
+Not a scheduler and not a supervisor: what should be restarted after a failure asks `runtime/watchdog.py`.
+`gevent.spawn` neither inherits contextvars nor tells anybody that a greenlet died; both are mended here, once.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent import Greenlet
+from gevent.pool import Group
+
+from xiaozhi.errors import ConnectionClosed, TurnClosed
+from xiaozhi.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+# Ways for a task to end that need no attention: the peer left, or the turn it worked for is over.
+_QUIET = (ConnectionClosed, TurnClosed)
+
+
+def spawn(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Greenlet:
+    """Run `function` in a greenlet called `name` that carries the caller's contextvars; a failure is logged, never lost."""
+    greenlet = _prepare(name, function, args, kwargs)
+    greenlet.start()
+    return greenlet
+
+
+def spawn_later(seconds: float, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Greenlet:
+    """Like `spawn`, after `seconds`."""
+    greenlet = _prepare(name, function, args, kwargs)
+    greenlet.start_later(seconds)
+    return greenlet
+
+
+class Tasks:
+    """A group of greenlets that live and stop together. `kill` is idempotent; a task may kill its own group."""
+
+    def __init__(self) -> None:
+        self._group: Group = Group()
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    def spawn(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Greenlet:
+        """Spawn into the group; see the module's `spawn`."""
+        greenlet = _prepare(name, function, args, kwargs)
+        self._group.add(greenlet)
+        greenlet.start()
+        return greenlet
+
+    def spawn_later(self, seconds: float, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Greenlet:
+        """Spawn into the group after `seconds`; killing the group before then cancels it."""
+        greenlet = _prepare(name, function, args, kwargs)
+        self._group.add(greenlet)
+        greenlet.start_later(seconds)
+        return greenlet
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for all to end of their own accord; True when none is left."""
+        self._group.join(timeout=timeout)
+        return len(self._group) == 0
+
+    def kill(self, timeout: float = 2.0) -> bool:
+        """Kill all but the caller, waiting at most `timeout` seconds for them to unwind; True when none is left."""
+        me = gevent.getcurrent()
+        others = [greenlet for greenlet in self._group if greenlet is not me]
+        if not others:
+            return True
+        gevent.killall(others, block=True, timeout=timeout) if timeout > 0 else gevent.killall(others, block=False)
+        return all(greenlet.dead for greenlet in others)
+
+
+def _prepare(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Greenlet:
+    context = contextvars.copy_context()
+    greenlet = Greenlet(context.run, _guarded, name, function, args, kwargs)
+    greenlet.name = name
+    return greenlet
+
+
+def _guarded(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except _QUIET as ended:
+        log.debug("task ended", task=name, reason=str(ended))
+    except Exception:
+        log.exception("task failed", task=name)
+    return None

@@ -1,0 +1,183 @@
+"""Sees when the process is in trouble and does something about it before its users notice.
+
+Three jobs, one greenlet: it measures hub lag (how late its own timer fires) and backlog, and sheds load in two steps (new turns, then new
+connections) until they recover; it restarts registered loops that died; and it writes the periodic sample of threads, memory and
+connections that `monitoring.sample_interval` asks for.
+
+Not a profiler and not an alerting system: it says what it sees in metrics, logs and `/readyz`. The decision to shed is pure (`ShedPolicy`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import gevent
+import psutil
+from gevent import Greenlet
+
+from xiaozhi.runtime import tasks
+from xiaozhi.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+TICK_S = 0.25
+RESTART_PAUSE_S = 1.0
+
+
+class Shed(IntEnum):
+    """What is being refused."""
+
+    NOTHING = 0
+    TURNS = 1
+    CONNECTIONS = 2
+
+
+@dataclass(slots=True)
+class ShedPolicy:
+    """Decides what to refuse from smoothed hub lag (s) and backlog (0..1 of the inference queue). Goes up quickly and down slowly:
+    a level is left only after `calm_s` seconds below half of what leads to it, so that the server does not flap."""
+
+    turns_lag_s: float = 0.25
+    connections_lag_s: float = 0.75
+    turns_backlog: float = 0.8
+    connections_backlog: float = 0.98
+    smoothing: float = 0.3
+    calm_s: float = 3.0
+    level: Shed = Shed.NOTHING
+    lag_s: float = 0.0
+    _calm_since: float | None = None
+
+    def feed(self, lag_s: float, backlog: float, now: float) -> Shed:
+        """One sample; returns the level that applies from now on."""
+        self.lag_s += self.smoothing * (lag_s - self.lag_s)
+        wanted = Shed.NOTHING
+        if self.lag_s >= self.connections_lag_s or backlog >= self.connections_backlog:
+            wanted = Shed.CONNECTIONS
+        elif self.lag_s >= self.turns_lag_s or backlog >= self.turns_backlog:
+            wanted = Shed.TURNS
+        if wanted > self.level:
+            self.level = wanted
+            self._calm_since = None
+        elif wanted < self.level:
+            if self.lag_s < self.turns_lag_s / 2 and backlog < self.turns_backlog / 2:
+                if self._calm_since is None:
+                    self._calm_since = now
+                elif now - self._calm_since >= self.calm_s:
+                    self.level = Shed(self.level - 1)
+                    self._calm_since = now
+            else:
+                self._calm_since = None
+        else:
+            self._calm_since = None
+        return self.level
+
+
+@dataclass(slots=True)
+class _Loop:
+    name: str
+    function: Callable[[], None]
+    greenlet: Greenlet
+    not_before: float = 0.0
+
+
+class Watchdog:
+    """`backlog` gives the fill of the inference queue (0..1), `sample` the fields of the periodic log line beside the process's own."""
+
+    def __init__(
+        self,
+        *,
+        backlog: Callable[[], float],
+        sample: Callable[[], dict[str, object]] = dict,
+        sample_interval: float = 0.0,
+        policy: ShedPolicy | None = None,
+        on_lag: Callable[[float], None] = lambda seconds: None,
+        on_shed: Callable[[Shed], None] = lambda level: None,
+        on_restart: Callable[[str], None] = lambda name: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backlog = backlog
+        self._sample = sample
+        self._sample_interval = sample_interval
+        self._policy = policy or ShedPolicy()
+        self._on_lag = on_lag
+        self._on_shed = on_shed
+        self._on_restart = on_restart
+        self._clock = clock
+        self._loops: list[_Loop] = []
+        self._greenlet: Greenlet | None = None
+        self._stopped = False
+        self._next_sample = clock() + sample_interval
+        self._process = psutil.Process()
+        self._last_switches = self._process.num_ctx_switches()
+
+    @property
+    def shedding(self) -> Shed:
+        """What is being refused now."""
+        return self._policy.level
+
+    @property
+    def lag_s(self) -> float:
+        """Smoothed hub lag, s."""
+        return self._policy.lag_s
+
+    def keep(self, name: str, function: Callable[[], None]) -> None:
+        """Run a loop that should never end, and start it again when it does."""
+        self._loops.append(_Loop(name, function, tasks.spawn(name, function)))
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._greenlet = tasks.spawn("watchdog", self._watch)
+
+    def stop(self) -> None:
+        """Stop watching and end the loops that were kept."""
+        self._stopped = True
+        dying = [loop.greenlet for loop in self._loops]
+        if self._greenlet is not None:
+            dying.append(self._greenlet)
+        gevent.killall(dying, timeout=2.0)
+
+    def check(self, lag_s: float, now: float) -> None:
+        """One tick's work; separate from the waiting so that it can be tested with a made-up clock."""
+        self._on_lag(lag_s)
+        before = self._policy.level
+        level = self._policy.feed(lag_s, self._backlog(), now)
+        if level is not before:
+            self._on_shed(level)
+            log.warning(
+                "load shedding", refusing=level.name.lower(), lag_ms=round(self._policy.lag_s * 1000), backlog=round(self._backlog(), 2)
+            )
+        for loop in self._loops:
+            if loop.greenlet.dead and not self._stopped and now >= loop.not_before:
+                log.error("loop had died, restarted", loop=loop.name)
+                self._on_restart(loop.name)
+                loop.not_before = now + RESTART_PAUSE_S
+                loop.greenlet = tasks.spawn(loop.name, loop.function)
+        if self._sample_interval > 0 and now >= self._next_sample:
+            self._next_sample = now + self._sample_interval
+            log.info("sample", **self.sample())
+
+    def sample(self) -> dict[str, object]:
+        """Threads, memory and switches of the process now, and whatever the composition root adds."""
+        with self._process.oneshot():
+            switches = self._process.num_ctx_switches()
+            fields: dict[str, object] = {
+                "native_threads": self._process.num_threads(),
+                "rss_mb": round(self._process.memory_info().rss / 1e6, 1),
+                "fds": self._process.num_fds(),
+                "voluntary_switches": switches.voluntary - self._last_switches.voluntary,
+                "involuntary_switches": switches.involuntary - self._last_switches.involuntary,
+            }
+        self._last_switches = switches
+        fields["lag_ms"] = round(self._policy.lag_s * 1000, 1)
+        fields.update(self._sample())
+        return fields
+
+    def _watch(self) -> None:
+        while True:
+            due = self._clock() + TICK_S
+            gevent.sleep(TICK_S)
+            now = self._clock()
+            self.check(max(0.0, now - due), now)

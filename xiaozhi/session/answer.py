@@ -1,0 +1,159 @@
+"""The mind's work within one turn: intent, the language model and its tools, spoken while it comes.
+
+Not a turn: it neither knows when it may be heard nor how it ends; it is given a reply to speak into and a release to wait for before
+anything with an effect. Text is made speakable and split on the stream, so that the first sentence is on its way to the synthesiser while
+the model still writes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import gevent
+
+from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.errors import VendorTimeout
+from xiaozhi.providers.base import ProviderSet
+from xiaozhi.session.dialogue import Exchange
+from xiaozhi.session.record import Timeline, TurnOptions
+from xiaozhi.session.speaker import Reply
+from xiaozhi.speech.cleanup import ReplyText
+from xiaozhi.speech.sentences import Sentence
+from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
+from xiaozhi.tools.toolbox import Toolbox
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerParts:
+    """What an answer is made with. `history(text)` gives the system prompt and the past; it may block for the memory."""
+
+    providers: ProviderSet
+    toolbox: Toolbox
+    tool_context: ToolContext
+    context: CallContext
+    options: TurnOptions
+    history: Callable[[str], list[Message]]
+    spend: Callable[[int], None]
+    """Counts characters spoken."""
+    extra_prompt: str = ""
+    """An instruction that stands in for a question, such as the prompt that ends a visit."""
+
+
+class Answer:
+    """Writes into `exchange` what is to be remembered: tool calls and their results, the answer."""
+
+    def __init__(
+        self,
+        parts: AnswerParts,
+        reply: Reply,
+        timeline: Timeline,
+        exchange: Exchange,
+        await_release: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._parts = parts
+        self._reply = reply
+        self._timeline = timeline
+        self._exchange = exchange
+        self._await_release = await_release
+        self._clock = clock
+        self.tool_calls = 0
+
+    def answer(self, text: str) -> None:
+        """Answer `text` ("" with an extra prompt only). Raises VendorError, Overloaded."""
+        providers = self._parts.providers
+        intent = providers.intent
+        history = self._parts.history(text)
+        if text:
+            intention = intent.classify(text, history, self._parts.toolbox.specs(), self._parts.context)
+            if intention.reply:
+                self.speak(intention.reply)
+                self._exchange.answered(intention.reply)
+                return
+            if intention.calls and not self._run_tools(intention.calls, ""):
+                return
+        depth_limit = self._parts.options.tool_depth if intent.offers_tools and providers.llm.calls_tools else 0
+        for depth in range(depth_limit + 1):
+            # At the limit the model is no longer offered tools: it has to answer with what it has.
+            said, calls = self._ask(history, self._parts.toolbox.specs() if depth < depth_limit else [])
+            if not calls:
+                self._exchange.answered(said)
+                return
+            if not self._run_tools(calls, said):
+                return
+
+    def speak(self, text: str) -> None:
+        """Speak a ready text."""
+        words = ReplyText(correct_words=self._parts.options.correct_words)
+        for sentence in [*words.feed(text), *words.flush()]:
+            self._say(sentence, words)
+
+    def _ask(self, history: Sequence[Message], specs: Sequence[ToolSpec]) -> tuple[str, list[ToolCall]]:
+        """One streamed completion, spoken while it comes."""
+        words = ReplyText(correct_words=self._parts.options.correct_words)
+        said: list[str] = []
+        calls: list[ToolCall] = []
+        messages = [*history, *self._exchange.messages]
+        if self._parts.extra_prompt:
+            messages.append(Message("user", self._parts.extra_prompt))
+        if self._timeline.llm_asked is None:
+            self._timeline.llm_asked = self._clock()
+        for item in self._pieces(messages, specs):
+            if isinstance(item, ToolCall):
+                calls.append(item)
+                continue
+            said.append(item)
+            for sentence in words.feed(item):
+                self._say(sentence, words)
+        for sentence in words.flush():
+            self._say(sentence, words)
+        return "".join(said), calls
+
+    def _pieces(self, messages: Sequence[Message], specs: Sequence[ToolSpec]) -> Iterator[str | ToolCall]:
+        """The model's stream under its deadlines; closing it closes the vendor's request."""
+        llm = self._parts.providers.llm
+        options = self._parts.options
+        stream = llm.chat(messages, specs, self._parts.context)
+        until = self._clock() + options.llm_total
+        patience = options.llm_first_token
+        try:
+            while True:
+                left = max(0.01, min(patience, until - self._clock()))
+                with gevent.Timeout(left, VendorTimeout(llm.name or "llm", f"nothing for {left:.1f} s")):
+                    try:
+                        item = next(stream)
+                    except StopIteration:
+                        return
+                if self._timeline.llm_first is None:
+                    self._timeline.llm_first = self._clock()
+                patience = options.llm_stall
+                yield item
+        finally:
+            stream.close()
+
+    def _say(self, sentence: Sentence, words: ReplyText) -> None:
+        self._reply.emote(words.emotion)
+        self._parts.spend(len(sentence.spoken))
+        if self._timeline.tts_asked is None:
+            self._timeline.tts_asked = self._clock()
+        self._reply.say(sentence)
+
+    def _run_tools(self, calls: Sequence[ToolCall], said: str) -> bool:
+        """Run the calls side by side; True when the model is to be asked again."""
+        self._await_release()
+        self.tool_calls += len(calls)
+        outcomes = self._parts.toolbox.call_many(calls, self._parts.tool_context)
+        self._exchange.called(said, calls, [outcome.text or outcome.action.value for outcome in outcomes])
+        return self._follow(outcomes)
+
+    def _follow(self, outcomes: Sequence[ToolOutcome]) -> bool:
+        if any(outcome.action in (Action.ASK_LLM, Action.ERROR, Action.NOT_FOUND) for outcome in outcomes):
+            return True
+        speeches = [outcome.text for outcome in outcomes if outcome.action is Action.SPEAK and outcome.text]
+        for speech in speeches:
+            self.speak(speech)
+        if speeches:
+            self._exchange.answered(" ".join(speeches))
+        return False

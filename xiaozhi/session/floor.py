@@ -1,0 +1,99 @@
+"""Turn-taking: who has the floor. At most one turn is heard, at most one more is being prepared.
+
+Implements what the ears tell (`ListenerSink`, in the listener's greenlet) and what interrupts; it decides and hands on, and waits for
+nothing. Not the making of turns (the session does that) and not their work.
+
+An interrupt is always the same four steps, all in `Turn.interrupt`: shut the gate for that turn, keep in the dialogue what was heard,
+`tts stop`, stop the work. The next turn never waits for the old one to unwind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.session.listener import Utterance
+from xiaozhi.session.turn import Turn
+
+log = get_logger(__name__)
+
+
+class TurnFactory(Protocol):
+    """Makes a turn that has not started; see `Turn` for the arguments."""
+
+    def __call__(self, *, utterance: Utterance | None = None, text: str = "", fixed: str = "", extra_prompt: str = "") -> Turn: ...
+
+
+class Floor:
+    """`accepts` says whether turns may begin; `barges_in` whether speech interrupts speech (realtime mode)."""
+
+    def __init__(self, make_turn: TurnFactory, *, accepts: Callable[[], bool], barges_in: Callable[[], bool]) -> None:
+        self._make_turn = make_turn
+        self._accepts = accepts
+        self._barges_in = barges_in
+        self._prepared: Turn | None = None
+        self.current: Turn | None = None
+
+    @property
+    def speaking(self) -> bool:
+        """True while an answer is being spoken."""
+        return self.current is not None and self.current.speaking
+
+    def begin(self, *, text: str = "", fixed: str = "", extra_prompt: str = "") -> None:
+        """Answer a typed text, speak a fixed one, or follow an instruction; whoever had the floor loses it."""
+        self.discard()
+        self._take_over(self._make_turn(text=text, fixed=fixed, extra_prompt=extra_prompt)).start(prepared=False)
+
+    def interrupt(self, reason: str) -> bool:
+        """Silence the current turn and forget the prepared one; True if there was something to silence."""
+        self.discard()
+        return self.current is not None and self.current.interrupt(reason)
+
+    def discard(self) -> None:
+        """Forget the prepared turn without a trace."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.discard()
+
+    # --- what the ears tell -----------------------------------------------------------------------------------------
+
+    def speech_started(self) -> None:
+        """Someone speaks; in realtime mode that silences us."""
+        if self._barges_in() and self.speaking:
+            self.interrupt("barge-in")
+
+    def utterance_paused(self, utterance: Utterance) -> None:
+        """Maybe finished: prepare an answer that nobody hears yet."""
+        self.discard()
+        if self._accepts():
+            self._prepared = self._make_turn(utterance=utterance)
+            self._prepared.start(prepared=True)
+
+    def utterance_resumed(self) -> None:
+        """Not finished after all."""
+        self.discard()
+
+    def utterance_ended(self, utterance: Utterance) -> None:
+        """Finished: answer, with what was prepared if it was prepared for this."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared.utterance is utterance and not prepared.ended:
+            self._take_over(prepared).release()
+            return
+        if prepared is not None:
+            prepared.discard()
+        if self._accepts():
+            self._take_over(self._make_turn(utterance=utterance)).start(prepared=False)
+        else:
+            utterance.close()
+
+    def utterance_dropped(self, reason: str) -> None:
+        """Too short to be speech."""
+        self.discard()
+        log.debug("utterance dropped", reason=reason)
+
+    def _take_over(self, turn: Turn) -> Turn:
+        if self.current is not None:
+            self.current.interrupt("superseded")
+        self.current = turn
+        return turn

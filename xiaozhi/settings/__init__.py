@@ -1,0 +1,23 @@
+"""Typed settings: everything an operator can decide, read from layers, checked at once, frozen.
+
+    schema.py, server.py   what can be set: names, units, ranges, defaults (pydantic)
+    fields.py              the kinds of values the schema is made of
+    yaml_reader.py         a YAML file -> plain data, strictly, with line numbers
+    environment.py         environment variables -> the same kind of data
+    layers.py              laying them over each other
+    checks.py              what no single field can see; faults and warnings in the operator's words
+    masking.py             what may be shown of secrets: nothing
+    loading.py             `load`: all of the above in order
+    token_secret.py        the one secret the server makes for itself
+
+Not a place for behaviour, and not a reader of provider options: the block of a provider is carried as it was written
+(`Settings.block`), because only the provider knows what belongs in it (`providers/registry.py` validates those).
+Key names are those of the server most devices talk to today, so that its users can bring their file.
+"""
+
+from xiaozhi.settings.loading import Loaded, load
+from xiaozhi.settings.masking import masked, masked_yaml
+from xiaozhi.settings.schema import SECTIONS, BoardTraits, Settings
+from xiaozhi.settings.token_secret import token_secret
+
+__all__ = ["SECTIONS", "BoardTraits", "Loaded", "Settings", "load", "masked", "masked_yaml", "token_secret"]

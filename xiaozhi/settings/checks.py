@@ -1,0 +1,260 @@
+"""What no single field can see, and how faults and unknown keys are told to people.
+
+Works on the merged tree rather than on a `Settings`, so that a wrong port does not hide a missing provider: everything that is wrong is
+told at once. Types of providers and their options are not checked here; only they know (`providers/registry.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from xiaozhi.errors import Fault
+from xiaozhi.settings.layers import Merged
+from xiaozhi.settings.masking import MASK, looks_secret, mask_text
+from xiaozhi.settings.schema import CHIME_OF_OTHERS, REFERRING, SECTIONS, Settings
+
+_LONGEST_SHOWN = 80
+
+# Keys of existing files that mean nothing here, and what to look at instead.
+_NO_MEANING: Mapping[str, str] = {
+    "log.log_format": "log.json",
+    "log.log_format_file": "log.json",
+    "read_config_from_api": "manager-api.url",
+}
+
+
+def shown(value: Any, key: str = "") -> str:
+    """A value fit for a fault: short, without secrets, and never failing."""
+    if isinstance(value, SecretStr) or (looks_secret(key, value) and value not in ("", None)):
+        return MASK
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"a list of {len(value)}"
+    try:
+        text = repr(mask_text(value) if isinstance(value, str) else value)
+    except ValueError:  # an integer too long to be written out
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def field_faults(error: ValidationError, merged: Merged) -> list[Fault]:
+    """pydantic's findings as faults: the key as in the file, what was found, what is expected and which layer said so."""
+    faults = []
+    for problem in error.errors(include_url=False):
+        path = tuple(map(str, problem["loc"]))
+        key = ".".join(path) or "the configuration"
+        value = "missing" if problem["type"] == "missing" else shown(problem["input"], _telling_key(path))
+        expected = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        if expected.startswith("Input should"):
+            expected = "must" + expected.removeprefix("Input should")
+        faults.append(Fault(key, value, expected + _said_by(merged, path)))
+    return faults
+
+
+def _telling_key(path: tuple[str, ...]) -> str:
+    """The name that decides whether a value is secret: the last key that is no list index."""
+    return next((part for part in reversed(path) if not part.isdigit()), "")
+
+
+def _said_by(merged: Merged, path: tuple[str, ...]) -> str:
+    source = merged.origin(path)
+    return f" (set by {source})" if source else ""
+
+
+def cross_faults(merged: Merged) -> Iterator[Fault]:
+    """Faults between keys. Wrong types are left to the schema."""
+    yield from _ports(merged)
+    yield from _chime(merged)
+    yield from _management(merged)
+    yield from _modules(merged)
+
+
+def _section(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = tree.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _ports(merged: Merged) -> Iterator[Fault]:
+    server = _section(merged.tree, "server")
+    port, http_port = _number(server.get("port")), _number(server.get("http_port"))
+    metrics = _number(_section(server, "worker_metrics").get("port"))
+    if port and port == http_port:
+        said = _said_by(merged, ("server", "http_port"))
+        yield Fault("server.http_port", str(http_port), f"must differ from server.port{said}")
+    if metrics and metrics in (port, http_port):
+        said = _said_by(merged, ("server", "worker_metrics", "port"))
+        yield Fault("server.worker_metrics.port", str(metrics), f"must differ from server.port and server.http_port{said}")
+
+
+def _chime(merged: Merged) -> Iterator[Fault]:
+    path = merged.tree.get("stop_tts_notify_voice")
+    if merged.tree.get("enable_stop_tts_notify") is True and isinstance(path, str) and path not in ("", CHIME_OF_OTHERS):
+        try:
+            exists = Path(path).is_file()
+        except ValueError:
+            exists = False
+        if not exists:
+            yield Fault("stop_tts_notify_voice", shown(path), "must be the path of an existing sound file, or empty for the built-in chime")
+
+
+def _management(merged: Merged) -> Iterator[Fault]:
+    api = _section(merged.tree, "manager-api")
+    if api.get("url") and not api.get("secret") and not _section(merged.tree, "server").get("secret"):
+        unfilled = ("manager-api", "secret") in merged.unfilled
+        yield Fault(
+            "manager-api.secret",
+            "a placeholder" if unfilled else "empty",
+            "must be the console's server.secret where manager-api.url is set",
+        )
+
+
+def _modules(merged: Merged) -> Iterator[Fault]:
+    checked: set[tuple[str, str]] = set()
+    for where, kind, name in _references(merged.tree):
+        section = SECTIONS[kind]
+        blocks = merged.tree.get(section)
+        if not isinstance(blocks, Mapping):
+            continue  # the schema says so
+        block = blocks.get(name)
+        if isinstance(block, Mapping):
+            if (kind, name) not in checked:
+                checked.add((kind, name))
+                yield from _unfilled_credentials(section, name, block, merged)
+        elif block is None:
+            yield Fault(where, repr(name), _no_such_block(section, name, blocks) + _said_by(merged, tuple(where.split("."))))
+        else:
+            yield Fault(f"{section}.{name}", shown(block, name), "must be a mapping with a 'type' and the options of that type")
+
+
+def _references(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(key that refers, kind, name) of every block that can come into play."""
+    selected = _section(tree, "selected_module")
+    fallback = _section(tree, "fallback")
+    for kind, section in SECTIONS.items():
+        name = selected.get(section)
+        if isinstance(name, str) and name:
+            yield f"selected_module.{section}", kind, name
+            if kind in REFERRING:
+                referred = _section(_section(tree, section), name).get("llm")
+                if isinstance(referred, str) and referred:
+                    yield f"{section}.{name}.llm", "llm", referred
+        others = fallback.get(section)
+        for index, other in enumerate(others if isinstance(others, list) else []):
+            if isinstance(other, str):
+                yield f"fallback.{section}.{index}", kind, other
+
+
+def _no_such_block(section: str, name: str, blocks: Mapping[str, Any]) -> str:
+    near = _nearest(name, [str(block) for block in blocks])
+    known = f"nearest: {near}" if near else f"there are {', '.join(map(str, blocks)) or 'none'}"
+    return f"must be the name of a block under {section} ({known}), or add {section}.{name} with a 'type'"
+
+
+def _unfilled_credentials(section: str, name: str, block: Mapping[str, Any], merged: Merged) -> Iterator[Fault]:
+    # Templates offer alternatives (a day's token, or a lasting key pair): one that was filled in is enough.
+    if any(looks_secret(key, value) and value not in ("", None) for key, value in block.items()):
+        return
+    for path, source in merged.unfilled.items():
+        key = path[-1]
+        if path[:2] == (section, name) and len(path) == 3 and looks_secret(key) and not block.get(key):
+            expected = f"must be your own value, or select another block under {section} (set by {source})"
+            yield Fault(".".join(path), "a placeholder", expected)
+
+
+def drop_scalar_blocks(merged: Merged) -> list[str]:
+    """Take out of the tree what stands where a block should and is not in use; the warnings about it."""
+    used = {(kind, name) for _, kind, name in _references(merged.tree)}
+    warnings = []
+    for kind, section in SECTIONS.items():
+        blocks = merged.tree.get(section)
+        if not isinstance(blocks, dict):
+            continue
+        for name in [name for name, block in blocks.items() if not isinstance(block, Mapping)]:
+            if (kind, name) not in used:
+                warnings.append(f"{section}.{name} is not a block and is ignored: a provider is a mapping with a 'type'")
+            # One in use has been told as a fault; the schema need not say it again.
+            del blocks[name]
+    return warnings
+
+
+def unknown_keys(tree: Mapping[str, Any]) -> list[str]:
+    """One warning for every key that means nothing, with the nearest one that does."""
+    everywhere = valid_keys()
+    warnings = []
+    for prefix, key, siblings in _unknown(tree, Settings, ""):
+        near = _NO_MEANING.get(prefix + key) or _nearest_key(prefix, key, siblings, everywhere)
+        warnings.append(f"{prefix}{key} means nothing here and is ignored" + (f"; the nearest key is {near}" if near else ""))
+    return warnings
+
+
+def valid_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """Every key of the schema, dotted, sections included."""
+    keys = []
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        keys.append(key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += valid_keys(field.annotation, f"{key}.")
+    return keys
+
+
+def _unknown(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, list[str]]]:
+    """(prefix, key, keys known at this place) of every key that the schema does not know."""
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    for key, value in tree.items():
+        field = fields.get(key)
+        if field is None:
+            yield prefix, key, list(fields)
+        else:
+            yield from _unknown_inside(value, field.annotation, prefix + key)
+
+
+def _unknown_inside(value: Any, annotation: Any, prefix: str) -> Iterator[tuple[str, str, list[str]]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if isinstance(value, Mapping):
+            yield from _unknown(value, annotation, f"{prefix}.")
+        return
+    # dict[str, Board], tuple[ContextProvider, ...]
+    model = next((part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)), None)
+    if model is None:
+        return
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        if isinstance(item, Mapping):
+            yield from _unknown(item, model, f"{prefix}.{name}.")
+
+
+def _nearest_key(prefix: str, key: str, siblings: list[str], everywhere: list[str]) -> str | None:
+    """A key of the same section if one is close; else one whose path, or at least whose last part, is."""
+    near = _nearest(key, siblings)
+    if near:
+        return prefix + near
+    paths = {known.replace(".", "_"): known for known in everywhere}
+    near = _nearest((prefix + key).replace(".", "_"), list(paths), cutoff=0.75)
+    if near:
+        return paths[near]
+    leaves: dict[str, str] = {}
+    for known in everywhere:
+        leaves.setdefault(known.rpartition(".")[2], known)
+    near = _nearest(key, list(leaves))
+    return leaves[near] if near else None
+
+
+def _nearest(name: str, known: list[str], cutoff: float = 0.6) -> str | None:
+    """The known name closest to `name`, case aside, or None when nothing is close."""
+    folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=cutoff)
+    return folded[near[0]] if near else None

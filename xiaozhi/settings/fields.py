@@ -1,0 +1,135 @@
+"""The kinds of values the schema is made of: a strict, frozen section, and addresses that are checked for their shape.
+
+Not a validator of reachability: nothing here opens a socket. Files are looked for, because a server that starts and then cannot
+read its certificate helps nobody.
+
+pydantic's lax mode is kept (`port: "8000"` is a port) but not where it surprises: `port: true` is not port 1, and YAML's habit of reading
+`off` as a boolean does not make a mode unknown.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?")
+
+
+class Section(BaseModel):
+    """A mapping of the configuration. Unknown keys are left to `checks.unknown_keys`, which knows what was meant."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        coerce_numbers_to_str=True,  # a password of digits is still a password
+        allow_inf_nan=False,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation in (int, float):
+            raise ValueError("must be a number, not a switch")
+        return value
+
+
+def _host_and_port(netloc: str) -> bool:
+    """True for host, host:port, [v6] and [v6]:port with a legal port."""
+    try:
+        parts = urlsplit(f"//{netloc}")
+        port = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    if port == 0:
+        return False
+    if ":" in host:
+        return True  # urlsplit has checked what stands in brackets
+    return _HOST.fullmatch(host) is not None
+
+
+def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
+    def check(value: str) -> str:
+        value = value.strip()
+        if not value:
+            return ""
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            raise ValueError(f"must be an address such as {example}, or empty") from None
+        known = parts.scheme in schemes and _host_and_port(parts.netloc.rpartition("@")[2])
+        if not known or re.search(r"\s", value):
+            raise ValueError(
+                f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host, such as {example}, or be empty"
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+def _listen_address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        # All-numeric names are addresses that were mistyped, never host names.
+        if _HOST.fullmatch(value) is None or re.fullmatch(r"[0-9.]+", value):
+            raise ValueError("must be an IP address (0.0.0.0 for all of this machine's, :: for IPv6 as well) or a host name") from None
+    return value
+
+
+def _gateway(value: str) -> str:
+    value = value.strip()
+    if value.lower() in ("", "null", "none"):  # consoles store an unset value as the word
+        return ""
+    if not re.search(r":[0-9]+$", value) or not _host_and_port(value):
+        raise ValueError("must be host:port, such as 192.168.1.2:1883, or empty")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value.strip(), strict=False))
+    except ValueError:
+        raise ValueError("must be an address or a network in CIDR notation, such as 10.0.0.0/8") from None
+
+
+def _existing_file(value: str) -> str:
+    if value and not Path(value).is_file():
+        raise ValueError("must be the path of an existing file (relative paths start at the working directory), or empty")
+    return value
+
+
+def _log_level(value: Any) -> Any:
+    if isinstance(value, str):
+        level = value.strip().upper()
+        # Two names of another logging library that its users' files contain.
+        return {"TRACE": "DEBUG", "SUCCESS": "INFO", "WARN": "WARNING", "FATAL": "CRITICAL"}.get(level, level)
+    return value
+
+
+def _off_is_a_word(value: Any) -> Any:
+    return "off" if value is False else value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""Zero is any free port, which is what tests want."""
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+SecondsOrOff = Annotated[float, Field(ge=0, le=86_400)]
+"""Zero switches off."""
+CountOrUnlimited = Annotated[int, Field(ge=0, le=1_000_000)]
+"""Zero is no limit."""
+WebSocketUrl = Annotated[str, _url(("ws", "wss"), "ws://192.168.1.2:8000/xiaozhi/v1/")]
+HttpUrl = Annotated[str, _url(("http", "https"), "http://192.168.1.2:8003/path")]
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+Gateway = Annotated[str, AfterValidator(_gateway)]
+Network = Annotated[str, AfterValidator(_network)]
+ExistingFile = Annotated[str, AfterValidator(_existing_file)]
+"""Empty is none."""
+LogLevel = BeforeValidator(_log_level)
+OffIsAWord = BeforeValidator(_off_is_a_word)

@@ -1,0 +1,361 @@
+"""Everything that can be set, with units, ranges and defaults. `Settings()` is the server as it comes out of the box, minus its providers.
+
+The defaults stand here and, commented for people, in config/default.yaml; a test holds the two together. Blocks of providers and plugins
+are carried as written: only their owners know what belongs in them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator
+
+from xiaozhi.settings.fields import (
+    HttpUrl,
+    LogLevel,
+    OffIsAWord,
+    Seconds,
+    SecondsOrOff,
+    Section,
+    WebSocketUrl,
+)
+from xiaozhi.settings.server import Server
+
+SECTIONS: Mapping[str, str] = {
+    "vad": "VAD",
+    "asr": "ASR",
+    "llm": "LLM",
+    "vllm": "VLLM",
+    "tts": "TTS",
+    "memory": "Memory",
+    "intent": "Intent",
+}
+"""Kind of provider -> name of its section, and of its key in `selected_module` and `fallback`."""
+
+REFERRING = ("memory", "intent")
+"""Kinds whose selected block may name a language model of its own under `llm`."""
+
+CHIME_OF_OTHERS = "config/assets/tts_notify.mp3"
+"""What files written for the existing server point at. It is not shipped here; the built-in chime takes its place."""
+
+Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], LogLevel]
+Blocks = dict[str, dict[str, Any]]
+
+
+class Log(Section):
+    """Where log lines go and how much they tell."""
+
+    log_level: Level = Field(default="INFO", description="Least severe level that is written.")
+    log_dir: str = Field(default="tmp", description="Directory of log files; empty: no files.")
+    log_file: str = Field(default="server.log", description="Name of the log file (JSON lines).")
+    data_dir: str = Field(default="data", min_length=1, description="Directory of everything that must survive a restart.")
+    levels: dict[str, Level] = Field(default_factory=dict, description="Level by module, such as xiaozhi.session: DEBUG.")
+    content: bool = Field(default=False, description="Log what is said. Off: speech and texts are left out.")
+    json_console: bool = Field(default=False, alias="json", description="JSON on the terminal too, for containers.")
+    max_bytes: int = Field(default=10_485_760, ge=65_536, le=10_737_418_240, description="Size at which the log file is rotated, bytes.")
+    backups: int = Field(default=5, ge=0, le=1_000, description="Rotated files to keep.")
+
+
+class SelectedModule(Section):
+    """Which block of each section is in use."""
+
+    VAD: str = Field(default="SileroVAD", min_length=1, description="Block under VAD.")
+    ASR: str = Field(default="PocketSphinx", min_length=1, description="Block under ASR.")
+    LLM: str = Field(default="Offline", min_length=1, description="Block under LLM.")
+    VLLM: str = Field(default="", description="Block under VLLM; empty: pictures are not looked at.")
+    TTS: str = Field(default="Espeak", min_length=1, description="Block under TTS.")
+    Memory: str = Field(default="nomem", min_length=1, description="Block under Memory.")
+    Intent: str = Field(default="function_call", min_length=1, description="Block under Intent.")
+
+
+class Fallback(Section):
+    """Blocks that take over, in this order, when the selected one fails."""
+
+    ASR: tuple[str, ...] = Field(default=(), description="Blocks under ASR.")
+    LLM: tuple[str, ...] = Field(default=(), description="Blocks under LLM.")
+    VLLM: tuple[str, ...] = Field(default=(), description="Blocks under VLLM.")
+    TTS: tuple[str, ...] = Field(default=(), description="Blocks under TTS.")
+
+
+class AudioParams(Section):
+    """The sound sent to devices."""
+
+    format: Literal["opus", "pcm"] = Field(default="opus", description="Encoding.")
+    sample_rate: Literal[8000, 12000, 16000, 24000, 48000] = Field(default=24000, description="Hz.")
+    channels: Literal[1] = Field(default=1, description="Mono.")
+    frame_duration: Literal[20, 40, 60] = Field(default=60, description="Sound per frame, ms.")
+
+
+class HelloReply(Section):
+    """What the server says of itself in its hello."""
+
+    type: Literal["hello"] = Field(default="hello", description="Fixed by the protocol.")
+    version: int = Field(default=1, ge=1, le=3, description="Protocol version told in the hello.")
+    transport: Literal["websocket"] = Field(default="websocket", description="Fixed by the protocol.")
+    audio_params: AudioParams = Field(default_factory=AudioParams, description="The sound sent to devices.")
+
+
+class LlmTimeout(Section):
+    """Patience with language models."""
+
+    connect: Seconds = Field(default=5.0, description="Until connected, s.")
+    first_token: Seconds = Field(default=15.0, description="Until the first piece of the answer, s.")
+    stall: Seconds = Field(default=15.0, description="Between two pieces, s.")
+    total: Seconds = Field(default=90.0, description="Whole answer, s.")
+
+
+class EndPrompt(Section):
+    """How a conversation ends that nobody continues."""
+
+    enable: bool = Field(default=True, description="Say goodbye before closing.")
+    prompt: str = Field(
+        default="The user has been silent for a long time. Say a short, warm goodbye in the language of this conversation.",
+        description="What the language model is told, to find its goodbye.",
+    )
+
+
+def _pair(value: str) -> str:
+    source, bar, target = value.partition("|")
+    if not bar or not source.strip():
+        raise ValueError("must be 'what is written|what is spoken'")
+    return f"{source.strip()}|{target.strip()}"
+
+
+class ContextProvider(Section):
+    """A web address whose answer is put into the system prompt."""
+
+    url: HttpUrl = Field(default="", repr=False, description="Asked with the device id before a conversation.")
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="HTTP headers of the request.")
+
+
+class VoiceprintService(Section):
+    """The service that recognises speakers."""
+
+    url: HttpUrl = Field(default="", repr=False, description="Address of the service with its key; empty: speakers are not told apart.")
+    speakers: tuple[str, ...] = Field(default=(), description="Known speakers: 'id,name,description'.")
+    similarity_threshold: float = Field(default=0.4, ge=0, le=1, description="Least likeness (0..1) to count as recognised.")
+
+    @field_validator("speakers")
+    @classmethod
+    def _three_parts(cls, speakers: tuple[str, ...]) -> tuple[str, ...]:
+        for speaker in speakers:
+            if len(speaker.split(",", 2)) < 2 or not speaker.partition(",")[0].strip():
+                raise ValueError(f"must be 'id,name,description', not {speaker!r}")
+        return speakers
+
+
+class Board(Section):
+    """What one kind of board needs differently; unset keys follow the general ones."""
+
+    prebuffer_frames: int | None = Field(default=None, ge=1, le=40, description="Frames sent ahead of time.")
+    ping: bool | None = Field(default=None, description="WebSocket pings (some boards drop the connection at the first one).")
+    protocol_version: Literal[1, 2, 3] | None = Field(default=None, description="Binary framing that OTA tells the board to use.")
+
+
+class Conversation(Section):
+    """How turns are taken and what is remembered within a visit."""
+
+    max_utterance_ms: int = Field(default=30_000, ge=1_000, le=300_000, description="Longest utterance; then it is cut, ms.")
+    pre_roll_frames: int = Field(default=10, ge=0, le=100, description="Frames kept from before speech was noticed.")
+    min_utterance_frames: int = Field(default=15, ge=0, le=200, description="Shorter utterances are not recognised, frames.")
+    pause_ms: int = Field(default=250, ge=0, le=10_000, description="Silence after which an answer is prepared ahead of time, ms.")
+    speculative: Annotated[Literal["off", "asr", "llm"], OffIsAWord] = Field(default="asr", description="How far to prepare on a pause.")
+    resume_seconds: SecondsOrOff = Field(
+        default=120.0, description="How long a dialogue waits for its device to come back, s; 0: not at all."
+    )
+    history_turns: int = Field(default=20, ge=1, le=1_000, description="Past turns the language model is shown.")
+    history_tokens: int = Field(default=6_000, ge=100, le=10_000_000, description="Past tokens (estimated) the language model is shown.")
+    tool_depth: int = Field(default=5, ge=1, le=50, description="Rounds of tool calls within one answer.")
+    reply_cache_bytes: int = Field(default=33_554_432, ge=0, le=17_179_869_184, description="Memory for ready-made speech, bytes; 0: none.")
+    llm_cache: bool = Field(default=False, description="Reuse answers to exactly repeated, context-free questions.")
+
+
+class VendorLimits(Section):
+    """How hard one kind of vendor may be driven, all devices together."""
+
+    max_concurrent: int = Field(default=100, ge=1, le=100_000, description="Requests at the same time.")
+    timeout: Seconds = Field(default=30.0, description="Until the first result, waiting for a place included, s.")
+    enable_queue: bool = Field(default=True, description="Wait for a place; off: refuse at once.")
+    queue_size: int = Field(default=200, ge=0, le=100_000, description="Requests that may wait for a place.")
+
+
+class AiProviders(Section):
+    """Limits by kind of vendor."""
+
+    llm: VendorLimits = Field(default=VendorLimits(timeout=30.0), description="Language models.")
+    tts: VendorLimits = Field(default=VendorLimits(timeout=15.0), description="Speech synthesis.")
+    asr: VendorLimits = Field(default=VendorLimits(timeout=20.0), description="Speech recognition.")
+
+
+class Monitoring(Section):
+    """Regular samples of what the process uses."""
+
+    sample_interval: SecondsOrOff = Field(default=30.0, description="Between two samples, s; 0: none.")
+
+
+class ManagerApi(Section):
+    """The management console's API, for installations that have one."""
+
+    url: HttpUrl = Field(default="", description="Its address, ending in /xiaozhi; empty: this file decides.")
+    secret: SecretStr = Field(default=SecretStr(""), description="Its server.secret.")
+    timeout: Seconds = Field(default=30.0, description="For one call, s.")
+    max_retries: int = Field(default=6, ge=0, le=100, description="Repetitions of a call that failed for a passing reason.")
+    retry_delay: SecondsOrOff = Field(default=10.0, description="Longest pause before a repetition, s.")
+
+
+@dataclass(frozen=True, slots=True)
+class BoardTraits:
+    """What holds for the device at hand: `boards` laid over the general keys."""
+
+    prebuffer_frames: int
+    ping: bool
+    protocol_version: int | None
+    """None: the device keeps the framing it announced."""
+
+
+class Settings(Section):
+    """The whole configuration, frozen. Times in seconds unless a name says `_ms`."""
+
+    server: Server = Field(default_factory=Server, description="Addresses, admission, limits, shutdown.")
+    log: Log = Field(default_factory=Log, description="Log lines and the data directory.")
+    manager_api: ManagerApi = Field(default_factory=ManagerApi, alias="manager-api", description="Management console.")
+    selected_module: SelectedModule = Field(default_factory=SelectedModule, description="Which providers are in use.")
+    fallback: Fallback = Field(default_factory=Fallback, description="Which providers take over.")
+
+    wakeup_words: tuple[str, ...] = Field(
+        default=("你好小智", "小智小智", "嗨小智", "小智同学", "hi xiaozhi", "hey xiaozhi", "hello xiaozhi"),
+        description="Detected texts that are a greeting, not a question.",
+    )
+    enable_greeting: bool = Field(default=True, description="Answer the wake word.")
+    enable_wakeup_words_response_cache: bool = Field(default=True, description="Answer the wake word with ready-made speech.")
+    exit_commands: tuple[str, ...] = Field(default=("退出", "关闭"), description="Utterances that close the connection at once.")
+    close_connection_no_voice_time: SecondsOrOff = Field(
+        default=120.0, description="Silence after which the connection is closed, s; 0: never."
+    )
+    end_prompt: EndPrompt = Field(default_factory=EndPrompt, description="The goodbye after a long silence.")
+    prompt: str = Field(
+        default="You are Xiaozhi (小智), a cheerful voice companion who lives in a small device on the desk.\n"
+        "You are curious, kind and quick-witted, speak like a good friend, and keep to two or three short sentences\n"
+        "unless a story is asked for.\n",
+        description="Who the assistant is.",
+    )
+    prompt_template: str = Field(
+        default="agent-base-prompt.txt", min_length=1, description="Jinja2 file around the prompt: a path, or a name in config/prompts."
+    )
+    context_providers: tuple[ContextProvider, ...] = Field(default=(), description="Sources of live data for the prompt.")
+    system_error_response: str = Field(
+        default="Sorry, I cannot answer right now. 抱歉，我现在没法回答，请稍后再试。",
+        min_length=1,
+        description="Spoken when recognition, language model or synthesis fail.",
+    )
+    device_max_output_size: int = Field(default=0, ge=0, description="Characters a device may be told per day; 0: no limit.")
+    quota_response: str = Field(
+        default="That is enough talking for today. 今天聊得够多啦，我们明天再见。",
+        min_length=1,
+        description="Spoken when a device has used up device_max_output_size.",
+    )
+    correct_words: tuple[Annotated[str, AfterValidator(_pair)], ...] = Field(default=(), description="Pronunciations: 'written|spoken'.")
+
+    xiaozhi: HelloReply = Field(default_factory=HelloReply, description="The hello.")
+    prebuffer_frames: int = Field(default=3, ge=1, le=40, description="Frames sent ahead of time, so that the network may hesitate.")
+    tts_audio_send_delay: int = Field(
+        default=0, ge=0, le=1_000, description="Fixed distance of audio frames, ms; 0: the frame's own duration."
+    )
+    enable_stop_tts_notify: bool = Field(default=False, description="A chime at the end of every answer.")
+    stop_tts_notify_voice: str = Field(default="", description="Sound file of that chime; empty: the built-in one.")
+    enable_websocket_ping: bool = Field(default=False, description="WebSocket pings to devices (some boards cannot bear them).")
+    boards: dict[str, Board] = Field(default_factory=dict, description="Exceptions by board, named as in the device's User-Agent.")
+    delete_audio: bool = Field(default=True, description="Keep no recordings.")
+
+    asr_timeout: Seconds = Field(default=15.0, description="Recognition of one utterance, s.")
+    llm_timeout: LlmTimeout = Field(default_factory=LlmTimeout, description="Patience with language models.")
+    tts_timeout: Seconds = Field(default=10.0, description="Until synthesis gives (more) sound, s.")
+    tool_call_timeout: Seconds = Field(default=30.0, description="One tool call, s.")
+    conversation: Conversation = Field(default_factory=Conversation, description="Turn-taking and history.")
+
+    ai_providers: AiProviders = Field(default_factory=AiProviders, description="Limits by kind of vendor.")
+    monitoring: Monitoring = Field(default_factory=Monitoring, description="Regular samples.")
+
+    mcp_endpoint: WebSocketUrl = Field(default="", repr=False, description="MCP access point, with its token; empty: none.")
+    voiceprint: VoiceprintService = Field(default_factory=VoiceprintService, description="Speaker recognition.")
+    plugins: dict[str, Any] = Field(default_factory=dict, repr=False, description="Options of tools, by tool.")
+
+    VAD: Blocks = Field(default_factory=dict, repr=False, description="Voice activity detection.")
+    ASR: Blocks = Field(default_factory=dict, repr=False, description="Speech recognition.")
+    LLM: Blocks = Field(default_factory=dict, repr=False, description="Language models.")
+    VLLM: Blocks = Field(default_factory=dict, repr=False, description="Models that look at pictures.")
+    TTS: Blocks = Field(default_factory=dict, repr=False, description="Speech synthesis.")
+    Memory: Blocks = Field(default_factory=dict, repr=False, description="Memory between visits.")
+    Intent: Blocks = Field(default_factory=dict, repr=False, description="How intentions are found.")
+
+    @field_validator("stop_tts_notify_voice")
+    @classmethod
+    def _our_own_chime(cls, path: str) -> str:
+        return "" if path == CHIME_OF_OTHERS and not Path(path).is_file() else path
+
+    @field_validator("context_providers")
+    @classmethod
+    def _drop_blank_forms(cls, providers: tuple[ContextProvider, ...]) -> tuple[ContextProvider, ...]:
+        return tuple(provider for provider in providers if provider.url)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where everything lives that must survive a restart."""
+        return Path(self.log.data_dir)
+
+    @property
+    def management_secret(self) -> SecretStr:
+        """The management API's secret, wherever it was written; empty when there is none."""
+        return self.manager_api.secret if self.manager_api.secret.get_secret_value() else self.server.secret
+
+    def modules(self, kind: str) -> dict[str, dict[str, Any]]:
+        """All blocks of a kind ("tts"), by name; a copy. Values are as written, secrets included."""
+        return copy.deepcopy(self._blocks(kind))
+
+    def block(self, kind: str, name: str) -> dict[str, Any]:
+        """The block of one provider; a copy. Raises KeyError for a name that is not there."""
+        return copy.deepcopy(self._blocks(kind)[name])
+
+    def selected(self, kind: str) -> str:
+        """The name of the block in use for a kind; "" for none (vllm only)."""
+        name: str = getattr(self.selected_module, SECTIONS[kind])
+        return name
+
+    def fallbacks(self, kind: str) -> tuple[str, ...]:
+        """Names of the blocks that take over for a kind, in order; empty for kinds that have none."""
+        names: tuple[str, ...] = getattr(self.fallback, SECTIONS[kind], ())
+        return names
+
+    def in_use(self) -> tuple[tuple[str, str], ...]:
+        """Every (kind, name) that can come into play: selected, fallback, or named by a selected memory or intent."""
+        found: dict[tuple[str, str], None] = {}
+        for kind in SECTIONS:
+            for name in (self.selected(kind), *self.fallbacks(kind)):
+                if name:
+                    found[kind, name] = None
+        for kind in REFERRING:
+            referred = self._blocks(kind).get(self.selected(kind), {}).get("llm")
+            if isinstance(referred, str) and referred:
+                found["llm", referred] = None
+        return tuple(found)
+
+    def board_for(self, user_agent: str) -> BoardTraits:
+        """What holds for a device that introduces itself as `user_agent` ("bread-compact-wifi/1.8.0"); the longest matching name wins."""
+        board = Board()
+        heard = user_agent.casefold()
+        for name in sorted(self.boards, key=len):
+            if name and heard.startswith(name.casefold()):
+                board = self.boards[name]
+        return BoardTraits(
+            prebuffer_frames=self.prebuffer_frames if board.prebuffer_frames is None else board.prebuffer_frames,
+            ping=self.enable_websocket_ping if board.ping is None else board.ping,
+            protocol_version=board.protocol_version,
+        )
+
+    def _blocks(self, kind: str) -> Blocks:
+        blocks: Blocks = getattr(self, SECTIONS[kind])
+        return blocks

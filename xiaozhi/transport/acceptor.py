@@ -1,0 +1,331 @@
+"""The device port: accepts, upgrades to WebSocket, and hands every device to a greenlet of its own.
+
+gevent's WSGIServer accepts and does TLS, gevent-websocket's handler checks and answers the upgrade (RFC 6455 section 4); both are gone once
+the socket is a WebSocket. Not the HTTP port (`web/`): here a plain GET only says that the server is running.
+
+A newcomer passes, in this order and before it costs anything more: the size and deadline of the request, the path,
+`Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. Refusals are always
+answered, never left hanging in the backlog.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import gevent
+from gevent.pywsgi import WSGIServer
+from geventwebsocket.handler import WebSocketHandler
+
+from xiaozhi.errors import AuthError, ConnectionClosed, Overloaded
+from xiaozhi.runtime.limits import Admission, MessageRates, Permit, TokenBucket
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.runtime.roster import Roster
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.visit import Identity, SessionFactory
+from xiaozhi.transport import rfc6455
+from xiaozhi.transport.connection import Care, Connection
+from xiaozhi.transport.request import Networks, PeerGone, Refused, Request, identity_of, parse_head, plain_answer, plain_ip, read_head
+from xiaozhi.transport.tcp import SocketLimits, configure, listen, server_tls
+from xiaozhi.transport.websocket import WebSocket
+
+log = get_logger(__name__)
+
+PATH: Final = "/xiaozhi/v1/"
+MAX_HANDSHAKES: Final = 2048
+"""Connections whose request is still being read. More are refused unread: each holds a descriptor and a greenlet."""
+NO_DEVICE_ID: Final = (
+    "This is the xiaozhi device port, and it works. A device says who it is by the header or query parameter device-id. "
+    "端口正常。设备需要在请求头或查询参数中提供 device-id。"
+)
+_UNREAD_REFUSAL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_REFUSALS_LOGGED_PER_SECOND: Final = 2.0
+
+_UPGRADE_HEADERS: Final = {
+    "upgrade": "HTTP_UPGRADE",
+    "connection": "HTTP_CONNECTION",
+    "sec-websocket-version": "HTTP_SEC_WEBSOCKET_VERSION",
+    "sec-websocket-key": "HTTP_SEC_WEBSOCKET_KEY",
+}
+
+Admit = Callable[[Identity, str], None]
+"""(who, the Authorization header or parameter). Raises AuthError or Overloaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptorOptions:
+    """How the port behaves."""
+
+    path: str = PATH
+    request_timeout: float = 10.0
+    """Seconds for TLS handshake and request head together, at the very most twice that."""
+    header_bytes: int = 16_384
+    backlog: int = 2048
+    reuse_port: bool = False
+    """SO_REUSEPORT: several processes share the port."""
+    certfile: str = ""
+    keyfile: str = ""
+    trusted: Networks = field(default_factory=Networks)
+    """Proxies whose X-Forwarded-For is believed, and who are not held to limits per address."""
+    sockets: SocketLimits = field(default_factory=SocketLimits)
+    rates: MessageRates = field(default_factory=MessageRates)
+
+
+class Acceptor:
+    """See the module. `start`, then in the end `stop_accepting`, `close`, `join`."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        sessions: SessionFactory,
+        admit: Admit,
+        admission: Admission,
+        roster: Roster,
+        options: AcceptorOptions | None = None,
+        care: Care | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Port 0 lets the system choose; see `port`. Nothing is opened before `start`."""
+        self._address = (host, port)
+        self._sessions = sessions
+        self._admit = admit
+        self._admission = admission
+        self._roster = roster
+        self._options = options or AcceptorOptions()
+        self._care = care or Care()
+        self._clock = clock
+        self._path = self._options.path.rstrip("/")
+        self._greenlets = Tasks()
+        self._server: _Server | None = None
+        self._refusal_lines = TokenBucket(_REFUSALS_LOGGED_PER_SECOND, 10.0, clock())
+        self.handshakes = 0
+        """Connections whose request is being read right now."""
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._server.server_port if self._server is not None else self._address[1]
+
+    def start(self) -> None:
+        """Listen. Raises OSError when the address is taken, ssl.SSLError or OSError when the certificate cannot be used."""
+        context = server_tls(self._options.certfile, self._options.keyfile) if self._options.certfile else None
+        listener = listen(self._address, backlog=self._options.backlog, reuse_port=self._options.reuse_port)
+        self._server = _Server(self, listener, self._options.request_timeout, context)
+        self._server.start()
+
+    def stop_accepting(self) -> None:
+        """Close the port. Whoever waits in the backlog is still served, or refused if admission is shut. Idempotent."""
+        server = self._server
+        if server is None or server.closed:
+            return
+        while (newcomer := server.do_read()) is not None:
+            server.do_handle(*newcomer)
+        server.close()
+
+    def close(self, code: int = rfc6455.GOING_AWAY, reason: str = "") -> None:
+        """Close the port and say goodbye to every device. Does not wait."""
+        self.stop_accepting()
+        self._roster.close_all(code, reason)
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds until all connections have ended; True if they have."""
+        return self._greenlets.join(timeout)
+
+    # --- called by the server and its handlers ------------------------------------------------------------------------
+
+    def spawn_handshake(self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """The server's way to serve an accepted socket. Runs in the hub: must not wait."""
+        if self.handshakes >= MAX_HANDSHAKES:
+            args[0].send(_UNREAD_REFUSAL, 0, 0.0)
+            close(*args)
+            return
+        self.handshakes += 1
+        self._greenlets.spawn("handshake", self._handshake, run, handle, close, args)
+
+    def _handshake(self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]) -> None:
+        try:
+            run(handle, close, args)
+        finally:
+            self.handshakes -= 1
+
+    def serve(self, upgrade: _Upgrade) -> None:
+        """One request. Raises Refused for every HTTP answer that is not an upgrade, PeerGone if there is nobody to answer."""
+        options = self._options
+        head, early = read_head(upgrade.socket, limit=options.header_bytes, timeout=options.request_timeout, clock=self._clock)
+        request = parse_head(head)
+        if not request.wants_websocket:
+            raise plain_answer(request)
+        if request.path.rstrip("/") != self._path:
+            raise Refused("404 Not Found", f"Devices connect to {options.path}")
+        peer_ip = str(upgrade.client_address[0])
+        identity = identity_of(request, peer_ip, options.trusted)
+        exempt = plain_ip(peer_ip) in options.trusted and (identity.via_gateway or identity.peer_ip in options.trusted)
+        try:
+            self._admission.knock(identity.peer_ip, exempt=exempt)
+            if not identity.device_id:
+                self._explain(upgrade.websocket_for(request, early, identity.peer_ip, options.sockets))
+                return
+            self._admit(identity, request.value("authorization"))
+            permit = self._admission.enter(identity.device_id.lower(), identity.peer_ip, exempt=exempt)
+        except AuthError as error:
+            raise Refused("401 Unauthorized", str(error) or "A valid token is needed.") from None
+        except Overloaded as error:
+            raise Refused("503 Service Unavailable", str(error), retry_after=error.retry_after) from None
+        try:
+            ws = upgrade.websocket_for(request, early, identity.peer_ip, options.sockets)
+            self._greenlets.spawn("device", self._visit, ws, identity, permit)
+        except BaseException:
+            permit.release()
+            raise
+
+    def refuse(self, refusal: Refused, peer: object) -> bytes:
+        """The bytes of an HTTP answer; logs it, if the log can bear it."""
+        if not refusal.status.startswith("200") and self._refusal_lines.take(self._clock()):
+            log.info("refused", status=refusal.status, reason=refusal.text, peer=peer)
+        return refusal.answer()
+
+    def _visit(self, ws: WebSocket, identity: Identity, permit: Permit) -> None:
+        try:
+            Connection(
+                ws,
+                identity,
+                sessions=self._sessions,
+                roster=self._roster,
+                rates=self._options.rates,
+                care=self._care,
+                clock=self._clock,
+            ).run()
+        finally:
+            permit.release()
+
+    def _explain(self, ws: WebSocket) -> None:
+        """Nobody knows who this is: say what is missing, and goodbye."""
+        try:
+            ws.send_text(NO_DEVICE_ID)
+            ws.close(rfc6455.POLICY, "device-id is missing")
+        except ConnectionClosed:
+            log.debug("left before the explanation")
+        finally:
+            ws.finish()
+
+
+class _Quiet:
+    """What gevent-websocket logs per handshake is not needed, and costs more than the handshake."""
+
+    def debug(self, *_: object) -> None:
+        """Nothing."""
+
+    info = warning = error = debug
+
+
+class _Upgrade(WebSocketHandler):  # type: ignore[misc]
+    """One accepted socket. Only the checks and the answer of the upgrade are inherited; see the module."""
+
+    SUPPORTED_VERSIONS = ("13",)
+
+    def __init__(self, sock: Any, address: Any, server: _Server) -> None:
+        # Not the inherited one: it would make a buffered file, which costs 9 KB and waits without a deadline.
+        self.socket = sock
+        self.client_address = address
+        self.server = server
+        self.rfile = _NoFile()
+
+    def handle_one_request(self) -> tuple[str, bytes] | None:
+        """One request per connection: an HTTP answer, or None when there is none to give (any more)."""
+        acceptor = self.server.acceptor
+        try:
+            acceptor.serve(self)
+        except Refused as refusal:
+            return refusal.status, acceptor.refuse(refusal, self.client_address)
+        except (PeerGone, OSError):
+            return None
+        return None
+
+    def websocket_for(self, request: Request, early: bytes, peer_ip: str, limits: SocketLimits) -> WebSocket:
+        """Answer the upgrade and take the socket away from the server. Raises Refused 400 or 426, OSError if the peer is gone."""
+        self.request_version = request.version
+        self.environ: Any = {"REQUEST_METHOD": request.method, "PATH_INFO": request.path}
+        self.environ |= {_UPGRADE_HEADERS[name]: value for name, value in request.headers.items() if name in _UPGRADE_HEADERS}
+        try:
+            problem = self.upgrade_websocket()
+        except ValueError:  # a key that is not base64
+            problem = ["The key is not base64."]
+        if problem or self.websocket is None:
+            status = self.status.decode() if self.status else "400 Bad Request"
+            raise Refused(status, problem[0] if problem else "Connection: Upgrade is missing.")
+        self.write("")
+        self._forget()
+        sock, self.socket = self.socket, None
+        self.server.keep_open(sock)
+        sock.settimeout(None)
+        configure(sock, limits)
+        return WebSocket(sock, peer_ip=peer_ip, limits=limits, early=early)
+
+    def _forget(self) -> None:
+        """gevent-websocket made an object of its own, which refers to everything in a circle and would send a close frame when it dies."""
+        self.websocket.closed = True
+        self.websocket = None
+        self.environ = None
+
+    def log_request(self) -> None:
+        """No access log on this port: what matters is logged by those who know what it means."""
+
+    # The inherited class leaves this attribute out when it does not upgrade.
+    websocket: Any = None
+
+
+class _NoFile:
+    """Stands where pywsgi keeps the request's file; gevent-websocket takes its `read` along and never calls it here."""
+
+    closed = False
+
+    def read(self, size: int) -> bytes:
+        """Nothing is ever left to read."""
+        return b""
+
+
+class _Server(WSGIServer):  # type: ignore[misc]
+    """gevent's server with deadlines, without look-ups of its own name, and able to let go of a socket."""
+
+    handler_class = _Upgrade
+
+    def __init__(self, acceptor: Acceptor, listener: socket.socket, timeout: float, context: ssl.SSLContext | None) -> None:
+        self.acceptor = acceptor
+        self.logger = _Quiet()
+        self._timeout = timeout
+        self._kept: set[Any] = set()
+        tls = {"ssl_context": context} if context is not None else {}
+        super().__init__(listener, log=None, error_log=None, spawn=acceptor.spawn_handshake, **tls)
+
+    def update_environ(self) -> None:
+        """Not the inherited one: it asks the name service who we are, and nobody wants to know."""
+
+    def keep_open(self, sock: Any) -> None:
+        """Do not close this socket when its handler returns: it is a WebSocket now."""
+        self._kept.add(sock)
+
+    def do_close(self, sock: Any, *_: Any) -> None:
+        """Called when a handler has returned."""
+        if sock in self._kept:
+            self._kept.discard(sock)
+        else:
+            sock.close()
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
+        """TLS, with a deadline: a client that connects and says nothing would be waited for without end."""
+        try:
+            with gevent.Timeout(self._timeout, TimeoutError("TLS handshake")):
+                secure = self.wrap_socket(client_socket, **self.ssl_args)
+        except OSError as error:  # SSLError is one; typically somebody speaks plain HTTP
+            log.debug("TLS handshake failed", peer=address, reason=str(error))
+            return
+        try:
+            self.handle(secure, address)
+        finally:
+            self.do_close(secure)

@@ -1,0 +1,147 @@
+"""The Flask application: blueprints put together, cross-origin headers, errors as JSON. What serves it is `wsgi.py`.
+
+Not the pages themselves and not a composition root: blueprints come ready-made from `ota.py`, `vision.py`, `ops.py`, each with its own
+config and callables. Every error, whoever raised it, leaves as `{"success": false, "message": ...}` with a sentence fit for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, jsonify, request
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from xiaozhi.errors import AuthError, Overloaded, ProtocolError
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.web.origin import IpNetwork, Origin, origin_of
+
+log = get_logger(__name__)
+
+ALLOWED_HEADERS = "Authorization, Content-Type, Device-Id, Client-Id, Activation-Version, Serial-Number"
+ALLOWED_METHODS = "GET, POST, OPTIONS"
+PREFLIGHT_SECONDS = 3600
+_ORIGIN_SETTINGS = "XIAOZHI_WEB"
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    """What all blueprints share."""
+
+    fallback_host: str = "127.0.0.1"
+    """Stands in for a missing Host header: an address under which devices can reach this server."""
+    fallback_port: int = 8003
+    trusted_proxies: tuple[IpNetwork, ...] = ()
+    """Peers whose X-Forwarded-* headers are believed; see `origin.trusted_networks`."""
+    max_body_bytes: int = 1024 * 1024
+    """Largest request body where a blueprint does not say otherwise."""
+
+
+class _Json(DefaultJSONProvider):
+    sort_keys = False
+    ensure_ascii = False
+    compact = True
+
+
+def create_app(blueprints: Sequence[Blueprint], config: WebConfig | None = None) -> Flask:
+    """A WSGI application that serves `blueprints`."""
+    app = Flask("xiaozhi.web", static_folder=None)
+    app.json = _Json(app)
+    app.config[_ORIGIN_SETTINGS] = config = config or WebConfig()
+    app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = 64 * 1024
+    app.config["MAX_FORM_PARTS"] = 16
+    # Devices ask for /xiaozhi/ota and /xiaozhi/ota/ alike, and do not all follow a redirect of a POST.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    for blueprint in blueprints:
+        app.register_blueprint(blueprint)
+    app.before_request(_preflight)
+    app.after_request(_cross_origin)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(AuthError, _auth_error)
+    app.register_error_handler(Overloaded, _overloaded)
+    app.register_error_handler(ProtocolError, _protocol_error)
+    app.register_error_handler(Exception, _unexpected)
+    return app
+
+
+def request_origin() -> Origin:
+    """Who sent the current request, and under which address."""
+    config: WebConfig = current_app.config[_ORIGIN_SETTINGS]
+    return origin_of(
+        scheme="https" if request.environ.get("wsgi.url_scheme") == "https" else "http",
+        peer_ip=request.remote_addr or "",
+        headers=request.headers,
+        fallback_host=config.fallback_host,
+        fallback_port=config.fallback_port,
+        trusted=config.trusted_proxies,
+    )
+
+
+def read_body(limit: int) -> bytes:
+    """The body of the current request. Raises RequestEntityTooLarge when it is longer than `limit` bytes.
+
+    werkzeug cuts a chunked body off at its limit without a word, so one byte more is asked for than may come."""
+    request.max_content_length = limit + 1
+    body = request.get_data(cache=False)
+    if len(body) > limit:
+        raise RequestEntityTooLarge(f"The request body is too large; at most {limit} bytes are accepted.")
+    return body
+
+
+def failure(status: int, message: str, *, retry_after: float | None = None, **more: Any) -> Response:
+    """An error as every part of this server reports it."""
+    response = jsonify({"success": False, "message": message, **more})
+    response.status_code = status
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(retry_after)))
+    return response
+
+
+def _preflight() -> Response | None:
+    if request.method != "OPTIONS":
+        return None
+    response = Response(status=204)
+    response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
+    return response
+
+
+def _cross_origin(response: Response) -> Response:
+    # No Allow-Credentials: with "*" browsers ignore it, and nothing here works by cookie.
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
+    response.headers["Access-Control-Allow-Methods"] = ALLOWED_METHODS
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    reply = failure(status, error.description or error.name)
+    for name, value in error.get_headers():
+        if name in ("Allow", "Retry-After", "WWW-Authenticate"):
+            reply.headers[name] = value
+    return reply
+
+
+def _auth_error(error: AuthError) -> Response:
+    reply = failure(401, str(error) or "This needs a valid token.")
+    reply.headers["WWW-Authenticate"] = "Bearer"
+    return reply
+
+
+def _overloaded(error: Overloaded) -> Response:
+    return failure(503, "The server is busy, please try again.", retry_after=error.retry_after)
+
+
+def _protocol_error(error: ProtocolError) -> Response:
+    return failure(400, str(error))
+
+
+def _unexpected(error: Exception) -> Response:
+    log.exception("request failed", path=request.path, method=request.method)
+    return failure(500, "Something went wrong on the server; its log says what.")

@@ -1,0 +1,130 @@
+"""What operators and their tools ask: is it alive, is it ready, how is it doing, take the new configuration; and a page for people.
+
+Not where any of that is decided: readiness, metrics and reloading are callables given by the composition root. Not a console for users.
+Alive is not ready: a server that drains, or sheds load, is alive and must not be killed, but must not be sent anybody new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flask import Blueprint, Response, jsonify, render_template, request
+from werkzeug.exceptions import NotFound
+
+from xiaozhi.errors import AuthError, Fault
+from xiaozhi.protocol.token import bearer, same_secret
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.web.app import failure, request_origin
+from xiaozhi.web.origin import Origin
+
+log = get_logger(__name__)
+
+# The page has no scripts and loads nothing; its style is inline.
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where devices and people find things, for one request's origin."""
+
+    websocket: str
+    ota: str
+    vision: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """What the index page shows besides addresses and readiness."""
+
+    version: str = ""
+    providers: Mapping[str, str] = field(default_factory=dict)
+    """Kind -> name of what is in use ("ASR" -> "Pocketsphinx")."""
+    connections: int | None = None
+    """Devices connected to this process; None: not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpsHooks:
+    """Where the answers come from. All quick, except `reload`."""
+
+    ready: Callable[[], tuple[bool, Sequence[str]]]
+    """(whether new devices may be sent here, reasons why not)."""
+    addresses: Callable[[Origin], Addresses]
+    facts: Callable[[], PageFacts] = PageFacts
+    metrics: Callable[[], tuple[str, bytes]] | None = None
+    """(content type, body) in the Prometheus text format."""
+    reload: Callable[[], Sequence[Fault]] | None = None
+    """Read the configuration again; the faults for which it was refused, none when it is in force."""
+
+
+def create_blueprint(hooks: OpsHooks, *, admin_token: str = "") -> Blueprint:
+    """The routes /, /healthz, /readyz, /metrics and /admin/reload. Without an `admin_token` nobody can reload over HTTP."""
+    desk = _Desk(hooks, admin_token)
+    blueprint = Blueprint("ops", __name__, template_folder="templates")
+    blueprint.add_url_rule("/", "index", desk.index, methods=["GET"])
+    blueprint.add_url_rule("/healthz", "healthz", desk.healthz, methods=["GET"])
+    blueprint.add_url_rule("/readyz", "readyz", desk.readyz, methods=["GET"])
+    blueprint.add_url_rule("/metrics", "metrics", desk.metrics, methods=["GET"])
+    blueprint.add_url_rule("/admin/reload", "reload", desk.reload, methods=["POST"])
+    return blueprint
+
+
+class _Desk:
+    """Answers operators."""
+
+    def __init__(self, hooks: OpsHooks, admin_token: str) -> None:
+        self._hooks = hooks
+        self._admin_token = admin_token
+
+    def index(self) -> Response:
+        """The page for people, in English or Chinese as their browser prefers."""
+        ready, reasons = self._hooks.ready()
+        facts = self._hooks.facts()
+        chinese = request.accept_languages.best_match(["en", "zh"], default="en") == "zh"
+        page = render_template(
+            "index.html",
+            chinese=chinese,
+            ready=ready,
+            reasons=reasons,
+            addresses=self._hooks.addresses(request_origin()),
+            facts=facts,
+        )
+        response = Response(page, content_type="text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = _PAGE_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Vary"] = "Accept-Language"
+        return response
+
+    def healthz(self) -> Response:
+        """200 as long as the process can answer at all."""
+        return jsonify({"status": "ok"})
+
+    def readyz(self) -> Response:
+        """200 when new devices may come, else 503 with the reasons."""
+        ready, reasons = self._hooks.ready()
+        response = jsonify({"ready": ready, "reasons": list(reasons)})
+        response.status_code = 200 if ready else 503
+        return response
+
+    def metrics(self) -> Response:
+        """Metrics for Prometheus."""
+        if self._hooks.metrics is None:
+            raise NotFound("This server keeps no metrics.")
+        content_type, body = self._hooks.metrics()
+        return Response(body, content_type=content_type)
+
+    def reload(self) -> Response:
+        """Take the configuration anew. Raises AuthError."""
+        if not self._admin_token:
+            return failure(403, "Reloading over HTTP is off: server.admin_token is not set.")
+        if not same_secret(bearer(request.headers.get("Authorization", "")), self._admin_token):
+            log.warning("reload refused", peer=request_origin().client_ip)
+            raise AuthError("This needs the admin token.")
+        if self._hooks.reload is None:
+            raise NotFound("This server cannot reload its configuration.")
+        faults = self._hooks.reload()
+        if faults:
+            listed = [{"key": fault.key, "value": fault.value, "expected": fault.expected} for fault in faults]
+            return failure(422, "The configuration was refused; the old one stays in force.", faults=listed)
+        return jsonify({"success": True, "message": "The new configuration is in force."})

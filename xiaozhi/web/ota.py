@@ -1,0 +1,318 @@
+"""What a device asks first after it is switched on: the time, where to connect and with which token, and whether there is newer firmware.
+
+Not the binding of devices to owners (a management room does that and is asked through `activation`), and not a place where tokens are
+checked. Formats: docs/http.md; the firmware's side is main/ota.cc of 78/xiaozhi-esp32, which gives up on any answer but 200.
+
+Who gets a token, with authentication on: a device on the allowed list, or one that `is_known` vouches for, such as a bound one. Everybody
+else gets the address with an empty token, and is refused when it connects. A MAC address is no secret, so "asked for it" is no reason to
+be given one. With authentication off no token is needed and none is made.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, jsonify, request, send_file
+from werkzeug.exceptions import BadRequest, NotFound
+
+from xiaozhi.errors import VendorError
+from xiaozhi.protocol.token import DeviceTokens, mqtt_password
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.web.app import failure, read_body, request_origin
+from xiaozhi.web.firmware import FirmwareShelf
+from xiaozhi.web.origin import Origin
+
+log = get_logger(__name__)
+
+WEBSOCKET_PATH = "/xiaozhi/v1/"
+UNKNOWN_VERSION = "0.0.0"
+"""Echoed to a device that did not say what it runs; such a device is offered nothing, as anything would be newer."""
+MAX_BODY_BYTES = 64 * 1024
+MAX_FIELD_CHARS = 128
+# Left in by those who copied the example of the existing server: "put your address here".
+_PLACEHOLDER = "你的"
+# Matched whole (fullmatch): "$" would let a newline pass.
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}")
+_PRINTABLE = re.compile(r"[\x21-\x7e]{0,128}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class MqttGateway:
+    """The gateway that devices reach by MQTT + UDP; `endpoint` is "host[:port]"."""
+
+    endpoint: str
+    signature_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OtaConfig:
+    """What the answers are made of."""
+
+    websocket_url: str = ""
+    """Handed out as it is; "" (or the untouched example): derived from the address the device used for its request."""
+    websocket_port: int = 8000
+    websocket_tls: bool = False
+    public_url: str = ""
+    """"http://host:port" of this HTTP server as devices reach it, for downloads; "": derived from the request."""
+    timezone_offset_hours: float = 8.0
+    firmware_dir: Path = Path("data/bin")
+    auth_enabled: bool = False
+    allowed_devices: frozenset[str] = frozenset()
+    """MAC addresses, in any case."""
+    mqtt: MqttGateway | None = None
+    protocol_versions: Mapping[str, int] = field(default_factory=dict)
+    """Board type -> binary protocol version (1, 2, 3) the device is to use."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtaRequest:
+    """What a device said of itself, checked."""
+
+    device_id: str
+    client_id: str
+    model: str
+    version: str
+    """"" when it did not say."""
+    client_ip: str
+    body: Mapping[str, Any]
+    serial_number: str = ""
+    activation_version: int = 1
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Shown to the owner of a device that nobody has bound yet. With a challenge the device comes back to /activate."""
+
+    code: str
+    message: str
+    challenge: str = ""
+    timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtaHooks:
+    """Decisions made elsewhere. Each may block (it costs its greenlet) and may raise VendorError or Overloaded: the device is then asked
+    to come again."""
+
+    is_known: Callable[[str, str], bool] | None = None
+    """(device id, client id) -> whether this device may have a token although it is not on the allowed list."""
+    activation: Callable[[OtaRequest], Activation | None] | None = None
+    """What to show on a device that is not bound; None for one that is."""
+    activate: Callable[[OtaRequest], bool] | None = None
+    """A device answers its challenge (`body`: algorithm, serial_number, challenge, hmac): True when it is bound now."""
+
+
+def create_blueprint(
+    config: OtaConfig, tokens: DeviceTokens | None, hooks: OtaHooks | None = None, *, clock: Callable[[], float] = time.time
+) -> Blueprint:
+    """The routes under /xiaozhi/ota. `tokens` may only be None while authentication is off (ValueError)."""
+    if config.auth_enabled and tokens is None:
+        raise ValueError("authentication is enabled but there is no secret to make tokens with")
+    desk = _Desk(config, tokens, hooks or OtaHooks(), clock)
+    blueprint = Blueprint("ota", __name__)
+    blueprint.add_url_rule("/xiaozhi/ota/", "status", desk.status, methods=["GET"])
+    blueprint.add_url_rule("/xiaozhi/ota/", "check", desk.check, methods=["POST"])
+    blueprint.add_url_rule("/xiaozhi/ota/activate", "activate", desk.activate, methods=["POST"])
+    blueprint.add_url_rule("/xiaozhi/ota/download/<path:file_name>", "download", desk.download, methods=["GET"])
+    return blueprint
+
+
+class _Desk:
+    """Answers devices."""
+
+    def __init__(self, config: OtaConfig, tokens: DeviceTokens | None, hooks: OtaHooks, clock: Callable[[], float]) -> None:
+        self._config = config
+        self._tokens = tokens
+        self._hooks = hooks
+        self._clock = clock
+        self._allowed = frozenset(_normal(device) for device in config.allowed_devices)
+        self._shelf = FirmwareShelf(config.firmware_dir)
+
+    # --- routes ---
+
+    def status(self) -> Response:
+        """For people with a browser, and for devices that ask without saying who they are."""
+        url = websocket_url(self._config, request_origin())
+        text = f"The OTA service is running. Devices are told to connect to {url}\nOTA 接口运行正常，向设备发送的 WebSocket 地址是：{url}\n"
+        return Response(text, content_type="text/plain; charset=utf-8")
+
+    def check(self) -> Response:
+        """The device's question and our answer."""
+        asked = read_request()
+        origin = request_origin()
+        try:
+            answer = self._answer(asked, origin)
+        except VendorError as error:
+            # An answer without what could not be found out would send the device somewhere else, and it would remember.
+            log.warning("ota hook failed", device=asked.device_id, error=str(error)[:200])
+            return failure(503, "The device could not be looked up, please try again.", retry_after=5)
+        log.info("ota", device=asked.device_id, model=asked.model, version=asked.version, offered=answer["firmware"]["version"])
+        return jsonify(answer)
+
+    def activate(self) -> Response:
+        """200: bound; 202: not yet, ask again (the firmware does, every 3 s)."""
+        if self._hooks.activate is None:
+            raise NotFound("This server does not bind devices.")
+        asked = read_request()
+        try:
+            bound = self._hooks.activate(asked)
+        except VendorError as error:
+            log.warning("activation failed", device=asked.device_id, error=str(error)[:200])
+            return failure(503, "The device could not be looked up, please try again.", retry_after=5)
+        if bound:
+            return jsonify({"success": True})
+        reply = failure(202, "The device is not bound yet.")
+        return reply
+
+    def download(self, file_name: str) -> Response:
+        """One firmware file."""
+        path = self._shelf.path(file_name)
+        if path is None:
+            raise NotFound("There is no such firmware file.")
+        # Content-Length is what the firmware sizes its download by.
+        return send_file(path, mimetype="application/octet-stream", as_attachment=True, conditional=True, max_age=0)
+
+    # --- the answer ---
+
+    def _answer(self, asked: OtaRequest, origin: Origin) -> dict[str, Any]:
+        config = self._config
+        answer: dict[str, Any] = {
+            "server_time": {"timestamp": round(self._clock() * 1000), "timezone_offset": round(config.timezone_offset_hours * 60)},
+            "firmware": self._firmware(asked, origin),
+        }
+        activation = self._hooks.activation(asked) if self._hooks.activation else None
+        if activation is not None:
+            answer["activation"] = _activation_block(activation)
+        answer["websocket"] = {"url": websocket_url(config, origin), "token": self._token(asked)}
+        version = config.protocol_versions.get(asked.model)
+        if version is not None:
+            answer["websocket"]["version"] = version
+        if config.mqtt is not None:
+            answer["mqtt"] = _mqtt_block(config.mqtt, asked)
+        return answer
+
+    def _token(self, asked: OtaRequest) -> str:
+        if not self._config.auth_enabled or self._tokens is None:
+            return ""
+        known = self._hooks.is_known
+        if _normal(asked.device_id) not in self._allowed and not (known is not None and known(asked.device_id, asked.client_id)):
+            log.info("no token for an unknown device", device=asked.device_id)
+            return ""
+        return self._tokens.issue(asked.client_id, asked.device_id, now=self._clock())
+
+    def _firmware(self, asked: OtaRequest, origin: Origin) -> dict[str, str]:
+        newest = self._shelf.newest(asked.model, asked.version)
+        if newest is None:
+            return {"version": asked.version or UNKNOWN_VERSION, "url": ""}
+        base = self._config.public_url.rstrip("/") or origin.base_url
+        return {"version": newest.version, "url": f"{base}/xiaozhi/ota/download/{newest.file_name}"}
+
+
+def websocket_url(config: OtaConfig, origin: Origin) -> str:
+    """The address that devices are told to connect to."""
+    if config.websocket_url and _PLACEHOLDER not in config.websocket_url:
+        return config.websocket_url
+    if origin.proxied:
+        # A proxy that names its own host serves both ports under it.
+        port = "" if origin.port is None else f":{origin.port}"
+        return f"{'wss' if origin.scheme == 'https' else 'ws'}://{origin.host}{port}{WEBSOCKET_PATH}"
+    return f"{'wss' if config.websocket_tls else 'ws'}://{origin.host}:{config.websocket_port}{WEBSOCKET_PATH}"
+
+
+def read_request() -> OtaRequest:
+    """The current request, checked. Raises BadRequest with a sentence that says what is wrong, RequestEntityTooLarge."""
+    device_id = request.headers.get("Device-Id", "").strip()
+    if not device_id:
+        raise BadRequest("The Device-Id header is missing; it must be the device's MAC address.")
+    if not _MAC.fullmatch(device_id):
+        raise BadRequest("The Device-Id header must be a MAC address, like 11:22:33:44:55:66.")
+    client_id = request.headers.get("Client-Id", "").strip()
+    # "|" would let one pair of ids pass for another in a token.
+    if not _PRINTABLE.fullmatch(client_id) or "|" in client_id:
+        raise BadRequest("The Client-Id header must be a UUID, or at most 128 plain characters.")
+    body = _json_object(read_body(MAX_BODY_BYTES))
+    return OtaRequest(
+        device_id=device_id,
+        client_id=client_id,
+        model=_model(body),
+        version=_version(body),
+        client_ip=request_origin().client_ip,
+        body=body,
+        serial_number=_text(request.headers.get("Serial-Number")),
+        activation_version=2 if request.headers.get("Activation-Version", "").strip() == "2" else 1,
+        language=_text(request.headers.get("Accept-Language")),
+    )
+
+
+def _json_object(data: bytes) -> Mapping[str, Any]:
+    if not data.strip():
+        return {}
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise BadRequest("The request body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.")
+    return body
+
+
+def _model(body: Mapping[str, Any]) -> str:
+    """The board type; "default" when the device names none, or none that could be part of a file name."""
+    board = body.get("board")
+    for named in (request.headers.get("Device-Model"), board.get("type") if isinstance(board, dict) else None, body.get("model")):
+        text = _text(named)
+        if _MODEL.fullmatch(text):
+            return text
+    return "default"
+
+
+def _version(body: Mapping[str, Any]) -> str:
+    """The version the device runs, "" when it names none."""
+    application = body.get("application")
+    for named in (request.headers.get("Device-Version"), application.get("version") if isinstance(application, dict) else None):
+        text = _text(named)
+        if text and _PRINTABLE.fullmatch(text):
+            return text
+    return ""
+
+
+def _text(value: Any) -> str:
+    return value.strip()[:MAX_FIELD_CHARS] if isinstance(value, str) else ""
+
+
+def _activation_block(activation: Activation) -> dict[str, Any]:
+    block: dict[str, Any] = {"code": activation.code, "message": activation.message}
+    if activation.challenge:
+        block["challenge"] = activation.challenge
+    if activation.timeout_ms is not None:
+        block["timeout_ms"] = activation.timeout_ms
+    return block
+
+
+def _mqtt_block(gateway: MqttGateway, asked: OtaRequest) -> dict[str, str]:
+    """What the MQTT gateway (78/xiaozhi-mqtt-gateway) lets a device in with."""
+    mac = asked.device_id.replace(":", "_").replace("-", "_")
+    client_id = f"GID_{asked.model}@@@{mac}@@@{mac}"
+    username = base64.b64encode(json.dumps({"ip": asked.client_ip}, separators=(",", ":")).encode()).decode("ascii")
+    return {
+        "endpoint": gateway.endpoint,
+        "client_id": client_id,
+        "username": username,
+        "password": mqtt_password(gateway.signature_key, client_id, username),
+        "publish_topic": "device-server",
+        "subscribe_topic": f"devices/p2p/{mac}",
+    }
+
+
+def _normal(device_id: str) -> str:
+    return device_id.lower().replace("-", ":")
