@@ -54,7 +54,7 @@ class SimulatedDevice:
     """One device. Use it as a context manager (which connects), or call `connect` and `close`.
 
     `tools` None: a device without MCP. `keep_audio` False: only the arrival times of sound are kept. `on_message` is called with every JSON
-    message, in the reader's greenlet. What came back is in `replies`."""
+    message, in the reader's greenlet. `source_address`, `receive_buffer`: see `Wire.connect`. What came back is in `replies`."""
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class SimulatedDevice:
         keep_audio: bool = True,
         headers: Mapping[str, str] | None = None,
         verify_tls: bool = True,
+        source_address: str = "",
+        receive_buffer: int = 0,
         on_message: Callable[[Message], None] | None = None,
     ) -> None:
         self.url = _with_query(url, {"from": "mqtt_gateway"}) if gateway else url
@@ -90,6 +92,8 @@ class SimulatedDevice:
             **(headers or {}),
         }
         self._verify_tls = verify_tls
+        self._source_address = source_address
+        self._receive_buffer = receive_buffer
         self._on_message = on_message
         self._wire: Wire | None = None
         self._reader: gevent.Greenlet | None = None
@@ -101,7 +105,14 @@ class SimulatedDevice:
 
     def connect(self, timeout: float = 10.0) -> SimulatedDevice:
         """Open the socket and begin to read. Raises OSError, loadtest.wire.Refused."""
-        self._wire = Wire.connect(self.url, self._headers, timeout=timeout, verify=self._verify_tls)
+        self._wire = Wire.connect(
+            self.url,
+            self._headers,
+            timeout=timeout,
+            verify=self._verify_tls,
+            source_address=self._source_address,
+            receive_buffer=self._receive_buffer,
+        )
         self._reader = gevent.spawn(self._read, self._wire)
         self._reader.name = f"device {self.device_id} reader"
         return self

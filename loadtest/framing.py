@@ -25,7 +25,7 @@ def framing_for(protocol_version: int, gateway: bool) -> Framing:
         return "gateway"
     if protocol_version not in (1, 2, 3):
         raise ValueError(f"protocol version {protocol_version}; 1, 2 and 3 exist")
-    return ("v1", "v2", "v3")[protocol_version - 1]  # type: ignore[return-value]
+    return ("v1", "v2", "v3")[protocol_version - 1]
 
 
 def wrap(framing: Framing, packet: bytes, timestamp_ms: int) -> bytes:

@@ -34,7 +34,7 @@ class Script:
     """How one request is answered. Times in seconds.
 
     `delay` and `jitter`: before the first byte. `gap`: between two pieces of a streamed body. `status` other than 200 answers with an error
-    object. `stall`: "before" (nothing is ever sent) or "after" (headers and the first piece, then silence). `disconnect`: close after that
+    object. `stall`: "before" (nothing is ever sent) or "after" (headers and two pieces, then silence). `disconnect`: close after that
     many pieces of the body, 0 meaning after the headers, -1 before anything. `garbage`: "json" (cut in half), "html", "binary", "status"
     (no HTTP at all), "chunk" (broken chunk size), "empty". `answer`: what the vendor's own kind of answer is made of.
     """
@@ -91,10 +91,15 @@ class ClientGone(Exception):
 
 
 class HttpVendor:
-    """Serves `answer(request)`; subclasses and tests override it. `with HttpVendor(answer) as vendor: vendor.url`."""
+    """Serves `answer(request)`; subclasses and tests override it. `with HttpVendor(answer) as vendor: vendor.url`.
 
-    def __init__(self, answer: Callable[[Request], Answer] | None = None, *, port: int = 0, seed: int | None = None) -> None:
+    `keep_alive` False: one request per connection, so that a test that counts sockets finds none that merely wait in a pool."""
+
+    def __init__(
+        self, answer: Callable[[Request], Answer] | None = None, *, port: int = 0, seed: int | None = None, keep_alive: bool = True
+    ) -> None:
         self._answer = answer
+        self._keep_alive = keep_alive
         self._server = StreamServer(("127.0.0.1", port), self._serve, backlog=1024, spawn=Pool(100_000))
         self._random = random.Random(seed)
         self._scripts: dict[str, deque[Script]] = {}
@@ -211,7 +216,7 @@ class HttpVendor:
         if script.disconnect == -1:
             return False
         if script.garbage:
-            return _garbage(line, script.garbage)
+            return _garbage(line, script.garbage, self._keep_alive)
         try:
             if script.status != 200:
                 raise Refused(script.status, script.error or f"scripted {script.status}", "scripted")
@@ -221,23 +226,25 @@ class HttpVendor:
                 self.refusals.append(str(refused))
             headers = {"Retry-After": script.retry_after} if script.retry_after else {}
             answer = Answer(self.error_body(refused.status, str(refused), refused.kind), status=refused.status, headers=headers)
+        if not self._keep_alive:
+            answer.headers["Connection"] = "close"
         body = answer.body
         if isinstance(body, bytes) and (script.disconnect is not None or script.stall == "after" or script.gap):
             body = _slices(body)
         if isinstance(body, bytes):
             line.send(_head(answer, f"Content-Length: {len(body)}\r\n") + body)
-            return True
+            return self._keep_alive
         line.send(_head(answer, "Transfer-Encoding: chunked\r\n"))
         for sent, piece in enumerate(body):
             if script.disconnect == sent:
                 return False
-            if sent == 1 and script.stall == "after":
+            if sent == 2 and script.stall == "after":
                 line.wait(3600)
             if sent and script.gap:
                 line.wait(script.gap)
             line.send(b"%x\r\n%s\r\n" % (len(piece), piece))
         line.send(b"0\r\n\r\n")
-        return True
+        return self._keep_alive
 
 
 class _Line:
@@ -290,7 +297,7 @@ def _slices(body: bytes) -> Iterator[bytes]:
     return (body[start : start + size] for start in range(0, len(body), size))
 
 
-def _garbage(line: _Line, what: str) -> bool:
+def _garbage(line: _Line, what: str, keep_alive: bool) -> bool:
     bodies = {
         "json": (b'{"choices": [{"delta": {"cont', "application/json"),
         "html": (b"<html><body><h1>Welcome to nginx!</h1></body></html>", "text/html"),
@@ -305,8 +312,9 @@ def _garbage(line: _Line, what: str) -> bool:
         line.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nnonsense\r\n")
         return False
     body, content_type = bodies[what]
-    line.send(_head(Answer(content_type=content_type), f"Content-Length: {len(body)}\r\n") + body)
-    return True
+    headers = {} if keep_alive else {"Connection": "close"}
+    line.send(_head(Answer(content_type=content_type, headers=headers), f"Content-Length: {len(body)}\r\n") + body)
+    return keep_alive
 
 
 _PLAIN = Script()

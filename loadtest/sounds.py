@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import av
 import numpy as np
@@ -44,10 +45,10 @@ class Sounds:
             body = self._made[key] = self._encode(form, pcm)
         return body
 
-    def prepare(self, *forms: str) -> None:
-        """Make every length of these formats now rather than under load."""
+    def prepare(self, *forms: str, longest: float = 10.0) -> None:
+        """Make every length up to `longest` seconds in these formats now rather than under load."""
         for form in forms:
-            for step in range(1, round(LONGEST_S / STEP_S) + 1):
+            for step in range(1, round(longest / STEP_S) + 1):
                 self.body(form, step * STEP_S)
 
     def _encode(self, form: str, pcm: bytes) -> bytes:
@@ -58,7 +59,7 @@ class Sounds:
         if form == "mp3":
             return _through_av(pcm, self.sample_rate, "mp3", "libmp3lame")
         if form == "opus":
-            return _through_av(pcm, self.sample_rate, "ogg", "libopus")
+            return _through_av(pcm, self.sample_rate, "ogg", "libopus", page_duration="200000")  # us: as a streaming vendor would
         raise ValueError(f"no such format: {form!r}")
 
 
@@ -81,10 +82,10 @@ def wav(pcm: bytes, sample_rate: int, *, size: int | None = None) -> bytes:
     return head + pcm
 
 
-def _through_av(pcm: bytes, sample_rate: int, container: str, codec: str) -> bytes:
+def _through_av(pcm: bytes, sample_rate: int, container: str, codec: str, **options: str) -> bytes:
     out = io.BytesIO()
-    with av.open(out, "w", format=container) as target:
-        stream = target.add_stream(codec, rate=sample_rate, layout="mono")
+    with av.open(out, "w", format=container, options=options) as target:
+        stream: Any = target.add_stream(codec, rate=sample_rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2").reshape(1, -1), format="s16", layout="mono")
         frame.sample_rate = sample_rate
         # Encoders take their own frame size and sample format.
@@ -94,9 +95,9 @@ def _through_av(pcm: bytes, sample_rate: int, container: str, codec: str) -> byt
             piece.pts = None
             fifo.write(piece)
         size = stream.codec_context.frame_size or 1024
-        while (piece := fifo.read(size, partial=False)) is not None:
-            target.mux(stream.encode(piece))
-        if (piece := fifo.read(0, partial=True)) is not None:
-            target.mux(stream.encode(piece))
+        while (whole := fifo.read(size, partial=False)) is not None:
+            target.mux(stream.encode(whole))
+        if (rest := fifo.read(0, partial=True)) is not None:
+            target.mux(stream.encode(rest))
         target.mux(stream.encode(None))
     return out.getvalue()

@@ -1,4 +1,5 @@
-"""A scriptable OpenAI-compatible vendor: chat completions, transcriptions, speech, models. For tests, and for load tests as a process of its own:
+"""A scriptable OpenAI-compatible vendor: chat completions, transcriptions, speech, models. For tests, and for load tests as a process
+of its own:
 
     python -m loadtest.vendors --port 9100 --asr-ms 100 --llm-ms 100 --tts-ms 80 --jitter-ms 20 --error-rate 0.01
 
@@ -13,7 +14,7 @@ if __name__ == "__main__":
 
     monkey.patch_all()
 
-# ruff: noqa: E402  the patch must come before every import
+
 import argparse
 import itertools
 import re
@@ -37,9 +38,8 @@ DEFAULT_HEARD = "what time is it"
 class OpenAiVendor(HttpVendor):
     """Answers under any prefix (`/v1`). `api_key`: refuse others with 401. `sounds` may be shared by several vendors.
 
-    `Script.answer` by kind. chat: a text, a list of text pieces, or a list of delta dicts (for tool calls and oddities; bytes are sent as they
-    are). asr: the text, or a dict sent as it is. tts: (format, seconds) overriding what was asked for, or bytes.
-    """
+    `Script.answer` by kind. chat: a text, a list of text pieces, or a list of delta dicts (for tool calls and oddities; bytes are sent
+    as they are). asr: the text, or a dict sent as it is. tts: (format, seconds) overriding what was asked for, or bytes."""
 
     def __init__(
         self,
@@ -52,8 +52,9 @@ class OpenAiVendor(HttpVendor):
         pieces: int = 16,
         error_rate: float = 0.0,
         seed: int | None = None,
+        keep_alive: bool = True,
     ) -> None:
-        super().__init__(port=port, seed=seed)
+        super().__init__(port=port, seed=seed, keep_alive=keep_alive)
         self._api_key = api_key
         self.sounds = sounds or Sounds()
         self._reply = reply
@@ -151,7 +152,10 @@ class OpenAiVendor(HttpVendor):
         if isinstance(script.answer, bytes):
             return Answer(script.answer, FORMATS[form])
         form, seconds = script.answer or (form, self.sounds.seconds_for(body["input"]) / speed)
-        return Answer(_pieces(self.sounds.body(form, seconds)), FORMATS[form])
+        sound = self.sounds.body(form, seconds)
+        # Whole where a script cuts it up, which even short sounds must feel.
+        cut = script.disconnect is not None or script.stall or script.gap
+        return Answer(sound if cut else _pieces(sound), FORMATS[form])
 
 
 _HEAD = b'data: {"id":"chatcmpl-0","object":"chat.completion.chunk","created":1,"model":"scripted","choices":[{"index":0,"delta":'

@@ -77,13 +77,27 @@ class Wire:
         self._buffer = bytearray(left_over)
 
     @classmethod
-    def connect(cls, url: str, headers: Mapping[str, str], *, timeout: float = 10.0, verify: bool = True) -> Wire:
-        """Open a TCP (or TLS) connection and upgrade it. Raises OSError, Refused."""
+    def connect(
+        cls,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        timeout: float = 10.0,
+        verify: bool = True,
+        source_address: str = "",
+        receive_buffer: int = 0,
+    ) -> Wire:
+        """Open a TCP (or TLS) connection and upgrade it. Raises OSError, Refused.
+
+        `source_address`: come from this address of the machine, since one address has ports for some 28,000 connections.
+        `receive_buffer`: bytes the kernel holds for a device that does not read; 0: as the kernel likes."""
         parts = urlsplit(url)
         secure = parts.scheme in ("wss", "https")
         host, port = parts.hostname or "127.0.0.1", parts.port or (443 if secure else 80)
-        plain = socket.create_connection((host, port), timeout=timeout)
+        plain = socket.create_connection((host, port), timeout=timeout, source_address=(source_address, 0) if source_address else None)
         try:
+            if receive_buffer:
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connected = _secured(plain, host, verify) if secure else plain
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

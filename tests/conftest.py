@@ -18,6 +18,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import gevent
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.guards import HubWatch, Snapshot
@@ -25,6 +26,11 @@ from tests.guards import HubWatch, Snapshot
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# structlog's default (the server configures its own) paints tracebacks with rich: 30 to 100 ms each, and the hub monitor would say so.
+for _processor in structlog.get_config()["processors"]:
+    if isinstance(_processor, structlog.dev.ConsoleRenderer):
+        _processor.exception_formatter = structlog.dev.plain_traceback
 
 _watch = HubWatch()
 

@@ -21,7 +21,7 @@ MAX_BLOCKING_S = 0.1
 """How long one greenlet may keep the hub."""
 
 _TICK_S = MAX_BLOCKING_S / 2
-"""gevent's monitor notices that nothing was switched between two ticks. Two such ticks in a row are MAX_BLOCKING_S for certain."""
+"""How often gevent's monitor looks whether anything was switched since it looked last."""
 
 _TASKS = Path("/proc/self/task")
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -51,8 +51,9 @@ class HubWatch:
         self._runner: Any = None
         self._monitor: Any = None
         self._tid = 0
-        self._last: tuple[int, float, float] | None = None
-        self._run_began: tuple[float, float] | None = None
+        self._tick = 0
+        self._ticked = self._began = self._now()
+        self._blocked_at_tick: int | None = None
 
     def start(self) -> None:
         """Listen to the monitor of this thread's hub, starting it if need be. The switch is on only while it is started: left on, as by the
@@ -62,14 +63,17 @@ class HubWatch:
         gevent.sleep(0)  # a hub that has never run counts as dead, and its monitor would end at the first tick
         gevent.config.monitor_thread = True
         self._tid = _native_thread_id()
+        self._ticked = self._now()
         self._monitor = gevent.get_hub().start_periodic_monitoring_thread()
         gevent.config.monitor_thread = False
+        self._monitor.add_monitoring_function(self._on_tick, _TICK_S)
         events.subscribers.append(self._on_event)
 
     def stop(self) -> None:
         """Stop listening. The monitor is a daemon of the process and stays. Idempotent."""
         if self._monitor is not None:
             events.subscribers.remove(self._on_event)
+            self._monitor.add_monitoring_function(self._on_tick, None)
             self._monitor = None
 
     def reset(self) -> list[Block]:
@@ -78,26 +82,33 @@ class HubWatch:
         seen, self._blocks = self._blocks, []
         return seen
 
+    # The rest runs in the monitor's native thread: no gevent, no patched locks.
+
+    def _on_tick(self, hub: object) -> None:
+        # Called in every round of the monitor, after its own look at the hub.
+        self._tick += 1
+        self._ticked = self._now()
+
     def _on_event(self, event: object) -> None:
-        # Runs in the monitor's native thread: no gevent, no patched locks.
+        # The monitor says: nothing was switched since its last round.
         if not isinstance(event, events.EventLoopBlocked) or self._monitor is None or event.hub is not self._monitor.hub:
             return
-        now, waited = time.monotonic(), _run_queue_wait(self._tid)
-        last, self._last = self._last, (id(event.greenlet), now, waited)
-        if last is None or last[0] != id(event.greenlet) or now - last[1] > 1.8 * _TICK_S:
-            # The first tick that found the hub blocked. It already was at the tick before.
-            self._run_began = (now - _TICK_S, waited)
-            return
-        if event.greenlet is self._runner or self._run_began is None:
-            return
-        blocked = (now - self._run_began[0]) - (waited - self._run_began[1])
-        if blocked < MAX_BLOCKING_S:
+        if self._blocked_at_tick != self._tick - 1:
+            self._began = self._ticked
+        self._blocked_at_tick = self._tick
+        now, began = self._now(), self._began
+        blocked = (now[0] - began[0]) - (now[1] - began[1])
+        if blocked < MAX_BLOCKING_S or event.greenlet is self._runner:
             return
         block = Block(_name(event.greenlet), blocked, _stack_of(event.info))
         if self._blocks and self._blocks[-1].greenlet == block.greenlet and self._blocks[-1].seconds < blocked:
             self._blocks[-1] = block
         else:
             self._blocks.append(block)
+
+    def _now(self) -> tuple[float, float]:
+        """(time, of which the watched thread was ready to run while the machine ran something else), in seconds."""
+        return time.monotonic(), _run_queue_wait(self._tid)
 
 
 def _native_thread_id() -> int:

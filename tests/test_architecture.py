@@ -176,7 +176,9 @@ def telling_name(source: Source) -> list[str]:
 
 
 def no_print(source: Source) -> list[str]:
-    """A server logs; only programmes for people print."""
+    """A server logs; only programmes for people print: the composition root, and what can be run by itself."""
+    if 'if __name__ == "__main__":' in source.text:
+        return []
     return [f"{source.path}:{line} print(...)" for line, name in _calls(source.tree) if name == "print" and source.room != "app"]
 
 

@@ -16,26 +16,41 @@ from typing import Any
 
 from lunar_python import Solar
 
-from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.audio.clips import Clips
+from xiaozhi.audio.decode import decode_file
+from xiaozhi.context_sources import DEADLINE_S as CONTEXT_DEADLINE_S
+from xiaozhi.context_sources import HttpContextSource
+from xiaozhi.errors import Fault, SettingsError, XiaozhiError
 from xiaozhi.history.quota import OutputQuota
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers import registry
 from xiaozhi.providers.adapters import VendorLimits, guard, with_fallback
-from xiaozhi.providers.base import Provider, ProviderSet, Services
+from xiaozhi.providers.base import Provider, ProviderSet, Services, Tts
 from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import Observer as VendorObserver
+from xiaozhi.runtime.resilience import State
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.answers import AnswerCache
+from xiaozhi.session.context import LiveContext
 from xiaozhi.session.dialogue import ResumeStore
+from xiaozhi.session.frames import VoiceFormat
 from xiaozhi.session.kit import Quota, SessionKit
 from xiaozhi.session.memories import MemoryWriter
+from xiaozhi.session.phrases import Phrases
 from xiaozhi.session.prompt import Prompter
 from xiaozhi.session.record import TurnRecord
 from xiaozhi.session.replies import ReplyCache
 from xiaozhi.session.visit import Identity
+from xiaozhi.session.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings
 from xiaozhi.tools import plugins
 from xiaozhi.tools.device_mcp import Vision
 
+log = get_logger(__name__)
+
+EMERGENCY_VOICE = "Espeak"
+"""The block under TTS that speaks when the chosen voice cannot: it works without a network."""
 # Guarded kinds and where their limits stand in `ai_providers`.
 _GUARDED = ("asr", "llm", "tts")
 # Keys of a provider's own block that override `ai_providers.<kind>`.
@@ -56,6 +71,7 @@ class Fixtures:
     vision: Callable[[Identity], Vision | None]
     admit_turn: Callable[[], None]
     observe: Callable[[str, TurnRecord], None]
+    on_discard: Callable[[], None]
     on_frame: Callable[[float], None] | None
     server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
 
@@ -74,9 +90,17 @@ def check(loaded: Loaded) -> list[Fault]:
 class ProviderShop:
     """Builds the providers of one configuration, each block once, and closes them together."""
 
-    def __init__(self, loaded: Loaded, inference: InferencePool, observer: VendorObserver) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        inference: InferencePool,
+        observer: VendorObserver,
+        on_breaker: Callable[[str, State], None] = lambda name, state: None,
+    ) -> None:
         self._settings = loaded.settings
         self._observer = observer
+        self._on_breaker = on_breaker
+        self._also_closed: list[Callable[[], None]] = []
         self._services = Services(inference=inference, data_dir=loaded.settings.data_dir, config_dir=loaded.config_dir, provider=self.get)
         self._built: dict[tuple[str, str], Any] = {}
 
@@ -93,13 +117,31 @@ class ProviderShop:
         chain = [self.get(kind, name) for name in dict.fromkeys(names)]
         return chain[0] if len(chain) == 1 else with_fallback(chain)
 
+    def emergency_voice(self) -> Tts | None:
+        """The voice that needs no network, loaded on the first call; None when this installation has none. May block for seconds."""
+        if EMERGENCY_VOICE not in self._settings.modules("tts"):
+            return None
+        try:
+            voice: Tts = self.get("tts", EMERGENCY_VOICE)
+            voice.warm_up()
+        except (XiaozhiError, ImportError, OSError) as error:
+            log.warning("no emergency voice", error=str(error)[:200])
+            return None
+        return voice
+
+    def close_with_me(self, close: Callable[[], None]) -> None:
+        """Call `close` when the providers are closed, before them."""
+        self._also_closed.append(close)
+
     def warm_up(self) -> None:
         """Load models and open pools; blocks for seconds."""
         for built in list(self._built.values()):
             built.warm_up()
 
     def close(self) -> None:
-        """Close every provider."""
+        """Close every provider, and what works with them."""
+        for close in self._also_closed:
+            close()
         for built in self._built.values():
             built.close()
 
@@ -110,17 +152,22 @@ class ProviderShop:
         general = getattr(self._settings.ai_providers, kind)
         own = {key: value for key, value in self._settings.block(kind, name).items() if key in _LIMIT_KEYS}
         limits = general.model_copy(update=own)
-        guarded: Provider = guard(
+        guarded: Any = guard(
             kind,
             built,
             VendorLimits(limits.max_concurrent, limits.queue_size, limits.enable_queue, float(limits.timeout)),
             observer=self._observer,
         )
-        return guarded
+        breaker = guarded.guard.breaker
+        if breaker is not None:
+            breaker.listeners.append(self._on_breaker)
+        done: Provider = guarded
+        return done
 
 
 def provider_set(shop: ProviderShop, settings: Settings) -> ProviderSet:
     """The providers a session works with. Raises SettingsError."""
+    kinds = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent")
     return ProviderSet(
         vad=shop.selected("vad"),
         asr=shop.selected("asr"),
@@ -129,24 +176,37 @@ def provider_set(shop: ProviderShop, settings: Settings) -> ProviderSet:
         memory=shop.selected("memory"),
         intent=shop.selected("intent"),
         vllm=shop.selected("vllm") if settings.selected("vllm") else None,
-        names={kind: settings.selected(kind) for kind in ("vad", "asr", "llm", "vllm", "tts", "memory", "intent") if settings.selected(kind)},
+        names={kind: settings.selected(kind) for kind in kinds if settings.selected(kind)},
     )
 
 
-def session_kit(loaded: Loaded, providers: ProviderSet, fixtures: Fixtures) -> tuple[SessionKit, list[str]]:
+def session_kit(loaded: Loaded, shop: ProviderShop, fixtures: Fixtures) -> tuple[SessionKit, list[str]]:
     """The kit of one configuration, and warnings for the log. Raises SettingsError."""
     settings = loaded.settings
+    providers = provider_set(shop, settings)
     warnings: list[str] = []
     tools = plugins.load(_wanted_plugins(settings), settings.plugins, _plugin_services(settings, fixtures.inference))
     if tools.unknown:
         warnings.append(f"Intent.{settings.selected('intent')}.functions: not available here, left out: {', '.join(tools.unknown)}")
+    phrases = Phrases(
+        providers.tts,
+        texts=_phrases(settings, providers),
+        correct_words=settings.correct_words,
+        replies=fixtures.replies,
+        inference=fixtures.inference,
+        emergency=shop.emergency_voice,
+    )
+    shop.close_with_me(phrases.close)
     kit = SessionKit(
         settings=settings,
         providers=providers,
         inference=fixtures.inference,
         replies=fixtures.replies,
+        phrases=phrases,
+        clips=Clips(decode_file),
+        answers=AnswerCache() if settings.conversation.llm_cache else None,
         resume=fixtures.resume,
-        prompter=prompter(loaded.prompt_template, settings),
+        prompter=prompter(loaded.prompt_template, settings, _live_context(settings, shop)),
         memories=fixtures.memories,
         quota=Quota(left=fixtures.quota.left, spend=fixtures.quota.spend),
         plugins=tools.source,
@@ -154,13 +214,37 @@ def session_kit(loaded: Loaded, providers: ProviderSet, fixtures: Fixtures) -> t
         vision=fixtures.vision,
         admit_turn=fixtures.admit_turn,
         observe=fixtures.observe,
+        on_discard=fixtures.on_discard,
         on_frame=fixtures.on_frame,
         server_command=fixtures.server_command,
     )
     return kit, warnings
 
 
-def prompter(template: Path, settings: Settings) -> Prompter:
+def usual_voice(settings: Settings) -> VoiceFormat:
+    """What most devices will play: phrases are prepared for it before the first one comes."""
+    audio = settings.xiaozhi.audio_params
+    return VoiceFormat(audio.format, audio.sample_rate, audio.frame_duration)
+
+
+def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
+    """Texts that will be said again and again, the most urgent first."""
+    texts = [settings.system_error_response]
+    if settings.enable_greeting and settings.enable_wakeup_words_response_cache:
+        texts += greetings_for(settings.wakeup_words)
+    if settings.device_max_output_size:
+        texts.append(settings.quota_response)
+    return [*texts, *filter(None, [providers.asr.unheard_reply])]
+
+
+def _live_context(settings: Settings, shop: ProviderShop) -> LiveContext:
+    sources = [HttpContextSource(provider) for provider in settings.context_providers]
+    for source in sources:
+        shop.close_with_me(source.close)
+    return LiveContext(sources, deadline=CONTEXT_DEADLINE_S)
+
+
+def prompter(template: Path, settings: Settings, context: LiveContext) -> Prompter:
     """The renderer of system prompts. Raises SettingsError."""
     return Prompter(
         base_prompt=settings.prompt,
@@ -168,6 +252,7 @@ def prompter(template: Path, settings: Settings) -> Prompter:
         template_name=template.name,
         timezone_offset=settings.server.timezone_offset,
         quota_refusal=settings.quota_response,
+        context=context,
         lunar=_lunar_date,
     )
 

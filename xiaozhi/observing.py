@@ -30,6 +30,8 @@ class Observer:
     def turn_ended(self, device_id: str, record: TurnRecord) -> None:
         """One line and a handful of numbers per turn."""
         self._outcomes[record.outcome].inc()
+        if record.speculative:
+            self._metrics.speculations.labels("used").inc()
         timeline = record.timeline
         for stage, histogram in self._stages.items():
             seconds = timeline.since_voice(stage)
@@ -48,6 +50,10 @@ class Observer:
             **extra,
             **timeline.milliseconds(),
         )
+
+    def prepared_in_vain(self) -> None:
+        """An answer that was prepared during a pause was thrown away: the user went on speaking."""
+        self._metrics.speculations.labels("discarded").inc()
 
     def frame_sent(self, late_s: float) -> None:
         """One audio frame went out. Per frame: only late ones cost more than a comparison."""

@@ -89,6 +89,14 @@ def http_port(
     return WebServer(create_app(blueprints, web), server.ip, server.http_port, tls=tls, reuse_port=server.reuse_port)
 
 
+def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:
+    """This worker's own address for health and metrics, where several workers share the others; None when none is configured."""
+    own = settings.server.worker_metrics
+    if not own.port:
+        return None
+    return WebServer(create_app([ops.create_blueprint(hooks)], WebConfig(fallback_port=own.port)), own.ip, own.port)
+
+
 def ota_settings(settings: Settings) -> ota.OtaConfig:
     """What OTA answers are made of."""
     server = settings.server

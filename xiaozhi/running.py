@@ -4,7 +4,8 @@
     stop    not ready ▸ no new devices ▸ answers finish (bounded) ▸ goodbyes 1001/1012 ▸ memories, quota ▸ web ▸ providers ▸ pool
 
 A reload builds everything of the new configuration beside the old, and swaps only when all of it works; sessions under way keep what they
-began with, and the old providers are closed when the last of those sessions has left. Nothing here decides about sound, text or the protocol.
+began with, and the old providers are closed when the last of those sessions has left. Nothing here decides about sound, text or the
+protocol.
 """
 
 from __future__ import annotations
@@ -114,11 +115,13 @@ class Server:
             vision=self._vision,
             admit_turn=self._admit_turn,
             observe=self._observer.turn_ended,
+            on_discard=self._observer.prepared_in_vain,
             on_frame=self._observer.frame_sent,
             server_command=self._obey,
         )
         self._edition: Edition | None = None
         self._web: WebServer | None = None
+        self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None
 
     # --- start ------------------------------------------------------------------------------------------------------
@@ -128,26 +131,31 @@ class Server:
         self.inference.start()
         self._edition = self._build(self._loaded)
         self._edition.shop.warm_up()
+        self._edition.kit.phrases.prepare(assembly.usual_voice(self._loaded.settings))
         self._memories.start(lambda: self._current().kit.providers.memory)
         self._watch_metrics()
         settings = self._loaded.settings
         self._acceptor = ports.device_port(
             settings, sessions=self._new_session, tokens=self._device_tokens, admission=self.admission, roster=self.roster, now=time.time
         )
+        hooks = ops.OpsHooks(
+            ready=self.readiness,
+            addresses=lambda origin: ports.addresses(self._current().loaded.settings, origin),
+            facts=self._page_facts,
+            metrics=self.metrics.render,
+            reload=self.reload,
+        )
+        self._worker_web = ports.worker_port(settings, hooks=hooks)
         self._web = ports.http_port(
             settings,
-            hooks=ops.OpsHooks(
-                ready=self.readiness,
-                addresses=lambda origin: ports.addresses(self._current().loaded.settings, origin),
-                facts=self._page_facts,
-                metrics=self.metrics.render,
-                reload=self.reload,
-            ),
+            hooks=hooks,
             device_tokens=self._device_tokens,
             vision_tokens=self._vision_tokens,
             vllm=lambda: self._current().kit.providers.vllm,
         )
-        self._web.start()
+        for web in (self._web, self._worker_web):
+            if web is not None:
+                web.start()
         self._acceptor.start()
         self.roster.start()
         self._watchdog.start()
@@ -222,8 +230,9 @@ class Server:
         if not self._memories.flush(FLUSH_SECONDS):
             log.warning("memories put aside for the next start")
         self._quota.close()
-        if self._web is not None:
-            self._web.stop(FLUSH_SECONDS)
+        for web in (self._web, self._worker_web):
+            if web is not None:
+                web.stop(FLUSH_SECONDS)
         if self._edition is not None:
             self._edition.shop.close()
         if not self.inference.close(FLUSH_SECONDS):
@@ -252,6 +261,7 @@ class Server:
                 log.error("configuration refused, the old one stays", faults=[str(fault) for fault in error.faults])
                 return error.faults
             old, self._edition = self._current(), edition
+            edition.kit.phrases.prepare(assembly.usual_voice(loaded.settings))
             self.admission.adopt(ports.admission_limits(loaded.settings))
             self.roster.policy = ports.roster_policy(loaded.settings)
             self._quota.limit = loaded.settings.device_max_output_size
@@ -263,8 +273,8 @@ class Server:
             return ()
 
     def _build(self, loaded: Loaded) -> Edition:
-        shop = assembly.ProviderShop(loaded, self.inference, self._observer.vendor_called)
-        kit, warnings = assembly.session_kit(loaded, assembly.provider_set(shop, loaded.settings), self._fixtures)
+        shop = assembly.ProviderShop(loaded, self.inference, self._observer.vendor_called, self._observer.breaker_changed)
+        kit, warnings = assembly.session_kit(loaded, shop, self._fixtures)
         for warning in [*loaded.warnings, *warnings]:
             log.warning("configuration", note=warning)
         self._observer.watch_vad(kit.providers.vad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import numpy as np
@@ -14,16 +15,14 @@ from xiaozhi.audio.decode import (
     DecodeError,
     FileDecoder,
     Mp3Decoder,
-    OggOpusDemuxer,
     RawDecoder,
     SoundDecoder,
     WavDecoder,
-    _ogg_crc,
     decode_file,
     decoder_for,
-    ogg_opus_packets,
     sniff,
 )
+from xiaozhi.audio.ogg import OggOpusDemuxer, _ogg_crc, ogg_opus_packets
 from xiaozhi.audio.opus import Decoder, packet_duration_ms
 
 SOUNDS = Sounds()
@@ -134,6 +133,15 @@ def test_mp3_sound_comes_before_the_end() -> None:
 def test_mp3_that_is_none(data: bytes) -> None:
     with pytest.raises(DecodeError):
         through(Mp3Decoder(), data, 1000)
+
+
+def test_decoding_starts_no_threads() -> None:
+    before = len(os.listdir("/proc/self/task"))
+    decoder = Mp3Decoder()
+    decoder.feed(MP3)
+    assert decode_file(MP3, 16_000) and decode_file(OGG, 16_000)
+    assert len(os.listdir("/proc/self/task")) == before
+    decoder.finish()
 
 
 def test_any_file_at_any_rate() -> None:

@@ -333,8 +333,52 @@ def test_an_answer_that_is_left_frees_everything() -> None:
     answer = model.chat([], [], CONTEXT)
     assert next(answer) == "a"
     answer.close()
+    gevent.sleep(0)
     assert inner.running == 0 and model.guard.window.active == 0
     assert ask(model) == ["a", "b"]
+
+
+def test_an_answer_frees_its_place_when_the_model_has_spoken() -> None:
+    inner = Model("a", "b", "c")
+    model = guard("llm", inner, VendorLimits(max_concurrent=1))
+    answer = model.chat([], [], CONTEXT)
+    assert next(answer) == "a"
+    gevent.sleep(0.01)
+    assert inner.running == 0 and model.guard.window.active == 0
+    assert ask(model) == ["a", "b", "c"]
+    assert list(answer) == ["b", "c"]
+
+
+def test_an_error_in_an_answer_comes_after_what_was_said() -> None:
+    class Breaks(Model):
+        def chat(self, *args: Any) -> Iterator[str | ToolCall]:
+            yield "half an"
+            raise VendorUnavailable("m")
+
+    answer = guard("llm", Breaks()).chat([], [], CONTEXT)
+    gevent.sleep(0.01)
+    assert next(answer) == "half an"
+    with pytest.raises(VendorUnavailable):
+        next(answer)
+
+
+def test_a_silent_model_can_be_given_up_on() -> None:
+    class Silent(Model):
+        def chat(self, *args: Any) -> Iterator[str | ToolCall]:
+            self.running += 1
+            try:
+                gevent.sleep(60)
+                yield "never"
+            finally:
+                self.running -= 1
+
+    inner = Silent()
+    model = with_fallback([guard("llm", inner), Model("somebody else")])
+    answer = model.chat([], [], CONTEXT)
+    with gevent.Timeout(0.05, VendorTimeout("m", "patience is over")):
+        assert next(answer) == "somebody else"
+    gevent.sleep(0)
+    assert inner.running == 0
 
 
 def test_the_window_of_a_sentence_voice_is_free_before_the_sound_has_played() -> None:

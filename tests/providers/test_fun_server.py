@@ -107,7 +107,9 @@ def test_the_configuration_says_what_was_asked_for(vendor: FunAsrVendor) -> None
 
 
 def test_the_sample_configuration_of_existing_servers_is_understood() -> None:
-    options = validate("asr", "Fun", {"type": "fun_server", "host": "127.0.0.1", "port": 10096, "is_ssl": "true", "api_key": "none", "output_dir": "tmp/"})
+    options = validate(
+        "asr", "Fun", {"type": "fun_server", "host": "127.0.0.1", "port": 10096, "is_ssl": "true", "api_key": "none", "output_dir": "tmp/"}
+    )
     asr = FunServerAsr(options)  # type: ignore[arg-type]
     assert asr.url == "wss://127.0.0.1:10096"
     assert asr.headers == {}
@@ -185,12 +187,9 @@ def test_killing_the_listener_hangs_up() -> None:
 
 
 def test_a_self_signed_certificate_is_accepted_unless_told_otherwise(tmp_path: Path) -> None:
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")],
-        capture_output=True,
-        check=False,
-    )
+    asked = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
+    made = subprocess.run(["openssl", *asked.split(), *files], capture_output=True, check=False)
     if made.returncode:
         pytest.skip("no openssl to make a certificate with")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

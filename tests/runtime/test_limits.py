@@ -16,8 +16,8 @@ from xiaozhi.runtime.limits import (
     MAX_ADDRESSES,
     Admission,
     AdmissionLimits,
-    Flow,
     FloodGuard,
+    Flow,
     Permit,
     TokenBucket,
 )

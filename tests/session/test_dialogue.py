@@ -214,11 +214,21 @@ def test_a_snapshot_brings_everything_back() -> None:
     assert later.turns == 3
 
 
-@pytest.mark.parametrize(
-    "snapshot",
-    [b"", b"x", b"[]", b"{}", b'{"version":1}', b'{"version":99,"exchanges":[]}', b'{"version":1,"exchanges":[[{"role":"boss","content":"x"}]]}',
-     b'{"version":1,"exchanges":[[{"role":"user"}]]}', b'{"version":1,"exchanges":[3]}', b'{"version":1,"exchanges":[["x"]]}'],
-)  # fmt: skip
+UNREADABLE = (
+    "",
+    "x",
+    "[]",
+    "{}",
+    '{"version":1}',
+    '{"version":99,"exchanges":[]}',
+    '{"version":1,"exchanges":[3]}',
+    '{"version":1,"exchanges":[["x"]]}',
+    '{"version":1,"exchanges":[[{"role":"user"}]]}',
+    '{"version":1,"exchanges":[[{"role":"boss","content":"x"}]]}',
+)
+
+
+@pytest.mark.parametrize("snapshot", [text.encode() for text in UNREADABLE])
 def test_a_snapshot_that_cannot_be_read_changes_nothing(snapshot: bytes) -> None:
     dialogue = Dialogue()
     dialogue.append(user("a"), assistant("b"))

@@ -8,6 +8,7 @@ import pytest
 from gevent.event import Event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.sender import RecordingSender
@@ -191,8 +192,10 @@ def test_marks_are_called_in_order_and_a_broken_one_harms_nobody(fake: Rig) -> N
     fake.outbox.mark(1, lambda: seen[99])
     fake.outbox.mark(1, lambda: fake.outbox.urgent(Pong(1)))
     fake.outbox.mark(1, lambda: seen.append(fake.outbox.stats.frames))
-    fake.run()
+    with capture_logs() as logs:
+        fake.run()
     assert seen == [0, 2]
+    assert [entry["event"] for entry in logs] == ["mark failed"]
     assert [what for _, what in fake.sent()] == ["f0", "f1", "pong"]
 
 
@@ -358,6 +361,24 @@ def test_a_frame_in_a_blocked_send_is_the_last_of_its_turn(real: Rig) -> None:
     assert [what for _, what in real.sent()] == ["old0", "tts stop", "new0", "new1", "new2", "new3"]
 
 
+def test_a_new_turn_does_not_wait_for_the_due_time_of_an_old_one(fake: Rig) -> None:
+    outbox = fake.outbox
+    assert fake.alarm is not None and fake.clock is not None
+
+    def interrupt(seconds: float) -> None:
+        if outbox.stats.frames == 3:  # the writer waits for the fourth frame, due at 60 ms
+            fake.clock.advance(0.02)
+            outbox.shut_turn(1)
+            outbox.open_turn(2)
+            outbox.frames(2, packets(4, "new"))
+
+    fake.alarm.while_waiting = interrupt
+    outbox.open_turn(1)
+    outbox.frames(1, packets(4, "old"))
+    fake.run()
+    assert fake.sent() == [(0, "old0"), (0, "old1"), (0, "old2"), (20, "new0"), (20, "new1"), (20, "new2"), (80, "new3")]
+
+
 def test_opening_a_turn_shuts_the_one_before(real: Rig) -> None:
     real.sender.hold()
     real.outbox.open_turn(1)
@@ -418,10 +439,13 @@ def test_whoever_waits_is_let_go_when_the_turn_or_the_outbox_ends(real: Rig, end
     real.sender.hold()
     outbox.frames(1, packets(50))
     gevent.sleep(0)
-    real.tasks.spawn("frames", attempt, lambda: outbox.frames(1, packets(10)))
-    real.tasks.spawn("message", attempt, lambda: outbox.message(1, START))
-    real.tasks.spawn("mark", attempt, lambda: outbox.mark(1, lambda: None))
-    real.tasks.spawn("finish", attempt, lambda: outbox.finish(1, 60))
+    actions = (
+        lambda: outbox.frames(1, packets(10)),
+        lambda: outbox.message(1, START),
+        lambda: outbox.mark(1, lambda: None),
+        lambda: outbox.finish(1, 60),
+    )
+    waiters = [real.tasks.spawn("waiter", attempt, action) for action in actions]
     gevent.sleep(0.01)
     assert outcomes == []
     if end == "shut":
@@ -431,8 +455,8 @@ def test_whoever_waits_is_let_go_when_the_turn_or_the_outbox_ends(real: Rig, end
         outbox.close()
     else:
         real.sender.error = ConnectionClosed(1006)
-    real.sender.release()
-    real.run()
+        real.sender.release()
+    gevent.joinall(waiters, timeout=5)  # the writer may still be inside its send
     assert outcomes == ["closed"] * 4
     assert outbox.closed is (end != "shut")
 
@@ -506,9 +530,11 @@ def test_a_closed_connection_ends_the_outbox_quietly(real: Rig, caplog: pytest.L
 
 def test_an_unexpected_failure_closes_the_connection(real: Rig) -> None:
     real.sender.error = ValueError("a bug")
-    real.outbox.urgent(Pong(1))
-    real.run()
+    with capture_logs() as logs:
+        real.outbox.urgent(Pong(1))
+        real.run()
     assert real.outbox.closed and real.overflows == ["outbox failed"]
+    assert [(entry["event"], entry["task"]) for entry in logs] == [("task failed", "writer")]
 
 
 def test_killing_the_writer_closes_the_outbox(real: Rig) -> None:
@@ -534,6 +560,14 @@ def test_the_writer_lingers_and_then_leaves_nothing_behind(real: Rig) -> None:
     outbox.urgent(Pong(3))
     real.run()
     assert [message["timestamp"] for message in real.sender.messages] == [0, 1, 2, 3]
+
+
+def test_closing_ends_a_writer_that_lingers() -> None:
+    rig = Rig(fake_time=False, linger_s=60)
+    rig.outbox.urgent(Pong(1))
+    rig.sender.wait_for(lambda sender: sender.messages)
+    rig.outbox.close()
+    rig.run()
 
 
 def test_two_devices_do_not_wait_for_each_other(real: Rig) -> None:

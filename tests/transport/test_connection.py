@@ -16,7 +16,7 @@ from xiaozhi.runtime.limits import FLOOD_SECONDS, MessageRates
 from xiaozhi.runtime.roster import Policy
 from xiaozhi.session.visit import Visit
 from xiaozhi.transport import connection
-from xiaozhi.transport.connection import Care
+from xiaozhi.transport.connection import MAX_LOGGED_FAULTS, Care
 
 LONG = 600.0
 
@@ -80,12 +80,14 @@ def test_a_session_closes_with_any_code(code: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["fail", "refuse", "gone"])
-def test_no_message_ends_the_reader(text: str) -> None:
+def test_no_message_ends_the_reader(text: str, logged: list[Any]) -> None:
     with serving(sessions=Reacting) as port, port.device() as (client, _):
         for _ in range(10):
             client.say(text)
         client.say("echo still here")
         assert client.receive() == (TEXT, b"still here")
+    lines = [line for line in logged if line["log_level"] != "debug"]
+    assert len(lines) == (0 if text == "gone" else MAX_LOGGED_FAULTS), "a device may fill its own counters, not the log"
 
 
 @pytest.mark.parametrize("code", [1002, 1003, 1007])
@@ -106,15 +108,20 @@ def test_no_session_no_visit(error: Exception, code: int) -> None:
 
 
 def test_a_device_that_leaves_while_its_session_is_made() -> None:
+    left = Event()
+
     def sessions(visit: Visit) -> Any:
-        client.reset()
-        gevent.sleep(0.01)
-        visit.send_text("welcome")
-        gevent.sleep(0.01)
-        visit.send_text("still there?")
+        assert left.wait(5)
+        for _ in range(100):
+            visit.send_text("welcome")
+            gevent.sleep(0.001)
+        raise AssertionError("nobody noticed")
 
     with serving(sessions=sessions) as port, port.client() as client:
         client.upgrade()
+        eventually(lambda: len(port.roster) == 1)
+        client.reset()
+        left.set()
         eventually(lambda: len(port.roster) == 0 and port.admission.total == 0)
 
 
@@ -148,7 +155,7 @@ def test_a_session_that_never_finishes_cleaning_up(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("opcode,rates", [(TEXT, MessageRates(20, 0)), (BINARY, MessageRates(0, 20))])
-def test_floods_are_thinned_and_ended(opcode: int, rates: MessageRates) -> None:
+def test_floods_are_thinned_and_ended(opcode: int, rates: MessageRates, logged: list[Any]) -> None:
     with serving(rates=rates) as port, port.device() as (client, session):
         client.send(frame(opcode, b"x") * 60)
         client.send(frame(PING))
@@ -156,6 +163,7 @@ def test_floods_are_thinned_and_ended(opcode: int, rates: MessageRates) -> None:
         assert 40 <= len(session.heard) < 60, "two seconds' worth, the rest dropped"
         client.send(frame(opcode, b"x") * int(20 * FLOOD_SECONDS + 60))
         assert client.ending() == (1008, "too many messages")
+        assert [line["event"] for line in logged if line["log_level"] == "warning"] == ["messages dropped", "flood"]
 
 
 def test_one_kind_of_message_does_not_use_up_the_other() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,6 @@ from gevent.event import Event
 from tests.transport.wire import BINARY, CLOSE, PING, PONG, TEXT, Client, frame
 from xiaozhi.errors import ConnectionClosed
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.transport import rfc6455
 from xiaozhi.transport.tcp import SocketLimits, configure, listen, server_tls
 from xiaozhi.transport.websocket import CONTROL_BURST, MAX_EXCESS_CONTROLS, WebSocket
 
@@ -50,15 +48,18 @@ class Pair:
 
 
 @contextmanager
-def connected(limits: SocketLimits = LIMITS, *, tls: tuple[str, str] | None = None, receive_buffer: int = 0, early: bytes = b"") -> Iterator[Pair]:
+def connected(
+    limits: SocketLimits = LIMITS, *, tls: tuple[str, str] | None = None, receive_buffer: int = 0, early: bytes = b""
+) -> Iterator[Pair]:
     listener = listen(("127.0.0.1", 0), backlog=1, reuse_port=False)
     tasks = Tasks()
     listener.setblocking(True)
     accepted: list[Any] = []
+    context = server_tls(*tls) if tls else None
 
     def accept() -> None:
         sock, _ = listener.accept()
-        accepted.append(server_tls(*tls).wrap_socket(sock, server_side=True) if tls else sock)
+        accepted.append(context.wrap_socket(sock, server_side=True) if context else sock)
 
     try:
         tasks.spawn("accept", accept)
@@ -237,12 +238,14 @@ def test_violations_are_answered_with_their_code(kind: dict[str, Any], data: byt
         assert end.code == code
 
 
-def test_the_close_frame_survives_a_peer_that_goes_on_talking() -> None:
-    """Closing a socket with unread bytes sends a reset, which would overtake the close frame."""
+def test_a_peer_may_finish_its_sentence() -> None:
+    """Closing a socket with unread bytes resets the connection: the peer would find an error where it should find a close frame."""
     with connected() as pair:
-        pair.client.send(frame(BINARY, bytes(5000)) + frame(BINARY, bytes(900)) * 100)
+        pair.client.send(frame(BINARY, bytes(5000)))
         server = pair.tasks.spawn("server", pair.ending)
-        gevent.sleep(0.05)
+        for _ in range(5):
+            gevent.sleep(0.01)
+            pair.client.send(frame(BINARY, bytes(900)) * 10)
         assert pair.client.ending() == (1009, "message over 1000 bytes")
         pair.client.sock.close()
         assert server.get(timeout=5)[0] == 1009
@@ -311,7 +314,7 @@ def test_aborting_wakes_the_reader_and_tells_the_peer(kind: dict[str, Any]) -> N
         pair.ws.abort("enough")
         pair.ws.abort("twice")
         assert reader.get(timeout=5) == (1006, "enough")
-        with pytest.raises((ConnectionError, EOFError, ssl.SSLError)):
+        with pytest.raises((ConnectionResetError, EOFError) if kind else ConnectionResetError):
             pair.client.receive()
 
 
@@ -379,7 +382,6 @@ def test_a_flood_of_pings_is_answered_sparingly_and_ended() -> None:
 
 
 # --- a device that reads slowly, or not at all ---
-
 
 
 def test_a_device_that_stops_reading_is_dropped(kind: dict[str, Any]) -> None:

@@ -25,7 +25,8 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bytes = 
     else:
         head += bytes([bit | 127]) + size.to_bytes(8, "big")
     if mask:
-        payload = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+        key = (mask * (size // 4 + 1))[:size]
+        payload = (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
     return bytes(head) + mask + payload
 
 

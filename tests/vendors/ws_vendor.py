@@ -151,6 +151,10 @@ class WsVendor:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Close the port and every connection."""
         self._server.stop(timeout=0)
 
     def wait_gone(self, timeout: float = 5.0) -> Peer:

@@ -1,7 +1,8 @@
-"""Vendors' sound formats -> s16le mono PCM or Opus packets, on a stream: bytes go in as they arrive, sound comes out as soon as it can.
+"""Vendors' sound formats -> s16le mono PCM, on a stream: bytes go in as they arrive, sound comes out as soon as it can.
 
-Not a resampler (`pcm.Resampler`; every decoder tells its `sample_rate`) and not bound to a thread: `cheap` says which decoders may run where they
-are, the others belong into the inference pool. Sources: RFC 3533 (Ogg), RFC 7845 (Opus in Ogg), Microsoft's RIFF/WAVE description.
+Not a resampler (`pcm.Resampler`; every decoder tells its `sample_rate`) and not bound to a thread: `cheap` says which decoders may run
+where they are, the others belong into the inference pool. Opus in Ogg is taken apart by `ogg.py`. Source: Microsoft's RIFF/WAVE
+description, ID3v2.4.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 import io
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import av
 import numpy as np
 
-from xiaozhi.audio.pcm import to_mono
+from xiaozhi.audio.pcm import Resampler, to_mono
 
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024 * 1024
-MAX_PACKET_BYTES = 65_536
+# Every decoder is told to use one thread, the caller's: left alone FFmpeg starts one per core for each stream, which is what the inference
+# pool exists to prevent.
 # A stream may begin in the middle of a frame and hold a broken one; more than this is not sound.
 MAX_BROKEN_FRAMES = 8
 SNIFF_BYTES = 40
@@ -85,7 +87,8 @@ def decoder_for(form: str, sample_rate: int) -> SoundDecoder:
 
 
 def decode_file(data: bytes, sample_rate: int) -> bytes:
-    """A whole file in any format FFmpeg knows -> s16le mono PCM at `sample_rate` Hz. Takes milliseconds: call it in the pool. Raises DecodeError."""
+    """A whole file in any format FFmpeg knows -> s16le mono PCM at `sample_rate` Hz. Takes milliseconds: call it in the pool. Raises
+    DecodeError."""
     decoder = FileDecoder(sample_rate)
     return decoder.feed(data) + decoder.finish()
 
@@ -202,27 +205,20 @@ class WavDecoder(SoundDecoder):
         return data if self._channels == 1 else to_mono(data, self._channels)
 
 
-class _ToS16Mono:
-    """FFmpeg frames of any kind -> s16le mono bytes, at their own rate or a given one."""
-
-    def __init__(self, sample_rate: int = 0) -> None:
-        self.sample_rate = sample_rate
-        self._resampler: Any = None
-
-    def convert(self, frame: Any) -> bytes:
-        if self._resampler is None:
-            self.sample_rate = self.sample_rate or frame.sample_rate
-            self._resampler = av.AudioResampler(format="s16", layout="mono", rate=self.sample_rate)
-        frame.pts = None
-        return b"".join(map(_bytes_of, self._resampler.resample(frame)))
-
-    def flush(self) -> bytes:
-        return b"".join(map(_bytes_of, self._resampler.resample(None))) if self._resampler is not None else b""
-
-
-def _bytes_of(frame: Any) -> bytes:
-    # Planes are padded for SIMD.
-    return bytes(memoryview(frame.planes[0])[: frame.samples * 2])
+def _s16_mono(frame: Any) -> bytes:
+    # numpy rather than FFmpeg's resampler: that one is a filter graph, and starts threads of its own.
+    samples = frame.to_ndarray()
+    channels = frame.layout.nb_channels
+    samples = samples if frame.format.is_planar else samples.reshape(-1, channels).T
+    mono = samples[0] if channels == 1 else samples.mean(axis=0)
+    if samples.dtype.kind == "f":
+        mono = np.nan_to_num(mono) * 32768.0
+    elif samples.dtype == np.uint8:
+        mono = (mono.astype(np.float32) - 128) * 256
+    elif samples.dtype == np.int32:
+        mono = mono / 65536
+    pcm: bytes = np.clip(mono, -32768, 32767).astype("<i2").tobytes()
+    return pcm
 
 
 class Mp3Decoder(SoundDecoder):
@@ -231,7 +227,7 @@ class Mp3Decoder(SoundDecoder):
     def __init__(self) -> None:
         super().__init__()
         self._codec: Any = av.CodecContext.create("mp3", "r")
-        self._out = _ToS16Mono()
+        self._codec.thread_count = 1
         self._head: bytearray | None = bytearray()
         self._broken = 0
         self._frames = 0
@@ -250,7 +246,7 @@ class Mp3Decoder(SoundDecoder):
         pcm = self._decode([*self._codec.parse(None), None])
         if not self._frames:
             raise DecodeError("no MPEG audio frame")
-        return pcm + self._out.flush()
+        return pcm
 
     def _without_tag(self) -> bytes:
         head = self._head
@@ -272,17 +268,25 @@ class Mp3Decoder(SoundDecoder):
             if packet is not None and not self._frames and _is_info_frame(bytes(packet)):
                 continue
             try:
-                for frame in self._codec.decode(packet):
-                    pcm.append(self._out.convert(frame))
-                    self._frames += 1
+                frames = self._codec.decode(packet)
             except av.error.EOFError:
                 continue
-            except (av.error.FFmpegError, ValueError) as error:  # ValueError: a frame unlike those before it
-                self._broken += 1
-                if self._broken > MAX_BROKEN_FRAMES:
-                    raise DecodeError(f"not MPEG audio: {error}") from error
-        self.sample_rate = self._out.sample_rate
+            except av.error.FFmpegError as error:
+                self._count_broken(str(error))
+                continue
+            for frame in frames:
+                self.sample_rate = self.sample_rate or frame.sample_rate
+                if frame.sample_rate == self.sample_rate:
+                    pcm.append(_s16_mono(frame))
+                    self._frames += 1
+                else:
+                    self._count_broken(f"a frame at {frame.sample_rate} Hz among others at {self.sample_rate}")
         return b"".join(pcm)
+
+    def _count_broken(self, reason: str) -> None:
+        self._broken += 1
+        if self._broken > MAX_BROKEN_FRAMES:
+            raise DecodeError(f"not MPEG audio: {reason}")
 
 
 def _is_info_frame(packet: bytes) -> bool:
@@ -307,140 +311,19 @@ class FileDecoder(SoundDecoder):
 
     def finish(self) -> bytes:
         """All of the sound."""
-        out = _ToS16Mono(self.sample_rate)
+        wanted = self.sample_rate
         try:
-            with av.open(io.BytesIO(bytes(self._data))) as container:
+            with av.open(io.BytesIO(bytes(self._data)), "r") as container:
                 if not container.streams.audio:
                     raise DecodeError("a file without sound")
-                pcm = [out.convert(frame) for frame in container.decode(audio=0)]
+                codec = container.streams.audio[0].codec_context
+                codec.thread_count = 1
+                rate = codec.sample_rate
+                pcm = b"".join(_s16_mono(frame) for frame in container.decode(audio=0) if frame.sample_rate == rate)
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(f"not a sound file: {error}") from error
-        self.sample_rate = out.sample_rate
-        return b"".join(pcm) + out.flush()
-
-
-# --- Ogg Opus ------------------------------------------------------------------------------------------------------
-
-
-class OggOpusDemuxer:
-    """Ogg pages in, Opus packets out (RFC 3533, RFC 7845), without decoding. Chained streams continue; other streams in the file are skipped.
-
-    `pre_skip` (samples at 48 kHz that a decoder should throw away) and `channels` are known once the first packet is out. `check_crc` costs
-    about 0.1 ms per kilobyte and is only worth it where the transport has no checksum of its own.
-    """
-
-    def __init__(self, *, check_crc: bool = False) -> None:
-        self.channels = 0
-        self.pre_skip = 0
-        self._check_crc = check_crc
-        self._data = bytearray()
-        self._partial = bytearray()
-        self._serial: int | None = None
-        self._expected = b"OpusHead"
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The packets that `data` completes. Raises DecodeError."""
-        self._data += data
-        packets: list[bytes] = []
-        at = 0
-        while (end := self._page_end(at)) is not None:
-            self._take_page(bytes(self._data[at:end]), packets)
-            at = end
-        del self._data[:at]
-        return packets
-
-    def finish(self) -> None:
-        """The stream has ended. Raises DecodeError when it was cut off or never was one."""
-        if self._expected:
-            raise DecodeError("no Opus stream")
-        if self._data or self._partial:
-            raise DecodeError("the Ogg stream is cut off")
-
-    def _page_end(self, at: int) -> int | None:
-        """Where the page that starts at `at` ends, None while it is incomplete."""
-        data = self._data
-        if bytes(data[at : at + 4]) != b"OggS"[: len(data) - at]:
-            raise DecodeError("not an Ogg page")
-        if len(data) < at + 27 or len(data) < at + 27 + data[at + 26]:
-            return None
-        if data[at + 4] != 0:
-            raise DecodeError(f"Ogg version {data[at + 4]}")
-        body = at + 27 + data[at + 26]
-        end = body + sum(data[at + 27 : body])
-        return end if len(data) >= end else None
-
-    def _take_page(self, page: bytes, packets: list[bytes]) -> None:
-        continued, begins, ends = page[5] & 1, page[5] & 2, page[5] & 4
-        serial = int.from_bytes(page[14:18], "little")
-        segments = page[27 : 27 + page[26]]
-        body = page[27 + page[26] :]
-        if self._check_crc and _ogg_crc(page[:22] + b"\0\0\0\0" + page[26:]) != int.from_bytes(page[22:26], "little"):
-            raise DecodeError("an Ogg page with a wrong checksum")
-        # Streams that run side by side all begin before any of them has data; one that begins later is the next link of a chain.
-        if begins and body.startswith(b"OpusHead") and (self._serial is None or not self._expected):
-            self._serial = serial
-            self._expected = b"OpusHead"
-        if serial != self._serial:
-            return
-        if not continued:
-            self._partial.clear()  # its end was lost
-        lost = bool(continued) and not self._partial
-        at = 0
-        for segment in segments:
-            if not lost:
-                self._partial += body[at : at + segment]
-            at += segment
-            if segment == 255:
-                if len(self._partial) > MAX_PACKET_BYTES and self._expected != b"OpusTags":
-                    raise DecodeError("an Opus packet without end")
-                continue
-            if self._partial:
-                self._take_packet(bytes(self._partial), packets)
-                self._partial.clear()
-            lost = False
-        if ends:
-            self._serial = None
-
-    def _take_packet(self, packet: bytes, packets: list[bytes]) -> None:
-        if not self._expected:
-            packets.append(packet)
-            return
-        if not packet.startswith(self._expected):
-            raise DecodeError(f"{self._expected.decode()} is missing")
-        if self._expected == b"OpusHead":
-            if len(packet) < 19 or packet[8] & 0xF0:
-                raise DecodeError("an Opus header of an unknown version")
-            self.channels = packet[9]
-            self.pre_skip = int.from_bytes(packet[10:12], "little")
-            self._expected = b"OpusTags"
-        else:
-            self._expected = b""
-
-
-def ogg_opus_packets(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The Opus packets of an Ogg stream that arrives in `chunks`. Raises DecodeError."""
-    demuxer = OggOpusDemuxer()
-    for chunk in chunks:
-        yield from demuxer.feed(chunk)
-    demuxer.finish()
-
-
-def _crc_table() -> tuple[int, ...]:
-    # RFC 3533, 6: polynomial 0x04c11db7, most significant bit first, no inversion: not the CRC of zlib.
-    table = []
-    for value in range(256):
-        crc = value << 24
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
-        table.append(crc)
-    return tuple(table)
-
-
-_CRC = _crc_table()
-
-
-def _ogg_crc(page: bytes) -> int:
-    crc = 0
-    for byte in page:
-        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]
-    return crc
+        if not pcm or not rate:
+            raise DecodeError("a file without sound")
+        self.sample_rate = wanted or rate
+        resampler = Resampler(rate, self.sample_rate)
+        return resampler.feed(pcm) + resampler.flush()

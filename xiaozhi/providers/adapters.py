@@ -1,11 +1,11 @@
 """A vendor that speaks one sentence per request -> a stream that looks ahead. And the door to the other wrappers: `guard`, `with_fallback`.
 
-While one sentence plays, the next is synthesised: each sentence has its own greenlet and its own buffer, and starts when the sentence before it
-has made its first sound, so that the first words of an answer never compete with the second sentence for the vendor. Sound comes out strictly in
-the order of `say`; an error surfaces where the failed sentence would have been heard.
+While one sentence plays, the next is synthesised: each sentence has its own greenlet and its own buffer, and starts when the sentence
+before it has made its first sound, so that the first words of an answer never compete with the second sentence for the vendor. Sound
+comes out strictly in the order of `say`; an error surfaces where the failed sentence would have been heard.
 
-A buffer holds a whole sentence as a rule. That is deliberate: a vendor's place in its concurrency window and its connection are free as soon as the
-sentence has been made, not when it has been played.
+A buffer holds a whole sentence as a rule. That is deliberate: a vendor's place in its concurrency window and its connection are free as
+soon as the sentence has been made, not when it has been played.
 """
 
 from __future__ import annotations

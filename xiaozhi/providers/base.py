@@ -278,18 +278,22 @@ class SentenceBegins:
 
 @dataclass(frozen=True, slots=True)
 class Pcm:
-    """s16le mono PCM, any even number of bytes, at `rate` Hz (0: the provider's `sample_rate`)."""
+    """s16le mono PCM, any even number of bytes, at `rate` Hz (0: the provider's `sample_rate`).
+
+    `substitute`: made by another voice than the one that was asked for (a fallback), so nobody may keep it under that voice's name."""
 
     data: bytes
     rate: int = 0
+    substitute: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class OpusPackets:
-    """Ready mono Opus packets (RFC 6716), each of `frame_ms` (2.5..60), that need no re-encoding."""
+    """Ready mono Opus packets (RFC 6716), each of `frame_ms` (2.5..60), that need no re-encoding. `substitute`: as for `Pcm`."""
 
     packets: tuple[bytes, ...]
     frame_ms: float
+    substitute: bool = field(default=False, compare=False)
 
 
 Sound = Pcm | OpusPackets

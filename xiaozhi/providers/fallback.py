@@ -1,14 +1,17 @@
 """Several providers that look like one: the next speaks up when the one before it fails before anything was heard of it.
 
-`with_fallback([first, second])` is what the composition root calls for a block with `fallback: [Name]`. Retries and breakers are inside, around each
-provider (`guarded.py`); an open breaker is what makes the change immediate.
+`with_fallback([first, second])` is what the composition root calls for a block with `fallback: [Name]`. Retries and breakers are
+inside, around each provider (`guarded.py`); an open breaker is what makes the change immediate.
 
-For an answer of an Llm "before anything was heard" means before its first piece; for an utterance, any time, since its sound is kept; for speech, per
-sentence: sentences whose sound has not begun are said again by the next provider, one that broke off in the middle is not.
+For an answer of an Llm "before anything was heard" means before its first piece; for an utterance, any time, since its sound is kept;
+for speech, per sentence: sentences whose sound has not begun are said again by the next provider, one that broke off in the middle is
+not.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,6 +25,7 @@ from xiaozhi.providers.base import (
     AsrStream,
     BatchAsr,
     Llm,
+    OpusPackets,
     Pcm,
     Provider,
     SentenceBegins,
@@ -153,13 +157,20 @@ class FallbackSentenceTts(_Fallback, SentenceTts):
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of the first that makes one."""
-        return self._first_to_yield(lambda provider: _rated(provider, provider.synthesize(sentence, context)))
+        return self._first_to_yield(
+            lambda provider: _marked(provider, provider.synthesize(sentence, context), substitute=provider is not self.providers[0])
+        )
 
 
-def _rated(provider: Tts, sounds: Iterator[Any]) -> Iterator[Any]:
-    """Sound that no longer depends on whose `sample_rate` is meant."""
+def _marked(provider: Tts, sounds: Iterator[Any], *, substitute: bool) -> Iterator[Any]:
+    """Sound that no longer depends on whose `sample_rate` is meant, and that tells when it is not the voice that is meant."""
     for sound in sounds:
-        yield Pcm(sound.data, provider.sample_rate) if isinstance(sound, Pcm) and not sound.rate else sound
+        if isinstance(sound, Pcm) and (substitute or not sound.rate):
+            yield Pcm(sound.data, sound.rate or provider.sample_rate, substitute or sound.substitute)
+        elif isinstance(sound, OpusPackets) and substitute:
+            yield OpusPackets(sound.packets, sound.frame_ms, True)
+        else:
+            yield sound
 
 
 class FallbackAsr(_Fallback, Asr):
@@ -252,8 +263,8 @@ class FallbackTts(_Fallback, Tts):
 
 
 class _FallbackReply(TtsStream):
-    """`say` only notes the sentence; a feeder greenlet passes them on to the current provider's stream, which may block it. When that stream
-    fails, `events` opens the next one and a new feeder starts with the first sentence that has made no sound."""
+    """`say` only notes the sentence; a feeder greenlet passes them on to the current provider's stream, which may block it. When that
+    stream fails, `events` opens the next one and a new feeder starts with the first sentence that has made no sound."""
 
     def __init__(self, owner: FallbackTts, context: CallContext) -> None:
         self._owner = owner
@@ -287,7 +298,8 @@ class _FallbackReply(TtsStream):
                 if self._closed or stream is None:
                     raise self._error or VendorUnavailable(self._owner.name, "the stream was closed")
                 try:
-                    yield from self._pass_on(_rated(provider, stream.events()))
+                    substitute = provider is not self._owner.providers[0]
+                    yield from self._pass_on(_marked(provider, stream.events(), substitute=substitute))
                     return
                 except FAILURES as error:
                     if self._closed:
@@ -348,16 +360,17 @@ class _FallbackReply(TtsStream):
 
     def _feed(self, stream: TtsStream, start: int) -> None:
         try:
-            said = start
-            while True:
-                self._wait_until(lambda: said < len(self._sentences) or self._finished)
-                if said == len(self._sentences):
+            for number in itertools.count(start):
+                self._wait_until(functools.partial(self._has, number))
+                if number == len(self._sentences):
                     stream.finish()
                     return
-                stream.say(self._sentences[said])
-                said += 1
+                stream.say(self._sentences[number])
         except FAILURES:
             stream.close()  # `events` hears of it and decides
+
+    def _has(self, number: int) -> bool:
+        return number < len(self._sentences) or self._finished
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
         while True:

@@ -9,12 +9,8 @@ Built on urllib3 rather than requests: with the line parser below one streamed c
 
 from __future__ import annotations
 
-import email.utils
 import http.client
-import re
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
@@ -22,7 +18,6 @@ from typing import Any, NoReturn
 import gevent
 import orjson
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     DecodeError,
@@ -37,18 +32,15 @@ from urllib3.exceptions import (
 )
 from urllib3.filepost import encode_multipart_formdata
 
-from xiaozhi.errors import VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.providers.http_errors import error_for_status, redact
+from xiaozhi.providers.http_pools import is_stale, pools, proxy_for
 
 READ_BYTES = 65_536
 MAX_ERROR_BYTES = 8_192
-MAX_EXCERPT = 300
 MAX_LINE_BYTES = 4 * 1024 * 1024
-# Idle connections kept per endpoint. How many requests run at once is limited elsewhere; connections beyond this are closed after use.
-MAX_IDLE = 256
 # A restarted vendor leaves a pool full of dead connections; each try discards one that was believed alive.
 STALE_TRIES = 3
-
-_SECRET_LIKE = re.compile(r"(?i)\b(bearer[; ]\s*|sk-|api[_-]?key\W{1,3})[\w\-.~+/=]{6,}")
 
 
 class VendorHttp:
@@ -82,7 +74,7 @@ class VendorHttp:
         self._secrets = tuple(secret for secret in secrets if len(secret) > 3)
         self._proxy = proxy
         self._verify = verify
-        self._timeout = urllib3.Timeout(connect=connect, read=max(read, self._first_byte))
+        self._timeout = urllib3.Timeout(connect=connect, read=self._first_byte)
         self._pools: dict[str, tuple[Any, str]] = {}
         self._open: set[Reply] = set()
         self._closed = False
@@ -124,7 +116,7 @@ class VendorHttp:
         for reply in list(self._open):
             reply.abort()
         for pool, _ in self._pools.values():
-            _pools.give_back(pool)
+            pools.give_back(pool)
         self._pools.clear()
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> VendorError:
@@ -152,7 +144,7 @@ class VendorHttp:
             raise self._translate(error) from error
         finally:
             timer.close()
-        if self._first_byte > self._read and (connection := response.connection) is not None and connection.sock is not None:
+        if self._first_byte != self._read and (connection := response.connection) is not None and connection.sock is not None:
             connection.sock.settimeout(self._read)
         reply = Reply(self, response, spent=time.monotonic() - began)
         if response.status >= 300:
@@ -177,7 +169,7 @@ class VendorHttp:
                     assert_same_host=False,
                 )
             except ProtocolError as error:
-                if not _is_stale(error) or tried == STALE_TRIES - 1:
+                if not is_stale(error) or tried == STALE_TRIES - 1:
                     raise
         raise AssertionError("unreachable")
 
@@ -189,9 +181,9 @@ class VendorHttp:
                 raise VendorUnavailable(self.vendor, "closed")
             if not url.startswith(("http://", "https://")):
                 raise VendorRejected(self.vendor, f"not an http:// or https:// address: {self.redact(url)!r}")
-            proxy = _proxy_for(url) if self._proxy is None else self._proxy
+            proxy = proxy_for(url) if self._proxy is None else self._proxy
             try:
-                pool = _pools.lend(url, proxy, self._verify)
+                pool = pools.lend(url, proxy, self._verify)
             except (LocationValueError, ValueError) as error:
                 raise VendorRejected(self.vendor, f"unusable address: {error}") from error
             # A plain-HTTP request through a proxy names its whole target (RFC 9112, 3.2.2).
@@ -204,7 +196,7 @@ class VendorHttp:
         if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
             return VendorTimeout(self.vendor, f"no connection within {self._connect:g} s")
         if isinstance(error, ReadTimeoutError):
-            return VendorTimeout(self.vendor, f"nothing heard for {self._read:g} s")
+            return VendorTimeout(self.vendor, f"no answer within {self._first_byte:g} s")
         if isinstance(error, (DecodeError, InvalidChunkLength)) or (
             isinstance(cause, http.client.HTTPException) and not isinstance(cause, (ConnectionError, http.client.IncompleteRead))
         ):
@@ -391,148 +383,12 @@ class Reply:
         return piece
 
 
-def error_for_status(vendor: str, status: int, headers: Mapping[str, str], message: str) -> VendorError:
-    """HTTP status -> the error that names the remedy. `message` is already free of secrets."""
-    text = f"HTTP {status} {message}".rstrip()
-    if status == 408:
-        return VendorTimeout(vendor, text)
-    if status == 429:
-        if "insufficient_quota" in message:
-            return VendorRejected(vendor, text)  # the account is empty: waiting does not fill it
-        return VendorBusy(vendor, text, after=_retry_after(headers.get("retry-after") or headers.get("Retry-After")))
-    if status >= 500:
-        return VendorUnavailable(vendor, text)
-    return VendorRejected(vendor, text)
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` as one line of at most 300 characters; known secrets and whatever looks like a key become ***."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    text = _SECRET_LIKE.sub(lambda match: f"{match.group(1)}***", text)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_EXCERPT else text[:MAX_EXCERPT] + "…"
-
-
 def multipart(fields: Mapping[str, str | tuple[str, bytes, str]]) -> tuple[bytes, str]:
     """(body, content type) of a multipart/form-data request; a file is (name, content, media type)."""
     return encode_multipart_formdata(dict(fields))
-
-
-def _retry_after(value: str | None) -> float | None:
-    # RFC 9110, 10.2.3: seconds or a date.
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
 
 
 def _target(url: str) -> str:
     """The path and query of an absolute URL."""
     start = url.find("/", url.find("://") + 3)
     return url[start:] if start >= 0 else ""
-
-
-def _proxy_for(url: str) -> str:
-    parts = urllib.parse.urlsplit(url)
-    host = parts.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or urllib.request.proxy_bypass(host):
-        return ""
-    return urllib.request.getproxies().get(parts.scheme, "")
-
-
-# --- the process's pools --------------------------------------------------------------------------------------------
-
-
-class _Stale(http.client.RemoteDisconnected):
-    """A connection that had answered before was closed by the vendor before a byte of this answer: the request was never seen."""
-
-
-class _KeepsCount(HTTPConnection):
-    """Knows whether its socket has ever answered, which is what makes repeating a request safe."""
-
-    _answered = False
-
-    def connect(self) -> None:
-        self._answered = False
-        super().connect()
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            super().request(*args, **kwargs)
-        except (ConnectionResetError, BrokenPipeError) as error:
-            self._raise(error)
-
-    def getresponse(self) -> Any:
-        try:
-            response = super().getresponse()
-        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
-            self._raise(error)
-        self._answered = True
-        return response
-
-    def _raise(self, error: Exception) -> NoReturn:
-        if self._answered:
-            raise _Stale("the vendor had closed the idle connection") from error
-        raise error
-
-
-class _KeepsCountTls(_KeepsCount, HTTPSConnection):
-    pass
-
-
-class _Plain(urllib3.HTTPConnectionPool):
-    ConnectionCls = _KeepsCount
-
-
-class _Tls(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _KeepsCountTls
-
-
-class _Pools:
-    """urllib3's connection pools of this process, shared by every VendorHttp that talks to the same endpoint in the same way."""
-
-    def __init__(self) -> None:
-        self._managers: dict[tuple[str, bool | str], Any] = {}
-        self._users: dict[Any, int] = {}
-
-    def lend(self, url: str, proxy: str, verify: bool | str) -> Any:
-        key = proxy, verify
-        manager = self._managers.get(key)
-        if manager is None:
-            options: dict[str, Any] = {"num_pools": 256, "maxsize": MAX_IDLE, "block": False}
-            if verify is False:
-                options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            elif isinstance(verify, str):
-                options["ca_certs"] = verify
-            manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-            manager.pool_classes_by_scheme = {"http": _Plain, "https": _Tls}
-            self._managers[key] = manager
-        pool = manager.connection_from_url(url)
-        self._users[pool] = self._users.get(pool, 0) + 1
-        return pool
-
-    def give_back(self, pool: Any) -> None:
-        self._users[pool] -= 1
-        if self._users[pool]:
-            return
-        del self._users[pool]
-        for manager in self._managers.values():
-            for key in manager.pools.keys():
-                if manager.pools.get(key) is pool:
-                    del manager.pools[key]  # closes its idle connections
-                    return
-
-
-def _is_stale(error: ProtocolError) -> bool:
-    return len(error.args) > 1 and isinstance(error.args[1], _Stale)
-
-
-_pools = _Pools()

@@ -1,7 +1,8 @@
 """What the OpenAI-compatible providers share: how their blocks are written, where their endpoints are, how their errors read.
 
-Not a client: each of `llm/openai`, `asr/openai`, `tts/openai` and `vllm/openai` speaks its own endpoint. The keys are those that existing configuration
-files use, in all their spellings. Source: platform.openai.com/docs/api-reference, and what compatible servers make of it.
+Not a client: each of `llm/openai`, `asr/openai`, `tts/openai` and `vllm/openai` speaks its own endpoint. The keys are those that
+existing configuration files use, in all their spellings. Source: platform.openai.com/docs/api-reference, and what compatible servers
+make of it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 
 from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.base import ProviderOptions
-from xiaozhi.providers.http import VendorHttp, redact
+from xiaozhi.providers.http import VendorHttp
+from xiaozhi.providers.http_errors import redact
 
 
 def _http_url(value: str) -> str:

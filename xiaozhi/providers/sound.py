@@ -12,11 +12,12 @@ from itertools import groupby
 
 import gevent
 
-from xiaozhi.audio.decode import SNIFF_BYTES, DecodeError, OggOpusDemuxer, SoundDecoder, decoder_for, sniff
+from xiaozhi.audio.decode import SNIFF_BYTES, DecodeError, SoundDecoder, decoder_for, sniff
+from xiaozhi.audio.ogg import OggOpusDemuxer
 from xiaozhi.audio.opus import Decoder, OpusError, packet_duration_ms
 from xiaozhi.errors import Overloaded, VendorGarbage
 from xiaozhi.providers.base import OpusPackets, Pcm, Sound
-from xiaozhi.providers.http import redact
+from xiaozhi.providers.http_errors import redact
 from xiaozhi.runtime.inference import InferencePool
 
 DECODE_DEADLINE_S = 5.0
@@ -41,7 +42,9 @@ def sounds(chunks: Iterable[bytes], *, vendor: str, expected: str, sample_rate: 
         raise VendorGarbage(vendor, f"no {expected} sound: {redact(head.decode('utf-8', 'replace'))}" if head else "no sound")
     try:
         found = False
-        for sound in _from_ogg(head, incoming) if form == "ogg_opus" else _decoded(head, incoming, decoder_for(form, sample_rate), inference):
+        for sound in (
+            _from_ogg(head, incoming) if form == "ogg_opus" else _decoded(head, incoming, decoder_for(form, sample_rate), inference)
+        ):
             found = True
             yield sound
         if not found:

@@ -1,7 +1,8 @@
 """A blocking WebSocket client for vendors: deadlines on every wait, bounded messages, typed errors, `close` from any greenlet.
 
-Not the device's socket (`transport/websocket.py` is the server's side) and no reconnecting: a provider knows whether a lost connection may be
-replaced. The protocol itself is websocket-client's; what is added here are the things a server with many devices cannot do without.
+Not the device's socket (`transport/websocket.py` is the server's side) and no reconnecting: a provider knows whether a lost connection
+may be replaced. The protocol itself is websocket-client's; what is added here are the things a server with many devices cannot do
+without.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from websocket import ABNF
 from websocket._abnf import frame_buffer
 
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
-from xiaozhi.providers.http import error_for_status, redact
+from xiaozhi.providers.http_errors import error_for_status, redact
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 SEND_SECONDS = 5.0

@@ -40,6 +40,8 @@ O = TypeVar("O")  # noqa: E741
 _INTERVAL_WEIGHT = 0.1
 """Share of the newest gap in the running mean of gaps between items: adapts within some 20 items."""
 _SIZE_CLASSES = 12
+REFUSED_RETRY_S = 0.01
+"""How soon a batch is offered again to a pool that was full."""
 
 
 class BatcherClosed(XiaozhiError):
@@ -55,6 +57,7 @@ class BatchStats:
     largest: int = 0
     late: int = 0
     refused: int = 0
+    """Items not taken: at the door because too many wait, or by a full pool, which is asked again."""
     failed: int = 0
     waited_s: float = 0.0
     """Sum over the items: from submit to the start of their batch."""
@@ -144,7 +147,7 @@ class Batcher(Generic[I, O]):
         waiting.append(ticket)
         if not self._flying:
             if not self._armed:
-                self._arm(0.0)
+                self._arm(self._delay(0.0))
             elif len(waiting) == self._max_batch:
                 self._start_timer.stop()
                 self._loop.run_callback(self._start)
@@ -181,38 +184,46 @@ class Batcher(Generic[I, O]):
         # Their waiters belong to other greenlets, which only the hub may switch to.
         self._loop.run_callback(self._finish, left, [BatcherClosed("batcher is closed")] * len(left))
 
-    def _arm(self, oldest_waited: float) -> None:
-        # Plans the next start for what waits now.
+    def _arm(self, delay: float) -> None:
+        # Plans the next start, `delay` seconds from now.
         self._armed = True
-        delay = self._max_wait - oldest_waited
-        if delay > 0 and self._interval * 2 < self._max_wait and len(self._waiting) < self._max_batch:
+        if delay > 0:
             self._start_timer.close()
             self._start_timer = self._loop.timer(delay)
             self._start_timer.start(self._start)
         else:
             self._loop.run_callback(self._start)
 
+    def _delay(self, oldest_waited: float) -> float:
+        # Seconds until a batch of what waits now is due; not above 0: it is due.
+        if self._interval * 2 >= self._max_wait or len(self._waiting) >= self._max_batch:
+            return 0.0
+        return self._max_wait - oldest_waited
+
     def _start(self) -> None:
         # In the hub, or in a callback after every ready greenlet of this turn of the loop has had its say.
         if self._flying or self._closed:
             return
         self._armed = False
-        if self._retries:
-            batch = [self._retries.popleft()]
-        else:
-            waiting = self._waiting
-            size = min(len(waiting), self._max_batch)
-            if not size:
-                return
-            batch = [waiting.popleft() for _ in range(size)]
-            self._count(batch)
-        self._flying = batch
+        alone, waiting = bool(self._retries), self._waiting
+        size = 1 if alone else min(len(waiting), self._max_batch)
+        if not size:
+            return
+        source = self._retries if alone else waiting
+        batch = [source.popleft() for _ in range(size)]
         try:
             self._inference.submit(self._function, [ticket.item for ticket in batch], kind=self._kind, deliver=self._landed)
-        except XiaozhiError as refused:
-            self._flying = []
-            self._plan()
-            self._finish(batch, [refused] * len(batch))
+        except Overloaded:
+            # Nothing is lost: they wait on, bounded by `max_waiting`, and whoever waits for them is told when the deadline passes.
+            self.stats.refused += size
+            source.extendleft(reversed(batch))
+            self._arm(REFUSED_RETRY_S)
+        except XiaozhiError as closed:
+            self._finish(batch, [closed] * size)
+        else:
+            self._flying = batch
+            if not alone:
+                self._count(batch)
 
     def _count(self, batch: list[Ticket[I, O]]) -> None:
         stats, size, now = self.stats, len(batch), time.monotonic()
@@ -241,11 +252,15 @@ class Batcher(Generic[I, O]):
         self._finish(batch, [error] * len(batch) if error is not None else results or ())
 
     def _plan(self) -> None:
+        # In the hub. A batch that is due starts here, not in a callback: its thread works while this one's greenlets are woken.
         if self._retries:
-            self._armed = True
-            self._loop.run_callback(self._start)
+            self._start()
         elif self._waiting:
-            self._arm(time.monotonic() - self._waiting[0].submitted)
+            delay = self._delay(time.monotonic() - self._waiting[0].submitted)
+            if delay > 0:
+                self._arm(delay)
+            else:
+                self._start()
 
     def _finish(self, batch: Sequence[Ticket[I, O]], results: Sequence[O | Exception]) -> None:
         for ticket, result in zip(batch, results, strict=True):

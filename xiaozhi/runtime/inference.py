@@ -12,9 +12,9 @@ Work is classed ("vad", "codec", "asr", "tts", "other"). Hearing and codecs may 
 leave `reserved` threads (default 1) to them, so that a slow local recogniser never makes voice detection wait. A class can also
 be capped by `shares`. Waiting jobs start first come, first served within a class and round robin between classes.
 
-The GIL: a thread that comes back from C waits for it as long as the interpreter's switch interval whenever the hub is busy. At the default of
-5 ms a voice batch of 2 ms took 15 to 20, and a pool function that computes in Python kept the hub waiting as long; `start` sets it to
-0.5 ms, which costs a few forced switches per batch. It also means that a pool function should enter C few times and for long.
+The GIL: a thread that comes back from C waits for it as long as the interpreter's switch interval whenever the hub is busy. At the
+default of 5 ms a voice batch of 2 ms took 15 to 20, and a pool function that computes in Python kept the hub waiting as long; `start`
+sets it to 0.5 ms, which costs a few forced switches per batch. It also means that a pool function should enter C few times and for long.
 
 Measured here (Python 3.11, 2 cores): one empty job costs 30 us of hub time and 57 us of CPU in all, which is why many small
 inputs travel together (`runtime/batching.py`) and why anything under about 100 us is better done inline.

@@ -3,33 +3,34 @@
 Events have short constant names; everything else is a field. On a terminal they are lines for people, in the file they are JSON lines.
 Context (session, device, turn, trace) is bound once with `bind_context` and follows into every greenlet that `runtime/tasks.py` spawns.
 
-Not a metrics sink, and never called from pool threads: the handlers hold patched locks.
+Not a metrics sink, and never called from pool threads: the handlers hold patched locks. Several processes must not share a log file:
+whoever rotates it takes it away from the others.
 
-Redaction happens last and by key, so that no caller can forget it: secrets always, speech and texts unless `log.content` is true.
+Redaction (`redaction.py`) happens last and by key, so that no caller can forget it: secrets always, speech and texts unless `log.content`.
 """
 
 from __future__ import annotations
 
 import logging
 import logging.handlers
-import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
-_SECRET = re.compile(r"(secret|token|password|passwd|api_?key|authorization|cookie|credential|signature)", re.IGNORECASE)
-_CONTENT = frozenset(
-    {"text", "said", "content", "question", "answer", "transcript", "prompt", "sentence", "messages", "arguments", "payload"}
-)
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}|\bsk-[A-Za-z0-9_-]{8,}")
-MASK = "***"
-FILE_BYTES = 20 * 1024 * 1024
-FILES_KEPT = 5
+from xiaozhi.runtime.redaction import Redaction
 
-_show_content = False
+MAX_BYTES = 10_485_760
+BACKUPS = 5
+NOISY = ("urllib3", "geventwebsocket", "werkzeug")
+"""Libraries that tell every step they take."""
+
+redaction = Redaction()
+_handlers: list[logging.Handler] = []
+_levels: list[str] = []
 
 
 def get_logger(name: str) -> Any:
@@ -53,82 +54,94 @@ def configure(
     levels: Mapping[str, str] | None = None,
     directory: Path | None = None,
     file_name: str = "server.log",
+    max_bytes: int = MAX_BYTES,
+    backups: int = BACKUPS,
     show_content: bool = False,
     json_console: bool = False,
 ) -> None:
-    """Set up once, by the composition root (and again on a reload). `levels` maps module names to levels."""
-    global _show_content
-    _show_content = show_content
+    """Set up, by the composition root; again on a reload, which takes back what was set before. `levels` maps module names to levels.
+    `directory` None: no file; otherwise one of at most `max_bytes` bytes (0: never rotated) and `backups` older ones beside it.
+
+    Raises OSError when the directory or the file cannot be written; what was set before then stays."""
+    file = _file_handler(directory / file_name, max_bytes, backups) if directory is not None else None
+    redaction.show_content = show_content
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=False),
-        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%f%z", utc=False),
     ]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared[:-1],
+            *shared,
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
-            redact,
+            redaction,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    colors = sys.stderr.isatty()
-    for_people = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24)
-    for_machines = structlog.processors.JSONRenderer(ensure_ascii=False)
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        if getattr(handler, "_xiaozhi", False):
-            root.removeHandler(handler)
-            handler.close()
     console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(_formatter(shared, for_machines if json_console else for_people))
-    _install(root, console)
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = logging.handlers.RotatingFileHandler(
-            directory / file_name, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
-        )
-        file.setFormatter(_formatter(shared, for_machines))
-        _install(root, file)
+    for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
+    console.setFormatter(_formatter(shared, _for_machines() if json_console else for_people))
+    if file is not None:
+        file.setFormatter(_formatter(shared, _for_machines()))
+    root = logging.getLogger()
+    _forget()
+    for handler in (console, file):
+        if handler is not None:
+            _handlers.append(handler)
+            root.addHandler(handler)
     root.setLevel(level.upper())
-    for noisy in ("urllib3", "geventwebsocket", "werkzeug"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    for name, own in (levels or {}).items():
+    for name, own in (dict.fromkeys(NOISY, "WARNING") | dict(levels or {})).items():
         logging.getLogger(name).setLevel(own.upper())
+        _levels.append(name)
+
+
+def shut_down() -> None:
+    """Take back what `configure` did and close the file. Idempotent."""
+    _forget()
+    redaction.show_content = False
+    structlog.reset_defaults()
+
+
+def _forget() -> None:
+    root = logging.getLogger()
+    while _handlers:
+        handler = _handlers.pop()
+        root.removeHandler(handler)
+        handler.close()
+    while _levels:
+        logging.getLogger(_levels.pop()).setLevel(logging.NOTSET)
+
+
+def _file_handler(path: Path, max_bytes: int, backups: int) -> logging.Handler:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Opened now, not at the first line: who may not write there should learn it from the start, not from a silent log.
+    return logging.handlers.RotatingFileHandler(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8")
 
 
 def _formatter(shared: list[Any], renderer: Any) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.processors.format_exc_info, redact],
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), structlog.processors.format_exc_info, redaction],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
 
 
-def _install(root: logging.Logger, handler: logging.Handler) -> None:
-    handler._xiaozhi = True  # type: ignore[attr-defined]
-    root.addHandler(handler)
+def _for_machines() -> Any:
+    return structlog.processors.JSONRenderer(serializer=_json)
 
 
-def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """structlog processor: mask secrets by key and by shape, and replace what was said by its length."""
-    for key, value in event.items():
-        if key in ("event", "level", "logger", "timestamp", "session", "device", "turn", "trace"):
-            continue
-        if _SECRET.search(key):
-            event[key] = MASK
-        elif key in _CONTENT and not _show_content:
-            event[key] = f"<{len(value)} chars>" if isinstance(value, str) else f"<{type(value).__name__}>"
-        elif isinstance(value, str):
-            event[key] = _BEARER.sub(MASK, value)
-        elif isinstance(value, dict):
-            event[key] = {inner: MASK if _SECRET.search(str(inner)) else item for inner, item in value.items()}
-    if isinstance(event.get("event"), str):
-        event["event"] = _BEARER.sub(MASK, event["event"])
-    return event
+def _json(event: Any, default: Any = None, **_: Any) -> str:
+    try:
+        return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (orjson.JSONEncodeError, UnicodeEncodeError):
+        # Half a surrogate pair, or a number beyond 64 bits: a line that looks odd is better than no line.
+        return orjson.dumps({key: _mended(value) for key, value in event.items()}).decode()
+
+
+def _mended(value: Any) -> str:
+    return (value if isinstance(value, str) else repr(value)).encode("utf-8", "replace").decode()

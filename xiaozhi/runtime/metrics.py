@@ -2,52 +2,69 @@
 
 Not a time series store and not the watchdog. What other objects already count (the pool, the roster, queues) is read when somebody scrapes,
 so that the per-frame path pays nothing; only what has a distribution (turn stages, vendor latency, late frames, batches) is observed as
-it happens.
+it happens. The collectors that read are in `readings.py`.
 
 Vendors are labelled by their configured name, of which there are as many as the configuration has blocks; device ids are never labels.
+Measured here: `observe` 2.5 us, `inc` 1.5 us; a scrape of 700 lines 8 ms, which is why `render` lets others run in between.
 """
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from dataclasses import dataclass
 
-import greenlet
-import psutil
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+import gevent
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
-from xiaozhi.runtime.inference import InferencePool
-from xiaozhi.runtime.limits import Admission
+from xiaozhi.runtime.readings import (
+    AdmissionReadings,
+    AdmissionView,
+    FrameCounts,
+    FrameReadings,
+    PoolReadings,
+    PoolView,
+    ProcessReadings,
+    RosterReadings,
+    RosterView,
+    VendorReadings,
+)
+from xiaozhi.runtime.resilience import Guard
 
 STAGE_BUCKETS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 LATENESS_BUCKETS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 LAG_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+VISIT_BUCKETS = (1, 10, 60, 300, 1800, 7200, 86400)
 
+# Close codes with a label of their own; a device may send any other, and must not make as many series as there are numbers.
+_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
 
-class RosterCounts(Protocol):
-    """What the metrics want to know of the live connections."""
-
-    def __len__(self) -> int: ...
+# A second timestamp series per counter and histogram would double every scrape.
+disable_created_metrics()
 
 
 class Metrics:
-    """The registry and everything in it. One per process."""
+    """The registry and everything in it. One per process.
 
-    def __init__(self) -> None:
+    `worker` (when several share a port) is put on every series, `version` on `xiaozhi_build_info`."""
+
+    def __init__(self, *, worker: str = "", version: str = "") -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
+        self._worker = worker
         ProcessCollector(registry=registry)
+        if version:
+            Gauge("xiaozhi_build_info", "1, with the version of the server.", ["version"], registry=registry).labels(version).set(1)
         self.connections_opened = Counter("xiaozhi_connections_opened_total", "Device connections accepted.", registry=registry)
         self.connections_closed = Counter(
             "xiaozhi_connections_closed_total", "Connections that ended, by close code.", ["code"], registry=registry
         )
         self.connection_seconds = Histogram(
-            "xiaozhi_connection_seconds", "How long connections lasted.", buckets=(1, 10, 60, 300, 1800, 7200, 86400), registry=registry
+            "xiaozhi_connection_duration_seconds", "How long connections lasted.", buckets=VISIT_BUCKETS, registry=registry
         )
         self.turns = Counter("xiaozhi_turns_total", "Turns that ended, by outcome.", ["outcome"], registry=registry)
         self.speculations = Counter(
@@ -66,8 +83,8 @@ class Metrics:
             buckets=LATENESS_BUCKETS,
             registry=registry,
         )
-        self.frames_sent = Counter("xiaozhi_frames_sent_total", "Audio frames sent to devices.", registry=registry)
-        self.frames_received = Counter("xiaozhi_frames_received_total", "Audio frames received from devices.", registry=registry)
+        self.frames = FrameCounts()
+        registry.register(FrameReadings(self.frames))
         self.dropped = Counter("xiaozhi_dropped_total", "What bounded queues had to drop, by queue.", ["queue"], registry=registry)
         self.vad_batch = Histogram("xiaozhi_vad_batch_size", "Windows per voice detection call.", buckets=BATCH_BUCKETS, registry=registry)
         self.vendor_requests = Counter(
@@ -81,95 +98,75 @@ class Metrics:
             registry=registry,
         )
         self.vendor_seconds = Histogram(
-            "xiaozhi_vendor_request_seconds", "From a call to its end.", ["kind", "vendor"], buckets=STAGE_BUCKETS, registry=registry
+            "xiaozhi_vendor_request_duration_seconds",
+            "From a call to its end.",
+            ["kind", "vendor"],
+            buckets=STAGE_BUCKETS,
+            registry=registry,
         )
         self.breaker = Gauge("xiaozhi_vendor_breaker_state", "0 closed, 1 half-open, 2 open.", ["kind", "vendor"], registry=registry)
-        self.vendor_waiting = Gauge(
-            "xiaozhi_vendor_waiting", "Calls waiting for a place in a vendor's window.", ["kind", "vendor"], registry=registry
-        )
         self.hub_lag = Histogram("xiaozhi_hub_lag_seconds", "How late a timer of the hub fires.", buckets=LAG_BUCKETS, registry=registry)
         self.shedding = Gauge("xiaozhi_shedding", "0 accepting all, 1 refusing new turns, 2 refusing connections too.", registry=registry)
         self.restarted_loops = Counter(
             "xiaozhi_restarted_loops_total", "Loops the watchdog had to restart, by name.", ["loop"], registry=registry
         )
         self.reloads = Counter("xiaozhi_reloads_total", "Configuration reloads, by result.", ["result"], registry=registry)
+        for result in ("accepted", "refused"):
+            self.reloads.labels(result)  # known beforehand: a series that begins at 0 makes its first increase visible
+
+    def connection_ended(self, code: int, seconds: float) -> None:
+        """A connection ended with this close code after so many seconds."""
+        self.connections_closed.labels(str(code) if code in _CLOSE_CODES else "other").inc()
+        self.connection_seconds.observe(seconds)
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge whose value is read when somebody scrapes."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
-    def watch_pool(self, pool: InferencePool) -> None:
+    def watch_pool(self, pool: PoolView) -> None:
         """The inference pool's counts, by class."""
-        self.registry.register(_PoolCollector(pool))
+        self.registry.register(PoolReadings(pool))
 
-    def watch_admission(self, admission: Admission) -> None:
+    def watch_admission(self, admission: AdmissionView) -> None:
         """Refusals at the door, by cause."""
-        self.registry.register(_AdmissionCollector(admission))
+        self.registry.register(AdmissionReadings(admission))
+
+    def watch_roster(self, roster: RosterView) -> None:
+        """What the sweeper did, its pulse, memory and queues of all sessions. (How many there are is the caller's to `watch`.)"""
+        self.registry.register(RosterReadings(roster))
+
+    def watch_vendors(self, guards: Callable[[], Iterable[Guard]]) -> None:
+        """Windows of the guards that `guards` names at the time of the scrape: those of the configuration in force."""
+        self.registry.register(VendorReadings(guards))
 
     def watch_process(self) -> None:
-        """Threads, greenlets, context switches, garbage collections."""
-        self.registry.register(_ProcessCounts())
+        """Threads, greenlets, context switches, garbage collections. Memory and file descriptors are there already."""
+        self.registry.register(ProcessReadings())
 
     def render(self) -> tuple[str, bytes]:
-        """(content type, body) of a scrape."""
-        return CONTENT_TYPE_LATEST, generate_latest(self.registry)
+        """(content type, body) of a scrape. Yields to other greenlets between metrics, so that no audio frame waits for a whole scrape."""
+        pieces = []
+        for metric in self.registry.collect():
+            pieces.append(generate_latest(_Single(_labelled(metric, self._worker) if self._worker else metric)))
+            gevent.sleep(0)
+        return CONTENT_TYPE_LATEST, b"".join(pieces)
 
 
-class _PoolCollector(Collector):
-    def __init__(self, pool: InferencePool) -> None:
-        self._pool = pool
+@dataclass(frozen=True, slots=True)
+class _Single(Collector):
+    """A registry of one metric, which is all that `generate_latest` asks for."""
 
-    def collect(self) -> Iterator[Metric]:
-        jobs = GaugeMetricFamily("xiaozhi_pool_jobs", "Jobs of the inference pool now.", labels=["class", "state"])
-        done = CounterMetricFamily("xiaozhi_pool_jobs_done", "Jobs the pool has finished.", labels=["class"])
-        refused = CounterMetricFamily("xiaozhi_pool_jobs_refused", "Jobs refused because the pool was full.", labels=["class"])
-        late = CounterMetricFamily("xiaozhi_pool_jobs_late", "Jobs whose deadline passed.", labels=["class"])
-        waited = CounterMetricFamily("xiaozhi_pool_wait_seconds", "Time jobs waited for a thread.", labels=["class"])
-        worked = CounterMetricFamily("xiaozhi_pool_work_seconds", "Time jobs held a thread.", labels=["class"])
-        for kind, counts in list(self._pool.counts.items()):
-            jobs.add_metric([kind, "active"], counts.active)
-            jobs.add_metric([kind, "queued"], counts.queued)
-            done.add_metric([kind], counts.done)
-            refused.add_metric([kind], counts.refused)
-            late.add_metric([kind], counts.late)
-            waited.add_metric([kind], counts.waited_s)
-            worked.add_metric([kind], counts.worked_s)
-        workers = GaugeMetricFamily("xiaozhi_pool_workers", "Threads of the inference pool.", value=self._pool.workers)
-        yield from (jobs, done, refused, late, waited, worked, workers)
-
-
-class _AdmissionCollector(Collector):
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    metric: Metric
 
     def collect(self) -> Iterator[Metric]:
-        refused = CounterMetricFamily("xiaozhi_connections_refused", "Connections refused before the upgrade, by cause.", labels=["cause"])
-        for cause, count in self._admission.refused.items():
-            refused.add_metric([cause.replace(" ", "_")], count)
-        yield refused
+        yield self.metric
 
 
-class _ProcessCounts(Collector):
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-
-    def collect(self) -> Iterable[Metric]:
-        with self._process.oneshot():
-            switches = self._process.num_ctx_switches()
-            threads = self._process.num_threads()
-        context = CounterMetricFamily("xiaozhi_context_switches", "Context switches of the process.", labels=["kind"])
-        context.add_metric(["voluntary"], switches.voluntary)
-        context.add_metric(["involuntary"], switches.involuntary)
-        collections = CounterMetricFamily("xiaozhi_gc_collections", "Garbage collections, by generation.", labels=["generation"])
-        for generation, stats in enumerate(gc.get_stats()):
-            collections.add_metric([str(generation)], stats["collections"])
-        return (
-            GaugeMetricFamily("xiaozhi_native_threads", "Operating system threads.", value=threads),
-            context,
-            collections,
-        )
+def _labelled(metric: Metric, worker: str) -> Metric:
+    copy = Metric(metric.name, metric.documentation, metric.type)
+    copy.samples = [_with_worker(sample, worker) for sample in metric.samples]
+    return copy
 
 
-def count_greenlets() -> int:
-    """Live greenlets. Walks every object of the heap: for tests and diagnosis, not for a scrape."""
-    return sum(isinstance(thing, greenlet.greenlet) and not thing.dead for thing in gc.get_objects())
+def _with_worker(sample: Sample, worker: str) -> Sample:
+    return sample._replace(labels={"worker": worker, **sample.labels})

@@ -1,21 +1,17 @@
-"""What stands between many devices and one vendor: a concurrency window with a bounded queue, a circuit breaker, retries, and who is told.
+"""What stands between many devices and one vendor: a concurrency window with a bounded queue, a circuit breaker (`breaker.py`), retries
+(tenacity's), and who is told.
 
-Knows errors, not voice: `providers/guarded.py` puts a `Guard` around each kind of provider. Nothing here spawns; clock, sleep and chance are
-injected, so every decision is tested without waiting.
-
-Retries are tenacity's. The breaker is our own: pybreaker 1.4 holds its RLock for the whole call, which under gevent (where that lock is a
-greenlet lock) lets one request at a time through each breaker, and it opens on consecutive failures, not on a rate.
+Knows errors, not voice: `providers/guarded.py` puts a `Guard` around each kind of provider. Nothing here spawns; clock, sleep and
+chance are injected, so every decision is tested without waiting.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeVar
 
 import gevent
@@ -33,9 +29,25 @@ from xiaozhi.errors import (
     VendorUnavailable,
     XiaozhiError,
 )
+from xiaozhi.runtime.breaker import Breaker, BreakerOptions, Clock, State
+
+__all__ = [
+    "NO_RETRY",
+    "Attempt",
+    "Breaker",
+    "BreakerOptions",
+    "CallReport",
+    "Clock",
+    "Guard",
+    "Observer",
+    "OnePerKey",
+    "RetryOptions",
+    "State",
+    "Window",
+    "outcome_of",
+]
 
 T = TypeVar("T")
-Clock = Callable[[], float]
 
 _END = object()
 
@@ -57,7 +69,8 @@ class Window:
         self.refused = 0
 
     def enter(self, timeout: float) -> float:
-        """Take a place, waiting at most `timeout` seconds; the seconds waited. Raises Overloaded when the queue is full or the wait too long."""
+        """Take a place, waiting at most `timeout` seconds; the seconds waited. Raises Overloaded when the queue is full or the wait too
+        long."""
         waited = 0.0
         # Whoever comes while others wait goes to the end, even if a place has just become free: it is promised to the first of them.
         if self._places is not None and (self.waiting or not self._places.acquire(blocking=False)):
@@ -118,96 +131,6 @@ class OnePerKey:
                 del self._held[key]
 
 
-# --- the breaker ---------------------------------------------------------------------------------------------------
-
-
-class State(StrEnum):
-    """Of a breaker. HALF_OPEN: one request at a time is let through to see whether the vendor is back."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerOptions:
-    """Opens when at least `error_rate` of at least `min_volume` calls within `window` seconds failed; tries again after `open_for` seconds."""
-
-    error_rate: float = 0.5
-    min_volume: int = 6
-    window: float = 30.0
-    open_for: float = 15.0
-
-
-class Breaker:
-    """Keeps devices from waiting for an endpoint that is known to be down.
-
-    `admit` gives a ticket, `record` hands it back with the result: a call that was admitted before the breaker opened cannot close it."""
-
-    def __init__(self, name: str, options: BreakerOptions = BreakerOptions(), *, clock: Clock = time.monotonic) -> None:  # noqa: B008
-        self.name = name
-        self.options = options
-        self._clock = clock
-        self._state = State.CLOSED
-        self._results: deque[tuple[float, bool]] = deque()
-        self._failures = 0
-        self._opened_at = 0.0
-        self._generation = 0
-        self._probing = False
-        self.listeners: list[Callable[[str, State], None]] = []
-        """Called with (name, new state) at every change; must not block."""
-
-    @property
-    def state(self) -> State:
-        """OPEN turns into HALF_OPEN when its time is over and somebody asks to be admitted."""
-        return self._state
-
-    def admit(self) -> int:
-        """A ticket for one call. Raises CircuitOpen."""
-        if self._state is State.OPEN:
-            left = self._opened_at + self.options.open_for - self._clock()
-            if left > 0:
-                raise CircuitOpen(self.name, f"not asked again for {left:.0f} s")
-            self._change(State.HALF_OPEN)
-        if self._state is State.HALF_OPEN:
-            if self._probing:
-                raise CircuitOpen(self.name, "being probed")
-            self._probing = True
-        return self._generation
-
-    def record(self, ticket: int, ok: bool | None) -> None:
-        """What became of the call: True, False, or None when nobody can tell (it was cancelled)."""
-        if ticket != self._generation:
-            return
-        if self._state is State.HALF_OPEN:
-            self._probing = False
-            if ok is not None:
-                self._change(State.CLOSED if ok else State.OPEN)
-            return
-        if ok is None:
-            return
-        now = self._clock()
-        self._results.append((now, ok))
-        self._failures += not ok
-        while self._results and self._results[0][0] < now - self.options.window:
-            _, was_ok = self._results.popleft()
-            self._failures -= not was_ok
-        volume = len(self._results)
-        if not ok and volume >= self.options.min_volume and self._failures >= self.options.error_rate * volume:
-            self._change(State.OPEN)
-
-    def _change(self, state: State) -> None:
-        self._state = state
-        self._generation += 1
-        self._probing = False
-        self._results.clear()
-        self._failures = 0
-        if state is State.OPEN:
-            self._opened_at = self._clock()
-        for listener in self.listeners:
-            listener(self.name, state)
-
-
 # --- retries -------------------------------------------------------------------------------------------------------
 
 
@@ -235,8 +158,8 @@ NO_RETRY = RetryOptions(attempts=1)
 class CallReport:
     """One attempt at a vendor, for metrics. Times in seconds.
 
-    `outcome`: ok, timeout, busy, unavailable, rejected, garbage, open (the breaker refused), overloaded (the window refused), error (a bug),
-    cancelled (nobody wanted the answer any more). `first_s`: from admission to the first output, None when there was none."""
+    `outcome`: ok, timeout, busy, unavailable, rejected, garbage, open (the breaker refused), overloaded (the window refused), error (a
+    bug), cancelled (nobody wanted the answer any more). `first_s`: from admission to the first output, None when there was none."""
 
     vendor: str
     outcome: str

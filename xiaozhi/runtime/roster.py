@@ -109,6 +109,7 @@ class Seen:
     traffic_at: float = 0.0
     pinged_at: float = 0.0
     trimmed_at: float | None = None
+    aborted: bool = False
 
 
 class Action(Enum):
@@ -144,7 +145,7 @@ def observe(vitals: Vitals, seen: Seen, now: float) -> None:
 def judge(vitals: Vitals, seen: Seen, policy: Policy, now: float) -> Verdict:
     """What to do with a connection. The first rule that applies counts."""
     if vitals.closing_since is not None:
-        zombie = now - vitals.closing_since > policy.closing_timeout > 0
+        zombie = now - vitals.closing_since > policy.closing_timeout > 0 and not seen.aborted
         return Verdict(Action.ABORT, "did not end") if zombie else KEEP
     if not vitals.greeted and now - vitals.connected_at > policy.hello_timeout > 0:
         return Verdict(Action.CLOSE, "no hello", CLOSE_POLICY)
@@ -303,6 +304,7 @@ class Roster:
                 log.info("closing", device=live.device, reason=verdict.reason)
                 live.close(verdict.code, verdict.reason)
             case Action.ABORT:
+                seen.aborted = True
                 log.info("dropping", device=live.device, reason=verdict.reason)
                 live.abort(verdict.reason)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
@@ -21,6 +22,20 @@ log = get_logger(__name__)
 
 # Ways for a task to end that need no attention: the peer left, or the turn it worked for is over.
 _QUIET = (ConnectionClosed, TurnClosed)
+
+
+@dataclass(slots=True)
+class Census:
+    """All tasks of this process, counted for metrics: to find them in the heap would take as long as a garbage collection."""
+
+    live: int = 0
+    """Begun and not ended; those that wait for `spawn_later` have not begun."""
+    started: int = 0
+    failed: int = 0
+    """Ended by an error that nobody expected."""
+
+
+census = Census()
 
 
 def spawn(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Greenlet:
@@ -83,10 +98,15 @@ def _prepare(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwa
 
 
 def _guarded(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    census.live += 1
+    census.started += 1
     try:
         return function(*args, **kwargs)
     except _QUIET as ended:
         log.debug("task ended", task=name, reason=str(ended))
     except Exception:
+        census.failed += 1
         log.exception("task failed", task=name)
+    finally:
+        census.live -= 1
     return None

@@ -1,10 +1,11 @@
 """Sees when the process is in trouble and does something about it before its users notice.
 
 Three jobs, one greenlet: it measures hub lag (how late its own timer fires) and backlog, and sheds load in two steps (new turns, then new
-connections) until they recover; it restarts registered loops that died; and it writes the periodic sample of threads, memory and
-connections that `monitoring.sample_interval` asks for.
+connections) until they recover; it restarts registered loops that died, and revives those that live but have lost their pulse; and it
+writes the periodic sample of threads, memory and connections that `monitoring.sample_interval` asks for.
 
 Not a profiler and not an alerting system: it says what it sees in metrics, logs and `/readyz`. The decision to shed is pure (`ShedPolicy`).
+A hub that is blocked for good blocks its watchdog too: then `/healthz` stops answering, and who supervises the process has to act.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class ShedPolicy:
             self.level = wanted
             self._calm_since = None
         elif wanted < self.level:
-            if self.lag_s < self.turns_lag_s / 2 and backlog < self.turns_backlog / 2:
+            turns = self.level is Shed.TURNS
+            lag_limit = self.turns_lag_s if turns else self.connections_lag_s
+            backlog_limit = self.turns_backlog if turns else self.connections_backlog
+            if self.lag_s < lag_limit / 2 and backlog < backlog_limit / 2:
                 if self._calm_since is None:
                     self._calm_since = now
                 elif now - self._calm_since >= self.calm_s:
@@ -80,6 +84,15 @@ class _Loop:
     name: str
     function: Callable[[], None]
     greenlet: Greenlet
+    not_before: float = 0.0
+
+
+@dataclass(slots=True)
+class _Pulse:
+    name: str
+    beat: Callable[[], float]
+    within_s: float
+    revive: Callable[[], None]
     not_before: float = 0.0
 
 
@@ -107,6 +120,7 @@ class Watchdog:
         self._on_restart = on_restart
         self._clock = clock
         self._loops: list[_Loop] = []
+        self._pulses: list[_Pulse] = []
         self._greenlet: Greenlet | None = None
         self._stopped = False
         self._next_sample = clock() + sample_interval
@@ -127,12 +141,17 @@ class Watchdog:
         """Run a loop that should never end, and start it again when it does."""
         self._loops.append(_Loop(name, function, tasks.spawn(name, function)))
 
+    def expect(self, name: str, beat: Callable[[], float], within_s: float, revive: Callable[[], None]) -> None:
+        """Call `revive` when `beat` (a time on the watchdog's clock) has not moved for `within_s` seconds, and at most that often."""
+        self._pulses.append(_Pulse(name, beat, within_s, revive))
+
     def start(self) -> None:
-        """Begin to watch."""
-        self._greenlet = tasks.spawn("watchdog", self._watch)
+        """Begin to watch. Idempotent."""
+        if self._greenlet is None:
+            self._greenlet = tasks.spawn("watchdog", self._watch)
 
     def stop(self) -> None:
-        """Stop watching and end the loops that were kept."""
+        """Stop watching and end the loops that were kept. Idempotent."""
         self._stopped = True
         dying = [loop.greenlet for loop in self._loops]
         if self._greenlet is not None:
@@ -142,28 +161,41 @@ class Watchdog:
     def check(self, lag_s: float, now: float) -> None:
         """One tick's work; separate from the waiting so that it can be tested with a made-up clock."""
         self._on_lag(lag_s)
-        before = self._policy.level
-        level = self._policy.feed(lag_s, self._backlog(), now)
-        if level is not before:
-            self._on_shed(level)
-            log.warning(
-                "load shedding", refusing=level.name.lower(), lag_ms=round(self._policy.lag_s * 1000), backlog=round(self._backlog(), 2)
-            )
+        self._shed(lag_s, now)
         for loop in self._loops:
             if loop.greenlet.dead and not self._stopped and now >= loop.not_before:
                 log.error("loop had died, restarted", loop=loop.name)
                 self._on_restart(loop.name)
                 loop.not_before = now + RESTART_PAUSE_S
                 loop.greenlet = tasks.spawn(loop.name, loop.function)
+        for pulse in self._pulses:
+            silent_s = now - pulse.beat()
+            # After a stall of the whole hub every pulse is old, and only because nobody was given a turn.
+            if silent_s > pulse.within_s + lag_s and not self._stopped and now >= pulse.not_before:
+                log.error("loop had no pulse, revived", loop=pulse.name, silent_s=round(silent_s, 1))
+                self._on_restart(pulse.name)
+                pulse.not_before = now + pulse.within_s
+                pulse.revive()
         if self._sample_interval > 0 and now >= self._next_sample:
             self._next_sample = now + self._sample_interval
             log.info("sample", **self.sample())
+
+    def _shed(self, lag_s: float, now: float) -> None:
+        backlog = self._backlog()
+        before = self._policy.level
+        level = self._policy.feed(lag_s, backlog, now)
+        if level is before:
+            return
+        say = log.warning if level > before else log.info
+        say("load shedding", refusing=level.name.lower(), lag_ms=round(self._policy.lag_s * 1000), backlog=round(backlog, 2))
+        self._on_shed(level)
 
     def sample(self) -> dict[str, object]:
         """Threads, memory and switches of the process now, and whatever the composition root adds."""
         with self._process.oneshot():
             switches = self._process.num_ctx_switches()
             fields: dict[str, object] = {
+                "greenlets": tasks.census.live,
                 "native_threads": self._process.num_threads(),
                 "rss_mb": round(self._process.memory_info().rss / 1e6, 1),
                 "fds": self._process.num_fds(),
@@ -180,4 +212,8 @@ class Watchdog:
             due = self._clock() + TICK_S
             gevent.sleep(TICK_S)
             now = self._clock()
-            self.check(max(0.0, now - due), now)
+            try:
+                self.check(max(0.0, now - due), now)
+            except Exception:
+                # Nobody watches the watchdog: what it was told to call may fail, it may not.
+                log.exception("watchdog check failed")

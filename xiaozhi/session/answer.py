@@ -8,35 +8,49 @@ the model still writes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import gevent
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.errors import VendorTimeout
+from xiaozhi.errors import VendorGarbage, VendorTimeout
 from xiaozhi.providers.base import ProviderSet
+from xiaozhi.session.answers import AnswerCache
 from xiaozhi.session.dialogue import Exchange
 from xiaozhi.session.record import Timeline, TurnOptions
 from xiaozhi.session.speaker import Reply
 from xiaozhi.speech.cleanup import ReplyText
 from xiaozhi.speech.sentences import Sentence
 from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
+from xiaozhi.tools.plugins import direct_answer
 from xiaozhi.tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True, slots=True)
+class Briefing:
+    """What the language model is to know before the question."""
+
+    history: list[Message]
+    """The system prompt and the past."""
+    cache_key: str = ""
+    """Where an answer to this question would be kept; "": it cannot be answered from memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerParts:
-    """What an answer is made with. `history(text)` gives the system prompt and the past; it may block for the memory."""
+    """What an answer is made with. `brief(text)` may block for the memory."""
 
     providers: ProviderSet
     toolbox: Toolbox
     tool_context: ToolContext
     context: CallContext
     options: TurnOptions
-    history: Callable[[str], list[Message]]
-    spend: Callable[[int], None]
-    """Counts characters spoken."""
+    brief: Callable[[str], Briefing]
+    answers: AnswerCache | None = None
+    """None: the language model is always asked."""
     extra_prompt: str = ""
     """An instruction that stands in for a question, such as the prompt that ends a visit."""
 
@@ -63,23 +77,36 @@ class Answer:
 
     def answer(self, text: str) -> None:
         """Answer `text` ("" with an extra prompt only). Raises VendorError, Overloaded."""
-        providers = self._parts.providers
-        intent = providers.intent
-        history = self._parts.history(text)
+        parts = self._parts
+        providers, intent = parts.providers, parts.providers.intent
+        briefing = parts.brief(text)
         if text:
-            intention = intent.classify(text, history, self._parts.toolbox.specs(), self._parts.context)
+            intention = intent.classify(text, briefing.history, parts.toolbox.specs(), parts.context)
             if intention.reply:
                 self.speak(intention.reply)
                 self._exchange.answered(intention.reply)
                 return
-            if intention.calls and not self._run_tools(intention.calls, ""):
+            if intention.calls:
+                if not self._run_tools(intention.calls, ""):
+                    return
+            elif self._answer_from_memory(briefing.cache_key):
                 return
-        depth_limit = self._parts.options.tool_depth if intent.offers_tools and providers.llm.calls_tools else 0
+        depth_limit = parts.options.tool_depth if intent.offers_tools and providers.llm.calls_tools else 0
         for depth in range(depth_limit + 1):
             # At the limit the model is no longer offered tools: it has to answer with what it has.
-            said, calls = self._ask(history, self._parts.toolbox.specs() if depth < depth_limit else [])
+            said, calls = self._ask(briefing.history, self._offer(depth) if depth < depth_limit else [])
+            direct = " ".join(filter(None, (_direct_answer(call) for call in calls)))
+            # What was not offered is not run, whatever a model makes up.
+            calls = [call for call in calls if call.name != direct_answer.NAME] if depth < depth_limit else []
+            if direct:
+                self.speak(direct)
+                said = f"{said} {direct}".strip()
             if not calls:
+                if not said.strip() and not self.tool_calls:
+                    raise VendorGarbage(providers.llm.name or "llm", "an empty answer")
                 self._exchange.answered(said)
+                if not self.tool_calls and parts.answers is not None:
+                    parts.answers.put(briefing.cache_key, said)
                 return
             if not self._run_tools(calls, said):
                 return
@@ -89,6 +116,18 @@ class Answer:
         words = ReplyText(correct_words=self._parts.options.correct_words)
         for sentence in [*words.feed(text), *words.flush()]:
             self._say(sentence, words)
+
+    def _answer_from_memory(self, key: str) -> bool:
+        known = self._parts.answers.get(key) if self._parts.answers is not None else ""
+        if known:
+            self.speak(known)
+            self._exchange.answered(known)
+        return bool(known)
+
+    def _offer(self, depth: int) -> list[ToolSpec]:
+        specs = self._parts.toolbox.specs()
+        # Answering through a tool is for the first round: after real tools a model that is asked for words would call it for ever.
+        return specs if depth == 0 else [spec for spec in specs if spec.name != direct_answer.NAME]
 
     def _ask(self, history: Sequence[Message], specs: Sequence[ToolSpec]) -> tuple[str, list[ToolCall]]:
         """One streamed completion, spoken while it comes."""
@@ -100,22 +139,24 @@ class Answer:
             messages.append(Message("user", self._parts.extra_prompt))
         if self._timeline.llm_asked is None:
             self._timeline.llm_asked = self._clock()
-        for item in self._pieces(messages, specs):
-            if isinstance(item, ToolCall):
-                calls.append(item)
-                continue
-            said.append(item)
-            for sentence in words.feed(item):
-                self._say(sentence, words)
+        # Closed here and now, not when the last reference goes: an apology may be spoken meanwhile, and the vendor should know.
+        with closing(self._pieces(messages, specs)) as pieces:
+            for item in pieces:
+                if isinstance(item, ToolCall):
+                    calls.append(item)
+                    continue
+                said.append(item)
+                for sentence in words.feed(item):
+                    self._say(sentence, words)
         for sentence in words.flush():
             self._say(sentence, words)
         return "".join(said), calls
 
-    def _pieces(self, messages: Sequence[Message], specs: Sequence[ToolSpec]) -> Iterator[str | ToolCall]:
+    def _pieces(self, messages: Sequence[Message], specs: Sequence[ToolSpec]) -> Generator[str | ToolCall]:
         """The model's stream under its deadlines; closing it closes the vendor's request."""
         llm = self._parts.providers.llm
         options = self._parts.options
-        stream = llm.chat(messages, specs, self._parts.context)
+        stream: Any = llm.chat(messages, specs, self._parts.context)  # a generator, guarded or not
         until = self._clock() + options.llm_total
         patience = options.llm_first_token
         try:
@@ -135,7 +176,6 @@ class Answer:
 
     def _say(self, sentence: Sentence, words: ReplyText) -> None:
         self._reply.emote(words.emotion)
-        self._parts.spend(len(sentence.spoken))
         if self._timeline.tts_asked is None:
             self._timeline.tts_asked = self._clock()
         self._reply.say(sentence)
@@ -157,3 +197,7 @@ class Answer:
         if speeches:
             self._exchange.answered(" ".join(speeches))
         return False
+
+
+def _direct_answer(call: ToolCall) -> str:
+    return str(call.arguments.get(direct_answer.RESPONSE) or "").strip() if call.name == direct_answer.NAME else ""

@@ -150,7 +150,7 @@ class Dialogue:
         return sum(len(message.content) * 2 + _BYTES_PER_MESSAGE for exchange in self._exchanges for message in exchange)
 
     def append(self, *messages: Message) -> None:
-        """Add what one turn left (see `Exchange.remembered`), without incomplete tool exchanges; the oldest turns go when it is too much."""
+        """Add what one turn left (see `Exchange.remembered`), without incomplete tool exchanges; trims."""
         exchange = tuple(whole_exchanges(messages))
         if exchange:
             self._add(exchange)

@@ -127,7 +127,6 @@ class ByVoice(Hearing):
                 self._sink.utterance_paused(self._completed(event))
             case Resumed():
                 paused = self._current()
-                self._hand_on(self._at)
                 self._begin(self._sound, paused)
                 self._sink.utterance_resumed()
                 paused.close()

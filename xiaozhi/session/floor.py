@@ -14,24 +14,35 @@ from typing import Protocol
 
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.session.listener import Utterance
-from xiaozhi.session.turn import Turn
+from xiaozhi.session.turn import Opening, Turn
 
 log = get_logger(__name__)
 
 
 class TurnFactory(Protocol):
-    """Makes a turn that has not started; see `Turn` for the arguments."""
+    """Makes a turn that has not started; `extra_prompt` is an instruction instead of an opening."""
 
-    def __call__(self, *, utterance: Utterance | None = None, text: str = "", fixed: str = "", extra_prompt: str = "") -> Turn: ...
+    def __call__(self, opening: Opening, *, extra_prompt: str = "") -> Turn: ...
 
 
 class Floor:
-    """`accepts` says whether turns may begin; `barges_in` whether speech interrupts speech (realtime mode)."""
+    """`accepts` says whether turns may begin; `barges_in` whether speech interrupts speech (realtime mode); `on_voice` is told that
+    somebody begins to speak. `prepares`: whether pauses are used to prepare answers."""
 
-    def __init__(self, make_turn: TurnFactory, *, accepts: Callable[[], bool], barges_in: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        make_turn: TurnFactory,
+        *,
+        accepts: Callable[[], bool],
+        barges_in: Callable[[], bool],
+        on_voice: Callable[[], None] = lambda: None,
+        prepares: bool = True,
+    ) -> None:
         self._make_turn = make_turn
         self._accepts = accepts
         self._barges_in = barges_in
+        self._on_voice = on_voice
+        self._prepares = prepares
         self._prepared: Turn | None = None
         self.current: Turn | None = None
 
@@ -40,10 +51,15 @@ class Floor:
         """True while an answer is being spoken."""
         return self.current is not None and self.current.speaking
 
-    def begin(self, *, text: str = "", fixed: str = "", extra_prompt: str = "") -> None:
+    @property
+    def taken(self) -> bool:
+        """True from the moment an answer begins to be made until it is over."""
+        return self.current is not None and not self.current.ended
+
+    def begin(self, opening: Opening, *, extra_prompt: str = "") -> None:
         """Answer a typed text, speak a fixed one, or follow an instruction; whoever had the floor loses it."""
         self.discard()
-        self._take_over(self._make_turn(text=text, fixed=fixed, extra_prompt=extra_prompt)).start(prepared=False)
+        self._take_over(self._make_turn(opening, extra_prompt=extra_prompt)).start(prepared=False)
 
     def interrupt(self, reason: str) -> bool:
         """Silence the current turn and forget the prepared one; True if there was something to silence."""
@@ -60,14 +76,15 @@ class Floor:
 
     def speech_started(self) -> None:
         """Someone speaks; in realtime mode that silences us."""
+        self._on_voice()
         if self._barges_in() and self.speaking:
             self.interrupt("barge-in")
 
     def utterance_paused(self, utterance: Utterance) -> None:
         """Maybe finished: prepare an answer that nobody hears yet."""
         self.discard()
-        if self._accepts():
-            self._prepared = self._make_turn(utterance=utterance)
+        if self._prepares and self._accepts():
+            self._prepared = self._make_turn(Opening(utterance=utterance))
             self._prepared.start(prepared=True)
 
     def utterance_resumed(self) -> None:
@@ -83,7 +100,7 @@ class Floor:
         if prepared is not None:
             prepared.discard()
         if self._accepts():
-            self._take_over(self._make_turn(utterance=utterance)).start(prepared=False)
+            self._take_over(self._make_turn(Opening(utterance=utterance))).start(prepared=False)
         else:
             utterance.close()
 

@@ -1,6 +1,6 @@
 """What every session of one configuration shares: built once by the composition root, swapped as one on a reload.
 
-Not a service locator: it is taken apart by `Session`, and no smaller object ever sees it.
+Not a service locator: it is taken apart by `Session` and `Equipment`, and no smaller object ever sees it.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xiaozhi.audio.clips import Clips
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.base import ProviderSet
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.answers import AnswerCache
 from xiaozhi.session.dialogue import ResumeStore
 from xiaozhi.session.memories import MemoryWriter
+from xiaozhi.session.phrases import Phrases
 from xiaozhi.session.prompt import Prompter
 from xiaozhi.session.record import TurnRecord
 from xiaozhi.session.replies import ReplyCache
@@ -40,6 +43,10 @@ class SessionKit:
     providers: ProviderSet
     inference: InferencePool
     replies: ReplyCache
+    phrases: Phrases
+    clips: Clips
+    answers: AnswerCache | None
+    """None: every question is asked."""
     resume: ResumeStore
     prompter: Prompter
     memories: MemoryWriter
@@ -53,6 +60,8 @@ class SessionKit:
     """Raises Overloaded while the server sheds load or drains."""
     observe: Callable[[str, TurnRecord], None]
     """(device id, record) of every turn that ended."""
+    on_discard: Callable[[], None]
+    """A prepared answer was thrown away."""
     on_frame: Callable[[float], None] | None
     """Told the lateness (s) of every audio frame sent; must be quick."""
     server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]

@@ -20,15 +20,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from gevent import get_hub
 from gevent.event import Event
-from gevent.hub import Waiter
 
 from xiaozhi.errors import ConnectionClosed, TurnClosed
 from xiaozhi.protocol.frames import FrameCodec
 from xiaozhi.protocol.messages import Sendable, encode
+from xiaozhi.runtime.alarm import Alarm, HubAlarm
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.speech.pacing import PREBUFFER_FRAMES, Pacer
@@ -40,45 +39,6 @@ ROOM_DEADLINE_S: Final = 30.0
 # A timer may fire this much early; waiting again for so little would cost more than it is worth.
 _EARLY_S: Final = 0.001
 _MAX_SHUT_AHEAD: Final = 64
-
-
-class Alarm(Protocol):
-    """How the writer waits; replaced in tests whose clock is not the wall's."""
-
-    def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or as soon as somebody rings."""
-
-    def ring(self) -> None:
-        """Wake whoever waits now, if anybody does."""
-
-
-class HubAlarm:
-    """One timer and one switch per wait: a third of what Event.wait costs, which is what this exists for."""
-
-    __slots__ = ("_waiter",)
-
-    def __init__(self) -> None:
-        self._waiter: Waiter | None = None
-
-    def wait(self, seconds: float) -> None:
-        """See Alarm. One greenlet at a time."""
-        hub = get_hub()
-        # A waiter is never reused: a ring that comes too late, or a kill, finds one that nobody waits on and does no harm.
-        waiter = self._waiter = Waiter(hub)
-        timer = hub.loop.timer(seconds)
-        timer.start(waiter.switch, None)
-        try:
-            waiter.get()
-        finally:
-            self._waiter = None
-            timer.stop()
-            timer.close()
-
-    def ring(self) -> None:
-        """See Alarm. Callable from any greenlet."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            get_hub().loop.run_callback(waiter.switch, None)
 
 
 @dataclass(slots=True)
@@ -209,7 +169,6 @@ class Outbox:
             self.shut_turn(turn.id)
         self._opened_through = turn_id
         self._shut_ahead = {ahead for ahead in self._shut_ahead if ahead > turn_id}
-        self._due = None
         self._turn = _Turn(turn_id, Pacer(self._frame_ms, prebuffer_frames=self._prebuffer_frames, fixed_delay_ms=self._fixed_delay_ms))
 
     def shut_turn(self, turn_id: int) -> None:

@@ -1,9 +1,11 @@
-"""The voice: sentences in, paced frames out. One `Speaker` per visit owns the encoder; one `Reply` per answer owns a TTS stream.
+"""The voice: sentences in, paced frames out. One `Speaker` per visit knows the device; one `Reply` per answer owns a TTS stream.
 
-    turn ──say()──► TTS stream ──events──► [pump greenlet]  resample ▸ encode (pool) ──► outbox
+    turn ──say()──► [sentences] ──feeder──► TTS stream ──events──► pump: frames.py (pool) ──► outbox
 
-Not the place where text is split (speech/) and not the place where time is kept (outbox). The pump starts with the first sentence, and
-nothing of it reaches the outbox before the turn is released: that is what makes speculative synthesis invisible.
+Not the place where text is split (speech/) and not the place where time is kept (outbox). `say` does not wait for the voice: a language
+model is read to its end while its first sentence plays, which frees its connection early and keeps its deadlines honest. The pump starts
+with the first sentence, and nothing of it reaches the outbox before the turn may be heard (`audible`): that is what makes speculative
+synthesis invisible.
 
 Sound is encoded in batches, because each trip to the pool costs as much as encoding a frame or two: small ones while the device has
 little in hand, large ones once the queue ahead is long.
@@ -13,136 +15,78 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import gevent
 from gevent import Greenlet
 from gevent.event import Event
+from gevent.lock import RLock
 
-from xiaozhi.audio.opus import Decoder, Encoder, OpusError, Repacketizer
-from xiaozhi.audio.pcm import Resampler
+from xiaozhi.audio.clips import ClipFormat, Clips
+from xiaozhi.audio.files import open_sound
+from xiaozhi.audio.opus import OpusError
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import Overloaded, VendorError, VendorTimeout
+from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError, VendorGarbage, VendorTimeout
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.adapters import SentenceStream
-from xiaozhi.providers.base import OpusPackets, Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, Tts, TtsStream
+from xiaozhi.providers.base import OpusPackets, Pcm, SentenceBegins, SentenceTts, SpeechEvent, Tts, TtsStream
 from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.frames import FrameMaker, VoiceFormat, work_on_sound
 from xiaozhi.session.outbox import Outbox
-from xiaozhi.session.replies import ReplyCache, ReplyKey
+from xiaozhi.session.phrases import CacheFirst, Ready, SentenceOver, reply_key
+from xiaozhi.session.record import Timeline
+from xiaozhi.session.replies import Frames, ReplyCache
 from xiaozhi.speech.emotion import Emotion
 from xiaozhi.speech.sentences import Sentence
 
-ENCODE_DEADLINE_S = 5.0
-POOL_RETRY_S = 0.02
+log = get_logger(__name__)
+
 MIN_BATCH_MS = 120
 MAX_BATCH_MS = 960
 # Longer sentences are hardly ever said twice.
 CACHED_TEXT_LENGTH = 60
-
-
-@dataclass(frozen=True, slots=True)
-class VoiceFormat:
-    """What the device plays: `format` "opus" or "pcm" (s16le), Hz, and ms per frame."""
-
-    format: str = "opus"
-    sample_rate: int = 24_000
-    frame_ms: int = 60
-    complexity: int | None = None
+MAX_WAITING_SENTENCES = 200
+"""What a model may be ahead of the voice; then it has to wait."""
+FEEDER_WAIT_S = 60.0
+RELEASE_DEADLINE_S = 60.0
+"""Longer than a prepared turn waits for its release; who waits longer has been forgotten."""
+FRAMES_AT_ONCE = 8
+"""Half a second: progress is seen while the device is being waited for."""
+IDLE_FLUSH_S = 0.3
+"""Sound of a vendor that does not say where a sentence ends is not held back longer than this for a larger batch."""
 
 
 class Speaker:
-    """Turns sound of any provider into frames of this device. Lives as long as the visit."""
+    """What the replies of a visit share. `chime`: a sound file, "" for the built-in one."""
 
-    def __init__(self, *, outbox: Outbox, inference: InferencePool, replies: ReplyCache, voice: VoiceFormat) -> None:
+    def __init__(
+        self, *, outbox: Outbox, inference: InferencePool, replies: ReplyCache, clips: Clips, voice: VoiceFormat, chime: str = ""
+    ) -> None:
         self.outbox = outbox
+        self.inference = inference
         self.voice = voice
         self.replies = replies
-        self._inference = inference
-        self._encoder: Encoder | None = None
-        self._decoder: Decoder | None = None
-        self._resampler: Resampler | None = None
-        self._resampler_rate = 0
+        self._clips = clips
+        self._chime = chime
 
-    def key(self, tts: Tts, text: str) -> ReplyKey:
-        """Where the sound of `text` is cached for devices like this one."""
-        voice = self.voice
-        return ReplyKey(tts.voice_key, voice.format, voice.sample_rate, voice.frame_ms, text)
-
-    def encode(self, pcm: bytes, rate: int, *, last: bool) -> list[bytes]:
-        """Frames of s16le mono `pcm` at `rate` Hz; `last` pads the rest of the sentence with silence. Blocks for the pool."""
-        return self._run(self._encode_now, pcm, rate, last)
-
-    def pass_through(self, packets: Sequence[bytes], packet_ms: float) -> list[bytes]:
-        """Frames from ready Opus packets: merged without loss when they fit the device's frames, else decoded and encoded anew."""
-        voice = self.voice
-        if voice.format == "opus":
-            if packet_ms == voice.frame_ms:
-                return list(packets)
-            count = voice.frame_ms / packet_ms
-            if count == int(count) and len(packets) % int(count) == 0:
-                try:
-                    return Repacketizer().merge_all(packets, int(count))
-                except OpusError:
-                    pass  # mixed configurations cannot be merged (RFC 6716, 3.2.5): re-encode below
-        return self._run(self._transcode_now, packets)
-
-    def reset(self) -> None:
-        """The next sound has nothing to do with the last."""
-        if self._encoder is not None:
-            self._encoder.reset()
-        self._resampler = None
-        self._decoder = None
-
-    def _run(self, function: Callable[..., list[bytes]], *args: object) -> list[bytes]:
-        # A full pool is back-pressure here, not a failure: the sound exists already, only its frames are late.
-        until = time.monotonic() + ENCODE_DEADLINE_S
-        while True:
-            try:
-                return self._inference.run(function, *args, kind="codec", deadline=ENCODE_DEADLINE_S)
-            except Overloaded:
-                if time.monotonic() >= until:
-                    raise
-                gevent.sleep(POOL_RETRY_S)
-
-    # The functions below run on a pool thread; one reply has at most one of them under way.
-
-    def _encode_now(self, pcm: bytes, rate: int, last: bool) -> list[bytes]:
-        voice = self.voice
-        if rate != voice.sample_rate:
-            if self._resampler is None or self._resampler_rate != rate:
-                self._resampler = Resampler(rate, voice.sample_rate)
-                self._resampler_rate = rate
-            pcm = self._resampler.feed(pcm)
-            if last:
-                pcm += self._resampler.flush()
-                self._resampler = None
-        if voice.format == "pcm":
-            return _pcm_frames(pcm, voice.sample_rate * voice.frame_ms // 1000 * 2)
-        if self._encoder is None:
-            self._encoder = Encoder(voice.sample_rate, voice.frame_ms, complexity=voice.complexity)
-        frames = self._encoder.encode(pcm)
-        if last:
-            frames += self._encoder.flush()
-        return frames
-
-    def _transcode_now(self, packets: Sequence[bytes]) -> list[bytes]:
-        if self._decoder is None:
-            self._decoder = Decoder(self.voice.sample_rate)
-        pcm = b"".join(self._decoder.decode(packet) for packet in packets)
-        return self._encode_now(pcm, self.voice.sample_rate, True)
-
-
-def _pcm_frames(pcm: bytes, size: int) -> list[bytes]:
-    frames = [pcm[start : start + size] for start in range(0, len(pcm), size)]
-    if frames and len(frames[-1]) < size:
-        frames[-1] = frames[-1].ljust(size, b"\0")
-    return frames
+    def chime(self) -> Frames:
+        """The sound that says "your turn"; the built-in one when the configured file is none."""
+        form = ClipFormat(self.voice.format, self.voice.sample_rate, self.voice.frame_ms)
+        try:
+            return work_on_sound(self.inference, self._clips.frames, self._chime, form)
+        except (OSError, ValueError) as error:
+            log.warning("chime cannot be played", file=self._chime, error=str(error)[:200])
+            return work_on_sound(self.inference, self._clips.frames, "", form)
 
 
 class Reply:
-    """The sound of one answer. `say` and `finish` belong to the turn's greenlet, `close` to anyone."""
+    """The sound of one answer. `say`, `finish`, `play` and `chime` belong to the turn's greenlet, `close` to anyone.
+
+    `audible` is set when the turn may be heard. `on_heard` is told the display text of each sentence when its sound begins to be sent, from
+    the writer; it must be quick. `timeline` learns when the first sound came and the first frame went."""
 
     def __init__(
         self,
@@ -151,8 +95,10 @@ class Reply:
         turn_id: int,
         tts: Tts,
         context: CallContext,
-        released: Event,
+        audible: Event,
         tasks: Tasks,
+        timeline: Timeline,
+        on_heard: Callable[[str], None],
         stall_seconds: float,
         emotes: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -162,36 +108,34 @@ class Reply:
         self._turn_id = turn_id
         self._tts = tts
         self._context = context
-        self._released = released
+        self._audible = audible
         self._tasks = tasks
+        self._timeline = timeline
+        self._on_heard = on_heard
         self._stall_seconds = stall_seconds
         self._emotes = emotes
         self._clock = clock
+        self._maker = FrameMaker(speaker.voice, speaker.inference)
+        self._busy = RLock()
+        """Held by whoever makes frames: the pump, or the watch when the vendor pauses."""
         self._stream: TtsStream | None = None
         self._pump: Greenlet | None = None
+        self._to_say: deque[str] = deque()
+        self._news = Event()
+        self._room = Event()
+        self._finishing = False
         self._said: deque[Sentence] = deque()
         self._unfinished = 0
         self._progress = clock()
         self._pcm = bytearray()
         self._rate = tts.sample_rate
-        self._residue = False
         self._keep: list[bytes] | None = None
         self._sentence: Sentence | None = None
+        self._sounded = False
         self._marked = True
         self._emotion: Emotion | None = None
-        self.heard: list[str] = []
-        """Display texts of the sentences of which sound was sent, in order."""
-        self.first_sound_at: float | None = None
-        """When the provider's first sound arrived (monotonic s)."""
-        self.first_frame_at: float | None = None
-        """When the first frame went to the socket (monotonic s)."""
-        self.characters = 0
         self.error: Exception | None = None
-
-    @property
-    def begun(self) -> bool:
-        """True once any sound of this reply was queued for the device: from here on nothing may be retried."""
-        return self.first_frame_at is not None or bool(self.heard)
+        """Why there is no (more) sound."""
 
     def emote(self, emotion: Emotion) -> None:
         """Show this face with the first sentence."""
@@ -199,29 +143,45 @@ class Reply:
             self._emotion = emotion
 
     def say(self, sentence: Sentence) -> None:
-        """Queue a sentence; blocks while the look-ahead is full. Raises the provider's error, also a later one."""
-        if self.error is not None:
-            raise self.error
-        if self._stream is None:
-            self._open()
-        assert self._stream is not None
+        """Queue a sentence; blocks only when the voice is very far behind. Raises the provider's error, also an earlier sentence's."""
+        self._check()
+        if self._pump is None:
+            self._pump = self._tasks.spawn("speaker", self._pump_sound)
+            self._tasks.spawn("speaker-watch", self._watch, self._pump)
         if not self._unfinished:
             self._progress = self._clock()
         self._said.append(sentence)
         self._unfinished += 1
-        self.characters += len(sentence.spoken)
-        self._stream.say(sentence.spoken)
-        if self.error is not None:
-            raise self.error
+        self._to_say.append(sentence.spoken)
+        self._news.set()
+        while len(self._to_say) >= MAX_WAITING_SENTENCES:
+            self._room.clear()
+            self._room.wait(timeout=FEEDER_WAIT_S)
+            self._check()
 
     def finish(self) -> None:
-        """Wait until all sound has been queued. Raises the provider's error, VendorTimeout when it stalled."""
-        if self._stream is None or self._pump is None:
+        """Wait until all sound of what was said has been queued. Raises the provider's error, VendorTimeout when it stalled."""
+        if self._pump is None:
             return
-        self._stream.finish()
+        self._finishing = True
+        self._news.set()
         self._pump.join()
-        if self.error is not None:
-            raise self.error
+        self._check()
+
+    def play(self, path: Path) -> None:
+        """Play a sound file, in step with the device. Raises VendorGarbage when it is none."""
+        speaker = self._speaker
+        try:
+            sound = work_on_sound(speaker.inference, open_sound, path, speaker.voice.sample_rate)
+            while piece := work_on_sound(speaker.inference, sound.read):
+                self._send(self._maker.pcm(piece, speaker.voice.sample_rate) if isinstance(piece, bytes) else self._maker.packets(piece))
+            self._send(self._maker.end())
+        except (OSError, ValueError, OpusError) as error:
+            raise VendorGarbage("music", f"{path.name}: {error}") from error
+
+    def chime(self) -> None:
+        """Play the sound that says "your turn"."""
+        self._send(self._speaker.chime())
 
     def close(self) -> None:
         """Stop synthesising; what the outbox holds is the turn's business. Idempotent."""
@@ -229,56 +189,121 @@ class Reply:
             self._stream.close()
         if self._pump is not None and self._pump is not gevent.getcurrent():
             self._pump.kill(block=False)
+        self._room.set()
 
-    def _open(self) -> None:
-        self._speaker.reset()
-        tts = self._tts
-        if isinstance(tts, SentenceTts):
-            self._stream = SentenceStream(_CacheFirst(tts, self._speaker), self._context)
-        else:
-            self._stream = tts.open(self._context)
-        self._pump = self._tasks.spawn("speaker", self._pump_sound, self._stream)
-        self._tasks.spawn("speaker-watch", self._watch, self._stream, self._pump)
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
 
-    def _watch(self, stream: TtsStream, pump: Greenlet) -> None:
-        # What bounds every wait of `say`, `finish` and the pump: closing the stream makes all three return.
-        while not pump.ready():
-            pump.join(timeout=min(1.0, self._stall_seconds))
-            if not pump.ready() and self._unfinished and self._released.is_set() and self._clock() - self._progress > self._stall_seconds:
-                self.error = VendorTimeout(self._tts.name or "tts", f"no sound for {self._stall_seconds:g} s")
-                stream.close()
-                pump.kill(block=False)
-                return
+    # --- beside the pump ------------------------------------------------------------------------------------------------
 
-    # --- the pump's greenlet ---------------------------------------------------------------------------------------
-
-    def _pump_sound(self, stream: TtsStream) -> None:
+    def _feed(self, stream: TtsStream) -> None:
         try:
-            for event in stream.events():
-                self._progress = self._clock()
-                self._take(event)
-            self._end_sentence()
+            while True:
+                if self._to_say:
+                    stream.say(self._to_say.popleft())
+                    self._room.set()
+                elif self._finishing:
+                    stream.finish()
+                    return
+                else:
+                    self._news.clear()
+                    self._news.wait(timeout=FEEDER_WAIT_S)
         except (VendorError, Overloaded) as error:
-            self.error = self.error or error
-        finally:
+            self._fail(error)
             stream.close()
 
-    def _take(self, event: SpeechEvent) -> None:
+    def _watch(self, pump: Greenlet) -> None:
+        # What bounds every wait of `say`, `finish` and the pump: closing the stream makes all three return.
+        tick = IDLE_FLUSH_S if self._tts.streaming else min(1.0, self._stall_seconds)
+        while not pump.ready():
+            pump.join(timeout=tick)
+            idle = self._clock() - self._progress
+            if pump.ready() or not self._audible.is_set():
+                continue
+            if self._stalls and idle > self._stall_seconds:
+                self._fail(VendorTimeout(self._tts.name or "tts", f"no sound for {self._stall_seconds:g} s"))
+                if self._stream is not None:
+                    self._stream.close()
+                pump.kill(block=False)
+            elif self._tts.streaming and self._pcm and idle > IDLE_FLUSH_S and self._busy.acquire(blocking=False):
+                try:
+                    self._encode()
+                except Overloaded as error:
+                    self._fail(error)
+                finally:
+                    self._busy.release()
+
+    @property
+    def _stalls(self) -> bool:
+        """Whether silence is the vendor's fault. A streaming one may still be waiting for the words after its last sentence."""
+        waits_for_us = self._tts.streaming and not self._finishing and not self._said and self._sounded
+        return self._unfinished > 0 and not waits_for_us
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
+        self._room.set()
+
+    # --- the pump's greenlet ---------------------------------------------------------------------------------------------
+
+    def _pump_sound(self) -> None:
+        stream: TtsStream | None = None
+        try:
+            stream = self._stream = self._open()
+            self._tasks.spawn("speaker-feeder", self._feed, stream)
+            for event in stream.events():
+                with self._busy:
+                    self._progress = self._clock()
+                    self._take(event)
+            self._end_sentence()
+        except (VendorError, Overloaded) as error:
+            self._fail(error)
+        except OpusError as error:
+            self._fail(VendorGarbage(self._tts.name or "tts", str(error)))
+        except (TurnClosed, ConnectionClosed):
+            raise  # nobody listens any more, which is no failure of the voice
+        except Exception as error:
+            self._fail(error)
+            raise
+        finally:
+            if stream is not None:
+                stream.close()
+
+    def _open(self) -> TtsStream:
+        tts = self._tts
+        if isinstance(tts, SentenceTts):
+            return SentenceStream(CacheFirst(tts, self._speaker.replies, self._speaker.voice), self._context)
+        return tts.open(self._context)
+
+    def _take(self, event: SpeechEvent | Ready | SentenceOver) -> None:
         if isinstance(event, Pcm):
-            if self.first_sound_at is None:
-                self.first_sound_at = self._progress
-            self._pcm += event.data
+            self._sound(event.substitute)
+            if self._pcm and event.rate and event.rate != self._rate:
+                self._encode()
             self._rate = event.rate or self._tts.sample_rate
-            self._residue = True
+            self._pcm += event.data
             if len(self._pcm) >= self._batch_bytes():
-                self._encode(self._rate, last=False)
+                self._encode()
+        elif isinstance(event, OpusPackets):
+            self._sound(event.substitute)
+            self._encode()
+            self._send(self._maker.packets(event.packets))
+        elif isinstance(event, Ready):
+            self._sound(True)
+            self._send(event.frames)
         elif isinstance(event, SentenceBegins):
             self._end_sentence()
             self._begin_sentence()
-        elif isinstance(event, OpusPackets):
-            if self.first_sound_at is None:
-                self.first_sound_at = self._progress
-            self._send(self._speaker.pass_through(event.packets, event.frame_ms))
+        elif isinstance(event, SentenceOver):
+            self._end_sentence()
+
+    def _sound(self, not_to_be_kept: bool) -> None:
+        self._sounded = True
+        if not_to_be_kept:
+            self._keep = None
+        if self._timeline.tts_first is None:
+            self._timeline.tts_first = self._clock()
 
     def _batch_bytes(self) -> int:
         ahead = self._outbox.queued_frames * self._speaker.voice.frame_ms
@@ -287,27 +312,29 @@ class Reply:
 
     def _begin_sentence(self) -> None:
         self._sentence = self._said.popleft() if self._said else None
+        self._sounded = False
         self._marked = False
         cacheable = self._sentence is not None and not self._tts.streaming and len(self._sentence.spoken) <= CACHED_TEXT_LENGTH
         self._keep = [] if cacheable else None
 
     def _end_sentence(self) -> None:
-        if self._sentence is None:
+        self._encode()
+        self._send(self._maker.end())
+        sentence, self._sentence = self._sentence, None
+        if sentence is None:
             return
-        if self._residue:
-            self._encode(self._rate, last=True)
         if self._keep:
-            self._speaker.replies.put(self._speaker.key(self._tts, self._sentence.spoken), tuple(self._keep))
-        self._sentence = None
+            self._speaker.replies.put(reply_key(self._tts, self._speaker.voice, sentence.spoken), tuple(self._keep))
         self._keep = None
         self._unfinished -= 1
         self._progress = self._clock()
 
-    def _encode(self, rate: int, *, last: bool) -> None:
+    def _encode(self) -> None:
+        if not self._pcm:
+            return
         pcm = bytes(self._pcm)
         self._pcm.clear()
-        self._residue = not last
-        self._send(self._speaker.encode(pcm, rate, last=last))
+        self._send(self._maker.pcm(pcm, self._rate))
 
     def _send(self, frames: Sequence[bytes]) -> None:
         if not frames:
@@ -316,13 +343,13 @@ class Reply:
             self._announce()
         if self._keep is not None:
             self._keep.extend(frames)
-        # Piece by piece, so that progress is seen while the device is being waited for.
-        for start in range(0, len(frames), 8):
-            self._outbox.frames(self._turn_id, frames[start : start + 8])
+        for start in range(0, len(frames), FRAMES_AT_ONCE):
+            self._outbox.frames(self._turn_id, frames[start : start + FRAMES_AT_ONCE])
             self._progress = self._clock()
 
     def _announce(self) -> None:
-        self._released.wait()
+        if not self._audible.wait(timeout=RELEASE_DEADLINE_S):
+            raise TurnClosed("never released")
         self._marked = True
         self._progress = self._clock()
         sentence = self._sentence
@@ -335,23 +362,6 @@ class Reply:
 
     def _was_sent(self, display: str) -> None:
         # Runs in the writer when everything before the sentence's first frame is on the wire.
-        if self.first_frame_at is None:
-            self.first_frame_at = self._clock()
-        self.heard.append(display)
-
-
-class _CacheFirst(SentenceTts):
-    """A SentenceTts that knows the frames of sentences it has said before."""
-
-    def __init__(self, inner: SentenceTts, speaker: Speaker) -> None:
-        self._inner = inner
-        self._speaker = speaker
-        self.name = inner.name
-        self.sample_rate = inner.sample_rate
-
-    def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
-        frames = self._speaker.replies.get(self._speaker.key(self._inner, sentence)) if len(sentence) <= CACHED_TEXT_LENGTH else None
-        if frames is not None and self._speaker.voice.format == "opus":
-            yield OpusPackets(frames, self._speaker.voice.frame_ms)
-            return
-        yield from self._inner.synthesize(sentence, context)
+        if self._timeline.first_frame is None:
+            self._timeline.first_frame = self._clock()
+        self._on_heard(display)

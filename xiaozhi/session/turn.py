@@ -20,12 +20,14 @@ from gevent.event import Event
 
 from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError
 from xiaozhi.protocol import messages as wire
+from xiaozhi.providers.base import Tts
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.answer import Answer, AnswerParts
 from xiaozhi.session.dialogue import Exchange
 from xiaozhi.session.listener import Utterance
 from xiaozhi.session.outbox import Outbox
+from xiaozhi.session.phrases import Phrases
 from xiaozhi.session.record import Outcome, Speculation, Timeline, TurnRecord
 from xiaozhi.session.speaker import Reply, Speaker
 
@@ -40,6 +42,18 @@ UNHEARD_VOICED_MS = 600
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """What starts a turn: exactly one of `utterance`, `text` (typed), `fixed` (to be spoken as it is) or the extra prompt of its parts.
+
+    With `fixed`, `text` is what the user said to bring it about, and `shown` is displayed without anybody having said it."""
+
+    utterance: Utterance | None = None
+    text: str = ""
+    fixed: str = ""
+    shown: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TurnHooks:
     """What a turn asks and tells its session; each returns at once."""
 
@@ -47,49 +61,52 @@ class TurnHooks:
     """A text to speak instead of an answer, "" to go on. Raises Overloaded."""
     on_text: Callable[[str], bool]
     """Told what was said before it is answered; False when the session has dealt with it itself (an exit command)."""
+    on_open: Callable[[], None]
+    """The server begins to speak."""
     on_end: Callable[[Turn, TurnRecord], None]
+    on_discard: Callable[[], None]
+    """A prepared turn is thrown away."""
 
 
 class Turn:
-    """`start` once; then `release` or `discard` (prepared turns) and at most one `interrupt`.
-
-    What starts it is exactly one of `utterance`, `text` (typed), `fixed` (a text to be spoken as it is; `text` is then only shown) or the
-    extra prompt among `parts`."""
+    """`start` once; then `release` or `discard` (prepared turns) and at most one `interrupt`."""
 
     def __init__(
         self,
         turn_id: int,
+        opening: Opening,
         *,
         parts: AnswerParts,
+        phrases: Phrases,
         speaker: Speaker,
         outbox: Outbox,
         hooks: TurnHooks,
-        utterance: Utterance | None = None,
-        text: str = "",
-        fixed: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = turn_id
-        self.utterance = utterance
-        self.timeline = Timeline(voice_ended=utterance.ended_at if utterance else clock())
+        self.utterance = opening.utterance
+        self.timeline = Timeline(voice_ended=opening.utterance.ended_at if opening.utterance else clock())
         self.record: TurnRecord | None = None
+        self._opening = opening
         self._parts = parts
         self._options = parts.options
+        self._phrases = phrases
         self._speaker = speaker
         self._outbox = outbox
         self._hooks = hooks
-        self._text = text
-        self._fixed = fixed
+        self._text = opening.text
         self._clock = clock
         self._released = Event()
+        self._audible = Event()
         self._ended = Event()
         self._tasks = Tasks()
         self._reply: Reply | None = None
         self._answer: Answer | None = None
         self._exchange = Exchange()
+        self._characters = 0
         self._to_play: list[Path] = []
         self._prepared = False
-        self._opened = False
+        self._announced = False
         self._discarded = False
 
     # --- called by the session ------------------------------------------------------------------------------------
@@ -102,7 +119,7 @@ class Turn:
     @property
     def speaking(self) -> bool:
         """True between tts start and tts stop."""
-        return self._opened and not self.ended
+        return self._audible.is_set() and not self.ended
 
     def start(self, *, prepared: bool) -> None:
         """Begin; a `prepared` turn stays invisible until `release`."""
@@ -127,6 +144,7 @@ class Turn:
         if not self.ended and not self._released.is_set():
             self._discarded = True
             self._ended.set()
+            self._hooks.on_discard()
             self._stop()
 
     def interrupt(self, reason: str) -> bool:
@@ -147,26 +165,29 @@ class Turn:
         return bool(self._ended.wait(timeout=seconds))
 
     def conclude(self, outcome: Outcome, *, reason: str = "", vendor: str = "") -> None:
-        """Give the turn its one outcome; later calls change nothing."""
+        """Give the turn its one outcome; later calls change nothing. One that was never released is discarded instead."""
         if self.ended:
             return
-        timeline = self.timeline
-        timeline.ended = self._clock()
-        self._collect()
+        if not self._released.is_set():
+            self.discard()
+            return
+        self.timeline.ended = self._clock()
         self.record = TurnRecord(
             turn_id=self.id,
             outcome=outcome,
-            timeline=timeline,
+            timeline=self.timeline,
             speculative=self._prepared,
             reason=reason,
             failed_vendor=vendor,
             user_text=self._text,
-            characters=sum(map(len, self._exchange.heard)),
+            characters=self._characters,
             sentences=len(self._exchange.heard),
             tool_calls=self._answer.tool_calls if self._answer is not None else 0,
             script=self._exchange.remembered(whole=outcome is Outcome.ANSWERED),
         )
-        if self._opened:
+        if self._audible.is_set():
+            # Everything has been played, or is not wanted any more: whatever still works for this turn must not be heard after tts stop.
+            self._outbox.shut_turn(self.id)
             self._outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
         if self.utterance is not None:
             self.utterance.close()
@@ -201,8 +222,12 @@ class Turn:
                 self._reply.close()
 
     def _converse(self) -> Outcome:
-        if self._fixed:
-            self._say_fixed()
+        opening = self._opening
+        if opening.fixed:
+            self._exchange = Exchange(self._text)
+            self._exchange.answered(opening.fixed)
+            self._open()
+            self._speak_only(opening.fixed)
             return Outcome.ANSWERED
         if self.utterance is not None:
             self._text = self.utterance.transcribe().text.strip()
@@ -213,28 +238,20 @@ class Turn:
             self._await_release()
         refused = self._hooks.refusal()
         if refused:
-            self._await_release()
-            if self._announce():
-                self._speak_only(refused)
+            self._go()
+            self._speak_only(refused)
             return Outcome.ANSWERED
         if self._released.is_set():
-            if not self._announce():
-                return Outcome.ANSWERED
+            self._go()
         else:
             # Prepared up to the first sentence's sound: stt and tts start go out at the release, ahead of that sound.
-            self._tasks.spawn(f"turn-{self.id}-release", self._announce_at_release)
+            self._tasks.spawn(f"turn-{self.id}-release", self._go_at_release)
         self._exchange = Exchange(self._text)
-        self._answer = Answer(self._parts, self._new_reply(), self.timeline, self._exchange, self._await_release, self._clock)
+        self._answer = self._answer_with(self._new_reply(self._parts.providers.tts))
         self._answer.answer(self._text)
-        self._await_release()
+        self._go()
         self._finish_speaking()
         return Outcome.ANSWERED
-
-    def _say_fixed(self) -> None:
-        self._exchange = Exchange(self._text)
-        self._exchange.answered(self._fixed)
-        self._open()
-        self._speak_only(self._fixed)
 
     def _unheard(self) -> Outcome:
         self._await_release()
@@ -249,46 +266,64 @@ class Turn:
         if not self._released.wait(timeout=RELEASE_DEADLINE_S):
             raise TurnClosed("never released")
 
-    def _announce_at_release(self) -> None:
+    def _go(self) -> None:
+        """Wait for the release, then stt and tts start, once. Raises TurnClosed when the session has dealt with the text itself."""
         self._await_release()
-        if not self._announce():
-            self._outbox.shut_turn(self.id)
-            self.conclude(Outcome.ANSWERED)
+        if not self._announced:
+            self._announced = True
+            if self._hooks.on_text(self._text):
+                self._open()
+            else:
+                self.conclude(Outcome.ANSWERED)
+        if self.ended:
+            raise TurnClosed("nothing more to say")
+
+    def _go_at_release(self) -> None:
+        try:
+            self._go()
+        except TurnClosed:
             self._stop()
 
-    def _announce(self) -> bool:
-        """stt and tts start; False when the session has dealt with the text itself."""
-        if not self._hooks.on_text(self._text):
-            return False
-        self._open()
-        return True
-
     def _open(self) -> None:
+        self._hooks.on_open()
         self._outbox.open_turn(self.id)
-        if self._text:
-            self._outbox.message(self.id, wire.Stt(self._text))
+        shown = self._text or self._opening.shown
+        if shown:
+            self._outbox.message(self.id, wire.Stt(shown))
         self._outbox.message(self.id, wire.TtsState(wire.TtsPhase.START))
-        self._opened = True
+        # Only now: sound that waits for this must find the turn open, and its start in front of it.
+        self._audible.set()
 
-    def _new_reply(self) -> Reply:
-        self._collect()
+    def _new_reply(self, voice: Tts, *, remember: bool = True) -> Reply:
         if self._reply is not None:
             self._reply.close()
         self._reply = Reply(
             self._speaker,
             turn_id=self.id,
-            tts=self._parts.providers.tts,
+            tts=voice,
             context=self._parts.context,
-            released=self._released,
+            audible=self._audible,
             tasks=self._tasks,
+            timeline=self.timeline,
+            on_heard=self._heard if remember else self._count,
             stall_seconds=self._options.tts_stall,
             emotes=self._options.emotes,
         )
         return self._reply
 
+    def _answer_with(self, reply: Reply) -> Answer:
+        return Answer(self._parts, reply, self.timeline, self._exchange, self._go, self._clock)
+
+    def _heard(self, sentence: str) -> None:
+        self._exchange.sentence_heard(sentence)
+        self._count(sentence)
+
+    def _count(self, sentence: str) -> None:
+        self._characters += len(sentence)
+
     def _speak_only(self, text: str) -> None:
         """Speak a ready text as the whole reply."""
-        Answer(self._parts, self._new_reply(), self.timeline, self._exchange, self._await_release, self._clock).speak(text)
+        self._answer_with(self._new_reply(self._phrases.fixed)).speak(text)
         self._finish_speaking()
 
     def _finish_speaking(self) -> None:
@@ -300,18 +335,21 @@ class Turn:
                 self._reply.chime()
         self._outbox.finish(self.id, PLAYBACK_SLACK_S)
 
+    # --- when something failed --------------------------------------------------------------------------------------
+
     def _apologise(self) -> None:
         """Say sorry in whatever voice still works; raises nothing but a kill."""
-        if self.ended:
-            return
+        if self.ended or not self._options.apology or self._parts.extra_prompt:
+            return  # nobody has asked for what an extra prompt would have said, such as a goodbye
         try:
-            self._await_release()
-            if not self._opened:
-                if not self._hooks.on_text(self._text):
-                    return
-                self._open()
-            if self._options.apology:
-                self._speak_only(self._options.apology)
+            if not self._audible.is_set():
+                self._go()
+            self._to_play.clear()
+            voice_works = self._say_the_rest()
+            # An apology is no answer: it is heard, and counted, but a language model that read it would go on apologising.
+            voice = self._phrases.apology(voice_failed=not voice_works)
+            self._answer_with(self._new_reply(voice, remember=False)).speak(self._options.apology)
+            self._finish_speaking()
         except (VendorError, Overloaded) as error:
             log.warning("apology failed", error=str(error)[:200])
             self._subtitle(self._options.apology)
@@ -320,6 +358,18 @@ class Turn:
         except Exception:
             log.exception("apology failed")
 
+    def _say_the_rest(self) -> bool:
+        """Let whole sentences that came before the failure be heard; False when it is the voice that fails."""
+        reply = self._reply
+        if reply is None:
+            return True
+        if reply.error is None:
+            try:
+                reply.finish()
+            except (VendorError, Overloaded):
+                return False
+        return reply.error is None
+
     def _subtitle(self, text: str) -> None:
         """No voice at all: at least show it."""
         try:
@@ -327,19 +377,6 @@ class Turn:
             self._outbox.finish(self.id, PLAYBACK_SLACK_S)
         except (TurnClosed, ConnectionClosed):
             return
-
-    def _collect(self) -> None:
-        """Take over what the current reply knows: when it was first heard, and which sentences."""
-        reply = self._reply
-        if reply is None:
-            return
-        if self.timeline.tts_first is None:
-            self.timeline.tts_first = reply.first_sound_at
-        if self.timeline.first_frame is None:
-            self.timeline.first_frame = reply.first_frame_at
-        for sentence in reply.heard:
-            self._exchange.sentence_heard(sentence)
-        reply.heard = []
 
     def _stop(self) -> None:
         if self._reply is not None:

@@ -37,9 +37,10 @@ def is_chinese(text: str) -> bool:
 
 def pick_greeting(wake_word: str, choose: random.Random | None = None) -> str:
     """A short answer to a wake word, in its language. Few and fixed, so that their sound is cached per voice."""
-    return (choose or random.Random()).choice(_GREETINGS_ZH if is_chinese(wake_word) else _GREETINGS_EN)  # noqa: S311 - a greeting needs no secrecy
+    return (choose or random.Random()).choice(_GREETINGS_ZH if is_chinese(wake_word) else _GREETINGS_EN)
 
 
-def all_greetings() -> tuple[str, ...]:
-    """Every greeting there is, for warming the reply cache."""
-    return _GREETINGS_ZH + _GREETINGS_EN
+def greetings_for(wake_words: Iterable[str]) -> list[str]:
+    """Every greeting that may be given to one of these words, to have them spoken in advance."""
+    languages = {is_chinese(word) for word in wake_words}
+    return [*(_GREETINGS_ZH if True in languages else ()), *(_GREETINGS_EN if False in languages else ())]

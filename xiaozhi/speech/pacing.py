@@ -93,9 +93,7 @@ class Pacer:
             due = math.ceil(due / self._grid - 1e-6) * self._grid
         # Holds back only what follows a late frame; otherwise frames are a whole frame apart anyway.
         earliest = self._last_sent + self._frame / 2
-        if due >= earliest:
-            return due
-        return max(due, min(earliest, self.play_end))
+        return due if due >= earliest else earliest
 
     def sent(self, began: float, ended: float) -> None:
         """A frame was handed to the socket from `began` to `ended`."""

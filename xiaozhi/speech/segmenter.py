@@ -172,7 +172,8 @@ class Segmenter:
         self._voiced_windows += voiced
         if speech:
             self._voice_end = at
-        silent = at - self._voice_end
+        # A voiced window is never the end, even if it is no speech yet: with two more it will be, and the user has gone on in time.
+        silent = 0.0 if voiced else at - self._voice_end
         if silent > 0 and silent >= options.min_silence_ms:
             return self._end(at, EndReason.SILENCE)
         if at - self._audio_from >= options.max_utterance_ms:

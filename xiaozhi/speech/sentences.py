@@ -24,7 +24,7 @@ class Sentence:
 
 
 FIRST_UNITS: Final = 10
-"""The first sentence may end at a comma once it is this long: four Chinese characters or two short English words."""
+"""The first sentence may end at a comma once it is this long: three Chinese characters, or two short English words, and the comma."""
 SECOND_UNITS: Final = 60
 """So may the second: the first one plays for a second only, and a long sentence behind it would leave a gap."""
 MAX_UNITS: Final = 240

@@ -124,8 +124,11 @@ class Acceptor:
         server = self._server
         if server is None or server.closed:
             return
-        while (newcomer := server.do_read()) is not None:
-            server.do_handle(*newcomer)
+        try:
+            while (newcomer := server.do_read()) is not None:
+                server.do_handle(*newcomer)
+        except OSError as error:  # out of descriptors, or a newcomer that has left already
+            log.debug("cannot empty the backlog", reason=str(error))
         server.close()
 
     def close(self, code: int = rfc6455.GOING_AWAY, reason: str = "") -> None:
@@ -142,7 +145,7 @@ class Acceptor:
     def spawn_handshake(self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]) -> None:
         """The server's way to serve an accepted socket. Runs in the hub: must not wait."""
         if self.handshakes >= MAX_HANDSHAKES:
-            args[0].send(_UNREAD_REFUSAL, 0, 0.0)
+            _send_if_possible(args[0], _UNREAD_REFUSAL)
             close(*args)
             return
         self.handshakes += 1
@@ -236,16 +239,19 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
         self.server = server
         self.rfile = _NoFile()
 
-    def handle_one_request(self) -> tuple[str, bytes] | None:
-        """One request per connection: an HTTP answer, or None when there is none to give (any more)."""
+    def handle_one_request(self) -> None:
+        """One request per connection: it becomes a WebSocket, or gets an HTTP answer, or there is nobody to answer."""
         acceptor = self.server.acceptor
         try:
             acceptor.serve(self)
         except Refused as refusal:
-            return refusal.status, acceptor.refuse(refusal, self.client_address)
-        except (PeerGone, OSError):
-            return None
-        return None
+            _send_if_possible(self.socket, acceptor.refuse(refusal, self.client_address))
+        except (PeerGone, OSError) as error:
+            log.debug("left during the handshake", peer=self.client_address, reason=str(error))
+        except Exception:
+            log.exception("handshake failed", peer=self.client_address)
+            if self.socket is not None:
+                _send_if_possible(self.socket, Refused("500 Internal Server Error", "This is our fault.").answer())
 
     def websocket_for(self, request: Request, early: bytes, peer_ip: str, limits: SocketLimits) -> WebSocket:
         """Answer the upgrade and take the socket away from the server. Raises Refused 400 or 426, OSError if the peer is gone."""
@@ -253,18 +259,17 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
         self.environ: Any = {"REQUEST_METHOD": request.method, "PATH_INFO": request.path}
         self.environ |= {_UPGRADE_HEADERS[name]: value for name, value in request.headers.items() if name in _UPGRADE_HEADERS}
         try:
-            problem = self.upgrade_websocket()
+            refused = self.upgrade_websocket()
         except ValueError:  # a key that is not base64
-            problem = ["The key is not base64."]
-        if problem or self.websocket is None:
-            status = self.status.decode() if self.status else "400 Bad Request"
-            raise Refused(status, problem[0] if problem else "Connection: Upgrade is missing.")
+            refused = True
+        if refused or self.websocket is None:
+            # What the library would say quotes the request.
+            raise Refused(self.status.decode() if self.status else "400 Bad Request", "This is no valid request for a WebSocket.")
         self.write("")
         self._forget()
+        configure(self.socket, limits)
         sock, self.socket = self.socket, None
         self.server.keep_open(sock)
-        sock.settimeout(None)
-        configure(sock, limits)
         return WebSocket(sock, peer_ip=peer_ip, limits=limits, early=early)
 
     def _forget(self) -> None:
@@ -329,3 +334,12 @@ class _Server(WSGIServer):  # type: ignore[misc]
             self.handle(secure, address)
         finally:
             self.do_close(secure)
+
+
+def _send_if_possible(sock: Any, data: bytes) -> None:
+    """An answer of a few hundred bytes to somebody who may have left: it fits into the kernel's buffer, or it is not sent."""
+    try:
+        sock.settimeout(0.0)
+        sock.send(data)
+    except OSError as error:
+        log.debug("cannot answer", reason=str(error))

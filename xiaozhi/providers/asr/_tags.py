@@ -1,4 +1,5 @@
-"""SenseVoice models mark language, emotion and event in front of the text: `<|zh|><|HAPPY|><|Speech|><|withitn|>...`. Marks -> fields of a Transcript.
+"""SenseVoice models mark language, emotion and event in front of the text: `<|zh|><|HAPPY|><|Speech|><|withitn|>...`. Marks -> fields
+of a Transcript.
 
 Source: the output format in the README of FunAudioLLM/SenseVoice. Used by every recogniser that may have such a model behind it.
 """

@@ -1,8 +1,8 @@
 """A FunASR runtime server: PCM goes out while the user speaks, partial text comes back, the corrected text at the end ("2pass").
 
-Source: runtime/docs/websocket_protocol.md of modelscope/FunASR, and the two servers that speak it (C++ and Python), which differ in when they set
-`is_final`: the C++ server on the last message only, the Python one on every corrected sentence. A stream that has seen the latter waits for the
-end mark that newer Python servers send on request (`is_end`), or for a short silence.
+Source: runtime/docs/websocket_protocol.md of modelscope/FunASR, and the two servers that speak it (C++ and Python), which differ in
+when they set `is_final`: the C++ server on the last message only, the Python one on every corrected sentence. A stream that has seen
+the latter waits for the end mark that newer Python servers send on request (`is_end`), or for a short silence.
 
 One connection per utterance, opened when speech begins, so its set-up is hidden behind the user's first words.
 """
@@ -21,7 +21,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorGarbage, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.asr._tags import transcript
 from xiaozhi.providers.base import ASR_SAMPLE_RATE, Asr, AsrStream, ProviderOptions, Transcript
-from xiaozhi.providers.http import redact
+from xiaozhi.providers.http_errors import redact
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.websocket import VendorSocket
 from xiaozhi.runtime.tasks import Tasks
@@ -68,10 +68,21 @@ class FunServerAsr(Asr):
         step_ms = options.chunk_size[1] * CHUNK_UNIT_MS // options.chunk_interval
         self.step_bytes = max(1, step_ms * ASR_SAMPLE_RATE // 1000) * 2
         self.hello = _hello(options)
+        self.streams: set[AsrStream] = set()
+        self._closed = False
 
     def open(self, context: CallContext) -> AsrStream:
         """Connect and announce an utterance."""
-        return _Utterance(self, self.name or "fun_server")
+        vendor = self.name or "fun_server"
+        if self._closed:
+            raise VendorUnavailable(vendor, "closed")
+        return _Utterance(self, vendor)
+
+    def close(self) -> None:
+        """Break off what runs."""
+        self._closed = True
+        for stream in list(self.streams):
+            stream.close()
 
 
 def _hello(options: Options) -> dict[str, Any]:
@@ -119,6 +130,7 @@ class _Utterance(AsrStream):
         except BaseException:
             self._socket.close()
             raise
+        owner.streams.add(self)
         self._tasks.spawn("asr-fun-server", self._read)
 
     def feed(self, pcm: bytes) -> None:
@@ -146,6 +158,7 @@ class _Utterance(AsrStream):
             self.close()
 
     def close(self) -> None:
+        self._owner.streams.discard(self)
         self._socket.close()
         self._tasks.kill(timeout=0)
         if not self._done.is_set():

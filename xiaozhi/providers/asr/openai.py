@@ -1,6 +1,7 @@
 """Any OpenAI-compatible transcription: the whole utterance as a WAV in one request. Source: platform.openai.com/docs/api-reference/audio.
 
-`base_url` is the full address of the endpoint in existing configuration files; a base such as https://api.openai.com/v1 is accepted as well.
+`base_url` is the full address of the endpoint in existing configuration files; a base such as https://api.openai.com/v1 is accepted as
+well.
 """
 
 from __future__ import annotations

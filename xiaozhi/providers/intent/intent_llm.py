@@ -1,8 +1,9 @@
 """Finds out what the user wants done by asking a language model before the conversation's own one.
 
 Slower than function calling by one short completion, but works with models that cannot call tools. The answer is a small JSON object, of
-the shape the existing server's users know: `{"function_call": {"name", "arguments"}}` (or `function_calls`, a list), where `continue_chat` means "just talk"
-and `result_for_context` means "the answer is already in the prompt" (time, date). Whatever cannot be understood is a chat.
+the shape the existing server's users know: `{"function_call": {"name", "arguments"}}` (or `function_calls`, a list), where
+`continue_chat` means "just talk" and `result_for_context` means "the answer is already in the prompt" (time, date). Whatever cannot be
+understood is a chat.
 """
 
 from __future__ import annotations

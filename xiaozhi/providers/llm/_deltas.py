@@ -39,30 +39,32 @@ class ThinkFilter:
             return text
         text = self._held + text
         self._held = ""
-        out = []
+        spoken = []
         while text:
             mark = _CLOSE if self._inside else _OPEN
             at = text.find(mark)
             if at < 0:
                 text, self._held = _hold_back(text, mark)
-                if not self._inside:
-                    out.append(text)
+                spoken.append(self._outside(text))
                 break
-            if not self._inside:
-                out.append(text[:at])
+            spoken.append(self._outside(text[:at]))
             text = text[at + len(mark) :]
             self._inside = not self._inside
-            self._trim = self._trim or not self._inside
-        spoken = "".join(out)
-        if self._trim:  # models put empty lines between thinking and speaking
-            spoken = spoken.lstrip()
-            self._trim = not spoken
-        return spoken
+            self._trim = not self._inside
+        return "".join(spoken)
 
     def flush(self) -> str:
         """The stream has ended: what was held back was no mark after all."""
         held, self._held = self._held, ""
-        return "" if self._inside else held
+        return self._outside(held)
+
+    def _outside(self, text: str) -> str:
+        if self._inside:
+            return ""
+        if self._trim:  # models put empty lines between thinking and speaking
+            text = text.lstrip()
+            self._trim = not text
+        return text
 
 
 def _hold_back(text: str, mark: str) -> tuple[str, str]:
@@ -139,8 +141,8 @@ class ToolCalls:
 
 
 def parse_arguments(text: str, *, cut_off: bool = False) -> dict[str, Any]:
-    """The arguments of a tool call as models write them: JSON, nothing at all, JSON in a code fence, JSON within JSON, JSON followed by chatter,
-    a missing closing bracket, or a Python literal. `cut_off`: accept nothing but complete JSON. Raises BadToolCall."""
+    """The arguments of a tool call as models write them: JSON, nothing at all, JSON in a code fence, JSON within JSON, JSON followed by
+    chatter, a missing closing bracket, or a Python literal. `cut_off`: accept nothing but complete JSON. Raises BadToolCall."""
     stripped = text.strip()
     if not stripped:
         return {}

@@ -1,5 +1,5 @@
-"""Any OpenAI-compatible chat completion: streamed, with tools. Source: platform.openai.com/docs/api-reference/chat, and the compatible servers'
-habits that `_deltas.py` and the comments here name.
+"""Any OpenAI-compatible chat completion: streamed, with tools. Source: platform.openai.com/docs/api-reference/chat, and the compatible
+servers' habits that `_deltas.py` and the comments here name.
 
 Not the openai SDK: it costs eight times the CPU per answer and retries on its own, while retries have one owner here.
 """
@@ -88,7 +88,7 @@ class OpenAiLlm(Llm):
                 chunk = orjson.loads(data)
                 choice = _choice(chunk)
                 delta = choice.get("delta") or {}
-                content = delta.get("content")
+                content = _text_of(delta.get("content") or "")
                 if fragments := delta.get("tool_calls"):
                     calls.add(fragments)
                 reason = str(choice.get("finish_reason") or "")
@@ -99,7 +99,7 @@ class OpenAiLlm(Llm):
             if chunk.get("error"):
                 raise error_in_answer(self._http.vendor, chunk["error"])
             heard = True
-            if content and (text := think.feed(content if isinstance(content, str) else _text_of(content))):
+            if content and (text := think.feed(content)):
                 yield text
             if reason:
                 break

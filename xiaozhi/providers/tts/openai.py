@@ -1,8 +1,10 @@
-"""Any OpenAI-compatible speech: one request per sentence, sound streamed back. Source: platform.openai.com/docs/api-reference/audio/createSpeech.
+"""Any OpenAI-compatible speech: one request per sentence, sound streamed back. Source:
+platform.openai.com/docs/api-reference/audio/createSpeech.
 
-Which format to ask for. Opus goes to the device without being decoded and encoded again, the cheapest there is, but many compatible servers only
-make wav and mp3, and existing configuration files were written for a server that asked for wav. Hence wav, unless the block says otherwise
-(`response_format`, or `format` as existing files spell it) or the endpoint is OpenAI's own. What arrives is judged by its content.
+Which format to ask for. Opus goes to the device without being decoded and encoded again, the cheapest there is, but many compatible
+servers only make wav and mp3, and existing configuration files were written for a server that asked for wav. Hence wav, unless the
+block says otherwise (`response_format`, or `format` as existing files spell it) or the endpoint is OpenAI's own. What arrives is judged
+by its content.
 """
 
 from __future__ import annotations

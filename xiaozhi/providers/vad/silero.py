@@ -11,10 +11,10 @@ flight; its state is committed when everything has been computed, so a batch tha
 `runtime: onnx` is the default. Measured here, one thread, us per window by windows in a call:
 
                  alone     2     4     8    16    32    64   128   RSS of the import and the model
-    onnx            62    46    36    32    29    28    27    27    43 MB
-    torch          178   163    89    51    34    23    18    15   230 MB
+    onnx            62    46    36    32    28    28    27    27    46 MB
+    torch          178   163    89    51    34    23    18    16   219 MB
 
-A hundred talking devices make batches of 4 to 10 windows, where onnx is cheaper; 187 MB more is what 3,000 idle devices cost. torch
+A hundred talking devices make batches of 4 to 10 windows, where onnx is cheaper; 173 MB more is what 3,000 idle devices cost. torch
 pays off beyond some 300 devices talking at once in one process, on a machine with memory to spare.
 
 Overload: `feed` never loses sound. What it could not judge in time stays in the stream (at most 10 s) and its probabilities come out of a
@@ -24,6 +24,7 @@ later `feed`, in order.
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +65,7 @@ class SileroOptions(ProviderOptions):
     min_silence_duration_ms: int = Field(700, ge=32, le=10_000)
     pause_ms: int | None = Field(None, ge=32, le=10_000)
     """None: as `conversation.pause_ms` says."""
-    max_batch: int = Field(64, ge=1, le=512)
+    max_batch: int = Field(128, ge=1, le=512)
     max_wait_ms: float = Field(4.0, ge=0, le=30)
     deadline_ms: int = Field(500, ge=20, le=10_000)
 
@@ -278,7 +279,10 @@ def _torch_model(path: Path) -> Model:
 
     torch.set_num_threads(1)
     # The outer module keeps one state for all; the inner one takes it as an argument.
-    inner = torch.jit.load(str(path), map_location="cpu").eval()._model
+    with warnings.catch_warnings():
+        # TorchScript is deprecated, but it is what the package ships for torch.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        inner = torch.jit.load(str(path), map_location="cpu").eval()._model
 
     def model(samples: Any, state: Any) -> tuple[Any, Any]:
         with torch.inference_mode():

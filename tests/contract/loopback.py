@@ -1,0 +1,45 @@
+"""A vendor for contract tests of providers that speak HTTP: answers as a function says, fails as the suite demands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from loadtest.http_vendor import Answer, HttpVendor, Request, Script
+from tests.contract.suites import Subject
+
+SCRIPTS = {
+    "401": Script(status=401, error="Incorrect API key: secret-key"),
+    "429": Script(status=429, retry_after="2"),
+    "500": Script(status=500, error="oops"),
+    "stall_before": Script(stall="before"),
+    "stall_after": Script(stall="after"),
+    "disconnect": Script(disconnect=2),
+    "garbage": Script(garbage="html"),
+}
+"""Fault of the matrix -> what the vendor's next request meets."""
+
+VENDOR_PATH = "/vendor"
+
+
+def failing(vendor: HttpVendor, kind: str) -> Callable[[str], None]:
+    """The `fail` of a Subject for requests of one kind."""
+
+    def fail(fault: str) -> None:
+        if fault == "refused":
+            vendor.stop()
+        else:
+            vendor.script(kind, SCRIPTS[fault])
+
+    return fail
+
+
+@contextmanager
+def http_subject(make: Callable[[str], Any], answer: Callable[[Request], Answer]) -> Iterator[Subject]:
+    """The Subject of a provider made by `make(url)` for one endpoint that answers with `answer(request)`. The provider's deadlines must be
+    short (0.3 s): silent vendors are part of the suite."""
+    with HttpVendor(answer) as vendor:
+        provider = make(vendor.url + VENDOR_PATH)
+        yield Subject(provider, failing(vendor, VENDOR_PATH), vendor.wait_gone)
+        provider.close()

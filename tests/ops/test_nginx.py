@@ -1,0 +1,240 @@
+"""config/nginx/xiaozhi.conf in a real nginx, in front of workers that show what reached them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import ssl
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.server import StreamServer
+
+from tests.ops.programs import ROOT, check, need
+
+CONF = ROOT / "config/nginx/xiaozhi.conf"
+TLS = ROOT / "tests/web/tls"
+PATIENCE_S = 20.0
+
+
+class Backend:
+    """A worker of our own making: 101 and an echo for upgrades, a description of the request for everything else."""
+
+    def __init__(self) -> None:
+        self.refusing = False
+        self.requests = 0
+        self._server = StreamServer(("127.0.0.1", 0), self._serve)
+        self._server.start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_port)
+
+    def stop(self) -> None:
+        """Close everything."""
+        self._server.stop(timeout=1)
+
+    def _serve(self, client: socket.socket, _address: object) -> None:
+        with client, client.makefile("rb") as stream:
+            request = stream.readline().decode().strip()
+            headers = http.client.parse_headers(stream)
+            stream.read(int(headers.get("Content-Length", "0")))
+            self.requests += 1
+            if self.refusing:
+                client.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            elif headers.get("Upgrade", "").lower() == "websocket" and headers["Connection"].lower() == "upgrade":
+                head = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: upgrade", f"Port: {self.port}"]
+                client.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
+                while data := stream.read1(4096):
+                    client.sendall(data)
+            else:
+                seen = {"port": self.port, "request": request, "headers": {name.lower(): value for name, value in headers.items()}}
+                body = json.dumps(seen).encode()
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+
+
+class Front:
+    """nginx with our file, its ports and certificates replaced by those of the test."""
+
+    def __init__(self, nginx: str, directory: Path, backends: list[Backend]) -> None:
+        self.backends = backends
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = int(free.getsockname()[1])
+        text = CONF.read_text(encoding="utf-8")
+        ports = iter([backend.port for backend in backends] * 2)
+        text, upstreams = re.subn(r"(?<=server 127\.0\.0\.1:)\d+", lambda _: str(next(ports)), text)
+        assert upstreams == 2 * len(backends)
+        for example, ours in {
+            "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
+            "/etc/ssl/xiaozhi/fullchain.pem": str(TLS / "cert.pem"),
+            "/etc/ssl/xiaozhi/privkey.pem": str(TLS / "key.pem"),
+        }.items():
+            assert text.count(example) == 1
+            text = text.replace(example, ours)
+        (directory / "xiaozhi.conf").write_text(text, encoding="utf-8")
+        paths = "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (directory / "nginx.conf").write_text(
+            f"daemon off;\nmaster_process off;\npid {directory}/pid;\nerror_log {directory}/error.log;\nevents {{}}\n"
+            f"http {{\naccess_log off;\n{paths}include {directory}/xiaozhi.conf;\n}}\n",
+            encoding="utf-8",
+        )
+        self._command = [nginx, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")]
+        self._context = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Test the configuration, then run it."""
+        check(*self._command, "-t")
+        self._process = subprocess.Popen(self._command)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline
+                gevent.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE_S)
+
+    def ask(self, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[int, dict[str, Any]]:
+        """(status, what the backend saw)."""
+        connection = http.client.HTTPSConnection("localhost", self.port, timeout=PATIENCE_S, context=self._context)
+        try:
+            connection.request(method, path, body or None, {name.replace("_", "-"): value for name, value in headers.items()})
+            reply = connection.getresponse()
+            text = reply.read()
+            return reply.status, json.loads(text) if reply.status == 200 else {}
+        finally:
+            connection.close()
+
+    def upgrade(self, path: str = "/xiaozhi/v1/", **headers: str) -> tuple[ssl.SSLSocket, str]:
+        """(an open tunnel, the head of the answer)."""
+        tunnel = self._context.wrap_socket(
+            socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S), server_hostname="localhost"
+        )
+        lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        tunnel.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            piece = tunnel.recv(4096)
+            assert piece, head
+            head += piece
+        return tunnel, head.decode()
+
+    def worker_of(self, path: str = "/xiaozhi/v1/", **headers: str) -> int:
+        """The port of the worker that a device got."""
+        tunnel, head = self.upgrade(path, **headers)
+        tunnel.close()
+        found = re.search(r"^Port: (\d+)", head, re.MULTILINE)
+        assert found, head
+        return int(found[1])
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    nginx = need("nginx", "nginx")
+    backends = [Backend() for _ in range(4)]
+    made = Front(nginx, tmp_path_factory.mktemp("nginx"), backends)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        for backend in backends:
+            backend.stop()
+
+
+@pytest.fixture(autouse=True)
+def _all_willing(front: Front) -> None:
+    for backend in front.backends:
+        backend.refusing = False
+
+
+def test_a_device_gets_the_same_worker_every_time(front: Front) -> None:
+    devices = [f"02:00:00:00:00:{number:02x}" for number in range(40)]
+
+    first = {device: front.worker_of(Device_Id=device) for device in devices}
+    again = {device: front.worker_of(Device_Id=device) for device in devices}
+
+    assert first == again
+    assert len(Counter(first.values())) == 4
+
+
+def test_a_device_that_says_who_it_is_in_the_query_too(front: Front) -> None:
+    paths = [f"/xiaozhi/v1/?client-id=c&device-id=device{number}&token=x" for number in range(20)]
+
+    first = [front.worker_of(path) for path in paths]
+
+    assert first == [front.worker_of(path) for path in paths]
+    assert len(set(first)) > 1
+    assert front.worker_of(Device_Id="device3") == first[3]
+
+
+def test_the_tunnel_carries_bytes_both_ways(front: Front) -> None:
+    tunnel, head = front.upgrade(Device_Id="a")
+    with tunnel:
+        assert head.startswith("HTTP/1.1 101 ")
+        tunnel.sendall(b"\x82\x05hello")
+
+        assert tunnel.recv(100) == b"\x82\x05hello"
+
+
+def test_a_path_without_its_last_slash_is_the_device_port(front: Front) -> None:
+    assert front.worker_of("/xiaozhi/v1", Device_Id="a") == front.worker_of(Device_Id="a")
+
+
+def test_a_worker_that_refuses_is_not_the_last_word(front: Front) -> None:
+    usual = front.worker_of(Device_Id="b")
+    for backend in front.backends:
+        backend.refusing = backend.port == usual
+
+    assert front.worker_of(Device_Id="b") not in (0, usual)
+
+
+def test_the_server_learns_who_asks_and_how(front: Front) -> None:
+    status, seen = front.ask("/xiaozhi/ota/", "POST", b"{}", Device_Id="a", Authorization="Bearer x", X_Forwarded_For="6.6.6.6")
+
+    assert status == 200
+    headers = seen["headers"]
+    assert headers["x-forwarded-for"] == "6.6.6.6, 127.0.0.1"
+    assert headers["x-forwarded-proto"] == "https"
+    assert headers["x-forwarded-host"] == f"localhost:{front.port}"
+    assert headers["device-id"] == "a"
+    assert headers["authorization"] == "Bearer x"
+    assert "upgrade" not in headers
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/readyz", "/admin/reload"])
+def test_what_is_for_operators_stays_inside(front: Front, path: str) -> None:
+    assert front.ask(path)[0] == 404
+
+
+def test_pictures_pass_and_larger_things_do_not(front: Front) -> None:
+    assert front.ask("/mcp/vision/explain", "POST", b"x" * 5_000_000)[0] == 200
+    assert front.ask("/mcp/vision/explain", "POST", b"x" * 7_000_000)[0] == 413
+    assert front.ask("/xiaozhi/ota/", "POST", b"x" * 100_000)[0] == 413
+
+
+def test_a_flood_from_one_address_is_stopped_at_the_door(front: Front) -> None:
+    before = sum(backend.requests for backend in front.backends)
+
+    answers = Counter(front.ask("/mcp/vision/explain")[0] for _ in range(90))
+
+    assert answers[429] > 0
+    assert answers[200] >= 50 - 2
+    assert sum(backend.requests for backend in front.backends) - before == answers[200]

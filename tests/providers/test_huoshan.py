@@ -1,0 +1,448 @@
+"""Volcengine's bidirectional speech against a strict service: frames, sessions, reuse, interrupts, both generations, every fault."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.vendors.volcengine_vendor import VolcengineVendor
+from xiaozhi.chat import CallContext
+from xiaozhi.errors import (
+    SettingsError,
+    VendorBusy,
+    VendorError,
+    VendorGarbage,
+    VendorRejected,
+    VendorTimeout,
+    VendorUnavailable,
+)
+from xiaozhi.providers.base import OpusPackets, Pcm, SentenceBegins, SpeechEvent, TtsStream
+from xiaozhi.providers.registry import validate
+from xiaozhi.providers.tts._boundaries import Boundaries
+from xiaozhi.providers.tts._volcengine import BadFrame, Event, pack, parse
+from xiaozhi.providers.tts.huoshan_double_stream import HuoshanTts
+
+CONTEXT = CallContext(device_id="aa:bb")
+V2 = {"resource_id": "seed-tts-2.0", "speaker": "zh_female_xiaohe_uranus_bigtts"}
+
+
+@pytest.fixture
+def vendor() -> Iterator[VolcengineVendor]:
+    with VolcengineVendor() as running:
+        yield running
+        assert running.faults == []
+
+
+@pytest.fixture
+def closing() -> Iterator[list[HuoshanTts]]:
+    made: list[HuoshanTts] = []
+    yield made
+    for tts in made:
+        tts.close()
+
+
+def tts_for(vendor: VolcengineVendor, closing: list[HuoshanTts], **block: object) -> HuoshanTts:
+    base = {
+        "type": "huoshan_double_stream",
+        "ws_url": vendor.ws_url,
+        "appid": "app",
+        "access_token": "token-123",
+        "speaker": "zh_female_wanwanxiaohe_moon_bigtts",
+    }
+    tts = HuoshanTts(validate("tts", "Huoshan", base | block))  # type: ignore[arg-type]
+    closing.append(tts)
+    return tts
+
+
+def speak(stream: TtsStream, *sentences: str) -> list[SpeechEvent]:
+    def talk() -> None:
+        for sentence in sentences:
+            stream.say(sentence)
+        stream.finish()
+
+    talker = gevent.spawn(talk)
+    events = list(stream.events())
+    talker.get(timeout=5)
+    return events
+
+
+def texts(events: list[SpeechEvent]) -> list[str]:
+    return [event.text for event in events if isinstance(event, SentenceBegins)]
+
+
+def seconds_by_sentence(events: list[SpeechEvent]) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    current = ""
+    for event in events:
+        if isinstance(event, SentenceBegins):
+            current = event.text
+            seconds[current] = 0.0
+        elif isinstance(event, Pcm):
+            seconds[current] += len(event.data) / 2 / 24_000
+        elif isinstance(event, OpusPackets):
+            seconds[current] += len(event.packets) * event.frame_ms / 1000
+    return seconds
+
+
+SENTENCES = ("今天天气真不错。", "我们一起去公园散步吧！", "好。")
+# What the vendor makes of them: 0.19 s per character and 0.3 s of pause.
+EXACT = {"今天天气真不错。": 7 * 0.19 + 0.3, "我们一起去公园散步吧！": 10 * 0.19 + 0.3, "好。": 0.19 + 0.3}
+
+
+def test_first_generation_sentences_and_sound(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    events = speak(tts_for(vendor, closing).open(CONTEXT), *SENTENCES)
+    assert isinstance(events[0], SentenceBegins)
+    assert all(len(event.data) % 2 == 0 and event.rate == 24_000 for event in events if isinstance(event, Pcm))
+    assert texts(events) == list(SENTENCES)
+    assert seconds_by_sentence(events) == pytest.approx(EXACT, abs=0.01)
+    session = vendor.sessions[0]
+    assert session.texts == list(SENTENCES)
+    assert session.end == "finished"
+    assert session.request["audio_params"]["format"] == "pcm"
+
+
+def test_second_generation_finds_the_sentences_in_the_sound(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    events = speak(tts_for(vendor, closing, **V2).open(CONTEXT), *SENTENCES)
+    assert texts(events) == list(SENTENCES)
+    assert seconds_by_sentence(events) == pytest.approx(EXACT, abs=0.35)
+
+
+def test_sound_comes_while_text_is_still_going_in(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    stream = tts_for(vendor, closing).open(CONTEXT)
+    events = stream.events()
+    stream.say(SENTENCES[0])
+    assert next(events) == SentenceBegins(SENTENCES[0])
+    assert isinstance(next(events), Pcm)
+    stream.say(SENTENCES[1])
+    stream.finish()
+    assert texts(list(events)) == [SENTENCES[1]]
+
+
+@pytest.mark.parametrize("block", [{}, V2])
+def test_sentences_the_vendor_joins_are_all_announced_in_order(
+    vendor: VolcengineVendor, closing: list[HuoshanTts], block: dict[str, str]
+) -> None:
+    vendor.merge = True
+    events = speak(tts_for(vendor, closing, **block).open(CONTEXT), *SENTENCES)
+    assert texts(events) == list(SENTENCES)
+    assert seconds_by_sentence(events) == pytest.approx(EXACT, abs=0.5)
+
+
+def test_opus_is_passed_through(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    tts = tts_for(vendor, closing, audio_params={"format": "ogg_opus"})
+    events = speak(tts.open(CONTEXT), *SENTENCES)
+    assert texts(events) == list(SENTENCES)
+    assert {event.frame_ms for event in events if isinstance(event, OpusPackets)} == {20.0}
+    assert seconds_by_sentence(events) == pytest.approx(EXACT, abs=0.3)
+
+
+def test_compressed_payloads(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    vendor.zip = True
+    assert texts(speak(tts_for(vendor, closing).open(CONTEXT), *SENTENCES)) == list(SENTENCES)
+
+
+def test_connections_are_used_again(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    tts = tts_for(vendor, closing)
+    for _ in range(3):
+        speak(tts.open(CONTEXT), "你好。")
+    assert vendor.connections == 1
+    assert len({session.id for session in vendor.sessions}) == 3
+    first, second = tts.open(CONTEXT), tts.open(CONTEXT)
+    assert vendor.connections == 2
+    speak(first, "一。")
+    speak(second, "二。")
+    tts.close()
+    tts.close()
+    assert {session.end for session in vendor.sessions} == {"finished"}
+
+
+def test_no_reuse_when_it_is_switched_off_or_too_many_rest(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    tts = tts_for(vendor, closing, enable_ws_reuse="false")
+    for _ in range(2):
+        speak(tts.open(CONTEXT), "你好。")
+    assert vendor.connections == 2
+    few = tts_for(vendor, closing, idle_connections=1)
+    streams = [few.open(CONTEXT) for _ in range(3)]
+    for stream in streams:
+        speak(stream, "你好。")
+    with gevent.Timeout(2):
+        while vendor.open > 1:
+            gevent.sleep(0.01)
+
+
+def test_idle_connections_are_given_up_in_time(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    speak(tts_for(vendor, closing, idle_seconds=0.1).open(CONTEXT), "你好。")
+    with gevent.Timeout(3):
+        while vendor.open:
+            gevent.sleep(0.01)
+
+
+def test_a_dead_idle_connection_is_replaced(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    vendor.fault = "drop_idle"
+    tts = tts_for(vendor, closing)
+    for _ in range(3):
+        assert texts(speak(tts.open(CONTEXT), "你好。")) == ["你好。"]
+    assert vendor.connections == 3
+
+
+@pytest.mark.parametrize("block", [{}, V2])
+def test_an_interrupt_cancels_the_session_and_keeps_the_connection(
+    vendor: VolcengineVendor, closing: list[HuoshanTts], block: dict[str, str]
+) -> None:
+    tts = tts_for(vendor, closing, **block)
+    vendor.fault = "stall_after"
+    stream = tts.open(CONTEXT)
+    stream.say(SENTENCES[0])
+    events = stream.events()
+    assert next(events) == SentenceBegins(SENTENCES[0])
+    stream.close()
+    stream.close()
+    with pytest.raises(VendorUnavailable):
+        list(events)
+    with pytest.raises(VendorUnavailable):
+        stream.say(SENTENCES[1])
+    with gevent.Timeout(2):
+        while vendor.sessions[0].end != "canceled" or not tts.lines._idle:
+            gevent.sleep(0.005)
+    vendor.fault = ""
+    assert texts(speak(tts.open(CONTEXT), SENTENCES[1])) == [SENTENCES[1]]
+    assert vendor.connections == 1
+
+
+def test_an_interrupt_after_the_last_text_hangs_up(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    vendor.fault = "stall_before"
+    stream = tts_for(vendor, closing).open(CONTEXT)
+    stream.say("你好。")
+    stream.finish()
+    stream.close()
+    assert vendor.wait_gone()
+    assert vendor.sessions[0].end == "lost"
+
+
+def test_killing_the_reader_frees_the_vendor(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    vendor.fault = "stall_after"
+    tts = tts_for(vendor, closing)
+    stream = tts.open(CONTEXT)
+    stream.say("你好。")
+    reader = gevent.spawn(lambda: list(stream.events()))
+    gevent.sleep(0.05)
+    reader.kill()
+    with gevent.Timeout(2):
+        while vendor.sessions[0].end != "canceled":
+            gevent.sleep(0.005)
+
+
+def test_the_look_ahead_is_bounded(vendor: VolcengineVendor, closing: list[HuoshanTts], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi.providers.tts.huoshan_double_stream.BUFFERED_PIECES", 2)
+    stream = tts_for(vendor, closing).open(CONTEXT)
+    said: list[int] = []
+
+    def talk() -> None:
+        for number in range(30):
+            stream.say(f"这是第{number}句话。")
+            said.append(number)
+        stream.finish()
+
+    talker = gevent.spawn(talk)
+    gevent.sleep(0.05)
+    assert 8 <= len(said) < 14
+    assert len(texts(list(stream.events()))) == 30
+    talker.get(timeout=2)
+
+
+def test_an_empty_reply(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    assert speak(tts_for(vendor, closing).open(CONTEXT)) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("connection_failed", VendorRejected),
+        ("session_failed", VendorRejected),
+        ("quota", VendorBusy),
+        ("stall_session", VendorTimeout),
+        ("stall_before", VendorTimeout),
+        ("stall_after", VendorTimeout),
+        ("drop", VendorUnavailable),
+        ("garbage", VendorGarbage),
+        ("error_frame", VendorUnavailable),
+        ("text_frame", VendorUnavailable),
+        ("ended", VendorUnavailable),
+    ],
+)
+@pytest.mark.parametrize("block", [{}, V2])
+def test_faults(closing: list[HuoshanTts], fault: str, expected: type[VendorError], block: dict[str, str]) -> None:
+    with VolcengineVendor() as vendor:
+        vendor.fault = fault
+        tts = tts_for(vendor, closing, timeout=0.2, connect_timeout=0.5, **block)
+        with pytest.raises(expected) as caught:
+            stream = tts.open(CONTEXT)
+            stream.say(SENTENCES[0])
+            if fault != "ended":
+                stream.finish()
+            list(stream.events())
+        assert "token-123" not in str(caught.value)
+        vendor.fault = ""
+        assert texts(speak(tts.open(CONTEXT), "你好。")) == ["你好。"]
+        tts.close()
+
+
+@pytest.mark.parametrize(("status", "expected"), [(401, VendorRejected), (429, VendorBusy), (500, VendorUnavailable)])
+def test_a_refused_connection(vendor: VolcengineVendor, closing: list[HuoshanTts], status: int, expected: type[VendorError]) -> None:
+    vendor.reject.append(status)
+    with pytest.raises(expected):
+        tts_for(vendor, closing).open(CONTEXT)
+
+
+def test_wrong_credentials_and_the_new_consoles_key(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    with pytest.raises(VendorRejected):
+        tts_for(vendor, closing, access_token="wrong").open(CONTEXT)
+    with pytest.raises(VendorRejected):
+        tts_for(vendor, closing, resource_id="no.such.resource").open(CONTEXT)
+    vendor.api_key = "new-key"
+    tts = tts_for(vendor, closing, api_key="new-key", appid="", access_token="")
+    assert texts(speak(tts.open(CONTEXT), "你好。")) == ["你好。"]
+
+
+def test_closing_the_provider_ends_open_streams_with_an_error(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    vendor.fault = "stall_after"
+    tts = tts_for(vendor, closing)
+    stream = tts.open(CONTEXT)
+    stream.say("你好。")
+    reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, list, stream.events()))
+    gevent.sleep(0.05)
+    tts.close()
+    reader.get(timeout=3)
+
+
+def test_the_block_of_existing_files_and_consoles(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    tts = tts_for(
+        vendor,
+        closing,
+        resource_id="volc.service_type.10029",
+        enable_ws_reuse=True,
+        cluster="unused",
+        authorization="Bearer;",
+        audio_params={"speech_rate": 10, "loudness_rate": 0, "emotion": "happy"},
+        additions={"post_process": {"pitch": 0}, "cache_config": {}},
+        mix_speaker={"speakers": []},
+        ttsVolume=50,
+        ttsRate=-100,
+        ttsPitch="50",
+        private_voice="zh_male_moon_bigtts",
+    )
+    speak(tts.open(CONTEXT), "你好。")
+    request = vendor.sessions[0].request
+    audio = request["audio_params"]
+    assert (audio["speech_rate"], audio["loudness_rate"], audio["emotion"]) == (-50, 50, "happy")
+    assert request["speaker"] == "zh_male_moon_bigtts"
+    assert request["additions"] == '{"post_process":{"pitch":6},"cache_config":{}}'
+    assert tts.speed == 0.5
+    assert tts.voice_key != tts_for(vendor, closing).voice_key
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{"speaker": ""}, {"access_token": "你的火山引擎"}, {"ws_url": "http://x"}, {"audio_params": {"format": "wav"}}, {"ttsRate": 200}],
+)
+def test_wrong_blocks_are_refused(block: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        validate("tts", "Huoshan", {"type": "huoshan_double_stream", "speaker": "s", **block})
+
+
+# --- frames --------------------------------------------------------------------------------------------------------
+
+
+def test_request_frames_are_as_documented() -> None:
+    assert pack(Event.START_CONNECTION) == bytes.fromhex("11141000 00000001 00000002") + b"{}"
+    assert (
+        pack(Event.FINISH_SESSION, None, "abc") == bytes.fromhex("11141000 00000066 00000003") + b"abc" + bytes.fromhex("00000002") + b"{}"
+    )
+
+
+def test_answer_frames_in_all_their_forms() -> None:
+    audio = parse(bytes.fromhex("11b40000 00000160 00000001") + b"s" + struct.pack(">I", 3) + b"pcm")
+    assert (audio.event, audio.session, audio.payload, audio.is_audio) == (Event.RESPONSE, "s", b"pcm", True)
+    bare = parse(bytes.fromhex("11941000 00000033 00000002") + b"{}")
+    assert (bare.event, bare.session, bare.payload) == (Event.CONNECTION_FAILED, "", b"{}")
+    error = parse(bytes.fromhex("11f01000 02aea541 00000004") + b"oops")
+    assert (error.event, error.code, error.payload, error.json()) == (0, 45_000_001, b"oops", {})
+    assert parse(bytes.fromhex("11901000")).event == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x21\x94\x10\x00",
+        b"\x10\x94\x10\x00",
+        b"\x11\x14\x10\x00\x00\x00\x00\x01",
+        b"\x11\x94\x10\x00\x00",
+        b"\x11\x94\x10\x00\x00\x00\x00\x32\x00\x00\xff\xff",
+        b"\x11\x94\x11\x00\x00\x00\x00\x32\x00\x00\x00\x00\x00\x00\x00\x01x",
+    ],
+)
+def test_bad_frames(data: bytes) -> None:
+    with pytest.raises(BadFrame):
+        parse(data)
+
+
+@given(st.binary(max_size=80))
+def test_noise_is_a_frame_or_a_bad_frame(data: bytes) -> None:
+    for start in (b"", b"\x11\x94\x10\x00", b"\x11\xf0\x11\x00", b"\x11\xb4\x01\x00"):
+        try:
+            parse(start + data)
+        except BadFrame:
+            pass
+
+
+# --- boundaries ----------------------------------------------------------------------------------------------------
+
+
+def test_marked_sentences_are_matched_even_when_rewritten() -> None:
+    boundaries = Boundaries(marked=True)
+    for text in ("现在是2025年。", "温度是25度。", "再见。"):
+        boundaries.said(text)
+    assert boundaries.vendor_begins("现在是二零二五年。") == ["现在是2025年。"]
+    assert boundaries.sound(1.0) == []
+    assert boundaries.vendor_ends() == []
+    assert boundaries.vendor_begins("温度是二十五度。") == ["温度是25度。"]
+    assert boundaries.unbegun == 1
+    assert boundaries.rest() == ["再见。"]
+
+
+def test_a_long_sentence_the_vendor_cuts_begins_once() -> None:
+    boundaries = Boundaries(marked=True)
+    boundaries.said("从前有一座山，山上有一座庙，庙里有一个老和尚。")
+    boundaries.said("他在讲故事。")
+    assert boundaries.vendor_begins("从前有一座山，") == ["从前有一座山，山上有一座庙，庙里有一个老和尚。"]
+    assert boundaries.vendor_begins("山上有一座庙，") == []
+    assert boundaries.vendor_begins("庙里有一个老和尚。") == []
+    assert boundaries.vendor_begins("他在讲故事。") == ["他在讲故事。"]
+
+
+@given(
+    st.lists(st.text("今天天气好abc12。！", max_size=12), min_size=1, max_size=8),
+    st.lists(st.tuples(st.floats(0.01, 1.0), st.lists(st.booleans(), max_size=40)), max_size=30),
+    st.booleans(),
+)
+def test_no_sentence_is_lost_or_out_of_order(said: list[str], sounds: list[tuple[float, list[bool]]], marked: bool) -> None:
+    boundaries = Boundaries(marked=marked)
+    began: list[str] = []
+    for number, (seconds, loud) in enumerate(sounds):
+        if number < len(said):
+            boundaries.said(said[number])
+            if marked:
+                began += boundaries.vendor_begins(said[number])
+        began += boundaries.sound(seconds, loud)
+        if marked and number % 3 == 0:
+            began += boundaries.vendor_ends()
+    for text in said[len(sounds) :]:
+        boundaries.said(text)
+    assert began + boundaries.rest() == said
+    assert boundaries.unbegun == 0

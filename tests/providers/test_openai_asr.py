@@ -1,0 +1,111 @@
+"""Transcriptions: what is uploaded, what comes back, in all the forms compatible servers have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from loadtest.http_vendor import Answer, HttpVendor
+from loadtest.sounds import Sounds, hum
+from loadtest.vendors import ASR, OpenAiVendor, Script, _form, check_wav
+from xiaozhi.chat import CallContext
+from xiaozhi.errors import SettingsError, VendorGarbage, VendorRejected
+from xiaozhi.providers.asr._tags import transcript
+from xiaozhi.providers.asr.openai import OpenAiAsr, wav_file
+from xiaozhi.providers.base import Transcript
+from xiaozhi.providers.registry import validate
+
+SOUNDS = Sounds()
+PCM = hum(1.0, 16_000)
+
+
+@pytest.fixture
+def vendor() -> Iterator[OpenAiVendor]:
+    with OpenAiVendor(sounds=SOUNDS) as running:
+        yield running
+        assert running.refusals == []
+
+
+def asr_for(url: str, **block: Any) -> OpenAiAsr:
+    return OpenAiAsr(validate("asr", "A", {"type": "openai", "base_url": url, "model_name": "whisper-1", **block}))  # type: ignore[arg-type]
+
+
+def test_what_is_uploaded(vendor: OpenAiVendor) -> None:
+    asr = asr_for(vendor.base_url, api_key="k", language="zh", prompt="小智", temperature=0, output_dir="tmp/")
+    assert asr.transcribe(PCM, CallContext()) == Transcript("what time is it")
+    request = vendor.requests[0]
+    assert request.path == "/v1/audio/transcriptions"
+    assert request.headers["authorization"] == "Bearer k"
+    fields = _form(request)
+    name, content = fields.pop("file")
+    assert name == "utterance.wav" and content == wav_file(PCM)
+    check_wav(content)
+    assert {key: value.decode() for key, (_, value) in fields.items()} == {
+        "model": "whisper-1",
+        "language": "zh",
+        "prompt": "小智",
+        "temperature": "0.0",
+    }
+    asr.close()
+
+
+def test_the_full_address_of_existing_files(vendor: OpenAiVendor) -> None:
+    asr = asr_for(f"{vendor.url}/openai/v1/audio/transcriptions")
+    for _ in range(3):
+        assert asr.transcribe(PCM, CallContext()).text
+    assert vendor.requests[0].path == "/openai/v1/audio/transcriptions"
+    assert vendor.connections == 1
+    asr.close()
+
+
+def test_too_little_sound_is_not_sent(vendor: OpenAiVendor) -> None:
+    asr = asr_for(vendor.base_url)
+    assert asr.transcribe(PCM[:3000], CallContext()) == Transcript("")
+    assert not vendor.requests
+
+
+def test_tags_and_languages(vendor: OpenAiVendor) -> None:
+    asr = asr_for(vendor.base_url)
+    vendor.script(
+        ASR, Script(answer="<|en|><|NEUTRAL|><|Speech|>Hello."), Script(answer={"text": " 你好 ", "language": "chinese"}), Script(answer="")
+    )
+    assert asr.transcribe(PCM, CallContext()) == Transcript("Hello.", "en", "neutral")
+    assert asr.transcribe(PCM, CallContext()) == Transcript("你好", "chinese")
+    assert asr.transcribe(PCM, CallContext()) == Transcript("")
+    asr.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "expected"),
+    [
+        (b"hello there\n", "text/plain; charset=utf-8", Transcript("hello there")),
+        (b'{"text": "hi"}', "application/octet-stream", Transcript("hi")),
+        (b'{"result": "hi"}', "application/json", VendorGarbage),
+        (b'["hi"]', "application/json", VendorGarbage),
+        (b'{"text": 5}', "application/json", VendorGarbage),
+        (b'{"error": {"message": "no", "type": "invalid_request_error"}}', "application/json", VendorRejected),
+        (b"<html>", "text/html", VendorGarbage),
+    ],
+)
+def test_answers_of_all_forms(body: bytes, content_type: str, expected: Any) -> None:
+    with HttpVendor(lambda request: Answer(body, content_type)) as vendor:
+        asr = asr_for(vendor.url)
+        if isinstance(expected, Transcript):
+            assert asr.transcribe(PCM, CallContext()) == expected
+        else:
+            with pytest.raises(expected):
+                asr.transcribe(PCM, CallContext())
+        asr.close()
+
+
+def test_a_block_without_model_or_address_is_refused() -> None:
+    with pytest.raises(SettingsError) as caught:
+        validate("asr", "A", {"type": "openai", "api_key": "你的OpenAI API密钥"})
+    assert {fault.key for fault in caught.value.faults} == {"ASR.A.base_url", "ASR.A.model_name", "ASR.A.api_key"}
+
+
+def test_tags_that_are_none() -> None:
+    assert transcript("a <|b") == Transcript("a <|b")
+    assert transcript("<|nospeech|><|EMO_UNKNOWN|>") == Transcript("")

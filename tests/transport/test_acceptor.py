@@ -1,0 +1,504 @@
+"""The device port: the upgrade and every refusal, admission, TLS, slow and hostile clients, stopping."""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+from dataclasses import replace
+from functools import partial
+
+import gevent
+import pytest
+import websocket
+
+from tests.transport.harness import SOCKETS, eventually, good_token, serving, together
+from tests.transport.wire import BINARY, CLOSE, PING, TEXT, Client, Hung, frame
+from xiaozhi.errors import Overloaded
+from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
+from xiaozhi.runtime.roster import Policy, Roster
+from xiaozhi.session.visit import Identity
+from xiaozhi.transport import acceptor as acceptor_module
+from xiaozhi.transport import rfc6455
+from xiaozhi.transport.acceptor import NO_DEVICE_ID, Acceptor
+from xiaozhi.transport.request import Networks
+
+UNLIMITED = AdmissionLimits(handshakes_per_second=0, ip_handshakes_per_second=0)
+LOOPBACK = Networks(["127.0.0.0/8"])
+
+
+# --- the upgrade ---
+
+
+@pytest.mark.parametrize("path", ["/xiaozhi/v1/", "/xiaozhi/v1"])
+def test_a_device_is_let_in(path: str) -> None:
+    with serving() as port, port.client() as client:
+        client.upgrade(
+            path,
+            device_id="AA:BB",
+            client_id="c1",
+            protocol_version="3",
+            user_agent="bread/1.8",
+            sec_websocket_extensions="permessage-deflate",
+        )
+        identity = port.session("AA:BB").visit.identity
+        assert identity == Identity("AA:BB", "c1", "127.0.0.1", 3, False, "bread/1.8")
+
+
+def test_a_browser_is_let_in_by_its_query() -> None:
+    with serving() as port, port.client() as client:
+        client.upgrade(
+            "/xiaozhi/v1/?device-id=web&client-id=c2&authorization=Bearer%20good", device_id=None, client_id=None, authorization=None
+        )
+        assert port.session("web").visit.identity.client_id == "c2"
+
+
+def test_the_gateway_is_marked_and_speaks_for_others() -> None:
+    with serving(trusted=LOOPBACK) as port, port.client() as client:
+        client.upgrade("/xiaozhi/v1/?from=mqtt_gateway", x_forwarded_for="9.9.9.9")
+        identity = port.session("aa:bb:cc:dd:ee:ff").visit.identity
+        assert identity.via_gateway
+        assert identity.peer_ip == "9.9.9.9"
+
+
+def test_what_is_sent_with_the_request_is_not_lost() -> None:
+    with serving() as port, port.client() as client:
+        client.send(client.request() + frame(TEXT, b"echo early"))
+        assert client.answer()[0] == 101
+        assert client.receive() == (TEXT, b"early")
+
+
+def test_a_request_that_comes_byte_by_byte() -> None:
+    with serving() as port, port.client() as client:
+        for byte in client.request():
+            client.send(bytes([byte]))
+            gevent.sleep(0)
+        assert client.answer()[0] == 101
+
+
+def test_a_real_client() -> None:
+    with serving() as port:
+        ws = websocket.create_connection(
+            f"ws://127.0.0.1:{port.number}/xiaozhi/v1/", header=["Device-Id: real", "Authorization: Bearer good"], timeout=5
+        )
+        ws.send("echo 你好")
+        assert ws.recv() == "你好"
+        ws.send_binary(b"\xf8")
+        ws.ping("still there?")
+        assert ws.recv_data(control_frame=True)[0] == websocket.ABNF.OPCODE_PONG
+        ws.close(status=1000, reason=b"bye")
+        eventually(lambda: port.session("real").closings == ["1000 bye"])
+        assert port.session("real").heard == ["echo 你好", b"\xf8"]
+
+
+# --- no upgrade ---
+
+
+@pytest.mark.parametrize("path", ["/", "/xiaozhi/v1/", "/anything?x=1"])
+def test_plain_http(path: str) -> None:
+    with serving() as port, port.client() as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        status, headers, body = client.answer()
+        assert (status, body) == (200, "Server is running\n")
+        assert headers["connection"] == "close"
+        assert client.eof()
+
+
+@pytest.mark.parametrize(
+    "request_,status",
+    [
+        ("HEAD / HTTP/1.1\r\n\r\n", 200),
+        ("POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\nx", 405),
+        ("GET / HTTP/2.0\r\n\r\n", 505),
+        ("\x16\x03\x01 TLS\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
+        ("GET /" + "x" * 9000 + " HTTP/1.1\r\n\r\n", 414),
+        ("GET / HTTP/1.1\r\n" + "a: b\r\n" * 100 + "\r\n", 431),
+        ("GET / HTTP/1.1\r\na: " + "x" * 20_000, 431),
+    ],
+)
+def test_other_answers(request_: str, status: int) -> None:
+    with serving() as port, port.client() as client:
+        client.send(request_.encode())
+        assert client.answer()[0] == status
+
+
+@pytest.mark.parametrize(
+    "path,headers,status",
+    [
+        ("/", {}, 404),
+        ("/xiaozhi/v2/", {}, 404),
+        ("/xiaozhi/v1/more", {}, 404),
+        ("/xiaozhi/v1/", {"sec_websocket_key": None}, 400),
+        ("/xiaozhi/v1/", {"sec_websocket_key": "short"}, 400),
+        ("/xiaozhi/v1/", {"sec_websocket_key": "not base64 at all!!!!"}, 400),
+        ("/xiaozhi/v1/", {"sec_websocket_key": "ümlaut=="}, 400),
+        ("/xiaozhi/v1/", {"sec_websocket_version": "8"}, 400),
+        ("/xiaozhi/v1/", {"sec_websocket_version": None}, 426),
+        ("/xiaozhi/v1/", {"connection": "keep-alive"}, 400),
+        ("/xiaozhi/v1/", {"device_id": "x" * 200}, 400),
+        ("/xiaozhi/v1/", {"authorization": None}, 401),
+        ("/xiaozhi/v1/", {"authorization": "Bearer bad"}, 401),
+    ],
+)
+def test_refused_upgrades(path: str, headers: dict[str, str | None], status: int) -> None:
+    with serving() as port:
+        with port.client() as client:
+            client.send(client.request(path, **headers))
+            heard, _, body = client.answer()
+            assert heard == status
+            assert body
+            assert client.eof()
+        assert port.sessions == []
+        assert port.admission.total == 0
+
+
+def test_an_old_http_version_cannot_upgrade() -> None:
+    with serving() as port, port.client() as client:
+        client.send(client.request().replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert client.answer()[0] in (400, 402)
+
+
+def test_without_a_device_id_it_is_explained() -> None:
+    with serving() as port:
+        with port.client() as client:
+            client.upgrade(device_id=None)
+            assert client.receive() == (TEXT, NO_DEVICE_ID.encode())
+            assert client.ending() == (1008, "device-id is missing")
+        assert port.sessions == []
+
+
+# --- admission ---
+
+
+def test_admit_hears_who_and_with_what() -> None:
+    seen = []
+    with serving(admit=lambda identity, authorization: seen.append((identity.device_id, authorization))) as port, port.client() as client:
+        client.upgrade(device_id="a", authorization="Bearer token")
+        assert seen == [("a", "Bearer token")]
+
+
+def test_when_admit_is_overloaded() -> None:
+    def admit(identity: Identity, authorization: str) -> None:
+        raise Overloaded("worker", retry_after=7.0)
+
+    with serving(admit=admit) as port, port.client() as client:
+        client.send(client.request())
+        status, headers, body = client.answer()
+        assert (status, headers["retry-after"], body) == (503, "7", "worker is full")
+
+
+def test_a_bug_in_admit_is_answered() -> None:
+    def admit(identity: Identity, authorization: str) -> None:
+        raise RuntimeError("a bug")
+
+    with serving(admit=admit) as port, port.client() as client:
+        client.send(client.request())
+        assert client.answer()[0] == 500
+
+
+def test_no_more_than_there_are_places() -> None:
+    with serving(limits=AdmissionLimits(max_connections=2)) as port, port.device("a") as (first, _), port.device("b"):
+        with port.client() as third:
+            third.send(third.request(device_id="c"))
+            status, headers, _ = third.answer()
+            assert status == 503
+            assert int(headers["retry-after"]) >= 1
+        first.send(frame(CLOSE))
+        eventually(lambda: port.admission.total == 1)
+        with port.device("c") as (client, _):
+            client.say("echo in")
+            assert client.receive() == (TEXT, b"in")
+
+
+def test_a_full_house_still_takes_a_device_back() -> None:
+    with serving(limits=AdmissionLimits(max_connections=1)) as port, port.device("a") as (old, _), port.device("A") as (new, _):
+        new.say("echo back")
+        assert new.receive() == (TEXT, b"back")
+        assert old.ending() == (1000, "replaced")
+
+
+def test_one_address_has_its_limit_unless_it_is_a_trusted_gateway() -> None:
+    limits = AdmissionLimits(per_ip=1)
+    with serving(limits=limits) as port, port.device("a"), port.client() as client:
+        client.send(client.request("/xiaozhi/v1/?from=mqtt_gateway", device_id="b"))
+        assert client.answer()[0] == 503, "anybody can say that they are the gateway"
+    with serving(limits=limits, trusted=LOOPBACK) as port, port.device("a"), port.device("b"), port.client() as client:
+        client.upgrade("/xiaozhi/v1/?from=mqtt_gateway", device_id="c", x_forwarded_for="9.9.9.9")
+        with port.client() as other:
+            other.upgrade("/xiaozhi/v1/?from=mqtt_gateway", device_id="d", x_forwarded_for="9.9.9.9")
+        with port.client() as direct, port.client() as twice:
+            direct.upgrade(device_id="e", x_forwarded_for="8.8.8.8")
+            twice.send(twice.request(device_id="f", x_forwarded_for="8.8.8.8"))
+            assert twice.answer()[0] == 503
+
+
+def test_handshakes_have_a_rate() -> None:
+    with serving(limits=AdmissionLimits(max_connections=1, handshakes_per_second=1)) as port:
+        answers = []
+        for _ in range(3):
+            with port.client() as client:
+                client.send(client.request(authorization="Bearer bad"))
+                answers.append(client.answer()[0])
+        assert answers == [401, 503, 503]
+
+
+def test_a_shut_door_is_polite() -> None:
+    with serving() as port, port.client() as client:
+        port.admission.shut("server", retry_after=3)
+        client.send(client.request())
+        assert client.answer()[0] == 503
+
+
+# --- slow and hostile clients ---
+
+
+def test_slow_loris() -> None:
+    """Headers drip for ever; the others do not notice, and the drip is cut."""
+    with serving(request_timeout=0.3) as port, port.client() as slow, port.client() as silent:
+        slow.send(b"GET /xiaozhi/v1/ HTTP/1.1\r\n")
+
+        def drip() -> None:
+            try:
+                while True:
+                    slow.send(b"a: b\r\n")
+                    gevent.sleep(0.02)
+            except OSError:
+                pass
+
+        dripping = gevent.spawn(drip)
+        with port.device() as (client, _):
+            client.say("echo quick")
+            assert client.receive() == (TEXT, b"quick")
+        assert slow.answer()[0] in (408, 431)
+        assert silent.eof()
+        slow.sock.close()
+        dripping.join(5)
+        assert dripping.dead
+
+
+def test_connections_that_have_not_asked_yet_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor_module, "MAX_HANDSHAKES", 2)
+    with serving(request_timeout=0.3) as port, port.client(), port.client():
+        eventually(lambda: port.acceptor.handshakes == 2)
+        with port.client() as third:
+            assert third.answer()[0] == 503
+            assert third.eof()
+        eventually(lambda: port.acceptor.handshakes == 0)
+        with port.device() as (client, _):
+            client.say("echo in")
+            assert client.receive() == (TEXT, b"in")
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request() -> None:
+    with serving() as port:
+        for cut in (0, 10, 60, 150):
+            with port.client() as client:
+                client.send(client.request()[:cut])
+        with port.client() as client:
+            client.send(client.request())
+            client.reset()
+        eventually(lambda: port.acceptor.handshakes == 0 and port.admission.total == 0)
+
+
+def test_ten_thousand_broken_frames() -> None:
+    """Mutated, truncated, oversize, in any order: each ends in a close code, and a neighbour talks on undisturbed."""
+    chance = random.Random(20_260_801)
+    good = [
+        frame(TEXT, b'{"type":"hello","version":1}'),
+        frame(BINARY, bytes(range(100))),
+        frame(PING, b"?"),
+        frame(TEXT, "你好".encode(), fin=False) + frame(0, b"!"),
+        frame(BINARY, bytes(900)),
+        frame(TEXT, bytes(3000))[:50],
+        frame(CLOSE, b"\x03\xe8"),
+    ]
+
+    def broken() -> bytes:
+        data = bytearray(chance.choice(good))
+        for _ in range(chance.randrange(1, 4)):
+            match chance.randrange(4):
+                case 0:
+                    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+                case 1:
+                    del data[chance.randrange(len(data)) :]
+                case 2:
+                    data += chance.randbytes(chance.randrange(20))
+                case 3:
+                    data[0:1] = chance.randbytes(1)
+            if not data:
+                data = bytearray(b"\0")
+        return bytes(data)
+
+    sent = 0
+    codes: set[int] = set()
+    lock = gevent.lock.RLock()
+
+    def attack(port: int, number: int) -> None:
+        nonlocal sent
+        while sent < 10_000:
+            with Client(port, timeout=5) as client:
+                client.upgrade(device_id=f"bad {number}")
+                try:
+                    for _ in range(chance.randrange(1, 12)):
+                        sent += 1
+                        client.send(broken())
+                    client.sock.shutdown(socket.SHUT_WR)
+                    code, _ = client.ending()
+                except ConnectionError:
+                    code = 1006
+                with lock:
+                    codes.add(code)
+
+    with serving(limits=UNLIMITED, rates=MessageRates(0, 0)) as port, port.device("good") as (client, session):
+
+        def talk() -> int:
+            turns = 0
+            while sent < 10_000:
+                client.say(f"echo {turns}")
+                assert client.receive() == (TEXT, str(turns).encode())
+                turns += 1
+            return turns
+
+        *_, turns = together(*(partial(attack, port.number, number) for number in range(8)), talk)
+        assert turns > 100
+        assert all(code == 1006 or rfc6455.sendable(code) for code in codes), "mutated close codes come back as they are"
+        assert {1002, 1007, 1009} <= codes
+        assert len(session.heard) == turns
+        eventually(lambda: len(port.roster) == 1)
+
+
+def test_devices_that_do_not_read_do_not_disturb_the_others() -> None:
+    with serving(sockets=replace(SOCKETS, send_timeout=0.2), rates=MessageRates(0, 0)) as port, port.device("good") as (client, _):
+        deaf = [port.client(receive_buffer=4096).upgrade(device_id=f"deaf {number}") for number in range(5)]
+        sessions = [port.session(f"deaf {number}") for number in range(5)]
+
+        def shout(session: object) -> int:
+            try:
+                while True:
+                    session.visit.send_binary(bytes(900))  # type: ignore[attr-defined]
+            except Exception as lost:
+                return lost.code  # type: ignore[attr-defined, no-any-return]
+
+        shouting = [gevent.spawn(shout, session) for session in sessions]
+        turns = 0
+        while not all(greenlet.ready() for greenlet in shouting):
+            client.say(f"echo {turns}")
+            assert client.receive() == (TEXT, str(turns).encode())
+            turns += 1
+        assert [greenlet.get() for greenlet in shouting] == [1006] * 5
+        assert turns > 10
+        eventually(lambda: len(port.roster) == 1)
+        for gone in deaf:
+            gone.sock.close()
+
+
+def test_many_at_once() -> None:
+    with serving() as port:
+
+        def come(number: int) -> Client:
+            client = port.client().upgrade(device_id=f"device {number}")
+            client.say(f"echo {number}")
+            assert client.receive() == (TEXT, str(number).encode())
+            return client
+
+        clients = together(*(partial(come, number) for number in range(200)))
+        assert len(port.roster) == port.admission.total == 200
+        for client in clients:
+            client.sock.close()
+        eventually(lambda: len(port.roster) == 0)
+
+
+# --- TLS ---
+
+
+def test_tls(certificate: tuple[str, str]) -> None:
+    cert, key = certificate
+    with serving(certfile=cert, keyfile=key, request_timeout=0.5) as port:
+        with port.device(tls=True) as (client, session):
+            client.say("echo private")
+            assert client.receive() == (TEXT, b"private")
+            client.send(frame(CLOSE, b"\x03\xe8"))
+            assert client.ending() == (1000, "")
+            assert session.gone.wait(5)
+        with port.client(tls=True) as client:
+            client.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert client.answer()[2] == "Server is running\n"
+        with port.client() as plain:
+            plain.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert plain.eof()
+        with port.client() as silent:
+            assert silent.eof(), "a client that does not even begin with TLS is not waited for"
+
+
+def test_a_certificate_that_cannot_be_used(tmp_path: object) -> None:
+    wrong = f"{tmp_path}/wrong.pem"
+    with open(wrong, "w") as file:
+        file.write("nonsense")
+    with pytest.raises(ssl.SSLError):
+        with serving(certfile=wrong, keyfile=wrong):
+            pass
+
+
+# --- starting and stopping ---
+
+
+def two_on_one_port(*, reuse_port: bool) -> None:
+    def acceptor(port: int) -> Acceptor:
+        options = acceptor_module.AcceptorOptions(reuse_port=reuse_port)
+        return Acceptor(
+            "127.0.0.1",
+            port,
+            sessions=None,
+            admit=good_token,
+            admission=Admission(AdmissionLimits()),
+            roster=Roster(Policy()),
+            options=options,
+        )  # type: ignore[arg-type]
+
+    first = acceptor(0)
+    first.start()
+    second = acceptor(first.port)
+    try:
+        second.start()
+    finally:
+        first.stop_accepting()
+        second.stop_accepting()
+
+
+def test_workers_share_a_port_if_asked() -> None:
+    two_on_one_port(reuse_port=True)
+    with pytest.raises(OSError):
+        two_on_one_port(reuse_port=False)
+
+
+def test_after_stop_accepting_nobody_new_comes_in_and_everybody_stays() -> None:
+    with serving() as port, port.device() as (client, _):
+        waiting = [port.client() for _ in range(5)]  # in the backlog: the server has not had a turn since
+        port.acceptor.stop_accepting()
+        port.acceptor.stop_accepting()
+        with pytest.raises(ConnectionRefusedError):
+            port.client()
+        client.say("echo still here")
+        assert client.receive() == (TEXT, b"still here")
+        for number, late in enumerate(waiting):
+            late.upgrade(device_id=f"late {number}")
+            late.sock.close()
+
+
+def test_closing_says_goodbye_to_everybody() -> None:
+    with serving() as port, port.device("a") as (first, _), port.device("b") as (second, _):
+        port.acceptor.close(1012, "restart")
+        assert [client.ending() for client in (first, second)] == [(1012, "restart")] * 2
+        assert not port.acceptor.join(0)
+        first.sock.close()
+        second.sock.close()
+        assert port.acceptor.join(5)
+
+
+def test_silence_is_silence() -> None:
+    """The client of these tests can tell it from everything else."""
+    with serving() as port, port.device() as (client, _):
+        client.sock.settimeout(0.02)
+        with pytest.raises(Hung):
+            client.receive()

@@ -1,0 +1,104 @@
+"""Sound files read piece by piece, whatever their format: music for a device, decoded as it is played and never held whole.
+
+Not a decoder of streams that arrive (`decode.py`) and not a short ready-made sound (`clips.py`). Blocking C work of a few milliseconds per
+piece: open and read in the inference pool. Formats: what FFmpeg knows, and P3, the packet file of the xiaozhi tools (per packet: u8 type,
+u8 reserved, u16 length big-endian, then one Opus packet).
+"""
+
+from __future__ import annotations
+
+import struct
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import av
+
+from xiaozhi.audio.decode import DecodeError
+
+PIECE_S = 1.0
+MAX_P3_BYTES = 16 * 1024 * 1024
+_P3_HEADER = struct.Struct("!BBH")
+_P3_PIECE = 16
+"""Packets per piece: about a second."""
+MAX_BROKEN_PACKETS = 20
+
+
+class SoundFile(ABC):
+    """An open file. Used by one caller at a time; it is closed when it is dropped."""
+
+    @abstractmethod
+    def read(self) -> bytes | list[bytes]:
+        """The next second or so: s16le mono PCM at the rate asked for, or Opus packets; empty at the end. Raises DecodeError."""
+
+
+def open_sound(path: Path, sample_rate: int) -> SoundFile:
+    """The file at `path`, its PCM at `sample_rate` Hz. Raises OSError, DecodeError."""
+    return PacketFile(path) if path.suffix.lower() == ".p3" else MediaFile(path, sample_rate)
+
+
+class MediaFile(SoundFile):
+    """Any container FFmpeg knows."""
+
+    def __init__(self, path: Path, sample_rate: int) -> None:
+        self._piece_bytes = int(sample_rate * PIECE_S) * 2
+        self._resampler: Any = av.AudioResampler(format="s16", layout="mono", rate=sample_rate)
+        try:
+            self._container: Any = av.open(str(path))
+        except OSError:
+            raise  # it cannot be read at all; FFmpeg's own errors of this kind are OSErrors too
+        except (av.error.FFmpegError, ValueError) as error:
+            raise DecodeError(f"{path.name} is not a sound file") from error
+        if not self._container.streams.audio:
+            self._container.close()
+            raise DecodeError(f"{path.name} has no sound")
+        self._packets: Any = self._container.demux(audio=0)
+        self._broken = 0
+        self._ended = False
+
+    def read(self) -> bytes:
+        pcm = bytearray()
+        while not self._ended and len(pcm) < self._piece_bytes:
+            packet = next(self._packets, None)
+            if packet is None:
+                pcm += self._through(None)
+                self._ended = True
+                self._container.close()
+                break
+            try:
+                for frame in packet.decode():
+                    pcm += self._through(frame)
+            except (av.error.FFmpegError, ValueError) as error:
+                self._broken += 1
+                if self._broken > MAX_BROKEN_PACKETS:
+                    raise DecodeError(f"not sound: {error}") from error
+        return bytes(pcm)
+
+    def _through(self, frame: Any) -> bytes:
+        if frame is not None:
+            frame.pts = None
+        # Planes are padded for SIMD.
+        return b"".join(bytes(memoryview(made.planes[0])[: made.samples * 2]) for made in self._resampler.resample(frame))
+
+
+class PacketFile(SoundFile):
+    """P3: Opus packets one after another, which need no decoding."""
+
+    def __init__(self, path: Path) -> None:
+        if path.stat().st_size > MAX_P3_BYTES:
+            raise DecodeError(f"{path.name} is larger than {MAX_P3_BYTES} bytes")
+        self._data = path.read_bytes()
+        self._at = 0
+
+    def read(self) -> list[bytes]:
+        packets: list[bytes] = []
+        while self._at < len(self._data) and len(packets) < _P3_PIECE:
+            if self._at + _P3_HEADER.size > len(self._data):
+                raise DecodeError("a P3 file that is cut off")
+            _, _, size = _P3_HEADER.unpack_from(self._data, self._at)
+            start = self._at + _P3_HEADER.size
+            self._at = start + size
+            if not size or self._at > len(self._data):
+                raise DecodeError("not a P3 file")
+            packets.append(self._data[start : self._at])
+        return packets

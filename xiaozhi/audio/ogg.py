@@ -1,0 +1,138 @@
+"""Ogg Opus -> Opus packets, without decoding them. Sources: RFC 3533 (Ogg), RFC 7845 (Opus in Ogg).
+
+Why by hand: a device plays the packets as they are, so all that is needed is to find them, which costs microseconds where a demuxing
+library wants the whole file or a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from xiaozhi.audio.decode import DecodeError
+
+MAX_PACKET_BYTES = 65_536
+
+
+class OggOpusDemuxer:
+    """Ogg pages in, Opus packets out (RFC 3533, RFC 7845), without decoding. Chained streams continue; other streams in the file are
+    skipped.
+
+    `pre_skip` (samples at 48 kHz that a decoder should throw away) and `channels` are known once the first packet is out. `check_crc` costs
+    about 0.1 ms per kilobyte and is only worth it where the transport has no checksum of its own.
+    """
+
+    def __init__(self, *, check_crc: bool = False) -> None:
+        self.channels = 0
+        self.pre_skip = 0
+        self._check_crc = check_crc
+        self._data = bytearray()
+        self._partial = bytearray()
+        self._serial: int | None = None
+        self._expected = b"OpusHead"
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The packets that `data` completes. Raises DecodeError."""
+        self._data += data
+        packets: list[bytes] = []
+        at = 0
+        while (end := self._page_end(at)) is not None:
+            self._take_page(bytes(self._data[at:end]), packets)
+            at = end
+        del self._data[:at]
+        return packets
+
+    def finish(self) -> None:
+        """The stream has ended. Raises DecodeError when it was cut off or never was one."""
+        if self._expected:
+            raise DecodeError("no Opus stream")
+        if self._data or self._partial:
+            raise DecodeError("the Ogg stream is cut off")
+
+    def _page_end(self, at: int) -> int | None:
+        """Where the page that starts at `at` ends, None while it is incomplete."""
+        data = self._data
+        if bytes(data[at : at + 4]) != b"OggS"[: len(data) - at]:
+            raise DecodeError("not an Ogg page")
+        if len(data) < at + 27 or len(data) < at + 27 + data[at + 26]:
+            return None
+        if data[at + 4] != 0:
+            raise DecodeError(f"Ogg version {data[at + 4]}")
+        body = at + 27 + data[at + 26]
+        end = body + sum(data[at + 27 : body])
+        return end if len(data) >= end else None
+
+    def _take_page(self, page: bytes, packets: list[bytes]) -> None:
+        continued, begins, ends = page[5] & 1, page[5] & 2, page[5] & 4
+        serial = int.from_bytes(page[14:18], "little")
+        segments = page[27 : 27 + page[26]]
+        body = page[27 + page[26] :]
+        if self._check_crc and _ogg_crc(page[:22] + b"\0\0\0\0" + page[26:]) != int.from_bytes(page[22:26], "little"):
+            raise DecodeError("an Ogg page with a wrong checksum")
+        # Streams that run side by side all begin before any of them has data; one that begins later is the next link of a chain.
+        if begins and body.startswith(b"OpusHead") and (self._serial is None or not self._expected):
+            self._serial = serial
+            self._expected = b"OpusHead"
+        if serial != self._serial:
+            return
+        if not continued:
+            self._partial.clear()  # its end was lost
+        lost = bool(continued) and not self._partial
+        at = 0
+        for segment in segments:
+            if not lost:
+                self._partial += body[at : at + segment]
+            at += segment
+            if segment == 255:
+                if len(self._partial) > MAX_PACKET_BYTES and self._expected != b"OpusTags":
+                    raise DecodeError("an Opus packet without end")
+                continue
+            if self._partial:
+                self._take_packet(bytes(self._partial), packets)
+                self._partial.clear()
+            lost = False
+        if ends:
+            self._serial = None
+
+    def _take_packet(self, packet: bytes, packets: list[bytes]) -> None:
+        if not self._expected:
+            packets.append(packet)
+            return
+        if not packet.startswith(self._expected):
+            raise DecodeError(f"{self._expected.decode()} is missing")
+        if self._expected == b"OpusHead":
+            if len(packet) < 19 or packet[8] & 0xF0:
+                raise DecodeError("an Opus header of an unknown version")
+            self.channels = packet[9]
+            self.pre_skip = int.from_bytes(packet[10:12], "little")
+            self._expected = b"OpusTags"
+        else:
+            self._expected = b""
+
+
+def ogg_opus_packets(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The Opus packets of an Ogg stream that arrives in `chunks`. Raises DecodeError."""
+    demuxer = OggOpusDemuxer()
+    for chunk in chunks:
+        yield from demuxer.feed(chunk)
+    demuxer.finish()
+
+
+def _crc_table() -> tuple[int, ...]:
+    # RFC 3533, 6: polynomial 0x04c11db7, most significant bit first, no inversion: not the CRC of zlib.
+    table = []
+    for value in range(256):
+        crc = value << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
+        table.append(crc)
+    return tuple(table)
+
+
+_CRC = _crc_table()
+
+
+def _ogg_crc(page: bytes) -> int:
+    crc = 0
+    for byte in page:
+        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]
+    return crc

@@ -1,0 +1,203 @@
+"""Collectors: what other objects count anyway, turned into metrics at the moment of a scrape.
+
+Nothing is counted here and nothing is kept; `metrics.py` declares the rest and registers these. Objects are known by the few attributes
+that are read, so that tests can use plain ones. Every label takes its values from code or configuration, never from a device.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import psutil
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from xiaozhi.runtime import tasks
+from xiaozhi.runtime.inference import ClassCounts
+from xiaozhi.runtime.resilience import Guard
+from xiaozhi.runtime.roster import Member
+
+# Known beforehand, so that their series begin at 0: an alert cannot see the first increase of a series that did not exist.
+REFUSALS = ("closed", "rate", "address rate", "places", "device places", "address places")
+SWEEPS = ("replaced", "ping", "trim", "close", "abort")
+
+
+class PoolView(Protocol):
+    """What is read of an inference pool."""
+
+    @property
+    def counts(self) -> Mapping[str, ClassCounts]:
+        """By class."""
+
+    @property
+    def workers(self) -> int:
+        """Threads."""
+
+    @property
+    def queue_size(self) -> int:
+        """Jobs that may wait."""
+
+
+class AdmissionView(Protocol):
+    """What is read of the door."""
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Refusals by cause."""
+
+
+class RosterView(Protocol):
+    """What is read of the live connections."""
+
+    @property
+    def actions(self) -> Mapping[str, int]:
+        """What was done so far, by action."""
+
+    @property
+    def swept_at(self) -> float:
+        """When everybody was last looked after."""
+
+    def members(self) -> Sequence[Member]:
+        """Everybody, with vitals."""
+
+
+class PoolReadings(Collector):
+    """The inference pool, by class of work."""
+
+    def __init__(self, pool: PoolView) -> None:
+        self._pool = pool
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        jobs = GaugeMetricFamily("xiaozhi_pool_jobs", "Jobs of the inference pool now.", labels=["class", "state"])
+        done = CounterMetricFamily("xiaozhi_pool_jobs_done", "Jobs the pool has finished.", labels=["class"])
+        refused = CounterMetricFamily("xiaozhi_pool_jobs_refused", "Jobs refused because the pool was full.", labels=["class"])
+        late = CounterMetricFamily("xiaozhi_pool_jobs_late", "Jobs whose deadline passed.", labels=["class"])
+        waited = CounterMetricFamily("xiaozhi_pool_wait_seconds", "Time jobs waited for a thread.", labels=["class"])
+        worked = CounterMetricFamily("xiaozhi_pool_work_seconds", "Time jobs held a thread.", labels=["class"])
+        for kind, counts in list(self._pool.counts.items()):
+            jobs.add_metric([kind, "active"], counts.active)
+            jobs.add_metric([kind, "queued"], counts.queued)
+            done.add_metric([kind], counts.done)
+            refused.add_metric([kind], counts.refused)
+            late.add_metric([kind], counts.late)
+            waited.add_metric([kind], counts.waited_s)
+            worked.add_metric([kind], counts.worked_s)
+        yield from (jobs, done, refused, late, waited, worked)
+        yield GaugeMetricFamily("xiaozhi_pool_workers", "Threads of the inference pool.", value=self._pool.workers)
+        yield GaugeMetricFamily("xiaozhi_pool_queue_limit", "Jobs that may wait for a thread.", value=self._pool.queue_size)
+
+
+class AdmissionReadings(Collector):
+    """Refusals at the door."""
+
+    def __init__(self, admission: AdmissionView) -> None:
+        self._admission = admission
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        refused = CounterMetricFamily("xiaozhi_connections_refused", "Connections refused before the upgrade, by cause.", labels=["cause"])
+        for cause, count in (dict.fromkeys(REFUSALS, 0) | dict(self._admission.refused)).items():
+            refused.add_metric([cause.replace(" ", "_")], count)
+        yield refused
+
+
+class RosterReadings(Collector):
+    """What the sweeper did, and what all sessions together hold: some 5 us per connection and scrape."""
+
+    def __init__(self, roster: RosterView, clock: Callable[[], float] = time.monotonic) -> None:
+        self._roster = roster
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        roster = self._roster
+        actions = CounterMetricFamily("xiaozhi_sweeper_actions", "What was done about connections, by action.", labels=["action"])
+        for action, count in (dict.fromkeys(SWEEPS, 0) | dict(roster.actions)).items():
+            actions.add_metric([action], count)
+        vitals = [member.vitals for member in roster.members()]
+        depths = [one.queue_depth for one in vitals]
+        memory = sum(one.memory_bytes for one in vitals)
+        yield actions
+        yield GaugeMetricFamily("xiaozhi_sessions_memory_bytes", "Estimate of what all sessions hold.", value=memory)
+        yield GaugeMetricFamily("xiaozhi_sessions_queued", "Things waiting in the queues of all sessions.", value=sum(depths))
+        yield GaugeMetricFamily(
+            "xiaozhi_sessions_queued_most", "Things waiting in the queues of the fullest session.", value=max(depths, default=0)
+        )
+        yield GaugeMetricFamily(
+            "xiaozhi_sweep_age_seconds", "Time since all connections were looked after.", value=max(0.0, self._clock() - roster.swept_at)
+        )
+
+
+@dataclass(slots=True)
+class FrameCounts:
+    """Audio frames so far. Plain numbers: on this path, a locked counter would cost more than what it counts."""
+
+    sent: int = 0
+    received: int = 0
+
+
+class FrameReadings(Collector):
+    """Audio frames to and from devices."""
+
+    def __init__(self, counts: FrameCounts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        yield CounterMetricFamily("xiaozhi_frames_sent", "Audio frames sent to devices.", value=self._counts.sent)
+        yield CounterMetricFamily("xiaozhi_frames_received", "Audio frames received from devices.", value=self._counts.received)
+
+
+class VendorReadings(Collector):
+    """The windows in front of vendors."""
+
+    def __init__(self, guards: Callable[[], Iterable[Guard]]) -> None:
+        self._guards = guards
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        labels = ["kind", "vendor"]
+        active = GaugeMetricFamily("xiaozhi_vendor_active", "Calls a vendor is working on.", labels=labels)
+        waiting = GaugeMetricFamily("xiaozhi_vendor_waiting", "Calls waiting for a place in a vendor's window.", labels=labels)
+        limit = GaugeMetricFamily("xiaozhi_vendor_active_limit", "Places in a vendor's window; 0: no limit.", labels=labels)
+        refused = CounterMetricFamily("xiaozhi_vendor_window_refused", "Calls that found no place in time.", labels=labels)
+        for guard in self._guards():
+            kind, _, vendor = guard.name.partition(":")
+            window = guard.window
+            if window is None:
+                continue
+            active.add_metric([kind, vendor], window.active)
+            waiting.add_metric([kind, vendor], window.waiting)
+            limit.add_metric([kind, vendor], window.max_concurrent)
+            refused.add_metric([kind, vendor], window.refused)
+        yield from (active, waiting, limit, refused)
+
+
+class ProcessReadings(Collector):
+    """Threads, greenlets, context switches, garbage collections."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        with self._process.oneshot():
+            switches = self._process.num_ctx_switches()
+            threads = self._process.num_threads()
+        context = CounterMetricFamily("xiaozhi_context_switches", "Context switches of the process.", labels=["kind"])
+        context.add_metric(["voluntary"], switches.voluntary)
+        context.add_metric(["involuntary"], switches.involuntary)
+        collections = CounterMetricFamily("xiaozhi_gc_collections", "Garbage collections, by generation.", labels=["generation"])
+        for generation, stats in enumerate(gc.get_stats()):
+            collections.add_metric([str(generation)], stats["collections"])
+        yield GaugeMetricFamily("xiaozhi_native_threads", "Operating system threads.", value=threads)
+        yield GaugeMetricFamily("xiaozhi_greenlets", "Greenlets that are at work or waiting.", value=tasks.census.live)
+        yield CounterMetricFamily("xiaozhi_greenlets_started", "Greenlets started.", value=tasks.census.started)
+        yield CounterMetricFamily("xiaozhi_greenlet_failures", "Greenlets that ended by an unexpected error.", value=tasks.census.failed)
+        yield context
+        yield collections
