@@ -1,7 +1,7 @@
 # One worker per container; more containers, or a proxy in front, for more (docs/operations.md).
 #
 #   docker build -t xiaozhi .
-#   docker run -p 8000:8000 -p 8003:8003 -v xiaozhi-data:/app/data --stop-timeout 60 xiaozhi
+#   docker run -p 8000:8000 -p 8003:8003 -v xiaozhi-data:/app/data --stop-timeout 75 xiaozhi
 #
 # Without a GPU, PyTorch's CPU build makes the image much smaller: --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's CPU wheel index>
 FROM python:3.11-slim-bookworm

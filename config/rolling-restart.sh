@@ -16,7 +16,7 @@ answers() {
 workers=$(ctl status 'xiaozhi:*' | while read -r name _; do printf '%s\n' "$name"; done)
 for worker in $workers; do
     ctl restart "$worker"
-    url=http://127.0.0.1:$((${XIAOZHI_METRICS_PORT:-8900} + ${worker##*-}))/metrics
+    url=http://127.0.0.1:$((${XIAOZHI_METRICS_PORT:-8900} + ${worker##*-}))/readyz
     left=${XIAOZHI_READY_SECONDS:-60}
     until answers "$url"; do
         left=$((left - 1))

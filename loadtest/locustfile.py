@@ -13,7 +13,6 @@ from locust import User, events, runners, task  # isort: skip  (locust patches t
 import itertools
 import logging
 import os
-import resource
 import time
 from typing import Any
 
@@ -22,6 +21,7 @@ import psutil
 from locust.env import Environment
 
 from loadtest import abuse, scenario, speech
+from loadtest.descriptors import raise_descriptor_limit
 from loadtest.device import DEFAULT_URL
 from loadtest.record import LATENESS, Record
 from loadtest.scenario import Scenario
@@ -140,13 +140,6 @@ def _scenario(environment: Environment) -> Scenario:
         return Scenario.from_options(options)
     # Not from fleet.py: locust decides how many come and how fast, and they talk until it says stop.
     return Scenario.from_options(options, ramp=0.0, turns=options.get("turns") or UNLIMITED)
-
-
-def raise_descriptor_limit() -> int:
-    """As many open files as the system allows this process; returns how many."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 class DeviceUser(User):

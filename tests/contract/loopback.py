@@ -1,13 +1,20 @@
-"""A vendor for contract tests of providers that speak HTTP: answers as a function says, fails as the suite demands."""
+"""Subjects for contract tests: a vendor for providers that speak HTTP, which answers as a function says and fails as the suite demands;
+and the real inference pool for providers that need no vendor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from loadtest.http_vendor import Answer, HttpVendor, Request, Script
 from tests.contract.suites import Subject
+from xiaozhi.providers.base import Services
+from xiaozhi.providers.registry import build
+from xiaozhi.runtime.inference import InferencePool
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 SCRIPTS = {
     "401": Script(status=401, error="Incorrect API key: secret-key"),
@@ -43,3 +50,15 @@ def http_subject(make: Callable[[str], Any], answer: Callable[[Request], Answer]
         provider = make(vendor.url + VENDOR_PATH)
         yield Subject(provider, failing(vendor, VENDOR_PATH), vendor.wait_gone)
         provider.close()
+
+
+@contextmanager
+def local_subject(kind: str, block: Mapping[str, Any]) -> Iterator[Subject]:
+    """The Subject of a provider that works by itself, in a pool of two threads."""
+    pool = InferencePool(workers=2)
+    provider = build(kind, "Subject", block, Services(inference=pool, config_dir=CONFIG))
+    try:
+        yield Subject(provider)
+    finally:
+        provider.close()
+        pool.close()

@@ -6,8 +6,9 @@ paced by the clock, so scripted speech is short (`SHORT`) unless a test needs ti
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from loadtest.http_vendor import Script
 from loadtest.sounds import Sounds
 from loadtest.speech import Speech
 from loadtest.vendors import ASR, CHAT, TTS, OpenAiVendor
+from xiaozhi.chat import ToolSpec
 from xiaozhi.running import Server
 from xiaozhi.runtime.resilience import State
 from xiaozhi.session.replies import ReplyKey
 from xiaozhi.settings import Loaded, load
+from xiaozhi.tools.base import FunctionTool, Tool, ToolContext, ToolOutcome
 
 SHORT = Script(answer=("wav", 0.25))
 """Speech that is over at once."""
@@ -107,14 +110,18 @@ class Stage:
 
     def reset(self) -> None:
         """A vendor that answers everything well, with short speech; nothing remembered, no breaker open."""
+        self.calm()
+        self._forget_speech()
+        self.forget_requests()
+        self._close_breakers()
+
+    def calm(self) -> None:
+        """From now on the vendor answers everything well, with short speech."""
         vendor = self.vendor
         vendor._scripts.clear()
         vendor._standing.clear()
         vendor.stand(TTS, SHORT)
         vendor.stand(CHAT, Script(answer="Fine."))
-        self._forget_speech()
-        self.forget_requests()
-        self._close_breakers()
 
     def keep_phrases(self) -> None:
         """What has been spoken so far is what every test may find in the reply cache, and nothing else."""
@@ -162,6 +169,18 @@ class Stage:
         """Until the vendor has seen `count` requests of a kind (counted from the start of the test)."""
         wait_until(lambda: self.vendor.counts.get(kind, 0) >= count, f"{count} requests of {kind}")
 
+    @contextmanager
+    def tools(self, *tools: Tool) -> Iterator[None]:
+        """Further plugins, for the visits that begin inside the block."""
+        edition = self.server._edition
+        assert edition is not None
+        source: Any = edition.kit.plugins
+        before, source._tools = source._tools, (*source._tools, *tools)
+        try:
+            yield
+        finally:
+            source._tools = before
+
     # --- what the server counts ---------------------------------------------------------------------------------------
 
     def count(self, metric: str, **labels: str) -> float:
@@ -201,6 +220,19 @@ def settle_phrases(stage: Stage) -> None:
     assert edition is not None
     phrases = edition.kit.phrases
     wait_until(lambda: not phrases._at_work, "the phrases")
+
+
+def tool_call(name: str, number: int = 0, **arguments: Any) -> dict[str, Any]:
+    """A tool call as a vendor's stream brings it."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return {"tool_calls": [{"index": number, "id": f"call-{number}", "type": "function", "function": function}]}
+
+
+def a_tool(
+    name: str, function: Callable[[Mapping[str, Any], ToolContext], ToolOutcome], *, uninterruptible: bool = False, timeout: float = 5.0
+) -> Tool:
+    """A plugin made of a function."""
+    return FunctionTool(ToolSpec(name, f"Does {name}."), function, uninterruptible=uninterruptible, timeout=timeout)
 
 
 def wait_until(condition: Any, what: str, seconds: float = PATIENCE_S) -> None:
@@ -246,6 +278,3 @@ def hear_nothing_more(device: SimulatedDevice, seconds: float = 0.3) -> None:
     gevent.sleep(seconds)
     assert device.replies.stray == []
     assert device.replies.bad_frames == []
-
-
-__all__ = ["ASR", "CHAT", "TTS", "LONG", "SHORT", "Script", "Stage", "ask", "open_stage", "speak_to", "utter"]

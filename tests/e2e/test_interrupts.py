@@ -30,7 +30,7 @@ def press_abort(device: SimulatedDevice, words: Words) -> None:
 
 
 def start_listening(device: SimulatedDevice, words: Words) -> None:
-    device.listen_start("auto")
+    device.listen_start("auto")  # the one that firmware sends right behind a detect, which interrupts nothing
     device.listen_start("auto")
 
 
@@ -43,6 +43,7 @@ def test_an_interrupt_silences_at_once(stage: Stage, words: Words, interrupt: Ca
     device = begin_a_story(stage)
     interrupted = stage.outcomes().get("interrupted", 0)
 
+    stage.calm()
     interrupt(device, words)
 
     answer = device.collect_answer()
@@ -52,7 +53,6 @@ def test_an_interrupt_silences_at_once(stage: Stage, words: Words, interrupt: Ca
     if interrupt is say_the_wake_word:
         assert device.collect_answer().stt == "hello robot"
     hear_nothing_more(device)
-    stage.vendor.stand(TTS, SHORT)
     after = ask(device, "and now?")
     assert after.sentences == ["Fine."]
     assert len(after.frames) <= 6, "nothing of the old answer is in front of the new one"
@@ -61,13 +61,15 @@ def test_an_interrupt_silences_at_once(stage: Stage, words: Words, interrupt: Ca
 
 def test_speech_interrupts_in_realtime_mode(stage: Stage, words: Words) -> None:
     device = stage.device()
-    stage.vendor.script(CHAT, Script(answer=STORY), Script(answer="Yes please?"))
-    stage.vendor.script(TTS, LONG, LONG, LONG)
-    stage.vendor.script(ASR, Script(answer="tell me a story"), Script(answer="stop"))
+    stage.vendor.stand(CHAT, Script(answer=STORY))
+    stage.vendor.stand(TTS, LONG)
+    stage.vendor.stand(ASR, Script(answer="tell me a story"))
     utter(device, words(FIRST), "realtime")
     wait_for_sound(device)
     stage.wait_for(TTS, 2)
-    stage.vendor.script(TTS)
+    stage.calm()
+    stage.vendor.stand(ASR, Script(answer="stop"))
+    stage.vendor.stand(CHAT, Script(answer="Yes please?"))
 
     utter(device, words(SECOND), "realtime", start=False)
 
@@ -134,6 +136,7 @@ def test_the_voice_sees_the_disconnect(stage: Stage, script: Script) -> None:
     assert stage.vendor.kind(stage.vendor.wait_gone()) == TTS
     device.collect_answer()
     hear_nothing_more(device, 0.1)
+    stage.calm()
     assert ask(device, "and now?").sentences == ["Fine."]
 
 

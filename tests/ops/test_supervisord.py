@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,133 +16,25 @@ import pytest
 from supervisor.options import ServerOptions
 
 from tests.ops.programs import ROOT, run
+from tests.ops.site import CONF, PATIENCE_S, Site, until
 from xiaozhi import running
 from xiaozhi.runtime import roster
 from xiaozhi.settings import Settings
 
-CONF = ROOT / "supervisord.conf"
-PATIENCE_S = 30.0
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Ask until the answer is true, and return it; what other processes do can only be polled."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, inspect.getsource(condition)
-        gevent.sleep(0.05)
-    return answer
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that are free."""
-    for first in range(20_000 + os.getpid() % 20_000, 60_000, count):
-        sockets = []
-        try:
-            for port in range(first, first + count):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
-            return first
-        except OSError:
-            continue
-        finally:
-            for one in sockets:
-                one.close()
-    raise AssertionError("no free ports")
-
-
-class Site:
-    """A copy of the project as far as supervisord is concerned, in a directory of its own."""
-
-    def __init__(self, directory: Path, workers: int) -> None:
-        self.directory = directory
-        self.workers = workers
-        for name in ("tmp", "config", ".venv/bin"):
-            (directory / name).mkdir(parents=True)
-        text = CONF.read_text(encoding="utf-8")
-        assert text.count("startsecs=10") == 1
-        (directory / "supervisord.conf").write_text(text.replace("startsecs=10", "startsecs=1"), encoding="utf-8")
-        shutil.copy(ROOT / "config/rolling-restart.sh", directory / "config")
-        shutil.copy(ROOT / "tests/ops/worker.py", directory / "server.py")
-        for program in ("supervisord", "supervisorctl"):
-            (directory / ".venv/bin" / program).symlink_to(Path(sys.executable).parent / program)
-        python = directory / ".venv/bin/python"
-        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
-        python.chmod(0o755)
-        first = free_ports(workers * 2 + 40)
-        self.metrics_port = first
-        self.port = first + workers
-        self.process: subprocess.Popen[bytes] | None = None
-        self.environ = {
-            "PATH": os.environ["PATH"],
-            "XIAOZHI_WORKERS": str(workers),
-            "XIAOZHI_METRICS_PORT": str(self.metrics_port),
-            "XIAOZHI__SERVER__PORT": str(self.port),
-        }
-
-    def settings(self, *lines: str) -> None:
-        """Write config/local.env."""
-        (self.directory / "config/local.env").write_text("\n".join(lines), encoding="utf-8")
-
-    def rolling_restart(self) -> int:
-        """Run it; its exit code."""
-        command = [self.directory / "config/rolling-restart.sh"]
-        return subprocess.run(command, env=self.environ, capture_output=True, timeout=60, check=False).returncode
-
-    def start(self, **environ: str) -> None:
-        """Run supervisord."""
-        self.environ |= environ
-        self.process = subprocess.Popen(
-            [".venv/bin/supervisord", "-n", "-c", "supervisord.conf"],
-            cwd=self.directory,
-            env=self.environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def stop(self) -> int:
-        """End supervisord and with it everybody; its exit code."""
-        if self.process is None:
-            return 0
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
-
-    def control(self, *words: str) -> str:
-        """supervisorctl."""
-        return run(".venv/bin/supervisorctl", "-c", "supervisord.conf", *words, cwd=self.directory).stdout
-
-    def metrics(self, worker: int) -> dict[str, Any]:
-        """What a worker answers on its own port; {} while it does not."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port + worker}/metrics", timeout=2) as reply:
-                answer: dict[str, Any] = json.load(reply)
-                return answer
-        except OSError:
-            return {}
-
-    def ready(self) -> bool:
-        """All workers answer."""
-        return all(self.metrics(worker) for worker in range(self.workers))
-
-    def work(self, seconds: float) -> str:
-        """Have some work done at the shared port; raises OSError when the connection is cut."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as client:
-            client.sendall(f"work {seconds}\n".encode())
-            answer = client.makefile().readline().strip()
-        if not answer:
-            raise ConnectionResetError("no answer")
-        return answer
+STAND_IN = ROOT / "tests/ops/worker.py"
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """Not started."""
-    made = Site(tmp_path, workers=2)
+    made = Site(tmp_path, 2, STAND_IN)
     yield made
     made.stop()
 
 
 @pytest.fixture(scope="module")
 def _lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("site"), workers=2)
+    made = Site(tmp_path_factory.mktemp("site"), 2, STAND_IN)
     made.settings('XIAOZHI_LLM_MODEL="a model"', "XIAOZHI__LOG__LOG_FILE=same.log", f"XIAOZHI__SERVER__PORT={made.port}")
     made.start()
     yield made

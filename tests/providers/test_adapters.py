@@ -724,6 +724,7 @@ def test_the_next_voice_says_the_sentence_at_its_own_rate() -> None:
     stream.finish()
     sounds = [event for event in stream.events() if isinstance(event, Pcm)]
     assert [(sound.data, sound.rate) for sound in sounds] == [(b"a#1", 24_000), (b"a#2", 24_000), (b"b#1", 16_000), (b"b#2", 16_000)]
+    assert [sound.substitute for sound in sounds] == [False, False, True, True]
 
 
 def test_a_sentence_that_broke_off_is_not_said_twice() -> None:

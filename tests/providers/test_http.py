@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 
 import gevent
@@ -373,6 +374,25 @@ def test_through_a_proxy() -> None:
         assert http.read("GET", "http://vendor.invalid/path") == b"proxied"
         http.close()
     assert seen[0].path == "http://vendor.invalid/path"
+
+
+def test_tls_with_a_certificate_nobody_knows(self_signed: ssl.SSLContext) -> None:
+    def serve(sock: socket.socket, address: object) -> None:
+        for _ in range(2):
+            if not sock.recv(65_536):
+                return
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    server = StreamServer(("127.0.0.1", 0), serve, ssl_context=self_signed)
+    server.start()
+    url = f"https://127.0.0.1:{server.server_port}/"
+    trusting, careful = VendorHttp("acme", verify=False), VendorHttp("acme")
+    assert [trusting.read("GET", url) for _ in range(2)] == [b"ok", b"ok"]
+    with pytest.raises(VendorUnavailable, match="TLS failed"):
+        careful.read("GET", url)
+    trusting.close()
+    careful.close()
+    server.stop()
 
 
 def test_the_environments_proxy_spares_loopback(monkeypatch: pytest.MonkeyPatch, vendor: HttpVendor) -> None:

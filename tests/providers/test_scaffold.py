@@ -40,7 +40,9 @@ def test_what_is_written_passes_its_tests_and_the_checks(tree: Path) -> None:
     if ruff.exists():
         done = subprocess.run([ruff, "check", "--no-cache", *map(str, written)], cwd=tree, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
-        done = subprocess.run([ruff, "format", "--check", "--no-cache", *map(str, written)], cwd=tree, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [ruff, "format", "--check", "--no-cache", *map(str, written)], cwd=tree, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout
 
 
@@ -53,7 +55,9 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert provider.read_text() == "mine" and not test.exists()
 
 
-@pytest.mark.parametrize(("kind", "name"), [("stt", "acme"), ("tts", "Acme"), ("tts", "a-b"), ("tts", "class"), ("tts", "../x"), ("tts", "")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("stt", "acme"), ("tts", "Acme"), ("tts", "a-b"), ("tts", "class"), ("tts", "../x"), ("tts", "")]
+)
 def test_wrong_kinds_and_names(tmp_path: Path, kind: str, name: str) -> None:
     with pytest.raises(ScaffoldError):
         scaffold(kind, name, tmp_path)

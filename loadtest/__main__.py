@@ -1,0 +1,37 @@
+"""The load test's commands: `python -m loadtest run | capacity | idle | churn | soak | compare`; each explains itself with --help."""
+
+from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+
+from loadtest import run
+from loadtest.fleet import FleetError
+from loadtest.stage import StageError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (run,):
+        command.add_parser(commands)
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        return int(options.main(options, console))
+    except (StageError, FleetError, ValueError) as error:
+        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

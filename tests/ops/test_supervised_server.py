@@ -1,0 +1,185 @@
+"""The server itself under a real supervisord: talked to, stopped, restarted and killed, with simulated devices and a scripted vendor."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gevent
+import orjson
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtest import speech
+from loadtest.device import SimulatedDevice
+from loadtest.replies import DeviceClosed, DeviceTimeout
+from loadtest.vendors import OpenAiVendor
+from loadtest.wire import Closed, Refused
+from tests.ops.programs import ROOT
+from tests.ops.site import Site, until
+
+SENTENCES = ["This is the first sentence of it.", "Here comes the second one.", "And a third one to end with."]
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.leaks("workers keep connections to the vendor open between two tests")]
+
+
+@pytest.fixture(scope="module")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with OpenAiVendor(reply=" ".join(SENTENCES)) as vendor:
+        site = Site(tmp_path_factory.mktemp("server"), 2, ROOT / "server.py")
+        vendors = {"BASE_URL": vendor.base_url, "MODEL": "scripted"}
+        lines = [f"XIAOZHI_{kind}_{key}={value}" for kind in ("LLM", "ASR", "TTS") for key, value in vendors.items()]
+        site.settings(*lines, f"XIAOZHI__SERVER__HTTP_PORT={site.port + 1}", "XIAOZHI__SERVER__IP=127.0.0.1", "OMP_NUM_THREADS=1")
+        site.start()
+        try:
+            yield site
+        finally:
+            site.stop()
+
+
+@pytest.fixture
+def site(_running: Site) -> Site:
+    """Two workers, ready."""
+    until(lambda: _running.ready() and _running.control("status").count("RUNNING") == 2)
+    return _running
+
+
+def device_at(site: Site, number: int) -> SimulatedDevice:
+    """A device, not connected yet."""
+    return SimulatedDevice(f"ws://127.0.0.1:{site.port}/xiaozhi/v1/", device_id=f"02:00:00:00:01:{number:02x}", keep_audio=False)
+
+
+def connected(site: Site, number: int) -> SimulatedDevice:
+    """A device that has said hello."""
+    device = device_at(site, number).connect()
+    device.hello()
+    return device
+
+
+def connections(site: Site, worker: int) -> float:
+    """Devices connected to a worker, from its own metrics."""
+    families = text_string_to_metric_families(site.ask(worker, "/metrics"))
+    return next((sample.value for family in families for sample in family.samples if sample.name == "xiaozhi_connections"), 0.0)
+
+
+@dataclass
+class Tally:
+    """What became of the turns of some devices."""
+
+    whole: int = 0
+    lost: int = 0
+    goodbyes: int = 0
+
+
+def chat(site: Site, number: int, tally: Tally, over: gevent.event.Event) -> None:
+    """Talk until it is over; come back whenever the connection ends."""
+    while not over.is_set():
+        device = device_at(site, number)
+        try:
+            device.connect()
+            device.hello()
+            while not over.is_set():
+                device.replies.forget_answers()
+                device.detect("tell me something")
+                answer = device.collect_answer(30.0)
+                complete = answer.sentences == SENTENCES
+                tally.whole += complete
+                tally.lost += not complete
+        except (DeviceClosed, Closed):
+            tally.goodbyes += 1
+            tally.lost += device.replies.speaking
+            assert device.closed is not None
+            assert device.closed[0] in (1001, 1012), device.closed
+        except (OSError, Refused, DeviceTimeout):
+            gevent.sleep(0.2)  # no worker had its port open in this moment
+        finally:
+            device.close()
+
+
+def test_a_conversation(site: Site) -> None:
+    device = connected(site, 1)
+    with device:
+        answer = device.ask(speech.speak("what time is it"))
+
+    assert answer.stt
+    assert answer.sentences == SENTENCES
+
+
+def test_a_killed_worker_costs_only_its_own_devices(site: Site) -> None:
+    devices = [connected(site, number) for number in range(16)]
+    assert until(lambda: connections(site, 0) + connections(site, 1) == 16)
+    mine, other = connections(site, 0), connections(site, 1)
+    victim, survivor = site.pid(0), site.pid(1)
+    assert mine
+    assert other, "the kernel gave all sixteen to one worker"
+
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: sum(device.closed is not None for device in devices) == mine)
+    left = [device for device in devices if device.closed is None]
+    left[0].detect("are you still there")
+    answer = left[0].collect_answer(30.0)
+
+    assert len(left) == other
+    assert answer.sentences == SENTENCES
+    assert until(lambda: site.ask(0, "/readyz"))
+    assert site.pid(0) != victim
+    assert site.pid(1) == survivor
+    for device in devices:
+        device.close()
+
+
+def test_a_rolling_restart_under_load_loses_no_turn(site: Site) -> None:
+    before = {site.pid(worker) for worker in range(2)}
+    tally = Tally()
+    over = gevent.event.Event()
+    users = [gevent.spawn(chat, site, number, tally, over) for number in range(10)]
+
+    ended = site.rolling_restart()
+    over.set()
+    gevent.joinall(users, timeout=60.0)
+
+    assert ended == 0
+    assert [user.exception for user in users] == [None] * 10
+    assert tally.lost == 0
+    assert tally.whole > 10
+    assert tally.goodbyes >= 1
+    assert before.isdisjoint({site.pid(worker) for worker in range(2)})
+
+
+def test_stopping_lets_answers_end_and_exits_with_0(site: Site) -> None:
+    devices = [connected(site, number) for number in range(6)]
+    for device in devices:
+        device.replies.forget_answers()
+        device.detect("tell me something")
+    for device in devices:
+        device.wait_until(lambda device=device: device.replies.speaking, 20.0, "the beginning of the answer")
+
+    stopped = site.control("stop", "xiaozhi:*")
+
+    for device in devices:
+        answer = device.collect_answer(5.0)
+        assert answer.sentences == SENTENCES
+        assert device.wait_closed() == (1001, "server stopping")
+        device.close()
+    log = (site.directory / "tmp/supervisord.log").read_text(encoding="utf-8")
+    endings = re.findall(r"stopped: (\S+) \((.*)\)", log)[-2:]
+    assert stopped.count("stopped") == 2
+    assert sorted(endings) == [("xiaozhi-0", "exit status 0"), ("xiaozhi-1", "exit status 0")]
+    site.control("start", "xiaozhi:*")
+
+
+def test_every_worker_writes_its_own_log(site: Site) -> None:
+    for worker in range(2):
+        lines = (site.directory / f"tmp/server-{worker}.log").read_text(encoding="utf-8").splitlines()
+
+        assert lines
+        assert all("event" in orjson.loads(line) for line in lines)
+
+
+def test_nothing_was_written_into_the_project(site: Site) -> None:
+    assert (site.directory / "data").is_dir()
+    assert Path("/proc", str(site.pid(0)), "cwd").resolve() == site.directory.resolve()
