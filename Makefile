@@ -46,8 +46,9 @@ capacity: setup-dev ## climb until the server is full and write the table
 soak: setup-dev ## ten minutes of talk; reports what grew
 	@exec $(PY) -m loadtest soak $(ARGS)
 
-supervise: setup ## run several workers under supervisord
-	@exec .venv/bin/supervisord --nodaemon --configuration supervisord.conf $(ARGS)
+supervise: setup ## run workers under supervisord (WORKERS=4)
+	@mkdir -p tmp; export XIAOZHI_WORKERS=$${XIAOZHI_WORKERS:-$(or $(WORKERS),1)}; \
+	exec .venv/bin/supervisord --nodaemon --configuration supervisord.conf $(ARGS)
 
 new-provider: setup ## scaffold a provider and its test (KIND=tts NAME=acme)
 	@exec $(PY) -m xiaozhi.providers.scaffold $(or $(KIND),$(error say KIND=asr|llm|tts|...)) $(or $(NAME),$(error say NAME=acme)) $(ARGS)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from loadtest import run
+from loadtest import capacity, churn, compare, idle, run, soak
 from loadtest.fleet import FleetError
 from loadtest.stage import StageError
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run,):
+    for command in (run, capacity, idle, churn, soak, compare):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     console = Console(highlight=False)

@@ -1,8 +1,8 @@
 """Two servers, the same scenario, in alternation: `python -m loadtest compare A B` (or `python -m loadtest.compare A B`).
 
-Absolute figures drift on a machine that others use, too; the ratio of two runs made right after one another drifts much less. A and B are each
-a WebSocket address (any server that speaks the protocol), a directory (another tree of this server) or a YAML file (this tree with that
-file laid over its configuration). Order: A B, B A, A B, ...; every pair gives one ratio per figure.
+Absolute figures drift on a machine that others use, too; the ratio of two runs made right after one another drifts much less. A and B are
+each a WebSocket address (any server that speaks the protocol), a directory (another tree of this server) or a YAML file (this tree with
+that file laid over its configuration). Order: A B, B A, A B, ...; every pair gives one ratio per figure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ if __name__ == "__main__":
 
     monkey.patch_all()
 
-# ruff: noqa: E402  the patch must come before every import
 import argparse
 import contextlib
 import json
@@ -41,7 +40,6 @@ FIGURES = (
     ("CPU per turn, ms of core", "server.cpu_ms_per_turn"),
     ("context switches per s", "server.voluntary_per_s"),
     ("RSS, bytes", "server.rss"),
-    ("KB per connection", "server.kb_per_connection"),
     ("threads", "server.threads"),
 )
 

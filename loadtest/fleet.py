@@ -1,7 +1,7 @@
 """Runs a scenario headless: a locust master in this process, the devices in worker processes, one merged record at the end.
 
-The workers are plain locust workers with `locustfile.py`, so the same devices can be driven from locust's web page. Nothing here talks to the
-server. The parent stays nearly idle, which is why whoever watches the server may live in it.
+The workers are plain locust workers with `locustfile.py`, so the same devices can be driven from locust's web page. Nothing here talks to
+the server. The parent stays nearly idle, which is why whoever watches the server may live in it.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def _choose_users(environment: Environment, **_: Any) -> None:
         return
     shares = _scenario(environment).shares()
     for user_class in environment.user_classes:
-        user_class.weight = shares.get(user_class.role, 0)
+        user_class.weight = shares.get(_role(user_class), 0)
     environment.user_classes[:] = [user_class for user_class in environment.user_classes if user_class.weight]
 
 
@@ -132,6 +132,11 @@ def _on_start(environment: Environment, **_: Any) -> None:
 @events.report_to_master.add_listener
 def _on_report(client_id: str, data: dict[str, Any]) -> None:
     data[REPORT_KEY] = crew.report()
+
+
+def _role(user_class: type[User]) -> str:
+    assert issubclass(user_class, DeviceUser), f"{user_class} is no device"
+    return user_class.role
 
 
 def _scenario(environment: Environment) -> Scenario:

@@ -12,7 +12,9 @@ from loadtest.result import Step
 from loadtest.scenario import Scenario
 
 
-def report(title: str, scenario: Scenario, steps: Sequence[Step], *, machine: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:
+def report(
+    title: str, scenario: Scenario, steps: Sequence[Step], *, machine: Mapping[str, Any], server: Mapping[str, Any]
+) -> dict[str, Any]:
     """Everything about a run in one JSON-ready value. `server`: what is known about it."""
     return {"title": title, "machine": dict(machine), "server": dict(server), "scenario": _shown(scenario), "steps": list(steps)}
 

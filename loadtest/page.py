@@ -12,9 +12,11 @@ from loadtest.result import Step, figure
 from loadtest.tables import COLUMNS, cell
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1c2330; --soft: #5c6675; --line: #d8dde5; --paper: #fff; --card: #f6f8fa; --bad: #c0362c; --good: #1a7f4b }
+:root { color-scheme: light dark; --ink: #1c2330; --soft: #5c6675; --line: #d8dde5; --paper: #fff; --card: #f6f8fa;
+  --bad: #c0362c; --good: #1a7f4b }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ee; --soft: #9aa4b2; --line: #343b47; --paper: #14181f; --card: #1b212a; --bad: #ff8075; --good: #56d08f }
+  :root { --ink: #e6e9ee; --soft: #9aa4b2; --line: #343b47; --paper: #14181f; --card: #1b212a;
+    --bad: #ff8075; --good: #56d08f }
 }
 body { margin: 0 auto; padding: 24px; max-width: 1240px; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif }
 h1 { font-size: 24px; margin: 0 0 4px } h2 { font-size: 18px; margin: 32px 0 8px } p, li { color: var(--soft) } code { font-size: 13px }
@@ -58,7 +60,8 @@ def _verdict(steps: Sequence[Step]) -> str:
     saturated = [str(step["devices"]) for step in steps if step["client"]["saturated"]]
     line = f'<span class="{"bad" if failed else "good"}">{turns:,} turns, {failed:,} failures.</span>'
     if saturated:
-        line += f' <span class="bad">The load generator was saturated at {", ".join(saturated)} devices: latencies there are partly its own.</span>'
+        where = ", ".join(saturated)
+        line += f' <span class="bad">The load generator was saturated at {where} devices: latencies there are partly its own.</span>'
     return f"<p>{line}</p>"
 
 
@@ -74,9 +77,15 @@ def _against_devices(steps: Sequence[Step]) -> list[str]:
 
     return [
         charts.lines(
-            "End of speech to first audio", "devices", "ms", {name: against(f"ms.first audio.{name}") for name in ("p50", "p95", "p99")}, limit=LIMIT
+            "End of speech to first audio",
+            "devices",
+            "ms",
+            {name: against(f"ms.first audio.{name}") for name in ("p50", "p95", "p99")},
+            limit=LIMIT,
         ),
-        charts.lines("Frame gaps beyond the frame", "devices", "ms", {"p99": against("gaps.beyond_p99"), "p99.9": against("gaps.beyond_p999")}),
+        charts.lines(
+            "Frame gaps beyond the frame", "devices", "ms", {"p99": against("gaps.beyond_p99"), "p99.9": against("gaps.beyond_p999")}
+        ),
         charts.lines("Memory of the server", "devices", "MB", {"RSS": against("server.rss", 1 / MB)}),
         charts.lines("Threads of the server", "devices", "threads", {"threads": against("server.threads")}),
         charts.lines("Cores in use", "devices", "cores", {"server": against("server.cores"), "load generator": against("client.cores")}),
@@ -98,17 +107,25 @@ def _over_time(step: Step) -> list[str]:
             charts.lines("Cores", "s since the start", "cores", {"server": over_time("cores")}),
             charts.lines("Memory of the server", "s since the start", "MB", {"RSS": over_time("rss_mb")}),
             charts.lines(
-                "Threads and files of the server", "s since the start", "", {"threads": over_time("threads"), "open files": over_time("descriptors")}
+                "Threads and files of the server",
+                "s since the start",
+                "",
+                {"threads": over_time("threads"), "open files": over_time("descriptors")},
             ),
         ]
     return drawn
 
 
 def _failures(steps: Sequence[Step]) -> str:
-    rows = [f"<tr><td>{escape(reason)}</td><td>{step['devices']}</td><td>{n}</td></tr>" for step in steps for reason, n in step["failures"].items()]
+    rows = [
+        f"<tr><td>{escape(reason)}</td><td>{step['devices']}</td><td>{n}</td></tr>"
+        for step in steps
+        for reason, n in step["failures"].items()
+    ]
     if not rows:
         return ""
-    return f"<h2>Failures</h2><table><thead><tr><th>reason</th><th>devices</th><th>times</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    head = "<tr><th>reason</th><th>devices</th><th>times</th></tr>"
+    return f"<h2>Failures</h2><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _details(title: str, data: Mapping[str, Any]) -> str:

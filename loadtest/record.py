@@ -39,13 +39,13 @@ class Record:
         """Whether what happened at this time is to be measured."""
         return self.window is None or self.window[0] <= at <= self.window[1]
 
-    def measured(self, name: str, ms: float, at: float) -> None:
-        """Something took so long."""
-        if not self.within(at):
+    def measured(self, name: str, ms: float, at: float | None = None) -> None:
+        """Something took so long. `at`: when it happened (monotonic s); None: it counts at any time."""
+        if at is not None and not self.within(at):
             return
         self.spread(name).add(ms)
         self.on_measured(name, ms)
-        if name == FIRST_AUDIO and len(self.points) < MAX_POINTS:
+        if name == FIRST_AUDIO and at is not None and len(self.points) < MAX_POINTS:
             self.points.append((round(at, 3), round(ms, 1)))
 
     def failed(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What became of one run: the figures that reports, comparisons and the capacity table are made of. Pure arithmetic on records and samples."""
+"""What became of one run: the figures that reports, comparisons and the capacity table are made of. Arithmetic on records and samples."""
 
 from __future__ import annotations
 
@@ -41,9 +41,14 @@ def of_run(scenario: Scenario, record: Record, watch: Watch | None = None, befor
         "server": server(scenario, turns, ended - began, watch.between(began, ended), before) if watch is not None else {},
         "series": series(watch.samples, began) if watch is not None else [],
         "points": [[round(at - began, 2), ms] for at, ms in record.points],
-        "histogram": [list(bar) for bar in record.spreads[FIRST_AUDIO].histogram(20, most_ms=5_000)] if FIRST_AUDIO in record.spreads else [],
-        "gap_histogram": [list(bar) for bar in record.spreads[GAP].histogram(1, most_ms=150)] if GAP in record.spreads else [],
+        "histogram": _bars(record, FIRST_AUDIO, 20, 5_000),
+        "gap_histogram": _bars(record, GAP, 1, 150),
     }
+
+
+def _bars(record: Record, name: str, width_ms: float, most_ms: float) -> list[list[float]]:
+    spread = record.spreads.get(name)
+    return [list(bar) for bar in spread.histogram(width_ms, most_ms=most_ms)] if spread is not None else []
 
 
 def durations(spread: Spread) -> dict[str, float | int | None]:

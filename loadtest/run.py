@@ -1,7 +1,7 @@
 """Lets devices loose on a server and reports what became of them and of it: `python -m loadtest run --devices 100 --turns 5`.
 
-Without --url the server of this tree and its scripted vendors are started for the run, so that the server is measured and not a vendor. With
---url any server that speaks the protocol is measured; when it runs on this machine its processes are found by their port.
+Without --url the server of this tree and its scripted vendors are started for the run, so that the server is measured and not a vendor.
+With --url any server that speaks the protocol is measured; when it runs on this machine its processes are found by their port.
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ def vendors_running(vendors: Vendors) -> Iterator[str]:
         command += [f"--{name.replace('_', '-')}", str(getattr(vendors, name))]
     if vendors.reply:
         command += ["--reply", vendors.reply]
-    with tempfile.TemporaryDirectory(prefix="loadtest-") as folder, _running(command, Path(folder) / "vendors.log", ROOT) as process:
-        _wait_until_up(process, Path(folder) / "vendors.log", f"http://127.0.0.1:{port}/v1/models")
+    with tempfile.TemporaryDirectory(prefix="loadtest-") as folder, _running(command, Path(folder) / "vendors.console", ROOT) as process:
+        _wait_until_up(process, Path(folder) / "vendors.console", f"http://127.0.0.1:{port}/v1/models")
         yield f"http://127.0.0.1:{port}/v1"
 
 
@@ -129,7 +129,7 @@ def server_running(setup: Setup, vendor_url: str) -> Iterator[Stage]:
                 command = [sys.executable, "server.py", "--port", str(port), "--http-port", str(http_port)]
                 for file in (home / "config.yaml", *setup.files):
                     command += ["--config", str(file)]
-                log = home / "console.log"
+                log = home / "server.console"
                 process = processes.enter_context(_running(command, log, setup.tree, _environment(vendor_url)))
                 started.append((process, log, f"http://127.0.0.1:{http_port}/readyz"))
                 pids.append(process.pid)
@@ -196,7 +196,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], log: Path, url: str) -> Non
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise StageError(f"{process.args[1:3]} ended with code {process.returncode}:\n{_tail(log)}")  # type: ignore[index]
+            raise StageError(f"{log.stem} ended with code {process.returncode}:\n{_tail(log)}")
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
@@ -205,7 +205,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], log: Path, url: str) -> Non
         except OSError:
             pass  # not up yet
         gevent.sleep(0.1)
-    raise StageError(f"{process.args[1:3]} was not ready within {START_S:g} s:\n{_tail(log)}")  # type: ignore[index]
+    raise StageError(f"{log.stem} was not ready within {START_S:g} s:\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:

@@ -88,8 +88,9 @@ def details(step: Step) -> RenderableType:
             f"machine {server['machine_busy'] * 100:.0f} % busy"
         )
     notes.append(
-        f"load generator: {client['processes']} process(es), {client['cores']:.2f} cores, its timers late by p99 {client['lateness_p99']} ms, "
-        f"max {client['lateness_max']} ms" + (" [red]SATURATED: latencies are partly its own[/red]" if client["saturated"] else "")
+        f"load generator: {client['processes']} process(es), {client['cores']:.2f} cores, "
+        f"its timers late by p99 {client['lateness_p99']} ms, max {client['lateness_max']} ms"
+        + (" [red]SATURATED: latencies are partly its own[/red]" if client["saturated"] else "")
     )
     notes += [f"[red]{count} x {escape(reason)}[/red]" for reason, count in step["failures"].items()]
     notes += [f"{name}: {count}" for name, count in step["counts"].items() if name.startswith(("abus", "holding"))]

@@ -82,7 +82,7 @@ class Visitor:
         """The device, not yet connected."""
         scenario = self.scenario
         source = f"127.0.0.{1 + self.number % scenario.sources}" if scenario.sources > 1 else ""
-        options = {"protocol_version": scenario.protocol, "source_address": source} | options
+        options = {"protocol_version": scenario.protocol, "source_address": source, **options}
         return SimulatedDevice(
             self.url,
             device_id=self.device_id,
@@ -106,8 +106,8 @@ class Visitor:
             device.drop()
             raise
         now = time.monotonic()
-        self.record.measured(HANDSHAKE, (upgraded - began) * 1000, now)
-        self.record.measured(HELLO, (now - upgraded) * 1000, now)
+        self.record.measured(HANDSHAKE, (upgraded - began) * 1000)
+        self.record.measured(HELLO, (now - upgraded) * 1000)
         self.record.count("connections")
         return device
 

@@ -12,7 +12,6 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lunar_python import Solar
 
@@ -20,16 +19,13 @@ from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.context_sources import DEADLINE_S as CONTEXT_DEADLINE_S
 from xiaozhi.context_sources import HttpContextSource
-from xiaozhi.errors import Fault, SettingsError, XiaozhiError
+from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.history.quota import OutputQuota
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers import registry
-from xiaozhi.providers.adapters import VendorLimits, guard, with_fallback
-from xiaozhi.providers.base import Provider, ProviderSet, Services, Tts
+from xiaozhi.providers.base import ProviderSet
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.resilience import Observer as VendorObserver
-from xiaozhi.runtime.resilience import State
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.answers import AnswerCache
 from xiaozhi.session.context import LiveContext
@@ -44,17 +40,12 @@ from xiaozhi.session.replies import ReplyCache
 from xiaozhi.session.visit import Identity
 from xiaozhi.session.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings
+from xiaozhi.shop import LIMITED_BY, ProviderShop, vendor_limits
 from xiaozhi.tools import plugins
 from xiaozhi.tools.device_mcp import Vision
 
 log = get_logger(__name__)
 
-EMERGENCY_VOICE = "Espeak"
-"""The block under TTS that speaks when the chosen voice cannot: it works without a network."""
-# Guarded kinds and where their limits stand in `ai_providers`.
-_GUARDED = ("asr", "llm", "tts")
-# Keys of a provider's own block that override `ai_providers.<kind>`.
-_LIMIT_KEYS = ("max_concurrent", "queue_size", "enable_queue")
 OFFLOAD_DEADLINE_S = 10.0
 
 
@@ -79,90 +70,18 @@ class Fixtures:
 def check(loaded: Loaded) -> list[Fault]:
     """Every fault in the provider blocks that are in use; builds nothing."""
     faults: list[Fault] = []
-    for kind, name in loaded.settings.in_use():
+    settings = loaded.settings
+    for kind, name in settings.in_use():
         try:
-            registry.validate(kind, name, loaded.settings.block(kind, name))
+            registry.validate(kind, name, settings.block(kind, name))
         except SettingsError as error:
             faults += error.faults
+        if kind in LIMITED_BY:
+            try:
+                vendor_limits(settings, kind, name)
+            except SettingsError as error:
+                faults += [fault for fault in error.faults if fault.key not in {known.key for known in faults}]
     return faults
-
-
-class ProviderShop:
-    """Builds the providers of one configuration, each block once, and closes them together."""
-
-    def __init__(
-        self,
-        loaded: Loaded,
-        inference: InferencePool,
-        observer: VendorObserver,
-        on_breaker: Callable[[str, State], None] = lambda name, state: None,
-    ) -> None:
-        self._settings = loaded.settings
-        self._observer = observer
-        self._on_breaker = on_breaker
-        self._also_closed: list[Callable[[], None]] = []
-        self._services = Services(inference=inference, data_dir=loaded.settings.data_dir, config_dir=loaded.config_dir, provider=self.get)
-        self._built: dict[tuple[str, str], Any] = {}
-
-    def get(self, kind: str, name: str = "") -> Any:
-        """The provider of a block (the selected one by default), guarded; built on first use. Raises SettingsError."""
-        key = (kind, name or self._settings.selected(kind))
-        if key not in self._built:
-            self._built[key] = self._build(*key)
-        return self._built[key]
-
-    def selected(self, kind: str) -> Any:
-        """The selected provider of a kind with its fallbacks behind it."""
-        names = (self._settings.selected(kind), *self._settings.fallbacks(kind))
-        chain = [self.get(kind, name) for name in dict.fromkeys(names)]
-        return chain[0] if len(chain) == 1 else with_fallback(chain)
-
-    def emergency_voice(self) -> Tts | None:
-        """The voice that needs no network, loaded on the first call; None when this installation has none. May block for seconds."""
-        if EMERGENCY_VOICE not in self._settings.modules("tts"):
-            return None
-        try:
-            voice: Tts = self.get("tts", EMERGENCY_VOICE)
-            voice.warm_up()
-        except (XiaozhiError, ImportError, OSError) as error:
-            log.warning("no emergency voice", error=str(error)[:200])
-            return None
-        return voice
-
-    def close_with_me(self, close: Callable[[], None]) -> None:
-        """Call `close` when the providers are closed, before them."""
-        self._also_closed.append(close)
-
-    def warm_up(self) -> None:
-        """Load models and open pools; blocks for seconds."""
-        for built in list(self._built.values()):
-            built.warm_up()
-
-    def close(self) -> None:
-        """Close every provider, and what works with them."""
-        for close in self._also_closed:
-            close()
-        for built in self._built.values():
-            built.close()
-
-    def _build(self, kind: str, name: str) -> Provider:
-        built: Provider = registry.build(kind, name, self._settings.block(kind, name), self._services)
-        if built.offline or kind not in _GUARDED:
-            return built
-        general = getattr(self._settings.ai_providers, kind)
-        own = {key: value for key, value in self._settings.block(kind, name).items() if key in _LIMIT_KEYS}
-        limits = general.model_copy(update=own)
-        guarded: Any = guard(
-            kind,
-            built,
-            VendorLimits(limits.max_concurrent, limits.queue_size, limits.enable_queue, float(limits.timeout)),
-            observer=self._observer,
-        )
-        breaker = guarded.guard.breaker
-        if breaker is not None:
-            breaker.listeners.append(self._on_breaker)
-        done: Provider = guarded
-        return done
 
 
 def provider_set(shop: ProviderShop, settings: Settings) -> ProviderSet:

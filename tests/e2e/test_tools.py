@@ -242,6 +242,7 @@ def test_any_other_tool_is_stopped(stage: Stage) -> None:
         device.abort()
 
         assert stopped.wait(timeout=5)
+        device.collect_answer()
         assert ask(device, "and now").sentences == ["Fine."]
         assert stage.said() == [("user", "wait"), ("user", "and now")]
 

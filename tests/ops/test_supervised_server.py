@@ -12,6 +12,7 @@ from pathlib import Path
 import gevent
 import orjson
 import pytest
+from gevent.event import Event
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest import speech
@@ -60,10 +61,15 @@ def connected(site: Site, number: int) -> SimulatedDevice:
     return device
 
 
+def measured(site: Site, worker: int, name: str, **labels: str) -> float:
+    """One sample of a worker's own metrics; 0 when there is none."""
+    samples = [sample for family in text_string_to_metric_families(site.ask(worker, "/metrics")) for sample in family.samples]
+    return next((one.value for one in samples if one.name == name and labels.items() <= one.labels.items()), 0.0)
+
+
 def connections(site: Site, worker: int) -> float:
-    """Devices connected to a worker, from its own metrics."""
-    families = text_string_to_metric_families(site.ask(worker, "/metrics"))
-    return next((sample.value for family in families for sample in family.samples if sample.name == "xiaozhi_connections"), 0.0)
+    """Devices connected to a worker."""
+    return measured(site, worker, "xiaozhi_connections")
 
 
 @dataclass
@@ -75,7 +81,7 @@ class Tally:
     goodbyes: int = 0
 
 
-def chat(site: Site, number: int, tally: Tally, over: gevent.event.Event) -> None:
+def chat(site: Site, number: int, tally: Tally, over: Event) -> None:
     """Talk until it is over; come back whenever the connection ends."""
     while not over.is_set():
         device = device_at(site, number)
@@ -132,10 +138,27 @@ def test_a_killed_worker_costs_only_its_own_devices(site: Site) -> None:
         device.close()
 
 
+def test_every_worker_reads_its_configuration_again_in_mid_conversation(site: Site) -> None:
+    def reloads() -> list[float]:
+        return [measured(site, worker, "xiaozhi_reloads_total", result="accepted") for worker in range(2)]
+
+    before = reloads()
+    with connected(site, 1) as device:
+        device.replies.forget_answers()
+        device.detect("tell me something")
+        device.wait_until(lambda: device.replies.speaking, 20.0, "the beginning of the answer")
+
+        site.control("signal", "HUP", "xiaozhi:*")
+        answer = device.collect_answer(30.0)
+
+    assert answer.sentences == SENTENCES
+    assert until(lambda: reloads() == [count + 1 for count in before])
+
+
 def test_a_rolling_restart_under_load_loses_no_turn(site: Site) -> None:
     before = {site.pid(worker) for worker in range(2)}
     tally = Tally()
-    over = gevent.event.Event()
+    over = Event()
     users = [gevent.spawn(chat, site, number, tally, over) for number in range(10)]
 
     ended = site.rolling_restart()

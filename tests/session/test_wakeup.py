@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from xiaozhi.session.wakeup import all_greetings, is_chinese, is_exit, is_wake_word, pick_greeting
+from xiaozhi.session.wakeup import greetings_for, is_chinese, is_exit, is_wake_word, pick_greeting
 
 
 @pytest.mark.parametrize("text", ["你好小智", "你好，小智！", " 你好小智。", "Hi XiaoZhi"])
@@ -29,4 +29,10 @@ def test_a_greeting_answers_in_the_language_of_the_wake_word() -> None:
     for _ in range(20):
         assert is_chinese(pick_greeting("你好小智", chooser))
         assert not is_chinese(pick_greeting("hi xiaozhi", chooser))
-    assert {pick_greeting("嗨", chooser) for _ in range(200)} <= set(all_greetings())
+
+
+def test_every_greeting_of_a_language_can_be_spoken_in_advance() -> None:
+    chooser = random.Random(2)
+    assert {pick_greeting("嗨", chooser) for _ in range(200)} == set(greetings_for(["嗨"]))
+    assert set(greetings_for(["嗨", "hi"])) == set(greetings_for(["嗨"])) | set(greetings_for(["hi"]))
+    assert greetings_for([]) == []

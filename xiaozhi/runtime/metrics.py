@@ -104,7 +104,6 @@ class Metrics:
             buckets=STAGE_BUCKETS,
             registry=registry,
         )
-        self.breaker = Gauge("xiaozhi_vendor_breaker_state", "0 closed, 1 half-open, 2 open.", ["kind", "vendor"], registry=registry)
         self.hub_lag = Histogram("xiaozhi_hub_lag_seconds", "How late a timer of the hub fires.", buckets=LAG_BUCKETS, registry=registry)
         self.shedding = Gauge("xiaozhi_shedding", "0 accepting all, 1 refusing new turns, 2 refusing connections too.", registry=registry)
         self.restarted_loops = Counter(
@@ -136,7 +135,7 @@ class Metrics:
         self.registry.register(RosterReadings(roster))
 
     def watch_vendors(self, guards: Callable[[], Iterable[Guard]]) -> None:
-        """Windows of the guards that `guards` names at the time of the scrape: those of the configuration in force."""
+        """Windows and breakers of the guards that `guards` names at the time of the scrape: those of the configuration in force."""
         self.registry.register(VendorReadings(guards))
 
     def watch_process(self) -> None:

@@ -18,12 +18,13 @@ from prometheus_client.registry import Collector
 
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.inference import ClassCounts
-from xiaozhi.runtime.resilience import Guard
+from xiaozhi.runtime.resilience import Guard, State
 from xiaozhi.runtime.roster import Member
 
 # Known beforehand, so that their series begin at 0: an alert cannot see the first increase of a series that did not exist.
 REFUSALS = ("closed", "rate", "address rate", "places", "device places", "address places")
 SWEEPS = ("replaced", "ping", "trim", "close", "abort")
+BREAKER_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
 class PoolView(Protocol):
@@ -154,7 +155,7 @@ class FrameReadings(Collector):
 
 
 class VendorReadings(Collector):
-    """The windows in front of vendors."""
+    """The windows and breakers in front of vendors."""
 
     def __init__(self, guards: Callable[[], Iterable[Guard]]) -> None:
         self._guards = guards
@@ -166,16 +167,18 @@ class VendorReadings(Collector):
         waiting = GaugeMetricFamily("xiaozhi_vendor_waiting", "Calls waiting for a place in a vendor's window.", labels=labels)
         limit = GaugeMetricFamily("xiaozhi_vendor_active_limit", "Places in a vendor's window; 0: no limit.", labels=labels)
         refused = CounterMetricFamily("xiaozhi_vendor_window_refused", "Calls that found no place in time.", labels=labels)
+        state = GaugeMetricFamily("xiaozhi_vendor_breaker_state", "0 closed, 1 half-open, 2 open.", labels=labels)
         for guard in self._guards():
             kind, _, vendor = guard.name.partition(":")
             window = guard.window
+            state.add_metric([kind, vendor], BREAKER_VALUES[guard.breaker.state] if guard.breaker is not None else 0)
             if window is None:
                 continue
             active.add_metric([kind, vendor], window.active)
             waiting.add_metric([kind, vendor], window.waiting)
             limit.add_metric([kind, vendor], window.max_concurrent)
             refused.add_metric([kind, vendor], window.refused)
-        yield from (active, waiting, limit, refused)
+        yield from (active, waiting, limit, refused, state)
 
 
 class ProcessReadings(Collector):

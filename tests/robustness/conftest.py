@@ -1,0 +1,128 @@
+"""What every test of misbehaviour gets: a whole server, a witness who must notice nothing, a log that is read, and a look at what is left."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Protocol
+
+import pytest
+
+from loadtest import speech
+from loadtest.http_vendor import Script
+from loadtest.sounds import Sounds
+from loadtest.speech import Speech
+from loadtest.vendors import CHAT
+from tests.e2e.stage import Stage, merged, open_stage, wait_until
+from tests.robustness.logbook import SECRET, Logbook, reading
+from tests.robustness.witness import HEARD, Witness, mirrored, talking
+from xiaozhi.session.listener import Listener, Utterance
+from xiaozhi.session.outbox import Outbox
+from xiaozhi.session.session import Session
+from xiaozhi.session.turn import Turn
+from xiaozhi.tools.device_mcp import DeviceMcp
+from xiaozhi.transport.connection import Connection
+from xiaozhi.transport.websocket import WebSocket
+
+SETTINGS = {
+    "server": {
+        "secret": f"{SECRET}-management",
+        "limits": {"messages_per_second": 0, "frames_per_second": 0, "send_timeout": 0.5},
+        "max_connections": 1000,
+    },
+    "tool_call_timeout": 2,
+}
+OF_A_VISIT = (Connection, WebSocket, Session, Listener, Outbox, Turn, Utterance, DeviceMcp)
+"""Nothing of these outlives its device."""
+
+
+class Talking(Protocol):
+    """See `tests.robustness.witness.talking`."""
+
+    def __call__(self, *, exchanges: int = 2) -> AbstractContextManager[Witness]: ...
+
+
+@pytest.fixture(scope="session")
+def words() -> Speech:
+    """Spoken words."""
+    return speech.speak("what is up with you")
+
+
+@pytest.fixture(scope="session")
+def sounds() -> Sounds:
+    """Speech-like sound of the vendor."""
+    made = Sounds()
+    for seconds in (0.25, 10.0):
+        made.body("wav", seconds)
+    return made
+
+
+@pytest.fixture(scope="module")
+def stage_settings() -> dict[str, Any]:
+    """More settings of this module's server; modules override it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, stage_settings: dict[str, Any]) -> Iterator[Stage]:
+    """One server and its vendor for a whole module. No limits on rates, so that everything gets as deep as it can."""
+    with open_stage(tmp_path_factory.mktemp("data"), sounds, merged(SETTINGS, stage_settings)) as opened:
+        opened.vendor._heard = HEARD
+        mirrored(opened.vendor)
+        yield opened
+
+
+@pytest.fixture
+def witness(stage: Stage, words: Speech) -> Talking:
+    """`with witness():` somebody talks meanwhile, and nothing odd may happen to them."""
+    return partial(talking, stage, words)
+
+
+@pytest.fixture(autouse=True)
+def book() -> Iterator[Logbook]:
+    """The log of the test; what must not be in it fails the test."""
+    with reading() as opened:
+        yield opened
+    opened.check()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest, _no_leaks: None, book: Logbook) -> Iterator[None]:
+    """A fresh vendor before the test; after it all places are free and nothing of any visit lives on."""
+    if "stage" not in request.fixturenames:
+        yield
+        return
+    stage: Stage = request.getfixturevalue("stage")
+    stage.reset()
+    stage.vendor.stand(CHAT, Script())
+    yield
+    stage.close_devices()
+    server = stage.server
+    wait_until(lambda: not busy(stage), f"an idle server, still busy: {busy(stage)}")
+    assert server.readiness() == (True, [])
+    assert stage.vendor.refusals == []
+    wait_until(lambda: not leftovers(), f"visits to be forgotten, left: {leftovers()}")
+
+
+def busy(stage: Stage) -> dict[str, int]:
+    """What the server still has to do, or holds for devices that are gone."""
+    server = stage.server
+    assert server._edition is not None and server._acceptor is not None and server._web is not None
+    held = {
+        "sessions": server._edition.sessions,
+        "places": server.admission.total,
+        "handshakes": server._acceptor.handshakes,
+        "http": server._web.connections,
+        "jobs": server.inference.active + server.inference.queued,
+        "connections": len(server._acceptor._greenlets),
+    }
+    return {what: count for what, count in held.items() if count}
+
+
+def leftovers() -> Counter[str]:
+    """Objects of visits that are still alive, by class."""
+    gc.collect()
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing) in OF_A_VISIT)
