@@ -109,5 +109,26 @@ install_opus() {
     has_opus || fail "the Opus library is still missing: run  $install  by hand, then this again"
 }
 
+# Checkers of the files under config/, for the tests only: nginx -t and promtool. Without them those tests are left out (but not in CI).
+install_checkers() {
+    missing=
+    command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+    command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+    if [ -z "$missing" ] || ! command -v apt-get >/dev/null 2>&1; then return; fi
+    sudo=
+    if [ "$(id -u)" != 0 ]; then
+        sudo -n true 2>/dev/null || return 0
+        sudo=sudo
+    fi
+    printf 'setup: installing checkers for the tests:%s\n' "$missing"
+    # RUNLEVEL=1: they are wanted as commands, their daemons must not start.
+    # shellcheck disable=SC2086
+    install="$sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing"
+    # shellcheck disable=SC2086
+    $install >/dev/null 2>&1 || { $sudo apt-get update >/dev/null 2>&1 && $install >/dev/null 2>&1; } ||
+        printf 'setup: could not install%s; the tests that need them are left out\n' "$missing" >&2
+}
+
 install_requirements
 has_opus || install_opus
+if [ "${1:-}" = --dev ]; then install_checkers; fi

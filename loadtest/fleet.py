@@ -7,6 +7,7 @@ the server. The parent stays nearly idle, which is why whoever watches the serve
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -34,6 +35,10 @@ DEVICES_PER_PROCESS = 300
 WORKERS_START_S = 60.0
 LOOK_S = 0.25
 QUIT_S = 15.0
+
+
+# Its advice on spawn rates does not fit: all devices are spawned at once and spread themselves over the ramp.
+logging.getLogger("locust").setLevel(logging.ERROR)
 
 
 class FleetError(Exception):

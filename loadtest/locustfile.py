@@ -33,6 +33,8 @@ runners.WORKER_REPORT_INTERVAL = 1.0
 PULSE_S = 0.02
 REPORT_KEY = "loadtest"
 UNLIMITED = 1_000_000
+MOST_WORKERS = 256
+"""Workers that may share the numbering of devices when locust itself decides how many there are."""
 
 
 class Crew:
@@ -144,7 +146,7 @@ def _scenario(environment: Environment) -> Scenario:
     if options.get("devices") is not None:
         return Scenario.from_options(options)
     # Not from fleet.py: locust decides how many come and how fast, and they talk until it says stop.
-    return Scenario.from_options(options, ramp=0.0, turns=options.get("turns") or UNLIMITED)
+    return Scenario.from_options(options, ramp=0.0, turns=options.get("turns") or UNLIMITED, crews=MOST_WORKERS)
 
 
 class DeviceUser(User):

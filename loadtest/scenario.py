@@ -121,12 +121,26 @@ class Scenario:
 
     @classmethod
     def from_options(cls, given: Mapping[str, Any], **changes: Any) -> Scenario:
-        """The reverse; options that are no part of a scenario are ignored. Raises ValueError."""
-        values = {name: given[name] for name in cls.__dataclass_fields__ if given.get(name) is not None}
+        """The reverse; options that are no part of a scenario are ignored, and so are empty ones. Raises ValueError.
+
+        Values may be text, which is what a web page sends."""
+        values = {name: given[name] for name in cls.__dataclass_fields__ if given.get(name) not in (None, "")}
         values.update(changes)
-        if isinstance(values.get("words"), str):
-            values["words"] = tuple(text.strip() for text in values["words"].split("|") if text.strip()) or WORDS
-        return cls(**values)
+        return cls(**{name: _typed(value, getattr(DEFAULTS, name)) for name, value in values.items()})
+
+
+def _typed(value: Any, default: Any) -> Any:
+    """`value` as the type of `default`."""
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    if isinstance(default, tuple):
+        return tuple(text.strip() for text in value.split("|") if text.strip()) or default
+    if isinstance(default, bool):
+        return value.lower() in ("1", "true", "yes", "on")
+    return type(default)(value)
+
+
+DEFAULTS = Scenario()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -19,6 +18,7 @@ from xiaozhi import __version__
 from xiaozhi.assembly import check
 from xiaozhi.banner import show_banner, show_faults
 from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.observing import configure_logs
 from xiaozhi.running import Server
 from xiaozhi.runtime import logs
 from xiaozhi.settings import Loaded, load, masked_yaml
@@ -27,6 +27,8 @@ log = logs.get_logger(__name__)
 
 EXIT_SETTINGS = 1
 EXIT_AT_ONCE = 130
+WORKER_VARIABLE = "XIAOZHI_WORKER"
+"""Environment variable with the name of this process among several; supervisord.conf sets it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,16 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
-    log_settings = loaded.settings.log
-    logs.configure(
-        level=log_settings.log_level,
-        levels=log_settings.levels,
-        directory=Path(log_settings.log_dir) if log_settings.log_dir else None,
-        file_name=log_settings.log_file,
-        show_content=log_settings.content,
-        json_console=log_settings.json_console,
-    )
-    server = Server(loaded, reload=lambda: _load(options))
+    # Until there is a server that can reload, this signal must not end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        configure_logs(loaded.settings.log)
+    except OSError as error:
+        show_faults([_log_fault(loaded, error)])
+        return EXIT_SETTINGS
+    server = Server(loaded, reload=lambda: _load(options), worker=os.environ.get(WORKER_VARIABLE, ""))
     try:
         server.start()
     except SettingsError as error:
@@ -78,11 +78,19 @@ def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
     server.wait()
     server.stop()
     if server.restart_wanted:
-        log.info("restarting")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+        _run_anew()
     return 0
+
+
+def _run_anew() -> None:
+    """Become the same programme once more: same process id, same arguments, nothing inherited but standard streams and environment."""
+    log.info("restarting")
+    logs.shut_down()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Ignored signals stay ignored: a reload that comes now must not end a process that cannot hear it yet.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _handle_signals(server: Server) -> None:
@@ -109,6 +117,11 @@ def _load(options: argparse.Namespace) -> Loaded:
         if value is not None:
             overrides.setdefault("server", {})[key] = value
     return load(options.config, overrides=overrides)
+
+
+def _log_fault(loaded: Loaded, error: OSError) -> Fault:
+    settings = loaded.settings.log
+    return Fault("log.log_dir", settings.log_dir, f"a directory where {settings.log_file} can be written ({error.strerror or error})")
 
 
 def _address_fault(loaded: Loaded, error: OSError) -> Fault:

@@ -64,6 +64,7 @@ class Fixtures:
     observe: Callable[[str, TurnRecord], None]
     on_discard: Callable[[], None]
     on_frame: Callable[[float], None] | None
+    on_drop: Callable[[str], None]
     server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
 
 
@@ -135,6 +136,7 @@ def session_kit(loaded: Loaded, shop: ProviderShop, fixtures: Fixtures) -> tuple
         observe=fixtures.observe,
         on_discard=fixtures.on_discard,
         on_frame=fixtures.on_frame,
+        on_drop=fixtures.on_drop,
         server_command=fixtures.server_command,
     )
     return kit, warnings

@@ -5,16 +5,20 @@ Part of the composition root: translates settings into the small configs that tr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from xiaozhi.observing import Observer
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens, bearer
 from xiaozhi.providers.base import Vllm
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
+from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.roster import Policy, Roster
 from xiaozhi.session.session import Session
 from xiaozhi.session.visit import Identity, SessionFactory, VisitHandler
 from xiaozhi.settings import Settings
+from xiaozhi.settings.server import Limits, Server
 from xiaozhi.transport.acceptor import Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import Care
 from xiaozhi.transport.request import Networks
@@ -26,6 +30,20 @@ from xiaozhi.web.wsgi import Tls, WebServer
 
 # Silence is the session's business (close_connection_no_voice_time, spoken goodbye included); the sweeper's idle rule is the net below.
 IDLE_BEYOND_GOODBYE_S = 300.0
+# Keys of `server` and `server.limits` that a reload puts into force; the others are what the ports were built with.
+_LIVE = frozenset(
+    {
+        "drain_seconds",
+        "handshakes_per_second",
+        "hello_timeout",
+        "limits",  # looked at key by key
+        "max_connections",
+        "per_device",
+        "per_ip",
+        "profile",  # whose keys are looked at themselves
+        "secret",
+    }
+)
 
 
 def admission_limits(settings: Settings) -> AdmissionLimits:
@@ -46,7 +64,7 @@ def roster_policy(settings: Settings) -> Policy:
 
 
 def device_port(
-    settings: Settings, *, sessions: SessionFactory, tokens: DeviceTokens, admission: Admission, roster: Roster, now: Callable[[], float]
+    settings: Settings, *, sessions: SessionFactory, tokens: DeviceTokens, admission: Admission, roster: Roster, care: Care
 ) -> Acceptor:
     """The port devices connect to."""
     server = settings.server
@@ -65,11 +83,21 @@ def device_port(
 
     def admit(identity: Identity, authorization: str) -> None:
         if server.auth.enabled and identity.device_id.casefold() not in allowed:
-            tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=now())
+            tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=time.time())
 
-    care = Care(weigh=_weigh, trim=_trim, tick=_tick, pings=lambda identity: settings.board_for(identity.user_agent).ping)
-    return Acceptor(
-        server.ip, server.port, sessions=sessions, admit=admit, admission=admission, roster=roster, options=options, care=care
+    return Acceptor(server.ip, server.port, sessions=sessions, admit=admit, admission=admission, roster=roster, options=options, care=care)
+
+
+def care(current: Callable[[], Settings], metrics: Metrics, observer: Observer) -> Care:
+    """What the connections ask and tell. `current`: the settings in force."""
+    return Care(
+        weigh=_weigh,
+        trim=_trim,
+        tick=_tick,
+        pings=lambda identity: current().board_for(identity.user_agent).ping,
+        on_frame=observer.frame_heard,
+        on_drop=observer.dropped,
+        on_end=metrics.connection_ended,
     )
 
 
@@ -121,6 +149,25 @@ def addresses(settings: Settings, origin: Origin) -> ops.Addresses:
         ota=f"{origin.base_url}/xiaozhi/ota/",
         vision=vision.vision_url(settings.server.vision_explain, origin.base_url),
     )
+
+
+def settled_at_start(before: Settings, after: Settings) -> list[str]:
+    """Keys that have another value now, which a reload cannot put into force."""
+    changed = [f"server.{key}" for key in Server.model_fields if key not in _LIVE and _differ(before.server, after.server, key)]
+    changed += [
+        f"server.limits.{key}"
+        for key in Limits.model_fields
+        if key not in _LIVE and _differ(before.server.limits, after.server.limits, key)
+    ]
+    changed += ["log.data_dir"] if before.data_dir != after.data_dir else []
+    changed += [
+        f"conversation.{key}" for key in ("resume_seconds", "reply_cache_bytes") if _differ(before.conversation, after.conversation, key)
+    ]
+    return changed
+
+
+def _differ(before: object, after: object, key: str) -> bool:
+    return bool(getattr(before, key) != getattr(after, key))
 
 
 def _weigh(handler: VisitHandler) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,15 @@ class ProviderShop:
         self._on_breaker = on_breaker
         self._predecessor = predecessor
         self._also_closed: list[Callable[[], None]] = []
-        self._services = Services(inference=inference, data_dir=loaded.settings.data_dir, config_dir=loaded.config_dir, provider=self.get)
+        settings = loaded.settings
+        here = timezone(timedelta(hours=settings.server.timezone_offset))
+        self._services = Services(
+            inference=inference,
+            data_dir=settings.data_dir,
+            config_dir=loaded.config_dir,
+            provider=self.get,
+            now=lambda: datetime.now(here),
+        )
         self._built: dict[tuple[str, str], Any] = {}
         self._stock: dict[tuple[str, str], _Stock] = {}
         self._breakers: dict[tuple[str, str], Breaker] = {}

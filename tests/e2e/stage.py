@@ -18,9 +18,9 @@ import gevent
 from loadtest.answer import Answer
 from loadtest.device import SimulatedDevice
 from loadtest.http_vendor import Script
-from loadtest.sounds import Sounds
+from loadtest.sounds import Sounds, hum, wav
 from loadtest.speech import Speech
-from loadtest.vendors import ASR, CHAT, TTS, OpenAiVendor
+from loadtest.vendors import CHAT, TTS, OpenAiVendor
 from xiaozhi.chat import ToolSpec
 from xiaozhi.running import Server
 from xiaozhi.runtime.resilience import State
@@ -28,8 +28,10 @@ from xiaozhi.session.replies import ReplyKey
 from xiaozhi.settings import Loaded, load
 from xiaozhi.tools.base import FunctionTool, Tool, ToolContext, ToolOutcome
 
-SHORT = Script(answer=("wav", 0.25))
-"""Speech that is over at once."""
+SHORT = Script(answer=wav(hum(0.06, 24_000), 24_000))
+"""Speech that is over at once: one frame."""
+QUARTER = Script(answer=("wav", 0.25))
+"""Speech of a quarter of a second: five frames of 60 ms."""
 LONG = Script(answer=("wav", 10.0))
 """Speech that leaves time to interrupt it."""
 END_SILENCE_MS = 200
@@ -145,7 +147,7 @@ class Stage:
         edition = self.server._edition
         for provider in edition.shop._built.values() if edition is not None else ():
             guard = getattr(provider, "guard", None)
-            if guard is not None and guard.breaker is not None and guard.breaker.state is not State.CLOSED:
+            if guard is not None and guard.breaker is not None:
                 guard.breaker._change(State.CLOSED)
 
     def questions(self) -> list[dict[str, Any]]:
@@ -250,7 +252,7 @@ def ask(device: SimulatedDevice, text: str, timeout: float = PATIENCE_S) -> Answ
     return device.collect_answer(timeout)
 
 
-def utter(device: SimulatedDevice, words: Speech, mode: Any = "auto", *, silence_ms: int = 600, start: bool = True) -> None:
+def utter(device: SimulatedDevice, words: Speech, mode: Any = "auto", *, silence_ms: int = 1_000, start: bool = True) -> None:
     """Say something as fast as the socket takes it, and the silence behind it; manual mode: then `listen stop`."""
     if start:
         device.listen_start(mode)

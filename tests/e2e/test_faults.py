@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from loadtest.speech import Speech
-from tests.e2e.stage import ASR, CHAT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, speak_to, wait_until
+from loadtest.vendors import ASR
+from tests.e2e.stage import CHAT, SHORT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, speak_to, wait_until
 from tests.e2e.voices import spoken_by_beeper
 
 Words = Callable[[str], Speech]
@@ -77,7 +78,14 @@ FAULTS = [
     # The first sentence is complete when the line breaks: it is heard, then the apology.
     (CHAT, Fault("disconnect in the middle", Script(answer=ANSWER, disconnect=12), ("This is one.", APOLOGY))),
     (CHAT, Fault("garbage in the middle", Script(answer=["This is one. This", b"data: {not json}\n\n"]), ("This is one.", APOLOGY))),
-    (CHAT, Fault("error in the middle", Script(answer=["This is one. This", b'data: {"error": {"message": "no"}}\n\n']), ("This is one.", APOLOGY))),
+    (
+        CHAT,
+        Fault(
+            "error in the middle",
+            Script(answer=["This is one. This", b'data: {"error": {"message": "no"}}\n\n']),
+            ("This is one.", APOLOGY),
+        ),
+    ),
     (CHAT, Fault("no words", Script(answer=""))),
     (CHAT, Fault("half a JSON", Script(garbage="json"))),
     (CHAT, Fault("bad events", Script(garbage="sse"))),
@@ -169,7 +177,7 @@ def test_a_fallback_takes_over(tmp_path: Any, sounds: Any) -> None:
         answer = ask(stage.device(), "hello")
 
         assert answer.sentences == ["Fine."]
-        assert len(answer.frames) >= 4
+        assert answer.frames
         assert stage.outcomes() == {"answered": 1}
 
 
@@ -258,7 +266,7 @@ def test_an_overloaded_server_says_so(stage: Stage, monkeypatch: pytest.MonkeyPa
 def test_a_voice_that_stalls_between_sentences_does_not_leave_the_device_speaking(stage: Stage) -> None:
     device = stage.device()
     stage.vendor.script(CHAT, Script(answer=ANSWER))
-    stage.vendor.script(TTS, Script(answer=("wav", 0.25)), Script(stall="before"))
+    stage.vendor.script(TTS, SHORT, Script(stall="before"))
 
     answer = ask(device, "hello")
 

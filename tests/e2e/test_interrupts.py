@@ -8,7 +8,8 @@ import pytest
 
 from loadtest.device import SimulatedDevice
 from loadtest.speech import Speech
-from tests.e2e.stage import ASR, CHAT, LONG, SHORT, TTS, Script, Stage, ask, hear_nothing_more, speak_to, utter, wait_for_sound
+from loadtest.vendors import ASR
+from tests.e2e.stage import CHAT, LONG, SHORT, TTS, Script, Stage, ask, hear_nothing_more, speak_to, utter, wait_for_sound
 
 Words = Callable[[str], Speech]
 FIRST, SECOND = "tell me a long story", "and one more thing please"
@@ -55,7 +56,7 @@ def test_an_interrupt_silences_at_once(stage: Stage, words: Words, interrupt: Ca
     hear_nothing_more(device)
     after = ask(device, "and now?")
     assert after.sentences == ["Fine."]
-    assert len(after.frames) <= 6, "nothing of the old answer is in front of the new one"
+    assert len(after.frames) <= 2, "nothing of the old answer is in front of the new one"
     hear_nothing_more(device, 0.1)
 
 
@@ -123,7 +124,9 @@ def test_the_model_sees_the_disconnect(stage: Stage, script: Script) -> None:
     assert ask(device, "and now?").sentences == ["Fine."]
 
 
-@pytest.mark.parametrize("script", [Script(stall="before"), Script(stall="after", answer=("wav", 10.0)), Script(gap=0.1, answer=("wav", 10.0))])
+@pytest.mark.parametrize(
+    "script", [Script(stall="before"), Script(stall="after", answer=("wav", 10.0)), Script(gap=0.1, answer=("wav", 10.0))]
+)
 def test_the_voice_sees_the_disconnect(stage: Stage, script: Script) -> None:
     device = stage.device()
     stage.vendor.script(CHAT, Script(answer=STORY))

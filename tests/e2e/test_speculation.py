@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from loadtest.speech import Speech
-from tests.e2e.stage import ASR, CHAT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, utter, wait_until
+from loadtest.vendors import ASR
+from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, utter, wait_until
 
 Words = Callable[[str], Speech]
 FIRST, SECOND = "tell me a long story", "and one more thing please"

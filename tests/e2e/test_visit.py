@@ -13,8 +13,8 @@ import pytest
 from loadtest.device import SimulatedDevice
 from loadtest.sounds import Sounds
 from loadtest.speech import Speech
+from loadtest.vendors import ASR
 from tests.e2e.stage import (
-    ASR,
     CHAT,
     TTS,
     Script,
@@ -47,7 +47,7 @@ def test_the_greeting_is_ready_made(stage: Stage) -> None:
 
         assert greeting.stt == WAKE_WORD
         assert " ".join(greeting.sentences) in greetings_for(["hello robot"])
-        assert len(greeting.frames) >= 4
+        assert greeting.frames
     assert stage.vendor.counts == {}
 
 
@@ -61,7 +61,7 @@ def test_a_greeting_survives_the_listen_start_that_follows_a_wake_word(stage: St
 
     greeting = device.collect_answer()
 
-    assert len(greeting.frames) >= 4
+    assert greeting.frames
     hear_nothing_more(device, 0.1)
     device.ping()
     assert stage.vendor.counts == {}, "neither the wake word itself nor what was said just after it is a question"
@@ -111,7 +111,7 @@ def test_another_format_gets_its_own_ready_made_greetings(stage: Stage) -> None:
     wait_until(lambda: not phrases._at_work, "the phrases")
     stage.forget_requests()
 
-    assert len(ask(device, WAKE_WORD).frames) >= 12
+    assert len(ask(device, WAKE_WORD).frames) >= 3
     assert stage.vendor.counts == {}
 
 
@@ -138,7 +138,7 @@ def test_the_exit_tool_says_goodbye_first(stage: Stage) -> None:
     answer = ask(device, "bye bye")
 
     assert answer.sentences == ["See you soon."]
-    assert len(answer.frames) >= 4
+    assert answer.frames
     assert device.wait_closed()[0] == 1000
 
 

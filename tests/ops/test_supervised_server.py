@@ -25,7 +25,11 @@ from tests.ops.site import Site, until
 
 SENTENCES = ["This is the first sentence of it.", "Here comes the second one.", "And a third one to end with."]
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.leaks("workers keep connections to the vendor open between two tests")]
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.leaks("workers keep connections to the vendor open between two tests"),
+    pytest.mark.blocks_hub("what is tested has processes of its own; this one only plays its users, on the same cores"),
+]
 
 
 @pytest.fixture(scope="module")

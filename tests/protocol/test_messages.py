@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.golden.reader import Case, cases
 from xiaozhi.errors import ProtocolError
 from xiaozhi.protocol import messages as wire
-from xiaozhi.protocol.device import MAX_BARE_CHARS
+from xiaozhi.protocol.device import MAX_BARE_CHARS, MAX_HELLO_CHARS, MAX_SPOKEN_CHARS, MAX_TYPE_CHARS
 from xiaozhi.protocol.jsontext import MAX_DEPTH
 
 # Anything a careless firmware may send: also what JSON does not allow.
@@ -45,14 +45,14 @@ _features = st.builds(lambda raw: wire.Features.read(raw), st.dictionaries(st.sa
 _device_messages = st.one_of(
     st.builds(wire.Hello, st.none() | st.integers(0, 0xFFFF), st.text(), _features, _audio, st.just(""), _payload),
     st.builds(wire.Listen, st.sampled_from(wire.ListenState), st.none() | st.sampled_from(wire.ListenMode), st.text()),
-    st.builds(wire.Abort, st.text()),
+    st.builds(wire.Abort, st.text(max_size=MAX_TYPE_CHARS)),
     st.builds(wire.Mcp, _payload.filter(bool)),
     st.builds(wire.Iot, st.lists(_payload, max_size=2).map(tuple), st.lists(_payload, max_size=2).map(tuple)),
     st.just(wire.Ping()),
     st.just(wire.Goodbye()),
     st.builds(
         wire.ServerCommand,
-        st.text(min_size=1),
+        st.text(min_size=1, max_size=MAX_TYPE_CHARS),
         st.text(),
         _payload.map(lambda content: {key: value for key, value in content.items() if key != "secret"}),
     ),
@@ -158,6 +158,24 @@ def test_bare_text_has_a_limit() -> None:
     assert wire.parse_device("x" * MAX_BARE_CHARS) == wire.Bare("x" * MAX_BARE_CHARS)
     with pytest.raises(ProtocolError):
         wire.parse_device("x" * (MAX_BARE_CHARS + 1))
+
+
+def test_typed_text_has_a_limit() -> None:
+    def typed(chars: int) -> wire.DeviceMessage:
+        return wire.parse_device(json.dumps({"type": "listen", "state": "detect", "text": "说" * chars}))
+
+    assert isinstance(typed(MAX_SPOKEN_CHARS), wire.Listen)
+    with pytest.raises(ProtocolError, match="text is longer"):
+        typed(MAX_SPOKEN_CHARS + 1)
+
+
+def test_what_is_kept_or_logged_has_a_limit() -> None:
+    """An abort is obeyed whatever its reason is; a hello or a command that is longer than any real one is refused."""
+    assert wire.parse_device(json.dumps({"type": "abort", "reason": "x" * 1000})) == wire.Abort("x" * MAX_TYPE_CHARS)
+    with pytest.raises(ProtocolError, match="action is longer"):
+        wire.parse_device(json.dumps({"type": "server", "action": "x" * (MAX_TYPE_CHARS + 1)}))
+    with pytest.raises(ProtocolError, match="hello is longer"):
+        wire.parse_device(json.dumps({"type": "hello", "features": {"x": [0] * MAX_HELLO_CHARS}}))
 
 
 def test_text_that_cannot_be_sent_back_is_refused() -> None:

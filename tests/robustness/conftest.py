@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -15,10 +16,10 @@ from loadtest import speech
 from loadtest.http_vendor import Script
 from loadtest.sounds import Sounds
 from loadtest.speech import Speech
-from loadtest.vendors import CHAT
+from loadtest.vendors import CHAT, TTS
 from tests.e2e.stage import Stage, merged, open_stage, wait_until
 from tests.robustness.logbook import SECRET, Logbook, reading
-from tests.robustness.witness import HEARD, Witness, mirrored, talking
+from tests.robustness.witness import LONG_WORDS, VOICE, Mirror, Witness, talking
 from xiaozhi.session.listener import Listener, Utterance
 from xiaozhi.session.outbox import Outbox
 from xiaozhi.session.session import Session
@@ -35,6 +36,7 @@ SETTINGS = {
     },
     "tool_call_timeout": 2,
 }
+WORDS = "what is up with you"
 OF_A_VISIT = (Connection, WebSocket, Session, Listener, Outbox, Turn, Utterance, DeviceMcp)
 """Nothing of these outlives its device."""
 
@@ -42,20 +44,26 @@ OF_A_VISIT = (Connection, WebSocket, Session, Listener, Outbox, Turn, Utterance,
 class Talking(Protocol):
     """See `tests.robustness.witness.talking`."""
 
-    def __call__(self, *, exchanges: int = 2) -> AbstractContextManager[Witness]: ...
+    def __call__(self) -> AbstractContextManager[Witness]: ...
 
 
 @pytest.fixture(scope="session")
 def words() -> Speech:
     """Spoken words."""
-    return speech.speak("what is up with you")
+    return speech.speak_all([WORDS, LONG_WORDS])[0]
+
+
+@pytest.fixture(scope="session")
+def long_words(words: Speech) -> Speech:
+    """Words that the vendor knows from others by their length; see `Mirror.when`."""
+    return speech.speak(LONG_WORDS)
 
 
 @pytest.fixture(scope="session")
 def sounds() -> Sounds:
     """Speech-like sound of the vendor."""
     made = Sounds()
-    for seconds in (0.25, 10.0):
+    for seconds in (0.12, 10.0):
         made.body("wav", seconds)
     return made
 
@@ -70,13 +78,26 @@ def stage_settings() -> dict[str, Any]:
 def stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, stage_settings: dict[str, Any]) -> Iterator[Stage]:
     """One server and its vendor for a whole module. No limits on rates, so that everything gets as deep as it can."""
     with open_stage(tmp_path_factory.mktemp("data"), sounds, merged(SETTINGS, stage_settings)) as opened:
-        opened.vendor._heard = HEARD
-        mirrored(opened.vendor)
+        # All these devices share the hub, and perhaps a slow machine, with the server: lag is no reason to refuse anybody here.
+        policy = opened.server._watchdog._policy
+        policy.turns_lag_s = policy.connections_lag_s = math.inf
         yield opened
 
 
+@pytest.fixture(scope="module")
+def _vendor_mirror(stage: Stage) -> Mirror:
+    return Mirror(stage.vendor)
+
+
 @pytest.fixture
-def witness(stage: Stage, words: Speech) -> Talking:
+def mirror(_vendor_mirror: Mirror) -> Mirror:
+    """How the vendor treats single devices; forgotten after the test."""
+    _vendor_mirror.rules.clear()
+    return _vendor_mirror
+
+
+@pytest.fixture
+def witness(mirror: Mirror, stage: Stage, words: Speech) -> Talking:
     """`with witness():` somebody talks meanwhile, and nothing odd may happen to them."""
     return partial(talking, stage, words)
 
@@ -98,6 +119,7 @@ def _nothing_is_left(request: pytest.FixtureRequest, _no_leaks: None, book: Logb
     stage: Stage = request.getfixturevalue("stage")
     stage.reset()
     stage.vendor.stand(CHAT, Script())
+    stage.vendor.stand(TTS, VOICE)
     yield
     stage.close_devices()
     server = stage.server

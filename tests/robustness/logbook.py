@@ -38,7 +38,6 @@ class Logbook(logging.Handler):
 
     def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
         self.lines[str(event.get("event"))] += 1
-        if event.get("level") != "x" and event.get("event") in ("vendor failed the turn","breaker","apology failed","fallback","task failed","tool failed","phrases not prepared, will be tried again"): open("/tmp/ev.txt","a").write(repr(event)[:400]+chr(10))
         self._read(repr(event), str(event.get("exception", "")))
         raise structlog.DropEvent
 

@@ -1,14 +1,15 @@
 """Somebody who minds their own business: a device that talks all the time while others misbehave, and notices everything.
 
 Every answer must be the one to its question, whole, in order, with nothing between the answers. The scripted vendor answers with the last
-two things it was told (`mirrored`), so that another's words, or a lost exchange, would be heard.
+two things it was told (`Mirror`), so that another's words, or a lost exchange, would be heard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import gevent
 
@@ -16,33 +17,66 @@ from loadtest.device import SimulatedDevice
 from loadtest.http_vendor import Answer, Request, Script
 from loadtest.replies import DeviceClosed, DeviceTimeout
 from loadtest.speech import Speech
-from loadtest.vendors import CHAT, OpenAiVendor
+from loadtest.vendors import ASR, CHAT, OpenAiVendor
 from loadtest.wire import Closed
 from tests.e2e.stage import Stage, utter, wait_until
 from tests.robustness.logbook import SAID
 
 HEARD = f"{SAID} aloud"
 """What every spoken utterance is understood as."""
+LONG_WORDS = "please tell me a very long story about ships and the sea and everything in it"
+"""What another device says that a vendor is to know by its length."""
+LONG_WORDS_BYTES = 32_000 * 3
+VOICE = Script(answer=("wav", 0.12))
+MIN_FRAMES = 2
 PATIENCE_S = 20.0
 WAYS = ("typed", "auto", "manual", "realtime")
 
 
-def mirrored(vendor: OpenAiVendor) -> None:
-    """Let `vendor` answer every chat that no script answers with the last question and the one before."""
-    scripted = vendor.answer
+class Mirror:
+    """Lets a scripted vendor answer every chat that no script answers with the last question and the one before.
 
-    def answer(request: Request, script: Script) -> Answer:
-        if vendor.kind(request) == CHAT and script.answer is None:
+    `rules`: (kind, test of the request, script); the first that applies is followed instead of what is scripted. So one device can have
+    a vendor that fails while all others have one that works."""
+
+    def __init__(self, vendor: OpenAiVendor) -> None:
+        self.rules: list[tuple[str, Callable[[Request], bool], Script]] = []
+        self._vendor = vendor
+        self._answer = vendor.answer
+        self._follow = vendor._follow
+        vendor._heard = HEARD
+        vendor.answer = self._reflect  # type: ignore[method-assign]
+        vendor._follow = self._obey  # type: ignore[method-assign]
+
+    def when(self, kind: str, said: str, script: Script) -> None:
+        """Follow `script` for requests of `kind` whose body has `said` in it; for recognition: which are longer than a witness's."""
+        if kind == ASR:
+            self.rules.append((kind, lambda request: len(request.body) > LONG_WORDS_BYTES, script))
+        else:
+            self.rules.append((kind, lambda request: said.encode() in request.body.rpartition(b'"user"')[2], script))
+
+    def _obey(self, line: Any, request: Request, script: Script) -> bool:
+        kind = self._vendor.kind(request)
+        return self._follow(line, request, next((rule[2] for rule in self.rules if rule[0] == kind and rule[1](request)), script))
+
+    def _reflect(self, request: Request, script: Script) -> Answer:
+        if self._vendor.kind(request) == CHAT and script.answer is None:
             questions = [str(message["content"]) for message in request.json()["messages"] if message["role"] == "user"]
             script = replace(script, answer=reflected(*questions[-2:]))
-        return scripted(request, script)
-
-    vendor.answer = answer  # type: ignore[method-assign]
+        return self._answer(request, script)
 
 
 def reflected(*questions: str) -> str:
     """The answer to the last of `questions`."""
     return f"{' then '.join(questions)}."
+
+
+def hush(device: SimulatedDevice) -> None:
+    """Stop whatever this device has brought about, and forget it."""
+    device.abort()
+    device.ping(PATIENCE_S)
+    device.replies.forget_answers()
+    device.replies.messages.clear()
 
 
 class Witness:
@@ -92,11 +126,11 @@ class Witness:
             self.complaints.append(f"{way}: {question!r} was heard as {answer.stt!r} and answered with {answer.sentences!r}, not {expected!r}")
         if kinds != ["stt", "start", "llm", "sentence_start", "stop"]:
             self.complaints.append(f"{way}: messages {kinds}")
-        if len(answer.frames) < 4:
-            self.complaints.append(f"{way}: {len(answer.frames)} frames of a quarter of a second")
+        if len(answer.frames) < MIN_FRAMES:
+            self.complaints.append(f"{way}: {len(answer.frames)} frames")
 
-    def check(self, exchanges: int) -> None:
-        """Nothing was ever odd, and there were so many exchanges. Raises AssertionError."""
+    def check(self) -> None:
+        """Nothing was ever odd. Raises AssertionError."""
         replies = self.device.replies
         assert not self.complaints, "\n".join(self.complaints)
         assert not replies.stray, "sound between the answers"
@@ -104,18 +138,21 @@ class Witness:
         assert replies.closed is None
         left = [message.data for message in replies.messages if message.type != "hello"]
         assert not left, f"messages nobody asked for: {left[:5]}"
-        assert self.exchanges >= exchanges, f"{self.exchanges} exchanges only"
 
 
 @contextmanager
-def talking(stage: Stage, words: Speech, exchanges: int = 2) -> Iterator[Witness]:
-    """A witness talks while the block runs, and until it has had so many whole exchanges; afterwards nothing may have been odd."""
+def talking(stage: Stage, words: Speech) -> Iterator[Witness]:
+    """A witness talks while the block runs, and until an exchange has begun behind it and ended; nothing may have been odd."""
     witness = Witness(stage.device(), words)
+
+    def wait_for(exchanges: int) -> None:
+        wait_until(lambda: witness.exchanges >= exchanges or witness.complaints, "the witness's answer", PATIENCE_S)
+
     try:
-        wait_until(lambda: witness.exchanges or witness.complaints, "the witness's first answer", PATIENCE_S)
+        wait_for(1)
         yield witness
-        wait_until(lambda: witness.exchanges > exchanges or witness.complaints, "the witness", PATIENCE_S)
+        wait_for(witness.exchanges + 1)
         witness.stop()
     finally:
         witness.kill()
-    witness.check(exchanges)
+    witness.check()

@@ -135,6 +135,15 @@ def test_a_lost_connection_is_an_error_outcome() -> None:
     assert Toolbox(iot).call(call("lamp_turn_on"), context()).action is Action.ERROR
 
 
+def test_a_thing_that_takes_too_many_words_is_none() -> None:
+    iot, _, box = made()
+
+    iot.on_descriptors([SPEAKER | {"properties": {f"p{number}": {"description": "x" * 500} for number in range(20)}}])
+
+    assert box.specs() == []
+    assert iot.counts.garbage == 1
+
+
 def test_things_and_members_are_bounded() -> None:
     iot, _, _ = made()
     for number in range(MAX_THINGS * 3):

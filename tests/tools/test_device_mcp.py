@@ -108,6 +108,27 @@ def test_pages_and_tools_without_end_are_bounded(group: Tasks) -> None:
     assert len(crowd.requests("tools/list")) == 2
 
 
+def test_an_offer_has_a_size(group: Tasks) -> None:
+    """What a device offers is kept and shown to the model with every question, so it is bounded tool by tool and altogether."""
+
+    def fat(name: str, chars: int) -> dict[str, Any]:
+        return {"name": name, "description": "d", "inputSchema": {"properties": {"x": {"description": "x" * chars}}}}
+
+    device = FakeDevice([fat("fits", 100), fat("fat", 2000), *(fat(f"t{number}", 400) for number in range(10))])
+    mcp = ready(device, group, limits=DeviceMcpLimits(schema_chars=1000, offer_chars=2000))
+
+    assert names(mcp) == ["fits", "t0", "t1", "t2"]
+    assert mcp.counts.skipped_tools == 8
+
+
+def test_a_long_cursor_is_not_sent_back(group: Tasks) -> None:
+    device = FakeDevice()
+    device._page = lambda cursor: {"tools": many(1), "nextCursor": "c" * 2000}  # type: ignore[method-assign]
+    ready(device, group)
+
+    assert len(device.requests("tools/list")) == 1
+
+
 def test_a_silent_device_is_asked_twice_and_then_left_alone(group: Tasks) -> None:
     device = FakeDevice(answers=False)
     mcp = connect(device, group, limits=QUICK)

@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from gevent import Greenlet
+
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
 
@@ -31,20 +33,27 @@ class OutputQuota:
     """`limit` characters per device and day (0: none). `today` gives the current date in the server's time zone."""
 
     def __init__(self, path: Path, limit: int, today: Callable[[], datetime.date]) -> None:
-        self.limit = limit
+        self.limit = 0
         self._today = today
         self._day = ""
         self._used: dict[str, int] = {}
         self._unsaved: dict[str, int] = {}
-        self._writing = False
+        self._writer: Greenlet | None = None
+        self._path = path
         self._database: sqlite3.Connection | None = None
-        if limit > 0:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(_SCHEMA)
+        self.adopt(limit)
+
+    def adopt(self, limit: int) -> None:
+        """Another limit from now on. Raises sqlite3.Error and OSError when the counts cannot be kept; the limit stays as it was then."""
+        if limit > 0 and self._database is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.execute(_SCHEMA)
+            self._database = database
             self._turn_page()
+        self.limit = limit
 
     def left(self, device: str) -> int | None:
         """Characters `device` may still hear today; None: no limit."""
@@ -60,13 +69,11 @@ class OutputQuota:
         self._turn_page()
         self._used[device] = self._used.get(device, 0) + characters
         self._unsaved[device] = self._unsaved.get(device, 0) + characters
-        if not self._writing:
-            self._writing = True
-            tasks.spawn_later(WRITE_BEHIND_S, "quota-writer", self.flush)
+        if self._writer is None:
+            self._writer = tasks.spawn_later(WRITE_BEHIND_S, "quota-writer", self._write_behind)
 
     def flush(self) -> None:
         """Write what is not on disk yet."""
-        self._writing = False
         unsaved, self._unsaved = self._unsaved, {}
         if self._database is None or not unsaved:
             return
@@ -81,10 +88,16 @@ class OutputQuota:
 
     def close(self) -> None:
         """Flush and close."""
+        if self._writer is not None:
+            self._writer.kill(block=False)
         self.flush()
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    def _write_behind(self) -> None:
+        self._writer = None
+        self.flush()
 
     def _turn_page(self) -> None:
         """Load the day's counts when a day begins (or the process does)."""

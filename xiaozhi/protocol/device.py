@@ -22,6 +22,11 @@ from xiaozhi.protocol.jsontext import NotJson, parse
 MAX_BARE_CHARS: Final = 4096
 """Longer text that is no JSON is a ProtocolError: an echo must not become a way to make the server send."""
 MAX_TYPE_CHARS: Final = 64
+"""Of a type nobody knows, of the reason of an abort and of the action of a command: they stand in logs."""
+MAX_SPOKEN_CHARS: Final = 8_000
+"""Of typed text: ten minutes of speech. What makes text speakable takes longer than in proportion to its length."""
+MAX_HELLO_CHARS: Final = 16_384
+"""A hello is kept as long as the visit lasts; real ones have 300 characters."""
 DEVICE_SAMPLE_RATE: Final = 16_000
 """Hz, what the firmware records with."""
 DEVICE_FRAME_MS: Final = 60
@@ -260,6 +265,8 @@ def parse_device(text: str) -> DeviceMessage:
     if isinstance(body, int) and not isinstance(body, bool):
         return _bare(text)
     kind, body = message_type(body)
+    if kind == Hello.type and len(text) > MAX_HELLO_CHARS:
+        raise ProtocolError(f"hello is longer than {MAX_HELLO_CHARS} characters")
     read = _READERS.get(kind)
     return read(body) if read is not None else Unknown(kind[:MAX_TYPE_CHARS])
 
@@ -301,11 +308,13 @@ def _hello(body: dict[str, object]) -> Hello:
 
 def _listen(body: dict[str, object]) -> Listen:
     state = fields.required(fields.choice(body, "state", ListenState), "state")
-    return Listen(state, fields.choice(body, "mode", ListenMode), fields.text(body, "text"), _session(body))
+    said = fields.text(body, "text", longest=MAX_SPOKEN_CHARS)
+    return Listen(state, fields.choice(body, "mode", ListenMode), said, _session(body))
 
 
 def _abort(body: dict[str, object]) -> Abort:
-    return Abort(fields.text(body, "reason"), _session(body))
+    # Cut, not refused: whatever it is called, it must be obeyed.
+    return Abort(fields.text(body, "reason")[:MAX_TYPE_CHARS], _session(body))
 
 
 def read_mcp(body: dict[str, object]) -> Mcp:
@@ -333,7 +342,7 @@ def _server_command(body: dict[str, object]) -> ServerCommand:
     content = dict(fields.mapping(body, "content"))
     secret = fields.text(content, "secret")
     content.pop("secret", None)
-    action = fields.text(body, "action")
+    action = fields.text(body, "action", longest=MAX_TYPE_CHARS)
     if not action:
         raise ProtocolError("action is missing")
     return ServerCommand(action, secret, content, _session(body))

@@ -17,14 +17,16 @@ Body = Mapping[str, object]
 E = TypeVar("E", bound=Enum)
 
 
-def text(body: Body, key: str, default: str = "") -> str:
-    """A string; `default` when absent or null."""
+def text(body: Body, key: str, default: str = "", *, longest: int = 0) -> str:
+    """A string of at most `longest` characters (0: as many as a message has room for); `default` when absent or null."""
     value = body.get(key)
     if value is None:
         return default
-    if isinstance(value, str):
-        return value
-    raise ProtocolError(f"{key} is not text")
+    if not isinstance(value, str):
+        raise ProtocolError(f"{key} is not text")
+    if longest and len(value) > longest:
+        raise ProtocolError(f"{key} is longer than {longest} characters")
+    return value
 
 
 def integer(body: Body, key: str, low: int, high: int) -> int | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +37,10 @@ class ProviderOptions(BaseModel):
     type: str = ""
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the composition root lends to providers that declare `needs_services = True`."""
@@ -45,6 +50,8 @@ class Services:
     config_dir: Path = Path("config")
     provider: Callable[[str, str], Any] | None = None
     """(kind, name) -> another configured provider, such as the language model that a memory summarises with."""
+    now: Callable[[], datetime] = _utc_now
+    """The time where the server's owner lives (aware)."""
 
 
 class Provider:

@@ -213,6 +213,11 @@ class Roster:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def adopt(self, policy: Policy, *, per_device: int) -> None:
+        """Other rules from now on; they hold for those who are here too, from the next sweep, or the next newcomer."""
+        self.policy = policy
+        self.per_device = per_device
+
     def join(self, live: Live) -> int:
         """Somebody has come; their number. An older connection of the same device is told to go, and not waited for."""
         self._last_number = number = self._last_number + 1
@@ -258,7 +263,15 @@ class Roster:
     def start(self) -> None:
         """Start sweeping."""
         if self._sweeper is None:
+            self.swept_at = self._clock()
             self._sweeper = spawn("sweeper", self._sweep_for_ever)
+
+    def restart(self) -> None:
+        """A new sweeper in place of one that has died or hangs. Does not wait."""
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.kill(block=False)
+        self.start()
 
     def stop(self) -> None:
         """Stop sweeping. Idempotent."""

@@ -113,7 +113,8 @@ class Watchdog:
     ) -> None:
         self._backlog = backlog
         self._sample = sample
-        self._sample_interval = sample_interval
+        self.sample_interval = sample_interval
+        """Seconds between two samples; 0: none."""
         self._policy = policy or ShedPolicy()
         self._on_lag = on_lag
         self._on_shed = on_shed
@@ -176,8 +177,8 @@ class Watchdog:
                 self._on_restart(pulse.name)
                 pulse.not_before = now + pulse.within_s
                 pulse.revive()
-        if self._sample_interval > 0 and now >= self._next_sample:
-            self._next_sample = now + self._sample_interval
+        if self.sample_interval > 0 and now >= self._next_sample:
+            self._next_sample = now + self.sample_interval
             log.info("sample", **self.sample())
 
     def _shed(self, lag_s: float, now: float) -> None:

@@ -38,6 +38,9 @@ class Briefing:
     cache_key: str = ""
     """Where an answer to this question would be kept; "": it cannot be answered from memory."""
 
+FAILED = "error: "
+"""How the result of a failed call begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerParts:
@@ -185,7 +188,7 @@ class Answer:
         self._await_release()
         self.tool_calls += len(calls)
         outcomes = self._parts.toolbox.call_many(calls, self._parts.tool_context)
-        self._exchange.called(said, calls, [outcome.text or outcome.action.value for outcome in outcomes])
+        self._exchange.called(said, calls, [_told(outcome) for outcome in outcomes])
         return self._follow(outcomes)
 
     def _follow(self, outcomes: Sequence[ToolOutcome]) -> bool:
@@ -201,3 +204,9 @@ class Answer:
 
 def _direct_answer(call: ToolCall) -> str:
     return str(call.arguments.get(direct_answer.RESPONSE) or "").strip() if call.name == direct_answer.NAME else ""
+
+
+def _told(outcome: ToolOutcome) -> str:
+    """A tool's result as the model reads it; it must be able to tell a failure from an answer."""
+    text = outcome.text or outcome.action.value
+    return f"{FAILED}{text}" if outcome.action in (Action.ERROR, Action.NOT_FOUND) else text

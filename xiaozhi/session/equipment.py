@@ -23,6 +23,7 @@ from xiaozhi.session.listener import Listener, ListenerOptions, ListenerSink
 from xiaozhi.session.outbox import Outbox
 from xiaozhi.session.speaker import Speaker
 from xiaozhi.session.visit import Visit
+from xiaozhi.tools.base import Action
 from xiaozhi.tools.device_iot import DeviceIot
 from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.tools.toolbox import Toolbox, ToolLimits
@@ -130,6 +131,7 @@ class Equipment:
                 options=self._listener_options(),
                 sink=sink,
                 tasks=self._tasks,
+                on_drop=lambda: kit.on_drop("microphone"),
                 clock=self._clock,
             )
             self.listener.start(mode)
@@ -153,7 +155,8 @@ class Equipment:
         """The tools on offer."""
         if self._toolbox is None:
             kit = self._kit
-            self._toolbox = Toolbox(kit.plugins, limits=ToolLimits(call_timeout=kit.settings.tool_call_timeout), spawn=kit.lasting.spawn)
+            limits = ToolLimits(call_timeout=kit.settings.tool_call_timeout)
+            self._toolbox = Toolbox(kit.plugins, limits=limits, spawn=kit.lasting.spawn, observe=_tool_called)
         return self._toolbox
 
     def device_mcp(self) -> DeviceMcp:
@@ -226,3 +229,8 @@ class Equipment:
         if self.mcp is not None:
             self.mcp.close()
         self.outbox.close()
+
+
+def _tool_called(source: str, seconds: float, action: Action) -> None:
+    # In the greenlet of its turn, so that the line bears the turn's trace id.
+    log.debug("tool call", source=source, outcome=action.value, total_ms=round(seconds * 1000))

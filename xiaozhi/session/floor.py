@@ -56,6 +56,11 @@ class Floor:
         """True from the moment an answer begins to be made until it is over."""
         return self.current is not None and not self.current.ended
 
+    @property
+    def under_way(self) -> Turn | None:
+        """The turn that is being answered, or else prepared."""
+        return next((turn for turn in (self.current, self._prepared) if turn is not None and not turn.ended), None)
+
     def begin(self, opening: Opening, *, extra_prompt: str = "") -> None:
         """Answer a typed text, speak a fixed one, or follow an instruction; whoever had the floor loses it."""
         self.discard()
@@ -93,6 +98,7 @@ class Floor:
 
     def utterance_ended(self, utterance: Utterance) -> None:
         """Finished: answer, with what was prepared if it was prepared for this."""
+        log.debug("utterance", trace=utterance.trace, voiced_ms=round(utterance.voiced_ms))
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared.utterance is utterance and not prepared.ended:
             self._take_over(prepared).release()

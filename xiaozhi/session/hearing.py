@@ -114,7 +114,9 @@ class PacketDecoder:
                 self._corrupt_run = 0
                 self._stats.resyncs += 1
                 self._opus.reset()
-                log.info("decoder restarted", corrupt=self._stats.corrupt)
+                if self._stats.resyncs == 1:
+                    # Once per visit: a device that sends noise fills its counters, not the log.
+                    log.info("decoder restarted", corrupt=self._stats.corrupt)
             return b""
         self._corrupt_run = 0
         return pcm

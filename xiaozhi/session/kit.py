@@ -64,5 +64,7 @@ class SessionKit:
     """A prepared answer was thrown away."""
     on_frame: Callable[[float], None] | None
     """Told the lateness (s) of every audio frame sent; must be quick."""
+    on_drop: Callable[[str], None]
+    """(queue) Something had to go because that queue was full."""
     server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
     """The management API's orders: (command, peer ip). May block."""

@@ -50,7 +50,8 @@ MAX_AT_ONCE = 8
 
 
 class Listener:
-    """See the module. `inference` is not used by Opus and Silero as they are; it is there for hearing that is computed in the pool."""
+    """See the module. `inference` is not used by Opus and Silero as they are; it is there for hearing that is computed in the pool.
+    `on_drop` is told of every packet that the full queue pushed out."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Listener:
         options: ListenerOptions,
         sink: ListenerSink,
         tasks: Tasks,
+        on_drop: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = ListenerStats()
@@ -71,6 +73,7 @@ class Listener:
         self._options = options
         self._sink = sink
         self._tasks = tasks
+        self._on_drop = on_drop
         self._clock = clock
         self._queue: deque[Packet] = deque()
         self._queued_bytes = 0
@@ -101,6 +104,7 @@ class Listener:
         if len(queue) >= self._options.queue_packets:
             self._queued_bytes -= len(queue.popleft()[0])
             stats.dropped += 1
+            self._on_drop()
         queue.append((payload, now))
         self._queued_bytes += len(payload)
         self._awake()

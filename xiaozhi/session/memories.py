@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gevent.event import Event
 from gevent.queue import Empty, Full, Queue
 
 from xiaozhi.chat import Message
-from xiaozhi.errors import VendorError
+from xiaozhi.errors import Overloaded, VendorError
 from xiaozhi.providers.base import Memory
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
@@ -37,6 +38,7 @@ class MemoryWriter:
         self._tasks = Tasks()
         self._workers = workers
         self._busy: dict[int, _Job] = {}
+        self._progress = Event()
         self.saved = 0
         self.failed = 0
 
@@ -62,6 +64,15 @@ class MemoryWriter:
             return
         if len(self._tasks) < self._workers:
             self._tasks.spawn("memory-writer", self._work)
+
+    def settle(self, memory: Memory, seconds: float) -> bool:
+        """Wait until nothing is left to be saved with `memory`, at most `seconds`; True when nothing is."""
+        until = time.monotonic() + seconds
+        while any(job[0] is memory for job in (*self._queue.queue, *self._busy.values())):
+            self._progress.clear()
+            if not self._progress.wait(timeout=max(0.0, until - time.monotonic())):
+                return False
+        return True
 
     def flush(self, seconds: float) -> bool:
         """Wait for the backlog at most `seconds`, then put the rest on disk; True when nothing had to be."""
@@ -89,13 +100,18 @@ class MemoryWriter:
             try:
                 memory.save(device_id, messages, session_id)
                 self.saved += 1
-            except VendorError as error:
+            except (VendorError, Overloaded) as error:
                 self.failed += 1
-                log.warning("memory not saved", vendor=error.vendor, error=str(error)[:200])
-                if error.retryable:
+                log.warning("memory not saved", vendor=memory.name, error=str(error)[:200])
+                if isinstance(error, Overloaded) or error.retryable:
                     self._spill([job])
+            except Exception:
+                # A bug in one provider must not cost the visits that wait behind this one.
+                self.failed += 1
+                log.exception("memory not saved")
             finally:
                 self._busy.pop(id(job), None)
+                self._progress.set()
 
     def _spill(self, jobs: Sequence[_Job]) -> None:
         if not jobs:

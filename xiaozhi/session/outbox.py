@@ -115,8 +115,8 @@ class Outbox:
         self._on_frame = on_frame
         self._clock = clock
         self._alarm: Alarm = alarm if alarm is not None else HubAlarm()
-        self._urgent: deque[str] = deque()
         # bytes: a packet; str: a message; a callable: a mark.
+        self._urgent: deque[str | Callable[[], None]] = deque()
         self._lane: deque[bytes | str | Callable[[], None]] = deque()
         self._turn: _Turn | None = None
         self._last: _Turn | None = None
@@ -144,7 +144,7 @@ class Outbox:
     @property
     def queued_bytes(self) -> int:
         """What both lanes hold."""
-        return sum(map(len, self._urgent)) + sum(len(item) for item in self._lane if isinstance(item, bytes | str))
+        return sum(len(item) for lane in (self._urgent, self._lane) for item in lane if isinstance(item, bytes | str))
 
     def played_ms(self, turn_id: int) -> float:
         """How much of this turn's sound the device has had time to play; stays what it was when the turn was shut."""
@@ -202,6 +202,15 @@ class Outbox:
             return
         self._urgent.append(encode(message, self._session_id))
         self._wake()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until the socket has taken every urgent message, at most `seconds`; True when it has."""
+        if self._closed or not (self._writing or self._urgent):
+            return not self._closed
+        sent = Event()
+        self._urgent.append(sent.set)
+        self._wake()
+        return bool(sent.wait(timeout=seconds))
 
     def message(self, turn_id: int, message: Sendable) -> None:
         """Send in order with this turn's frames. Blocks while the lane is full. Raises TurnClosed."""
@@ -318,8 +327,12 @@ class Outbox:
         low_water = self._max_frames // 2
         while not self._closed:
             if urgent:
-                stats.messages += 1
-                self._send_text(urgent.popleft())
+                message = urgent.popleft()
+                if isinstance(message, str):
+                    stats.messages += 1
+                    self._send_text(message)
+                else:
+                    self._call(message)
                 continue
             if not lane:
                 alarm.wait(self._linger_s)

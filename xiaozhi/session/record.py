@@ -104,3 +104,10 @@ class TurnRecord:
     sentences: int = 0
     tool_calls: int = 0
     script: list[Message] = field(default_factory=list)
+    trace: str = ""
+    """Ties the lines and spans of this turn together."""
+
+    @property
+    def reply(self) -> str:
+        """What the assistant said, as far as it was heard."""
+        return " ".join(message.content for message in self.script if message.role == "assistant" and message.content)

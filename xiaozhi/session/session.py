@@ -37,6 +37,7 @@ HARD_CLOSE_SECONDS = 60.0
 CALL_PREFIX = "[device_call]"
 CLOSE_NORMAL = 1000
 EXIT_LINGER_SECONDS = 0.2
+FLUSH_SECONDS = 1.0
 # Far above what a visit needs; a babbling device gets no further.
 MAX_TASKS = 32
 MAX_REMEMBERED = 400
@@ -107,11 +108,14 @@ class Session:
         self._ears().hear(frame.payload, frame.timestamp_ms)
 
     def drain(self, seconds: float) -> None:
-        """Take no new turns; let the current answer finish, at most `seconds`."""
+        """Take no new turns; let the current answer finish, at most `seconds`. Then what was said is handed in, and what waits is sent."""
         self._draining = True
-        turn = self._floor.current
-        if turn is not None and not turn.ended:
-            turn.wait(seconds)
+        until = self._clock() + seconds
+        while (turn := self._floor.under_way) is not None:
+            if not turn.wait(max(0.0, until - self._clock())):
+                return
+        self._hand_in()
+        self._parts.outbox.flush(FLUSH_SECONDS)
 
     def closed(self, reason: str) -> None:
         """The socket is gone."""
@@ -121,13 +125,17 @@ class Session:
         self._floor.interrupt(reason)
         self._parts.close()
         self._tasks.kill()
+        self._hand_in()
+        self._on_closed()
+        log.info("session ended", reason=reason, turns=self._turn_count)
+
+    def _hand_in(self) -> None:
         dialogue = self._parts.known_dialogue
         if dialogue is not None and dialogue.turns:
             self._kit.resume.put(self.device_id, dialogue.snapshot())
-        # Only what was said in this visit: what was resumed has been handed in when that visit ended.
-        self._kit.memories.save(self._kit.providers.memory, self.device_id, tuple(self._visit_script), self.id)
-        self._on_closed()
-        log.info("session ended", reason=reason, turns=self._turn_count)
+        # Only what was said in this visit, and once: what was resumed has been handed in when that visit ended.
+        said, self._visit_script = tuple(self._visit_script), deque(maxlen=MAX_REMEMBERED)
+        self._kit.memories.save(self._kit.providers.memory, self.device_id, said, self.id)
 
     def tick(self, now: float) -> None:
         """Once a second or so: silence. Says goodbye after `close_connection_no_voice_time`, closes for good a minute later."""

@@ -148,8 +148,8 @@ class Reply:
         if self._pump is None:
             self._pump = self._tasks.spawn("speaker", self._pump_sound)
             self._tasks.spawn("speaker-watch", self._watch, self._pump)
-        if not self._unfinished:
-            self._progress = self._clock()
+        if not self._stalls:
+            self._progress = self._clock()  # until now it was waiting for us
         self._said.append(sentence)
         self._unfinished += 1
         self._to_say.append(sentence.spoken)
@@ -163,6 +163,8 @@ class Reply:
         """Wait until all sound of what was said has been queued. Raises the provider's error, VendorTimeout when it stalled."""
         if self._pump is None:
             return
+        if not self._stalls:
+            self._progress = self._clock()
         self._finishing = True
         self._news.set()
         self._pump.join()

@@ -23,6 +23,7 @@ from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.base import Tts
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.runtime.tracing import new_trace_id
 from xiaozhi.session.answer import Answer, AnswerParts
 from xiaozhi.session.dialogue import Exchange
 from xiaozhi.session.listener import Utterance
@@ -85,6 +86,7 @@ class Turn:
     ) -> None:
         self.id = turn_id
         self.utterance = opening.utterance
+        self.trace = opening.utterance.trace if opening.utterance is not None else new_trace_id()
         self.timeline = Timeline(voice_ended=opening.utterance.ended_at if opening.utterance else clock())
         self.record: TurnRecord | None = None
         self._opening = opening
@@ -184,6 +186,7 @@ class Turn:
             sentences=len(self._exchange.heard),
             tool_calls=self._answer.tool_calls if self._answer is not None else 0,
             script=self._exchange.remembered(whole=outcome is Outcome.ANSWERED),
+            trace=self.trace,
         )
         if self._audible.is_set():
             # Everything has been played, or is not wanted any more: whatever still works for this turn must not be heard after tts stop.
@@ -197,7 +200,9 @@ class Turn:
     # --- the turn's greenlet --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        bind_context(turn=self.id)
+        # All of it: a goodbye after silence is begun by the sweeper, whose lines bear no device.
+        context = self._parts.context
+        bind_context(session=context.session_id[:8], device=context.device_id, turn=self.id, trace=self.trace)
         try:
             try:
                 self.conclude(self._converse())
@@ -232,6 +237,7 @@ class Turn:
         if self.utterance is not None:
             self._text = self.utterance.transcribe().text.strip()
             self.timeline.heard = self._clock()
+            log.debug("heard", text=self._text)
         if not self._text and not self._parts.extra_prompt:
             return self._unheard()
         if self._options.speculative is not Speculation.LLM:

@@ -18,7 +18,9 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import TurnClosed, VendorTimeout
 from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.providers.base import Asr, AsrStream, Transcript
+from xiaozhi.runtime.logs import bind_context
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.runtime.tracing import new_trace_id
 
 BYTES_PER_MS = 32
 """s16le mono at 16 kHz."""
@@ -29,7 +31,8 @@ FEEDER_IDLE_S = 60.0
 class Recognition:
     """Feeds one ASR stream with the first `limit` bytes of a growing sound. Failures are kept for `finish`."""
 
-    def __init__(self, asr: Asr, context: CallContext, sound: bytearray) -> None:
+    def __init__(self, asr: Asr, context: CallContext, sound: bytearray, trace: str = "") -> None:
+        self.trace = trace
         self._asr = asr
         self._context = context
         self._sound = sound
@@ -45,7 +48,7 @@ class Recognition:
 
     def start(self, tasks: Tasks) -> None:
         """Work in the background from now on."""
-        self._feeder = tasks.spawn("asr-feeder", self._feed)
+        self._feeder = tasks.spawn("asr-feeder", self._feed_aside)
 
     def advance(self, limit: int) -> None:
         """The first `limit` bytes of the sound may be fed."""
@@ -80,6 +83,10 @@ class Recognition:
             self._feeder.kill(block=False)
         if self._stream is not None:
             self._stream.close()
+
+    def _feed_aside(self) -> None:
+        bind_context(trace=self.trace)
+        self._feed()
 
     def _feed(self) -> None:
         try:
@@ -127,6 +134,8 @@ class Utterance:
         """When the voice really ended (monotonic s): the arrival of its last sound, not when the silence was long enough."""
         self.voiced_ms = 0.0
         """How much of it is voice; in manual mode all of it."""
+        self.trace = recognition.trace if recognition is not None else new_trace_id()
+        """Ties together everything that is done about it."""
         self.closed = False
         self._sound = sound
         self._length: int | None = None
@@ -134,7 +143,7 @@ class Utterance:
         self._claimed = False
         self._recognition = recognition
         if recognition is None and access.asr.streaming:
-            self._recognition = recognition = Recognition(access.asr, access.context, sound)
+            self._recognition = recognition = Recognition(access.asr, access.context, sound, self.trace)
             recognition.start(access.tasks)
         if recognition is not None:
             recognition.advance(len(sound))
@@ -157,7 +166,7 @@ class Utterance:
         self._claimed = True
         recognition = self._recognition
         if recognition is None:
-            recognition = self._recognition = Recognition(self._access.asr, self._access.context, self._sound)
+            recognition = self._recognition = Recognition(self._access.asr, self._access.context, self._sound, self.trace)
         recognition.advance(len(self._sound) if self._length is None else self._length)
         try:
             return recognition.finish(self._access.deadline)

@@ -31,6 +31,8 @@ THINK_END_MAX: Final = len("</thinking>")
 
 LINK_TEXT_MAX: Final = 100
 LINK_TARGET_MAX: Final = 2_048
+NESTING_MAX: Final = 8
+"""Brackets within brackets. Without a limit a text of nothing but opening ones would be read to `limit` from each of them."""
 _URL_MAX: Final = 2_048
 _URL: Final = re.compile(rf"[^\s<>\"`|\u2018-\u201f\u2026\u3000-\u9fff\uff00-\uffef]{{1,{_URL_MAX}}}")
 _HOST: Final = re.compile(r"(?:https?://)?(?:[^/@?#]*@)?(?:www\.)?([^/:?#]*)", re.IGNORECASE)
@@ -86,12 +88,15 @@ def is_ascii_word(char: str) -> bool:
 
 
 def matching(raw: str, at: int, pair: str, limit: int) -> int:
-    """Index of the bracket that closes the one at `at`, in the same line and at most `limit` characters on; WAIT; NONE."""
+    """Index of the bracket that closes the one at `at`, in the same line, at most `limit` characters on, with at most `NESTING_MAX` others
+    open at a time; WAIT; NONE."""
     depth = 0
     for index in range(at, min(len(raw), at + limit)):
         char = raw[index]
         if char == pair[0]:
             depth += 1
+            if depth > NESTING_MAX:
+                return NONE
         elif char == pair[1]:
             depth -= 1
             if depth == 0:

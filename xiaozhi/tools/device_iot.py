@@ -20,6 +20,7 @@ from xiaozhi.chat import ToolSpec
 from xiaozhi.errors import ConnectionClosed, ToolError
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.tools.base import Action, FunctionTool, Tool, ToolContext, ToolOutcome
+from xiaozhi.tools.mcp_content import json_chars
 
 log = get_logger(__name__)
 
@@ -29,6 +30,8 @@ MAX_MEMBERS = 32
 MAX_NAME_CHARS = 64
 MAX_DESCRIPTION_CHARS = 1000
 MAX_VALUE_CHARS = 1000
+MAX_THING_CHARS = 8_000
+"""Of a whole description as JSON: it is kept, and shown to the model with every question. Real ones have a few hundred."""
 _TYPES = frozenset({"number", "integer", "boolean", "string"})
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -122,7 +125,7 @@ class DeviceIot:
         if not isinstance(described, Mapping):
             return None
         name = described.get("name")
-        if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS:
+        if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS or json_chars(described) > MAX_THING_CHARS:
             return None
         properties = _members(described.get("properties"))
         methods = _members(described.get("methods"))

@@ -26,7 +26,7 @@ from xiaozhi.errors import ConnectionClosed, ToolError
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.tools.base import Tool, ToolContext, ToolOutcome
-from xiaozhi.tools.mcp_content import answer_id, error_text, may_echo, object_schema, outcome
+from xiaozhi.tools.mcp_content import answer_id, error_text, json_chars, may_echo, object_schema, outcome
 
 log = get_logger(__name__)
 
@@ -56,7 +56,13 @@ class DeviceMcpLimits:
     pages: int = 32
     tools: int = 128
     description_chars: int = 4000
+    schema_chars: int = 8_000
+    """Of one tool's parameters as JSON; a page of the firmware has no room for more."""
+    offer_chars: int = 128_000
+    """Names, descriptions and parameters of all tools together: they are kept, and shown to the model with every question."""
     name_chars: int = 200
+    cursor_chars: int = 1000
+    """A longer cursor ends the listing: it would have to be sent back."""
     batch: int = 32
     """Payloads looked at in one JSON-RPC batch."""
     relist_seconds: float = 1.0
@@ -106,7 +112,7 @@ class DeviceMcp:
         self._logged_garbage = False
         self.ready = Event()
         """Set when the device's tools have been listed for the first time; stays clear when it never answers."""
-        self.server_info: Mapping[str, Any] = {}
+        self.server_info: Mapping[str, str] = {}
         """What the device said of itself: name (of the board) and version (of the firmware)."""
         self.counts = DeviceMcpCounts()
 
@@ -197,7 +203,10 @@ class DeviceMcp:
         params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": capabilities, "clientInfo": CLIENT_INFO}
         result = self.request("initialize", params, self._limits.handshake_timeout)
         info = result.get("serverInfo") if isinstance(result, Mapping) else None
-        self.server_info = info if isinstance(info, Mapping) else {}
+        known = info if isinstance(info, Mapping) else {}
+        self.server_info = {
+            key: value[: self._limits.name_chars] for key in ("name", "version") if isinstance(value := known.get(key), str)
+        }
         self._initialized = True
         try:
             self._send({"jsonrpc": "2.0", "method": "notifications/initialized"})
@@ -239,23 +248,27 @@ class DeviceMcp:
             if len(found) >= self._limits.tools:
                 self.counts.skipped_tools += 1
                 continue
-            spec = self._spec(described)
-            if spec is None:
+            tool = self._tool(described)
+            if tool is None or sum(other.chars for other in found.values()) + tool.chars > self._limits.offer_chars:
                 self.counts.skipped_tools += 1
-            elif spec.name not in found:
-                old = known.get(spec.name)
-                found[spec.name] = old if old is not None and old.spec == spec else DeviceTool(self, spec)
+            elif tool.spec.name not in found:
+                old = known.get(tool.spec.name)
+                found[tool.spec.name] = old if old is not None and old.spec == tool.spec else tool
         cursor = page.get("nextCursor")
-        return cursor if isinstance(cursor, str) else ""
+        return cursor if isinstance(cursor, str) and len(cursor) <= self._limits.cursor_chars else ""
 
-    def _spec(self, described: Any) -> ToolSpec | None:
+    def _tool(self, described: Any) -> DeviceTool | None:
         if not isinstance(described, Mapping):
             return None
         name, description, schema = described.get("name"), described.get("description"), described.get("inputSchema")
         if not isinstance(name, str) or not name or len(name) > self._limits.name_chars:
             return None
         text = description[: self._limits.description_chars] if isinstance(description, str) else ""
-        return ToolSpec(name, text, object_schema(schema))
+        parameters = object_schema(schema)
+        size = json_chars(parameters)
+        if size > self._limits.schema_chars:
+            return None
+        return DeviceTool(self, ToolSpec(name, text, parameters), len(name) + len(text) + size)
 
     def _offer(self, tools: tuple[DeviceTool, ...]) -> None:
         if self._closed:
@@ -351,8 +364,10 @@ class DeviceMcp:
 class DeviceTool(Tool):
     """One tool of a device, under the device's own name."""
 
-    def __init__(self, device: DeviceMcp, spec: ToolSpec) -> None:
+    def __init__(self, device: DeviceMcp, spec: ToolSpec, chars: int) -> None:
         self.spec = spec
+        self.chars = chars
+        """How long the description is that models are shown."""
         self._device = device
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:

@@ -56,6 +56,11 @@ def object_schema(schema: Any) -> dict[str, Any]:
     return made
 
 
+def json_chars(value: Any) -> int:
+    """How long a decoded JSON value is when it is written again."""
+    return len(json.dumps(value, ensure_ascii=False, default=str))
+
+
 def outcome(result: Any) -> ToolOutcome:
     """What the model is told of a tools/call result: its texts, and a word for what is no text."""
     content = result.get("content") if isinstance(result, Mapping) else None

@@ -34,7 +34,7 @@ def _weightless(session: VisitHandler) -> tuple[int, int]:
     return 0, 0
 
 
-def _nothing(session: VisitHandler, *_: float) -> None:
+def _nothing(*_: object) -> None:
     """For sessions that need no care."""
 
 
@@ -56,6 +56,12 @@ class Care:
     """(session, now), about once a second."""
     pings: Callable[[Identity], bool] = _never
     """May this device be pinged? The default is what ESP32-C3 boards need."""
+    on_frame: Callable[[], None] = _nothing
+    """A binary frame has come; told for each, so it must be quick."""
+    on_drop: Callable[[str], None] = _nothing
+    """("frames" or "messages"): one came faster than the limit, and was dropped."""
+    on_end: Callable[[int, float], None] = _nothing
+    """(close code, seconds): a connection is over, its session cleaned up."""
 
 
 class Connection:
@@ -112,6 +118,7 @@ class Connection:
             self._serve()
         finally:
             self._roster.leave(number)
+            self._care.on_end(self._ws.ending[0], self._clock() - self._connected_at)
 
     def _serve(self) -> None:
         ws = self._ws
@@ -146,20 +153,21 @@ class Connection:
         assert self._handler is not None
         receive, clock = self._ws.receive, self._clock
         on_text, on_binary = self._handler.on_text, self._handler.on_binary
-        texts, frames = self._texts, self._frames
+        texts, frames, on_frame = self._texts, self._frames, self._care.on_frame
         while True:
             message = receive()
             self.last_seen = now = clock()
             try:
                 if isinstance(message, bytes):
+                    on_frame()
                     if frames.take(now):
                         on_binary(message)
                     else:
-                        self._excess(frames, now)
+                        self._excess("frames", frames, now)
                 elif texts.take(now):
                     on_text(message)
                 else:
-                    self._excess(texts, now)
+                    self._excess("messages", texts, now)
             except ConnectionClosed:
                 continue  # `receive` waits for the peer's goodbye, then says the same
             except ProtocolError as error:
@@ -167,7 +175,8 @@ class Connection:
             except Exception:
                 self._failed()
 
-    def _excess(self, guard: FloodGuard, now: float) -> None:
+    def _excess(self, kind: str, guard: FloodGuard, now: float) -> None:
+        self._care.on_drop(kind)
         if guard.excess(now) is Flow.CLOSE:
             log.warning("flood", device=self.identity.device_id, dropped=guard.dropped)
             self._ws.close(rfc6455.POLICY, "too many messages")

@@ -24,6 +24,7 @@ later `feed`, in order.
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -258,6 +259,8 @@ def _model_path(options: SileroOptions) -> Path:
 
 
 def _onnx_model(path: Path) -> Model:
+    # Unless it is told not to before it is imported, onnxruntime collects usage data, with a thread and a database in the user's home.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,0 +1,132 @@
+"""What watching costs, and whether threads are really fixed.
+
+The share of metrics and logs is sampled with py-spy in a server under load: samples of working threads whose stack passes through them, out of
+all samples of working threads. Nothing has to be switched off for it, and it counts what really happens (a scrape every 15 s included).
+Rows (name, value, unit, aim) for `python -m loadtest.bench`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import gevent
+from rich.console import Console
+
+from loadtest import fleet, run
+from loadtest.result import figure
+from loadtest.scenario import Scenario
+from loadtest.stage import EXPECTED, Setup, set_up
+from loadtest.watch import Watch, scrape
+
+Row = tuple[str, float | None, str, str]
+
+IDLE = (100, 1_000)
+TALKING = 100
+SECONDS = 25
+SAMPLES_PER_S = 250
+SCRAPE_EVERY_S = 15.0
+WATCHING = (
+    "xiaozhi/observing.py",
+    "xiaozhi/runtime/metrics.py",
+    "xiaozhi/runtime/readings.py",
+    "xiaozhi/runtime/logs.py",
+    "xiaozhi/runtime/redaction.py",
+    "xiaozhi/runtime/tracing.py",
+    "/prometheus_client/",
+    "/structlog/",
+    "/logging/",
+)
+"""Files a stack passes through when somebody counts, times or logs."""
+
+
+def rows() -> list[Row]:
+    """Everything, about a minute and a half."""
+    return [*threads(), *cost_of_watching()]
+
+
+def threads(idle: Sequence[int] = IDLE, setup: Setup | None = None) -> list[Row]:
+    """Operating system threads of the server with nobody, with some and with many devices."""
+    found: list[Row] = []
+    with set_up(setup or Setup()) as stage:
+        watch = Watch(stage.pids)
+        nobody = watch.look().threads
+        found.append(("threads with 0 devices", float(nobody), "threads", ""))
+        for count in idle:
+            plan = Scenario(devices=count, turns=0, seconds=2.0, ramp=count / 400, roles="holder", first_device=100_000 + count)
+            with watch:
+                record = fleet.run(plan, stage.url)
+            began, ended = record.window or (0.0, 0.0)
+            most = max(sample.threads for sample in watch.samples if began <= sample.at <= ended + 1)
+            found.append((f"threads with {count:,} devices", float(most), "threads", f"<= {nobody}"))
+    return found
+
+
+def cost_of_watching(devices: int = TALKING, seconds: int = SECONDS, setup: Setup | None = None) -> list[Row]:
+    """Metrics and logs out of all the server's CPU; None where py-spy may not look."""
+    plan = Scenario(devices=devices, turns=0, seconds=float(seconds), expect=EXPECTED)
+    shares: list[tuple[int, int] | None] = []
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory() as folder, set_up(setup or Setup()) as stage, run.progress_bar(console) as follow:
+        profile = Path(folder) / "profile.raw"
+
+        def look() -> None:
+            shares.append(watching_share(_lines_of(stage.pids[0], profile, seconds)))
+
+        scraper = gevent.spawn(_scrape, stage.metrics_urls)
+        looker: list[gevent.Greenlet] = []
+        try:
+            label = f"{devices} talking, sampled"
+            with Watch(stage.pids) as watch:
+                record = fleet.run(
+                    plan, stage.url, on_progress=follow(plan, label), on_all_there=lambda: looker.append(gevent.spawn(look))
+                )
+            gevent.joinall(looker)
+        finally:
+            scraper.kill()
+    counted = shares[0] if shares else None
+    began, ended = record.window or (0.0, 0.0)
+    usage = watch.between(began, ended)
+    turns = record.counts["turns"]
+    share = counted[0] / counted[1] if counted is not None and counted[1] else None
+    each = usage.cores * (ended - began) * 1000 / turns if usage is not None and turns else None
+    return [
+        (f"metrics and logs, share of the server's CPU ({devices} talking)", share * 100 if share is not None else None, "%", "< 3"),
+        ("metrics and logs per turn", share * each if share is not None and each is not None else None, "ms", ""),
+        ("samples it rests on", float(counted[1]) if counted is not None else None, "samples", ""),
+    ]
+
+
+def watching_share(lines: Iterable[str]) -> tuple[int, int] | None:
+    """(samples that were watching, all samples) of py-spy's raw format, "frame;frame;frame count" per line; None without any sample."""
+    watching = total = 0
+    for line in lines:
+        stack, _, count = line.rpartition(" ")
+        if not count.strip().isdigit():
+            continue
+        total += int(count)
+        if any(part in stack for part in WATCHING):
+            watching += int(count)
+    return (watching, total) if total else None
+
+
+def _lines_of(pid: int, profile: Path, seconds: int) -> list[str]:
+    command = [str(Path(sys.executable).parent / "py-spy"), "record", "--pid", str(pid), "--duration", str(seconds)]
+    command += ["--rate", str(SAMPLES_PER_S), "--format", "raw", "--full-filenames", "--output", str(profile)]
+    try:
+        subprocess.run(command, capture_output=True, timeout=seconds + 60, check=False)
+        return profile.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []  # not installed, or not allowed to look into another process
+
+
+def _scrape(urls: Sequence[str]) -> None:
+    while True:
+        gevent.sleep(SCRAPE_EVERY_S)
+        scrape(urls)
+
+
+__all__ = ["cost_of_watching", "figure", "rows", "threads", "watching_share"]

@@ -1,0 +1,74 @@
+"""What a turn costs and how long it takes: end of speech to first audio, interrupts, CPU, gaps between frames.
+
+Vendors are scripted at ASR 100, LLM 100 and TTS 80 ms, the end silence is 200 ms, every reply is different. Rows (name, value, unit, aim) for
+`python -m loadtest.bench`; see docs/capacity.md for how many devices a machine carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from loadtest import run
+from loadtest.record import ABORT, BARGE_IN, FIRST_AUDIO
+from loadtest.result import Step, figure
+from loadtest.scenario import Scenario
+from loadtest.stage import EXPECTED, Setup, set_up
+
+Row = tuple[str, float | None, str, str]
+
+LEVELS = ((1, 5), (25, 3), (100, 3))
+"""(devices, turns)"""
+MANY = 100
+INTERRUPTERS = 10
+INTERRUPTS = 4
+
+
+def rows() -> list[Row]:
+    """Everything, about three minutes."""
+    return [*latency(), *interrupts()]
+
+
+def latency(levels: Sequence[tuple[int, int]] = LEVELS, setup: Setup | None = None) -> list[Row]:
+    """End of speech to first audio at some numbers of devices; at the highest also CPU and gaps."""
+    found: list[Row] = []
+    for devices, turns in levels:
+        step = _talk(Scenario(devices=devices, turns=turns, expect=EXPECTED), setup)
+        name = f"{devices} talking"
+        found += [
+            (f"{name}: end of speech to first audio p50", figure(step, f"ms.{FIRST_AUDIO}.p50"), "ms", ""),
+            (f"{name}: end of speech to first audio p95", figure(step, f"ms.{FIRST_AUDIO}.p95"), "ms", "< 600" if devices > 1 else ""),
+            (f"{name}: failed turns", float(step["failed"]), "turns", "<= 0"),
+        ]
+    found += [
+        (f"{name}: CPU of the server per turn", figure(step, "server.cpu_ms_per_turn"), "ms", "<= 40"),
+        (f"{name}: gap between frames beyond 60 ms p99", figure(step, "gaps.beyond_p99"), "ms", ""),
+        (f"{name}: gap between frames beyond 60 ms p99.9", figure(step, "gaps.beyond_p999"), "ms", "< 15"),
+        (f"{name}: the load generator's own timers late p99", figure(step, "client.lateness_p99"), "ms", ""),
+        (f"{name}: the machine was busy", (figure(step, "server.machine_busy") or 0) * 100, "%", ""),
+    ]
+    return found
+
+
+def interrupts(devices: int = INTERRUPTERS, turns: int = INTERRUPTS, setup: Setup | None = None) -> list[Row]:
+    """Devices in realtime mode that abort, or speak, while the server speaks."""
+    step = _talk(Scenario(devices=devices, turns=turns, roles="interrupter", expect=EXPECTED), setup)
+    counts = step["counts"]
+    return [
+        ("abort to tts stop, longest", figure(step, f"ms.{ABORT}.max"), "ms", "<= 50"),
+        ("frames between an abort and tts stop, each", _each(counts.get("frames after an abort", 0), counts.get("aborts", 0)), "frames", ""),
+        ("frames after tts stop, in all", float(counts.get("stray frames", 0)), "frames", "<= 0"),
+        ("speaking up to tts stop (realtime mode) p50", figure(step, f"ms.{BARGE_IN}.p50"), "ms", ""),
+        ("interrupted turns failed", float(step["failed"]), "turns", "<= 0"),
+    ]
+
+
+def _each(total: int, count: int) -> float | None:
+    return total / count if count else None
+
+
+def _talk(plan: Scenario, setup: Setup | None) -> Step:
+    console = Console(stderr=True)
+    with run.progress_bar(console) as follow, set_up(setup or Setup()) as stage:
+        return run.measure(plan, stage.url, stage.pids, on_progress=follow(plan, f"{plan.devices} {plan.roles}"))

@@ -1,0 +1,198 @@
+"""The sweeper on real connections, with time that is told: heartbeat, idle and dead devices, budgets; and who sweeps when the sweeper dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gevent
+import pytest
+from structlog.testing import capture_logs
+
+from loadtest.device import SimulatedDevice
+from loadtest.wire import PING, Frame
+from tests.lifecycle.house import CHAT, TTS, House, Script, ask, wait_until
+from xiaozhi.running import PULSE_SECONDS
+from xiaozhi.runtime.roster import Policy
+
+STURDY, FRAGILE = "sturdy-board/1.8.0", "fragile-board/1.8.0"
+
+
+@pytest.fixture(scope="module")
+def house_settings() -> dict[str, Any]:
+    return {"enable_websocket_ping": True, "boards": {"fragile-board": {"ping": False}}}
+
+
+@pytest.fixture(autouse=True)
+def _by_hand(house: House) -> Iterator[None]:
+    """Nobody sweeps but the test."""
+    house.server.roster.stop()
+    policy = house.server.roster.policy
+    house.server.roster.actions.clear()
+    yield
+    house.server.roster.policy = policy
+
+
+def sweep(house: House, after_s: float) -> None:
+    """Sweep as if so much time had passed since now."""
+    house.server.roster.sweep(time.monotonic() + after_s)
+
+
+def count_pings(device: SimulatedDevice) -> list[float]:
+    """The pings that come from now on."""
+    pings: list[float] = []
+    on_frame = device._on_frame
+
+    def watch(frame: Frame) -> bool:
+        if frame.opcode == PING:
+            pings.append(time.monotonic())
+        return on_frame(frame)
+
+    device._on_frame = watch  # type: ignore[method-assign]
+    return pings
+
+
+def rules(house: House, **changes: float) -> None:
+    """Only these rules hold."""
+    nothing = {name: 0.0 for name in Policy.__slots__ if name.endswith(("timeout", "interval"))}
+    house.server.roster.policy = replace(house.server.roster.policy, **{**nothing, **changes})  # type: ignore[arg-type]
+
+
+def test_a_heartbeat_for_boards_that_can_bear_it(house: House) -> None:
+    sturdy, fragile = house.device(headers={"User-Agent": STURDY}), house.device(headers={"User-Agent": FRAGILE})
+    pings, none = count_pings(sturdy), count_pings(fragile)
+    rules(house, ping_interval=30.0, ping_timeout=90.0)
+
+    sweep(house, 29)
+    sweep(house, 31)
+
+    wait_until(lambda: len(pings) == 1, "the ping")
+    wait_until(lambda: house.server.roster.members()[0].vitals.last_heard > pings[0], "the pong")
+    fragile.ping()
+    assert none == []
+    assert house.server.roster.actions == {"ping": 1}
+
+
+def test_who_answers_no_ping_for_90_s_is_gone(house: House) -> None:
+    device, fragile = house.device(headers={"User-Agent": STURDY}), house.device(headers={"User-Agent": FRAGILE})
+    device.stop_reading()
+    rules(house, ping_interval=30.0, ping_timeout=90.0)
+
+    for after_s in (31, 61, 89):
+        sweep(house, after_s)
+    assert len(house.server.roster) == 2
+    sweep(house, 92)
+
+    wait_until(lambda: len(house.server.roster) == 1, "the end of the connection")
+    assert house.server.roster.actions == {"ping": 2, "abort": 1}
+    assert ask(fragile, "are you there").sentences == ["Fine."]
+
+
+def test_an_idle_connection_is_closed(house: House) -> None:
+    device = house.device()
+    rules(house, idle_timeout=300.0)
+
+    sweep(house, 299)
+    assert device.closed is None
+    sweep(house, 302)
+
+    assert device.wait_closed() == (1000, "idle")
+
+
+def test_who_says_nothing_at_all_has_to_go_first(house: House) -> None:
+    silent = SimulatedDevice(house.url, device_id="02:00:00:99:00:01").connect()
+    try:
+        rules(house, hello_timeout=10.0)
+        wait_until(lambda: len(house.server.roster) == 1, "the connection")
+        sweep(house, 11)
+        assert silent.wait_closed() == (1008, "no hello")
+    finally:
+        silent.close()
+
+
+def test_a_connection_that_does_not_end_is_dropped(house: House) -> None:
+    device = house.device()
+    device.stop_reading()
+    rules(house, closing_timeout=10.0)
+    house.server.roster.of_device(device.device_id)[0].close(1000, "go")
+
+    sweep(house, 5)
+    assert "abort" not in house.server.roster.actions
+    sweep(house, 11)
+
+    assert house.server.roster.actions == {"abort": 1}
+    wait_until(lambda: len(house.server.roster) == 0, "the end of the zombie")
+
+
+def test_over_budget_it_gives_back_first_and_goes_if_that_is_not_enough(house: House) -> None:
+    """History and buffers are trimmed; only who is over the budget even then is closed, with "try again later"."""
+    device = house.device()
+    for number in range(14):
+        ask(device, f"question {number} {'x' * 200}")
+    session_bytes = house.server.roster.members()[0].vitals.memory_bytes
+    assert session_bytes > 3_000
+    rules(house, trim_grace=5.0)
+    house.server.roster.policy = replace(house.server.roster.policy, max_memory_bytes=3_000, trim_grace=5.0)
+
+    sweep(house, 0)
+
+    trimmed = house.server.roster.members()[0].vitals.memory_bytes
+    assert trimmed < session_bytes
+    assert device.closed is None
+    house.server.roster.policy = replace(house.server.roster.policy, max_memory_bytes=trimmed - 1)
+    sweep(house, 4)
+    assert device.closed is None, "it is given time"
+    sweep(house, 6)
+    assert device.wait_closed() == (1013, "over budget")
+    assert house.server.roster.actions == {"trim": 1, "close": 1}
+
+
+def test_what_it_does_is_measured(house: House) -> None:
+    house.device()
+    rules(house, idle_timeout=300.0)
+    sweep(house, 302)
+
+    assert house.measured("xiaozhi_sweeper_actions_total", action="close") == 1
+    assert house.measured("xiaozhi_sessions_memory_bytes") >= 0
+    assert 0 <= house.measured("xiaozhi_sweep_age_seconds") < 60
+
+
+@pytest.mark.parametrize("fate", ["dead", "stuck"])
+def test_a_sweeper_that_does_not_sweep_is_replaced(house: House, fate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    roster, watchdog = house.server.roster, house.server._watchdog
+    roster.start()
+    first = roster._sweeper
+    assert first is not None
+    if fate == "dead":
+        first.kill()
+    restarts = max(0.0, house.measured("xiaozhi_restarted_loops_total", loop="sweeper"))
+    monkeypatch.setattr(watchdog._pulses[0], "not_before", 0.0)
+
+    with capture_logs() as lines:
+        watchdog.check(0.0, roster.swept_at + PULSE_SECONDS - 1)
+        assert roster._sweeper is first
+        watchdog.check(0.0, roster.swept_at + PULSE_SECONDS + 1)
+
+    assert roster._sweeper is not first
+    assert house.measured("xiaozhi_restarted_loops_total", loop="sweeper") == restarts + 1
+    assert [line["loop"] for line in lines if line["event"] == "loop had no pulse, revived"] == ["sweeper"]
+    gevent.sleep(0)
+    assert first.dead
+    swept = roster.swept_at
+    wait_until(lambda: roster.swept_at > swept, "the next sweep")
+
+
+def test_silence_is_noticed_while_everything_else_goes_on(house: House) -> None:
+    """The session's own clock (goodbye after silence) is driven by the sweep too: an answer under way is not idle."""
+    device = house.device()
+    house.vendor.script(CHAT, Script(answer="A long story."))
+    house.vendor.script(TTS, Script(answer=("wav", 0.5)))
+    rules(house, idle_timeout=300.0)
+    device.detect("tell me a story")
+    device.wait_until(lambda: device.replies.frames_received >= 2, 10, "sound")
+
+    sweep(house, 1)
+
+    assert device.collect_answer(10).sentences == ["A long story."]

@@ -1,0 +1,238 @@
+"""Devices that go without a word, come halfway, or stop listening: the server notices, gives everything back, and nobody else is kept."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from loadtest.device import SimulatedDevice
+from loadtest.device_tools import DeviceTools
+from loadtest.http_vendor import Script
+from loadtest.speech import Speech
+from loadtest.vendors import ASR, CHAT, TTS
+from tests.e2e.stage import LONG, Stage, utter, wait_for_sound, wait_until
+from tests.robustness.conftest import Talking
+from tests.robustness.logbook import SAID
+
+UPGRADE = (
+    b"GET /xiaozhi/v1/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nDevice-Id: 02:0d:00:00:00:01\r\n\r\n"
+)
+NEVER = Script(stall="before")
+CALL = [{"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "self_get_device_status", "arguments": "{}"}}]}]
+
+
+@pytest.fixture(scope="module")
+def stage_settings() -> dict[str, Any]:
+    """Little patience with half-open connections."""
+    return {"server": {"connection_timeout": 0.4}}
+
+
+def dialled(stage: Stage) -> socket.socket:
+    """A TCP connection to the device port."""
+    return socket.create_connection(("127.0.0.1", stage.server.port), timeout=5)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything until the server hangs up."""
+    data = b""
+    try:
+        while piece := sock.recv(4096):
+            data += piece
+    except ConnectionResetError:
+        pass
+    return data
+
+
+# --- half open ----------------------------------------------------------------------------------------------------------
+
+
+def test_connections_that_never_ask_for_anything(stage: Stage, witness: Talking) -> None:
+    with witness():
+        silent = [dialled(stage) for _ in range(40)]
+        halfway = [dialled(stage) for _ in range(40)]
+        for place, sock in enumerate(halfway):
+            sock.sendall(UPGRADE[: 1 + place * 4])
+
+        assert [read_all(sock) for sock in silent] == [b""] * 40
+        assert {read_all(sock)[:12] for sock in halfway} == {b"HTTP/1.1 408"}
+    for sock in silent + halfway:
+        sock.close()
+
+
+def test_requests_that_drip(stage: Stage, witness: Talking) -> None:
+    """One byte at a time does not buy more time."""
+    with witness():
+        sock = dialled(stage)
+        began = time.monotonic()
+        try:
+            while time.monotonic() - began < 5:
+                sock.sendall(b"x")
+                sock.settimeout(0.02)
+                try:
+                    if not sock.recv(4096).startswith(b"HTTP/1.1 408"):
+                        break
+                except TimeoutError:
+                    continue
+                break
+        except OSError:
+            pass  # it has hung up already
+        assert time.monotonic() - began < 5
+        sock.close()
+
+
+def test_devices_that_never_say_hello(stage: Stage, witness: Talking) -> None:
+    with witness():
+        mute = [SimulatedDevice(stage.url, device_id=f"02:0d:00:00:01:{number:02x}").connect() for number in range(30)]
+        wait_until(lambda: len(stage.server.roster) == 31, "all to be there")
+        stage.server.roster.sweep(time.monotonic() + stage.settings.server.hello_timeout + 1)
+
+        assert {device.wait_closed() for device in mute} == {(1008, "no hello")}
+    for device in mute:
+        device.close()
+
+
+def test_a_peer_that_ignores_our_goodbye(stage: Stage, witness: Talking) -> None:
+    """It neither answers the close frame nor hangs up: its place is free again all the same."""
+    with witness():
+        sock = dialled(stage)
+        sock.sendall(UPGRADE)
+        assert b"101" in sock.recv(4096)
+        sock.sendall(b"\xff\x80\0\0\0\0")
+
+        wait_until(lambda: len(stage.server.roster) == 1, "the place")
+        sock.close()
+
+
+# --- slow readers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["speech", "echoes", "pongs"])
+def test_a_device_that_stops_reading_is_let_go(stage: Stage, witness: Talking, what: str) -> None:
+    """Its answer goes on, its socket is full: it is closed after the send deadline, and nobody waits for it meanwhile."""
+    stage.vendor.script(TTS, *[LONG] * 3)
+    with witness():
+        # PCM, as Opus would take minutes to fill a socket.
+        device = stage.device(receive_buffer=2048, audio_params={"format": "pcm"})
+        device.detect("tell me a very long story")
+        wait_for_sound(device)
+        device.stop_reading()
+        if what == "echoes":
+            for _ in range(60):
+                device.send_text("y" * 4000)
+        elif what == "pongs":
+            for _ in range(4000):
+                device.tell("ping")
+        wait_until(lambda: len(stage.server.roster) == 1, "it to be let go", 20)
+    device.drop()
+
+
+# --- gone without a word ---------------------------------------------------------------------------------------------------
+
+
+def before_hello(stage: Stage, words: Speech) -> SimulatedDevice:
+    """Connected."""
+    return SimulatedDevice(stage.url, device_id="02:0d:00:00:02:01").connect()
+
+
+def greeted(stage: Stage, words: Speech) -> SimulatedDevice:
+    """Hello said, tools just being listed."""
+    return stage.device(features={"mcp": True})
+
+
+def listening(stage: Stage, words: Speech) -> SimulatedDevice:
+    """In the middle of an utterance."""
+    device = stage.device()
+    utter(device, words, "auto", silence_ms=0)
+    device.ping()
+    return device
+
+
+def recognising(stage: Stage, words: Speech) -> SimulatedDevice:
+    """The recogniser does not answer."""
+    stage.vendor.script(ASR, NEVER)
+    device = stage.device()
+    utter(device, words)
+    stage.wait_for(ASR)
+    return device
+
+
+def thinking(stage: Stage, words: Speech) -> SimulatedDevice:
+    """The language model does not answer."""
+    stage.vendor.script(CHAT, NEVER)
+    device = stage.device()
+    device.detect(f"{SAID} thinking")
+    stage.wait_for(CHAT)
+    return device
+
+
+def synthesising(stage: Stage, words: Speech) -> SimulatedDevice:
+    """The voice does not come."""
+    stage.vendor.script(TTS, NEVER)
+    device = stage.device()
+    device.detect(f"{SAID} synthesising")
+    stage.wait_for(TTS)
+    return device
+
+
+def speaking(stage: Stage, words: Speech) -> SimulatedDevice:
+    """In the middle of an answer."""
+    stage.vendor.script(TTS, LONG)
+    device = stage.device()
+    device.detect(f"{SAID} a story")
+    wait_for_sound(device, 4)
+    return device
+
+
+def interrupted(stage: Stage, words: Speech) -> SimulatedDevice:
+    """An answer was just cut short by the next question."""
+    device = speaking(stage, words)
+    device.detect(f"{SAID} again")
+    return device
+
+
+def calling(stage: Stage, words: Speech) -> SimulatedDevice:
+    """A tool of the device was called and has not answered."""
+    called: list[str] = []
+    tools = DeviceTools()
+    usual = tools.answer
+
+    def answer(payload: Any) -> Any:
+        if payload.get("method") == "tools/call":
+            called.append(payload["params"]["name"])
+            return None
+        return usual(payload)
+
+    tools.answer = answer  # type: ignore[method-assign]
+    device = stage.device(tools=tools)
+    device.wait_until(lambda: tools.listed, 5, "the tools to be listed")
+    device.ping()
+    stage.vendor.script(CHAT, Script(answer=CALL))
+    device.detect(f"{SAID} status")
+    wait_until(lambda: called, "the call")
+    return device
+
+
+def leaving(stage: Stage, words: Speech) -> SimulatedDevice:
+    """It has said goodbye itself."""
+    device = stage.device()
+    device.tell("goodbye")
+    return device
+
+
+PHASES = (before_hello, greeted, listening, recognising, thinking, synthesising, speaking, interrupted, calling, leaving)
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.__name__)
+def test_gone_in_every_phase(stage: Stage, witness: Talking, words: Speech, phase: Callable[[Stage, Speech], SimulatedDevice]) -> None:
+    """Reset by the peer. What is left is looked for behind every test."""
+    device = phase(stage, words)
+    assert len(stage.server.roster) == 1
+    device.drop()
+    wait_until(lambda: len(stage.server.roster) == 0, "the server to notice")
+    if phase in (recognising, thinking, synthesising):
+        stage.vendor.wait_gone()
