@@ -7,38 +7,27 @@ the server. The parent stays nearly idle, which is why whoever watches the serve
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import gevent
-from locust import argument_parser
-from locust.env import Environment
-from locust.event import Events
-from locust.runners import MasterRunner
 
-from loadtest import locustfile
-from loadtest.locustfile import REPORT_KEY, USERS
 from loadtest.record import Record
 from loadtest.scenario import Scenario
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
 DEVICES_PER_PROCESS = 300
 WORKERS_START_S = 60.0
 LOOK_S = 0.25
 QUIT_S = 15.0
-
-
-# Its advice on spawn rates does not fit: all devices are spawned at once and spread themselves over the ramp.
-logging.getLogger("locust").setLevel(logging.ERROR)
 
 
 class FleetError(Exception):
@@ -62,11 +51,13 @@ def run(
 
     `on_progress` is called a few times a second. `on_all_there` once, when every device should be there: before a run of a fixed time
     begins to count, or (holders) when all are connected."""
+    # Not at the top: locust patches the standard library and takes its time, and most who import this module never run anything.
+    from loadtest.locust_master import master
+
     processes = processes or processes_for(scenario.devices)
     scenario = Scenario.from_options(scenario.options(), crews=processes)
-    head_count = scenario.head_count()
     record = Record()
-    with _user_classes(head_count) as users, _master(users, scenario, url, record) as runner, _workers(runner, processes) as workers:
+    with master(scenario, url, record) as runner, _workers(runner.server.port, processes) as workers:
         deadline = time.monotonic() + WORKERS_START_S
         while len(runner.clients.ready) < processes:
             _check(workers)
@@ -116,46 +107,6 @@ def _check(workers: list[_Worker]) -> None:
             raise FleetError(f"a worker of the load generator ended with code {worker.process.returncode}: {worker.last_words()}")
 
 
-@contextlib.contextmanager
-def _user_classes(head_count: dict[str, int]) -> Iterator[list[type]]:
-    """Users of the roles that are wanted, each with its exact number."""
-    chosen = [user for user in USERS if user.role in head_count]
-    for user in chosen:
-        user.fixed_count = head_count[user.role]
-    try:
-        yield list(chosen)
-    finally:
-        for user in chosen:
-            user.fixed_count = 0
-
-
-@contextlib.contextmanager
-def _master(users: list[type], scenario: Scenario, url: str, record: Record) -> Iterator[MasterRunner]:
-    events = Events()
-    environment = Environment(user_classes=users, events=events, host=url, parsed_options=_options(scenario), catch_exceptions=True)
-    runner = environment.create_master_runner(master_bind_host="127.0.0.1", master_bind_port=0)
-
-    def on_report(client_id: str, data: dict[str, Any]) -> None:
-        if REPORT_KEY in data:
-            record.merge(Record.unpacked(data[REPORT_KEY]))
-
-    events.worker_report.add_listener(on_report)
-    try:
-        yield runner
-    finally:
-        runner.greenlet.kill()
-        runner.server.close(linger=0)
-
-
-def _options(scenario: Scenario) -> Namespace:
-    """What locust's own command line would have given, without its configuration files and environment variables."""
-    parser = argument_parser.get_empty_argument_parser(default_config_files=[])
-    argument_parser.setup_parser_arguments(parser)
-    options = parser.parse_args(["--headless", "--locustfile", locustfile.__file__], env_vars={})
-    vars(options).update(scenario.options())
-    return options
-
-
 @dataclass(frozen=True, slots=True)
 class _Worker:
     process: subprocess.Popen[bytes]
@@ -174,9 +125,9 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _workers(runner: MasterRunner, count: int) -> Iterator[list[_Worker]]:
-    command = [sys.executable, "-m", "locust", "-f", str(Path(locustfile.__file__)), "--worker", "--master-host", "127.0.0.1"]
-    command += ["--master-port", str(runner.server.port), "--loglevel", "WARNING"]
+def _workers(port: int, count: int) -> Iterator[list[_Worker]]:
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--worker", "--master-host", "127.0.0.1"]
+    command += ["--master-port", str(port), "--loglevel", "WARNING"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     workers: list[_Worker] = []

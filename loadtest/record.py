@@ -13,8 +13,8 @@ from typing import Any
 from loadtest.spread import Spread
 
 HANDSHAKE, HELLO, STT, FIRST_AUDIO, ANSWER = "handshake", "hello", "stt", "first audio", "answer"
-ABORT, BARGE_IN, GAP, LATENESS = "abort", "barge-in", "gap", "lateness"
-"""gap: between one audio frame and the next. lateness: of a timer of the load generator itself."""
+ABORT, BARGE_IN, GAP, WORST_GAP, LATENESS = "abort", "barge-in", "gap", "worst gap", "lateness"
+"""gap: between one audio frame and the next. worst gap: of an answer. lateness: of a timer of the load generator itself."""
 
 MAX_POINTS = 4_000
 """Single turns kept for the chart of latency over time."""

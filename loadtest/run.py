@@ -93,6 +93,12 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
     for name, default in (("asr", 100), ("llm", 100), ("tts", 80), ("jitter", 0)):
         parser.add_argument(f"--{name}-ms", type=float, default=default, help=f"of the scripted vendors (default: {default})")
     parser.add_argument("--error-rate", type=float, default=0.0, help="share of the scripted vendors' requests that fail (default: 0)")
+    parser.add_argument(
+        "--tts-format",
+        default="",
+        choices=("", "wav", "opus", "pcm", "mp3"),
+        help="sound asked of the scripted vendor (default: the server's choice)",
+    )
     parser.add_argument("--reply", default="", help="what the scripted vendor says; {n} becomes a number")
 
 
@@ -100,6 +106,7 @@ def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
     """The server to start."""
     vendors = Vendors(options.asr_ms, options.llm_ms, options.tts_ms, options.jitter_ms, options.error_rate, options.reply)
     given: dict[str, Any] = {"tree": options.tree.resolve(), "profile": options.profile, "workers": options.workers, "vendors": vendors}
+    given["tts_format"] = options.tts_format
     return Setup(**given | {"files": tuple(file.resolve() for file in options.config)} | changes)
 
 

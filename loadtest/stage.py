@@ -33,6 +33,9 @@ EXPECTED = "number"
 """A word of every scripted reply: an answer without it is an apology."""
 SHORT_REPLY = "Number {n}."
 
+ENVIRONMENT_BLOCK = "OpenaiEnv"
+"""The server's name for a vendor that is described by environment variables."""
+
 _BASE: Mapping[str, Any] = {
     "server": {"ip": "127.0.0.1", "drain_seconds": 1},
     "VAD": {"SileroVAD": {"type": "silero", "min_silence_duration_ms": 200, "pause_ms": 100}},
@@ -72,6 +75,8 @@ class Setup:
     workers: int = 1
     overlay: Mapping[str, Any] = field(default_factory=dict)
     vendors: Vendors = field(default_factory=Vendors)
+    tts_format: str = ""
+    """What the server asks the scripted vendor for: "wav" (it encodes Opus itself), "opus" (it passes that on); "" leaves it to the server."""
     files: tuple[Path, ...] = ()
     """More configuration files, over all of the above."""
 
@@ -102,7 +107,7 @@ def free_port() -> int:
 def vendors_running(vendors: Vendors) -> Iterator[str]:
     """The scripted vendors; yields their base URL. Raises StageError."""
     port = free_port()
-    command = [sys.executable, "-m", "loadtest.vendors", "--port", str(port), "--formats", "opus"]
+    command = [sys.executable, "-m", "loadtest.vendors", "--port", str(port), "--formats", "wav,opus"]
     for name in ("asr_ms", "llm_ms", "tts_ms", "jitter_ms", "error_rate"):
         command += [f"--{name.replace('_', '-')}", str(getattr(vendors, name))]
     if vendors.reply:
@@ -156,6 +161,8 @@ def _configuration(setup: Setup, home: Path) -> dict[str, Any]:
         tree = _merged(tree, _OPEN_DOORS)
     if setup.workers > 1:
         tree["server"]["reuse_port"] = True
+    if setup.tts_format:
+        tree["TTS"] = {ENVIRONMENT_BLOCK: {"response_format": setup.tts_format}}
     tree["log"] = {"log_dir": str(home), "data_dir": str(home / "data"), "log_level": "INFO"}
     return _merged(tree, setup.overlay)
 

@@ -16,7 +16,7 @@ from loadtest import speech
 from loadtest.answer import Answer
 from loadtest.device import SimulatedDevice
 from loadtest.device_tools import DeviceTools
-from loadtest.record import ABORT, ANSWER, BARGE_IN, FIRST_AUDIO, GAP, HANDSHAKE, HELLO, STT, Record
+from loadtest.record import ABORT, ANSWER, BARGE_IN, FIRST_AUDIO, GAP, HANDSHAKE, HELLO, STT, WORST_GAP, Record
 from loadtest.replies import DeviceClosed, DeviceTimeout
 from loadtest.scenario import Scenario
 from loadtest.wire import Closed, Refused
@@ -50,7 +50,9 @@ def reason_of(error: BaseException, device: SimulatedDevice | None = None) -> st
         case DeviceTimeout():
             return f"timeout: {str(error).partition(' did not come')[0]}"
         case DeviceClosed() | Closed():
-            return f"closed {error.code}"
+            # A sender only sees a broken pipe; the reader may know the server's reason.
+            known = device.closed if device is not None else None
+            return f"closed {known[0] if known is not None else error.code}"
         case Refused():
             return f"refused: HTTP {error.status}" if error.status else "refused: no HTTP answer"
         case TimeoutError():
@@ -125,6 +127,8 @@ class Visitor:
                     if device is None or device.closed is not None:
                         device = self.connect(**options)
                     turn(device, number)
+                except BadAnswer as error:  # the connection is fine
+                    self.record.failed(str(error))
                 except FAILURES as error:
                     self.record.failed(reason_of(error, device))
                     if device is not None:
@@ -153,9 +157,11 @@ class Visitor:
             if stage in timings:
                 record.measured(name, timings[stage] * 1000, at)
         if record.within(at):
-            gaps = record.spread(GAP)
-            for gap in answer.gaps_ms:
-                gaps.add(gap)
+            spread, gaps = record.spread(GAP), answer.gaps_ms
+            for gap in gaps:
+                spread.add(gap)
+            if gaps:
+                record.measured(WORST_GAP, max(gaps), at)
             record.count("turns")
             record.count("frames", len(answer.arrivals))
         record.count("turns in all")

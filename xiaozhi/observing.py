@@ -117,7 +117,8 @@ class Observer:
 
     def breaker_changed(self, name: str, state: State) -> None:
         """A breaker has opened, closed, or lets one call through."""
-        log.warning("breaker", vendor=name, state=state.value)
+        say = log.info if state is State.CLOSED else log.warning
+        say("breaker", vendor=name, state=state.value)
 
     def dropped(self, queue: str) -> None:
         """A bounded queue was full, or a rate exceeded, and something had to go."""

@@ -1,8 +1,8 @@
 """Measures the parts and prints a table with aims and verdicts: `python -m loadtest.bench`, or `make bench ONLY=turns`.
 
-Every module beside this one that has `rows()` takes part; a row is (name, value, unit, aim), where an aim is "" or a comparison such as "< 600".
-Each module runs in a process of its own, so that what one has loaded does not weigh on the next. Nothing here is a test: a missed aim is
-shown, not punished.
+Every module beside this one that has `rows()` takes part; a row is (name, value, unit, aim), where an aim is "" or a comparison such as "<
+600". Each module runs in a process of its own, so that what one has loaded does not weigh on the next. Nothing here is a test: a missed aim
+is shown, not punished.
 """
 
 from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
@@ -133,7 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds = time.monotonic() - began
         console.print()
         console.print(table_of(f"{name} ({seconds:.0f} s)", found))
-        results += [{"bench": name, "name": row[0], "value": row[1], "unit": row[2], "aim": row[3], "met": met(row[1], row[3])} for row in found]
+        results += [
+            {"bench": name, "name": row[0], "value": row[1], "unit": row[2], "aim": row[3], "met": met(row[1], row[3])} for row in found
+        ]
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({"machine": about, "rows": results}, indent=1), encoding="utf-8")
     missed = [row["name"] for row in results if row["met"] is False]

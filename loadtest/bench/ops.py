@@ -1,7 +1,7 @@
 """What watching costs, and whether threads are really fixed.
 
-The share of metrics and logs is sampled with py-spy in a server under load: samples of working threads whose stack passes through them, out of
-all samples of working threads. Nothing has to be switched off for it, and it counts what really happens (a scrape every 15 s included).
+The share of metrics and logs is sampled with py-spy in a server under load: samples of working threads whose stack passes through them, out
+of all samples of working threads. Nothing has to be switched off for it, and it counts what really happens (a scrape every 15 s included).
 Rows (name, value, unit, aim) for `python -m loadtest.bench`.
 """
 
@@ -81,9 +81,7 @@ def cost_of_watching(devices: int = TALKING, seconds: int = SECONDS, setup: Setu
         try:
             label = f"{devices} talking, sampled"
             with Watch(stage.pids) as watch:
-                record = fleet.run(
-                    plan, stage.url, on_progress=follow(plan, label), on_all_there=lambda: looker.append(gevent.spawn(look))
-                )
+                record = fleet.run(plan, stage.url, on_progress=follow(plan, label), on_all_there=lambda: looker.append(gevent.spawn(look)))
             gevent.joinall(looker)
         finally:
             scraper.kill()

@@ -1,7 +1,7 @@
 """What a turn costs and how long it takes: end of speech to first audio, interrupts, CPU, gaps between frames.
 
-Vendors are scripted at ASR 100, LLM 100 and TTS 80 ms, the end silence is 200 ms, every reply is different. Rows (name, value, unit, aim) for
-`python -m loadtest.bench`; see docs/capacity.md for how many devices a machine carries.
+Vendors are scripted at ASR 100, LLM 100 and TTS 80 ms, the end silence is 200 ms, every reply is different. Rows (name, value, unit, aim)
+for `python -m loadtest.bench`; see docs/capacity.md for how many devices a machine carries.
 """
 
 from __future__ import annotations
@@ -57,7 +57,12 @@ def interrupts(devices: int = INTERRUPTERS, turns: int = INTERRUPTS, setup: Setu
     counts = step["counts"]
     return [
         ("abort to tts stop, longest", figure(step, f"ms.{ABORT}.max"), "ms", "<= 50"),
-        ("frames between an abort and tts stop, each", _each(counts.get("frames after an abort", 0), counts.get("aborts", 0)), "frames", ""),
+        (
+            "frames between an abort and tts stop, each",
+            _each(counts.get("frames after an abort", 0), counts.get("aborts", 0)),
+            "frames",
+            "",
+        ),
         ("frames after tts stop, in all", float(counts.get("stray frames", 0)), "frames", "<= 0"),
         ("speaking up to tts stop (realtime mode) p50", figure(step, f"ms.{BARGE_IN}.p50"), "ms", ""),
         ("interrupted turns failed", float(step["failed"]), "turns", "<= 0"),

@@ -22,6 +22,7 @@ from loadtest.sounds import Sounds, hum, wav
 from loadtest.speech import Speech
 from loadtest.vendors import CHAT, TTS, OpenAiVendor
 from xiaozhi.chat import ToolSpec
+from xiaozhi.editions import Edition
 from xiaozhi.running import Server
 from xiaozhi.runtime.resilience import State
 from xiaozhi.session.replies import ReplyKey
@@ -81,6 +82,13 @@ class Stage:
         self.settings = loaded.settings
         self._devices: list[SimulatedDevice] = []
         self._phrases: dict[ReplyKey, Any] = {}
+
+    @property
+    def edition(self) -> Edition:
+        """What belongs to the configuration in force."""
+        current = self.server._editions.current
+        assert current is not None
+        return current
 
     # --- devices ------------------------------------------------------------------------------------------------------
 
@@ -144,10 +152,8 @@ class Stage:
             self.vendor.gone.get_nowait()
 
     def _close_breakers(self) -> None:
-        edition = self.server._edition
-        for provider in edition.shop._built.values() if edition is not None else ():
-            guard = getattr(provider, "guard", None)
-            if guard is not None and guard.breaker is not None:
+        for guard in self.edition.shop.guards:
+            if guard.breaker is not None:
                 guard.breaker._change(State.CLOSED)
 
     def questions(self) -> list[dict[str, Any]]:
@@ -174,8 +180,7 @@ class Stage:
     @contextmanager
     def tools(self, *tools: Tool) -> Iterator[None]:
         """Further plugins, for the visits that begin inside the block."""
-        edition = self.server._edition
-        assert edition is not None
+        edition = self.edition
         source: Any = edition.kit.plugins
         before, source._tools = source._tools, (*source._tools, *tools)
         try:
@@ -218,8 +223,7 @@ def open_stage(directory: Path, sounds: Sounds, overrides: Mapping[str, Any] | N
 
 def settle_phrases(stage: Stage) -> None:
     """Until the background work on fixed phrases is over, well or not."""
-    edition = stage.server._edition
-    assert edition is not None
+    edition = stage.edition
     phrases = edition.kit.phrases
     wait_until(lambda: not phrases._at_work, "the phrases")
 

@@ -204,8 +204,7 @@ def test_the_prompt_knows_the_moment_the_device_and_live_data(tmp_path: Path, so
 
 def edition_context(stage: Stage) -> Any:
     """The live data of the server's configuration."""
-    edition = stage.server._edition
-    assert edition is not None
+    edition = stage.edition
     return edition.kit.prompter._context
 
 

@@ -134,8 +134,7 @@ _KINDS = {ASR: "asr", CHAT: "llm", TTS: "tts"}
 
 def provider(stage: Stage, kind: str) -> Any:
     """The vendor's client inside the server."""
-    edition = stage.server._edition
-    assert edition is not None
+    edition = stage.edition
     return edition.shop._built[_KINDS[kind], "Vendor"].inner
 
 
@@ -216,6 +215,16 @@ def test_without_a_voice_the_emergency_voice_apologises(tmp_path: Any, sounds: A
         assert len(spoken_by_beeper) >= 2, "even the greeting"
 
 
+def test_the_voice_of_this_machine_is_the_emergency_voice(tmp_path: Any, sounds: Any, stage_settings: dict[str, Any]) -> None:
+    settings = {**stage_settings, "TTS": {"Vendor": {"api_url": "http://127.0.0.1:1/v1"}, "Espeak": {"type": "espeak"}}}
+    with open_stage(tmp_path, sounds, settings) as stage:
+        answer = ask(stage.device(), "hello")
+
+        assert answer.sentences == [APOLOGY]
+        assert len(answer.frames) > 10
+        assert stage.outcomes() == {"failed": 1}
+
+
 def test_without_any_voice_the_apology_is_shown(tmp_path: Any, sounds: Any, stage_settings: dict[str, Any]) -> None:
     settings = {**stage_settings, "TTS": {"Vendor": {"api_url": "http://127.0.0.1:1/v1"}, "Espeak": {"type": "openai", "timeout": "never"}}}
     with open_stage(tmp_path, sounds, settings) as stage:
@@ -233,8 +242,7 @@ def test_the_phrases_are_tried_again_when_the_voice_is_back(tmp_path: Any, sound
     monkeypatch.setattr("xiaozhi.session.phrases.RETRY_S", 0.0)
     with open_stage(tmp_path, sounds, {"ai_providers": {"tts": {"timeout": 0.2}}}) as stage:
         stage.server._fixtures.replies.clear()
-        edition = stage.server._edition
-        assert edition is not None
+        edition = stage.edition
         phrases = edition.kit.phrases
         phrases._ready.clear()
         stage.vendor.stand(TTS, Script(status=400))

@@ -53,7 +53,8 @@ def test_devices_cost_no_threads(stage: Stage) -> None:
     gevent.joinall(answers, timeout=20, raise_error=True)
 
     assert all(answer.value.sentences == ["Fine."] for answer in answers)
-    assert threads() == before
+    # Names are looked up, also for the devices simulated here, on a few threads that come and go.
+    assert threads() <= before + 2 * NAME_THREADS < before + len(devices)
 
 
 def test_a_look_at_a_picture_stalls_nobody(tmp_path: Path, sounds: Sounds) -> None:
@@ -163,7 +164,15 @@ def test_stopping_lets_the_answer_end(tmp_path: Path, sounds: Sounds, restart: b
 
 def test_nonsense_never_ends_a_conversation(stage: Stage) -> None:
     device = stage.device()
-    for text in ("{", "[]", "null", '{"type": 5}', '{"type": "listen"}', '{"type": "listen", "state": "fly"}', '{"type": "mcp", "payload": 1}'):
+    for text in (
+        "{",
+        "[]",
+        "null",
+        '{"type": 5}',
+        '{"type": "listen"}',
+        '{"type": "listen", "state": "fly"}',
+        '{"type": "mcp", "payload": 1}',
+    ):
         device.send_text(text)
     device.send_text("12345")
     device.send_binary(b"")

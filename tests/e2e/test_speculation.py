@@ -104,18 +104,20 @@ def test_speech_goes_on_while_the_model_answers(stage: Stage, words: Words) -> N
 def test_what_was_prepared_is_released(stage: Stage, words: Words) -> None:
     """Speech is ready before the silence is long enough; then it comes with stt and tts start in front, and nothing is asked twice."""
     device = stage.device()
-    stage.vendor.script(CHAT, Script(answer="Prepared in time."))
+    stage.vendor.script(CHAT, Script(answer="Prepared in time. And more. And still more."))
     utter(device, words(FIRST), silence_ms=PAUSE)
     stage.wait_for(TTS)
+    device.ping()
     assert not device.replies.messages
+    assert stage.spoken() == ["Prepared in time."], "one sentence is enough to begin with"
 
     device.send_silence(1_000, realtime=False)
 
     answer = device.collect_answer()
     kinds = [message.data.get("state") or message.type for message in answer.messages]
-    assert kinds == ["stt", "start", "llm", "sentence_start", "stop"]
-    assert answer.sentences == ["Prepared in time."]
-    assert stage.vendor.counts == {ASR: 1, CHAT: 1, TTS: 1}
+    assert kinds == ["stt", "start", "llm", "sentence_start", "sentence_start", "sentence_start", "stop"]
+    assert answer.sentences == ["Prepared in time.", "And more.", "And still more."]
+    assert stage.vendor.counts == {ASR: 1, CHAT: 1, TTS: 3}
     assert device.replies.stray == []
 
 

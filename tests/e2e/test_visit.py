@@ -67,6 +67,18 @@ def test_a_greeting_survives_the_listen_start_that_follows_a_wake_word(stage: St
     assert stage.vendor.counts == {}, "neither the wake word itself nor what was said just after it is a question"
 
 
+def test_the_button_interrupts_a_greeting(stage: Stage, words: Words) -> None:
+    device = stage.device()
+    stage.vendor.script(TTS, Script(answer=("wav", 10.0)))
+    device.detect("read me something long")
+    wait_for_sound(device)
+
+    utter(device, words(QUESTION), "manual")
+
+    assert len(device.collect_answer().frames) < 100
+    assert device.collect_answer().stt == "what is up"
+
+
 def test_just_woken_the_ears_are_closed_for_two_seconds(stage: Stage, words: Words) -> None:
     device = stage.device()
     woken = time.monotonic()
@@ -105,8 +117,7 @@ def test_the_model_greets_when_greetings_are_not_cached(tmp_path: Path, sounds: 
 
 def test_another_format_gets_its_own_ready_made_greetings(stage: Stage) -> None:
     device = stage.device(frame_ms=20)
-    edition = stage.server._edition
-    assert edition is not None
+    edition = stage.edition
     phrases = edition.kit.phrases
     wait_until(lambda: not phrases._at_work, "the phrases")
     stage.forget_requests()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog._config import BoundLoggerLazyProxy
 
 from loadtest import speech
 from loadtest.sounds import Sounds
 from tests.lifecycle.house import House, open_house
+from xiaozhi.runtime import logs
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +41,19 @@ def house(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, house_settin
     """One server and its vendor for a whole module."""
     with open_house(tmp_path_factory.mktemp("data"), sounds, house_settings) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Whoever configured the log of this process takes it back; loggers that were used meanwhile would remember it."""
+    yield
+    if not logs._handlers:
+        return
+    logs.shut_down()
+    for name, module in list(sys.modules.items()):
+        logger = vars(module).get("log") if name.startswith("xiaozhi.") else None
+        if isinstance(logger, BoundLoggerLazyProxy):
+            vars(logger).pop("bind", None)
 
 
 @pytest.fixture(autouse=True)

@@ -23,9 +23,9 @@ from loadtest.http_vendor import Script
 from loadtest.sounds import Sounds
 from loadtest.vendors import CHAT, TTS, OpenAiVendor
 from tests.e2e.stage import QUARTER, SHORT, Stage, ask, base_settings, merged, settle_phrases, wait_until
+from xiaozhi.running import Server
 from xiaozhi.runtime.breaker import Breaker
 from xiaozhi.runtime.resilience import Guard
-from xiaozhi.running import Server
 from xiaozhi.settings import Loaded, load
 
 __all__ = ["CHAT", "QUARTER", "SHORT", "TTS", "Answered", "House", "Script", "ask", "open_house", "wait_until"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ def house_settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def crowd(house: House) -> Iterator[list[Any]]:
+def crowd(house: House) -> list[Any]:
     """As many devices as there are places."""
-    yield [house.device() for _ in range(PLACES)]
+    return [house.device() for _ in range(PLACES)]
 
 
 def refused(connect: Callable[[], object]) -> Refused:

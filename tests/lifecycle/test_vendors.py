@@ -77,6 +77,7 @@ def test_while_one_call_probes_the_others_are_told_at_once(house: House) -> None
 
 def test_a_fallback_answers_while_the_first_choice_is_down(tmp_path: Path, sounds: Sounds) -> None:
     """Both at the same address: what opens the breaker of the one must not shut off the other."""
+
     def settings(address: str) -> dict[str, Any]:
         return {"fallback": {"LLM": ["Second"]}, "LLM": {"Second": {**ENDPOINT, "base_url": address, "model_name": "second"}}}
 
@@ -175,9 +176,7 @@ def test_one_endpoint_has_one_breaker_whatever_it_is_called() -> None:
 
 
 def test_another_kind_at_the_same_address_is_another_endpoint() -> None:
-    configuration = loaded(
-        selected_module={"LLM": "A", "VLLM": "Eyes"}, VLLM={"Eyes": {**ENDPOINT, "base_url": "http://127.0.0.1:9/A/v1"}}
-    )
+    configuration = loaded(selected_module={"LLM": "A", "VLLM": "Eyes"}, VLLM={"Eyes": {**ENDPOINT, "base_url": "http://127.0.0.1:9/A/v1"}})
     shop = shop_of(configuration)
 
     assert shop.get("vllm").guard.breaker is not shop.get("llm").guard.breaker

@@ -93,6 +93,7 @@ def _vendor_mirror(stage: Stage) -> Mirror:
 def mirror(_vendor_mirror: Mirror) -> Mirror:
     """How the vendor treats single devices; forgotten after the test."""
     _vendor_mirror.rules.clear()
+    _vendor_mirror.met.clear()
     return _vendor_mirror
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,13 +17,13 @@ from loadtest.vendors import ASR, CHAT, TTS
 from tests.e2e.stage import LONG, Stage, utter, wait_for_sound, wait_until
 from tests.robustness.conftest import Talking
 from tests.robustness.logbook import SAID
+from tests.robustness.witness import Mirror, calling
 
 UPGRADE = (
     b"GET /xiaozhi/v1/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nDevice-Id: 02:0d:00:00:00:01\r\n\r\n"
 )
 NEVER = Script(stall="before")
-CALL = [{"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "self_get_device_status", "arguments": "{}"}}]}]
 
 
 @pytest.fixture(scope="module")
@@ -111,40 +111,53 @@ def test_a_peer_that_ignores_our_goodbye(stage: Stage, witness: Talking) -> None
 # --- slow readers --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["speech", "echoes", "pongs"])
-def test_a_device_that_stops_reading_is_let_go(stage: Stage, witness: Talking, what: str) -> None:
+@pytest.mark.parametrize("what", ["speech", "echoes", "pongs", "tools"])
+def test_a_device_that_stops_reading_is_let_go(stage: Stage, mirror: Mirror, witness: Talking, what: str) -> None:
     """Its answer goes on, its socket is full: it is closed after the send deadline, and nobody waits for it meanwhile."""
-    stage.vendor.script(TTS, *[LONG] * 3)
+    mirror.when(TTS, "story.", LONG)
     with witness():
         # PCM, as Opus would take minutes to fill a socket.
         device = stage.device(receive_buffer=2048, audio_params={"format": "pcm"})
-        device.detect("tell me a very long story")
+        narrow(stage, device)
+        device.detect(f"{SAID} a very long story")
         wait_for_sound(device)
         device.stop_reading()
         if what == "echoes":
-            for _ in range(60):
+            for _ in range(100):
                 device.send_text("y" * 4000)
         elif what == "pongs":
-            for _ in range(4000):
+            for _ in range(6000):
                 device.tell("ping")
+        elif what == "tools":
+            request = {"jsonrpc": "2.0", "id": "x" * 60, "method": "ping"}
+            device.tell("hello", features={"mcp": True})
+            for _ in range(6000):
+                device.tell("mcp", payload=request)
         wait_until(lambda: len(stage.server.roster) == 1, "it to be let go", 20)
     device.drop()
+
+
+def narrow(stage: Stage, device: SimulatedDevice) -> None:
+    """Leave little room in the kernel on our side, so that it is full soon."""
+    assert device.hello_reply is not None
+    (live,) = stage.server.roster.of_device(device.device_id)
+    live._ws._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
 
 
 # --- gone without a word ---------------------------------------------------------------------------------------------------
 
 
-def before_hello(stage: Stage, words: Speech) -> SimulatedDevice:
+def before_hello(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """Connected."""
     return SimulatedDevice(stage.url, device_id="02:0d:00:00:02:01").connect()
 
 
-def greeted(stage: Stage, words: Speech) -> SimulatedDevice:
-    """Hello said, tools just being listed."""
+def greeted(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
+    """Hello said, tools about to be listed."""
     return stage.device(features={"mcp": True})
 
 
-def listening(stage: Stage, words: Speech) -> SimulatedDevice:
+def listening(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """In the middle of an utterance."""
     device = stage.device()
     utter(device, words, "auto", silence_ms=0)
@@ -152,87 +165,111 @@ def listening(stage: Stage, words: Speech) -> SimulatedDevice:
     return device
 
 
-def recognising(stage: Stage, words: Speech) -> SimulatedDevice:
+def button_held(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
+    """In the middle of an utterance, the button pressed."""
+    device = stage.device()
+    device.listen_start("manual")
+    device.send_frames(words.packets(), realtime=False)
+    return device
+
+
+def recognising(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """The recogniser does not answer."""
-    stage.vendor.script(ASR, NEVER)
+    mirror.when(ASR, "", NEVER)
+    met = mirror.met[ASR]
     device = stage.device()
     utter(device, words)
-    stage.wait_for(ASR)
+    wait_until(lambda: mirror.met[ASR] > met, "the request")
     return device
 
 
-def thinking(stage: Stage, words: Speech) -> SimulatedDevice:
+def thinking(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """The language model does not answer."""
-    stage.vendor.script(CHAT, NEVER)
+    mirror.when(CHAT, "think", NEVER)
+    met = mirror.met[CHAT]
     device = stage.device()
-    device.detect(f"{SAID} thinking")
-    stage.wait_for(CHAT)
+    device.detect(f"{SAID} think")
+    wait_until(lambda: mirror.met[CHAT] > met, "the request")
     return device
 
 
-def synthesising(stage: Stage, words: Speech) -> SimulatedDevice:
+def synthesising(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """The voice does not come."""
-    stage.vendor.script(TTS, NEVER)
+    mirror.when(TTS, "sing", NEVER)
+    met = mirror.met[TTS]
     device = stage.device()
-    device.detect(f"{SAID} synthesising")
-    stage.wait_for(TTS)
+    device.detect(f"{SAID} sing")
+    wait_until(lambda: mirror.met[TTS] > met, "the request")
     return device
 
 
-def speaking(stage: Stage, words: Speech) -> SimulatedDevice:
+def speaking(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """In the middle of an answer."""
-    stage.vendor.script(TTS, LONG)
+    mirror.when(TTS, "story.", LONG)
     device = stage.device()
     device.detect(f"{SAID} a story")
     wait_for_sound(device, 4)
     return device
 
 
-def interrupted(stage: Stage, words: Speech) -> SimulatedDevice:
+def interrupted(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """An answer was just cut short by the next question."""
-    device = speaking(stage, words)
+    device = speaking(stage, mirror, words)
     device.detect(f"{SAID} again")
     return device
 
 
-def calling(stage: Stage, words: Speech) -> SimulatedDevice:
+def calling_a_tool(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """A tool of the device was called and has not answered."""
-    called: list[str] = []
-    tools = DeviceTools()
-    usual = tools.answer
-
-    def answer(payload: Any) -> Any:
-        if payload.get("method") == "tools/call":
-            called.append(payload["params"]["name"])
-            return None
-        return usual(payload)
-
-    tools.answer = answer  # type: ignore[method-assign]
+    mirror.when_asked(f"{SAID} status", calling("self_get_device_status"))
+    tools = SilentTools()
     device = stage.device(tools=tools)
     device.wait_until(lambda: tools.listed, 5, "the tools to be listed")
     device.ping()
-    stage.vendor.script(CHAT, Script(answer=CALL))
     device.detect(f"{SAID} status")
-    wait_until(lambda: called, "the call")
+    wait_until(lambda: tools.called, "the call")
     return device
 
 
-def leaving(stage: Stage, words: Speech) -> SimulatedDevice:
+def leaving(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     """It has said goodbye itself."""
     device = stage.device()
     device.tell("goodbye")
     return device
 
 
-PHASES = (before_hello, greeted, listening, recognising, thinking, synthesising, speaking, interrupted, calling, leaving)
+class SilentTools(DeviceTools):
+    """Tools that never answer a call."""
+
+    called = 0
+
+    def answer(self, payload: Mapping[str, Any]) -> dict[str, Any] | None:
+        """See DeviceTools."""
+        if payload.get("method") == "tools/call":
+            self.called += 1
+            return None
+        return super().answer(payload)
 
 
-@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.__name__)
-def test_gone_in_every_phase(stage: Stage, witness: Talking, words: Speech, phase: Callable[[Stage, Speech], SimulatedDevice]) -> None:
-    """Reset by the peer. What is left is looked for behind every test."""
-    device = phase(stage, words)
-    assert len(stage.server.roster) == 1
-    device.drop()
-    wait_until(lambda: len(stage.server.roster) == 0, "the server to notice")
-    if phase in (recognising, thinking, synthesising):
-        stage.vendor.wait_gone()
+PHASES = (before_hello, greeted, listening, button_held, recognising, thinking, synthesising, speaking, interrupted, calling_a_tool, leaving)
+
+
+def test_gone_in_every_phase(stage: Stage, mirror: Mirror, witness: Talking, long_words: Speech) -> None:
+    """Reset by the peer. The server notices while it waits for a vendor too, and lets the vendor know."""
+    with witness():
+        for phase in PHASES:
+            device = phase(stage, mirror, long_words)
+            assert len(stage.server.roster) == 2, phase.__name__
+            device.drop()
+            wait_until(lambda: len(stage.server.roster) == 1, f"the server to notice that a device is gone: {phase.__name__}", 5)
+        for _ in (recognising, thinking, synthesising):
+            stage.vendor.wait_gone()
+
+
+def test_all_gone_at_once(stage: Stage, mirror: Mirror, witness: Talking, long_words: Speech) -> None:
+    """As when an access point fails."""
+    with witness():
+        devices = [phase(stage, mirror, long_words) for phase in PHASES for _ in range(4) if phase is not before_hello]
+        for device in devices:
+            device.drop()
+        wait_until(lambda: len(stage.server.roster) == 1, "the server to notice", 5)

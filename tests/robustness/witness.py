@@ -6,6 +6,7 @@ two things it was told (`Mirror`), so that another's words, or a lost exchange, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,6 +42,8 @@ class Mirror:
 
     def __init__(self, vendor: OpenAiVendor) -> None:
         self.rules: list[tuple[str, Callable[[Request], bool], Script]] = []
+        self.met: Counter[str] = Counter()
+        """Requests that a rule applied to, by kind."""
         self._vendor = vendor
         self._answer = vendor.answer
         self._follow = vendor._follow
@@ -55,15 +58,29 @@ class Mirror:
         else:
             self.rules.append((kind, lambda request: said.encode() in request.body.rpartition(b'"user"')[2], script))
 
+    def when_asked(self, question: str, script: Script) -> None:
+        """Follow `script` for the chat that has `question` as its last message; what comes behind a tool's result is answered as usual."""
+        self.rules.append((CHAT, lambda request: request.json()["messages"][-1] == {"role": "user", "content": question}, script))
+
     def _obey(self, line: Any, request: Request, script: Script) -> bool:
         kind = self._vendor.kind(request)
-        return self._follow(line, request, next((rule[2] for rule in self.rules if rule[0] == kind and rule[1](request)), script))
+        for ruled, applies, other in self.rules:
+            if ruled == kind and applies(request):
+                script = other
+                self.met[kind] += 1
+                break
+        return self._follow(line, request, script)
 
     def _reflect(self, request: Request, script: Script) -> Answer:
         if self._vendor.kind(request) == CHAT and script.answer is None:
             questions = [str(message["content"]) for message in request.json()["messages"] if message["role"] == "user"]
             script = replace(script, answer=reflected(*questions[-2:]))
         return self._answer(request, script)
+
+
+def calling(tool: str, arguments: str = "{}") -> Script:
+    """A model that calls a tool."""
+    return Script(answer=[{"tool_calls": [{"index": 0, "id": "c1", "function": {"name": tool, "arguments": arguments}}]}])
 
 
 def reflected(*questions: str) -> str:

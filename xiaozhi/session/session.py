@@ -255,10 +255,11 @@ class Session:
 
     def _listen(self) -> None:
         woken, self._woken = self._woken, None
-        if woken is None or woken[0] is not self._floor.current or self._clock() - woken[1] > JUST_WOKEN_SECONDS:
-            self._floor.interrupt("listen start")
-        else:
+        just_woken = woken is not None and woken[0] is self._floor.current and self._clock() - woken[1] <= JUST_WOKEN_SECONDS
+        if just_woken and self._mode is not wire.ListenMode.MANUAL:
             self._floor.discard()
+        else:
+            self._floor.interrupt("listen start")
         self._stay()
         ears = self._ears()
         ears.start(self._mode)

@@ -205,6 +205,8 @@ class Reply:
                 if self._to_say:
                     stream.say(self._to_say.popleft())
                     self._room.set()
+                    # Before the release one sentence is prepared, not a whole answer that may be thrown away.
+                    self._audible.wait(timeout=RELEASE_DEADLINE_S)
                 elif self._finishing:
                     stream.finish()
                     return
