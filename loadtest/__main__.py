@@ -1,4 +1,6 @@
-"""The load test's commands: `python -m loadtest run | capacity | idle | churn | soak | compare`; each explains itself with --help."""
+"""The load test's commands: `python -m loadtest run | capacity | idle | churn | soak | compare | hotspots`; each explains itself with
+--help.
+"""
 
 from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
 
@@ -9,7 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from loadtest import capacity, churn, compare, idle, run, soak
+from loadtest import capacity, churn, compare, hotspots, idle, run, soak
 from loadtest.fleet import FleetError
 from loadtest.stage import StageError
 
@@ -20,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run, capacity, idle, churn, soak, compare):
+    for command in (run, capacity, idle, churn, soak, compare, hotspots):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     console = Console(highlight=False)

@@ -10,6 +10,7 @@ import json
 import math
 from typing import Any
 
+import gevent
 from rich.console import Console
 
 from loadtest import fleet, machine, run
@@ -25,6 +26,8 @@ PER_SECOND = 400.0
 DEVICES_PER_ADDRESS = 20_000
 """One source address has some 28,000 ports."""
 RESERVED_DESCRIPTORS = 500
+LATE = 0.8
+"""When greenlets are counted, as a share of the time: what the arrival has stirred up has settled by then."""
 GREENLETS = "xiaozhi_greenlets"
 
 
@@ -42,15 +45,21 @@ def measure(setup: Setup, devices: int, console: Console, *, seconds: float = SE
         sources=max(1, math.ceil(devices / DEVICES_PER_ADDRESS)),
     )
     greenlets: dict[str, float | None] = {}
+    tellers: list[gevent.Greenlet] = []
     with run.progress_bar(console) as follow, set_up(setup) as stage, Watch(stage.pids) as looking:
+
+        def tell() -> None:
+            greenlets["during"] = scrape(stage.metrics_urls).get(GREENLETS)
+
         greenlets["before"] = scrape(stage.metrics_urls).get(GREENLETS)
         before = looking.look()
         record = fleet.run(
             plan,
             stage.url,
             on_progress=follow(plan, f"{devices} idle devices"),
-            on_all_there=lambda: greenlets.update(during=scrape(stage.metrics_urls).get(GREENLETS)),
+            on_all_there=lambda: tellers.append(gevent.spawn_later(seconds * LATE, tell)),
         )
+        gevent.joinall(tellers)
     step = of_run(plan, record, looking, before)
     return step | {"greenlets_before": greenlets["before"], "greenlets_during": greenlets.get("during")}
 

@@ -89,6 +89,7 @@ def client(record: Record) -> dict[str, Any]:
         "busiest": round(max(cores, default=0.0), 3),
         "rss": sum(each["rss"] for each in record.clients.values()),
         "lateness_p99": late,
+        "lateness_p999": lateness.quantile(0.999),
         "lateness_max": round(lateness.largest, 1),
         "saturated": max(cores, default=0.0) > SATURATED_CORES or (late or 0.0) > SATURATED_LATENESS_MS,
     }

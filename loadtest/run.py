@@ -21,7 +21,7 @@ from loadtest.descriptors import raise_descriptor_limit
 from loadtest.record import FIRST_AUDIO, Record
 from loadtest.result import Step, of_run
 from loadtest.scenario import Scenario
-from loadtest.stage import EXPECTED, ROOT, Setup, Stage, StageError, Vendors, set_up
+from loadtest.stage import EXPECTED, ROOT, Setup, Stage, Vendors, set_up
 from loadtest.watch import Sample, Watch
 
 REPORTS = Path("tmp") / "loadtest"
@@ -171,6 +171,3 @@ def main(options: argparse.Namespace, console: Console) -> int:
     for path in outputs.write(data, options.out, report_name(options, "run")):
         console.print(f"written: {path}", soft_wrap=True)
     return 1 if any(step["failed"] for step in steps) else 0
-
-
-__all__ = ["StageError", "add_parser", "main", "measure", "progress_bar"]

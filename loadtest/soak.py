@@ -19,7 +19,6 @@ from rich.table import Table
 
 from loadtest import machine, outputs, run, scenario, tables
 from loadtest.scenario import Scenario
-from loadtest.stage import EXPECTED
 from loadtest.watch import Sample, scrape
 
 MINUTES = 10.0
@@ -121,6 +120,3 @@ def _show(console: Console, found: Sequence[Growth], seconds: float) -> None:
         table.add_row(each.name, f"{each.first:,.1f}", f"{each.last:,.1f}", f"{more:+,.1f}", f"{per_hour:+,.1f}", verdict)
     console.print()
     console.print(table if found else "too short to tell what grew")
-
-
-__all__ = ["EXPECTED", "add_parser", "growth", "judged", "main"]

@@ -76,7 +76,7 @@ class Setup:
     overlay: Mapping[str, Any] = field(default_factory=dict)
     vendors: Vendors = field(default_factory=Vendors)
     tts_format: str = ""
-    """What the server asks the scripted vendor for: "wav" (it encodes Opus itself), "opus" (it passes that on); "" leaves it to the server."""
+    """Sound asked of the scripted vendor: "wav" (the server encodes Opus), "opus" (it passes that on); "" leaves it to the server."""
     files: tuple[Path, ...] = ()
     """More configuration files, over all of the above."""
 

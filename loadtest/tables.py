@@ -89,7 +89,7 @@ def details(step: Step) -> RenderableType:
         )
     notes.append(
         f"load generator: {client['processes']} process(es), {client['cores']:.2f} cores, "
-        f"its timers late by p99 {client['lateness_p99']} ms, max {client['lateness_max']} ms"
+        f"its timers late by p99 {client['lateness_p99']} ms, p99.9 {client['lateness_p999']} ms, max {client['lateness_max']} ms"
         + (" [red]SATURATED: latencies are partly its own[/red]" if client["saturated"] else "")
     )
     notes += [f"[red]{count} x {escape(reason)}[/red]" for reason, count in step["failures"].items()]

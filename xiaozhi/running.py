@@ -339,7 +339,7 @@ class Server:
         reasons = []
         if self._draining:
             reasons.append("draining")
-        if self._edition is None:
+        elif self._edition is None:
             reasons.append("starting")
         if self._watchdog.shedding is not Shed.NOTHING:
             reasons.append(f"overloaded, refusing {self._watchdog.shedding.name.lower()} (hub lag {self._watchdog.lag_s * 1000:.0f} ms)")

@@ -62,8 +62,16 @@ class _Stock:
     provider: Any
     made_of: object
     guard: Guard | None = None
+    listener: Callable[[str, State], None] | None = None
+    """Of its breaker, which may outlive it."""
     users: int = 1
     warm: bool = False
+
+    def close(self) -> None:
+        """Nobody uses it any more."""
+        if self.guard is not None and self.guard.breaker is not None and self.listener is not None:
+            self.guard.breaker.listeners.remove(self.listener)
+        _closed_whatever_happens(self.provider.close)
 
 
 class ProviderShop:
@@ -155,7 +163,7 @@ class ProviderShop:
         for stock in self._stock.values():
             stock.users -= 1
             if stock.users == 0:
-                _closed_whatever_happens(stock.provider.close)
+                stock.close()
 
     # --- one provider -----------------------------------------------------------------------------------------------
 
@@ -179,9 +187,15 @@ class ProviderShop:
         if limits is None or built.offline:
             return _Stock(built, made_of)
         breaker = self._breakers.setdefault(self._endpoint(kind, name), Breaker(f"{kind}:{name}", BreakerOptions()))
-        breaker.listeners.append(lambda _, state: self._on_breaker(f"{kind}:{name}", state))
         guarded = guard(kind, built, limits, breaker=breaker, observer=self._observer)
-        return _Stock(guarded, made_of, guarded.guard if guarded is not built else None)
+        if guarded is built:
+            return _Stock(built, made_of)
+
+        def listener(_: str, state: State) -> None:
+            self._on_breaker(f"{kind}:{name}", state)
+
+        breaker.listeners.append(listener)
+        return _Stock(guarded, made_of, guarded.guard, listener)
 
     def _endpoint(self, kind: str, name: str) -> tuple[str, str]:
         """What shares a breaker: the same service at the same address, under whatever names. A fallback has one of its own, or the failures

@@ -7,17 +7,12 @@ Rows (name, value, unit, aim) for `python -m loadtest.bench`.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import gevent
 from rich.console import Console
 
-from loadtest import fleet, run
-from loadtest.result import figure
+from loadtest import fleet, hotspots, run
 from loadtest.scenario import Scenario
 from loadtest.stage import EXPECTED, Setup, set_up
 from loadtest.watch import Watch, scrape
@@ -27,7 +22,6 @@ Row = tuple[str, float | None, str, str]
 IDLE = (100, 1_000)
 TALKING = 100
 SECONDS = 25
-SAMPLES_PER_S = 250
 SCRAPE_EVERY_S = 15.0
 WATCHING = (
     "xiaozhi/observing.py",
@@ -41,6 +35,8 @@ WATCHING = (
     "/logging/",
 )
 """Files a stack passes through when somebody counts, times or logs."""
+WAITING = "acquire_with_timeout"
+"""Where an idle thread of gevent's pool is."""
 
 
 def rows() -> list[Row]:
@@ -70,11 +66,10 @@ def cost_of_watching(devices: int = TALKING, seconds: int = SECONDS, setup: Setu
     plan = Scenario(devices=devices, turns=0, seconds=float(seconds), expect=EXPECTED)
     shares: list[tuple[int, int] | None] = []
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory() as folder, set_up(setup or Setup()) as stage, run.progress_bar(console) as follow:
-        profile = Path(folder) / "profile.raw"
+    with set_up(setup or Setup()) as stage, run.progress_bar(console) as follow:
 
         def look() -> None:
-            shares.append(watching_share(_lines_of(stage.pids[0], profile, seconds)))
+            shares.append(watching_share(hotspots.sampled(stage.pids[0], seconds)))
 
         scraper = gevent.spawn(_scrape, stage.metrics_urls)
         looker: list[gevent.Greenlet] = []
@@ -99,11 +94,13 @@ def cost_of_watching(devices: int = TALKING, seconds: int = SECONDS, setup: Setu
 
 
 def watching_share(lines: Iterable[str]) -> tuple[int, int] | None:
-    """(samples that were watching, all samples) of py-spy's raw format, "frame;frame;frame count" per line; None without any sample."""
+    """(samples that were watching, all samples) of py-spy's raw format, "frame;frame;frame count" per line; None without any sample.
+
+    Threads on their way into or out of a wait for work are left out: the share is rather too high than too low."""
     watching = total = 0
     for line in lines:
         stack, _, count = line.rpartition(" ")
-        if not count.strip().isdigit():
+        if not count.strip().isdigit() or WAITING in stack.rpartition(";")[2]:
             continue
         total += int(count)
         if any(part in stack for part in WATCHING):
@@ -111,20 +108,7 @@ def watching_share(lines: Iterable[str]) -> tuple[int, int] | None:
     return (watching, total) if total else None
 
 
-def _lines_of(pid: int, profile: Path, seconds: int) -> list[str]:
-    command = [str(Path(sys.executable).parent / "py-spy"), "record", "--pid", str(pid), "--duration", str(seconds)]
-    command += ["--rate", str(SAMPLES_PER_S), "--format", "raw", "--full-filenames", "--output", str(profile)]
-    try:
-        subprocess.run(command, capture_output=True, timeout=seconds + 60, check=False)
-        return profile.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []  # not installed, or not allowed to look into another process
-
-
 def _scrape(urls: Sequence[str]) -> None:
     while True:
         gevent.sleep(SCRAPE_EVERY_S)
         scrape(urls)
-
-
-__all__ = ["cost_of_watching", "figure", "rows", "threads", "watching_share"]

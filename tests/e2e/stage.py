@@ -209,16 +209,16 @@ def open_stage(directory: Path, sounds: Sounds, overrides: Mapping[str, Any] | N
         vendor.stand(TTS, SHORT)
         loaded = load(environ={}, overrides=merged(base_settings(vendor, directory), overrides or {}))
         server = Server(loaded, reload=lambda: loaded)
-        server.start()
         stage = Stage(vendor, server, loaded)
         try:
+            server.start()
             settle_phrases(stage)
             stage.keep_phrases()
             stage.reset()
             yield stage
         finally:
             stage.close_devices()
-            server.stop()
+            server.stop(drain_seconds=0)
 
 
 def settle_phrases(stage: Stage) -> None:

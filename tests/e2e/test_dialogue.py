@@ -13,6 +13,7 @@ from loadtest.http_vendor import Answer as VendorAnswer
 from loadtest.http_vendor import HttpVendor, Request
 from loadtest.sounds import Sounds
 from tests.e2e.stage import CHAT, LONG, TTS, Script, Stage, ask, open_stage, tool_call, wait_for_sound, wait_until
+from xiaozhi.errors import SettingsError
 
 STORY = "Once upon a time there was a robot. It lived in a small house. One day it went out."
 
@@ -206,6 +207,24 @@ def edition_context(stage: Stage) -> Any:
     """The live data of the server's configuration."""
     edition = stage.edition
     return edition.kit.prompter._context
+
+
+def test_a_template_of_ones_own(tmp_path: Path, sounds: Sounds) -> None:
+    template = tmp_path / "mine.txt"
+    template.write_text("{{ base_prompt }}|{{ device_id }}|{{ today_date }}|{{ language }}{% if memory %}|{{ memory }}{% endif %}")
+    with open_stage(tmp_path, sounds, {"prompt_template": str(template), "prompt": "Be brief."}) as stage:
+        device = stage.device(device_id="02:00:00:00:ab:ce")
+        ask(device, "hello")
+        assert stage.messages()[0]["content"].startswith("Be brief.|02:00:00:00:ab:ce|20")
+
+
+@pytest.mark.parametrize("text", ["{{ base_prompt", "{{ no_such_thing }}", "{% for x in %}"])
+def test_a_template_that_cannot_work_is_refused_at_the_start(tmp_path: Path, sounds: Sounds, text: str) -> None:
+    template = tmp_path / "broken.txt"
+    template.write_text(text)
+    with pytest.raises(SettingsError, match="prompt_template"):
+        with open_stage(tmp_path, sounds, {"prompt_template": str(template)}):
+            pass
 
 
 def test_a_device_without_emoji_gets_none_and_asks_for_none(stage: Stage) -> None:

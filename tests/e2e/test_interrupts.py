@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import gevent
 import pytest
 
 from loadtest.device import SimulatedDevice
@@ -80,6 +81,25 @@ def test_speech_interrupts_in_realtime_mode(stage: Stage, words: Words) -> None:
     assert second.sentences == ["Yes please?"]
     assert ("assistant", "Once upon a time there was a robot.") in stage.said()
     hear_nothing_more(device)
+
+
+def test_in_realtime_mode_nobody_is_talked_over(stage: Stage, words: Words) -> None:
+    """The user goes on while the first answer is still being thought about: it is not begun in the middle of his words."""
+    device = stage.device()
+    stage.vendor.script(ASR, Script(answer="tell me a story", delay=0.3), Script(answer="about dogs"))
+    stage.vendor.script(CHAT, Script(answer="Dogs it is."))
+    utter(device, words(FIRST), "realtime")
+    stage.wait_for(ASR)
+    utter(device, words(SECOND), "realtime", start=False, silence_ms=60)
+    gevent.sleep(0.5)
+    assert not device.replies.messages, "the first answer is ready to begin, and waits"
+
+    device.send_silence(600, realtime=False)
+
+    answer = device.collect_answer()
+    assert answer.stt == "about dogs"
+    assert answer.sentences == ["Dogs it is."]
+    hear_nothing_more(device, 0.1)
 
 
 def test_in_auto_mode_nothing_is_heard_while_the_server_speaks(stage: Stage, words: Words) -> None:

@@ -40,10 +40,11 @@ class QuickVoice(VolcengineVendor):
     """Speaks fast: `seconds` of sound per sentence, and no pause."""
 
     seconds = 0.12
+    sounds: Sounds
 
     def _sound_of(self, sentence: str, audio: dict[str, Any]) -> list[bytes]:
         if audio["format"] == "ogg_opus":
-            return super()._sound_of(sentence, audio)
+            return [self.sounds.body("opus", 0.25)]
         pcm = hum(self.seconds, audio["sample_rate"])
         return [pcm[start : start + 1_001] for start in range(0, len(pcm), 1_001)]
 
@@ -61,6 +62,7 @@ class Ensemble:
 def open_ensemble(directory: Path, sounds: Sounds, **voice: Any) -> Iterator[Ensemble]:
     with FunAsrVendor(sentences=["what ", "is up"]) as ears, QuickVoice(access_key="secret-key") as mouth:
         assert isinstance(mouth, QuickVoice)
+        mouth.sounds = sounds
         block = {
             "type": "huoshan_double_stream",
             "ws_url": mouth.ws_url,

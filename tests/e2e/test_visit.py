@@ -228,6 +228,23 @@ def test_who_comes_back_during_the_goodbye_stays(quiet: Stage) -> None:
     assert device.closed is None
 
 
+def test_who_speaks_during_the_goodbye_stays(quiet: Stage, words: Words) -> None:
+    device = quiet.device()
+    device.listen_start("realtime")
+    device.ping()
+    quiet.vendor.script(CHAT, Script(answer="Good night."))
+    quiet.vendor.script(TTS, Script(answer=("wav", 10.0)))
+    silence(quiet, 101)
+    wait_for_sound(device)
+
+    utter(device, words(QUESTION), "realtime", start=False)
+
+    assert len(device.collect_answer().frames) < 100
+    assert device.collect_answer().stt == "what is up"
+    hear_nothing_more(device, 0.3)
+    assert device.closed is None
+
+
 @pytest.mark.parametrize("script", [Script(status=400), Script(stall="before")])
 def test_a_goodbye_that_fails_still_ends_the_visit(quiet: Stage, script: Script) -> None:
     device = quiet.device()

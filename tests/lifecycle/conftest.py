@@ -15,6 +15,11 @@ from tests.lifecycle.house import House, open_house
 from xiaozhi.runtime import logs
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """`-m "not child_process"` leaves out what takes a second per start."""
+    config.addinivalue_line("markers", "child_process: starts the server as a process of its own")
+
+
 @pytest.fixture(scope="session")
 def sounds() -> Sounds:
     """Speech-like sound for all vendors of the run."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from gevent.event import Event
 from prometheus_client.metrics_core import Metric
 from structlog.testing import capture_logs
 
@@ -16,6 +17,7 @@ from loadtest.speech import Speech
 from tests.e2e.stage import speak_to, tool_call, utter, wait_for_sound
 from tests.lifecycle.house import CHAT, QUARTER, TTS, House, Script, ask, open_house, wait_until
 from xiaozhi import running
+from xiaozhi.providers.vad.silero import SileroStream
 from xiaozhi.runtime import logs
 from xiaozhi.runtime.tracing import Stage
 
@@ -182,6 +184,20 @@ def test_threads_do_not_depend_on_devices(lived_in: House) -> None:
     assert lived_in.measured("xiaozhi_connections") >= 40
     for device in devices:
         device.close()
+
+
+def test_what_a_full_queue_drops(house: House, question: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A voice detector that hangs: the newest sound is kept, the oldest goes, and somebody counts it."""
+    device = house.device()
+    utter(device, question, silence_ms=0)
+    device.ping()
+    go = Event()
+    monkeypatch.setattr(SileroStream, "feed", lambda self, pcm: go.wait(10) and [])
+    device.send_silence(60 * 260, realtime=False)
+    device.ping()
+
+    assert house.measured("xiaozhi_dropped_total", queue="microphone") >= 40
+    go.set()
 
 
 # --- the sample -----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from tests.e2e.stage import SHORT, ask
 from tests.lifecycle.child import Child, running
 from tests.lifecycle.house import SECRET, until
 
+pytestmark = pytest.mark.child_process
+
 STORY = "Once upon a time there was a server."
 SUMMARY = "The user likes stories."
 
@@ -207,20 +209,32 @@ def test_a_restart_finishes_answers_keeps_its_process_and_comes_back(tmp_path: P
         assert child.starts == 2
 
 
+SLOW_START = """
+from pathlib import Path
+import gevent
+from xiaozhi.providers.base import ProviderOptions
+from xiaozhi.providers.memory.nomem import NoMemory
+from xiaozhi.providers.registry import provider
+
+@provider("memory", "slow_start", ProviderOptions)
+class SlowStart(NoMemory):
+    def warm_up(self):
+        Path("begun").touch()
+        while not Path("go").exists():
+            gevent.sleep(0.01)
+"""
+
+
 def test_a_reload_that_comes_too_early_does_not_end_it(tmp_path: Path, vendor: Storyteller) -> None:
-    child = Child(tmp_path, vendor)
+    (tmp_path / "slow_start.py").write_text(SLOW_START, encoding="utf-8")
+    slow = {"selected_module": {"Memory": "Slow"}, "Memory": {"Slow": {"type": "slow_start:SlowStart"}}}
+    child = Child(tmp_path, vendor, slow)
     try:
-        child.spawn()
-        assert child.process is not None
-        status = Path(f"/proc/{child.process.pid}/status")
-        hangup = 1 << signal.SIGHUP - 1
+        child.spawn(PYTHONPATH=str(tmp_path))
+        until((tmp_path / "begun").exists, "the start")
 
-        def armoured() -> bool:
-            masks = dict(line.split(":\t") for line in status.read_text().splitlines() if line.startswith(("SigIgn", "SigCgt")))
-            return any(int(mask, 16) & hangup for mask in masks.values())
-
-        until(armoured, "the first precaution")
         child.send(signal.SIGHUP)
+        (tmp_path / "go").touch()
 
         child.wait_ready()
         assert ask(child.device(), "are you there").sentences == ["Fine."]

@@ -175,6 +175,32 @@ def test_one_endpoint_has_one_breaker_whatever_it_is_called() -> None:
     shop.close()
 
 
+def test_a_breaker_that_outlives_a_provider_forgets_it() -> None:
+    """A and B share an endpoint; B changes with every reload, A never."""
+    configuration = loaded()
+    configuration.settings.LLM["B"]["base_url"] = configuration.settings.LLM["A"]["base_url"]
+    heard: list[tuple[str, State]] = []
+    shop = shop_of(configuration, heard)
+    breaker = shop.get("llm", "A").guard.breaker
+    shop.get("llm", "B")
+    for number in range(5):
+        configuration = loaded()
+        configuration.settings.LLM["B"].update(base_url=configuration.settings.LLM["A"]["base_url"], model_name=f"m{number}")
+        successor = ProviderShop(
+            configuration, InferencePool(2), lambda report: None, lambda name, state: heard.append((name, state)), predecessor=shop
+        )
+        assert successor.get("llm", "A").guard.breaker is breaker
+        assert successor.get("llm", "B").guard.breaker is breaker
+        successor.warm_up()
+        shop.close()
+        shop = successor
+
+    breaker._change(State.OPEN)
+    assert heard == [("llm:A", State.OPEN), ("llm:B", State.OPEN)]
+    shop.close()
+    assert breaker.listeners == []
+
+
 def test_another_kind_at_the_same_address_is_another_endpoint() -> None:
     configuration = loaded(selected_module={"LLM": "A", "VLLM": "Eyes"}, VLLM={"Eyes": {**ENDPOINT, "base_url": "http://127.0.0.1:9/A/v1"}})
     shop = shop_of(configuration)

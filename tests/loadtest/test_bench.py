@@ -78,6 +78,7 @@ def test_stacks_through_metrics_or_logs_count_as_watching():
         "main (/s/server.py:1);turn_ended (/s/xiaozhi/observing.py:40);inc (/v/prometheus_client/metrics.py:1) 3",
         "main (/s/server.py:1);info (/s/xiaozhi/runtime/logs.py:9) 1",
         "main (/s/server.py:1);ask (/s/xiaozhi/session/turn.py:9) 6",
+        "run (/v/gevent/threadpool.py:1);acquire_with_timeout (/v/gevent/_threading.py:36) 50",
         "nonsense",
     ]
 

@@ -1,4 +1,4 @@
-"""The run command: options to scenario and server, steps one after the other, files and exit codes (real runs: tests/e2e/test_load_smoke.py)."""
+"""The run command: options to scenario and server, steps one after another, files, exit codes (real runs: tests/e2e/test_load_smoke.py)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_server_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, c
     assert "[no markup]" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["run", "capacity", "idle", "churn", "soak", "compare"])
+@pytest.mark.parametrize("command", ["run", "capacity", "idle", "churn", "soak", "compare", "hotspots"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         commands.main([command, "--help"])

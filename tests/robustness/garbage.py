@@ -100,7 +100,7 @@ class Garbage:
         if isinstance(value, list) and value and chance.random() < 0.7:
             place = chance.randrange(len(value))
             value[place] = self._hurt(value[place])
-            return value * chance.choice((1, 1, 1, 50))
+            return value * chance.choice((1, 1, 1, 5))
         if isinstance(value, str) and value and chance.random() < 0.4:
             return self._scratch(value)
         return _odd(chance)

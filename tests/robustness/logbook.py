@@ -69,6 +69,7 @@ def reading() -> Iterator[Logbook]:
     processors = structlog.get_config()["processors"]
     usual = list(processors)
     hub = gevent.get_hub()
+    told = vars(hub).get("print_exception")
     root = logging.getLogger()
     # In place, as loggers that are in use already hold this very list.
     processors[:] = [structlog.contextvars.merge_contextvars, structlog.processors.format_exc_info, redaction, book]
@@ -80,6 +81,8 @@ def reading() -> Iterator[Logbook]:
         yield book
     finally:
         del hub.print_exception
+        if told is not None:
+            hub.print_exception = told
         sys.unraisablehook = unraisable
         root.removeHandler(book)
         processors[:] = usual

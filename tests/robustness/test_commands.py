@@ -10,7 +10,7 @@ from tests.robustness.conftest import SETTINGS, Talking
 from tests.robustness.logbook import SAID, SECRET, Logbook
 
 RIGHT = SETTINGS["server"]["secret"]
-WRONG: tuple[Any, ...] = ("", " ", "x", RIGHT[:-1], RIGHT + " ", RIGHT.upper(), f"{SECRET}\0", SECRET * 5000, "管理", "\ud800", "0")
+WRONG: tuple[Any, ...] = ("", " ", "x", RIGHT[:-1], RIGHT + " ", RIGHT.upper(), f"{SECRET}\0", SECRET * 5000, "管理", "0")
 NO_SECRETS: tuple[Any, ...] = (None, 0, 1, True, [], [RIGHT], {}, {"secret": RIGHT}, 1e308)
 
 
@@ -27,7 +27,7 @@ def test_wrong_secrets(stage: Stage, witness: Talking, book: Logbook) -> None:
         assert ask(device, f"{SAID} still up").stt == f"{SAID} still up"
     assert not stage.server._stop_wanted.is_set()
     assert stage.server.restart_wanted is False
-    assert stage.count("xiaozhi_config_reloads_total", outcome="accepted") == 0
+    assert stage.count("xiaozhi_reloads_total", result="accepted") == 0
     assert book.lines["server command refused"] > 0
 
 
@@ -56,7 +56,7 @@ def test_many_guesses_at_once(stage: Stage, witness: Talking) -> None:
             device.tell("server", action="update_config", content={"secret": f"{SECRET}-{number}"})
         device.ping(20)
         assert ask(device, f"{SAID} after that").stt == f"{SAID} after that"
-    assert stage.count("xiaozhi_config_reloads_total", outcome="accepted") == 0
+    assert stage.count("xiaozhi_reloads_total", result="accepted") == 0
 
 
 def test_the_right_secret_with_a_wrong_action(stage: Stage) -> None:

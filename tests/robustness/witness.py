@@ -99,12 +99,13 @@ def hush(device: SimulatedDevice) -> None:
 class Witness:
     """One device that talks in a greenlet of its own. See `talking`."""
 
-    def __init__(self, device: SimulatedDevice, words: Speech) -> None:
+    def __init__(self, device: SimulatedDevice, words: Speech, patience: float = PATIENCE_S) -> None:
         self.device = device
         self.exchanges = 0
         self.complaints: list[str] = []
         self._words = words
         self._before = ""
+        self._patience = patience
         self._enough = False
         self._greenlet = gevent.spawn(self._talk)
         self._greenlet.name = "witness"
@@ -135,7 +136,7 @@ class Witness:
             device.detect(question)
         else:
             utter(device, self._words, way)
-        answer = device.collect_answer(PATIENCE_S)
+        answer = device.collect_answer(self._patience)
         expected = reflected(*filter(None, (self._before, question)))
         self._before = question
         kinds = [message.data.get("state") or message.type for message in answer.messages]

@@ -8,13 +8,15 @@ Every fault of a file is reported at once, with its place written as in the file
 
 from __future__ import annotations
 
+import difflib
+import functools
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers._offline_patterns import (
@@ -27,6 +29,7 @@ from xiaozhi.providers._offline_patterns import (
     language_of,
     spoken_sentences,
 )
+from xiaozhi.settings.yaml_reader import read_file
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -34,10 +37,17 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 FACTS = ("time", "date", "weekday", "month", "year", "lunar", "part_of_day", "coin", "die", "number", "answer")
 """Names the assistant itself can fill in."""
 
-MAX_TEXT = 200
+MAX_TEXT = 400
 """Characters of a question that are looked at; anything longer is no phrase."""
 MAX_PADDING = 4
 """Pieces of padding that may be taken off both ends together."""
+MAX_LISTENED = 5_000
+"""English sentences the recogniser listens for; what was heard is compared with each (about 1 us), and more are confused anyway."""
+
+PHONEMES = frozenset(
+    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+)
+"""Those of the bundled acoustic model: ARPAbet without stress, as in the CMU dictionary."""
 
 PLACEHOLDER = re.compile(r"\{\s*([a-z_]+)\s*(?:([+-])\s*(\d+))?\s*\}")
 """`{name}`, `{name + 10}`, `{name - 10}`."""
@@ -55,7 +65,30 @@ def _checked_template(text: str) -> str:
     return text
 
 
+def _checked_argument(value: Any) -> str | int | bool:
+    if isinstance(value, str):
+        return _checked_template(value)
+    if isinstance(value, int):
+        return value
+    raise ValueError("a text, a whole number, true or false")
+
+
+def _checked_pronunciation(sounds: str) -> str:
+    wrong = [sound for sound in sounds.split() if sound not in PHONEMES]
+    if wrong or not sounds.strip():
+        raise ValueError(f"phonemes, each one of {' '.join(sorted(PHONEMES))}")
+    return " ".join(sounds.split())
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 Template = Annotated[str, Field(min_length=1), AfterValidator(_checked_template)]
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
+"""One name or several, the first that fits counts."""
+Argument = Annotated[str | int | bool, PlainValidator(_checked_argument)]
+Pronunciation = Annotated[str, AfterValidator(_checked_pronunciation)]
 
 
 class Texts(_Model):
@@ -78,7 +111,7 @@ class Phrases(_Model):
 class Question(_Model):
     """A tool that is asked before a rule can go on, and where in its JSON answer the wanted values are."""
 
-    tool: str = Field(min_length=1)
+    tool: Names
     values: dict[str, str] = Field(min_length=1)
 
 
@@ -86,15 +119,16 @@ class Deed(_Model):
     """The tool a rule runs."""
 
     name: str = Field(min_length=1)
-    arguments: dict[str, Template | int | bool] = {}
-    extras: dict[str, Template | int | bool] = {}
+    arguments: dict[str, Argument] = {}
+    extras: dict[str, Argument] = {}
 
 
 class Rule(_Model):
-    """What is said, what is answered, and what is done in between."""
+    """What is said, what is answered, and what is done in between. `typed`: phrases that nobody listens for."""
 
     say: Phrases
     typed: Phrases = Phrases()
+    mentions: Phrases = Phrases()
     answer: Texts
     first: Question | None = None
     tool: Deed | None = None
@@ -138,23 +172,22 @@ class PhraseFile(_Model):
 
     version: Literal[1]
     slots: dict[str, Slot] = {}
-    pronunciations: dict[str, str] = {}
+    pronunciations: dict[str, Pronunciation] = {}
     padding: Padding = Padding()
     replies: Replies
     rules: dict[str, Rule] = Field(min_length=1)
 
 
+@dataclass(frozen=True, slots=True)
 class Match:
-    """A rule that fits a question. `number` fills its slot, when it has one."""
+    """A rule that fits a question. `number` fills its slot, when it has one. `mentioned`: the question is a longer instruction that only
+    mentions it: answered, but nothing is done for it."""
 
-    __slots__ = ("language", "name", "number", "rule", "slot")
-
-    def __init__(self, name: str, rule: Rule, language: str, slot: str = "", number: int | None = None) -> None:
-        self.name = name
-        self.rule = rule
-        self.language = language
-        self.slot = slot
-        self.number = number
+    name: str
+    rule: Rule
+    slot: str = ""
+    number: int | None = None
+    mentioned: bool = False
 
 
 class PhraseBook:
@@ -164,10 +197,12 @@ class PhraseBook:
         """Raises SettingsError with every fault the models cannot see: patterns, slots, doubles, unknown names."""
         self.file = file
         self._index: dict[str, dict[str, tuple[str, str]]] = {"en": {}, "zh": {}}
-        self._spoken: list[str] = []
+        self._spoken: dict[str, None] = {}
         faults: list[Fault] = []
         for name, rule in file.rules.items():
             self._add(name, rule, source, faults)
+        if len(self._spoken) > MAX_LISTENED:
+            faults.append(Fault(f"{source}: rules", f"{len(self._spoken)} English sentences", f"at most {MAX_LISTENED} to listen for"))
         if faults:
             raise SettingsError(faults)
         self._padding = {
@@ -178,7 +213,7 @@ class PhraseBook:
     @property
     def spoken(self) -> list[str]:
         """Every English sentence to listen for, in lower-case words, numbers spelt out."""
-        return self._spoken
+        return list(self._spoken)
 
     def match(self, text: str) -> Match | None:
         """The rule that `text` is a phrase of, whatever padding surrounds it; None when there is none."""
@@ -188,14 +223,22 @@ class PhraseBook:
         if not language:
             return None
         # Breadth first: the least padding taken off wins, so that "thank you" stays thanks and not an empty rest.
-        layer = list(canonical_forms(text, language))
-        seen = {form for form, _ in layer}
+        layer = dict(canonical_forms(text, language))
+        seen = set(layer)
         for _ in range(MAX_PADDING + 1):
-            for form, number in layer:
+            for form, number in layer.items():
                 found = self._look_up(form, number, language)
                 if found is not None:
                     return found
-            layer = [(form, number) for form, number in self._stripped(layer, language) if not (form in seen or seen.add(form))]  # type: ignore[func-returns-value]
+            layer = {form: number for form, number in self._stripped(layer, language) if form not in seen}
+            seen |= layer.keys()
+        return self._mentioned(text)
+
+    def _mentioned(self, text: str) -> Match | None:
+        lowered = text.lower()
+        for words, name in self._mentions:
+            if words in lowered:
+                return Match(name, self.file.rules[name], mentioned=True)
         return None
 
     def _look_up(self, form: str, number: int | None, language: str) -> Match | None:
@@ -207,11 +250,11 @@ class PhraseBook:
             limits = self.file.slots[slot]
             if number is None or not limits.least <= number <= limits.most:
                 return None
-        return Match(name, self.file.rules[name], language, slot, number if slot else None)
+        return Match(name, self.file.rules[name], slot, number if slot else None)
 
-    def _stripped(self, layer: list[tuple[str, int | None]], language: str) -> Iterator[tuple[str, int | None]]:
+    def _stripped(self, layer: dict[str, int | None], language: str) -> Iterator[tuple[str, int | None]]:
         glue = "" if language == "zh" else " "
-        for form, number in layer:
+        for form, number in layer.items():
             for piece in self._padding[language]:
                 if form.startswith(piece + glue):
                     yield form[len(piece) + len(glue) :], number
@@ -225,6 +268,7 @@ class PhraseBook:
             for match in PLACEHOLDER.finditer(template):
                 if match[1] not in known:
                     faults.append(Fault(f"{where}.{key}", repr(template), f"{{{match[1]}}} must be one of {', '.join(sorted(known))}"))
+        self._mentions += [(words.lower(), name) for words in (*rule.mentions.en, *rule.mentions.zh) if words.strip()]
         for field, phrases in (("say", rule.say), ("typed", rule.typed)):
             for language in LANGUAGES:
                 for place, pattern in enumerate(getattr(phrases, language)):
@@ -258,10 +302,9 @@ class PhraseBook:
     def _listen_for(self, sentences: list[Sentence]) -> None:
         numbers = {name: slot.spoken or list(range(slot.least, slot.most + 1)) for name, slot in self.file.slots.items()}
         for sentence in sentences:
-            for words in spoken_sentences(sentence, numbers):
-                text = " ".join(words).lower()
-                if text not in self._spoken:
-                    self._spoken.append(text)
+            if len(self._spoken) > MAX_LISTENED:
+                return  # a fault already; no need to count how far it goes
+            self._spoken.update(dict.fromkeys(" ".join(words).lower() for words in spoken_sentences(sentence, numbers)))
 
 
 def _canonical(text: str, language: str) -> str:
@@ -281,23 +324,60 @@ def _templates(rule: Rule) -> Iterator[tuple[str, str]]:
                     yield f"tool.{group}.{name}", value
 
 
+# The C loader is seven times as fast, and not in every build of PyYAML. Both only make plain data.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def load(path: Path) -> PhraseBook:
-    """Read and check a phrase file. Raises SettingsError with every fault found."""
+    """Read and check a phrase file, once for as long as it does not change. Raises SettingsError with every fault found."""
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError([Fault("phrases", repr(str(path)), f"a readable file ({error.strerror})")]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError([Fault(path.name, "not YAML", " ".join(str(error).split()))]) from error
+        status = path.stat()
+    except (OSError, ValueError):
+        status = None  # the reader says it better
+    return _load(path, status and (status.st_mtime_ns, status.st_size))
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: Path, state: object) -> PhraseBook:
+    del state  # only a part of the key
+    raw, faults = read_file(path)
+    if faults and not raw:
+        raise SettingsError(faults)
+    file, wrong = _validated(raw, path.name)
+    faults += wrong
+    if file is not None:
+        try:
+            book = PhraseBook(file, path.name)
+        except SettingsError as error:
+            faults += error.faults
+    if faults:
+        raise SettingsError(faults)
+    return book
+
+
+def _validated(raw: dict[str, Any], source: str) -> tuple[PhraseFile | None, list[Fault]]:
+    """The file as far as it can be understood, and what is wrong with the rest."""
     try:
-        file = PhraseFile.model_validate(raw)
+        return PhraseFile.model_validate(raw), []
     except ValidationError as error:
-        raise SettingsError([_fault(path.name, problem) for problem in error.errors(include_url=False)]) from error
-    return PhraseBook(file, path.name)
+        problems = error.errors(include_url=False)
+    faults = [_fault(source, problem) for problem in problems]
+    # Without the rules that are wrong, the others can be checked for what the models cannot see.
+    bad = {problem["loc"][1] for problem in problems if problem["loc"][0] == "rules" and len(problem["loc"]) > 1}
+    if not bad or any(problem["loc"][0] != "rules" for problem in problems):
+        return None, faults
+    rest = {name: rule for name, rule in raw["rules"].items() if name not in bad}
+    return (PhraseFile.model_validate({**raw, "rules": rest}) if rest else None), faults
+
+
+_KEYS = sorted({key for model in (PhraseFile, Rule, Phrases, Texts, Question, Deed, Slot, Replies, Padding) for key in model.model_fields})
 
 
 def _fault(source: str, problem: Any) -> Fault:
     place = ".".join(map(str, problem["loc"]))
     value = "missing" if problem["type"] == "missing" else repr(problem["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."
-    return Fault(f"{source}: {place}", shown, problem["msg"])
+    if problem["type"] != "extra_forbidden":
+        return Fault(f"{source}: {place}", shown, problem["msg"].removeprefix("Value error, "))
+    near = difflib.get_close_matches(str(problem["loc"][-1]), _KEYS, 1)
+    return Fault(f"{source}: {place}", shown, f"no such key here{f'; did you mean {near[0]!r}?' if near else ''}")

@@ -12,11 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from gevent.event import Event
+
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.session.listener import Utterance
 from xiaozhi.session.turn import Opening, Turn
 
 log = get_logger(__name__)
+
+COURTESY_S = 3.0
+"""How long an answer waits for somebody who has begun to speak again."""
 
 
 class TurnFactory(Protocol):
@@ -44,6 +49,8 @@ class Floor:
         self._on_voice = on_voice
         self._prepares = prepares
         self._prepared: Turn | None = None
+        self._quiet = Event()
+        self._quiet.set()
         self.current: Turn | None = None
 
     @property
@@ -77,10 +84,22 @@ class Floor:
         if prepared is not None:
             prepared.discard()
 
+    def await_quiet(self) -> None:
+        """Where speech interrupts, do not begin to speak while somebody does: wait for the end of it, which may well supersede the caller.
+
+        Blocks at most `COURTESY_S`: what never ends is not somebody who wants to be heard."""
+        if self._barges_in():
+            self._quiet.wait(timeout=COURTESY_S)
+
+    def forget_voice(self) -> None:
+        """The ears were reset: they will not tell the end of what had begun."""
+        self._quiet.set()
+
     # --- what the ears tell -----------------------------------------------------------------------------------------
 
     def speech_started(self) -> None:
         """Someone speaks; in realtime mode that silences us."""
+        self._quiet.clear()
         self._on_voice()
         if self._barges_in() and self.speaking:
             self.interrupt("barge-in")
@@ -98,6 +117,7 @@ class Floor:
 
     def utterance_ended(self, utterance: Utterance) -> None:
         """Finished: answer, with what was prepared if it was prepared for this."""
+        self._quiet.set()
         log.debug("utterance", trace=utterance.trace, voiced_ms=round(utterance.voiced_ms))
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared.utterance is utterance and not prepared.ended:
@@ -112,6 +132,7 @@ class Floor:
 
     def utterance_dropped(self, reason: str) -> None:
         """Too short to be speech."""
+        self._quiet.set()
         self.discard()
         log.debug("utterance dropped", reason=reason)
 

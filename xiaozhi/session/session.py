@@ -71,6 +71,7 @@ class Session:
         self._hooks = TurnHooks(
             refusal=self._refusal,
             on_text=self._on_turn_text,
+            await_quiet=self._floor.await_quiet,
             on_open=self._on_turn_open,
             on_end=self._on_turn_end,
             on_discard=kit.on_discard,
@@ -185,6 +186,7 @@ class Session:
         was_speaking = self.speaking
         self._floor.interrupt("hello again")
         parts.adopt(message)
+        self._floor.forget_voice()
         voice = parts.voice
         audio = wire.AudioParams(voice.format, voice.sample_rate, 1, voice.frame_ms)
         parts.outbox.urgent(wire.HelloReply(audio=audio, transport="websocket"))
@@ -263,6 +265,7 @@ class Session:
         self._stay()
         ears = self._ears()
         ears.start(self._mode)
+        self._floor.forget_voice()
         if self._floor.taken and not self._barges_in():
             ears.pause()
 
@@ -274,6 +277,7 @@ class Session:
         settings = self._kit.settings
         ears = self._ears()
         ears.reset()
+        self._floor.forget_voice()
         if text.startswith(CALL_PREFIX):
             call = text.removeprefix(CALL_PREFIX).strip()
             if call:
@@ -342,6 +346,7 @@ class Session:
         """The ears rest while the server speaks."""
         if not self._barges_in() and self._parts.listener is not None:
             self._parts.listener.pause()
+            self._floor.forget_voice()
 
     def _on_turn_end(self, turn: Turn, record: TurnRecord) -> None:
         if record.outcome is not Outcome.UNHEARD:

@@ -56,12 +56,14 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class TurnHooks:
-    """What a turn asks and tells its session; each returns at once."""
+    """What a turn asks and tells its session; each returns at once unless it says otherwise."""
 
     refusal: Callable[[], str]
     """A text to speak instead of an answer, "" to go on. Raises Overloaded."""
     on_text: Callable[[str], bool]
     """Told what was said before it is answered; False when the session has dealt with it itself (an exit command)."""
+    await_quiet: Callable[[], None]
+    """Returns when nobody is being talked over: at once, or after a few seconds at most."""
     on_open: Callable[[], None]
     """The server begins to speak."""
     on_end: Callable[[Turn, TurnRecord], None]
@@ -275,6 +277,7 @@ class Turn:
     def _go(self) -> None:
         """Wait for the release, then stt and tts start, once. Raises TurnClosed when the session has dealt with the text itself."""
         self._await_release()
+        self._hooks.await_quiet()
         if not self._announced:
             self._announced = True
             if self._hooks.on_text(self._text):

@@ -149,6 +149,8 @@ class HttpConnection(pywsgi.WSGIHandler):
     def handle_one_request(self) -> Any:
         web = self._owner
         limits = web.limits
+        # Requests that are here already (a pipeline, which nobody needs) are read and answered without any wait: others come first.
+        gevent.sleep(0)
         self._head_deadline = gevent.Timeout(limits.idle_seconds)
         self._head_deadline.start()
         try:

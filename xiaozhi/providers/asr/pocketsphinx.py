@@ -1,168 +1,159 @@
-"""PocketSphinx over the phrases of `config/offline.yaml`: recognition without a network, for a few hundred English sentences and nothing
-else.
+"""PocketSphinx over the phrases of `config/offline.yaml`: English, on this machine, without a network. The default.
 
-Open speech is out of its reach; on a small closed set it is quick (a thirtieth of the sound's duration) and honest: what sounds like no
-phrase is refused (an empty text), not guessed. `_phrase_model.py` says how. Source: the bundled en-us model of the pocketsphinx package
-(5.1).
+Not a recogniser of free speech: it hears its phrases, and anything else is refused (an empty transcript) rather than guessed. Batch, as
+the whole utterance is normalised at once; a phrase costs about 4 % of its length in CPU, in the inference pool, one decoder per worker.
 
-A decoder is not thread-safe and takes a few MB, so there is one per pool thread, never one per device. `make bench` prints the accuracy.
+What decided the accuracy was not the search but the sound given to it, see `conditioned`.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pocketsphinx import Decoder, get_model_path
+import numpy.typing as npt
 from pydantic import Field
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.providers import _offline_phrases as phrases
-from xiaozhi.providers.asr._phrase_model import Nearest, arpa
-from xiaozhi.providers.base import BatchAsr, ProviderOptions, Services, Transcript
+from xiaozhi.errors import Fault, SettingsError, VendorUnavailable
+from xiaozhi.providers._offline_phrases import load
+from xiaozhi.providers.asr._common_words import COMMON_WORDS
+from xiaozhi.providers.asr._phrase_model import SoundIndex, dictionary_text, language_model_text, read_dictionary
+from xiaozhi.providers.asr._sphinx import Decoder, model_path
+from xiaozhi.providers.base import ASR_SAMPLE_RATE, BatchAsr, ProviderOptions, Services, Transcript
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.inference import PerWorker
 
-DEADLINE_S = 20.0
-WARM_UP_DEADLINE_S = 60.0
-COMMON_WORDS = Path(__file__).with_name("_common_words.txt")
-_NUMBERS = frozenset(
-    ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "fifteen", "twenty", "thirty", "forty", "fifty")
-    + ("sixty", "seventy", "eighty", "ninety", "hundred")
-)
-_NUMBER_WEIGHT = 0.1
-"""There are many sentences with numbers; together they should not outweigh the rest."""
-_LEVEL = 2_000.0
-"""Loudness speech is brought to before decoding (RMS of its louder parts): the model was trained on such recordings."""
-_NOISE = 30.0
-"""A little noise under everything: digital silence upsets the model's normalisation."""
-_FRAME = 320
-_MAX_SAMPLES = 30 * 16_000
+SEARCH: Mapping[str, Any] = {"lw": 8.0, "fwdflatlw": 10.0, "bestpathlw": 11.0, "cmn": "batch"}
+"""PocketSphinx's search, chosen by measurement (docs/offline.md). Wider beams cost three times as much and found nothing more."""
+
+SPEECH_LEVEL = 2_000.0
+"""RMS of the louder part of speech that the noise floor is added to."""
+NOISE_LEVEL = 30.0
+"""RMS of the noise floor, 36 dB below speech. Digital silence has no spectrum: without a floor two thirds of clean phrases were lost."""
+MARGIN_S = 0.15
+"""Kept before and after the speech. Cepstral means are taken over all that is left, and long silences shift them."""
+SHORTEST_S = 0.15
+_BLOCK = ASR_SAMPLE_RATE // 100
+_QUIET = 0.04
+_AUDIBLE = 30.0
+
+Samples = npt.NDArray[np.float32]
 
 
 class Options(ProviderOptions):
-    """`phrases`: the phrase file, relative to the configuration directory."""
+    """`phrases`: a file of config/. `strictness`: how unlike a phrase what was heard may be (0: not at all; more: fewer refusals, more
+    mistakes). `longest_s`: longer speech is no phrase and costs nothing."""
 
-    phrases: str = "offline.yaml"
-    tolerance: float = Field(0.25, ge=0, le=1)
-    """How different a phrase may sound from what was heard: share of its phonemes. Higher understands and guesses more."""
-    unheard_reply: str = "Sorry, I did not understand that. Say help to hear what I know."
-    """Spoken when something was said but not understood; empty: silence."""
+    phrases: Path = Path("offline.yaml")
+    strictness: float = Field(0.28, ge=0, le=0.6)
+    longest_s: float = Field(8.0, ge=1, le=30)
+    timeout: float = Field(10.0, gt=0, le=60)
 
 
 @provider("asr", "pocketsphinx", Options)
-class PocketSphinx(BatchAsr):
-    """See the module. Raises SettingsError for a phrase file with faults or with words that nobody can pronounce."""
+class PocketsphinxAsr(BatchAsr):
+    """Listens for phrases in the inference pool (kind "asr")."""
 
     needs_services: ClassVar[bool] = True
     offline: ClassVar[bool] = True
 
     def __init__(self, options: Options, services: Services) -> None:
-        self.unheard_reply = options.unheard_reply
-        self._tolerance = options.tolerance
+        """Raises SettingsError: the phrase file, or words that nobody can pronounce."""
+        self._options = options
         self._inference = services.inference
-        self._book = phrases.load(services.config_dir / options.phrases)
-        self._directory: Path | None = None
-        self._nearest: Nearest | None = None
-        self._decoders: PerWorker[Decoder] = PerWorker(self._new_decoder)
-        self._noise = np.random.default_rng(0).normal(0.0, _NOISE, _MAX_SAMPLES).astype(np.float32)
+        book = load(services.config_dir / options.phrases)
+        words = {word for phrase in book.spoken for word in phrase.split()}
+        known = read_dictionary(model_path() / "cmudict-en-us.dict", {*words, *COMMON_WORDS})
+        known.update({word: [sounds] for word, sounds in book.file.pronunciations.items()})
+        _check(book.spoken, words - known.keys(), book.file.pronunciations, known, options.phrases.name)
+        self._index = SoundIndex(book.spoken, known)
+        self._folder = tempfile.TemporaryDirectory(prefix="xiaozhi-phrases-")
+        folder = Path(self._folder.name)
+        others = [word for word in COMMON_WORDS if word in known]
+        (folder / "phrases.dict").write_text(dictionary_text(known), encoding="utf-8")
+        (folder / "phrases.lm").write_text(language_model_text(book.spoken, others), encoding="utf-8")
+        config = {"hmm": model_path() / "en-us", "dict": folder / "phrases.dict", "lm": folder / "phrases.lm"}
+        self._config = {**{key: str(path) for key, path in config.items()}, **SEARCH}
+        self._decoders: PerWorker[Decoder] | None = PerWorker(self._new_decoder)
 
     def warm_up(self) -> None:
-        """Build the model of the phrases: about half a second, on a pool thread."""
-        if self._nearest is None:
-            self._inference.run(self._prepare, kind="asr", deadline=WARM_UP_DEADLINE_S)
-        self._inference.run(self._recognise, bytes(32_000), kind="asr", deadline=WARM_UP_DEADLINE_S)
+        """Load the model once, so that a fault shows now. Raises VendorUnavailable, VendorTimeout, Overloaded."""
+        self._inference.run(self._heard, bytes(2 * ASR_SAMPLE_RATE), kind="asr", deadline=60.0)
 
     def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
-        if self._nearest is None:
-            self.warm_up()
-        text, distance = self._inference.run(self._recognise, pcm, kind="asr", deadline=DEADLINE_S)
-        if distance > self._tolerance:
-            return Transcript("", confidence=1.0 - distance)
-        return Transcript(text, language="en", confidence=1.0 - distance)
+        """The phrase that was said, or an empty text. Raises VendorUnavailable, VendorTimeout, Overloaded."""
+        if self._decoders is None:
+            raise VendorUnavailable("pocketsphinx", "closed")
+        return self._inference.run(self._heard, pcm, kind="asr", deadline=self._options.timeout)
 
     def close(self) -> None:
-        directory, self._directory = self._directory, None
-        if directory is not None:
-            shutil.rmtree(directory, ignore_errors=True)
-
-    # --- on pool threads ------------------------------------------------------------------------------------------------
-
-    def _recognise(self, pcm: bytes) -> tuple[str, float]:
-        nearest = self._nearest
-        if nearest is None or len(pcm) < 2 * _FRAME:
-            return "", 1.0
-        decoder = self._decoders.get()
-        decoder.start_utt()
-        decoder.process_raw(self._conditioned(pcm), full_utt=True)
-        decoder.end_utt()
-        hypothesis = decoder.hyp()
-        return nearest.find(hypothesis.hypstr) if hypothesis is not None else ("", 1.0)
-
-    def _conditioned(self, pcm: bytes) -> bytes:
-        """Speech as loud as the model expects it, and never quite silent."""
-        samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], dtype="<i2").astype(np.float32)[:_MAX_SAMPLES]
-        frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
-        energy = np.sqrt((frames * frames).mean(axis=1))
-        voiced = energy[energy > energy.max() * 0.05]
-        loudness = float(np.percentile(voiced, 70)) if len(voiced) else 0.0
-        scaled = samples * (_LEVEL / max(loudness, 1.0)) + self._noise[: len(samples)]
-        return np.clip(scaled, -32_768, 32_767).astype("<i2").tobytes()
-
-    def _prepare(self) -> None:
-        spoken = self._book.spoken
-        common = [
-            word for line in COMMON_WORDS.read_text(encoding="utf-8").splitlines() if not line.startswith("#") for word in line.split()
-        ]
-        wanted = {word for sentence in spoken for word in sentence.split()} | set(common)
-        sounds = _pronunciations(wanted, self._book.file.pronunciations)
-        unknown = sorted({word for sentence in spoken for word in sentence.split()} - sounds.keys())
-        if unknown:
-            raise SettingsError(
-                [Fault("offline.yaml: pronunciations", word, "an English word of the dictionary, or its phonemes here") for word in unknown]
-            )
-        weighted = [(sentence.split(), _NUMBER_WEIGHT if _NUMBERS & set(sentence.split()) else 1.0) for sentence in spoken]
-        directory = Path(tempfile.mkdtemp(prefix="xiaozhi-phrases-"))
-        (directory / "phrases.lm").write_text(arpa(weighted, [word for word in common if word in sounds]), encoding="utf-8")
-        lines = [
-            f"{word}{f'({place})' if place > 1 else ''} {sound}"
-            for word, variants in sorted(sounds.items())
-            for place, sound in enumerate(variants, 1)
-        ]
-        (directory / "phrases.dict").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        self._directory = directory
-        self._nearest = Nearest(spoken, {word: variants[0] for word, variants in sounds.items()})
+        # The decoders go when their last user does; what is running in the pool still holds its own.
+        self._decoders = None
+        self._folder.cleanup()
 
     def _new_decoder(self) -> Decoder:
-        directory = self._directory
-        assert directory is not None, "warm_up comes first"
-        return Decoder(
-            hmm=str(Path(get_model_path(), "en-us", "en-us")),
-            dict=str(directory / "phrases.dict"),
-            lm=str(directory / "phrases.lm"),
-            cmn="batch",
-            lw=8,
-            fwdflatlw=10,
-            bestpathlw=11,
-            loglevel="FATAL",
-        )
+        return Decoder(self._config)
+
+    def _heard(self, pcm: bytes) -> Transcript:
+        # Runs in a pool thread: plain Python and C.
+        decoders = self._decoders
+        if decoders is None:
+            raise VendorUnavailable("pocketsphinx", "closed")
+        decoder = decoders.get()
+        sound = conditioned(pcm, self._options.longest_s)
+        nearest = self._index.nearest(decoder.decode(sound)) if sound else None
+        if nearest is None or nearest.distance > self._options.strictness:
+            return Transcript("", language="en")
+        return Transcript(nearest.phrase, language="en", confidence=round(1 - nearest.distance, 3))
 
 
-def _pronunciations(wanted: set[str], own: dict[str, str]) -> dict[str, list[str]]:
-    """Word -> its pronunciations, from the bundled CMU dictionary and the phrase file's own."""
-    found: dict[str, list[str]] = defaultdict(list)
-    with Path(get_model_path(), "en-us", "cmudict-en-us.dict").open(encoding="utf-8") as dictionary:
-        for line in dictionary:
-            word, _, sound = line.partition(" ")
-            word = word.partition("(")[0]
-            if word in wanted:
-                found[word].append(sound.strip())
-    for word, sound in own.items():
-        if word in wanted:
-            found[word] = [sound]
-    return dict(found)
+def conditioned(pcm: bytes, longest_s: float = 8.0) -> bytes:
+    """Speech as the acoustic model likes it: cut to the speech, brought to one level, on a faint and always equal floor of noise.
+
+    `pcm` and result: s16le mono 16 kHz. b"" when there is no sound in it, or more than `longest_s` seconds of it."""
+    samples: Samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // 2).astype(np.float32)
+    blocks = len(samples) // _BLOCK
+    if blocks * _BLOCK < SHORTEST_S * ASR_SAMPLE_RATE:
+        return b""
+    loudness = np.sqrt(np.mean(samples[: blocks * _BLOCK].reshape(blocks, _BLOCK) ** 2, axis=1))
+    loud = np.flatnonzero(loudness > max(_AUDIBLE, float(loudness.max()) * _QUIET))
+    if not len(loud):
+        return b""
+    margin = int(MARGIN_S * ASR_SAMPLE_RATE)
+    start, end = max(0, int(loud[0]) * _BLOCK - margin), min(len(samples), (int(loud[-1]) + 1) * _BLOCK + margin)
+    if end - start > longest_s * ASR_SAMPLE_RATE:
+        return b""
+    level = float(np.percentile(loudness[loud], 70))
+    speech = samples[start:end] * np.float32(SPEECH_LEVEL / level)
+    noisy = speech + _floor(int(longest_s * ASR_SAMPLE_RATE) + 1)[: len(speech)]
+    return np.clip(noisy, -32768, 32767).astype("<i2").tobytes()
+
+
+@cache
+def _floor(samples: int) -> Samples:
+    # Always the same noise: the same sound is always heard the same way.
+    return np.random.default_rng(0).normal(0, NOISE_LEVEL, samples).astype(np.float32)
+
+
+def _check(
+    phrases: Sequence[str], missing: set[str], own: Mapping[str, str], known: Mapping[str, Sequence[str]], source: str
+) -> None:
+    """Raise SettingsError for words without a sound, sounds without a meaning, or nothing to listen for."""
+    faults = []
+    if not phrases:
+        faults.append(Fault(f"{source}: rules", "no English phrases", "at least one phrase under say.en"))
+    for word in sorted(missing):
+        example = next(phrase for phrase in phrases if word in phrase.split())
+        faults.append(Fault(f"{source}: rules", repr(word), f"a word of the dictionary, or an entry under pronunciations (in {example!r})"))
+    sounds = {sound for word in COMMON_WORDS for variant in known.get(word, ()) for sound in variant.split()}
+    for word, spelt in own.items():
+        strange = [sound for sound in spelt.split() if sound not in sounds]
+        if strange or not spelt.split():
+            faults.append(Fault(f"{source}: pronunciations.{word}", repr(spelt), f"phonemes such as {' '.join(sorted(sounds)[:8])} ..."))
+    if faults:
+        raise SettingsError(faults)

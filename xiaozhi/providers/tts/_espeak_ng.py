@@ -39,6 +39,8 @@ LONGEST_NUMBER = 15
 _APOSTROPHES = re.compile(r"[’`´ʼ]")
 _LONG_WORD = re.compile(rf"[^\W\d㐀-鿿]{{{LONGEST_WORD}}}")
 _LONG_NUMBER = re.compile(rf"\d{{{LONGEST_NUMBER}}}")
+# Latin, Greek, Cyrillic; Han. The voices have no words in other scripts, and espeak has been seen to complain about some of them.
+_SCRIPTS = (range(0x0530), range(0x3400, 0xA000), range(0xF900, 0xFB00))
 _SPOKEN_SIGNS = frozenset(".,!?;:'%+-=/&@#$€£°()。，！？；：、…—“”《》¥")
 
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")
@@ -142,8 +144,11 @@ def speakable(text: str) -> str:
     """`text` without what espeak-ng stumbles over: endless words and numbers, piles of apostrophes (both have crashed it, issue 2495 of
     espeak-ng), signs that are not spoken, control characters."""
     kept = []
-    for char in _APOSTROPHES.sub("'", text):
-        fits = char in _SPOKEN_SIGNS or unicodedata.category(char)[0] in "LNM"
+    # NFKC: full-width letters and digits are letters and digits, an accent belongs to its letter.
+    for char in unicodedata.normalize("NFKC", _APOSTROPHES.sub("'", text)):
+        fits = char in _SPOKEN_SIGNS or (
+            unicodedata.category(char)[0] in "LN" and any(ord(char) in script for script in _SCRIPTS)
+        )
         # A sign twice in a row is no second sign.
         if fits and not (kept and kept[-1] == char and char in _SPOKEN_SIGNS):
             kept.append(char)
