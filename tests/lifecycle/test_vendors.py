@@ -10,6 +10,7 @@ import gevent
 import pytest
 
 from loadtest.sounds import Sounds
+from tests.e2e.stage import merged
 from tests.lifecycle.house import CHAT, House, Script, ask, open_house, wait_until
 from xiaozhi.assembly import check
 from xiaozhi.runtime.inference import InferencePool
@@ -125,7 +126,9 @@ def test_a_window_of_one_with_a_queue_of_one_and_a_deadline(tmp_path: Path, soun
 def loaded(**overrides: Any) -> Loaded:
     """Settings with language models A, B and C, of which A is selected."""
     blocks = {name: {**ENDPOINT, "base_url": f"http://127.0.0.1:9/{name}/v1"} for name in "ABC"}
-    return load(environ={}, overrides={"selected_module": {"LLM": "A"}, "LLM": blocks, **overrides})
+    voice = {"type": "openai", "api_key": "k", "api_url": "http://127.0.0.1:9/v1", "model": "m", "voice": "v"}
+    everything = {"selected_module": {"LLM": "A", "ASR": "A", "TTS": "A"}, "LLM": blocks, "ASR": {"A": blocks["A"]}, "TTS": {"A": voice}}
+    return load(environ={}, overrides=merged(everything, overrides))
 
 
 def shop_of(configuration: Loaded, heard: list[tuple[str, State]] | None = None) -> ProviderShop:
@@ -158,7 +161,7 @@ def test_wrong_limits_of_a_block_are_faults_of_the_configuration() -> None:
     configuration = loaded()
     configuration.settings.LLM["A"].update({"max_concurrent": "many", "queue_size": -1})
 
-    assert [fault.key for fault in check(configuration) if fault.key.startswith("LLM.A")] == ["LLM.A.max_concurrent", "LLM.A.queue_size"]
+    assert [fault.key for fault in check(configuration)] == ["LLM.A.max_concurrent", "LLM.A.queue_size"]
 
 
 def test_one_endpoint_has_one_breaker_whatever_it_is_called() -> None:
@@ -202,7 +205,7 @@ def test_a_breaker_that_outlives_a_provider_forgets_it() -> None:
 
 
 def test_another_kind_at_the_same_address_is_another_endpoint() -> None:
-    configuration = loaded(selected_module={"LLM": "A", "VLLM": "Eyes"}, VLLM={"Eyes": {**ENDPOINT, "base_url": "http://127.0.0.1:9/A/v1"}})
+    configuration = loaded(selected_module={"VLLM": "Eyes"}, VLLM={"Eyes": {**ENDPOINT, "base_url": "http://127.0.0.1:9/A/v1"}})
     shop = shop_of(configuration)
 
     assert shop.get("vllm").guard.breaker is not shop.get("llm").guard.breaker

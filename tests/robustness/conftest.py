@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -36,6 +37,8 @@ SETTINGS = {
     },
     "tool_call_timeout": 2,
 }
+CLOSE_TIMEOUT = 0.3
+"""Seconds for the answer to our close frame, instead of two."""
 WORDS = "what is up with you"
 OF_A_VISIT = (Connection, WebSocket, Session, Listener, Outbox, Turn, Utterance, DeviceMcp)
 """Nothing of these outlives its device."""
@@ -63,7 +66,7 @@ def long_words(words: Speech) -> Speech:
 def sounds() -> Sounds:
     """Speech-like sound of the vendor."""
     made = Sounds()
-    for seconds in (0.12, 10.0):
+    for seconds in (0.06, 10.0):
         made.body("wav", seconds)
     return made
 
@@ -81,6 +84,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, stage_settin
         # All these devices share the hub, and perhaps a slow machine, with the server: lag is no reason to refuse anybody here.
         policy = opened.server._watchdog._policy
         policy.turns_lag_s = policy.connections_lag_s = math.inf
+        acceptor = opened.server._acceptor
+        assert acceptor is not None
+        sockets = replace(acceptor._options.sockets, close_timeout=CLOSE_TIMEOUT)
+        acceptor._options = replace(acceptor._options, sockets=sockets)
         yield opened
 
 
@@ -118,6 +125,7 @@ def _nothing_is_left(request: pytest.FixtureRequest, _no_leaks: None, book: Logb
         yield
         return
     stage: Stage = request.getfixturevalue("stage")
+    request.getfixturevalue("mirror")
     stage.reset()
     stage.vendor.stand(CHAT, Script())
     stage.vendor.stand(TTS, VOICE)

@@ -103,7 +103,7 @@ def test_hello_again_with_other_parameters(stage: Stage, mirror: Mirror, witness
     mirror.when(TTS, "story.", LONG)
     device = stage.device()
     with witness():
-        for number in range(12):
+        for number in range(8):
             params = FORMATS[number % len(FORMATS)]
             device.detect(f"{SAID} story")
             if number % 3 == 0:

@@ -64,27 +64,6 @@ def test_connections_that_never_ask_for_anything(stage: Stage, witness: Talking)
         sock.close()
 
 
-def test_requests_that_drip(stage: Stage, witness: Talking) -> None:
-    """One byte at a time does not buy more time."""
-    with witness():
-        sock = dialled(stage)
-        began = time.monotonic()
-        try:
-            while time.monotonic() - began < 5:
-                sock.sendall(b"x")
-                sock.settimeout(0.02)
-                try:
-                    if not sock.recv(4096).startswith(b"HTTP/1.1 408"):
-                        break
-                except TimeoutError:
-                    continue
-                break
-        except OSError:
-            pass  # it has hung up already
-        assert time.monotonic() - began < 5
-        sock.close()
-
-
 def test_devices_that_never_say_hello(stage: Stage, witness: Talking) -> None:
     with witness():
         mute = [SimulatedDevice(stage.url, device_id=f"02:0d:00:00:01:{number:02x}").connect() for number in range(30)]

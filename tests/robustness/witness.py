@@ -28,8 +28,7 @@ HEARD = f"{SAID} aloud"
 LONG_WORDS = "please tell me a very long story about ships and the sea and everything in it"
 """What another device says that a vendor is to know by its length."""
 LONG_WORDS_BYTES = 32_000 * 3
-VOICE = Script(answer=("wav", 0.12))
-MIN_FRAMES = 2
+VOICE = Script(answer=("wav", 0.06))
 PATIENCE_S = 20.0
 WAYS = ("typed", "auto", "manual", "realtime")
 
@@ -144,8 +143,8 @@ class Witness:
             self.complaints.append(f"{way}: {question!r} was heard as {answer.stt!r} and answered with {answer.sentences!r}, not {expected!r}")
         if kinds != ["stt", "start", "llm", "sentence_start", "stop"]:
             self.complaints.append(f"{way}: messages {kinds}")
-        if len(answer.frames) < MIN_FRAMES:
-            self.complaints.append(f"{way}: {len(answer.frames)} frames")
+        if not answer.frames:
+            self.complaints.append(f"{way}: no sound")
 
     def check(self) -> None:
         """Nothing was ever odd. Raises AssertionError."""
@@ -160,16 +159,11 @@ class Witness:
 
 @contextmanager
 def talking(stage: Stage, words: Speech) -> Iterator[Witness]:
-    """A witness talks while the block runs, and until an exchange has begun behind it and ended; nothing may have been odd."""
+    """A witness talks before the block, while it runs, and until the exchange under way has ended; nothing may have been odd."""
     witness = Witness(stage.device(), words)
-
-    def wait_for(exchanges: int) -> None:
-        wait_until(lambda: witness.exchanges >= exchanges or witness.complaints, "the witness's answer", PATIENCE_S)
-
     try:
-        wait_for(1)
+        wait_until(lambda: witness.exchanges or witness.complaints, "the witness's first answer", PATIENCE_S)
         yield witness
-        wait_for(witness.exchanges + 1)
         witness.stop()
     finally:
         witness.kill()

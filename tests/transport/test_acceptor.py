@@ -290,6 +290,17 @@ def test_connections_that_have_not_asked_yet_are_counted(monkeypatch: pytest.Mon
             assert client.receive() == (TEXT, b"in")
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_one_address_does_not_take_all_places_of_those_who_have_not_asked(monkeypatch: pytest.MonkeyPatch, trusted: bool) -> None:
+    monkeypatch.setattr(acceptor_module, "MAX_HANDSHAKES_PER_ADDRESS", 2)
+    with serving(request_timeout=0.3, trusted=LOOPBACK if trusted else Networks()) as port, port.client(), port.client():
+        eventually(lambda: port.acceptor.handshakes == 2)
+        with port.client() as third:
+            assert third.answer()[0] == 503 if not trusted else third.eof()
+        eventually(lambda: port.acceptor.handshakes == 0)
+        assert not port.acceptor._unread
+
+
 def test_a_client_that_leaves_in_the_middle_of_its_request() -> None:
     with serving() as port:
         for cut in (0, 10, 60, 150):

@@ -44,9 +44,8 @@ MAX_PADDING = 4
 MAX_LISTENED = 5_000
 """English sentences the recogniser listens for; what was heard is compared with each (about 1 us), and more are confused anyway."""
 
-PHONEMES = frozenset(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
-)
+_PHONEMES = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+PHONEMES = frozenset(_PHONEMES.split())
 """Those of the bundled acoustic model: ARPAbet without stress, as in the CMU dictionary."""
 
 PLACEHOLDER = re.compile(r"\{\s*([a-z_]+)\s*(?:([+-])\s*(\d+))?\s*\}")
@@ -118,7 +117,7 @@ class Question(_Model):
 class Deed(_Model):
     """The tool a rule runs."""
 
-    name: str = Field(min_length=1)
+    name: Names
     arguments: dict[str, Argument] = {}
     extras: dict[str, Argument] = {}
 
@@ -198,6 +197,7 @@ class PhraseBook:
         self.file = file
         self._index: dict[str, dict[str, tuple[str, str]]] = {"en": {}, "zh": {}}
         self._spoken: dict[str, None] = {}
+        self._mentions: list[tuple[str, str]] = []
         faults: list[Fault] = []
         for name, rule in file.rules.items():
             self._add(name, rule, source, faults)
@@ -322,10 +322,6 @@ def _templates(rule: Rule) -> Iterator[tuple[str, str]]:
             for name, value in values.items():
                 if isinstance(value, str):
                     yield f"tool.{group}.{name}", value
-
-
-# The C loader is seven times as fast, and not in every build of PyYAML. Both only make plain data.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load(path: Path) -> PhraseBook:

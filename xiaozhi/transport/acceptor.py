@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -38,6 +39,8 @@ log = get_logger(__name__)
 PATH: Final = "/xiaozhi/v1/"
 MAX_HANDSHAKES: Final = 2048
 """Connections whose request is still being read. More are refused unread: each holds a descriptor and a greenlet."""
+MAX_HANDSHAKES_PER_ADDRESS: Final = MAX_HANDSHAKES // 2
+"""Who opens connections and says nothing does not keep everybody else out. As many as this may come at once from one building."""
 NO_DEVICE_ID: Final = (
     "This is the xiaozhi device port, and it works. A device says who it is by the header or query parameter device-id. "
     "端口正常。设备需要在请求头或查询参数中提供 device-id。"
@@ -106,6 +109,8 @@ class Acceptor:
         self._refusal_lines = TokenBucket(_REFUSALS_LOGGED_PER_SECOND, 10.0, clock())
         self.handshakes = 0
         """Connections whose request is being read right now."""
+        self._unread: Counter[str] = Counter()
+        """The same, by address."""
 
     @property
     def port(self) -> int:
@@ -144,18 +149,24 @@ class Acceptor:
 
     def spawn_handshake(self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]) -> None:
         """The server's way to serve an accepted socket. Runs in the hub: must not wait."""
-        if self.handshakes >= MAX_HANDSHAKES:
+        ip = str(args[1][0])
+        greedy = self._unread[ip] >= MAX_HANDSHAKES_PER_ADDRESS and plain_ip(ip) not in self._options.trusted
+        if greedy or self.handshakes >= MAX_HANDSHAKES:
             _send_if_possible(args[0], _UNREAD_REFUSAL)
             close(*args)
             return
         self.handshakes += 1
-        self._greenlets.spawn("handshake", self._handshake, run, handle, close, args)
+        self._unread[ip] += 1
+        self._greenlets.spawn("handshake", self._handshake, ip, run, handle, close, args)
 
-    def _handshake(self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def _handshake(self, ip: str, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]) -> None:
         try:
             run(handle, close, args)
         finally:
             self.handshakes -= 1
+            self._unread[ip] -= 1
+            if not self._unread[ip]:
+                del self._unread[ip]
 
     def serve(self, upgrade: _Upgrade) -> None:
         """One request. Raises Refused for every HTTP answer that is not an upgrade, PeerGone if there is nobody to answer."""

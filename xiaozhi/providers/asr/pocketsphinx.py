@@ -21,7 +21,7 @@ from pydantic import Field
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Fault, SettingsError, VendorUnavailable
 from xiaozhi.providers._offline_phrases import load
-from xiaozhi.providers.asr._common_words import COMMON_WORDS
+from xiaozhi.providers.asr._frequent_words import FREQUENT_WORDS
 from xiaozhi.providers.asr._phrase_model import SoundIndex, dictionary_text, language_model_text, read_dictionary
 from xiaozhi.providers.asr._sphinx import Decoder, model_path
 from xiaozhi.providers.base import ASR_SAMPLE_RATE, BatchAsr, ProviderOptions, Services, Transcript
@@ -47,9 +47,11 @@ Samples = npt.NDArray[np.float32]
 
 class Options(ProviderOptions):
     """`phrases`: a file of config/. `strictness`: how unlike a phrase what was heard may be (0: not at all; more: fewer refusals, more
-    mistakes). `longest_s`: longer speech is no phrase and costs nothing."""
+    mistakes). `longest_s`: longer speech is no phrase and costs nothing. `unheard_reply`: spoken when something was said that is no phrase;
+    empty: silence."""
 
     phrases: Path = Path("offline.yaml")
+    unheard_reply: str = "Sorry, I did not understand that. Say help to hear what I know."
     strictness: float = Field(0.28, ge=0, le=0.6)
     longest_s: float = Field(8.0, ge=1, le=30)
     timeout: float = Field(10.0, gt=0, le=60)
@@ -65,16 +67,17 @@ class PocketsphinxAsr(BatchAsr):
     def __init__(self, options: Options, services: Services) -> None:
         """Raises SettingsError: the phrase file, or words that nobody can pronounce."""
         self._options = options
+        self.unheard_reply = options.unheard_reply
         self._inference = services.inference
         book = load(services.config_dir / options.phrases)
         words = {word for phrase in book.spoken for word in phrase.split()}
-        known = read_dictionary(model_path() / "cmudict-en-us.dict", {*words, *COMMON_WORDS})
+        known = read_dictionary(model_path() / "cmudict-en-us.dict", {*words, *FREQUENT_WORDS})
         known.update({word: [sounds] for word, sounds in book.file.pronunciations.items()})
         _check(book.spoken, words - known.keys(), book.file.pronunciations, known, options.phrases.name)
         self._index = SoundIndex(book.spoken, known)
         self._folder = tempfile.TemporaryDirectory(prefix="xiaozhi-phrases-")
         folder = Path(self._folder.name)
-        others = [word for word in COMMON_WORDS if word in known]
+        others = [word for word in FREQUENT_WORDS if word in known]
         (folder / "phrases.dict").write_text(dictionary_text(known), encoding="utf-8")
         (folder / "phrases.lm").write_text(language_model_text(book.spoken, others), encoding="utf-8")
         config = {"hmm": model_path() / "en-us", "dict": folder / "phrases.dict", "lm": folder / "phrases.lm"}
@@ -140,9 +143,7 @@ def _floor(samples: int) -> Samples:
     return np.random.default_rng(0).normal(0, NOISE_LEVEL, samples).astype(np.float32)
 
 
-def _check(
-    phrases: Sequence[str], missing: set[str], own: Mapping[str, str], known: Mapping[str, Sequence[str]], source: str
-) -> None:
+def _check(phrases: Sequence[str], missing: set[str], own: Mapping[str, str], known: Mapping[str, Sequence[str]], source: str) -> None:
     """Raise SettingsError for words without a sound, sounds without a meaning, or nothing to listen for."""
     faults = []
     if not phrases:
@@ -150,7 +151,7 @@ def _check(
     for word in sorted(missing):
         example = next(phrase for phrase in phrases if word in phrase.split())
         faults.append(Fault(f"{source}: rules", repr(word), f"a word of the dictionary, or an entry under pronunciations (in {example!r})"))
-    sounds = {sound for word in COMMON_WORDS for variant in known.get(word, ()) for sound in variant.split()}
+    sounds = {sound for word in FREQUENT_WORDS for variant in known.get(word, ()) for sound in variant.split()}
     for word, spelt in own.items():
         strange = [sound for sound in spelt.split() if sound not in sounds]
         if strange or not spelt.split():

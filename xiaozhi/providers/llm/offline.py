@@ -1,9 +1,10 @@
-"""The embedded assistant: answers the phrases of `config/offline.yaml`, calls the device's tools for them, and is honest about everything
-else.
+"""The offline assistant: answers from `config/offline.yaml`, in English and Chinese, without any model behind it. The default.
 
-Not a language model: a table of rules behind the contract of one, streamed in pieces like one, so that nothing above can tell and
-everything above is exercised without a vendor. It keeps no state; where a rule stands (what was asked of the device, what it answered) is
-read from the messages, as a real model does.
+Keeps the contract of a language model (streams, calls tools, is told their results), so that whoever sets a real one changes nothing else.
+Not an imitation of one: what is not in the file it does not understand, and says so in the language of the question.
+
+A question may take up to three rounds: ask the device (its volume), do the deed, confirm. Nothing is kept between them; where an answer
+stands is read from the tool results that follow the question.
 """
 
 from __future__ import annotations
@@ -11,163 +12,226 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.providers import _offline_phrases as phrases
-from xiaozhi.providers._offline_facts import Facts
 from xiaozhi.providers._offline_patterns import language_of
+from xiaozhi.providers._offline_phrases import Deed, Match, Rule, load
 from xiaozhi.providers.base import Llm, ProviderOptions, Services
+from xiaozhi.providers.llm._offline_facts import Facts
 from xiaozhi.providers.registry import provider
 
-FAILURE_MARK = "error:"
-"""How `session/answer.py` begins the result of a call that failed."""
-_PIECES = re.compile(r"\s*\S+|\s+")
+_PIECE = re.compile(r"\S+\s*|\s+")
+_HAN_PIECE = 4
+"""Characters per piece of Chinese text: about what a language model streams at a time."""
+_FAILED = re.compile(r"error: |\W*(false|null|error)\W*$", re.IGNORECASE)
+"""How the result of a failed call begins (`session/answer.py`), or what a device says that could not do it."""
+_LAST_NUMBER = re.compile(r"-?\d+(?=\D*$)")
+MAX_RESULT = 20_000
+"""Characters of a tool's answer that are looked at."""
 
 
 class Options(ProviderOptions):
-    """`phrases`: the phrase file, relative to the configuration directory."""
+    """`phrases`: a file of config/."""
 
-    phrases: str = "offline.yaml"
-
-
-class _Asked:
-    """What the messages tell: the question, and the calls made for it with their results."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        start = next((index for index in range(len(messages) - 1, -1, -1) if messages[index].role == "user"), None)
-        self.question = messages[start].content if start is not None else ""
-        self.results: dict[str, str] = {}
-        names: dict[str, str] = {}
-        for message in messages[start + 1 :] if start is not None else ():
-            names.update({call.id: call.name for call in message.tool_calls})
-            if message.role == "tool" and message.tool_call_id in names:
-                self.results[names[message.tool_call_id]] = message.content
+    phrases: Path = Path("offline.yaml")
 
 
 @provider("llm", "offline", Options)
 class OfflineLlm(Llm):
-    """See the module. Raises SettingsError for a phrase file with faults."""
+    """Stateless; shared by all devices."""
 
     needs_services: ClassVar[bool] = True
     offline: ClassVar[bool] = True
+    calls_tools: ClassVar[bool] = True
 
-    def __init__(self, options: Options, services: Services) -> None:
-        self._book = phrases.load(services.config_dir / Path(options.phrases))
-        self._now: Callable[[], datetime] = services.now
-        self._chance = random.Random()
+    def __init__(self, options: Options, services: Services, *, chance: random.Random | None = None) -> None:
+        """Raises SettingsError with every fault of the phrase file."""
+        self._book = load(services.config_dir / options.phrases)
+        self._now = services.now
+        self._chance = chance or random.Random()
+        self._inference = services.inference
 
     def chat(self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Iterator[str | ToolCall]:
-        asked = _Asked(messages)
-        match = self._book.match(asked.question)
+        """The answer to the last question, in pieces; or the one tool call it needs first. Raises Overloaded, VendorTimeout (a date in the
+        lunar calendar is worked out in the inference pool)."""
+        question, results = _under_way(messages)
+        match = self._book.match(question)
+        language = self._language(question, messages, context, match)
         if match is None:
-            language = language_of(asked.question) or ("zh" if context.language.startswith("zh") else "en")
-            yield from self._speak(self._book.file.replies.unknown.of(language), {})
+            yield from _pieces(self._chance.choice(self._book.file.replies.unknown.of(language)))
             return
-        rule, language = match.rule, match.language
-        replies = self._book.file.replies
-        facts = Facts(self._now(), language, self._chance)
-        values: dict[str, Any] = {match.slot: match.number} if match.slot else {}
-        absent = (rule.without_tool or replies.without_tool).of(language)
-        if rule.first is not None:
-            tool = _offered(rule.first.tool, tools)
-            if tool is None:
-                yield from self._speak(absent, facts.known(values))
-                return
-            if tool.name not in asked.results:
-                yield ToolCall(f"offline-{tool.name}", tool.name, {})
-                return
-            found = _read(asked.results[tool.name], rule.first.values)
-            if found is None:
-                yield from self._speak(replies.failed.of(language), facts.known(values))
-                return
-            values |= found
-        if rule.tool is None:
-            yield from self._speak(rule.answer.of(language), facts.known(values))
-            return
-        tool = _offered(rule.tool.name, tools, needs=rule.tool.arguments)
-        if tool is None:
-            yield from self._speak(absent, facts.known(values))
-        elif tool.name not in asked.results:
-            answer = self._chance.choice(rule.answer.of(language))
-            values["answer"] = _fill(answer, facts.known(values))
-            yield ToolCall(f"offline-{tool.name}", tool.name, _arguments(rule.tool, tool, facts.known(values)))
-        elif asked.results[tool.name].startswith(FAILURE_MARK):
-            yield from self._speak(replies.failed.of(language), facts.known(values))
+        step = self._step(match, results, tools, language)
+        if isinstance(step, ToolCall):
+            yield step
         else:
-            yield from self._speak(rule.answer.of(language), facts.known(_kept_within(values, rule.tool, tool)))
+            yield from _pieces(step)
 
-    def _speak(self, texts: Sequence[str], values: Mapping[str, Any]) -> Iterator[str]:
-        yield from _PIECES.findall(_fill(self._chance.choice(list(texts)), values))
+    def _language(self, question: str, messages: Sequence[Message], context: CallContext, match: Match | None) -> str:
+        if match is not None and match.mentioned:
+            # An instruction of the configuration's author: the answer is for the one who talked before.
+            said = [language_of(message.content) for message in messages if message.role == "user"][:-1]
+            found = next(filter(None, reversed(said)), "")
+        else:
+            found = language_of(question)
+        return found or ("zh" if context.language.lower().startswith("zh") else "en")
+
+    def _step(self, match: Match, results: Sequence[tuple[str, str]], tools: Sequence[ToolSpec], language: str) -> ToolCall | str:
+        """What comes next: a tool call, or the words that end the answer."""
+        rule = match.rule
+        if match.mentioned:
+            return self._say(rule.answer.of(language), self._facts(match, language))
+        facts = self._facts(match, language)
+        if rule.first is not None:
+            answer = _result_of(rule.first.tool, results)
+            if answer is None:
+                spec = _find(rule.first.tool, (), tools)
+                return _call(spec, {}) if spec is not None else self._without(rule, language, facts)
+            values = _values(rule.first.values, answer)
+            if values is None:
+                return self._failed(language, facts)
+            facts.add(values)
+        if rule.tool is None:
+            return self._say(rule.answer.of(language), facts)
+        done = _result_of(rule.tool.name, results)
+        spec = _find(rule.tool.name, rule.tool.arguments, tools)
+        if done is None:
+            if spec is None:
+                return self._without(rule, language, facts)
+            facts.limit(*_limits(spec, rule.tool))
+            return _call(spec, self._arguments(rule, spec, facts, language))
+        if _FAILED.match(done):
+            return self._failed(language, facts)
+        if spec is not None:
+            facts.limit(*_limits(spec, rule.tool))
+        return self._say(rule.answer.of(language), facts)
+
+    def _facts(self, match: Match, language: str) -> Facts:
+        facts = Facts(self._now(), language, self._chance, self._inference)
+        if match.number is not None:
+            facts.add({match.slot: match.number})
+        return facts
+
+    def _say(self, templates: Sequence[str], facts: Facts) -> str:
+        return facts.fill(self._chance.choice(templates))
+
+    def _without(self, rule: Rule, language: str, facts: Facts) -> str:
+        return self._say((rule.without_tool or self._book.file.replies.without_tool).of(language), facts)
+
+    def _failed(self, language: str, facts: Facts) -> str:
+        return self._say(self._book.file.replies.failed.of(language), facts)
+
+    def _arguments(self, rule: Rule, spec: ToolSpec, facts: Facts, language: str) -> dict[str, Any]:
+        deed = rule.tool
+        if deed is None:
+            return {}
+        taken = {_plain(name): name for name in _properties(spec)}
+        wanted = {**deed.arguments, **{name: value for name, value in deed.extras.items() if _plain(name) in taken}}
+        if any(isinstance(value, str) and "{answer}" in value for value in wanted.values()):
+            facts.add({"answer": self._say(rule.answer.of(language), facts)})
+        return {taken.get(_plain(name), name): facts.value(given) for name, given in wanted.items()}
 
 
-def _bare(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+# --- the dialogue --------------------------------------------------------------------------------------------------
 
 
-def _offered(name: str, tools: Sequence[ToolSpec], needs: Mapping[str, Any] | None = None) -> ToolSpec | None:
-    """The tool whose name ends like `name`, dots, underscores and capitals aside, and which takes all of `needs`."""
-    for tool in tools:
-        if _bare(tool.name).endswith(_bare(name)) and all(key in tool.parameters.get("properties", {}) for key in needs or ()):
-            return tool
+def _under_way(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]]:
+    """The last question, and (tool, result) of every call made for it so far."""
+    start = next((place for place in range(len(messages) - 1, -1, -1) if messages[place].role == "user"), None)
+    if start is None:
+        return "", []
+    names: dict[str | None, str] = {}
+    results: list[tuple[str, str]] = []
+    for message in messages[start + 1 :]:
+        names.update({call.id: call.name for call in message.tool_calls})
+        if message.role == "tool":
+            results.append((names.get(message.tool_call_id, ""), message.content))
+    return _without_speaker(messages[start].content), results
+
+
+def _without_speaker(content: str) -> str:
+    """What was said, of `{"speaker": ..., "content": ...}` (the first time a voice is recognised)."""
+    if not content.lstrip().startswith("{"):
+        return content
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        return content
+    said = parsed.get("content") if isinstance(parsed, dict) else None
+    return said if isinstance(said, str) else content
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """`text` as a language model would stream it."""
+    for match in _PIECE.finditer(text):
+        word = match[0]
+        step = _HAN_PIECE if language_of(word) == "zh" else len(word)
+        for at in range(0, len(word), step):
+            yield word[at : at + step]
+
+
+# --- tools ---------------------------------------------------------------------------------------------------------
+
+
+def _plain(name: str) -> str:
+    return "".join(char for char in name.lower() if char.isalnum())
+
+
+def _properties(spec: ToolSpec) -> Mapping[str, Any]:
+    properties = spec.parameters.get("properties")
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _find(names: Sequence[str], arguments: Sequence[str] | Mapping[str, Any], tools: Sequence[ToolSpec]) -> ToolSpec | None:
+    """The first tool on offer whose name ends like one of `names` and that takes all `arguments`."""
+    for name in names:
+        for spec in tools:
+            taken = {_plain(key) for key in _properties(spec)}
+            if _plain(spec.name).endswith(_plain(name)) and all(_plain(argument) in taken for argument in arguments):
+                return spec
     return None
 
 
-def _read(result: str, paths: Mapping[str, str]) -> dict[str, Any] | None:
-    """The values at `paths` ("audio_speaker.volume") of a JSON result; None when one is not there."""
-    try:
-        tree = json.loads(result)
-    except ValueError:
+def _call(spec: ToolSpec, arguments: Mapping[str, Any]) -> ToolCall:
+    return ToolCall(f"call_{uuid.uuid4().hex[:16]}", spec.name, arguments)
+
+
+def _result_of(names: Sequence[str], results: Sequence[tuple[str, str]]) -> str | None:
+    plain = [_plain(name) for name in names]
+    return next((text for tool, text in results if tool and any(_plain(tool).endswith(name) for name in plain)), None)
+
+
+def _limits(spec: ToolSpec, deed: Deed) -> tuple[int, int]:
+    """Least and most of the first number among the deed's arguments, as the tool declares them; 0..100 otherwise."""
+    for name in deed.arguments:
+        declared = next((value for key, value in _properties(spec).items() if _plain(key) == _plain(name)), None)
+        if isinstance(declared, Mapping):
+            least, most = declared.get("minimum"), declared.get("maximum")
+            return int(least) if isinstance(least, int | float) else 0, int(most) if isinstance(most, int | float) else 100
+    return 0, 100
+
+
+def _values(wanted: Mapping[str, str], answer: str) -> dict[str, Any] | None:
+    """The wanted values of a tool's answer: by their path in JSON, or the last number of a sentence. None when one is missing."""
+    answer = answer[:MAX_RESULT]
+    if _FAILED.match(answer):
         return None
-    found: dict[str, Any] = {}
-    for name, path in paths.items():
-        value: Any = tree
-        for step in path.split("."):
-            value = value.get(step) if isinstance(value, dict) else None
-        if not isinstance(value, int | float | str):
+    try:
+        parsed = json.loads(answer)
+    except ValueError:
+        found = _LAST_NUMBER.search(answer) if len(wanted) == 1 else None
+        return {next(iter(wanted)): int(found[0])} if found else None
+    values: dict[str, Any] = {}
+    for name, path in wanted.items():
+        value = parsed
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(parsed, int | float) and len(wanted) == 1:
+            value = parsed
+        if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
             return None
-        found[name] = int(value) if isinstance(value, float) else value
-    return found
-
-
-def _fill(template: str, values: Mapping[str, Any]) -> str:
-    """`template` with its braces filled in; sums are kept within 0 and 100, as every level of a device is a percentage."""
-
-    def value(found: re.Match[str]) -> str:
-        name, sign, amount = found.groups()
-        known = values.get(name, "")
-        if sign and isinstance(known, int):
-            known = min(100, max(0, known + int(amount) * (1 if sign == "+" else -1)))
-        return str(known)
-
-    return phrases.PLACEHOLDER.sub(value, template)
-
-
-def _arguments(deed: phrases.Deed, tool: ToolSpec, values: Mapping[str, Any]) -> dict[str, Any]:
-    known = tool.parameters.get("properties", {})
-    wanted = {**deed.arguments, **{name: value for name, value in deed.extras.items() if name in known}}
-    arguments: dict[str, Any] = {}
-    for name, value in wanted.items():
-        filled: Any = _fill(value, values) if isinstance(value, str) else value
-        if known.get(name, {}).get("type") in ("integer", "number"):
-            try:
-                number = int(filled)
-            except (TypeError, ValueError):
-                number = 0
-            least, most = known[name].get("minimum", number), known[name].get("maximum", number)
-            filled = int(min(most, max(least, number)))
-        arguments[name] = filled
-    return arguments
-
-
-def _kept_within(values: dict[str, Any], deed: phrases.Deed, tool: ToolSpec) -> dict[str, Any]:
-    """What was asked for, as the tool's own limits made of it: an answer must not promise more than was done."""
-    kept = dict(values)
-    for name, template in deed.arguments.items():
-        plain = phrases.PLACEHOLDER.fullmatch(template) if isinstance(template, str) else None
-        if plain is not None and not plain[2] and plain[1] in kept:
-            kept[plain[1]] = _arguments(deed, tool, values).get(name, kept[plain[1]])
-    return kept
+        values[name] = round(value) if isinstance(value, float) else value
+    return values

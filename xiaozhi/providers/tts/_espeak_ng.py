@@ -1,6 +1,6 @@
 """libespeak-ng through ctypes: text in, PCM out, one sentence at a time. The library and its data come with the espeakng-loader package.
 
-Not a provider: `espeak.py` is. espeak-ng is ONE global state per process (voice, callback, phoneme tables), so there is one `Engine`, behind
+Not a provider: `espeak.py` is. espeak-ng is ONE global state per process (voice, callback, phonemes), so there is one `Engine`, behind
 a native lock, and it is never shut down: terminating and starting again costs more than it frees. Its functions run in the inference pool;
 the lock is the native kind because a patched one would create a second hub in a pool thread.
 
@@ -143,12 +143,10 @@ def _inventory() -> tuple[frozenset[str], frozenset[str]]:
 def speakable(text: str) -> str:
     """`text` without what espeak-ng stumbles over: endless words and numbers, piles of apostrophes (both have crashed it, issue 2495 of
     espeak-ng), signs that are not spoken, control characters."""
-    kept = []
+    kept: list[str] = []
     # NFKC: full-width letters and digits are letters and digits, an accent belongs to its letter.
     for char in unicodedata.normalize("NFKC", _APOSTROPHES.sub("'", text)):
-        fits = char in _SPOKEN_SIGNS or (
-            unicodedata.category(char)[0] in "LN" and any(ord(char) in script for script in _SCRIPTS)
-        )
+        fits = char in _SPOKEN_SIGNS or (unicodedata.category(char)[0] in "LN" and any(ord(char) in script for script in _SCRIPTS))
         # A sign twice in a row is no second sign.
         if fits and not (kept and kept[-1] == char and char in _SPOKEN_SIGNS):
             kept.append(char)

@@ -6,8 +6,7 @@ most; that is how it is refused. Order: by probability in the language model tha
 
 from __future__ import annotations
 
-COMMON_WORDS: tuple[str, ...] = tuple(
-    """
+_TEXT = """
 the to i and a of you that in it is for but know was have they on like be not it's so with are one this he yeah just my we as what
 if do at or don't about i'm all think there would from two me people can your get out no that's said up more when an had right
 well hundred really has thousand will oh because how time them she been by some who their his were now then go good mean than
@@ -26,5 +25,6 @@ public understand everyone whatever almost run friend case took sometimes today 
 couple minutes hi set reason question system together car games women war hope states hey stop happened thank guys coming sort
 small won't fun hear under let's quite during agree free wow buy close past food top anyone hours saw side news myself cool mind
 thinking company deal whether comes happen interesting looks
-""".split()
-)
+"""
+
+FREQUENT_WORDS: tuple[str, ...] = tuple(_TEXT.split())
