@@ -5,9 +5,11 @@
 from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
+import gevent
 from rich.console import Console
 from rich.markup import escape
 
@@ -15,7 +17,7 @@ from loadtest import capacity, churn, compare, hotspots, idle, run, soak
 from loadtest.fleet import FleetError
 from loadtest.stage import StageError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,5 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _terminate() -> None:
+    raise SystemExit(TERMINATED)  # ends the main greenlet, too, so that servers and vendors started here are stopped on the way out
+
+
 if __name__ == "__main__":
+    gevent.signal_handler(signal.SIGTERM, _terminate)
     sys.exit(main())

@@ -138,6 +138,10 @@ def _workers(port: int, count: int) -> Iterator[list[_Worker]]:
                 process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
                 workers.append(_Worker(process, log))
             yield workers
+        except BaseException:
+            for worker in workers:  # nobody told them to quit
+                worker.process.terminate()
+            raise
         finally:
             for worker in workers:
                 worker.end()

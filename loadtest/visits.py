@@ -6,6 +6,7 @@ Blocking style, one greenlet per device; knows nothing of locust. Those who mean
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +27,8 @@ FRAMES_BEFORE_INTERRUPT = 8
 STRAY_WATCH_S = 0.3
 """How long after an interrupt stray sound is waited for."""
 FOREVER_S = 1e6
+TEXT_SHOWN = 40
+"""Characters of an unexpected answer. As a rule it is one of few apologies; numbers are left out, so that many devices share a reason."""
 
 
 class BadAnswer(Exception):
@@ -173,7 +176,7 @@ class Visitor:
         if not answer.arrivals:
             raise BadAnswer("answer without sound")
         if self.scenario.expect not in answer.text:
-            raise BadAnswer("not the expected answer (an apology?)")
+            raise BadAnswer(f"unexpected answer: {re.sub('[0-9]+', '#', answer.text)[:TEXT_SHOWN] or '(no text)'}")
 
     def _note_strays(self, device: SimulatedDevice) -> None:
         strays = device.replies.stray

@@ -69,12 +69,16 @@ class Fixtures:
 
 
 def check(loaded: Loaded) -> list[Fault]:
-    """Every fault in the provider blocks that are in use; builds nothing."""
+    """Every fault in the provider blocks that are in use, and in the files that they name; builds nothing."""
     faults: list[Fault] = []
     settings = loaded.settings
     for kind, name in settings.in_use():
         try:
-            registry.validate(kind, name, settings.block(kind, name))
+            block = settings.block(kind, name)
+            options = registry.validate(kind, name, block)
+            # Two blocks may share a file, and its faults.
+            found = registry.find(kind, str(block["type"])).cls.faults(options, loaded.config_dir)
+            faults += [fault for fault in found if fault not in faults]
         except SettingsError as error:
             faults += error.faults
         if kind in LIMITED_BY:

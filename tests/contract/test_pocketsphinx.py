@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.contract.loopback import local_subject
 from tests.contract.suites import AsrBatchContract
-from xiaozhi.providers.registry import known_types
-
-pytestmark = pytest.mark.skipif("pocketsphinx" not in known_types("asr"), reason="not part of this tree")
 
 
 class TestPocketsphinxAsr(AsrBatchContract):

@@ -1,7 +1,7 @@
 """The server as it comes out of the box, every module the default one: no vendor, no network, no key, and yet a spoken conversation.
 
-The questions are real synthesised speech, sent through Opus; the answers are decoded and looked at. Only the clock is set, so that it can be
-known what time it is.
+The questions are real synthesised speech, sent through Opus; the answers are decoded and looked at. Only the clock is set, so that a test
+can know what time it is.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ def test_a_spoken_question_in_every_mode_and_framing(house: House, words: Words)
     for answer in answers:
         assert answer.stt == "what time is it"
         assert answer.sentences == [TIME]
-        assert [message.data.get("state") or message.type for message in answer.messages] == ["stt", "start", "llm", "sentence_start", "stop"]
+        kinds = [message.data.get("state") or message.type for message in answer.messages]
+        assert kinds == ["stt", "start", "llm", "sentence_start", "stop"]
         assert_speech(answer, 1.0)
     for device in devices:
         hear_nothing_more(device, 0)

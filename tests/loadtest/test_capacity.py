@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import capacity_page, machine
-from loadtest.capacity import LADDER, Climb, climb, places_of, verdict
+from loadtest import __main__ as commands
+from loadtest import capacity, capacity_page, machine, run
+from loadtest.capacity import LADDER, Climb, climb, levels_for, places_of, verdict
 from loadtest.result import Step
+from loadtest.scenario import Scenario
+from loadtest.stage import Setup, Stage
 from tests.loadtest.figures import a_step
 
 
@@ -44,14 +48,14 @@ def test_every_level_below_the_first_bad_one_is_tried_once():
     tried: list[int] = []
     climb(Climb("open", 1, 0), LADDER, carrying(120, tried), precision=50)
 
-    assert tried == [10, 25, 50, 75, 100, 150]
+    assert tried == [25, 50, 100, 150]
 
 
 def test_a_profile_ends_at_its_own_limit():
     tried: list[int] = []
     result = climb(Climb("low", 1, 60), LADDER, carrying(1_000, tried))
 
-    assert tried == [10, 25, 50, 60]
+    assert tried == [25, 50, 60]
     assert result.stopped_by == "its own limit of connections"
     assert result.best is not None and result.best["devices"] == 60
 
@@ -72,6 +76,13 @@ def test_a_server_that_cannot_even_carry_the_first_level_carries_none():
 
 def test_nothing_completed_is_not_good():
     assert verdict(a_step() | {"ms": {}}) == "no turn was completed"
+
+
+def test_a_bounded_server_is_not_tried_far_below_its_limit():
+    assert levels_for(LADDER, 150)[:3] == [50, 100, 150]
+    assert levels_for(LADDER, 50)[0] == 25
+    assert levels_for([100, 200], 50) == [100, 200]
+    assert levels_for(LADDER, 0) == list(LADDER)
 
 
 def test_profiles_have_places_for_every_worker():
@@ -105,6 +116,32 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
     assert text.startswith("before\n") and text.endswith("after\n")
     assert "**300**" in text and "**100**" not in text
     assert text.count(capacity_page.BEGIN) == 1
+
+
+def test_the_command_climbs_for_every_profile_and_worker_count_and_writes_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, int]] = []
+    bad_once = {50}
+
+    @contextlib.contextmanager
+    def set_up(setup: Setup) -> Iterator[Stage]:
+        started.append((setup.profile, setup.workers))
+        yield Stage("ws://x", [1], [], tmp_path)
+
+    def measure(plan: Scenario, url: str, pids: list[int], **_: Any) -> Step:
+        slow = plan.devices > 100 or plan.devices in bad_once
+        bad_once.discard(plan.devices)
+        return a_step(plan.devices, first_audio=1_200.0 if slow else 500.0)
+
+    monkeypatch.setattr(capacity, "set_up", set_up)
+    monkeypatch.setattr(run, "measure", measure)
+    page = tmp_path / "capacity.md"
+    arguments = ["capacity", "--profiles", "open,low", "--worker-counts", "1,2", "--tries", "2", "--idle", "", "--name", "c"]
+
+    assert commands.main([*arguments, "--page", str(page), "--out", str(tmp_path)]) == 0
+    assert set(started) == {("", 1), ("", 2), ("low", 1), ("low", 2)}
+    assert "| open | 1 | **100** | p95 " in page.read_text()
+    assert "| low | 2 | **100** | its own limit of connections |" in page.read_text()
+    assert {path.name for path in tmp_path.glob("c*.html")} == {"c-open-1.html", "c-open-2.html", "c-low-1.html", "c-low-2.html"}
 
 
 @pytest.mark.parametrize("climbs,idle", [([], True), (True, [])])

@@ -63,7 +63,7 @@ def test_every_visit_is_another_device_and_failures_are_counted(monkeypatch: pyt
 
     assert len(set(seen)) == len(done) == 4
     assert record.counts["connections"] == 3
-    assert record.failures["not the expected answer (an apology?)"] == 1  # "Good day." is no number
+    assert record.failures["unexpected answer: Good day."] == 1  # "Good day." is no number
 
 
 def test_states_and_complaints_are_shown():

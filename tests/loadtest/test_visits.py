@@ -55,6 +55,14 @@ def hear(peer: Peer, frames: int = FRAMES_OF_BEEP) -> None:
         frames -= isinstance(peer.receive(), bytes)
 
 
+def hear_voice(peer: Peer) -> None:
+    """Until the question has been said, however much silence is streamed around it."""
+    left = FRAMES_OF_BEEP
+    while left:
+        message = peer.receive()
+        left -= isinstance(message, bytes) and message != speech.silence()
+
+
 def parrot(peer: Peer) -> None:
     """Answers everything that is said."""
     peer.hello()
@@ -145,7 +153,7 @@ def test_an_answer_without_sound_or_with_an_apology_is_a_failure():
     for run in visiting(script):
         record = run.play("talker", expect="another text")
 
-    assert record.failures == {"answer without sound": 1, "not the expected answer (an apology?)": 1}
+    assert record.failures == {"answer without sound": 1, "unexpected answer: Good day.": 1}
     assert record.counts["connections"] == 1  # which was fine
 
 
@@ -162,23 +170,23 @@ def test_a_deaf_server_is_told_from_one_that_falls_silent():
 
     for script, reason in ((deaf, "not heard: no stt"), (thoughtful, "no answer after stt")):
         for run in visiting(script):
-            assert run.play("push_to_talk", turns=1, patience=0.2).failures == {reason: 1}
+            assert run.play("push_to_talk", turns=1, patience=0.8).failures == {reason: 1}
 
 
 def test_an_interrupter_measures_an_abort_and_a_barge_in():
     def script(peer: Peer) -> None:
         peer.hello()
-        hear(peer)
+        hear_voice(peer)
         peer.send({"type": "stt", "text": "one"})
         peer.send({"type": "tts", "state": "start"})
         speak(peer)
         peer.receive_json(type="abort")
         peer.send({"type": "tts", "state": "stop"})
-        hear(peer, FRAMES_OF_BEEP + 2)
+        hear_voice(peer)
         peer.send({"type": "stt", "text": "two"})
         peer.send({"type": "tts", "state": "start"})
         speak(peer)
-        hear(peer, FRAMES_OF_BEEP)
+        hear_voice(peer)
         peer.send({"type": "tts", "state": "stop"})
         answer_with(peer)
         hear(peer, 1_000)

@@ -1,4 +1,4 @@
-"""What every test of misbehaviour gets: a whole server, a witness who must notice nothing, a log that is read, and a look at what is left."""
+"""What every test of misbehaviour gets: a server, a witness who must notice nothing, a log that is read, and a look at what is left."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from typing import Any, Protocol
 import pytest
 
 from loadtest import speech
-from loadtest.http_vendor import Script
 from loadtest.sounds import Sounds
 from loadtest.speech import Speech
-from loadtest.vendors import CHAT, TTS
 from tests.e2e.stage import Stage, merged, open_stage, wait_until
 from tests.robustness.logbook import SECRET, Logbook, reading
-from tests.robustness.witness import LONG_WORDS, VOICE, Mirror, Witness, talking
+from tests.robustness.witness import LONG_WORDS, Mirror, Witness, talking
 from xiaozhi.session.listener import Listener, Utterance
 from xiaozhi.session.outbox import Outbox
 from xiaozhi.session.session import Session
@@ -92,16 +90,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, stage_settin
 
 
 @pytest.fixture(scope="module")
-def _vendor_mirror(stage: Stage) -> Mirror:
+def mirror(stage: Stage) -> Mirror:
+    """How the vendor treats single devices; begins anew with every test."""
     return Mirror(stage.vendor)
-
-
-@pytest.fixture
-def mirror(_vendor_mirror: Mirror) -> Mirror:
-    """How the vendor treats single devices; forgotten after the test."""
-    _vendor_mirror.rules.clear()
-    _vendor_mirror.met.clear()
-    return _vendor_mirror
 
 
 @pytest.fixture
@@ -125,10 +116,8 @@ def _nothing_is_left(request: pytest.FixtureRequest, _no_leaks: None, book: Logb
         yield
         return
     stage: Stage = request.getfixturevalue("stage")
-    request.getfixturevalue("mirror")
     stage.reset()
-    stage.vendor.stand(CHAT, Script())
-    stage.vendor.stand(TTS, VOICE)
+    request.getfixturevalue("mirror").begin()
     yield
     stage.close_devices()
     server = stage.server

@@ -45,9 +45,10 @@ _ODD_VALUES: tuple[Any, ...] = (
     [], [[]], [None], {}, {"": None}, {"a": {"b": {"c": [1, "2", {}]}}}, "start", "opus", "退",
 )  # fmt: skip
 _ODD_TEXTS = (
-    "", " ", "null", "true", "[]", "{}", "0", "-1", "1e999", "NaN", '"type"', "[" * 3000, '{"type":' * 500, "\x00", "\ufeff{}", "{'type': 1}",
-    '{"type": "listen"', '{"type": "ping"}{"type": "ping"}', '{"type": "abort", "reason": "\\ud800"}', '{"type": "ping", "type": "abort"}',
-    '{"type": "\\u0000"}', '{"a": ' + "[" * 80 + "]" * 80 + "}", "x" * 5000, '{"type": "listen", "state": "detect", "text": "\\udc00' + SAID + '"}',
+    "", " ", "null", "true", "[]", "{}", "0", "-1", "1e999", "NaN", '"type"', "x" * 5000, "\x00", "\ufeff{}", "{'type': 1}",
+    "[" * 3000, '{"type":' * 500, '{"a": ' + "[" * 80 + "]" * 80 + "}", '{"type": "listen"', '{"type": "\\u0000"}',
+    '{"type": "ping"}{"type": "ping"}', '{"type": "ping", "type": "abort"}', '{"type": "abort", "reason": "\\ud800"}',
+    '{"type": "listen", "state": "detect", "text": "\\udc00' + SAID + '"}',
 )  # fmt: skip
 
 
@@ -161,6 +162,7 @@ def violations(max_binary: int, max_text: int) -> list[Violation]:
         Violation("too long in fragments", masked(BINARY, bytes(max_binary), fin=False) + masked(CONTINUATION, b"x"), size),
     ]
     found += [
-        Violation(f"reserved opcode {opcode:#x}", masked(opcode, b"x"), protocol) for opcode in (0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF)
+        Violation(f"reserved opcode {opcode:#x}", masked(opcode, b"x"), protocol)
+        for opcode in (0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF)
     ]
     return found

@@ -75,7 +75,10 @@ def reading() -> Iterator[Logbook]:
     processors[:] = [structlog.contextvars.merge_contextvars, structlog.processors.format_exc_info, redaction, book]
     structlog.configure(processors=processors)
     root.addHandler(book)
-    unraisable, sys.unraisablehook = sys.unraisablehook, lambda seen: book.died(seen.object, seen.exc_type, seen.exc_value, seen.exc_traceback)
+    unraisable, sys.unraisablehook = (
+        sys.unraisablehook,
+        lambda seen: book.died(seen.object, seen.exc_type, seen.exc_value, seen.exc_traceback),
+    )
     hub.print_exception = book.died
     try:
         yield book

@@ -71,6 +71,7 @@ def test_a_storm_of_one_device_all_at_once(stage: Stage, witness: Talking) -> No
         (left,) = [device for device in made if device._wire is not None and device.closed is None]
         assert ask(left, f"{SAID} me").stt == f"{SAID} me"
     assert set(ends) <= {"greeted", "replaced", "503"}, ends
+    assert ends["503"], "never a heap of connections that are just being replaced"
     for device in made:
         device.close()
 

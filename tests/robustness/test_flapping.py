@@ -11,7 +11,7 @@ from loadtest.device import Mode, SimulatedDevice
 from loadtest.speech import Speech
 from loadtest.vendors import CHAT, TTS
 from loadtest.wire import BINARY, masked
-from tests.e2e.stage import LONG, Stage, ask, speak_to, wait_for_sound
+from tests.e2e.stage import LONG, Stage, ask, speak_to, utter, wait_for_sound
 from tests.robustness.conftest import Talking
 from tests.robustness.logbook import SAID, Logbook
 from tests.robustness.witness import HEARD, Mirror, hush
@@ -108,6 +108,8 @@ def test_hello_again_with_other_parameters(stage: Stage, mirror: Mirror, witness
             device.detect(f"{SAID} story")
             if number % 3 == 0:
                 wait_for_sound(device)
+            if number % 4 == 1:
+                utter(device, words)
             device.replies.messages.clear()
             reply = device.hello({"mcp": number % 2 == 0, "emoji": number % 3 != 0}, params)
             wanted = params["frame_duration"] if params["frame_duration"] in (20, 40, 60) else 60

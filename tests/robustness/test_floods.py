@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from loadtest.device import SimulatedDevice
 from loadtest.speech import silence
 from loadtest.wire import BINARY, CONTINUATION, PING, TEXT, Closed, masked
 from tests.e2e.stage import Stage, wait_until
@@ -70,7 +69,26 @@ KILLERS: dict[str, Callable[[], dict[str, Any]]] = {
             "state": "detect",
             "text": ("[device_call]" + piece * MAX_SPOKEN_CHARS)[:MAX_SPOKEN_CHARS],
         }
-        for piece in ("[a](", "|a|b|\n", "![", "<", "<a ", "`", "#", "**a", "_a_", "~~", "$", "1.", "💥", "\u202e", "。", "\n", "a@b.", "\x00")
+        for piece in (
+            "[a](",
+            "|a|b|\n",
+            "![",
+            "<",
+            "<a ",
+            "`",
+            "#",
+            "**a",
+            "_a_",
+            "~~",
+            "$",
+            "1.",
+            "💥",
+            "\u202e",
+            "。",
+            "\n",
+            "a@b.",
+            "\x00",
+        )
     },
     "typed, too long": lambda: {"type": "listen", "state": "detect", "text": "[device_call]" + "[a](" * 60_000},
     "abort with a long reason": lambda: {"type": "abort", "reason": "x" * 250_000},

@@ -34,7 +34,9 @@ class Pourer:
     """A device that sends garbage, and comes again when it has talked itself out of its connection by right."""
 
     def __init__(self, stage: Stage, phase: str, version: int, seed: int) -> None:
-        self.device = SimulatedDevice(stage.url, device_id=f"02:0b:ad:{seed >> 16:02x}:{seed >> 8 & 255:02x}:{seed & 255:02x}", protocol_version=version)
+        self.device = SimulatedDevice(
+            stage.url, device_id=f"02:0b:ad:{seed >> 16:02x}:{seed >> 8 & 255:02x}:{seed & 255:02x}", protocol_version=version
+        )
         self.connections = 0
         self._stage = stage
         self._phase = phase

@@ -16,7 +16,6 @@ from tests.robustness.conftest import Talking
 from tests.robustness.logbook import Logbook
 from tests.robustness.witness import HEARD, hush
 
-
 QUEUED = 150
 """Packets at once: the queue of the ears holds a few more."""
 

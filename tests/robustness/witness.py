@@ -18,7 +18,7 @@ from loadtest.device import SimulatedDevice
 from loadtest.http_vendor import Answer, Request, Script
 from loadtest.replies import DeviceClosed, DeviceTimeout
 from loadtest.speech import Speech
-from loadtest.vendors import ASR, CHAT, OpenAiVendor
+from loadtest.vendors import ASR, CHAT, TTS, OpenAiVendor
 from loadtest.wire import Closed
 from tests.e2e.stage import Stage, utter, wait_until
 from tests.robustness.logbook import SAID
@@ -49,6 +49,13 @@ class Mirror:
         vendor._heard = HEARD
         vendor.answer = self._reflect  # type: ignore[method-assign]
         vendor._follow = self._obey  # type: ignore[method-assign]
+
+    def begin(self) -> None:
+        """No rules, short sounds, and reflections."""
+        self.rules.clear()
+        self.met.clear()
+        self._vendor.stand(CHAT, Script())
+        self._vendor.stand(TTS, VOICE)
 
     def when(self, kind: str, said: str, script: Script) -> None:
         """Follow `script` for requests of `kind` whose body has `said` in it; for recognition: which are longer than a witness's."""
@@ -140,7 +147,9 @@ class Witness:
         self._before = question
         kinds = [message.data.get("state") or message.type for message in answer.messages]
         if answer.stt != question or answer.sentences != [expected]:
-            self.complaints.append(f"{way}: {question!r} was heard as {answer.stt!r} and answered with {answer.sentences!r}, not {expected!r}")
+            self.complaints.append(
+                f"{way}: {question!r} was heard as {answer.stt!r} and answered with {answer.sentences!r}, not {expected!r}"
+            )
         if kinds != ["stt", "start", "llm", "sentence_start", "stop"]:
             self.complaints.append(f"{way}: messages {kinds}")
         if not answer.frames:

@@ -55,7 +55,10 @@ def language_of(text: str) -> str:
 def expand(pattern: str) -> list[Sentence]:
     """Every sentence the pattern stands for, without doubles, in order. Raises PatternError."""
     tokens = _tokens(pattern)
-    sentences, rest = _alternatives(tokens, 0, pattern)
+    try:
+        sentences, rest = _alternatives(tokens, 0, pattern)
+    except RecursionError:
+        raise PatternError("it is nested too deeply") from None
     if rest != len(tokens):
         raise PatternError(f"unexpected {tokens[rest]!r}")
     unique = list(dict.fromkeys(sentences))
@@ -154,19 +157,22 @@ def _english_number(words: list[str], at: int) -> tuple[int, int]:
     following = words[at + 1] if at + 1 < len(words) else ""
     if words[at].isdecimal() and len(words[at]) <= 6:
         return int(words[at]), 1
-    if words[at] in ("a", "one") and following == "hundred":
-        rest, used = _english_number(words, at + 2) if at + 2 < len(words) else (0, 0)
-        return (100 + rest, 2 + used) if used and rest < 100 else (100, 2)
-    if words[at] == "hundred":
-        return 100, 1
-    if words[at] in _ROUND:
+    hundreds = 1 if words[at] in ("a", "hundred") else _SMALL.get(words[at], 0)
+    if 0 < hundreds < 10 and "hundred" in (words[at], following):
+        used = 1 if words[at] == "hundred" else 2
+        # "two hundred (and) five"
+        filler = 1 if words[at + used : at + used + 1] == ["and"] else 0
+        rest, more = _below_hundred(words, at + used + filler)
+        return (100 * hundreds + rest, used + filler + more) if rest else (100 * hundreds, used)
+    return _below_hundred(words, at)
+
+
+def _below_hundred(words: list[str], at: int) -> tuple[int, int]:
+    word, following = (*words[at : at + 2], "", "")[:2]
+    if word in _ROUND:
         ones = _SMALL.get(following, 0)
-        return (_ROUND[words[at]] + ones, 2) if 0 < ones < 10 else (_ROUND[words[at]], 1)
-    if words[at] in _SMALL:
-        if following == "hundred" and 0 < _SMALL[words[at]] < 10:
-            return _SMALL[words[at]] * 100, 2
-        return _SMALL[words[at]], 1
-    return 0, 0
+        return (_ROUND[word] + ones, 2) if 0 < ones < 10 else (_ROUND[word], 1)
+    return (_SMALL[word], 1) if word in _SMALL else (0, 0)
 
 
 def han_number(text: str) -> int | None:

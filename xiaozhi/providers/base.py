@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.errors import Fault
 
 if TYPE_CHECKING:
     from xiaozhi.runtime.inference import InferencePool
@@ -65,6 +66,12 @@ class Provider:
     """True for providers that work without a network; they are never guarded by breakers."""
 
     name: str = ""
+
+    @classmethod
+    def faults(cls, options: Any, config_dir: Path) -> list[Fault]:
+        """What is wrong with the files that `options` name, keys as a person finds them ("offline.yaml: rules.time"). Called whenever a
+        configuration is checked, before anything is built: it must be quick."""
+        return []
 
     def warm_up(self) -> None:
         """Load models and open pools before the first device needs them. May take seconds; called once at start."""

@@ -10,6 +10,7 @@ stands is read from the tool results that follow the question.
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import uuid
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers._offline_patterns import language_of
 from xiaozhi.providers._offline_phrases import Deed, Match, Rule, load
 from xiaozhi.providers.base import Llm, ProviderOptions, Services
@@ -27,9 +29,13 @@ from xiaozhi.providers.registry import provider
 _PIECE = re.compile(r"\S+\s*|\s+")
 _HAN_PIECE = 4
 """Characters per piece of Chinese text: about what a language model streams at a time."""
-_FAILED = re.compile(r"error: |\W*(false|null|error)\W*$", re.IGNORECASE)
-"""How the result of a failed call begins (`session/answer.py`), or what a device says that could not do it."""
-_LAST_NUMBER = re.compile(r"-?\d+(?=\D*$)")
+_FAILED = re.compile(
+    r"\b(error|failed|fails|was not called|was not made|not available|no result within|did not answer|disconnected|cut short|refused|"
+    r"no such tool|unknown tool|invalid)\b|失败|错误|不支持",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"-?\d+")
+_LONGEST_NUMBER = 9
 MAX_RESULT = 20_000
 """Characters of a tool's answer that are looked at."""
 
@@ -54,6 +60,15 @@ class OfflineLlm(Llm):
         self._now = services.now
         self._chance = chance or random.Random()
         self._inference = services.inference
+
+    @classmethod
+    def faults(cls, options: Options, config_dir: Path) -> list[Fault]:
+        """Those of the phrase file."""
+        try:
+            load(config_dir / options.phrases)
+        except SettingsError as error:
+            return list(error.faults)
+        return []
 
     def chat(self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Iterator[str | ToolCall]:
         """The answer to the last question, in pieces; or the one tool call it needs first. Raises Overloaded, VendorTimeout (a date in the
@@ -103,7 +118,7 @@ class OfflineLlm(Llm):
                 return self._without(rule, language, facts)
             facts.limit(*_limits(spec, rule.tool))
             return _call(spec, self._arguments(rule, spec, facts, language))
-        if _FAILED.match(done):
+        if _has_failed(done[:MAX_RESULT]):
             return self._failed(language, facts)
         if spec is not None:
             facts.limit(*_limits(spec, rule.tool))
@@ -210,20 +225,39 @@ def _limits(spec: ToolSpec, deed: Deed) -> tuple[int, int]:
         declared = next((value for key, value in _properties(spec).items() if _plain(key) == _plain(name)), None)
         if isinstance(declared, Mapping):
             least, most = declared.get("minimum"), declared.get("maximum")
-            return int(least) if isinstance(least, int | float) else 0, int(most) if isinstance(most, int | float) else 100
+            return _whole(least, 0), _whole(most, 100)
     return 0, 100
+
+
+def _whole(bound: Any, otherwise: int) -> int:
+    return int(bound) if isinstance(bound, int | float) and math.isfinite(bound) else otherwise
+
+
+def _has_failed(answer: str) -> bool:
+    """Whether a tool says that it did not do what it should: false, null, an error in JSON, or words to that effect."""
+    parsed = _parsed(answer)
+    if isinstance(parsed, Mapping):
+        return parsed.get("success") is False or bool(parsed.get("error")) or parsed.get("isError") is True
+    if parsed is None or isinstance(parsed, str):
+        return answer.strip() == "null" or _FAILED.search(answer) is not None
+    return parsed is False
+
+
+def _parsed(answer: str) -> Any:
+    """The value of a JSON text; None when it is none."""
+    try:
+        return json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _values(wanted: Mapping[str, str], answer: str) -> dict[str, Any] | None:
     """The wanted values of a tool's answer: by their path in JSON, or the last number of a sentence. None when one is missing."""
     answer = answer[:MAX_RESULT]
-    if _FAILED.match(answer):
-        return None
-    try:
-        parsed = json.loads(answer)
-    except ValueError:
-        found = _LAST_NUMBER.search(answer) if len(wanted) == 1 else None
-        return {next(iter(wanted)): int(found[0])} if found else None
+    parsed = _parsed(answer)
+    if parsed is None or isinstance(parsed, str):
+        numbers = _NUMBER.findall(answer) if len(wanted) == 1 and not _has_failed(answer) else []
+        return {next(iter(wanted)): int(numbers[-1])} if numbers and len(numbers[-1]) <= _LONGEST_NUMBER else None
     values: dict[str, Any] = {}
     for name, path in wanted.items():
         value = parsed
@@ -233,5 +267,9 @@ def _values(wanted: Mapping[str, str], answer: str) -> dict[str, Any] | None:
             value = parsed
         if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
             return None
-        values[name] = round(value) if isinstance(value, float) else value
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                return None
+            value = round(value)
+        values[name] = value
     return values

@@ -71,7 +71,8 @@ class Engine:
             return b""
         with self._lock:
             library = self._start()
-            if library.espeak_SetVoiceByName(ALIASES.get(voice, voice).encode()) != 0:
+            name, plus, variant = voice.partition("+")
+            if library.espeak_SetVoiceByName(f"{ALIASES.get(name, name)}{plus}{variant}".encode()) != 0:
                 raise VendorUnavailable("espeak", f"no voice {voice!r}")
             for parameter, value in ((_RATE, words_per_minute), (_VOLUME, volume), (_PITCH, pitch), (_RANGE, pitch_range)):
                 library.espeak_SetParameter(parameter, value, 0)
