@@ -38,7 +38,7 @@ bench: setup-dev ## measure the parts and print a table
 	@exec $(PY) -m loadtest.bench $(ARGS)
 
 loadtest: setup-dev ## many devices talk to a server (DEVICES=100 TURNS=5)
-	@exec $(PY) -m loadtest run --devices $(or $(DEVICES),20) --turns $(or $(TURNS),2) $(ARGS)
+	@exec $(PY) -m loadtest run --devices $(or $(DEVICES),20) --turns $(or $(TURNS),2) $${URL:+--url "$$URL"} $(ARGS)
 
 capacity: setup-dev ## climb until the server is full and write the table
 	@exec $(PY) -m loadtest capacity $(ARGS)

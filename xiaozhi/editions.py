@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import gevent
 from gevent.lock import BoundedSemaphore
 
 from xiaozhi import assembly
@@ -123,6 +124,8 @@ class Editions:
                 if old is None:
                     raise _stopping()
                 loaded = self._read()
+                # Reading, checking and making each keep the hub for tens of ms; sound that is due goes out in between.
+                gevent.sleep(0)
                 if self._closed:
                     raise _stopping()
                 edition = self._make(loaded, old)
@@ -152,6 +155,7 @@ class Editions:
 
     def _make(self, loaded: Loaded, predecessor: Edition | None = None) -> Edition:
         faults = assembly.check(loaded)
+        gevent.sleep(0)
         if faults:
             raise SettingsError(faults)
         shop = ProviderShop(
@@ -163,6 +167,7 @@ class Editions:
         )
         try:
             kit, warnings = assembly.session_kit(loaded, shop, self._fixtures)
+            gevent.sleep(0)
             shop.warm_up()
         except SettingsError:
             shop.close()

@@ -20,6 +20,9 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
+# gevent would walk ten frames of the stack at every spawn, and keep them, for a tree of greenlets that nobody here prints.
+gevent.config.track_greenlet_tree = False
+
 # Ways for a task to end that need no attention: the peer left, or the turn it worked for is over.
 _QUIET = (ConnectionClosed, TurnClosed)
 

@@ -38,6 +38,7 @@ class Briefing:
     cache_key: str = ""
     """Where an answer to this question would be kept; "": it cannot be answered from memory."""
 
+
 FAILED = "error: "
 """How the result of a failed call begins."""
 

@@ -230,6 +230,11 @@ class Equipment:
             self.mcp.close()
         self.outbox.close()
 
+    def release(self) -> None:
+        """After `close`: part with whatever refers back here."""
+        self.mcp = self.iot = self.listener = None
+        self._toolbox = self._speaker = None
+
 
 def _tool_called(source: str, seconds: float, action: Action) -> None:
     # In the greenlet of its turn, so that the line bears the turn's trace id.

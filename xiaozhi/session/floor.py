@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gevent.event import Event
 
+from xiaozhi.errors import TurnClosed
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.session.listener import Utterance
 from xiaozhi.session.turn import Opening, Turn
@@ -30,6 +31,18 @@ class TurnFactory(Protocol):
     def __call__(self, opening: Opening, *, extra_prompt: str = "") -> Turn: ...
 
 
+def _no_more_turns(opening: Opening, *, extra_prompt: str = "") -> Turn:
+    raise TurnClosed("the visit is over")
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing() -> None:
+    """Nobody is told."""
+
+
 class Floor:
     """`accepts` says whether turns may begin; `barges_in` whether speech interrupts speech (realtime mode); `on_voice` is told that
     somebody begins to speak. `prepares`: whether pauses are used to prepare answers."""
@@ -40,7 +53,7 @@ class Floor:
         *,
         accepts: Callable[[], bool],
         barges_in: Callable[[], bool],
-        on_voice: Callable[[], None] = lambda: None,
+        on_voice: Callable[[], None] = _nothing,
         prepares: bool = True,
     ) -> None:
         self._make_turn = make_turn
@@ -83,6 +96,14 @@ class Floor:
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             prepared.discard()
+
+    def release(self) -> None:
+        """The visit is over: know nobody any more, and let no turn begin."""
+        self.discard()
+        self.current = None
+        self._make_turn = _no_more_turns
+        self._accepts = self._barges_in = _never
+        self._on_voice = _nothing
 
     def await_quiet(self) -> None:
         """Where speech interrupts, do not begin to speak while somebody does: wait for the end of it, which may well supersede the caller.

@@ -129,6 +129,12 @@ class Session:
         self._hand_in()
         self._on_closed()
         log.info("session ended", reason=reason, turns=self._turn_count)
+        # The parts know this object by its methods. Cut here, a visit is freed at once, by reference count; otherwise it waits for a
+        # collection of the cyclic garbage, which stops the hub. Nobody but a tool that outlived its turn can come by any more.
+        self._floor.release()
+        self._parts.release()
+        self._woken = None
+        del self._router, self._hooks
 
     def _hand_in(self) -> None:
         dialogue = self._parts.known_dialogue

@@ -227,6 +227,8 @@ class Turn:
                 self.conclude(Outcome.INTERRUPTED, reason="killed")
             if self._reply is not None:
                 self._reply.close()
+            # Both know this turn by its methods; a turn is freed by reference count, not by a collection that stops the hub.
+            self._reply = self._answer = None
 
     def _converse(self) -> Outcome:
         opening = self._opening

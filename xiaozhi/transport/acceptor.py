@@ -286,7 +286,9 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
     def _forget(self) -> None:
         """gevent-websocket made an object of its own, which refers to everything in a circle and would send a close frame when it dies."""
         self.websocket.closed = True
+        self.websocket.environ = self.websocket.stream = None
         self.websocket = None
+        self.environ.clear()
         self.environ = None
 
     def log_request(self) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, request
+from flask import Blueprint, Flask, Request, Response, current_app, jsonify, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -39,6 +40,13 @@ class WebConfig:
     """Largest request body where a blueprint does not say otherwise."""
 
 
+class _InMemory(Request):
+    """Uploads are bounded to a few MB: kept in memory, they leave no temporary file behind, whatever becomes of the request."""
+
+    def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
+        return BytesIO()
+
+
 class _Json(DefaultJSONProvider):
     sort_keys = False
     ensure_ascii = False
@@ -48,6 +56,7 @@ class _Json(DefaultJSONProvider):
 def create_app(blueprints: Sequence[Blueprint], config: WebConfig | None = None) -> Flask:
     """A WSGI application that serves `blueprints`."""
     app = Flask("xiaozhi.web", static_folder=None)
+    app.request_class = _InMemory
     app.json = _Json(app)
     app.config[_ORIGIN_SETTINGS] = config = config or WebConfig()
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes

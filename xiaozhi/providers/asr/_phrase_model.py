@@ -1,9 +1,9 @@
 """What a small recogniser needs to listen for phrases: a dictionary, a language model, and the way from what it heard to a phrase.
 
 Pure data in, files and answers out; no sound. The language model is an ARPA trigram model in which the phrases have nearly all the
-probability, and common English words the rest: of the shapes that were tried it was the only one that both found the phrases and refused
-other sentences (docs/offline.md has the figures). What is heard is then compared with the phrases by its sounds, not its letters: "what
-time is it" and "what time's it" are near, whatever the spelling.
+probability, and common English words the rest. A grammar finds as many phrases but makes one out of everything it hears, and without the
+common words more phrases are taken for others (docs/offline.md has the figures). What is heard is then compared with the phrases by its
+sounds, not its letters: "what time is it" and "what time's it" are near, whatever the spelling.
 
 Format: ARPA, as PocketSphinx reads it (cmusphinx.github.io, "ARPA language models"); phonemes as in the CMU dictionary.
 """
