@@ -1,4 +1,4 @@
-"""The local memory: summarised by a language model, kept per device, read from the file of the existing server when there is nothing newer."""
+"""The local memory: summarised by a language model, kept per device; the old server's file is read when there is nothing newer."""
 
 from pathlib import Path
 from typing import Any

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import gc
 import math
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
+import gevent
 import pytest
 
 from loadtest import speech
 from loadtest.sounds import Sounds
 from loadtest.speech import Speech
-from tests.e2e.stage import Stage, merged, open_stage, wait_until
+from tests.e2e.stage import PATIENCE_S, Stage, merged, open_stage
 from tests.robustness.logbook import SECRET, Logbook, reading
 from tests.robustness.witness import LONG_WORDS, Mirror, Witness, talking
 from xiaozhi.session.listener import Listener, Utterance
@@ -121,13 +123,21 @@ def _nothing_is_left(request: pytest.FixtureRequest, _no_leaks: None, book: Logb
     yield
     stage.close_devices()
     server = stage.server
-    wait_until(lambda: not busy(stage), f"an idle server, still busy: {busy(stage)}")
+    assert not in_the_end(lambda: busy(stage))
     assert server.readiness() == (True, [])
     assert stage.vendor.refusals == []
-    wait_until(lambda: not leftovers(), f"visits to be forgotten, left: {leftovers()}")
+    assert not in_the_end(leftovers)
 
 
-def busy(stage: Stage) -> dict[str, int]:
+def in_the_end(left: Callable[[], Counter[str]]) -> Counter[str]:
+    """What is still left after all patience; nothing, as soon as there is nothing left."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := left()) and time.monotonic() < deadline:
+        gevent.sleep(0.01)
+    return found
+
+
+def busy(stage: Stage) -> Counter[str]:
     """What the server still has to do, or holds for devices that are gone."""
     server = stage.server
     assert server._edition is not None and server._acceptor is not None and server._web is not None
@@ -139,7 +149,7 @@ def busy(stage: Stage) -> dict[str, int]:
         "jobs": server.inference.active + server.inference.queued,
         "connections": len(server._acceptor._greenlets),
     }
-    return {what: count for what, count in held.items() if count}
+    return Counter({what: count for what, count in held.items() if count})
 
 
 def leftovers() -> Counter[str]:
