@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 import weakref
 from collections import Counter
@@ -61,13 +62,22 @@ class HubWatch:
         gevent.config.max_blocking_time = _TICK_S
         gevent.config.print_blocking_reports = False
         gevent.sleep(0)  # a hub that has never run counts as dead, and its monitor would end at the first tick
-        gevent.config.monitor_thread = True
         self._tid = _native_thread_id()
         self._ticked = self._now()
-        self._monitor = gevent.get_hub().start_periodic_monitoring_thread()
+        self._attach()
+        events.subscribers.append(self._on_event)
+
+    def _attach(self) -> None:
+        """Have a monitor that lives: an error in one of its reports ends gevent's for good, and every guard with it."""
+        hub = gevent.get_hub()
+        monitor = hub.periodic_monitoring_thread
+        if monitor is not None and monitor.monitor_thread_ident not in sys._current_frames():
+            monitor.kill()
+            hub.periodic_monitoring_thread = None
+        gevent.config.monitor_thread = True
+        self._monitor = hub.start_periodic_monitoring_thread()
         gevent.config.monitor_thread = False
         self._monitor.add_monitoring_function(self._on_tick, _TICK_S)
-        events.subscribers.append(self._on_event)
 
     def stop(self) -> None:
         """Stop listening. The monitor is a daemon of the process and stays. Idempotent."""
@@ -79,6 +89,8 @@ class HubWatch:
     def reset(self) -> list[Block]:
         """What was seen since the last call; the caller is the greenlet that does not count from now on."""
         self._runner = gevent.getcurrent()
+        if self._monitor is not None and self._monitor.monitor_thread_ident not in sys._current_frames():
+            self._attach()
         seen, self._blocks = self._blocks, []
         return seen
 

@@ -129,8 +129,7 @@ class Session:
         self._hand_in()
         self._on_closed()
         log.info("session ended", reason=reason, turns=self._turn_count)
-        # The parts know this object by its methods. Cut here, a visit is freed at once, by reference count; otherwise it waits for a
-        # collection of the cyclic garbage, which stops the hub. Nobody but a tool that outlived its turn can come by any more.
+        # The parts know this object by its methods: cut here, a visit is freed at once, not by a collection that stops the hub.
         self._floor.release()
         self._parts.release()
         self._woken = None

@@ -64,7 +64,7 @@ class Options(ProviderOptions):
     empty: silence."""
 
     phrases: Path = Path("offline.yaml")
-    unheard_reply: str = "Sorry, I did not understand that. Say help to hear what I know."
+    unheard_reply: str = "Sorry, I did not understand that. Ask me: what can you do?"
     tolerance: float = Field(0.15, ge=0, le=0.6)
     longest_s: float = Field(8.0, ge=1, le=30)
     timeout: float = Field(10.0, gt=0, le=60)
