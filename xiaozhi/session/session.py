@@ -193,8 +193,7 @@ class Session:
         parts.adopt(message)
         self._floor.forget_voice()
         voice = parts.voice
-        audio = wire.AudioParams(voice.format, voice.sample_rate, 1, voice.frame_ms)
-        parts.outbox.urgent(wire.HelloReply(audio=audio, transport="websocket"))
+        parts.outbox.urgent(wire.HelloReply(wire.AudioParams(voice.format, voice.sample_rate, 1, voice.frame_ms)))
         if was_speaking:
             # The one that the interrupt had queued went with the outbox that does not fit the device any more.
             parts.outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
