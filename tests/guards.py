@@ -86,11 +86,14 @@ class HubWatch:
             self._monitor.add_monitoring_function(self._on_tick, None)
             self._monitor = None
 
+    def keep_alive(self) -> None:
+        """Start gevent's monitor anew if it has ended; to be called before threads are counted."""
+        if self._monitor is not None and self._monitor.monitor_thread_ident not in sys._current_frames():
+            self._attach()
+
     def reset(self) -> list[Block]:
         """What was seen since the last call; the caller is the greenlet that does not count from now on."""
         self._runner = gevent.getcurrent()
-        if self._monitor is not None and self._monitor.monitor_thread_ident not in sys._current_frames():
-            self._attach()
         seen, self._blocks = self._blocks, []
         return seen
 
