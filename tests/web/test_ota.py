@@ -163,6 +163,7 @@ def test_newer_firmware_is_offered_and_can_be_fetched(bin_dir: Path) -> None:
     assert reply.data == b"bread-compact-wifi_2.0.10.bin" * 100
     assert reply.headers["Content-Length"] == str(len(reply.data))
     assert reply.mimetype == "application/octet-stream"
+    reply.close()
 
 
 def test_downloads_may_have_an_address_of_their_own(bin_dir: Path) -> None:
