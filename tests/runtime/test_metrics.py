@@ -19,7 +19,7 @@ from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.readings import REFUSALS, SWEEPS, RosterReadings
 from xiaozhi.runtime.resilience import Guard, Window
-from xiaozhi.runtime.roster import Action, Member, Vitals
+from xiaozhi.runtime.roster import Action, Held, Vitals
 
 
 def scrape(metrics: Metrics) -> dict[str, Metric]:
@@ -52,12 +52,10 @@ class FakeRoster:
     swept_at: float = 1000.0
     loads: list[tuple[int, int]] = field(default_factory=list)
 
-    def members(self) -> list[Member]:
-        """Everybody."""
-        return [
-            Member(number, f"device-{number}", 0.0, 0.0, Vitals(0.0, True, 1, 1, 0.0, memory_bytes=memory, queue_depth=depth))
-            for number, (memory, depth) in enumerate(self.loads)
-        ]
+    @property
+    def held(self) -> Held:
+        """Of everybody."""
+        return Held().and_of([Vitals(0.0, True, 1, 1, 0.0, memory_bytes=memory, queue_depth=depth) for memory, depth in self.loads])
 
 
 def test_every_scrape_can_be_parsed_and_follows_the_naming_conventions() -> None:

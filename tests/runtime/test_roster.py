@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from xiaozhi.runtime.roster import KEEP, Action, Policy, Roster, Seen, Verdict, Vitals, judge, observe
+from xiaozhi.runtime.roster import KEEP, Action, Held, Policy, Roster, Seen, Verdict, Vitals, judge, observe
 from xiaozhi.runtime.tasks import spawn
 
 POLICY = Policy(
@@ -235,6 +235,29 @@ def test_the_sweeper_runs_by_itself_and_stops() -> None:
         assert book.swept_at == 50.0
     finally:
         book.stop()
+        book.stop()
+
+
+def test_the_sweeper_looks_at_a_slice_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi.runtime.roster.SLICE", 2)
+    book, clock = roster(interval=0.001)
+    clock.now = 50.0
+    swept, ticked = Event(), []
+    lives = [FakeLive(name, replace(ALIVE, memory_bytes=10, queue_depth=depth)) for depth, name in enumerate("abcde")]
+    for live in lives:
+        live.tick = lambda now, live=live: (ticked.append(live.device), swept.set() if len(ticked) == 10 else None)  # type: ignore[method-assign]
+    numbers = {live.device: book.join(live) for live in lives}
+    book.start()
+    try:
+        gone = lives[-1]
+        assert swept.wait(5)
+        assert sorted(ticked) == sorted("abcde" * 2)
+        assert ticked[:5] == list("abcde")
+        assert book.held == Held(memory_bytes=50, queued=10, queued_most=4)
+        book.leave(numbers[gone.device])
+        book.sweep(50.0)
+        assert book.held == Held(memory_bytes=40, queued=6, queued_most=3)
+    finally:
         book.stop()
 
 

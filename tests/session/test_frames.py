@@ -33,6 +33,29 @@ def test_pcm_is_encoded_and_the_last_frame_filled_up() -> None:
     assert [packet_duration_ms(frame) for frame in frames] == [60, 60]
 
 
+@pytest.mark.parametrize("rate", [16_000, 24_000])
+def test_the_end_of_a_sentence_goes_with_its_last_sound(rate: int) -> None:
+    apart, _ = maker()
+    together, pool = maker()
+    sound = tone(400, rate)
+
+    expected = [*apart.pcm(sound, rate), *apart.end()]
+    frames = together.end(sound, rate)
+
+    assert frames == expected
+    assert len(pool.calls) == 1
+    assert together.end() == []
+
+
+def test_a_last_frame_alone_does_not_go_to_the_pool() -> None:
+    frames_of, pool = maker()
+
+    frames = [*frames_of.pcm(tone(100, 24_000), 24_000), *frames_of.end()]
+
+    assert len(frames) == 2
+    assert len(pool.calls) == 1
+
+
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
 def test_any_rate_fits_any_device(rate: int) -> None:
     frames_of, _ = maker(VoiceFormat(sample_rate=16_000, frame_ms=20))

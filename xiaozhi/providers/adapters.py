@@ -19,7 +19,7 @@ from gevent.queue import Empty, Queue
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorTimeout, VendorUnavailable
-from xiaozhi.providers.base import SentenceBegins, SentenceTts, Sound, SpeechEvent, TtsStream
+from xiaozhi.providers.base import Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, TtsStream
 from xiaozhi.providers.fallback import with_fallback
 from xiaozhi.providers.guarded import VendorLimits, guard
 from xiaozhi.runtime.tasks import Tasks
@@ -30,6 +30,8 @@ LOOK_AHEAD = 1
 """Sentences under way or ready beyond the one being consumed."""
 BUFFERED_PIECES = 256
 """Pieces of sound per sentence, each what one read of the network gave (at most 64 KB, usually far less); full: the vendor waits."""
+JOINED_BYTES = 65_536
+"""PCM that waits is handed on in pieces of about this size: what becomes of each costs a trip to the inference pool."""
 WAIT_S = 120.0
 """No wait here is longer: a listener that takes nothing, or a caller that says nothing, for that long is gone."""
 
@@ -85,7 +87,7 @@ class SentenceStream(TtsStream):
                 self._current = sentence
                 yield SentenceBegins(sentence.text)
                 while (piece := self._next(sentence.pieces)) is not None:
-                    yield piece
+                    yield _joined(piece, sentence.pieces) if isinstance(piece, Pcm) else piece
                 self._places.release()
         finally:
             self.close()
@@ -135,3 +137,16 @@ class SentenceStream(TtsStream):
             raise self._error
         if self._closed:
             raise VendorUnavailable(self._vendor, "the stream was closed")
+
+
+def _joined(first: Pcm, waiting: Queue[Sound | Exception | None]) -> Pcm:
+    """`first` and what waits behind it, as far as it is of the same kind. Never waits."""
+    parts, size = [first.data], len(first.data)
+    while size < JOINED_BYTES and not waiting.empty():
+        piece = waiting.peek_nowait()
+        if not isinstance(piece, Pcm) or piece.rate != first.rate or piece.substitute != first.substitute:
+            break
+        waiting.get_nowait()
+        parts.append(piece.data)
+        size += len(piece.data)
+    return first if len(parts) == 1 else Pcm(b"".join(parts), first.rate, first.substitute)

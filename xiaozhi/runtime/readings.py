@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.resilience import Guard, State
-from xiaozhi.runtime.roster import Member
+from xiaozhi.runtime.roster import Held
 
 # Known beforehand, so that their series begin at 0: an alert cannot see the first increase of a series that did not exist.
 REFUSALS = ("closed", "rate", "address rate", "places", "device places", "address places")
@@ -62,8 +62,9 @@ class RosterView(Protocol):
     def swept_at(self) -> float:
         """When everybody was last looked after."""
 
-    def members(self) -> Sequence[Member]:
-        """Everybody, with vitals."""
+    @property
+    def held(self) -> Held:
+        """What they held then."""
 
 
 class PoolReadings(Collector):
@@ -108,7 +109,7 @@ class AdmissionReadings(Collector):
 
 
 class RosterReadings(Collector):
-    """What the sweeper did, and what all sessions together hold: some 5 us per connection and scrape."""
+    """What the sweeper did, and what all sessions together held when it last looked: a scrape asks nobody."""
 
     def __init__(self, roster: RosterView, clock: Callable[[], float] = time.monotonic) -> None:
         self._roster = roster
@@ -120,14 +121,12 @@ class RosterReadings(Collector):
         actions = CounterMetricFamily("xiaozhi_sweeper_actions", "What was done about connections, by action.", labels=["action"])
         for action, count in (dict.fromkeys(SWEEPS, 0) | dict(roster.actions)).items():
             actions.add_metric([action], count)
-        vitals = [member.vitals for member in roster.members()]
-        depths = [one.queue_depth for one in vitals]
-        memory = sum(one.memory_bytes for one in vitals)
+        held = roster.held
         yield actions
-        yield GaugeMetricFamily("xiaozhi_sessions_memory_bytes", "Estimate of what all sessions hold.", value=memory)
-        yield GaugeMetricFamily("xiaozhi_sessions_queued", "Things waiting in the queues of all sessions.", value=sum(depths))
+        yield GaugeMetricFamily("xiaozhi_sessions_memory_bytes", "Estimate of what all sessions hold.", value=held.memory_bytes)
+        yield GaugeMetricFamily("xiaozhi_sessions_queued", "Things waiting in the queues of all sessions.", value=held.queued)
         yield GaugeMetricFamily(
-            "xiaozhi_sessions_queued_most", "Things waiting in the queues of the fullest session.", value=max(depths, default=0)
+            "xiaozhi_sessions_queued_most", "Things waiting in the queues of the fullest session.", value=held.queued_most
         )
         yield GaugeMetricFamily(
             "xiaozhi_sweep_age_seconds", "Time since all connections were looked after.", value=max(0.0, self._clock() - roster.swept_at)

@@ -91,12 +91,15 @@ class FrameMaker:
         self._owes = True
         return frames + self._in_pool(self._transcode, packets)
 
-    def end(self) -> list[bytes]:
-        """The sentence is complete: its last frame, filled up with silence, if one was begun."""
+    def end(self, pcm: bytes = b"", rate: int = 0) -> list[bytes]:
+        """The sentence is complete: the frames of its last `pcm` (as for `pcm`), and its last frame, filled up with silence."""
         frames = self._fill_up() if self._merger.held else []
-        if self._owes:
-            frames += self._in_pool(self._flush)
-            self._owes = False
+        if pcm:
+            frames += self._in_pool(self._encode_last, pcm, rate)
+        elif self._owes:
+            # One frame at most, unless a resampler holds some: less work than the way to the pool.
+            frames += self._flush() if self._resampler is None else self._in_pool(self._flush)
+        self._owes = False
         self._transcoding = self.voice.format != "opus"
         self._decoder = None
         return frames
@@ -132,6 +135,9 @@ class FrameMaker:
                 self._resampler = Resampler(rate, voice.sample_rate)
             pcm = self._resampler.feed(pcm)
         return rest + self._cut(pcm)
+
+    def _encode_last(self, pcm: bytes, rate: int) -> list[bytes]:
+        return self._encode(pcm, rate) + self._flush()
 
     def _transcode(self, packets: Sequence[bytes]) -> list[bytes]:
         if self._decoder is None:

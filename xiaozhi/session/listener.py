@@ -23,11 +23,11 @@ from collections import deque
 from collections.abc import Callable
 
 from gevent import Greenlet, getcurrent
-from gevent.event import Event
 
 from xiaozhi.chat import CallContext
 from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.providers.base import Asr, Vad
+from xiaozhi.runtime.alarm import HubAlarm
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
@@ -77,7 +77,7 @@ class Listener:
         self._clock = clock
         self._queue: deque[Packet] = deque()
         self._queued_bytes = 0
-        self._wake = Event()
+        self._wake = HubAlarm()
         self._loop: Greenlet | None = None
         self._hearing: Hearing | None = None
         self._listening = True
@@ -157,7 +157,7 @@ class Listener:
         self._closed = True
         self._listening = False
         self.reset()
-        self._wake.set()
+        self._wake.ring()
         if self._loop is not None and self._loop is not getcurrent():
             self._loop.kill(block=False)
 
@@ -184,8 +184,8 @@ class Listener:
     def _awake(self) -> None:
         if self._loop is None:
             self._loop = self._tasks.spawn("listener", self._run)
-        elif not self._wake.is_set():
-            self._wake.set()
+        else:
+            self._wake.ring()
 
     # --- the loop ------------------------------------------------------------------------------------------------------
 
@@ -211,10 +211,8 @@ class Listener:
         patience = LINGER_S
         if hearing is not None:
             patience = OWED_RETRY_S if hearing.owed else STALL_S if hearing.stalls else LINGER_S
-        self._wake.clear()
-        if self._wake.wait(timeout=patience):
-            return True
-        return hearing is not None and patience < LINGER_S
+        self._wake.wait(patience)
+        return bool(self._queue) or self._stopping or self._closed or (hearing is not None and patience < LINGER_S)
 
     def _work(self) -> None:
         queue = self._queue

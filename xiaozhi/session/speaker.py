@@ -8,7 +8,8 @@ with the first sentence, and nothing of it reaches the outbox before the turn ma
 synthesis invisible.
 
 Sound is encoded in batches, because each trip to the pool costs as much as encoding a frame or two: small ones while the device has
-little in hand, large ones once the queue ahead is long.
+little in hand, large ones once the queue ahead is long. What has come from the vendor meanwhile goes along, however little is ahead,
+and the last frame of a sentence is made together with the rest of it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from xiaozhi.speech.sentences import Sentence
 log = get_logger(__name__)
 
 MIN_BATCH_MS = 120
-MAX_BATCH_MS = 960
+MAX_BATCH_MS = 1_200
 # Longer sentences are hardly ever said twice.
 CACHED_TEXT_LENGTH = 60
 MAX_WAITING_SENTENCES = 200
@@ -322,8 +323,9 @@ class Reply:
         self._keep = [] if cacheable else None
 
     def _end_sentence(self) -> None:
-        self._encode()
-        self._send(self._maker.end())
+        last = bytes(self._pcm)
+        self._pcm.clear()
+        self._send(self._maker.end(last, self._rate))
         sentence, self._sentence = self._sentence, None
         if sentence is None:
             return
