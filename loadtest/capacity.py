@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from loadtest import capacity_page, idle, machine, outputs, run, scenario
+from loadtest.capacity_page import OPEN
 from loadtest.record import FIRST_AUDIO
 from loadtest.result import Step, figure
 from loadtest.scenario import Scenario
 from loadtest.stage import ROOT, Setup, set_up
 
-OPEN = "open"
 LIMIT_MS = 1_000.0
 SECONDS = 40.0
 RAMP_PER_SECOND = 20.0
@@ -143,17 +143,29 @@ def main(options: argparse.Namespace, console: Console) -> int:
     plan = run.scenario_of(argparse.Namespace(**{**vars(options), "devices": 1}), seconds=SECONDS, turns=0)
     levels = [int(part) for part in options.levels.split(",")]
     levels = [level for level in levels if level >= options.start and (not options.most or level <= options.most)]
-    climbs = []
+    climbs: list[Climb] = []
+    idles: list[dict[str, Any]] = []
+
+    def write() -> list[Path]:
+        # After every climb, finished or not: an hour's work must not be lost with its last minute.
+        return _write(options, about, plan, climbs, idles)
+
     for profile in filter(None, options.profiles.split(",")):
         for workers in map(int, options.worker_counts.split(",")):
             setup = run.setup_of(options, profile="" if profile == OPEN else profile, workers=workers)
             result = Climb(profile, workers, places_of(profile, workers, setup.tree))
             try_level = _level(setup, plan, result, console, options.limit_ms, options.tries)
-            climb(result, levels_for(levels, result.places), try_level, limit_ms=options.limit_ms, precision=options.precision)
             climbs.append(result)
+            try:
+                climb(result, levels_for(levels, result.places), try_level, limit_ms=options.limit_ms, precision=options.precision)
+            finally:
+                write()
             console.print(f"[bold]{escape(_in_words(result))}[/bold]", soft_wrap=True)
-    idles = [idle.measure(run.setup_of(options), count, console) for count in map(int, filter(None, options.idle.split(",")))]
-    _write(options, console, about, plan, climbs, idles)
+    for count in map(int, filter(None, options.idle.split(","))):
+        idles.append(idle.measure(run.setup_of(options), count, console))
+        write()
+    for path in write():
+        console.print(f"written: {path}", soft_wrap=True)
     return 0
 
 
@@ -204,13 +216,9 @@ def _in_words(result: Climb) -> str:
 
 
 def _write(
-    options: argparse.Namespace,
-    console: Console,
-    about: dict[str, Any],
-    plan: Scenario,
-    climbs: Sequence[Climb],
-    idles: Sequence[dict[str, Any]],
-) -> None:
+    options: argparse.Namespace, about: dict[str, Any], plan: Scenario, climbs: Sequence[Climb], idles: Sequence[dict[str, Any]]
+) -> list[Path]:
+    """All that is known so far, into the report files and the page; which files those are."""
     data = {"machine": about, "scenario": plan.options(), "climbs": [asdict(each) for each in climbs], "idle": list(idles)}
     options.out.mkdir(parents=True, exist_ok=True)
     name = run.report_name(options, "capacity")
@@ -225,5 +233,4 @@ def _write(
             report = outputs.report(title, plan, steps, machine=about, server=server)
             written += outputs.write(report, options.out, f"{name}-{each.profile}-{each.workers}")
     capacity_page.update(options.page, data)
-    for path in (*written, options.page):
-        console.print(f"written: {path}", soft_wrap=True)
+    return [*written, options.page]

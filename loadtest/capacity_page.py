@@ -12,6 +12,8 @@ from loadtest.result import Step, figure
 
 BEGIN, END = "<!-- measured: begin (written by `make capacity`) -->", "<!-- measured: end -->"
 NOTHING = "–"
+OPEN = "open"
+"""The profile without limits."""
 ESTIMATES = {"low": (50, 400, "2 cores, 4 GB"), "mid": (150, 1_200, "4 cores, 8 GB"), "high": (300, 2_400, "8 cores, 16 GB")}
 """The documents this project was ordered from: devices, MB, and the machine they were thought for; 8 MB per connection throughout."""
 ESTIMATED_MB_PER_CONNECTION = 8
@@ -35,6 +37,7 @@ def markdown(data: Mapping[str, Any]) -> str:
     parts = [f"Machine: {machine.in_words(data['machine'])}.  ", f"Command: `{data['machine']['command']}`", ""]
     if data["climbs"]:
         parts += [_talking(data["climbs"]), ""]
+        parts += [line for each in data["climbs"] if each["profile"] == OPEN for line in _levels(each)]
     if data["idle"]:
         parts += [_idle(data["idle"]), ""]
     return "\n".join(parts)
@@ -75,6 +78,41 @@ def _talking(climbs: Sequence[Mapping[str, Any]]) -> str:
             )
         )
     return _table(head, rows)
+
+
+def _levels(climb: Mapping[str, Any]) -> list[str]:
+    """Every level of one climb, and which way things go between them."""
+    head = (
+        "devices",
+        "first audio p50 / p95 / p99",
+        "gap p99.9",
+        "CPU per turn",
+        "server cores",
+        "RSS",
+        "threads",
+        "machine busy",
+        "failed",
+    )
+    rows = [
+        (
+            f"{step['devices']:,}",
+            " / ".join(_shown(step, f"ms.{FIRST_AUDIO}.{part}") for part in ("p50", "p95", "p99")) + " ms",
+            f"+{_shown(step, 'gaps.beyond_p999', decimals=1)} ms",
+            f"{_shown(step, 'server.cpu_ms_per_turn', decimals=1)} ms",
+            _shown(step, "server.cores", decimals=2),
+            f"{_shown(step, 'server.rss', 1e-6)} MB",
+            _shown(step, "server.threads"),
+            f"{_shown(step, 'server.machine_busy', 100)} %",
+            ", ".join(f"{number:,} x {reason}" for reason, number in step["failures"].items()) or "0",
+        )
+        for step in sorted(climb["steps"], key=lambda step: step["devices"])
+    ]
+    return [
+        f"Level by level, {climb['workers']} worker{'s' if climb['workers'] > 1 else ''} with every door open:",
+        "",
+        _table(head, rows),
+        "",
+    ]
 
 
 def _estimate(profile: str) -> str:

@@ -2,7 +2,9 @@
 
 py-spy looks into the running server some hundred times a second; only threads that work are counted, so shares are shares of CPU time. A
 sample belongs to the room of the project's innermost function on its stack (what it had somebody else do counts as its own doing), and to
-the file of the very innermost function. Times in C code belong to the Python function that called it.
+the file of the very innermost function. Times in C code belong to the Python function that called it. Threads of the inference pool
+that are entering or leaving a wait look busy to py-spy far longer than they are, so they are told apart; what they really cost is in the
+kernel's count of CPU by thread.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ SECONDS = 30.0
 SAMPLES_PER_S = 250
 SHOWN = 25
 PRODUCT = "/xiaozhi/"
+BETWEEN_JOBS = "acquire_with_timeout (gevent/_threading.py"
+"""The innermost function of a thread of gevent's pool that has no job."""
 
 
 @dataclass(slots=True)
@@ -41,6 +45,9 @@ class Profile:
     """Samples by what they were doing."""
 
     total: int = 0
+    """Without those of `waiting`."""
+    waiting: int = 0
+    """Of pool threads between two jobs."""
     rooms: Counter[str] = field(default_factory=Counter)
     """Of the innermost function of the product; "(none)" when there is none on the stack."""
     own: Counter[str] = field(default_factory=Counter)
@@ -72,6 +79,9 @@ def digest(lines: Iterable[str]) -> Profile:
         count = int(number)
         frames = [_short(frame) for frame in stack.split(";") if frame]
         if not frames:
+            continue
+        if frames[-1].startswith(BETWEEN_JOBS):
+            profile.waiting += count
             continue
         profile.total += count
         profile.own[frames[-1]] += count
@@ -142,7 +152,7 @@ def show(console: Console, step: Step, profile: Profile, threads: Mapping[str, f
     server = step["server"]
     console.print(
         f"\n[bold]{step['devices']} devices[/bold]: {server.get('cpu_ms_per_turn', '–')} ms of core per turn (while sampled), "
-        f"{profile.total:,} samples",
+        f"{profile.total:,} samples, and {profile.waiting:,} of pool threads between two jobs",
         soft_wrap=True,
     )
     if not profile.total:

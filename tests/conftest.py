@@ -33,11 +33,13 @@ for _processor in structlog.get_config()["processors"]:
         _processor.exception_formatter = structlog.dev.plain_traceback
 
 _watch = HubWatch()
+NAME_THREADS = 4
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the monitor; under xdist, keep the hub from believing that nobody can ever wake it."""
+    """Start the monitor and the threads that look names up; under xdist, keep the hub from believing that nobody can ever wake it."""
     _watch.start()
+    gevent.get_hub().threadpool.size = NAME_THREADS  # as the server does; they outlive every test
     if os.environ.get("PYTEST_XDIST_WORKER"):
         # A worker gets its orders from a native thread that was there before the patch. The hub cannot see that thread, and would raise
         # LoopExit while it waits for the next test; one timer that always runs keeps it waiting.

@@ -53,7 +53,8 @@ CLOSE_GOING_AWAY = 1001
 CLOSE_SERVICE_RESTART = 1012
 FLUSH_SECONDS = 5.0
 NAME_THREADS = 4
-"""gevent looks names up on native threads of its own: ten, unless it is told how many."""
+"""gevent looks names up on native threads of its own: up to ten, each made when it is first needed, unless it is told otherwise. All of
+ours are there from the start, so that load never adds a thread."""
 PULSE_SECONDS = 5.0
 """A sweeper that has not swept for so long is replaced."""
 GC_THRESHOLDS = (10_000, 50, 100)
@@ -130,7 +131,9 @@ class Server:
 
     def start(self) -> None:
         """Bring everything up. Raises SettingsError for what cannot be built, OSError for ports that cannot be had."""
-        gevent.get_hub().threadpool.maxsize = NAME_THREADS
+        resolvers = gevent.get_hub().threadpool
+        resolvers.maxsize = NAME_THREADS
+        resolvers.size = NAME_THREADS
         self.inference.start()
         self._editions.open(self._loaded)
         self._memories.start(lambda: self._current().kit.providers.memory)

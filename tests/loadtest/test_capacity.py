@@ -103,6 +103,8 @@ def test_the_page_has_both_tables_the_machine_and_the_estimates():
     assert "50 devices, 400 MB (2 cores, 4 GB)" in text
     assert "| **1,000** |" in text and "8,192" in text
     assert "Command: `" in text
+    assert text.count("Level by level, 1 worker with every door open:") == 1  # not for the profile with a limit
+    assert "1 x" not in text and "| 100 |" in text
 
 
 def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
@@ -142,6 +144,27 @@ def test_the_command_climbs_for_every_profile_and_worker_count_and_writes_it_all
     assert "| open | 1 | **100** | p95 " in page.read_text()
     assert "| low | 2 | **100** | its own limit of connections |" in page.read_text()
     assert {path.name for path in tmp_path.glob("c*.html")} == {"c-open-1.html", "c-open-2.html", "c-low-1.html", "c-low-2.html"}
+
+
+def test_what_was_measured_before_an_interruption_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def set_up(setup: Setup) -> Iterator[Stage]:
+        yield Stage("ws://x", [1], [], tmp_path)
+
+    def measure(plan: Scenario, url: str, pids: list[int], **_: Any) -> Step:
+        if plan.devices > 50:
+            raise KeyboardInterrupt
+        return a_step(plan.devices, first_audio=500.0)
+
+    monkeypatch.setattr(capacity, "set_up", set_up)
+    monkeypatch.setattr(run, "measure", measure)
+    page = tmp_path / "capacity.md"
+    arguments = ["capacity", "--profiles", "low,mid", "--worker-counts", "1", "--idle", "", "--name", "c"]
+
+    assert commands.main([*arguments, "--page", str(page), "--out", str(tmp_path)]) == commands.INTERRUPTED
+    assert "| low | 1 | **50** | its own limit of connections |" in page.read_text()
+    assert "| mid | 1 | **50** | " in page.read_text()
+    assert (tmp_path / "c.json").exists()
 
 
 @pytest.mark.parametrize("climbs,idle", [([], True), (True, [])])
