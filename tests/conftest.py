@@ -39,6 +39,7 @@ NAME_THREADS = 4
 def pytest_configure(config: pytest.Config) -> None:
     """Start the monitor and the threads that look names up; under xdist, keep the hub from believing that nobody can ever wake it."""
     _watch.start()
+    gevent.config.threadpool_idle_task_timeout = 1e9
     gevent.get_hub().threadpool.size = NAME_THREADS  # as the server does; they outlive every test
     if os.environ.get("PYTEST_XDIST_WORKER"):
         # A worker gets its orders from a native thread that was there before the patch. The hub cannot see that thread, and would raise

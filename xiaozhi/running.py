@@ -53,8 +53,10 @@ CLOSE_GOING_AWAY = 1001
 CLOSE_SERVICE_RESTART = 1012
 FLUSH_SECONDS = 5.0
 NAME_THREADS = 4
-"""gevent looks names up on native threads of its own: up to ten, each made when it is first needed, unless it is told otherwise. All of
-ours are there from the start, so that load never adds a thread."""
+"""gevent looks names up on native threads of its own: up to ten, each made when it is needed and gone after five idle seconds, unless it is
+told otherwise. All of ours are there from the start and stay, so that load never adds a thread."""
+FOREVER_SECONDS = 1e9
+"""gevent's configuration has no word for it."""
 PULSE_SECONDS = 5.0
 """A sweeper that has not swept for so long is replaced."""
 GC_THRESHOLDS = (10_000, 50, 100)
@@ -131,9 +133,9 @@ class Server:
 
     def start(self) -> None:
         """Bring everything up. Raises SettingsError for what cannot be built, OSError for ports that cannot be had."""
+        gevent.config.threadpool_idle_task_timeout = FOREVER_SECONDS
         resolvers = gevent.get_hub().threadpool
-        resolvers.maxsize = NAME_THREADS
-        resolvers.size = NAME_THREADS
+        resolvers.maxsize = resolvers.size = NAME_THREADS
         self.inference.start()
         self._editions.open(self._loaded)
         self._memories.start(lambda: self._current().kit.providers.memory)

@@ -65,6 +65,17 @@ def test_short_visits_and_empty_answers_leave_it_as_it_was(tmp_path: Path) -> No
     kept.close()
 
 
+def test_a_model_that_cannot_write_leaves_it_as_it_was(tmp_path: Path) -> None:
+    class Rules(FakeLlm):
+        writes = False
+
+    llm = Rules("I only understand a few sentences.")
+    kept = memory(tmp_path, llm)
+    kept.save("dev", VISIT, "s1")
+    assert llm.calls == [] and kept.recall("dev", "") == ""
+    kept.close()
+
+
 def test_a_summary_is_cut_to_its_length(tmp_path: Path) -> None:
     kept = memory(tmp_path, FakeLlm("x" * 5_000), max_chars=200)
     kept.save("dev", VISIT, "s1")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from gevent.event import Event
 
 from tests.fakes.thinking import FakeMemory
@@ -65,6 +66,34 @@ def test_what_cannot_be_saved_in_time_is_saved_by_the_next_process(tmp_path: Pat
     assert {(device, session) for device, _, session in healthy.saved} == {("a", "s1"), ("b", "s2")}
     assert healthy.saved[0][1] == VISIT
     assert not (tmp_path / memories.PENDING_FILE).exists()
+
+
+def test_more_than_the_queue_holds_waits_on_disk_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memories, "MAX_WAITING", 3)
+    stuck = MemoryWriter(tmp_path, workers=1)
+    for number in range(8):
+        stuck.save(SlowMemory(), f"dev{number}", VISIT, "s")
+    assert not stuck.flush(0.05)
+    saved: set[str] = set()
+    for _ in range(4):
+        healthy, following = FakeMemory(), MemoryWriter(tmp_path)
+        following.start(lambda healthy=healthy: healthy)  # type: ignore[misc]
+        assert following.flush(5)
+        saved |= {device for device, _, _ in healthy.saved}
+    assert saved == {f"dev{number}" for number in range(8)}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_workers_that_start_at_once_share_what_was_left(tmp_path: Path) -> None:
+    stuck = MemoryWriter(tmp_path, workers=1)
+    stuck.save(SlowMemory(), "a", VISIT, "s")
+    assert not stuck.flush(0.05)
+    first, second = FakeMemory(), FakeMemory()
+    writers = [MemoryWriter(tmp_path), MemoryWriter(tmp_path)]
+    for writer, memory in zip(writers, (first, second), strict=True):
+        writer.start(lambda memory=memory: memory)  # type: ignore[misc]
+    assert all(writer.flush(5) for writer in writers)
+    assert len(first.saved) + len(second.saved) == 1
 
 
 def test_a_passing_failure_is_kept_for_later_a_rejection_is_not(tmp_path: Path) -> None:

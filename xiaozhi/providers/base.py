@@ -224,6 +224,8 @@ class Llm(Provider, ABC):
     kind: ClassVar[str] = "llm"
     calls_tools: ClassVar[bool] = True
     """False: `tools` is ignored and no ToolCall is ever yielded."""
+    writes: ClassVar[bool] = True
+    """False: it knows a few sentences of its own and cannot be asked to write anything, such as a summary."""
 
     @abstractmethod
     def chat(self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Iterator[str | ToolCall]:

@@ -7,6 +7,7 @@ be saved before the process ends is written to `pending-memories.jsonl` in the d
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ class MemoryWriter:
         return self._queue.qsize() + len(self._busy)
 
     def start(self, memory: Callable[[], Memory]) -> None:
-        """Take up what an earlier process could not save (with today's provider)."""
+        """Take up what an earlier process could not save (with today's provider); what the queue cannot hold waits on disk again."""
         for device_id, messages, session_id in self._take_pending():
             self.save(memory(), device_id, messages, session_id)
 
@@ -125,13 +126,16 @@ class MemoryWriter:
                 file.write(json.dumps({"device": device_id, "session": session_id, "said": said}, ensure_ascii=False) + "\n")
 
     def _take_pending(self) -> list[tuple[str, list[Message], str]]:
+        mine = self._path.with_suffix(f".{os.getpid()}.jsonl")
         try:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-            self._path.unlink()
+            # First the name: another worker that starts now must not take the same visits, nor one that stops add to a file about to go.
+            self._path.replace(mine)
         except FileNotFoundError:
             return []
+        lines = mine.read_text(encoding="utf-8").splitlines()
+        mine.unlink()
         pending = []
-        for line in lines[-MAX_WAITING:]:
+        for line in lines:
             try:
                 entry = json.loads(line)
                 messages = [Message(role, str(content)) for role, content in entry["said"] if role in ("user", "assistant")]

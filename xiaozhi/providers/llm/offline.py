@@ -53,6 +53,7 @@ class OfflineLlm(Llm):
     needs_services: ClassVar[bool] = True
     offline: ClassVar[bool] = True
     calls_tools: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
 
     def __init__(self, options: Options, services: Services, *, chance: random.Random | None = None) -> None:
         """Raises SettingsError with every fault of the phrase file."""

@@ -1,8 +1,8 @@
 """A short memory per device, written by a language model at the end of each visit and kept on this machine.
 
 Not a transcript: the model is given the old memory and the visit, and returns the new memory, a page at most. Nothing leaves the machine
-except what the chosen language model is told. Kept in SQLite (several workers may share it); a `.memory.yaml` of the existing server in
-the data directory is read for devices that have nothing newer.
+except what the chosen language model is told. The offline assistant cannot summarise: with it the memory stays as it is. Kept in SQLite
+(several workers may share it); a `.memory.yaml` of the existing server in the data directory is read for devices that have nothing newer.
 """
 
 from __future__ import annotations
@@ -72,13 +72,16 @@ class LocalShortMemory(Memory):
         said = [message for message in messages if message.role in ("user", "assistant") and message.content]
         if len(said) < self._options.min_messages:
             return
+        summariser = self._summariser()
+        if not getattr(summariser, "writes", True):
+            return  # it would only say that it did not understand, and that would be remembered
         talk = "\n".join(f"{'User' if message.role == 'user' else 'Assistant'}: {message.content}" for message in said)
         request = [
             Message("system", _INSTRUCTION.format(limit=self._options.max_chars)),
             Message("user", f"Existing memory:\n{self._load(device_id) or '(none)'}\n\nConversation:\n{talk}"),
         ]
         context = CallContext(device_id=device_id, session_id=session_id)
-        summary = "".join(piece for piece in self._summariser().chat(request, (), context) if isinstance(piece, str)).strip()
+        summary = "".join(piece for piece in summariser.chat(request, (), context) if isinstance(piece, str)).strip()
         if summary:
             self._store(device_id, summary[: self._options.max_chars])
 
