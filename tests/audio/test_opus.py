@@ -22,6 +22,7 @@ from xiaozhi.audio.opus import (
     mergeable,
     packet_duration_ms,
     packet_frames,
+    split,
 )
 from xiaozhi.audio.pcm import energy_dbfs
 from xiaozhi.errors import ProtocolError
@@ -155,6 +156,31 @@ def test_pcm_may_come_in_any_pieces(cut: int) -> None:
     last = encoder.flush()
     assert len(last) == 1 and packet_duration_ms(last[0]) == 60
     assert encoder.flush() == []
+
+
+@pytest.mark.parametrize("rate", SAMPLE_RATES)
+@pytest.mark.parametrize("frame_ms", FRAME_MS)
+@pytest.mark.parametrize("bitrate", [None, 12_000])
+def test_many_frames_at_once_are_the_same_as_one_by_one(rate: int, frame_ms: int, bitrate: int | None) -> None:
+    pcm = b"".join(tone(90, rate, hz) + silence(35, rate) for hz in (150, 400, 1_100, 3_000, 700))
+    size = rate * frame_ms // 1000 * 2
+    at_once, alone, held = (Encoder(rate, frame_ms, bitrate=bitrate) for _ in range(3))
+
+    packets = at_once.encode(pcm)
+
+    assert packets == [packet for start in range(0, len(pcm), size) for packet in alone.encode(pcm[start : start + size])]
+    assert packets == held.encode(pcm, hold_gil=True)
+    assert {packet_duration_ms(each) for each in packets} == {frame_ms}
+
+
+def test_a_packet_is_taken_apart_without_decoding() -> None:
+    packets = Encoder(24_000, 60).encode(tone(120, 24_000))
+    assert split(merge(packets), 2) == packets
+    assert [packet_duration_ms(each) for each in split(packets[0], 3)] == [20, 20, 20]
+    with pytest.raises(CannotMerge, match="3 frames into 2"):
+        split(packets[0], 2)
+    with pytest.raises(CannotMerge):
+        split(b"", 2)
 
 
 def test_speech_is_encoded_with_the_cheap_layer_unless_bits_are_scarce() -> None:

@@ -56,6 +56,30 @@ def test_a_last_frame_alone_does_not_go_to_the_pool() -> None:
     assert len(pool.calls) == 1
 
 
+def test_the_first_frames_can_be_made_without_the_pool() -> None:
+    frames_of, pool = maker()
+    whole, _ = maker()
+    sound = tone(600, 24_000)
+    cut = frames_of.at_once_bytes(24_000)
+
+    assert cut == 480 * 24 * 2
+    frames = frames_of.at_once(sound[:cut])
+    assert len(frames) == 8 and pool.calls == []
+    frames += frames_of.end(sound[cut:], 24_000)
+    assert frames == [*whole.pcm(sound, 24_000), *whole.end()]
+
+
+def test_what_is_dear_is_never_made_at_once() -> None:
+    for voice, rate in ((VoiceFormat(), 16_000), (VoiceFormat(format="pcm"), 24_000), (VoiceFormat(complexity=5), 24_000)):
+        assert maker(voice)[0].at_once_bytes(rate) == 0
+    frames_of, _ = maker()
+    frames_of.packets(vendor_packets(20))
+    assert frames_of.at_once_bytes(24_000) == 0  # ready packets wait to be merged
+    frames_of.end()
+    frames_of.pcm(tone(100, 16_000), 16_000)
+    assert frames_of.at_once_bytes(24_000) == 0  # a resampler holds some sound
+
+
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
 def test_any_rate_fits_any_device(rate: int) -> None:
     frames_of, _ = maker(VoiceFormat(sample_rate=16_000, frame_ms=20))

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 POOL_DEADLINE_S = 5.0
 POOL_RETRY_S = 0.02
+AT_ONCE_MS = 480
+"""Encoded on the hub in one go: a third of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,17 @@ class FrameMaker:
         self._raw = b""
         self._owes = False
         """Whether something waits for `end`."""
+
+    def at_once_bytes(self, rate: int) -> int:
+        """How much PCM at `rate` Hz may be given to `at_once`; 0: it is dear, use `pcm`."""
+        voice = self.voice
+        cheap = voice.format == "opus" and not voice.complexity and rate == voice.sample_rate
+        return rate * AT_ONCE_MS // 1000 * 2 if cheap and self._resampler is None and not self._merger.held else 0
+
+    def at_once(self, pcm: bytes) -> list[bytes]:
+        """The frames that `pcm` at the device's rate completes, encoded here, on the hub; see `at_once_bytes`."""
+        self._owes = True
+        return self._opus().encode(pcm, hold_gil=True)
 
     def pcm(self, pcm: bytes, rate: int) -> list[bytes]:
         """The frames that s16le mono `pcm` at `rate` Hz completes."""
@@ -122,7 +135,7 @@ class FrameMaker:
     def _in_pool(self, function: Callable[..., list[bytes]], *args: object) -> list[bytes]:
         return work_on_sound(self._inference, function, *args)
 
-    # --- on a pool thread, one at a time ----------------------------------------------------------------------------------
+    # --- on a pool thread, one at a time; what is cheap on the hub ------------------------------------------------------------
 
     def _encode(self, pcm: bytes, rate: int) -> list[bytes]:
         voice = self.voice
@@ -160,13 +173,16 @@ class FrameMaker:
         """Whole frames of PCM at the device's rate; the rest waits."""
         voice = self.voice
         if voice.format == "opus":
-            if self._encoder is None:
-                self._encoder = Encoder(voice.sample_rate, voice.frame_ms, complexity=voice.complexity)
-            return self._encoder.encode(pcm)
+            return self._opus().encode(pcm)
         data, size = self._raw + pcm, self._frame_bytes
         whole = len(data) - len(data) % size
         self._raw = data[whole:]
         return [data[start : start + size] for start in range(0, whole, size)]
+
+    def _opus(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = Encoder(self.voice.sample_rate, self.voice.frame_ms, complexity=self.voice.complexity)
+        return self._encoder
 
     @property
     def _frame_bytes(self) -> int:

@@ -7,9 +7,11 @@ model is read to its end while its first sentence plays, which frees its connect
 with the first sentence, and nothing of it reaches the outbox before the turn may be heard (`audible`): that is what makes speculative
 synthesis invisible.
 
-Sound is encoded in batches, because each trip to the pool costs as much as encoding a frame or two: small ones while the device has
-little in hand, large ones once the queue ahead is long. What has come from the vendor meanwhile goes along, however little is ahead,
-and the last frame of a sentence is made together with the rest of it.
+Plain PCM at the device's rate is encoded here, on the hub, a third of a millisecond at a time. Not for want of a pool: a thread that
+comes back from each frame's 40 us in C waits for the interpreter lock for 250 us when the hub is busy, and the hub for it (see
+docs/performance.md). What is dearer (resampling, higher complexity) goes to the pool in batches, because each trip costs as much
+as encoding a frame or two: small ones while the device has little in hand, large ones once the queue ahead is long. What has come
+from the vendor meanwhile goes along, and the last frame of a sentence is made together with the rest of it.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ log = get_logger(__name__)
 
 MIN_BATCH_MS = 120
 MAX_BATCH_MS = 1_200
+FIRST_MS = 120
+"""Encoded and sent before the rest when a device has nothing in hand."""
 # Longer sentences are hardly ever said twice.
 CACHED_TEXT_LENGTH = 60
 MAX_WAITING_SENTENCES = 200
@@ -311,9 +315,13 @@ class Reply:
             self._timeline.tts_first = self._clock()
 
     def _batch_bytes(self) -> int:
-        ahead = self._outbox.queued_frames * self._speaker.voice.frame_ms
-        batch_ms = min(MAX_BATCH_MS, max(MIN_BATCH_MS, ahead // 2))
+        batch_ms = min(MAX_BATCH_MS, max(MIN_BATCH_MS, self._ahead_ms // 2))
         return self._rate * batch_ms // 1000 * 2
+
+    @property
+    def _ahead_ms(self) -> int:
+        """Sound that waits for its time."""
+        return self._outbox.queued_frames * self._speaker.voice.frame_ms
 
     def _begin_sentence(self) -> None:
         self._sentence = self._said.popleft() if self._said else None
@@ -323,9 +331,7 @@ class Reply:
         self._keep = [] if cacheable else None
 
     def _end_sentence(self) -> None:
-        last = bytes(self._pcm)
-        self._pcm.clear()
-        self._send(self._maker.end(last, self._rate))
+        self._send(self._maker.end(self._rest_of_pcm(), self._rate))
         sentence, self._sentence = self._sentence, None
         if sentence is None:
             return
@@ -336,11 +342,24 @@ class Reply:
         self._progress = self._clock()
 
     def _encode(self) -> None:
-        if not self._pcm:
-            return
+        rest = self._rest_of_pcm()
+        if rest:
+            self._send(self._maker.pcm(rest, self._rate))
+
+    def _rest_of_pcm(self) -> bytes:
+        """Encode here what is cheap; what is left of the PCM for the pool to encode."""
         pcm = bytes(self._pcm)
         self._pcm.clear()
-        self._send(self._maker.pcm(pcm, self._rate))
+        at_once = self._maker.at_once_bytes(self._rate)
+        if not at_once:
+            return pcm
+        start, end = 0, at_once if self._outbox.queued_frames else self._rate * FIRST_MS // 1000 * 2
+        while start < len(pcm):
+            self._send(self._maker.at_once(pcm[start:end]))
+            start, end = end, end + at_once
+            if start < len(pcm):
+                gevent.sleep(0)  # others first: the hub is not to be held for longer
+        return b""
 
     def _send(self, frames: Sequence[bytes]) -> None:
         if not frames:
