@@ -1,4 +1,5 @@
-"""Sound of any provider -> frames of one device: resampled and encoded in the pool, or, where the vendor sends Opus, passed on as it is.
+"""Sound of any provider -> frames of one device: encoded on the hub where that is cheap, in the pool where it is not (resampling, higher
+complexity), or, where the vendor sends Opus, passed on as it is.
 
 Not a queue and not a clock. One `FrameMaker` belongs to one reply and dies with it: a thread that still encodes for a reply that was
 killed must never touch the encoder of the next one.
