@@ -28,6 +28,8 @@ from loadtest.stage import ROOT, Setup, set_up
 LIMIT_MS = 1_000.0
 SECONDS = 40.0
 RAMP_PER_SECOND = 20.0
+TURN_SECONDS = 12.0
+"""A question, its answer and the pause after it. Devices appear over at least that long, or they would go on speaking in chorus."""
 LADDER = (25, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1_000, 1_250, 1_500, 2_000)
 
 
@@ -179,7 +181,7 @@ def _level(setup: Setup, plan: Scenario, result: Climb, console: Console, limit_
         return step
 
     def try_once(devices: int) -> Step:
-        step_plan = Scenario.from_options(plan.options(), devices=devices, ramp=max(2.0, devices / RAMP_PER_SECOND))
+        step_plan = Scenario.from_options(plan.options(), devices=devices, ramp=max(TURN_SECONDS, devices / RAMP_PER_SECOND))
         label = f"{result.profile}, {result.workers} worker(s), {devices} devices"
         with run.progress_bar(console) as follow, set_up(setup) as stage:
             step = run.measure(step_plan, stage.url, stage.pids, on_progress=follow(step_plan, label))
