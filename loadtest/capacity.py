@@ -145,12 +145,13 @@ def main(options: argparse.Namespace, console: Console) -> int:
     plan = run.scenario_of(argparse.Namespace(**{**vars(options), "devices": 1}), seconds=SECONDS, turns=0)
     levels = [int(part) for part in options.levels.split(",")]
     levels = [level for level in levels if level >= options.start and (not options.most or level <= options.most)]
+    name = run.report_name(options, "capacity")
     climbs: list[Climb] = []
     idles: list[dict[str, Any]] = []
 
     def write() -> list[Path]:
         # After every climb, finished or not: an hour's work must not be lost with its last minute.
-        return _write(options, about, plan, climbs, idles)
+        return _write(options, name, about, plan, climbs, idles)
 
     for profile in filter(None, options.profiles.split(",")):
         for workers in map(int, options.worker_counts.split(",")):
@@ -218,12 +219,16 @@ def _in_words(result: Climb) -> str:
 
 
 def _write(
-    options: argparse.Namespace, about: dict[str, Any], plan: Scenario, climbs: Sequence[Climb], idles: Sequence[dict[str, Any]]
+    options: argparse.Namespace,
+    name: str,
+    about: dict[str, Any],
+    plan: Scenario,
+    climbs: Sequence[Climb],
+    idles: Sequence[dict[str, Any]],
 ) -> list[Path]:
     """All that is known so far, into the report files and the page; which files those are."""
     data = {"machine": about, "scenario": plan.options(), "climbs": [asdict(each) for each in climbs], "idle": list(idles)}
     options.out.mkdir(parents=True, exist_ok=True)
-    name = run.report_name(options, "capacity")
     path = options.out / f"{name}.json"
     path.write_text(json.dumps(data, indent=1), encoding="utf-8")
     written = [path]
