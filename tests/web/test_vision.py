@@ -38,12 +38,15 @@ def client(vllm: Vllm | None, clock: Callable[[], float] = lambda: NOW, **config
 def ask(
     device: FlaskClient, image: bytes = JPEG, question: str = "what is this?", *, token: str = TOKEN, device_id: str = DEVICE
 ) -> TestResponse:
-    return device.post(
+    reply = device.post(
         VISION_PATH,
         headers={"Authorization": f"Bearer {token}", "Device-Id": device_id, "Client-Id": "c"},
         data={"question": question, "file": (io.BytesIO(image), "camera.jpg", "image/jpeg")},
         content_type="multipart/form-data",
     )
+    # werkzeug writes large requests to a temporary file and leaves closing it to the garbage collector.
+    reply.request.environ["wsgi.input"].close()
+    return reply
 
 
 class FailingVllm(FakeVllm):
