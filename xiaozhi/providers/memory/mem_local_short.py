@@ -73,7 +73,7 @@ class LocalShortMemory(Memory):
         if len(said) < self._options.min_messages:
             return
         summariser = self._summariser()
-        if not getattr(summariser, "writes", True):
+        if not summariser.writes:
             return  # it would only say that it did not understand, and that would be remembered
         talk = "\n".join(f"{'User' if message.role == 'user' else 'Assistant'}: {message.content}" for message in said)
         request = [
