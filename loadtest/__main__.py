@@ -1,8 +1,7 @@
-"""The load test's commands: `python -m loadtest run | capacity | idle | churn | soak | compare | hotspots`; each explains itself with
---help.
-"""
+"""The load test's commands: `python -m loadtest run | capacity | idle | churn | soak | compare | hotspots`; each
+explains itself with --help."""
 
-from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
+from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
 
 import argparse
 import signal
@@ -38,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _terminate() -> None:
-    raise SystemExit(TERMINATED)  # ends the main greenlet, too, so that servers and vendors started here are stopped on the way out
+    raise SystemExit(
+        TERMINATED
+    )  # ends the main greenlet, too, so that servers and vendors started here are stopped on the way out
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Devices that mean harm, or are broken: senders of garbage, devices that stop reading, storms of reconnects.
 
-They never fail: what the server does to them is counted ("ended: closed 1002"), and everybody else must not notice. They go on until the
-run ends.
-"""
+They never fail: what the server does to them is counted ("ended: closed 1002"), and everybody else must not notice.
+They go on until the run ends."""
 
 from __future__ import annotations
 

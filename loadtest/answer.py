@@ -1,4 +1,5 @@
-"""What a simulated device got for an utterance: the messages, the sound, and when everything came. All times are monotonic seconds."""
+"""What a simulated device got for an utterance: the messages, the sound, and when everything came. All times are
+monotonic seconds."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ class Answer:
         return [(later - earlier) * 1000 for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False)]
 
     def timings(self) -> dict[str, float]:
-        """Seconds from the end of speech to each stage that was reached: stt, tts_start, first_audio, last_audio, stop."""
+        """Seconds from the end of speech to each stage that was reached: stt, tts_start, first_audio, last_audio,
+        stop."""
         if self.spoken_until is None:
             return {}
         stages = {

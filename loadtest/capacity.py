@@ -1,9 +1,10 @@
-"""How many devices does this machine carry? `python -m loadtest capacity` climbs until the server is full, and writes the table.
+"""How many devices does this machine carry? `python -m loadtest capacity` climbs until the server is full, and writes
+the table.
 
-Full means: the 95th percentile from end of speech to first audio passes 1 s, or a turn fails. Every level is a fresh server with fresh
-vendors, all on this machine, the load generator included. Profiles are measured as they ship, limits and vendor windows included; "open" is
-the default configuration with every door open, which is what the machine can do. Idle devices are a climb of their own (`idle.py`).
-"""
+Full means: the 95th percentile from end of speech to first audio passes 1 s, or a turn fails. Every level is a fresh
+server with fresh vendors, all on this machine, the load generator included. Profiles are measured as they ship, limits
+and vendor windows included; "open" is the default configuration with every door open, which is what the machine can do.
+Idle devices are a climb of their own (`idle.py`)."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ LIMIT_MS = 1_000.0
 SECONDS = 40.0
 RAMP_PER_SECOND = 20.0
 TURN_SECONDS = 12.0
-"""A question, its answer and the pause after it. Devices appear over at least that long, or they would go on speaking in chorus."""
+"""A question, its answer and the pause after it. Devices appear over at least that long, or they would go on speaking
+in chorus."""
 LADDER = (25, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1_000, 1_250, 1_500, 2_000)
 
 
@@ -60,9 +62,15 @@ def verdict(step: Step, limit_ms: float = LIMIT_MS) -> str:
 
 
 def climb(
-    result: Climb, levels: Iterable[int], try_level: Callable[[int], Step], *, limit_ms: float = LIMIT_MS, precision: int = 25
+    result: Climb,
+    levels: Iterable[int],
+    try_level: Callable[[int], Step],
+    *,
+    limit_ms: float = LIMIT_MS,
+    precision: int = 25,
 ) -> Climb:
-    """Take the levels upwards until one is not good, then halve the distance until it is at most `precision` devices."""
+    """Take the levels upwards until one is not good, then halve the distance until it is at most `precision`
+    devices."""
     places = result.places
     tried = 0
     for level in levels:
@@ -90,7 +98,9 @@ def _try(result: Climb, level: int, try_level: Callable[[int], Step], limit_ms: 
     return why
 
 
-def _narrow(result: Climb, bad: int, why: str, try_level: Callable[[int], Step], limit_ms: float, precision: int) -> None:
+def _narrow(
+    result: Climb, bad: int, why: str, try_level: Callable[[int], Step], limit_ms: float, precision: int
+) -> None:
     good = result.best["devices"] if result.best is not None else 0
     result.stopped_by = f"{why} at {bad}"
     while bad - good > precision:
@@ -105,7 +115,8 @@ def _narrow(result: Climb, bad: int, why: str, try_level: Callable[[int], Step],
 
 
 def levels_for(levels: Sequence[int], places: int) -> list[int]:
-    """Where to begin and what to try: a server with a limit of its own is expected to carry half of that, so nothing below is tried."""
+    """Where to begin and what to try: a server with a limit of its own is expected to carry half of that, so nothing
+    below is tried."""
     from_level = max((level for level in levels if level <= places / 2), default=0)
     return [level for level in levels if level >= from_level]
 
@@ -120,19 +131,32 @@ def places_of(profile: str, workers: int, tree: Path = ROOT) -> int:
 
 def add_parser(commands: Any) -> None:
     """The command line of `capacity`."""
-    parser = commands.add_parser("capacity", help="climb until the server is full; writes docs/capacity.md", description=__doc__)
+    parser = commands.add_parser(
+        "capacity", help="climb until the server is full; writes docs/capacity.md", description=__doc__
+    )
     parser.add_argument("--profiles", default=f"{OPEN},low,mid,high", help=f"(default: {OPEN},low,mid,high)")
     parser.add_argument("--worker-counts", default="1,2", metavar="N[,N]", help="(default: 1,2)")
     parser.add_argument("--levels", default=",".join(map(str, LADDER)), help="numbers of devices to try, ascending")
     parser.add_argument("--start", type=int, default=0, help="leave out levels below this one")
     parser.add_argument("--most", type=int, default=0, help="leave out levels above this one")
-    parser.add_argument("--limit-ms", type=float, default=LIMIT_MS, help=f"longest p95 to first audio (default: {LIMIT_MS:g})")
-    parser.add_argument("--tries", type=int, default=1, metavar="N", help="a level is bad only when it was so often (default: 1)")
-    parser.add_argument("--precision", type=int, default=25, help="narrow the climb down to so many devices (default: 25)")
     parser.add_argument(
-        "--idle", default="1000,5000,10000", metavar="N[,N]", help="idle devices to try; '' for none (default: 1000,5000,10000)"
+        "--limit-ms", type=float, default=LIMIT_MS, help=f"longest p95 to first audio (default: {LIMIT_MS:g})"
     )
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "capacity.md", help="the page to write the table into")
+    parser.add_argument(
+        "--tries", type=int, default=1, metavar="N", help="a level is bad only when it was so often (default: 1)"
+    )
+    parser.add_argument(
+        "--precision", type=int, default=25, help="narrow the climb down to so many devices (default: 25)"
+    )
+    parser.add_argument(
+        "--idle",
+        default="1000,5000,10000",
+        metavar="N[,N]",
+        help="idle devices to try; '' for none (default: 1000,5000,10000)",
+    )
+    parser.add_argument(
+        "--page", type=Path, default=ROOT / "docs" / "capacity.md", help="the page to write the table into"
+    )
     scenario.add_arguments(parser)
     run.add_setup(parser)
     run.add_report(parser, "capacity")
@@ -160,7 +184,13 @@ def main(options: argparse.Namespace, console: Console) -> int:
             try_level = _level(setup, plan, result, console, options.limit_ms, options.tries)
             climbs.append(result)
             try:
-                climb(result, levels_for(levels, result.places), try_level, limit_ms=options.limit_ms, precision=options.precision)
+                climb(
+                    result,
+                    levels_for(levels, result.places),
+                    try_level,
+                    limit_ms=options.limit_ms,
+                    precision=options.precision,
+                )
             finally:
                 write()
             console.print(f"[bold]{escape(_in_words(result))}[/bold]", soft_wrap=True)
@@ -172,7 +202,9 @@ def main(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _level(setup: Setup, plan: Scenario, result: Climb, console: Console, limit_ms: float, tries: int) -> Callable[[int], Step]:
+def _level(
+    setup: Setup, plan: Scenario, result: Climb, console: Console, limit_ms: float, tries: int
+) -> Callable[[int], Step]:
     def try_level(devices: int) -> Step:
         step = try_once(devices)
         for _ in range(tries - 1):
@@ -182,7 +214,9 @@ def _level(setup: Setup, plan: Scenario, result: Climb, console: Console, limit_
         return step
 
     def try_once(devices: int) -> Step:
-        step_plan = Scenario.from_options(plan.options(), devices=devices, ramp=max(TURN_SECONDS, devices / RAMP_PER_SECOND))
+        step_plan = Scenario.from_options(
+            plan.options(), devices=devices, ramp=max(TURN_SECONDS, devices / RAMP_PER_SECOND)
+        )
         label = f"{result.profile}, {result.workers} worker(s), {devices} devices"
         with run.progress_bar(console) as follow, set_up(setup) as stage:
             step = run.measure(step_plan, stage.url, stage.pids, on_progress=follow(step_plan, label))
@@ -227,7 +261,12 @@ def _write(
     idles: Sequence[dict[str, Any]],
 ) -> list[Path]:
     """All that is known so far, into the report files and the page; which files those are."""
-    data = {"machine": about, "scenario": plan.options(), "climbs": [asdict(each) for each in climbs], "idle": list(idles)}
+    data = {
+        "machine": about,
+        "scenario": plan.options(),
+        "climbs": [asdict(each) for each in climbs],
+        "idle": list(idles),
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{name}.json"
     path.write_text(json.dumps(data, indent=1), encoding="utf-8")

@@ -1,4 +1,5 @@
-"""The capacity table as Markdown, put between two marks of docs/capacity.md; the text around it is written by people."""
+"""The capacity table as Markdown, put between two marks of docs/capacity.md; the text around it is written by
+people."""
 
 from __future__ import annotations
 
@@ -14,8 +15,13 @@ BEGIN, END = "<!-- measured: begin (written by `make capacity`) -->", "<!-- meas
 NOTHING = "–"
 OPEN = "open"
 """The profile without limits."""
-ESTIMATES = {"low": (50, 400, "2 cores, 4 GB"), "mid": (150, 1_200, "4 cores, 8 GB"), "high": (300, 2_400, "8 cores, 16 GB")}
-"""The documents this project was ordered from: devices, MB, and the machine they were thought for; 8 MB per connection throughout."""
+ESTIMATES = {
+    "low": (50, 400, "2 cores, 4 GB"),
+    "mid": (150, 1_200, "4 cores, 8 GB"),
+    "high": (300, 2_400, "8 cores, 16 GB"),
+}
+"""The documents this project was ordered from: devices, MB, and the machine they were thought for; 8 MB per connection
+throughout."""
 ESTIMATED_MB_PER_CONNECTION = 8
 
 

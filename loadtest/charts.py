@@ -1,7 +1,7 @@
 """Charts as SVG text: lines and bars with axes, a legend and tooltips; no scripts, no files, no library.
 
-Written here because a report must open anywhere, years later, from one file, and four kinds of chart need no plotting package.
-"""
+Written here because a report must open anywhere, years later, from one file, and four kinds of chart need no plotting
+package."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ MAX_LINE_POINTS = 400
 Points = Sequence[tuple[float, float]]
 
 
-def lines(title: str, x_label: str, y_label: str, series: Mapping[str, Points], *, limit: tuple[str, float] | None = None) -> str:
+def lines(
+    title: str, x_label: str, y_label: str, series: Mapping[str, Points], *, limit: tuple[str, float] | None = None
+) -> str:
     """One line per series; `limit` is a labelled horizontal line. Without any point: a note instead of a chart."""
-    drawn = {name: sorted(points)[:: max(1, len(points) // MAX_LINE_POINTS)] for name, points in series.items() if points}
+    drawn = {
+        name: sorted(points)[:: max(1, len(points) // MAX_LINE_POINTS)] for name, points in series.items() if points
+    }
     plane = _plane([point for points in drawn.values() for point in points], limit)
     if plane is None:
         return _empty(title)
@@ -43,12 +47,16 @@ def dots(title: str, x_label: str, y_label: str, points: Points, *, limit: tuple
     if plane is None:
         return _empty(title)
     parts = [plane.axes(x_label, y_label), *([plane.limit(*limit)] if limit is not None else [])]
-    parts += [f'<circle cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="1.8" fill="{COLOURS[0]}" fill-opacity="0.45"/>' for x, y in points]
+    parts += [
+        f'<circle cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="1.8" fill="{COLOURS[0]}" fill-opacity="0.45"/>'
+        for x, y in points
+    ]
     return _framed(title, parts, [])
 
 
 def bars(title: str, x_label: str, y_label: str, heights: Points, width: float, *, logarithmic: bool = False) -> str:
-    """A histogram: (start of a bar, how many); bars are `width` wide. `logarithmic`: for rare values beside very frequent ones."""
+    """A histogram: (start of a bar, how many); bars are `width` wide. `logarithmic`: for rare values beside very
+    frequent ones."""
     shown = [(x, math.log10(count) + 1 if logarithmic else float(count), count) for x, count in heights if count > 0]
     if not shown:
         return _empty(title)
@@ -93,13 +101,21 @@ class _Plane:
         value = math.ceil(self._from / step - 1e-9) * step
         while value <= self._to + step * 1e-6:
             x = self.x(value)
-            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}" class="axis"/>')
+            parts.append(
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}" class="axis"/>'
+            )
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{_number(value)}</text>')
             value += step
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}" class="axis"/>')
-        parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 33}" text-anchor="middle">{escape(x_label)}</text>')
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}" class="axis"/>'
+        )
+        parts.append(
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 33}" text-anchor="middle">{escape(x_label)}</text>'
+        )
         middle = (TOP + HEIGHT - BOTTOM) / 2
-        parts.append(f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
+        parts.append(
+            f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+        )
         return "".join(parts)
 
     def limit(self, label: str, value: float) -> str:
@@ -124,7 +140,9 @@ def _dot(plane: _Plane, x: float, y: float, colour: str, radius: float) -> str:
 def _framed(title: str, parts: Sequence[str], names: Sequence[str]) -> str:
     legend, x = [], float(LEFT)
     for index, name in enumerate(names if len(names) > 1 else ()):
-        legend.append(f'<rect x="{x:.0f}" y="{HEIGHT - 16}" width="11" height="11" fill="{COLOURS[index % len(COLOURS)]}"/>')
+        legend.append(
+            f'<rect x="{x:.0f}" y="{HEIGHT - 16}" width="11" height="11" fill="{COLOURS[index % len(COLOURS)]}"/>'
+        )
         legend.append(f'<text x="{x + 15:.0f}" y="{HEIGHT - 6}">{escape(name)}</text>')
         x += 15 + CHARACTER_PX * len(name) + 14
     heading = f'<text x="{LEFT}" y="18" class="title">{escape(title)}</text>'
@@ -133,7 +151,9 @@ def _framed(title: str, parts: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _empty(title: str) -> str:
-    return _framed(title, [f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">nothing was measured</text>'], [])
+    return _framed(
+        title, [f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">nothing was measured</text>'], []
+    )
 
 
 def _nice(step: float) -> float:

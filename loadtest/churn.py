@@ -1,9 +1,8 @@
-"""Does anything stay behind? `python -m loadtest churn`: thousands of connect-hello-close, a thousand short talks, then a look at what is
-left.
+"""Does anything stay behind? `python -m loadtest churn`: thousands of connect-hello-close, a thousand short talks, then
+a look at what is left.
 
-Greenlets (by the server's own /metrics), threads, file descriptors and connections must be back at the start; memory must have stopped
-growing: the second half of each round may not add more than a little to what the first half left.
-"""
+Greenlets (by the server's own /metrics), threads, file descriptors and connections must be back at the start; memory
+must have stopped growing: the second half of each round may not add more than a little to what the first half left."""
 
 from __future__ import annotations
 
@@ -37,7 +36,8 @@ SETTLE_LOOK_S = 0.5
 ALLOWED_GROWTH_MB = 8.0
 """Between the middle of a round and its end: allocators breathe, leaks climb."""
 ALLOWED = {"threads": 0, "file descriptors": TALKS_AT_ONCE, "greenlets": 2, "connections": 0}
-"""More than at the start. Descriptors: the server keeps its connections to vendors for the next turn, at most one per talk at a time."""
+"""More than at the start. Descriptors: the server keeps its connections to vendors for the next turn, at most one per
+talk at a time."""
 WORDS = ("how are you doing today",)
 
 
@@ -128,7 +128,10 @@ def measure(setup: Setup, connects: int, talks: int, console: Console) -> tuple[
     """(states, record, complaints). Raises StageError."""
     record, states, complaints = Record(), [], []
     speech.speak_all(WORDS)
-    rounds = (("connect-hello-close", connects, CONNECTS_AT_ONCE, connect_once), ("short talks", talks, TALKS_AT_ONCE, talk_once))
+    rounds = (
+        ("connect-hello-close", connects, CONNECTS_AT_ONCE, connect_once),
+        ("short talks", talks, TALKS_AT_ONCE, talk_once),
+    )
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), MofNCompleteColumn(), TimeElapsedColumn())
     with set_up(setup) as stage, Progress(*columns, console=console) as progress:
         watch = Watch(stage.pids)
@@ -162,7 +165,9 @@ def show(console: Console, states: Sequence[State], complaints: Sequence[str]) -
         table.add_column(title, justify="right")
     for state in states:
         numbers = (state.threads, state.descriptors, state.greenlets, state.connections)
-        table.add_row(state.label, f"{state.rss_mb:,.1f}", *("–" if number is None else f"{number:,.0f}" for number in numbers))
+        table.add_row(
+            state.label, f"{state.rss_mb:,.1f}", *("–" if number is None else f"{number:,.0f}" for number in numbers)
+        )
     console.print(table)
     for complaint in complaints:
         console.print(f"[red]{complaint}[/red]")
@@ -172,8 +177,12 @@ def show(console: Console, states: Sequence[State], complaints: Sequence[str]) -
 
 def add_parser(commands: Any) -> None:
     """The command line of `churn`."""
-    parser = commands.add_parser("churn", help="thousands of visits; is everything back where it was?", description=__doc__)
-    parser.add_argument("--connects", type=int, default=5_000, metavar="N", help="connect-hello-close cycles (default: 5000)")
+    parser = commands.add_parser(
+        "churn", help="thousands of visits; is everything back where it was?", description=__doc__
+    )
+    parser.add_argument(
+        "--connects", type=int, default=5_000, metavar="N", help="connect-hello-close cycles (default: 5000)"
+    )
     parser.add_argument("--talks", type=int, default=1_000, metavar="N", help="short talks (default: 1000)")
     run.add_setup(parser)
     run.add_report(parser, "churn")
@@ -183,14 +192,28 @@ def add_parser(commands: Any) -> None:
 def main(options: argparse.Namespace, console: Console) -> int:
     """0 when nothing failed and nothing was left behind."""
     about = machine.describe()
-    vendors = Vendors(options.asr_ms, options.llm_ms, options.tts_ms, options.jitter_ms, options.error_rate, options.reply or SHORT_REPLY)
+    vendors = Vendors(
+        options.asr_ms,
+        options.llm_ms,
+        options.tts_ms,
+        options.jitter_ms,
+        options.error_rate,
+        options.reply or SHORT_REPLY,
+    )
     # Dialogues are kept for devices that come back; here nobody comes back, and what is kept would look like a leak.
     overlay = {"conversation": {"resume_seconds": 0}}
-    states, record, complaints = measure(run.setup_of(options, vendors=vendors, overlay=overlay), options.connects, options.talks, console)
+    states, record, complaints = measure(
+        run.setup_of(options, vendors=vendors, overlay=overlay), options.connects, options.talks, console
+    )
     show(console, states, complaints)
     options.out.mkdir(parents=True, exist_ok=True)
     path: Path = options.out / f"{run.report_name(options, 'churn')}.json"
-    data = {"machine": about, "states": [asdict(state) for state in states], "complaints": complaints, "counts": dict(record.counts)}
+    data = {
+        "machine": about,
+        "states": [asdict(state) for state in states],
+        "complaints": complaints,
+        "counts": dict(record.counts),
+    }
     path.write_text(json.dumps(data, indent=1), encoding="utf-8")
     console.print(f"written: {path}", soft_wrap=True)
     return 1 if complaints else 0

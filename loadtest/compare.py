@@ -1,9 +1,10 @@
-"""Two servers, the same scenario, in alternation: `python -m loadtest compare A B` (or `python -m loadtest.compare A B`).
+"""Two servers, the same scenario, in alternation: `python -m loadtest compare A B` (or `python -m loadtest.compare A
+B`).
 
-Absolute figures drift on a machine that others use, too; the ratio of two runs made right after one another drifts much less. A and B are
-each a WebSocket address (any server that speaks the protocol), a directory (another tree of this server) or a YAML file (this tree with
-that file laid over its configuration). Order: A B, B A, A B, ...; every pair gives one ratio per figure.
-"""
+Absolute figures drift on a machine that others use, too; the ratio of two runs made right after one another drifts much
+less. A and B are each a WebSocket address (any server that speaks the protocol), a directory (another tree of this
+server) or a YAML file (this tree with that file laid over its configuration). Order: A B, B A, A B, ...; every pair
+gives one ratio per figure."""
 
 from __future__ import annotations
 
@@ -101,7 +102,9 @@ def alternate(sides: Sequence[Stage], plan: Scenario, rounds: int, console: Cons
             found: dict[int, Step] = {}
             for index in (0, 1) if number % 2 == 0 else (1, 0):
                 stage = sides[index]
-                found[index] = run.measure(plan, stage.url, stage.pids, on_progress=follow(plan, f"round {number + 1}, {'AB'[index]}"))
+                found[index] = run.measure(
+                    plan, stage.url, stage.pids, on_progress=follow(plan, f"round {number + 1}, {'AB'[index]}")
+                )
             pairs.append((found[0], found[1]))
     return pairs
 
@@ -114,7 +117,9 @@ def show(console: Console, names: Sequence[str], found: Sequence[Ratio], pairs: 
         table.add_column(title, justify="right")
     for ratio in found:
         median = f"{ratio.median:.3f}" if ratio.clear else f"[dim]{ratio.median:.3f} ~[/dim]"
-        table.add_row(ratio.title, f"{ratio.a:,.1f}", f"{ratio.b:,.1f}", median, *(f"{pair:.3f}" for pair in ratio.pairs))
+        table.add_row(
+            ratio.title, f"{ratio.a:,.1f}", f"{ratio.b:,.1f}", median, *(f"{pair:.3f}" for pair in ratio.pairs)
+        )
     console.print(table)
     console.print("~: the pairs do not agree on which is larger")
     for index, name in enumerate("AB"):
@@ -147,15 +152,23 @@ def main(options: argparse.Namespace, console: Console) -> int:
     plan = run.scenario_of(options, **({"expect": EXPECTED} if ours else {"expect": ""}))
     base = run.setup_of(options)
     about = machine.describe()
-    with vendors_running(base.vendors) as vendor_url, _opened(options.a, base, vendor_url) as a, _opened(options.b, base, vendor_url) as b:
+    with (
+        vendors_running(base.vendors) as vendor_url,
+        _opened(options.a, base, vendor_url) as a,
+        _opened(options.b, base, vendor_url) as b,
+    ):
         pairs = alternate((a, b), plan, options.rounds, console)
     found = ratios(pairs)
     show(console, (options.a, options.b), found, pairs)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{run.report_name(options, 'compare')}.json"
-    listed = [{"title": each.title, "a": each.a, "b": each.b, "pairs": each.pairs, "median": each.median} for each in found]
+    listed = [
+        {"title": each.title, "a": each.a, "b": each.b, "pairs": each.pairs, "median": each.median} for each in found
+    ]
     sides = {"a": options.a, "b": options.b}
-    path.write_text(json.dumps({"machine": about, "sides": sides, "ratios": listed, "pairs": pairs}, indent=1), encoding="utf-8")
+    path.write_text(
+        json.dumps({"machine": about, "sides": sides, "ratios": listed, "pairs": pairs}, indent=1), encoding="utf-8"
+    )
     console.print(f"\nwritten: {path}", soft_wrap=True)
     return 1 if any(step["failed"] for pair in pairs for step in pair) else 0
 

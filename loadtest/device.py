@@ -1,8 +1,10 @@
-"""A simulated device: speaks the protocol to a server over a real socket, in real time, and writes down what came back and when.
+"""A simulated device: speaks the protocol to a server over a real socket, in real time, and writes down what came back
+and when.
 
-Blocking style, made for gevent (patch before you import this). For people (`loadtest/talk.py`), for tests and for load: five hundred of
-them share a core with their server, so what is sent often is prepared once for all devices (`loadtest/framing.py`), an answer is
-assembled as it arrives (`loadtest/replies.py`), and a device that only waits costs one greenlet.
+Blocking style, made for gevent (patch before you import this). For people (`loadtest/talk.py`), for tests and for load:
+five hundred of them share a core with their server, so what is sent often is prepared once for all devices
+(`loadtest/framing.py`), an answer is assembled as it arrives (`loadtest/replies.py`), and a device that only waits
+costs one greenlet.
 
     with SimulatedDevice(url, tools=DeviceTools()) as device:
         device.hello()
@@ -53,8 +55,9 @@ class HelloReply:
 class SimulatedDevice:
     """One device. Use it as a context manager (which connects), or call `connect` and `close`.
 
-    `tools` None: a device without MCP. `keep_audio` False: only the arrival times of sound are kept. `on_message` is called with every JSON
-    message, in the reader's greenlet. `source_address`, `receive_buffer`: see `Wire.connect`. What came back is in `replies`."""
+    `tools` None: a device without MCP. `keep_audio` False: only the arrival times of sound are kept. `on_message` is
+    called with every JSON message, in the reader's greenlet. `source_address`, `receive_buffer`: see `Wire.connect`.
+    What came back is in `replies`."""
 
     def __init__(
         self,
@@ -175,14 +178,27 @@ class SimulatedDevice:
         **more: Any,
     ) -> HelloReply:
         """Introduce the device and wait for the server's hello. Raises DeviceTimeout, DeviceClosed."""
-        parameters = {"format": "opus", "sample_rate": 16_000, "channels": 1, "frame_duration": self.frame_ms, **(audio_params or {})}
-        message = {"type": "hello", "version": self.protocol_version, "transport": "websocket", "audio_params": parameters}
+        parameters = {
+            "format": "opus",
+            "sample_rate": 16_000,
+            "channels": 1,
+            "frame_duration": self.frame_ms,
+            **(audio_params or {}),
+        }
+        message = {
+            "type": "hello",
+            "version": self.protocol_version,
+            "transport": "websocket",
+            "audio_params": parameters,
+        }
         told = {"mcp": True} if self.tools is not None else {}
         self.send_json({**message, "features": {**told, **(features or {})}, **more})
         reply = self.next_json("hello", timeout).data
         audio = reply.get("audio_params") or {}
         rate, frame_ms = int(audio.get("sample_rate", 24_000)), int(audio.get("frame_duration", 60))
-        self.hello_reply = HelloReply(str(reply.get("session_id", "")), rate, frame_ms, str(audio.get("format", "opus")), reply)
+        self.hello_reply = HelloReply(
+            str(reply.get("session_id", "")), rate, frame_ms, str(audio.get("format", "opus")), reply
+        )
         self.replies.expect(self.hello_reply.audio_format, rate)
         return self.hello_reply
 
@@ -233,21 +249,29 @@ class SimulatedDevice:
         with self._sending:
             self._wire.send(data)
 
-    def send_frames(self, packets: Sequence[bytes], *, realtime: bool = True, until: Callable[[], bool] | None = None) -> int:
-        """Send packets, one per frame duration on a monotonic clock (or as fast as it goes), stopping early once `until()`.
+    def send_frames(
+        self, packets: Sequence[bytes], *, realtime: bool = True, until: Callable[[], bool] | None = None
+    ) -> int:
+        """Send packets, one per frame duration on a monotonic clock (or as fast as it goes), stopping early once
+        `until()`.
 
         Returns how many were sent. A call soon after another keeps its beat. Raises loadtest.wire.Closed."""
         return self.microphone.send(packets, realtime=realtime, until=until)
 
     def send_silence(self, ms: int, *, realtime: bool = True, until: Callable[[], bool] | None = None) -> int:
         """Send silence; see `send_frames`."""
-        return self.send_frames([speech.silence(self.frame_ms)] * max(1, ms // self.frame_ms), realtime=realtime, until=until)
+        return self.send_frames(
+            [speech.silence(self.frame_ms)] * max(1, ms // self.frame_ms), realtime=realtime, until=until
+        )
 
-    def say(self, words: speech.Speech, mode: Mode = "auto", *, max_silence_ms: int = MAX_SILENCE_MS, start: bool = True) -> None:
+    def say(
+        self, words: speech.Speech, mode: Mode = "auto", *, max_silence_ms: int = MAX_SILENCE_MS, start: bool = True
+    ) -> None:
         """Speak as a device does in `mode`: `listen start` (unless `start` is False), then the words.
 
-        auto: then silence until the server begins to answer. manual: then `listen stop`. realtime: the microphone stays open in the
-        background until `microphone.close()`; saying more while it is open interrupts. Returns when the voice (and silence) is sent."""
+        auto: then silence until the server begins to answer. manual: then `listen stop`. realtime: the microphone stays
+        open in the background until `microphone.close()`; saying more while it is open interrupts. Returns when the
+        voice (and silence) is sent."""
         packets = words.packets(self.frame_ms)
         last_voiced = min(len(packets), -(-words.voice_until_ms // self.frame_ms)) - 1
         self.replies.spoken_until = None
@@ -274,7 +298,9 @@ class SimulatedDevice:
             self.listen_start("realtime")
         self.microphone.say(packets, self.replies.touch)
         after_voice, longest = len(packets) - 1 - last_voiced, 5.0 + len(packets) * self.frame_ms / 1000
-        self.replies.wait(lambda: self.microphone.left_to_say <= after_voice or None, longest, "the end of the own voice")
+        self.replies.wait(
+            lambda: self.microphone.left_to_say <= after_voice or None, longest, "the end of the own voice"
+        )
         self._voice_ends()
 
     def _voice_ends(self) -> None:
@@ -283,7 +309,8 @@ class SimulatedDevice:
     # --- what the server says
 
     def next_json(self, kind: str = "", timeout: float = 5.0, **fields: Any) -> Message:
-        """The oldest message not yet taken that has this type and these fields; others stay. Raises DeviceTimeout, DeviceClosed."""
+        """The oldest message not yet taken that has this type and these fields; others stay. Raises DeviceTimeout,
+        DeviceClosed."""
         return self.replies.next_json(kind, timeout, fields)
 
     def collect_answer(self, timeout: float = 20.0) -> Answer:
@@ -291,7 +318,8 @@ class SimulatedDevice:
         return self.replies.collect_answer(timeout)
 
     def wait_until(self, condition: Callable[[], object], timeout: float = 5.0, what: str = "the condition") -> None:
-        """Return once `condition()`; looked at whenever a message or frame comes. Raises DeviceTimeout, DeviceClosed."""
+        """Return once `condition()`; looked at whenever a message or frame comes. Raises DeviceTimeout,
+        DeviceClosed."""
         self.replies.wait(lambda: True if condition() else None, timeout, what, every_frame=True)
 
     def _read(self, wire: Wire) -> None:
@@ -327,7 +355,10 @@ class SimulatedDevice:
             parsed = json.loads(data)
         except ValueError:
             parsed = None
-        message = Message(time.monotonic(), parsed if isinstance(parsed, dict) else {"type": "", "text": data.decode("utf-8", "replace")})
+        message = Message(
+            time.monotonic(),
+            parsed if isinstance(parsed, dict) else {"type": "", "text": data.decode("utf-8", "replace")},
+        )
         if self._on_message is not None:
             self._on_message(message)
         if message.type == "mcp" and self.tools is not None:

@@ -1,8 +1,9 @@
-"""The tools a simulated device offers over MCP (JSON-RPC 2.0 inside `{"type": "mcp", "payload": ...}`), as the firmware does.
+"""The tools a simulated device offers over MCP (JSON-RPC 2.0 inside `{"type": "mcp", "payload": ...}`), as the firmware
+does.
 
-Not a client: it only answers `initialize`, `tools/list` (in pages, with `nextCursor`) and `tools/call`, and remembers what it was asked.
-Wire format: https://modelcontextprotocol.io/specification/2024-11-05 and the firmware's docs/mcp-protocol.md.
-"""
+Not a client: it only answers `initialize`, `tools/list` (in pages, with `nextCursor`) and `tools/call`, and remembers
+what it was asked. Wire format: https://modelcontextprotocol.io/specification/2024-11-05 and the firmware's
+docs/mcp-protocol.md."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ INVALID_PARAMS = -32602
 
 @dataclass(frozen=True, slots=True)
 class FakeTool:
-    """One tool. `run` takes the arguments and returns the text of the result, or raises ValueError with the device's complaint."""
+    """One tool. `run` takes the arguments and returns the text of the result, or raises ValueError with the device's
+    complaint."""
 
     name: str
     description: str
@@ -35,7 +37,8 @@ class FakeTool:
 
 
 class DeviceTools:
-    """A device with a volume knob and a status, plus whatever `extra` brings; `page_size` tools per page of `tools/list`."""
+    """A device with a volume knob and a status, plus whatever `extra` brings; `page_size` tools per page of
+    `tools/list`."""
 
     def __init__(self, extra: Sequence[FakeTool] = (), *, volume: int = 70, page_size: int = 2) -> None:
         self.volume = volume
@@ -48,7 +51,9 @@ class DeviceTools:
         self.listed = False
         """True once the last page has been asked for."""
         tools = [
-            FakeTool("self.get_device_status", "The device's state: speaker volume, screen, battery, network.", self._status),
+            FakeTool(
+                "self.get_device_status", "The device's state: speaker volume, screen, battery, network.", self._status
+            ),
             FakeTool(
                 "self.audio_speaker.set_volume",
                 "Set the volume of the speaker. Ask for the current volume first when it is not known.",
@@ -78,7 +83,9 @@ class DeviceTools:
             case "initialize":
                 self.vision = (parameters.get("capabilities") or {}).get("vision")
                 server = {"name": "simulated-device", "version": "1.0"}
-                return _result(number, {"protocolVersion": PROTOCOL_VERSION, "capabilities": {"tools": {}}, "serverInfo": server})
+                return _result(
+                    number, {"protocolVersion": PROTOCOL_VERSION, "capabilities": {"tools": {}}, "serverInfo": server}
+                )
             case "tools/list":
                 return _result(number, self._page(parameters.get("cursor") or ""))
             case "tools/call":
@@ -88,7 +95,9 @@ class DeviceTools:
     def _page(self, cursor: str) -> dict[str, Any]:
         names = list(self.tools)
         start = names.index(cursor) if cursor in names else 0
-        page: dict[str, Any] = {"tools": [self.tools[name].described() for name in names[start : start + self.page_size]]}
+        page: dict[str, Any] = {
+            "tools": [self.tools[name].described() for name in names[start : start + self.page_size]]
+        }
         if start + self.page_size < len(names):
             page["nextCursor"] = names[start + self.page_size]
         else:
@@ -111,7 +120,9 @@ class DeviceTools:
         return _result(number, {"content": [{"type": "text", "text": text}], "isError": False})
 
     def _status(self, arguments: dict[str, Any]) -> str:
-        return json.dumps({"audio_speaker": {"volume": self.volume}, "screen": {"brightness": 75}, "network": {"type": "wifi"}})
+        return json.dumps(
+            {"audio_speaker": {"volume": self.volume}, "screen": {"brightness": 75}, "network": {"type": "wifi"}}
+        )
 
     def _set_volume(self, arguments: dict[str, Any]) -> str:
         volume = arguments["volume"]

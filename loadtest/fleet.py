@@ -1,7 +1,8 @@
-"""Runs a scenario headless: a locust master in this process, the devices in worker processes, one merged record at the end.
+"""Runs a scenario headless: a locust master in this process, the devices in worker processes, one merged record at the
+end.
 
-The workers are plain locust workers with `locustfile.py`, so the same devices can be driven from locust's web page. Nothing here talks to
-the server. The parent stays nearly idle, which is why whoever watches the server may live in it.
+The workers are plain locust workers with `locustfile.py`, so the same devices can be driven from locust's web page.
+Nothing here talks to the server. The parent stays nearly idle, which is why whoever watches the server may live in it.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ def run(
 ) -> Record:
     """Let the devices do it all; the record has a `window` (from, until) in monotonic seconds. Raises FleetError.
 
-    `on_progress` is called a few times a second. `on_all_there` once, when every device should be there: before a run of a fixed time
-    begins to count, or (holders) when all are connected."""
-    # Not at the top: locust patches the standard library and takes its time, and most who import this module never run anything.
+    `on_progress` is called a few times a second. `on_all_there` once, when every device should be there: before a run
+    of a fixed time begins to count, or (holders) when all are connected."""
+    # Not at the top: locust patches the standard library and takes its time, and most who import this module never run
+    # anything.
     from loadtest.locust_master import master
 
     processes = processes or processes_for(scenario.devices)
@@ -104,7 +106,9 @@ def _until_finished(
 def _check(workers: list[_Worker]) -> None:
     for worker in workers:
         if worker.process.poll() is not None:
-            raise FleetError(f"a worker of the load generator ended with code {worker.process.returncode}: {worker.last_words()}")
+            raise FleetError(
+                f"a worker of the load generator ended with code {worker.process.returncode}: {worker.last_words()}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,9 @@ def _workers(port: int, count: int) -> Iterator[list[_Worker]]:
         try:
             for _ in range(count):
                 log = logs.enter_context(tempfile.TemporaryFile())
-                process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                process = subprocess.Popen(
+                    command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
                 workers.append(_Worker(process, log))
             yield workers
         except BaseException:

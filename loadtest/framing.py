@@ -1,4 +1,5 @@
-"""The four ways a device wraps an audio packet: bare (v1), with a long (v2) or short (v3) header, or as the MQTT gateway does.
+"""The four ways a device wraps an audio packet: bare (v1), with a long (v2) or short (v3) header, or as the MQTT
+gateway does.
 
 The client's own reading of the protocol, on purpose not the server's: a fault in one does not hide in the other.
 """
@@ -61,5 +62,6 @@ def unwrap(framing: Framing, data: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=256)
 def prepared(packets: tuple[bytes, ...], framing: Framing, frame_ms: int) -> tuple[bytes, ...]:
-    """Packets as whole masked WebSocket frames with running timestamps, ready for the socket of any device; made once."""
+    """Packets as whole masked WebSocket frames with running timestamps, ready for the socket of any device; made
+    once."""
     return tuple(masked(BINARY, wrap(framing, packet, index * frame_ms)) for index, packet in enumerate(packets))

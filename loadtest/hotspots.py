@@ -1,11 +1,10 @@
 """Where the server's CPU goes while devices talk: `python -m loadtest hotspots --devices 50,100,200`.
 
-py-spy looks into the running server some hundred times a second; only threads that work are counted, so shares are shares of CPU time. A
-sample belongs to the room of the project's innermost function on its stack (what it had somebody else do counts as its own doing), and to
-the file of the very innermost function. Times in C code belong to the Python function that called it. Threads of the inference pool
-that are entering or leaving a wait look busy to py-spy far longer than they are, so they are told apart; what they really cost is in the
-kernel's count of CPU by thread.
-"""
+py-spy looks into the running server some hundred times a second; only threads that work are counted, so shares are
+shares of CPU time. A sample belongs to the room of the project's innermost function on its stack (what it had somebody
+else do counts as its own doing), and to the file of the very innermost function. Times in C code belong to the Python
+function that called it. Threads of the inference pool that are entering or leaving a wait look busy to py-spy far
+longer than they are, so they are told apart; what they really cost is in the kernel's count of CPU by thread."""
 
 from __future__ import annotations
 
@@ -60,7 +59,14 @@ def sampled(pid: int, seconds: float, *, rate: int = SAMPLES_PER_S) -> list[str]
     """py-spy's raw lines, "frame;frame count"; none when it is not installed or may not look into that process."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "profile.raw"
-        command = [str(Path(sys.executable).parent / "py-spy"), "record", "--pid", str(pid), "--duration", str(max(1, round(seconds)))]
+        command = [
+            str(Path(sys.executable).parent / "py-spy"),
+            "record",
+            "--pid",
+            str(pid),
+            "--duration",
+            str(max(1, round(seconds))),
+        ]
         command += ["--rate", str(rate), "--format", "raw", "--full-filenames", "--output", str(raw)]
         try:
             subprocess.run(command, capture_output=True, timeout=seconds + 60, check=False)
@@ -92,7 +98,7 @@ def digest(lines: Iterable[str]) -> Profile:
 
 
 def _short(frame: str) -> str:
-    """A frame without its line number and the machine's folders: "function (xiaozhi/session/turn.py)"."""
+    """A frame without its line number and the machine's folders: "function (xiaozhi/session/turns/turn.py)"."""
     function, _, place = frame.rpartition(" (")
     if not function:
         return frame
@@ -138,7 +144,8 @@ def profiled(plan: Scenario, setup: Setup, console: Console) -> tuple[Step, Prof
 
 
 def thread_cpu(pid: int) -> dict[str, float]:
-    """CPU seconds of every thread so far, by the kernel's own count; "hub" is the first one. Empty when the process has gone."""
+    """CPU seconds of every thread so far, by the kernel's own count; "hub" is the first one. Empty when the process has
+    gone."""
     found = {}
     for task in sorted(Path(f"/proc/{pid}/task").glob("*"), key=lambda path: int(path.name)):
         with contextlib.suppress(OSError):
@@ -161,7 +168,9 @@ def show(console: Console, step: Step, profile: Profile, threads: Mapping[str, f
     each = server.get("cpu_ms_per_turn") or 0.0
     in_all = sum(threads.values())
     if in_all:
-        shares = (f"{name} {seconds / in_all * 100:.0f} %" for name, seconds in threads.items() if seconds / in_all > 0.005)
+        shares = (
+            f"{name} {seconds / in_all * 100:.0f} %" for name, seconds in threads.items() if seconds / in_all > 0.005
+        )
         console.print(f"CPU by thread, as the kernel counts it: {', '.join(shares)}\n", soft_wrap=True)
     for title, counter in (("room", profile.rooms), ("function itself", profile.own), ("with callees", profile.whole)):
         table = Table(title, show_edge=False, pad_edge=False)
@@ -176,7 +185,9 @@ def show(console: Console, step: Step, profile: Profile, threads: Mapping[str, f
 
 def add_parser(commands: Any) -> None:
     """The command line of `hotspots`."""
-    parser = commands.add_parser("hotspots", help="where the server's CPU goes while devices talk (py-spy)", description=__doc__)
+    parser = commands.add_parser(
+        "hotspots", help="where the server's CPU goes while devices talk (py-spy)", description=__doc__
+    )
     parser.add_argument("--devices", default="50,100,200", metavar="N[,N]", help="(default: 50,100,200)")
     scenario.add_arguments(parser)
     run.add_setup(parser)

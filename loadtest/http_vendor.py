@@ -1,9 +1,8 @@
 """A scriptable HTTP vendor on a loopback port: answers as told, fails as told, and remembers what it saw.
 
-A bare HTTP/1.1 server on gevent sockets rather than a WSGI one, for two reasons: a script may break the protocol itself (half a chunk, a
-reset, a status line of garbage), and it must cost the machine little while 500 devices are simulated next to it.
-Not for the outside world: it trusts its clients and listens on 127.0.0.1.
-"""
+A bare HTTP/1.1 server on gevent sockets rather than a WSGI one, for two reasons: a script may break the protocol itself
+(half a chunk, a reset, a status line of garbage), and it must cost the machine little while 500 devices are simulated
+next to it. Not for the outside world: it trusts its clients and listens on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -26,18 +25,25 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 KEPT = 2_000
 """Requests and disconnects remembered."""
 
-REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
     """How one request is answered. Times in seconds.
 
-    `delay` and `jitter`: before the first byte. `gap`: between two pieces of a streamed body. `status` other than 200 answers with an error
-    object. `stall`: "before" (nothing is ever sent) or "after" (headers and two pieces, then silence). `disconnect`: close after that
-    many pieces of the body, 0 meaning after the headers, -1 before anything. `garbage`: "json" (cut in half), "html", "binary", "status"
-    (no HTTP at all), "chunk" (broken chunk size), "empty". `answer`: what the vendor's own kind of answer is made of.
-    """
+    `delay` and `jitter`: before the first byte. `gap`: between two pieces of a streamed body. `status` other than 200
+    answers with an error object. `stall`: "before" (nothing is ever sent) or "after" (headers and two pieces, then
+    silence). `disconnect`: close after that many pieces of the body, 0 meaning after the headers, -1 before anything.
+    `garbage`: "json" (cut in half), "html", "binary", "status" (no HTTP at all), "chunk" (broken chunk size), "empty".
+    `answer`: what the vendor's own kind of answer is made of."""
 
     delay: float = 0.0
     jitter: float = 0.0
@@ -93,10 +99,16 @@ class ClientGone(Exception):
 class HttpVendor:
     """Serves `answer(request)`; subclasses and tests override it. `with HttpVendor(answer) as vendor: vendor.url`.
 
-    `keep_alive` False: one request per connection, so that a test that counts sockets finds none that merely wait in a pool."""
+    `keep_alive` False: one request per connection, so that a test that counts sockets finds none that merely wait in a
+    pool."""
 
     def __init__(
-        self, answer: Callable[[Request], Answer] | None = None, *, port: int = 0, seed: int | None = None, keep_alive: bool = True
+        self,
+        answer: Callable[[Request], Answer] | None = None,
+        *,
+        port: int = 0,
+        seed: int | None = None,
+        keep_alive: bool = True,
     ) -> None:
         self._answer = answer
         self._keep_alive = keep_alive
@@ -225,7 +237,9 @@ class HttpVendor:
             if refused.kind != "scripted":
                 self.refusals.append(str(refused))
             headers = {"Retry-After": script.retry_after} if script.retry_after else {}
-            answer = Answer(self.error_body(refused.status, str(refused), refused.kind), status=refused.status, headers=headers)
+            answer = Answer(
+                self.error_body(refused.status, str(refused), refused.kind), status=refused.status, headers=headers
+            )
         if not self._keep_alive:
             answer.headers["Connection"] = "close"
         body = answer.body
@@ -289,7 +303,9 @@ def _read_request(reader: Any, serial: int) -> Request | None:
 def _head(answer: Answer, length: str) -> bytes:
     extra = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
     reason = REASONS.get(answer.status, "Status")
-    return f"HTTP/1.1 {answer.status} {reason}\r\nContent-Type: {answer.content_type}\r\n{length}{extra}\r\n".encode("latin-1")
+    return f"HTTP/1.1 {answer.status} {reason}\r\nContent-Type: {answer.content_type}\r\n{length}{extra}\r\n".encode(
+        "latin-1"
+    )
 
 
 def _slices(body: bytes) -> Iterator[bytes]:
@@ -309,7 +325,9 @@ def _garbage(line: _Line, what: str, keep_alive: bool) -> bool:
         line.send(b"\x00\x01garbage instead of HTTP\r\n\r\n")
         return False
     if what == "chunk":
-        line.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nnonsense\r\n")
+        line.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nnonsense\r\n"
+        )
         return False
     body, content_type = bodies[what]
     headers = {} if keep_alive else {"Connection": "close"}

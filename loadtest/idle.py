@@ -1,7 +1,7 @@
 """What a device costs that is only connected: `python -m loadtest idle --devices 1000,5000,10000`.
 
-Devices say hello and then nothing. Reported per level: memory, threads, greenlets and CPU per device, and how fast they came in.
-"""
+Devices say hello and then nothing. Reported per level: memory, threads, greenlets and CPU per device, and how fast they
+came in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ LATE = 0.8
 GREENLETS = "xiaozhi_greenlets"
 
 
-def measure(setup: Setup, devices: int, console: Console, *, seconds: float = SECONDS, per_second: float = PER_SECOND) -> dict[str, Any]:
+def measure(
+    setup: Setup, devices: int, console: Console, *, seconds: float = SECONDS, per_second: float = PER_SECOND
+) -> dict[str, Any]:
     """So many idle devices on a fresh server. Raises StageError, fleet.FleetError."""
     allowed = raise_descriptor_limit()
     if allowed < devices + RESERVED_DESCRIPTORS:
@@ -69,7 +71,9 @@ def per_connection(step: Step) -> dict[str, float | None]:
     during, before = step.get("greenlets_during"), step.get("greenlets_before")
     return {
         "kb": figure(step, "server.kb_per_connection"),
-        "greenlets": round((during - before) / step["devices"], 2) if during is not None and before is not None else None,
+        "greenlets": round((during - before) / step["devices"], 2)
+        if during is not None and before is not None
+        else None,
         "cpu_ms_per_s": figure(step, "server.cpu_ms_per_device_second"),
     }
 
@@ -91,8 +95,16 @@ def add_parser(commands: Any) -> None:
     """The command line of `idle`."""
     parser = commands.add_parser("idle", help="what devices cost that are only connected", description=__doc__)
     parser.add_argument("--devices", default="1000,5000,10000", metavar="N[,N]", help="(default: 1000,5000,10000)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=f"how long they stay (default: {SECONDS:g})")
-    parser.add_argument("--per-second", type=float, default=PER_SECOND, metavar="N", help=f"how fast they come (default: {PER_SECOND:g})")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, metavar="S", help=f"how long they stay (default: {SECONDS:g})"
+    )
+    parser.add_argument(
+        "--per-second",
+        type=float,
+        default=PER_SECOND,
+        metavar="N",
+        help=f"how fast they come (default: {PER_SECOND:g})",
+    )
     run.add_setup(parser)
     run.add_report(parser, "idle")
     parser.set_defaults(main=main)
@@ -103,7 +115,9 @@ def main(options: argparse.Namespace, console: Console) -> int:
     about = machine.describe()
     steps = []
     for count in map(int, options.devices.split(",")):
-        steps.append(measure(run.setup_of(options), count, console, seconds=options.seconds, per_second=options.per_second))
+        steps.append(
+            measure(run.setup_of(options), count, console, seconds=options.seconds, per_second=options.per_second)
+        )
         console.print(line(steps[-1]), soft_wrap=True)
         for reason, number in steps[-1]["failures"].items():
             console.print(f"[red]{number} x {reason}[/red]")

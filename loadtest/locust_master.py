@@ -1,4 +1,5 @@
-"""The locust master of a headless run: which users, with which options, and where their reports go. The rest of a run is `fleet.py`."""
+"""The locust master of a headless run: which users, with which options, and where their reports go. The rest of a run
+is `fleet.py`."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def _user_classes(head_count: dict[str, int]) -> Iterator[list[type[User]]]:
 
 @contextlib.contextmanager
 def master(scenario: Scenario, url: str, record: Record) -> Iterator[MasterRunner]:
-    """A master for the devices of `scenario`, listening for workers on a free port; what they report is merged into `record`."""
+    """A master for the devices of `scenario`, listening for workers on a free port; what they report is merged into
+    `record`."""
     events = Events()
 
     def on_report(client_id: str, data: dict[str, Any]) -> None:

@@ -1,10 +1,12 @@
-"""Simulated devices as locust users: `locust -f loadtest/locustfile.py --host ws://server:8000/xiaozhi/v1/` opens locust's web page.
+"""Simulated devices as locust users: `locust -f loadtest/locustfile.py --host ws://server:8000/xiaozhi/v1/` opens
+locust's web page.
 
-The same file drives the headless runs of `python -m loadtest run` (`fleet.py`), whose workers are plain locust workers. What a device does
-is in `visits.py`; here it is only counted in locust's terms and reported to the master, together with how the load generator itself fares.
+The same file drives the headless runs of `python -m loadtest run` (`fleet.py`), whose workers are plain locust workers.
+What a device does is in `visits.py`; here it is only counted in locust's terms and reported to the master, together
+with how the load generator itself fares.
 
-A device that has made its turns parks instead of ending: a locust worker would replace it while others are still being started.
-"""
+A device that has made its turns parks instead of ending: a locust worker would replace it while others are still being
+started."""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ MOST_WORKERS = 256
 
 
 class Crew:
-    """The devices of this process: their scenario, their record, and the pulse that tells whether this process keeps up."""
+    """The devices of this process: their scenario, their record, and the pulse that tells whether this process keeps
+    up."""
 
     def __init__(self) -> None:
         self.scenario = Scenario()
@@ -59,12 +62,16 @@ class Crew:
         window = self.scenario.window_s
         self.record = Record((self.began + window[0], self.began + window[1]) if window is not None else None)
         fire = environment.events.request.fire
-        self.record.on_measured = lambda name, ms: fire(request_type="voice", name=name, response_time=ms, response_length=0)
+        self.record.on_measured = lambda name, ms: fire(
+            request_type="voice", name=name, response_time=ms, response_length=0
+        )
         self.record.on_failed = lambda reason: fire(
             request_type="voice", name="failed", response_time=None, response_length=0, exception=RuntimeError(reason)
         )
         self._numbers = itertools.count()
-        self._index = max(0, environment.runner.worker_index) if isinstance(environment.runner, runners.WorkerRunner) else 0
+        self._index = (
+            max(0, environment.runner.worker_index) if isinstance(environment.runner, runners.WorkerRunner) else 0
+        )
         self._cpu_before = sum(self._process.cpu_times()[:2])
         self._pulse = self._pulse or gevent.spawn(self._beat)
 
@@ -110,7 +117,9 @@ def _add_arguments(parser: Any) -> None:
     scenario.add_arguments(parser)
     parser.add_argument("--devices", type=int, help="how many there will be, for an even ramp", include_in_web_ui=False)
     parser.add_argument("--first-device", type=int, help="number of the first device", include_in_web_ui=False)
-    parser.add_argument("--crews", type=int, help="how many worker processes share the numbering of devices", include_in_web_ui=False)
+    parser.add_argument(
+        "--crews", type=int, help="how many worker processes share the numbering of devices", include_in_web_ui=False
+    )
 
 
 @events.init.add_listener
@@ -244,4 +253,13 @@ class Reconnector(DeviceUser):
         abuse.reconnector(visitor)
 
 
-USERS: tuple[type[DeviceUser], ...] = (Talker, Holder, PushToTalk, Interrupter, GatewayTalker, GarbageSender, SlowReader, Reconnector)
+USERS: tuple[type[DeviceUser], ...] = (
+    Talker,
+    Holder,
+    PushToTalk,
+    Interrupter,
+    GatewayTalker,
+    GarbageSender,
+    SlowReader,
+    Reconnector,
+)

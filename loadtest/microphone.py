@@ -1,4 +1,5 @@
-"""A simulated device's microphone: one packet per frame duration, on a monotonic clock, from the caller or in the background."""
+"""A simulated device's microphone: one packet per frame duration, on a monotonic clock, from the caller or in the
+background."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Microphone:
         until: Callable[[], bool] | None = None,
         on_sent: Callable[[int], None] | None = None,
     ) -> int:
-        """Send packets from the caller's greenlet; stops early once `until()`. `on_sent(index)` follows each. Returns how many went out."""
+        """Send packets from the caller's greenlet; stops early once `until()`. `on_sent(index)` follows each. Returns
+        how many went out."""
         for index, ready in enumerate(framing.prepared(tuple(packets), self._form, self.frame_ms)):
             if realtime:
                 self._keep_time()

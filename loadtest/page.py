@@ -52,7 +52,9 @@ def html(report: Mapping[str, Any]) -> str:
     parts.append(_details("Everything measured", {"steps": [_without_series(step) for step in steps]}))
     body = "\n".join(part for part in parts if part)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(report["title"])}</title>'
-    return f"<!doctype html>\n<html lang='en'><head>{head}<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    return (
+        f"<!doctype html>\n<html lang='en'><head>{head}<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
 
 
 def _verdict(steps: Sequence[Step]) -> str:
@@ -67,7 +69,9 @@ def _verdict(steps: Sequence[Step]) -> str:
 
 def _table(steps: Iterable[Step]) -> str:
     head = "".join(f"<th>{escape(column.title)}</th>" for column in COLUMNS)
-    rows = ("<tr>" + "".join(f"<td>{escape(cell(step, column))}</td>" for column in COLUMNS) + "</tr>" for step in steps)
+    rows = (
+        "<tr>" + "".join(f"<td>{escape(cell(step, column))}</td>" for column in COLUMNS) + "</tr>" for step in steps
+    )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -84,11 +88,19 @@ def _against_devices(steps: Sequence[Step]) -> list[str]:
             limit=LIMIT,
         ),
         charts.lines(
-            "Frame gaps beyond the frame", "devices", "ms", {"p99": against("gaps.beyond_p99"), "p99.9": against("gaps.beyond_p999")}
+            "Frame gaps beyond the frame",
+            "devices",
+            "ms",
+            {"p99": against("gaps.beyond_p99"), "p99.9": against("gaps.beyond_p999")},
         ),
         charts.lines("Memory of the server", "devices", "MB", {"RSS": against("server.rss", 1 / MB)}),
         charts.lines("Threads of the server", "devices", "threads", {"threads": against("server.threads")}),
-        charts.lines("Cores in use", "devices", "cores", {"server": against("server.cores"), "load generator": against("client.cores")}),
+        charts.lines(
+            "Cores in use",
+            "devices",
+            "cores",
+            {"server": against("server.cores"), "load generator": against("client.cores")},
+        ),
         charts.lines("CPU per turn", "devices", "ms", {"ms of core": against("server.cpu_ms_per_turn")}),
     ]
 
@@ -98,9 +110,13 @@ def _over_time(step: Step) -> list[str]:
         return [(point["at"], point[key]) for point in step["series"]]
 
     drawn = [
-        charts.dots("First audio, every turn", "s since the start", "ms", [(at, ms) for at, ms in step["points"]], limit=LIMIT),
+        charts.dots(
+            "First audio, every turn", "s since the start", "ms", [(at, ms) for at, ms in step["points"]], limit=LIMIT
+        ),
         charts.bars("Distribution of first audio", "ms", "turns", [(x, n) for x, n in step["histogram"]], 20),
-        charts.bars("Time between audio frames", "ms", "frames", [(x, n) for x, n in step["gap_histogram"]], 1, logarithmic=True),
+        charts.bars(
+            "Time between audio frames", "ms", "frames", [(x, n) for x, n in step["gap_histogram"]], 1, logarithmic=True
+        ),
     ]
     if step["series"]:
         drawn += [

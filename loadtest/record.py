@@ -1,8 +1,8 @@
-"""What the devices of a run saw: durations by name, counts, failures by reason, and how the load generator itself fared.
+"""What the devices of a run saw: durations by name, counts, failures by reason, and how the load generator itself
+fared.
 
-Filled in worker processes by `visits.py`, sent to the parent in pieces (`take`), merged there. Not what the server used: that is seen from
-outside, by `watch.py`.
-"""
+Filled in worker processes by `visits.py`, sent to the parent in pieces (`take`), merged there. Not what the server
+used: that is seen from outside, by `watch.py`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from loadtest.spread import Spread
 
 HANDSHAKE, HELLO, STT, FIRST_AUDIO, ANSWER = "handshake", "hello", "stt", "first audio", "answer"
 ABORT, BARGE_IN, GAP, WORST_GAP, LATENESS = "abort", "barge-in", "gap", "worst gap", "lateness"
-"""gap: between one audio frame and the next. worst gap: of an answer. lateness: of a timer of the load generator itself."""
+"""gap: between one audio frame and the next. worst gap: of an answer. lateness: of a timer of the load generator
+itself."""
 
 MAX_POINTS = 4_000
 """Single turns kept for the chart of latency over time."""
 
 
 class Record:
-    """Mergeable. `window`: (from, until) in monotonic seconds; durations outside it are not kept, failures always are."""
+    """Mergeable. `window`: (from, until) in monotonic seconds; durations outside it are not kept, failures always
+    are."""
 
     def __init__(self, window: tuple[float, float] | None = None) -> None:
         self.window = window

@@ -1,8 +1,8 @@
-"""What came back to a simulated device: messages, answers with their sound, sound that should not have come, and the end of the connection.
+"""What came back to a simulated device: messages, answers with their sound, sound that should not have come, and the
+end of the connection.
 
-Filled by the device's reader; read by whoever waits. The reader assembles an answer while it arrives, so that a load of devices wakes
-nobody per audio frame; only who asks for `every_frame` is awake for each.
-"""
+Filled by the device's reader; read by whoever waits. The reader assembles an answer while it arrives, so that a load of
+devices wakes nobody per audio frame; only who asks for `every_frame` is awake for each."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ class Replies:
         self._begin_answer()
 
     def next_json(self, kind: str, timeout: float, fields: dict[str, Any]) -> Message:
-        """The oldest message not yet taken of this type and with these fields; "" is any type. Raises DeviceTimeout, DeviceClosed."""
+        """The oldest message not yet taken of this type and with these fields; "" is any type. Raises DeviceTimeout,
+        DeviceClosed."""
 
         def take() -> Message | None:
             for message in self.messages:
@@ -138,8 +139,17 @@ class Replies:
         self.messages = deque(message for message in self.messages if id(message) not in taken)
         return answer
 
-    def wait(self, take: Callable[[], T | None], timeout: float, what: str, *, or_closed: bool = True, every_frame: bool = False) -> T:
-        """What `take` returns as soon as it is not None; asked again whenever something comes. Raises DeviceTimeout, DeviceClosed."""
+    def wait(
+        self,
+        take: Callable[[], T | None],
+        timeout: float,
+        what: str,
+        *,
+        or_closed: bool = True,
+        every_frame: bool = False,
+    ) -> T:
+        """What `take` returns as soon as it is not None; asked again whenever something comes. Raises DeviceTimeout,
+        DeviceClosed."""
         deadline = time.monotonic() + timeout
         self._awake_for_audio += every_frame
         try:
@@ -158,7 +168,9 @@ class Replies:
             self._awake_for_audio -= every_frame
 
     def _summary(self) -> str:
-        seen = dict.fromkeys(json.dumps(message.data, ensure_ascii=False)[:200] for message in [*self.answer.messages, *self.messages])
+        seen = dict.fromkeys(
+            json.dumps(message.data, ensure_ascii=False)[:200] for message in [*self.answer.messages, *self.messages]
+        )
         return f"{self.frames_received} audio frames and these messages came: {' '.join(list(seen)[-8:]) or 'none'}"
 
     def _begin_answer(self) -> None:

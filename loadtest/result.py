@@ -1,4 +1,5 @@
-"""What became of one run: the figures that reports, comparisons and the capacity table are made of. Arithmetic on records and samples."""
+"""What became of one run: the figures that reports, comparisons and the capacity table are made of. Arithmetic on
+records and samples."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from loadtest.watch import Sample, Usage, Watch
 
 DURATIONS = (HANDSHAKE, HELLO, STT, FIRST_AUDIO, ANSWER, ABORT, BARGE_IN)
 LATE_FRAME_MS = 5.0
-"""A frame that comes later than this beyond its time counts as late: 65 ms after the one before when frames last 60 ms."""
+"""A frame that comes later than this beyond its time counts as late: 65 ms after the one before when frames last 60
+ms."""
 SATURATED_CORES = 0.85
 SATURATED_LATENESS_MS = 10.0
 MAX_SERIES = 600
@@ -22,7 +24,8 @@ Step = dict[str, Any]
 
 
 def of_run(scenario: Scenario, record: Record, watch: Watch | None = None, before: Sample | None = None) -> Step:
-    """The figures of a run. `before` is the server before the first device came. Without `watch` there is nothing about the server."""
+    """The figures of a run. `before` is the server before the first device came. Without `watch` there is nothing about
+    the server."""
     began, ended = record.window or (0.0, 0.0)
     turns = record.counts["turns"]
     return {
@@ -35,10 +38,16 @@ def of_run(scenario: Scenario, record: Record, watch: Watch | None = None, befor
         "failed": sum(record.failures.values()),
         "failures": dict(record.failures.most_common()),
         "counts": dict(sorted(record.counts.items())),
-        "ms": {name: durations(record.spreads[name]) for name in DURATIONS if name in record.spreads and record.spreads[name].count},
+        "ms": {
+            name: durations(record.spreads[name])
+            for name in DURATIONS
+            if name in record.spreads and record.spreads[name].count
+        },
         "gaps": gaps(record.spreads.get(GAP, Spread()), scenario.frame_ms),
         "client": client(record),
-        "server": server(scenario, turns, ended - began, watch.between(began, ended), before) if watch is not None else {},
+        "server": server(scenario, turns, ended - began, watch.between(began, ended), before)
+        if watch is not None
+        else {},
         "series": series(watch.samples, began) if watch is not None else [],
         "points": [[round(at - began, 2), ms] for at, ms in record.points],
         "histogram": _bars(record, FIRST_AUDIO, 20, 5_000),
@@ -95,7 +104,9 @@ def client(record: Record) -> dict[str, Any]:
     }
 
 
-def server(scenario: Scenario, turns: int, seconds: float, usage: Usage | None, before: Sample | None) -> dict[str, Any]:
+def server(
+    scenario: Scenario, turns: int, seconds: float, usage: Usage | None, before: Sample | None
+) -> dict[str, Any]:
     """What the server's processes used; `turns` were made within `seconds`."""
     if usage is None:
         return {}
@@ -151,7 +162,9 @@ def flat(step: Step) -> dict[str, Any]:
             elif not isinstance(inner, list):
                 found[name] = inner
 
-    visit("", {key: value for key, value in step.items() if key not in ("series", "points", "histogram", "gap_histogram")})
+    visit(
+        "", {key: value for key, value in step.items() if key not in ("series", "points", "histogram", "gap_histogram")}
+    )
     return found
 
 

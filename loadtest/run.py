@@ -1,8 +1,9 @@
-"""Lets devices loose on a server and reports what became of them and of it: `python -m loadtest run --devices 100 --turns 5`.
+"""Lets devices loose on a server and reports what became of them and of it: `python -m loadtest run --devices 100
+--turns 5`.
 
-Without --url the server of this tree and its scripted vendors are started for the run, so that the server is measured and not a vendor.
-With --url any server that speaks the protocol is measured; when it runs on this machine its processes are found by their port.
-"""
+Without --url the server of this tree and its scripted vendors are started for the run, so that the server is measured
+and not a vendor. With --url any server that speaks the protocol is measured; when it runs on this machine its processes
+are found by their port."""
 
 from __future__ import annotations
 
@@ -79,20 +80,40 @@ def _advance(progress: Progress, task: TaskID, record: Record, by_turns: bool) -
 
 def add_where(parser: argparse.ArgumentParser) -> None:
     """Options that say which server; shared by several commands."""
-    parser.add_argument("--url", default="", help="WebSocket address of a running server; without it this tree's server is started")
-    parser.add_argument("--pid", type=int, action="append", metavar="PID", help="the running server's process; found by its port otherwise")
+    parser.add_argument(
+        "--url", default="", help="WebSocket address of a running server; without it this tree's server is started"
+    )
+    parser.add_argument(
+        "--pid",
+        type=int,
+        action="append",
+        metavar="PID",
+        help="the running server's process; found by its port otherwise",
+    )
     add_setup(parser)
 
 
 def add_setup(parser: argparse.ArgumentParser) -> None:
     """Options for a server that is started here."""
-    parser.add_argument("--tree", type=Path, default=ROOT, help="start the server of this directory instead of this one")
-    parser.add_argument("--profile", default="", help="start it with this profile and its limits (default: none, every door open)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="start so many workers that share the port (default: 1)")
-    parser.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="lay this file over its configuration")
+    parser.add_argument(
+        "--tree", type=Path, default=ROOT, help="start the server of this directory instead of this one"
+    )
+    parser.add_argument(
+        "--profile", default="", help="start it with this profile and its limits (default: none, every door open)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="start so many workers that share the port (default: 1)"
+    )
+    parser.add_argument(
+        "--config", type=Path, action="append", default=[], metavar="FILE", help="lay this file over its configuration"
+    )
     for name, default in (("asr", 100), ("llm", 100), ("tts", 80), ("jitter", 0)):
-        parser.add_argument(f"--{name}-ms", type=float, default=default, help=f"of the scripted vendors (default: {default})")
-    parser.add_argument("--error-rate", type=float, default=0.0, help="share of the scripted vendors' requests that fail (default: 0)")
+        parser.add_argument(
+            f"--{name}-ms", type=float, default=default, help=f"of the scripted vendors (default: {default})"
+        )
+    parser.add_argument(
+        "--error-rate", type=float, default=0.0, help="share of the scripted vendors' requests that fail (default: 0)"
+    )
     parser.add_argument(
         "--tts-format",
         default="",
@@ -104,8 +125,15 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
 
 def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
     """The server to start."""
-    vendors = Vendors(options.asr_ms, options.llm_ms, options.tts_ms, options.jitter_ms, options.error_rate, options.reply)
-    given: dict[str, Any] = {"tree": options.tree.resolve(), "profile": options.profile, "workers": options.workers, "vendors": vendors}
+    vendors = Vendors(
+        options.asr_ms, options.llm_ms, options.tts_ms, options.jitter_ms, options.error_rate, options.reply
+    )
+    given: dict[str, Any] = {
+        "tree": options.tree.resolve(),
+        "profile": options.profile,
+        "workers": options.workers,
+        "vendors": vendors,
+    }
     given["tts_format"] = options.tts_format
     return Setup(**given | {"files": tuple(file.resolve() for file in options.config)} | changes)
 
@@ -121,7 +149,8 @@ def server_at(options: argparse.Namespace) -> Iterator[Stage]:
 
 
 def scenario_of(options: argparse.Namespace, **defaults: Any) -> Scenario:
-    """The scenario the options ask for. An answer of our own vendors is recognised by a word of it. Raises ValueError."""
+    """The scenario the options ask for. An answer of our own vendors is recognised by a word of it. Raises
+    ValueError."""
     given = {name: value for name, value in vars(options).items() if value is not None}
     values = defaults | {key: value for key, value in given.items() if key in Scenario.__dataclass_fields__}
     if not options.url and not options.reply:
@@ -132,17 +161,30 @@ def scenario_of(options: argparse.Namespace, **defaults: Any) -> Scenario:
 def add_parser(commands: Any) -> None:
     """The command line of `run`."""
     parser = commands.add_parser("run", help="devices talk to a server; everything is reported", description=__doc__)
-    parser.add_argument("--devices", default="20", metavar="N[,N...]", help="how many devices; several numbers are run one after the other")
+    parser.add_argument(
+        "--devices",
+        default="20",
+        metavar="N[,N...]",
+        help="how many devices; several numbers are run one after the other",
+    )
     scenario.add_arguments(parser)
     add_where(parser)
     add_report(parser, "run")
-    parser.add_argument("--processes", type=int, default=0, metavar="N", help="of the load generator (default: by the number of devices)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the load generator (default: by the number of devices)",
+    )
     parser.set_defaults(main=main)
 
 
 def add_report(parser: argparse.ArgumentParser, name: str) -> None:
     """Where files go."""
-    parser.add_argument("--out", type=Path, default=REPORTS, metavar="DIR", help=f"folder for the reports (default: {REPORTS})")
+    parser.add_argument(
+        "--out", type=Path, default=REPORTS, metavar="DIR", help=f"folder for the reports (default: {REPORTS})"
+    )
     parser.add_argument("--name", default="", help=f"name of the files (default: {name} and the time)")
 
 
@@ -163,7 +205,15 @@ def main(options: argparse.Namespace, console: Console) -> int:
             # A fresh server for every step: memory and threads are then those of this many devices.
             with server_at(options) as stage:
                 label = f"{count} devices"
-                steps.append(measure(step_plan, stage.url, stage.pids, processes=options.processes, on_progress=follow(step_plan, label)))
+                steps.append(
+                    measure(
+                        step_plan,
+                        stage.url,
+                        stage.pids,
+                        processes=options.processes,
+                        on_progress=follow(step_plan, label),
+                    )
+                )
     tables.show(console, steps)
     server = {"url": options.url, "tree": str(options.tree), "profile": options.profile, "workers": options.workers}
     data = outputs.report(f"{plan.roles}: {options.devices} devices", plan, steps, machine=about, server=server)

@@ -1,4 +1,5 @@
-"""What the devices of a run do: how many, in which roles, how often, how long. One value that travels to every worker process.
+"""What the devices of a run do: how many, in which roles, how often, how long. One value that travels to every worker
+process.
 
 The same options stand behind `python -m loadtest run` and behind locust's command line and web page.
 """
@@ -64,7 +65,9 @@ class Scenario:
         for part in self.roles.split(","):
             name, _, weight = part.strip().partition("=")
             if name not in ROLES or not (weight or "1").isdigit():
-                raise ValueError(f"no such role: {part.strip()!r}; roles are {', '.join(ROLES)}, each with =WEIGHT behind it if need be")
+                raise ValueError(
+                    f"no such role: {part.strip()!r}; roles are {', '.join(ROLES)}, each with =WEIGHT behind it if need be"
+                )
             found[name] = int(weight or 1)
         if not sum(found.values()):
             raise ValueError("no role has any weight")
@@ -146,11 +149,25 @@ DEFAULTS = Scenario()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that make a scenario; defaults None, so that who adds them can tell what was given."""
     add = parser.add_argument
-    add("--turns", type=int, metavar="N", help="questions per device (default: 2; 0 with --seconds: until the time is over)")
+    add(
+        "--turns",
+        type=int,
+        metavar="N",
+        help="questions per device (default: 2; 0 with --seconds: until the time is over)",
+    )
     add("--seconds", type=float, metavar="S", help="measure for so long after all devices have come; replaces --turns")
     add("--ramp", type=float, metavar="S", help="over how long the devices appear (default: 25 a second, at most 20 s)")
-    add("--pause", type=float, metavar="S", help="between an answer and the next question, give or take a half (default: 1)")
-    add("--roles", metavar="MIX", help="who they are, as talker=90,holder=10 (default: talker); roles: " + ", ".join(ROLES))
+    add(
+        "--pause",
+        type=float,
+        metavar="S",
+        help="between an answer and the next question, give or take a half (default: 1)",
+    )
+    add(
+        "--roles",
+        metavar="MIX",
+        help="who they are, as talker=90,holder=10 (default: talker); roles: " + ", ".join(ROLES),
+    )
     add("--words", metavar="TEXT|TEXT", help="what they say, one after the other")
     add("--expect", metavar="TEXT", help="an answer without this text is a failure")
     add("--protocol", type=int, choices=(1, 2, 3), help="binary framing (default: 1)")
@@ -158,4 +175,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mcp", action="store_true", default=None, help="devices offer tools (default: no)")
     add("--patience", type=float, metavar="S", help="how long a device waits for an answer (default: 20)")
     add("--token", help="bearer token for every device")
-    add("--sources", type=int, metavar="N", help="connect from 127.0.0.1 to 127.0.0.N: more than 28,000 connections need that (default: 1)")
+    add(
+        "--sources",
+        type=int,
+        metavar="N",
+        help="connect from 127.0.0.1 to 127.0.0.N: more than 28,000 connections need that (default: 1)",
+    )

@@ -1,8 +1,9 @@
-"""Ten minutes of everyday life with some trouble in it: `python -m loadtest soak`. Reports what grew, and fails when something did.
+"""Ten minutes of everyday life with some trouble in it: `python -m loadtest soak`. Reports what grew, and fails when
+something did.
 
-Talkers, idle devices, interrupters, a gateway, and a few that mean harm. Growth is the difference between the medians of the first and the
-last fifth of the time; for memory also as a rate, since a small leak shows in an hour what it hides in ten minutes.
-"""
+Talkers, idle devices, interrupters, a gateway, and a few that mean harm. Growth is the difference between the medians
+of the first and the last fifth of the time; for memory also as a rate, since a small leak shows in an hour what it
+hides in ten minutes."""
 
 from __future__ import annotations
 
@@ -87,15 +88,27 @@ def main(options: argparse.Namespace, console: Console) -> int:
         looker = gevent.spawn(_count_greenlets, stage.metrics_urls, greenlets)
         began = time.monotonic()
         try:
-            step = run.measure(plan, stage.url, stage.pids, on_progress=follow(plan, f"{plan.devices} devices"), on_sample=samples.append)
+            step = run.measure(
+                plan,
+                stage.url,
+                stage.pids,
+                on_progress=follow(plan, f"{plan.devices} devices"),
+                on_sample=samples.append,
+            )
         finally:
             looker.kill()
     tables.show(console, [step])
     settled = [sample for sample in samples if sample.at > began + plan.ramp_s + step["seconds"] * 0.1][:-1]
     found = judged(settled, greenlets[int(len(greenlets) * 0.15) :], plan.devices)
     _show(console, found, step["seconds"])
-    server = {"url": options.url, "tree": str(options.tree), "growth": [[each.name, each.first, each.last] for each in found]}
-    data = outputs.report(f"Soak: {plan.devices} devices, {options.minutes:g} minutes", plan, [step], machine=about, server=server)
+    server = {
+        "url": options.url,
+        "tree": str(options.tree),
+        "growth": [[each.name, each.first, each.last] for each in found],
+    }
+    data = outputs.report(
+        f"Soak: {plan.devices} devices, {options.minutes:g} minutes", plan, [step], machine=about, server=server
+    )
     for path in outputs.write(data, options.out, run.report_name(options, "soak")):
         console.print(f"written: {path}", soft_wrap=True)
     return 1 if step["failed"] or any(each.grown for each in found) else 0
@@ -117,6 +130,8 @@ def _show(console: Console, found: Sequence[Growth], seconds: float) -> None:
         more = each.last - each.first
         verdict = "[red]grew[/red]" if each.grown else "[green]steady[/green]"
         per_hour = more * 3600 / max(1.0, seconds * 0.8)
-        table.add_row(each.name, f"{each.first:,.1f}", f"{each.last:,.1f}", f"{more:+,.1f}", f"{per_hour:+,.1f}", verdict)
+        table.add_row(
+            each.name, f"{each.first:,.1f}", f"{each.last:,.1f}", f"{more:+,.1f}", f"{per_hour:+,.1f}", verdict
+        )
     console.print()
     console.print(table if found else "too short to tell what grew")

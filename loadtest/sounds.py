@@ -1,8 +1,8 @@
-"""Speech-like sound for scripted vendors, prepared once: synthesised in a second, encoded once per format and length, then only sliced.
+"""Speech-like sound for scripted vendors, prepared once: synthesised in a second, encoded once per format and length,
+then only sliced.
 
-Not speech: a harmonic hum with syllables and pauses, enough energy and structure for a voice detector, an encoder and a human ear to
-take it seriously.
-"""
+Not speech: a harmonic hum with syllables and pauses, enough energy and structure for a voice detector, an encoder and a
+human ear to take it seriously."""
 
 from __future__ import annotations
 
@@ -59,12 +59,15 @@ class Sounds:
         if form == "mp3":
             return _through_av(pcm, self.sample_rate, "mp3", "libmp3lame")
         if form == "opus":
-            return _through_av(pcm, self.sample_rate, "ogg", "libopus", page_duration="200000")  # us: as a streaming vendor would
+            return _through_av(
+                pcm, self.sample_rate, "ogg", "libopus", page_duration="200000"
+            )  # us: as a streaming vendor would
         raise ValueError(f"no such format: {form!r}")
 
 
 def hum(seconds: float, sample_rate: int = SAMPLE_RATE) -> bytes:
-    """Speech-like s16le mono PCM: a gliding pitch with harmonics, about five syllables a second, a pause every eight."""
+    """Speech-like s16le mono PCM: a gliding pitch with harmonics, about five syllables a second, a pause every
+    eight."""
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     pitch = 140 + 25 * np.sin(2 * np.pi * 0.6 * t)
     phase = 2 * np.pi * np.cumsum(pitch) / sample_rate
@@ -75,10 +78,26 @@ def hum(seconds: float, sample_rate: int = SAMPLE_RATE) -> bytes:
 
 
 def wav(pcm: bytes, sample_rate: int, *, size: int | None = None) -> bytes:
-    """A RIFF file around s16le mono PCM; `size` overrides the sizes in the header, as streaming vendors do (0xFFFFFFFF)."""
+    """A RIFF file around s16le mono PCM; `size` overrides the sizes in the header, as streaming vendors do
+    (0xFFFFFFFF)."""
     data = len(pcm) if size is None else size
     riff = min(0xFFFFFFFF, data + 36)
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", riff, b"WAVE", b"fmt ", 16, 1, 1, sample_rate, sample_rate * 2, 2, 16, b"data", data)
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        b"RIFF",
+        riff,
+        b"WAVE",
+        b"fmt ",
+        16,
+        1,
+        1,
+        sample_rate,
+        sample_rate * 2,
+        2,
+        16,
+        b"data",
+        data,
+    )
     return head + pcm
 
 

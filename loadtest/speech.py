@@ -1,8 +1,8 @@
 """Spoken words for simulated devices: text -> 16 kHz PCM -> Opus packets, made once and kept.
 
-espeak-ng speaks. It is one global state per process, and the server under test may well use it in this very process, so it runs in a child
-process here (`python -m loadtest.speech` is that child, nothing for people). API: espeak-ng's speak_lib.h.
-"""
+espeak-ng speaks. It is one global state per process, and the server under test may well use it in this very process, so
+it runs in a child process here (`python -m loadtest.speech` is that child, nothing for people). API: espeak-ng's
+speak_lib.h."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Speech:
 
 
 def speak(text: str, *, voice: str = "", words_per_minute: int = 160) -> Speech:
-    """`text` spoken by espeak; `voice` "" picks English or Mandarin by the text. Raises RuntimeError when espeak fails."""
+    """`text` spoken by espeak; `voice` "" picks English or Mandarin by the text. Raises RuntimeError when espeak
+    fails."""
     return speak_all([text], voice=voice, words_per_minute=words_per_minute)[0]
 
 
@@ -76,7 +77,8 @@ def from_pcm(pcm: bytes, *, text: str = "") -> Speech:
 
 
 def from_wav(path: Path) -> Speech:
-    """Speech from a PCM WAV file of any rate and number of channels. Raises ValueError when it is none, OSError when it cannot be read."""
+    """Speech from a PCM WAV file of any rate and number of channels. Raises ValueError when it is none, OSError when it
+    cannot be read."""
     import numpy as np
     import soxr
 
@@ -128,7 +130,8 @@ def _voiced_range(pcm: bytes) -> tuple[int, int]:
     return 10 * loud[0], 10 * (loud[-1] + 1)
 
 
-# --- the child ---------------------------------------------------------------------------------------------------------
+# --- the child
+# ---------------------------------------------------------------------------------------------------------
 
 
 def _ask_child(wanted: Sequence[tuple[str, str, int]]) -> list[bytes]:

@@ -1,8 +1,9 @@
-"""Sets a stage: the server and its scripted vendors as processes of their own, on free ports, with their files in a temporary folder.
+"""Sets a stage: the server and its scripted vendors as processes of their own, on free ports, with their files in a
+temporary folder.
 
-For measurements, so the server gets what a measurement needs (vendors with fixed delays, end silence 200 ms, no admission limits unless a
-profile is asked for) and nothing of the caller's environment. Also starts another tree of this server, for comparisons.
-"""
+For measurements, so the server gets what a measurement needs (vendors with fixed delays, end silence 200 ms, no
+admission limits unless a profile is asked for) and nothing of the caller's environment. Also starts another tree of
+this server, for comparisons."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ class Vendors:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Which server. `profile` "" opens every door; `workers` processes share the device port; `overlay` is laid over the configuration."""
+    """Which server. `profile` "" opens every door; `workers` processes share the device port; `overlay` is laid over
+    the configuration."""
 
     tree: Path = ROOT
     profile: str = ""
@@ -76,7 +78,8 @@ class Setup:
     overlay: Mapping[str, Any] = field(default_factory=dict)
     vendors: Vendors = field(default_factory=Vendors)
     tts_format: str = ""
-    """Sound asked of the scripted vendor: "wav" (the server encodes Opus), "opus" (it passes that on); "" leaves it to the server."""
+    """Sound asked of the scripted vendor: "wav" (the server encodes Opus), "opus" (it passes that on); "" leaves it to
+    the server."""
     files: tuple[Path, ...] = ()
     """More configuration files, over all of the above."""
 
@@ -112,7 +115,10 @@ def vendors_running(vendors: Vendors) -> Iterator[str]:
         command += [f"--{name.replace('_', '-')}", str(getattr(vendors, name))]
     if vendors.reply:
         command += ["--reply", vendors.reply]
-    with tempfile.TemporaryDirectory(prefix="loadtest-") as folder, _running(command, Path(folder) / "vendors.console", ROOT) as process:
+    with (
+        tempfile.TemporaryDirectory(prefix="loadtest-") as folder,
+        _running(command, Path(folder) / "vendors.console", ROOT) as process,
+    ):
         _wait_until_up(process, Path(folder) / "vendors.console", f"http://127.0.0.1:{port}/v1/models")
         yield f"http://127.0.0.1:{port}/v1"
 
@@ -171,14 +177,20 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = _merged(below if isinstance(below, Mapping) else {}, value) if isinstance(value, Mapping) else value
+        result[key] = (
+            _merged(below if isinstance(below, Mapping) else {}, value) if isinstance(value, Mapping) else value
+        )
     return result
 
 
 def _environment(vendor_url: str) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XIAOZHI_")}
     for kind in ("ASR", "LLM", "TTS"):
-        environment |= {f"XIAOZHI_{kind}_BASE_URL": vendor_url, f"XIAOZHI_{kind}_API_KEY": "none", f"XIAOZHI_{kind}_MODEL": "scripted"}
+        environment |= {
+            f"XIAOZHI_{kind}_BASE_URL": vendor_url,
+            f"XIAOZHI_{kind}_API_KEY": "none",
+            f"XIAOZHI_{kind}_MODEL": "scripted",
+        }
     return environment | {"XIAOZHI_TTS_VOICE": "anna", "PYTHONUNBUFFERED": "1"}
 
 
@@ -187,7 +199,9 @@ def _running(
     command: list[str], log: Path, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
     try:
         yield process
     finally:

@@ -68,7 +68,9 @@ def details(step: Step) -> RenderableType:
     for name in (HANDSHAKE, HELLO, STT, FIRST_AUDIO, ABORT, BARGE_IN):
         numbers = step["ms"].get(name)
         if numbers:
-            stages.add_row(_label(name), *(f"{numbers[key]:,.1f}" for key in ("p50", "p95", "p99", "max")), f"{numbers['count']:,}")
+            stages.add_row(
+                _label(name), *(f"{numbers[key]:,.1f}" for key in ("p50", "p95", "p99", "max")), f"{numbers['count']:,}"
+            )
     gaps, client, server = step["gaps"], step["client"], step["server"]
     notes = []
     if gaps["count"]:
@@ -79,7 +81,9 @@ def details(step: Step) -> RenderableType:
         )
     strays = step["counts"].get("stray frames", 0)
     if strays or step["counts"].get("aborts"):
-        notes.append(f"stray frames after tts stop: {strays}; between abort and tts stop: {step['counts'].get('frames after an abort', 0)}")
+        notes.append(
+            f"stray frames after tts stop: {strays}; between abort and tts stop: {step['counts'].get('frames after an abort', 0)}"
+        )
     if server:
         notes.append(
             f"server: {server['cores']:.2f} cores, {server['cpu_ms_per_device_second']:.2f} ms of core per device and second, "
@@ -117,4 +121,6 @@ def as_csv(steps: Sequence[Step]) -> str:
 
 
 def _label(name: str) -> str:
-    return {STT: "end of speech to stt", FIRST_AUDIO: "end of speech to first audio", ABORT: "abort to tts stop"}.get(name, name)
+    return {STT: "end of speech to stt", FIRST_AUDIO: "end of speech to first audio", ABORT: "abort to tts stop"}.get(
+        name, name
+    )

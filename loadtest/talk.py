@@ -1,8 +1,7 @@
 """Speak to a server from the command line, as a device would: `python -m loadtest.talk --say "what time is it"`.
 
-Speaks in real time over the real protocol, shows every message as it comes and how long each stage took, and saves the spoken reply as a
-WAV file. Not a load generator and not an audio player.
-"""
+Speaks in real time over the real protocol, shows every message as it comes and how long each stage took, and saves the
+spoken reply as a WAV file. Not a load generator and not an audio player."""
 
 from gevent import monkey
 
@@ -70,15 +69,33 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--wav", metavar="FILE", type=Path, help="speak this PCM WAV file")
     what.add_argument("--type", metavar="TEXT", help="do not speak: send the text, as a device sends a wake word")
     parser.add_argument("--url", default=DEFAULT_URL, help=f"WebSocket address of the server (default: {DEFAULT_URL})")
-    parser.add_argument("--ota", metavar="URL", help="ask this OTA address for the WebSocket address and the token, as a real device does")
+    parser.add_argument(
+        "--ota",
+        metavar="URL",
+        help="ask this OTA address for the WebSocket address and the token, as a real device does",
+    )
     parser.add_argument("--token", default="", help="the token, when the server wants one and --ota is not used")
-    parser.add_argument("--mode", choices=["auto", "manual", "realtime"], default="auto", help="who ends the utterance (default: auto)")
+    parser.add_argument(
+        "--mode", choices=["auto", "manual", "realtime"], default="auto", help="who ends the utterance (default: auto)"
+    )
     parser.add_argument("--protocol", type=int, choices=[1, 2, 3], default=1, help="binary framing (default: 1)")
-    parser.add_argument("--frame-ms", type=int, choices=[20, 40, 60], default=60, help="length of an audio packet (default: 60)")
+    parser.add_argument(
+        "--frame-ms", type=int, choices=[20, 40, 60], default=60, help="length of an audio packet (default: 60)"
+    )
     parser.add_argument("--device-id", default="02:00:00:00:00:01", help="the MAC address to pretend")
-    parser.add_argument("--no-tools", action="store_true", help="be a device without MCP (default: offer a volume knob and a status)")
-    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="how long to wait for the answer (default: 30)")
-    parser.add_argument("--out", type=Path, default=Path("reply.wav"), metavar="FILE", help="where to save the reply (default: reply.wav)")
+    parser.add_argument(
+        "--no-tools", action="store_true", help="be a device without MCP (default: offer a volume knob and a status)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="S", help="how long to wait for the answer (default: 30)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("reply.wav"),
+        metavar="FILE",
+        help="where to save the reply (default: reply.wav)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -86,7 +103,11 @@ def _words(options: argparse.Namespace) -> speech.Speech:
     try:
         if options.wav is not None:
             return speech.from_wav(options.wav)
-        return speech.speak(options.say or DEFAULT_WORDS) if options.type is None else speech.from_pcm(b"", text=options.type)
+        return (
+            speech.speak(options.say or DEFAULT_WORDS)
+            if options.type is None
+            else speech.from_pcm(b"", text=options.type)
+        )
     except OSError as error:
         raise TalkError(f"{options.wav}: {error.strerror}") from error
     except (ValueError, RuntimeError) as error:
@@ -154,7 +175,11 @@ def _converse(device: SimulatedDevice, words: speech.Speech, options: argparse.N
         return device.ask(words, options.mode, options.timeout)
     except DeviceTimeout as error:
         heard = device.replies.answer.stt
-        hint = "" if heard else " (nothing was recognised: is the recording clear, and does the server's recogniser know these words?)"
+        hint = (
+            ""
+            if heard
+            else " (nothing was recognised: is the recording clear, and does the server's recogniser know these words?)"
+        )
         raise TalkError(f"{error}{hint}") from error
     except (DeviceClosed, Closed) as error:
         raise TalkError(str(error)) from error
@@ -173,7 +198,9 @@ def _print_message(console: Console, began: float, message: Message) -> None:
     kind = escape(" ".join(str(data[key]) for key in ("type", "state", "emotion") if data.get(key)))
     if message.type == "mcp":
         payload = data.get("payload") or {}
-        text = " ".join(str(part) for part in (payload.get("method"), (payload.get("params") or {}).get("name")) if part)
+        text = " ".join(
+            str(part) for part in (payload.get("method"), (payload.get("params") or {}).get("name")) if part
+        )
     else:
         text = str(data.get("text") or data.get("message") or "")
     console.print(f"[dim]{message.at - began:8.3f} s[/dim]  [cyan]{kind:<20}[/cyan] {escape(text)}")

@@ -1,11 +1,11 @@
-"""A scriptable OpenAI-compatible vendor: chat completions, transcriptions, speech, models. For tests, and for load tests as a process
-of its own:
+"""A scriptable OpenAI-compatible vendor: chat completions, transcriptions, speech, models. For tests, and for load
+tests as a process of its own:
 
     python -m loadtest.vendors --port 9100 --asr-ms 100 --llm-ms 100 --tts-ms 80 --jitter-ms 20 --error-rate 0.01
 
-Strict where the real service is: a request it would refuse is refused here too (and noted in `refusals`), so that a client that works
-against this one has its protocol right. Sound is prepared once and only sliced, replies are cheap to make and all different.
-"""
+Strict where the real service is: a request it would refuse is refused here too (and noted in `refusals`), so that a
+client that works against this one has its protocol right. Sound is prepared once and only sliced, replies are cheap to
+make and all different."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ DEFAULT_HEARD = "what time is it"
 class OpenAiVendor(HttpVendor):
     """Answers under any prefix (`/v1`). `api_key`: refuse others with 401. `sounds` may be shared by several vendors.
 
-    `Script.answer` by kind. chat: a text, a list of text pieces, or a list of delta dicts (for tool calls and oddities; bytes are sent
-    as they are). asr: the text, or a dict sent as it is. tts: (format, seconds) overriding what was asked for, or bytes."""
+    `Script.answer` by kind. chat: a text, a list of text pieces, or a list of delta dicts (for tool calls and oddities;
+    bytes are sent as they are). asr: the text, or a dict sent as it is. tts: (format, seconds) overriding what was
+    asked for, or bytes."""
 
     def __init__(
         self,
@@ -98,7 +99,11 @@ class OpenAiVendor(HttpVendor):
             text = content if isinstance(content, str) else "".join(map(str, content))
             message = {"role": "assistant", "content": text}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            return Answer(orjson.dumps({"id": "chatcmpl-0", "object": "chat.completion", "model": body["model"], "choices": [choice]}))
+            return Answer(
+                orjson.dumps(
+                    {"id": "chatcmpl-0", "object": "chat.completion", "model": body["model"], "choices": [choice]}
+                )
+            )
         return Answer(self._events(content), "text/event-stream; charset=utf-8")
 
     def _next_reply(self) -> str:
@@ -162,12 +167,18 @@ _HEAD = b'data: {"id":"chatcmpl-0","object":"chat.completion.chunk","created":1,
 
 
 def check_wav(content: bytes) -> None:
-    """Raise Refused unless `content` is a well-formed 16 kHz mono s16le WAV of at least 0.1 s, as recognisers demand."""
+    """Raise Refused unless `content` is a well-formed 16 kHz mono s16le WAV of at least 0.1 s, as recognisers
+    demand."""
     if content[:4] != b"RIFF" or content[8:16] != b"WAVEfmt ":
         raise Refused(400, "Invalid file format: not a WAV")
-    if int.from_bytes(content[4:8], "little") != len(content) - 8 or int.from_bytes(content[40:44], "little") != len(content) - 44:
+    if (
+        int.from_bytes(content[4:8], "little") != len(content) - 8
+        or int.from_bytes(content[40:44], "little") != len(content) - 44
+    ):
         raise Refused(400, "the sizes in the WAV header are wrong")
-    form = tuple(int.from_bytes(content[start:end], "little") for start, end in ((20, 22), (22, 24), (24, 28), (34, 36)))
+    form = tuple(
+        int.from_bytes(content[start:end], "little") for start, end in ((20, 22), (22, 24), (24, 28), (34, 36))
+    )
     if form != (1, 1, 16_000, 16):
         raise Refused(400, f"expected 16 kHz mono s16le, found {form}")
     if len(content) - 44 < 3_200:
@@ -254,7 +265,9 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=16, help="pieces a chat completion comes in")
     parser.add_argument("--formats", default="opus,wav,pcm", help="sound formats to prepare before listening")
     given = parser.parse_args()
-    vendor = OpenAiVendor(port=given.port, reply=given.reply, heard=given.heard, pieces=given.pieces, error_rate=given.error_rate)
+    vendor = OpenAiVendor(
+        port=given.port, reply=given.reply, heard=given.heard, pieces=given.pieces, error_rate=given.error_rate
+    )
     jitter = given.jitter_ms / 1000
     vendor.stand(ASR, Script(delay=given.asr_ms / 1000, jitter=jitter))
     vendor.stand(CHAT, Script(delay=given.llm_ms / 1000, jitter=jitter, gap=given.gap_ms / 1000))

@@ -1,4 +1,5 @@
-"""What one simulated device does during a run, by role, and what it notes down: talkers, idle holders, push-to-talk, interrupters, gateway.
+"""What one simulated device does during a run, by role, and what it notes down: talkers, idle holders, push-to-talk,
+interrupters, gateway.
 
 Blocking style, one greenlet per device; knows nothing of locust. Those who mean harm are in `abuse.py`.
 """
@@ -28,7 +29,8 @@ STRAY_WATCH_S = 0.3
 """How long after an interrupt stray sound is waited for."""
 FOREVER_S = 1e6
 TEXT_SHOWN = 40
-"""Characters of an unexpected answer. As a rule it is one of few apologies; numbers are left out, so that many devices share a reason."""
+"""Characters of an unexpected answer. As a rule it is one of few apologies; numbers are left out, so that many devices
+share a reason."""
 
 
 class BadAnswer(Exception):
@@ -66,9 +68,12 @@ def reason_of(error: BaseException, device: SimulatedDevice | None = None) -> st
 
 
 class Visitor:
-    """One device of a run. `number` makes its identity, its words and its chance; `ends_at` (monotonic s) is for runs of a fixed time."""
+    """One device of a run. `number` makes its identity, its words and its chance; `ends_at` (monotonic s) is for runs
+    of a fixed time."""
 
-    def __init__(self, url: str, scenario: Scenario, number: int, record: Record, *, ends_at: float | None = None) -> None:
+    def __init__(
+        self, url: str, scenario: Scenario, number: int, record: Record, *, ends_at: float | None = None
+    ) -> None:
         self.url = url
         self.scenario = scenario
         self.number = number
@@ -122,7 +127,8 @@ class Visitor:
         return speech.speak(texts[(self.number + turn) % len(texts)])
 
     def take_turns(self, turn: Callable[[SimulatedDevice, int], None], **options: Any) -> None:
-        """Let `turn(device, number)` happen as often as the scenario wants; after a failure the device comes back and goes on."""
+        """Let `turn(device, number)` happen as often as the scenario wants; after a failure the device comes back and
+        goes on."""
         device: SimulatedDevice | None = None
         try:
             for number in self._turns():
@@ -194,15 +200,19 @@ class Visitor:
 
     def talker(self) -> None:
         """Asks, waits for the whole answer, pauses, asks again."""
-        self.take_turns(lambda device, turn: self.note(device, device.ask(self.words(turn), "auto", self.scenario.patience)))
+        self.take_turns(
+            lambda device, turn: self.note(device, device.ask(self.words(turn), "auto", self.scenario.patience))
+        )
 
     def push_to_talk(self) -> None:
         """The same with a button: the device says when the question ends."""
-        self.take_turns(lambda device, turn: self.note(device, device.ask(self.words(turn), "manual", self.scenario.patience)))
+        self.take_turns(
+            lambda device, turn: self.note(device, device.ask(self.words(turn), "manual", self.scenario.patience))
+        )
 
     def gateway(self) -> None:
         """A talker behind the MQTT gateway: its framing, its headers."""
-        talk = lambda device, turn: self.note(device, device.ask(self.words(turn), "auto", self.scenario.patience))  # noqa: E731
+        talk = lambda device, turn: self.note(device, device.ask(self.words(turn), "auto", self.scenario.patience))
         self.take_turns(talk, gateway=True)
 
     def interrupter(self) -> None:
@@ -229,7 +239,7 @@ class Visitor:
         replies = device.replies
         replies.forget_answers()
         device.say(self.words(turn), "realtime")
-        began = lambda: replies.speaking and len(replies.answer.arrivals) >= FRAMES_BEFORE_INTERRUPT  # noqa: E731
+        began = lambda: replies.speaking and len(replies.answer.arrivals) >= FRAMES_BEFORE_INTERRUPT
         device.wait_until(began, self.scenario.patience, "the end of an answer")
 
     def _abort(self, device: SimulatedDevice, turn: int) -> None:

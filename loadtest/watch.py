@@ -1,8 +1,8 @@
-"""Looks at a process tree from outside, once a second: threads, memory, CPU, context switches, file descriptors; and at the machine.
+"""Looks at a process tree from outside, once a second: threads, memory, CPU, context switches, file descriptors; and at
+the machine.
 
-Works for any server whose process ids are known, in whatever language; nothing is asked of it. What a server says about itself
-(`/metrics`: greenlets, say) is read by `scrape`.
-"""
+Works for any server whose process ids are known, in whatever language; nothing is asked of it. What a server says about
+itself (`/metrics`: greenlets, say) is read by `scrape`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess, FileNotFoundError, ProcessL
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A moment. Sums over the tree; cpu_s, voluntary and involuntary (context switches) count from each process's start."""
+    """A moment. Sums over the tree; cpu_s, voluntary and involuntary (context switches) count from each process's
+    start."""
 
     at: float
     """Monotonic s."""
@@ -67,7 +68,13 @@ class Usage:
 class Watch:
     """Samples the trees below some process ids. Use as a context manager, or call `look` yourself."""
 
-    def __init__(self, pids: Iterable[int], *, every_s: float = EVERY_S, on_sample: Callable[[Sample], None] = lambda sample: None) -> None:
+    def __init__(
+        self,
+        pids: Iterable[int],
+        *,
+        every_s: float = EVERY_S,
+        on_sample: Callable[[Sample], None] = lambda sample: None,
+    ) -> None:
         self._roots = [psutil.Process(pid) for pid in pids]
         self._every_s = every_s
         self._on_sample = on_sample
@@ -99,17 +106,30 @@ class Watch:
                 self._seen[process] = (times.user + times.system, *switches)
                 processes, threads, rss, descriptors = processes + 1, threads + count, rss + memory, descriptors + files
         # Processes that have ended keep what they had used.
-        cpu, voluntary, involuntary = (sum(values) for values in zip(*self._seen.values(), strict=True)) if self._seen else (0.0, 0, 0)
+        cpu, voluntary, involuntary = (
+            (sum(values) for values in zip(*self._seen.values(), strict=True)) if self._seen else (0.0, 0, 0)
+        )
         before, self._machine = self._machine, _machine_times()
         idle, total = self._machine[0] - before[0], self._machine[1] - before[1]
         busy = 1 - idle / total if total > 0 else 0.0
-        sample = Sample(time.monotonic(), processes, threads, rss, cpu, int(voluntary), int(involuntary), descriptors, round(busy, 4))
+        sample = Sample(
+            time.monotonic(),
+            processes,
+            threads,
+            rss,
+            cpu,
+            int(voluntary),
+            int(involuntary),
+            descriptors,
+            round(busy, 4),
+        )
         self.samples.append(sample)
         self._on_sample(sample)
         return sample
 
     def between(self, began: float, ended: float) -> Usage | None:
-        """Usage from the last sample before `began` to the first one after `ended` (monotonic s); None with fewer than two samples."""
+        """Usage from the last sample before `began` to the first one after `ended` (monotonic s); None with fewer than
+        two samples."""
         before = [sample for sample in self.samples if sample.at <= began][-1:] or self.samples[:1]
         after = [sample for sample in self.samples if sample.at >= ended][:1] or self.samples[-1:]
         inside = [sample for sample in self.samples if before and after and before[0].at <= sample.at <= after[0].at]
@@ -160,11 +180,14 @@ def _context_switches(pid: int) -> tuple[int, int]:
 def _machine_times() -> tuple[float, float]:
     """(idle, all) seconds of all cores."""
     times = psutil.cpu_times()
-    return times.idle + getattr(times, "iowait", 0.0), sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return times.idle + getattr(times, "iowait", 0.0), sum(times) - getattr(times, "guest", 0.0) - getattr(
+        times, "guest_nice", 0.0
+    )
 
 
 def listeners(url: str) -> list[int]:
-    """Process ids that listen on this machine at the port of `url`; none when it is another machine's, or nobody may look."""
+    """Process ids that listen on this machine at the port of `url`; none when it is another machine's, or nobody may
+    look."""
     parts = urlsplit(url)
     if parts.hostname not in ("127.0.0.1", "localhost", "::1", "0.0.0.0"):
         return []
@@ -173,7 +196,9 @@ def listeners(url: str) -> list[int]:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
         return []
-    return sorted({each.pid for each in connections if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid})
+    return sorted(
+        {each.pid for each in connections if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid}
+    )
 
 
 def scrape(urls: Sequence[str]) -> Mapping[str, float]:

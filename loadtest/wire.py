@@ -1,9 +1,8 @@
 """The client's end of a WebSocket (RFC 6455), as small and as cheap as a load generator needs it.
 
-Not a general client: no proxies, no extensions, no compression. Written here because five hundred simulated devices share a core with
-what they measure: a frame that is sent often is masked once (`masked`) and after that costs one `send`, and a received frame costs one
-slice. Blocking style; under gevent a blocked call costs a greenlet.
-"""
+Not a general client: no proxies, no extensions, no compression. Written here because five hundred simulated devices
+share a core with what they measure: a frame that is sent often is masked once (`masked`) and after that costs one
+`send`, and a received frame costs one slice. Blocking style; under gevent a blocked call costs a greenlet."""
 
 from __future__ import annotations
 
@@ -89,12 +88,15 @@ class Wire:
     ) -> Wire:
         """Open a TCP (or TLS) connection and upgrade it. Raises OSError, Refused.
 
-        `source_address`: come from this address of the machine, since one address has ports for some 28,000 connections.
-        `receive_buffer`: bytes the kernel holds for a device that does not read; 0: as the kernel likes."""
+        `source_address`: come from this address of the machine, since one address has ports for some 28,000
+        connections. `receive_buffer`: bytes the kernel holds for a device that does not read; 0: as the kernel
+        likes."""
         parts = urlsplit(url)
         secure = parts.scheme in ("wss", "https")
         host, port = parts.hostname or "127.0.0.1", parts.port or (443 if secure else 80)
-        plain = socket.create_connection((host, port), timeout=timeout, source_address=(source_address, 0) if source_address else None)
+        plain = socket.create_connection(
+            (host, port), timeout=timeout, source_address=(source_address, 0) if source_address else None
+        )
         try:
             if receive_buffer:
                 plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -181,7 +183,13 @@ def _secured(plain: socket.socket, host: str, verify: bool) -> socket.socket:
 def _upgrade(connected: socket.socket, host: str, target: str, headers: Mapping[str, str]) -> bytes:
     """The opening handshake (RFC 6455, 4.1); returns what came after the server's headers."""
     key = base64.b64encode(os.urandom(16))
-    lines = [f"GET {target} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    lines = [
+        f"GET {target} HTTP/1.1",
+        f"Host: {host}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+    ]
     lines += [f"Sec-WebSocket-Key: {key.decode()}", *(f"{name}: {value}" for name, value in headers.items())]
     connected.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
     data = b""

@@ -2,17 +2,21 @@ from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
 # ^ Nothing may be imported before the patch, so this line comes first and the explanation second.
 #
 # What every test gets without asking:
-# * the hub monitor of gevent (the same one that GEVENT_MONITOR_THREAD_ENABLE switches on): a greenlet, other than the one that runs
-#   the test, that keeps the hub for more than 100 ms fails the test and is named with its stack (tests/guards.py);
+# * the hub monitor of gevent (the same one that GEVENT_MONITOR_THREAD_ENABLE switches on): a greenlet, other than the
+#   one that runs the test, that keeps the hub for more than 100 ms fails the test and is named with its stack (tests/guards.py);
 # * a leak check: greenlets, threads and file descriptors that were not there before the test must be gone after it;
 # * 120 s to finish (pyproject.toml), and reproducible hypothesis examples in CI.
 # Opt out with a reason: @pytest.mark.blocks_hub("why"), @pytest.mark.leaks("why").
 
 import gc
 import os
+import ssl
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
-# Native helper threads of numeric libraries appear at odd moments and are not ours; one thread each is also what the server uses.
+# Native helper threads of numeric libraries appear at odd moments and are not ours; one thread each is also what the
+# server uses.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
@@ -27,7 +31,8 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-# structlog's default (the server configures its own) paints tracebacks with rich: 30 to 100 ms each, and the hub monitor would say so.
+# structlog's default (the server configures its own) paints tracebacks with rich: 30 to 100 ms each, and the hub
+# monitor would say so.
 for _processor in structlog.get_config()["processors"]:
     if isinstance(_processor, structlog.dev.ConsoleRenderer):
         _processor.exception_formatter = structlog.dev.plain_traceback
@@ -37,13 +42,14 @@ NAME_THREADS = 4
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the monitor and the threads that look names up; under xdist, keep the hub from believing that nobody can ever wake it."""
+    """Start the monitor and the threads that look names up; under xdist, keep the hub from believing that nobody can
+    ever wake it."""
     _watch.start()
     gevent.config.threadpool_idle_task_timeout = 1e9
     gevent.get_hub().threadpool.size = NAME_THREADS  # as the server does; they outlive every test
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        # A worker gets its orders from a native thread that was there before the patch. The hub cannot see that thread, and would raise
-        # LoopExit while it waits for the next test; one timer that always runs keeps it waiting.
+        # A worker gets its orders from a native thread that was there before the patch. The hub cannot see that thread,
+        # and would raise LoopExit while it waits for the next test; one timer that always runs keeps it waiting.
         timer = gevent.get_hub().loop.timer(1.0, 1.0)
         timer.start(lambda: None)
         config.add_cleanup(timer.close)
@@ -79,9 +85,25 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves greenlets, threads or file descriptors behind; runs before and after the test's own fixtures."""
+    """Fail a test that leaves greenlets, threads or file descriptors behind; runs before and after the test's own
+    fixtures."""
     before = Snapshot.take()
     yield
     left = before.wait_until_restored(seconds=2.0)
     if left and request.node.get_closest_marker("leaks") is None:
         pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A server's TLS context with a certificate that nobody has signed, made for this run."""
+    folder: Path = tmp_path_factory.mktemp("tls")
+    asked = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    files = ["-keyout", str(folder / "key"), "-out", str(folder / "cert")]
+    try:
+        subprocess.run(["openssl", *asked.split(), *files], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no openssl to make a certificate with")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert", folder / "key")
+    return context

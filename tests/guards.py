@@ -43,9 +43,8 @@ class Block:
 class HubWatch:
     """Listens to gevent's own monitor thread, and takes away the time that the machine, not the code, was busy.
 
-    Blocks by the greenlet that called `reset` (the test itself) do not count: a test may compute as long as it likes, it is the
-    product's greenlets that may not.
-    """
+    Blocks by the greenlet that called `reset` (the test itself) do not count: a test may compute as long as it likes,
+    it is the product's greenlets that may not."""
 
     def __init__(self) -> None:
         self._blocks: list[Block] = []
@@ -57,8 +56,9 @@ class HubWatch:
         self._blocked_at_tick: int | None = None
 
     def start(self) -> None:
-        """Listen to the monitor of this thread's hub, starting it if need be. The switch is on only while it is started: left on, as by the
-        environment variable GEVENT_MONITOR_THREAD_ENABLE, every hub of every other thread would get one more thread at some odd moment."""
+        """Listen to the monitor of this thread's hub, starting it if need be. The switch is on only while it is
+        started: left on, as by the environment variable GEVENT_MONITOR_THREAD_ENABLE, every hub of every other thread
+        would get one more thread at some odd moment."""
         gevent.config.max_blocking_time = _TICK_S
         gevent.config.print_blocking_reports = False
         gevent.sleep(0)  # a hub that has never run counts as dead, and its monitor would end at the first tick
@@ -106,7 +106,11 @@ class HubWatch:
 
     def _on_event(self, event: object) -> None:
         # The monitor says: nothing was switched since its last round.
-        if not isinstance(event, events.EventLoopBlocked) or self._monitor is None or event.hub is not self._monitor.hub:
+        if (
+            not isinstance(event, events.EventLoopBlocked)
+            or self._monitor is None
+            or event.hub is not self._monitor.hub
+        ):
             return
         if self._blocked_at_tick != self._tick - 1:
             self._began = self._ticked
@@ -134,7 +138,8 @@ def _native_thread_id() -> int:
 
 
 def _run_queue_wait(tid: int) -> float:
-    """Seconds that a thread was ready to run and the machine ran something else (second field of schedstat); 0 where unknown."""
+    """Seconds that a thread was ready to run and the machine ran something else (second field of schedstat); 0 where
+    unknown."""
     try:
         return int((_TASKS / str(tid) / "schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
@@ -160,7 +165,8 @@ gevent.Greenlet.add_spawn_callback(_started.add)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is alive now. The hub's own thread pool (name look-ups, file I/O) comes and goes by itself and is not counted."""
+    """What is alive now. The hub's own thread pool (name look-ups, file I/O) comes and goes by itself and is not
+    counted."""
 
     greenlets: frozenset[int]
     threads: int
@@ -172,7 +178,8 @@ class Snapshot:
         return cls(frozenset(id(greenlet) for greenlet in _alive()), _threads(), _descriptors())
 
     def wait_until_restored(self, seconds: float) -> list[str]:
-        """What is still there that was not there before, one line each; waits at most `seconds` for it to go of its own accord."""
+        """What is still there that was not there before, one line each; waits at most `seconds` for it to go of its own
+        accord."""
         left = self._left()
         deadline = time.monotonic() + seconds
         while left and time.monotonic() < deadline:
@@ -182,7 +189,9 @@ class Snapshot:
         return left
 
     def _left(self) -> list[str]:
-        lines = [f"greenlet {_name(greenlet)}: {greenlet!r}" for greenlet in _alive() if id(greenlet) not in self.greenlets]
+        lines = [
+            f"greenlet {_name(greenlet)}: {greenlet!r}" for greenlet in _alive() if id(greenlet) not in self.greenlets
+        ]
         if (more := _threads() - self.threads) > 0:
             lines.append(f"{more} more native thread(s)")
         lines += [f"{count} more open: {what}" for what, count in (_descriptors() - self.descriptors).items()]

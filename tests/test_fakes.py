@@ -14,7 +14,7 @@ from tests.fakes.thinking import FakeLlm
 from tests.fakes.voice import FakeSentenceTts, FakeTts
 from xiaozhi.chat import CallContext, Message, ToolCall
 from xiaozhi.errors import ConnectionClosed, Overloaded, VendorBusy, VendorTimeout, VendorUnavailable
-from xiaozhi.providers.base import Pcm, SentenceBegins
+from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins
 
 ME = CallContext(device_id="aa:bb")
 

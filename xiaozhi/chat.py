@@ -48,7 +48,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """On whose behalf a provider is called: for vendors that keep conversations, and for logs. Never for decisions about sound."""
+    """On whose behalf a provider is called: for vendors that keep conversations, and for logs. Never for decisions
+    about sound."""
 
     device_id: str = ""
     client_id: str = ""

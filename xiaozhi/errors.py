@@ -51,7 +51,8 @@ class SettingsError(XiaozhiError):
 
 
 class ProtocolError(XiaozhiError):
-    """The device sent something that cannot be understood; `close_code` is set when the socket must be closed for it."""
+    """The device sent something that cannot be understood; `close_code` is set when the socket must be closed for
+    it."""
 
     def __init__(self, message: str, *, close_code: int | None = None) -> None:
         self.close_code = close_code

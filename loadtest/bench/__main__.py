@@ -1,11 +1,10 @@
 """Measures the parts and prints a table with aims and verdicts: `python -m loadtest.bench`, or `make bench ONLY=turns`.
 
-Every module beside this one that has `rows()` takes part; a row is (name, value, unit, aim), where an aim is "" or a comparison such as "<
-600". Each module runs in a process of its own, so that what one has loaded does not weigh on the next. Nothing here is a test: a missed aim
-is shown, not punished.
-"""
+Every module beside this one that has `rows()` takes part; a row is (name, value, unit, aim), where an aim is "" or a
+comparison such as "< 600". Each module runs in a process of its own, so that what one has loaded does not weigh on the
+next. Nothing here is a test: a missed aim is shown, not punished."""
 
-from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
+from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
 
 import argparse
 import importlib
@@ -78,7 +77,9 @@ def measure(name: str) -> list[Row]:
     """The rows of a module (or of one function of it), measured in a child. Raises RuntimeError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.json"
-        done = subprocess.run([sys.executable, "-m", "loadtest.bench", "--rows-to", str(path), "--only", name], cwd=ROOT, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "loadtest.bench", "--rows-to", str(path), "--only", name], cwd=ROOT, check=False
+        )
         if done.returncode or not path.exists():
             raise RuntimeError(f"{name} ended with code {done.returncode}; see above")
         return [(str(row[0]), row[1], str(row[2]), str(row[3])) for row in json.loads(path.read_text(encoding="utf-8"))]
@@ -106,8 +107,15 @@ def table_of(name: str, found: Sequence[Row]) -> Table:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 unless a bench broke down."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("--only", default=os.environ.get("ONLY", ""), metavar="NAME[,NAME]", help=f"of {', '.join(names())} (default: all)")
-    parser.add_argument("--json", type=Path, default=REPORTS / "bench.json", metavar="FILE", help=f"(default: {REPORTS / 'bench.json'})")
+    parser.add_argument(
+        "--only",
+        default=os.environ.get("ONLY", ""),
+        metavar="NAME[,NAME]",
+        help=f"of {', '.join(names())} (default: all)",
+    )
+    parser.add_argument(
+        "--json", type=Path, default=REPORTS / "bench.json", metavar="FILE", help=f"(default: {REPORTS / 'bench.json'})"
+    )
     parser.add_argument("--rows-to", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
@@ -116,7 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     if options.rows_to is not None:
-        options.rows_to.write_text(json.dumps([row for name in wanted for row in _measure_here(name)]), encoding="utf-8")
+        options.rows_to.write_text(
+            json.dumps([row for name in wanted for row in _measure_here(name)]), encoding="utf-8"
+        )
         return 0
     about = machine.describe()
     console.print(machine.in_words(about), soft_wrap=True)
@@ -134,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print()
         console.print(table_of(f"{name} ({seconds:.0f} s)", found))
         results += [
-            {"bench": name, "name": row[0], "value": row[1], "unit": row[2], "aim": row[3], "met": met(row[1], row[3])} for row in found
+            {"bench": name, "name": row[0], "value": row[1], "unit": row[2], "aim": row[3], "met": met(row[1], row[3])}
+            for row in found
         ]
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({"machine": about, "rows": results}, indent=1), encoding="utf-8")

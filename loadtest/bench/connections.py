@@ -1,4 +1,5 @@
-"""What connections cost: memory and greenlets of an idle one, threads (none), and how fast 500 that come at once are let in.
+"""What connections cost: memory and greenlets of an idle one, threads (none), and how fast 500 that come at once are
+let in.
 
 Rows (name, value, unit, aim) for `python -m loadtest.bench`.
 """
@@ -45,7 +46,8 @@ def idle_devices(count: int = IDLE, setup: Setup | None = None) -> list[Row]:
 
 
 def arrivals(count: int = AT_ONCE, tries: int = TRIES, setup: Setup | None = None) -> list[Row]:
-    """All connect at the same moment; the time until the last one has its hello. The best of some tries: the load generator works, too."""
+    """All connect at the same moment; the time until the last one has its hello. The best of some tries: the load
+    generator works, too."""
     with set_up(setup or Setup()) as stage:
         seconds = [_all_at_once(stage, count, first=number * count) for number in range(tries)]
     return [(f"{count} connections at once, the last hello answered", min(seconds), "s", "< 1.5")]
@@ -70,7 +72,7 @@ def _all_at_once(stage: Stage, count: int, first: int) -> float:
     gevent.sleep(0.1)
     began = time.monotonic()
     go.set()
-    connected = lambda: sum(visitor.record.counts["connections"] for visitor in visitors)  # noqa: E731
+    connected = lambda: sum(visitor.record.counts["connections"] for visitor in visitors)
     while connected() + sum(greenlet.dead for greenlet in greenlets) < count and time.monotonic() < began + GIVE_UP_S:
         gevent.sleep(0.005)
     seconds = time.monotonic() - began

@@ -1,11 +1,12 @@
-"""What hearing costs: Opus per frame, the voice detector per window, batching per item, and all of it per packet of a talking device.
+"""What hearing costs: Opus per frame, the voice detector per window, batching per item, and all of it per packet of a
+talking device.
 
-Each function returns rows (name, value, unit, aim) for `python -m loadtest.bench`; `python -m loadtest.bench.ears` prints them alone. What
-needs a fresh process (memory, a whole server's ears under load) runs in a child of it, which prints JSON.
+Each function returns rows (name, value, unit, aim) for `python -m loadtest.bench`; `python -m loadtest.bench.ears`
+prints them alone. What needs a fresh process (memory, a whole server's ears under load) runs in a child of it, which
+prints JSON.
 
-"hub us" is CPU time of the hub's thread, "us in all" that of the whole process: a machine that is busy with something else does not change
-them much. The delays from arrival to judgement are wall time, and it does change those.
-"""
+"hub us" is CPU time of the hub's thread, "us in all" that of the whole process: a machine that is busy with something
+else does not change them much. The delays from arrival to judgement are wall time, and it does change those."""
 
 from __future__ import annotations
 
@@ -32,13 +33,14 @@ from xiaozhi.audio import opus
 from xiaozhi.audio.pcm import Resampler
 from xiaozhi.chat import CallContext
 from xiaozhi.providers import registry
-from xiaozhi.providers.base import BatchAsr, Services, Transcript
+from xiaozhi.providers.contracts.asr import BatchAsr, Transcript
+from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.vad import silero
 from xiaozhi.runtime.batching import Batcher
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.endpointing import ByVoice
-from xiaozhi.session.listener import Listener, ListenerOptions, Utterance
+from xiaozhi.session.listening.listener import Listener, ListenerOptions, Utterance
+from xiaozhi.session.listening.voice_segment import VoiceSegment
 
 Row = tuple[str, float, str, str]
 
@@ -87,7 +89,14 @@ def opus_decoding() -> list[Row]:
         packets = opus.Encoder(16_000, frame_ms, bitrate=DEVICE_BITRATE).encode(_speech(16_000))
         found.append((f"opus decode, {frame_ms} ms packet", _decoding(opus.Decoder().decode, packets), "us", ""))
     theirs = opuslib.Decoder(16_000, 1)
-    found.append(("opus decode, 60 ms, opuslib's wrapper", _decoding(lambda packet: theirs.decode(packet, 960), packets), "us", ""))
+    found.append(
+        (
+            "opus decode, 60 ms, opuslib's wrapper",
+            _decoding(lambda packet: theirs.decode(packet, 960), packets),
+            "us",
+            "",
+        )
+    )
     return found
 
 
@@ -96,7 +105,8 @@ def _decoding(decode: Callable[[bytes], object], packets: list[bytes]) -> float:
 
 
 def opus_encoding() -> list[Row]:
-    """24 kHz speech, 60 ms frames, by layer and complexity; PESQ when the `pesq` package is installed (it needs a C compiler)."""
+    """24 kHz speech, 60 ms frames, by layer and complexity; PESQ when the `pesq` package is installed (it needs a C
+    compiler)."""
     pcm = _speech(24_000)
     found: list[Row] = []
     for label, complexity, bitrate, signal in (
@@ -111,7 +121,9 @@ def opus_encoding() -> list[Row]:
         opus._encoder_ctl(encoder._state_at, constants.SET_BITRATE_REQUEST, ctypes.c_int(bitrate))
         opus._encoder_ctl(encoder._state_at, constants.SET_SIGNAL_REQUEST, ctypes.c_int(signal))
         packets = encoder.encode(pcm)
-        found.append((f"opus encode, {label}", _us(functools.partial(encoder.encode, pcm), len(packets)), "us/frame", ""))
+        found.append(
+            (f"opus encode, {label}", _us(functools.partial(encoder.encode, pcm), len(packets)), "us/frame", "")
+        )
         found.append((f"  its bitrate, {label}", sum(map(len, packets)) * 8 / len(packets) / FRAME_MS, "kbit/s", ""))
         if importlib.util.find_spec("pesq") is not None:
             found.append((f"  its PESQ (wide band), {label}", _pesq(pcm, packets), "MOS", ""))
@@ -122,7 +134,10 @@ def _pesq(pcm: bytes, packets: list[bytes]) -> float:
     from pesq import pesq
 
     decoder = opus.Decoder(24_000)
-    heard = [np.frombuffer(sound, "<i2").astype(float) for sound in (_at_16k(pcm), _at_16k(b"".join(map(decoder.decode, packets))))]
+    heard = [
+        np.frombuffer(sound, "<i2").astype(float)
+        for sound in (_at_16k(pcm), _at_16k(b"".join(map(decoder.decode, packets))))
+    ]
     size = min(map(len, heard))
     original, decoded = heard[0][:size], heard[1][:size]
     # The codec's delay, by correlation.
@@ -186,7 +201,9 @@ def voice_detection() -> list[Row]:
     found: list[Row] = []
     for runtime in ("onnx", "torch"):
         measured = _child("model", runtime)
-        found += [(f"silero {runtime}, {batch} windows in a call", measured[str(batch)], "us/window", "") for batch in BATCHES]
+        found += [
+            (f"silero {runtime}, {batch} windows in a call", measured[str(batch)], "us/window", "") for batch in BATCHES
+        ]
         found.append((f"silero {runtime}, import and model", measured["rss"], "MB RSS", ""))
     return found
 
@@ -253,12 +270,22 @@ class _Indifferent:
 def _devices(count: int, seconds: float = 3.0) -> dict[str, float]:
     pool, tasks = InferencePool(workers=2), Tasks()
     pool.start()
-    vad: silero.SileroVad = registry.build("vad", "SileroVAD", {"type": "silero", "min_silence_duration_ms": 200}, Services(pool))
+    vad: silero.SileroVad = registry.build(
+        "vad", "SileroVAD", {"type": "silero", "min_silence_duration_ms": 200}, Services(pool)
+    )
     vad.warm_up()
     packets = opus.Encoder(16_000, FRAME_MS, bitrate=DEVICE_BITRATE).encode(_speech(16_000))
     options = ListenerOptions(pause_ms=120)
     listeners = [
-        Listener(vad=vad, asr=_Deaf(), inference=pool, context=CallContext(), options=options, sink=_Indifferent(), tasks=tasks)
+        Listener(
+            vad=vad,
+            asr=_Deaf(),
+            inference=pool,
+            context=CallContext(),
+            options=options,
+            sink=_Indifferent(),
+            tasks=tasks,
+        )
         for _ in range(count)
     ]
     delays = _judging_delays()
@@ -285,22 +312,26 @@ def _devices(count: int, seconds: float = 3.0) -> dict[str, float]:
 
 
 def _judging_delays() -> list[float]:
-    """Fills with the time from a packet's arrival to its probabilities, by a wrapper around the place where they are judged."""
+    """Fills with the time from a packet's arrival to its probabilities, by a wrapper around the place where they are
+    judged."""
     delays: list[float] = []
-    judge = ByVoice._judge
+    judge = VoiceSegment._judge
 
-    def timed(self: ByVoice, probabilities: Sequence[float]) -> None:
+    def timed(self: VoiceSegment, probabilities: Sequence[float]) -> None:
         delays.append(time.monotonic() - self._arrivals[-1][1])
         judge(self, probabilities)
 
-    ByVoice._judge = timed  # type: ignore[method-assign]
+    VoiceSegment._judge = timed  # type: ignore[method-assign]
     return delays
 
 
 def _drive(listeners: list[Listener], packets: list[bytes], seconds: float, chance: random.Random) -> int:
     """Let every listener hear a packet each 60 ms, all at different moments; how many there were."""
     began = time.monotonic()
-    due = [(began + chance.random() * FRAME_MS / 1000, number, chance.randrange(len(packets))) for number in range(len(listeners))]
+    due = [
+        (began + chance.random() * FRAME_MS / 1000, number, chance.randrange(len(packets)))
+        for number in range(len(listeners))
+    ]
     heapq.heapify(due)
     sent = 0
     while due[0][0] < began + seconds:
@@ -320,7 +351,12 @@ def _drive(listeners: list[Listener], packets: list[bytes], seconds: float, chan
 
 def _child(name: str, argument: str) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.bench.ears", name, argument], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "loadtest.bench.ears", name, argument],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{name} {argument}: {done.stderr.strip()[-500:]}")

@@ -1,8 +1,10 @@
-"""How well the offline default hears, refuses and speaks: phrases of `config/offline.yaml` through a voice, Opus and the recogniser.
+"""How well the offline default hears, refuses and speaks: phrases of `config/offline.yaml` through a voice, Opus and
+the recogniser.
 
-Each function returns rows (name, value, unit, aim) for `python -m loadtest.bench`; `python -m loadtest.bench.offline` prints them, and what
-was heard wrong. Every phrase is said (of those with a number, every thirteenth), by two voices at two rates, coded as a device codes it:
-16 kHz Opus, 60 ms, speech. Synthetic voices are not people: the figures compare versions of this tree, no more.
+Each function returns rows (name, value, unit, aim) for `python -m loadtest.bench`; `python -m loadtest.bench.offline`
+prints them, and what was heard wrong. Every phrase is said (of those with a number, every thirteenth), by two voices at
+two rates, coded as a device codes it: 16 kHz Opus, 60 ms, speech. Synthetic voices are not people: the figures compare
+versions of this tree, no more.
 
 CPU per second of speech is process time, wall time of a busy machine does not enter.
 """
@@ -19,8 +21,10 @@ from loadtest.speech import Speech, from_pcm, speak_all
 from xiaozhi.audio.opus import Decoder
 from xiaozhi.chat import CallContext
 from xiaozhi.providers import registry
-from xiaozhi.providers._offline_phrases import PhraseBook, load
-from xiaozhi.providers.base import BatchAsr, Pcm, SentenceTts, Services
+from xiaozhi.providers.contracts.asr import BatchAsr
+from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.tts import Pcm, SentenceTts
+from xiaozhi.providers.families.offline_phrases import PhraseBook, load
 from xiaozhi.runtime.inference import InferencePool
 
 Row = tuple[str, float, str, str]
@@ -117,7 +121,10 @@ class Heard:
         return self.exact + self.alike + self.refused + self.wrong
 
     def __add__(self, other: Heard) -> Heard:
-        sums = (getattr(self, name) + getattr(other, name) for name in ("exact", "alike", "refused", "wrong", "seconds", "cpu", "mistakes"))
+        sums = (
+            getattr(self, name) + getattr(other, name)
+            for name in ("exact", "alike", "refused", "wrong", "seconds", "cpu", "mistakes")
+        )
         return Heard(*sums)
 
     def share(self, count: int) -> float:
@@ -220,7 +227,12 @@ def speaking() -> list[Row]:
         for language, sentence in SPOKEN.items():
             rounds = 20
             began = time.process_time()
-            size = sum(len(sound.data) for _ in range(rounds) for sound in tts.synthesize(sentence, CONTEXT) if isinstance(sound, Pcm))
+            size = sum(
+                len(sound.data)
+                for _ in range(rounds)
+                for sound in tts.synthesize(sentence, CONTEXT)
+                if isinstance(sound, Pcm)
+            )
             cost = (time.process_time() - began) / rounds * 1000
             seconds = size / rounds / 2 / tts.sample_rate
             found.append((f"espeak, one {language} sentence of {seconds:.1f} s", cost, "ms of CPU", "< 50"))

@@ -1,9 +1,8 @@
 """What watching costs, and whether threads are really fixed.
 
-The share of metrics and logs is sampled with py-spy in a server under load: samples of working threads whose stack passes through them, out
-of all samples of working threads. Nothing has to be switched off for it, and it counts what really happens (a scrape every 15 s included).
-Rows (name, value, unit, aim) for `python -m loadtest.bench`.
-"""
+The share of metrics and logs is sampled with py-spy in a server under load: samples of working threads whose stack
+passes through them, out of all samples of working threads. Nothing has to be switched off for it, and it counts what
+really happens (a scrape every 15 s included). Rows (name, value, unit, aim) for `python -m loadtest.bench`."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ TALKING = 100
 SECONDS = 25
 SCRAPE_EVERY_S = 15.0
 WATCHING = (
-    "xiaozhi/observing.py",
+    "xiaozhi/app/telemetry.py",
     "xiaozhi/runtime/metrics.py",
     "xiaozhi/runtime/readings.py",
     "xiaozhi/runtime/logs.py",
@@ -52,7 +51,9 @@ def threads(idle: Sequence[int] = IDLE, setup: Setup | None = None) -> list[Row]
         nobody = watch.look().threads
         found.append(("threads with 0 devices", float(nobody), "threads", ""))
         for count in idle:
-            plan = Scenario(devices=count, turns=0, seconds=2.0, ramp=count / 400, roles="holder", first_device=100_000 + count)
+            plan = Scenario(
+                devices=count, turns=0, seconds=2.0, ramp=count / 400, roles="holder", first_device=100_000 + count
+            )
             with watch:
                 record = fleet.run(plan, stage.url)
             began, ended = record.window or (0.0, 0.0)
@@ -76,7 +77,12 @@ def cost_of_watching(devices: int = TALKING, seconds: int = SECONDS, setup: Setu
         try:
             label = f"{devices} talking, sampled"
             with Watch(stage.pids) as watch:
-                record = fleet.run(plan, stage.url, on_progress=follow(plan, label), on_all_there=lambda: looker.append(gevent.spawn(look)))
+                record = fleet.run(
+                    plan,
+                    stage.url,
+                    on_progress=follow(plan, label),
+                    on_all_there=lambda: looker.append(gevent.spawn(look)),
+                )
             gevent.joinall(looker)
         finally:
             scraper.kill()
@@ -87,14 +93,20 @@ def cost_of_watching(devices: int = TALKING, seconds: int = SECONDS, setup: Setu
     share = counted[0] / counted[1] if counted is not None and counted[1] else None
     each = usage.cores * (ended - began) * 1000 / turns if usage is not None and turns else None
     return [
-        (f"metrics and logs, share of the server's CPU ({devices} talking)", share * 100 if share is not None else None, "%", "< 3"),
+        (
+            f"metrics and logs, share of the server's CPU ({devices} talking)",
+            share * 100 if share is not None else None,
+            "%",
+            "< 3",
+        ),
         ("metrics and logs per turn", share * each if share is not None and each is not None else None, "ms", ""),
         ("samples it rests on", float(counted[1]) if counted is not None else None, "samples", ""),
     ]
 
 
 def watching_share(lines: Iterable[str]) -> tuple[int, int] | None:
-    """(samples that were watching, all samples) of py-spy's raw format, "frame;frame;frame count" per line; None without any sample.
+    """(samples that were watching, all samples) of py-spy's raw format, "frame;frame;frame count" per line; None
+    without any sample.
 
     Threads on their way into or out of a wait for work are left out: the share is rather too high than too low."""
     watching = total = 0

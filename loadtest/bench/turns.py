@@ -1,8 +1,7 @@
 """What a turn costs and how long it takes: end of speech to first audio, interrupts, CPU, gaps between frames.
 
-Vendors are scripted at ASR 100, LLM 100 and TTS 80 ms, the end silence is 200 ms, every reply is different. Rows (name, value, unit, aim)
-for `python -m loadtest.bench`; see docs/capacity.md for how many devices a machine carries.
-"""
+Vendors are scripted at ASR 100, LLM 100 and TTS 80 ms, the end silence is 200 ms, every reply is different. Rows (name,
+value, unit, aim) for `python -m loadtest.bench`; see docs/capacity.md for how many devices a machine carries."""
 
 from __future__ import annotations
 
@@ -38,7 +37,12 @@ def latency(levels: Sequence[tuple[int, int]] = LEVELS, setup: Setup | None = No
         name = f"{devices} talking"
         found += [
             (f"{name}: end of speech to first audio p50", figure(step, f"ms.{FIRST_AUDIO}.p50"), "ms", ""),
-            (f"{name}: end of speech to first audio p95", figure(step, f"ms.{FIRST_AUDIO}.p95"), "ms", "< 600" if devices > 1 else ""),
+            (
+                f"{name}: end of speech to first audio p95",
+                figure(step, f"ms.{FIRST_AUDIO}.p95"),
+                "ms",
+                "< 600" if devices > 1 else "",
+            ),
             (f"{name}: failed turns", float(step["failed"]), "turns", "<= 0"),
         ]
     found += [

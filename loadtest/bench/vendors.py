@@ -1,8 +1,9 @@
-"""What talking to vendors costs: CPU of this process per completion, transcription and sentence, with the vendor in a process of its own.
+"""What talking to vendors costs: CPU of this process per completion, transcription and sentence, with the vendor in a
+process of its own.
 
-`rows` for `python -m loadtest.bench`; `python -m loadtest.bench.vendors` prints them alone. CPU time, not wall time: the vendor answers
-at once, 16 requests are in flight, connections are warm. A plain `requests` client with the same line parser is there for comparison.
-"""
+`rows` for `python -m loadtest.bench`; `python -m loadtest.bench.vendors` prints them alone. CPU time, not wall time:
+the vendor answers at once, 16 requests are in flight, connections are warm. A plain `requests` client with the same
+line parser is there for comparison."""
 
 from __future__ import annotations
 
@@ -29,9 +30,9 @@ from gevent.pool import Pool
 
 from loadtest.sounds import hum
 from xiaozhi.chat import CallContext, Message
-from xiaozhi.providers.adapters import VendorLimits, guard
-from xiaozhi.providers.base import Services
+from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build
+from xiaozhi.providers.wrappers import VendorLimits, guard
 from xiaozhi.runtime.inference import InferencePool
 
 Row = tuple[str, float, str, str]
@@ -71,7 +72,9 @@ def measure(url: str) -> list[Row]:
     services = Services(inference=pool)
 
     def made(kind: str, **block: Any) -> Any:
-        return build(kind, kind, {"type": "openai", "base_url": url, "model_name": "m", "api_key": "key", **block}, services)
+        return build(
+            kind, kind, {"type": "openai", "base_url": url, "model_name": "m", "api_key": "key", **block}, services
+        )
 
     llm, asr = made("llm"), made("asr")
     guarded = guard("llm", llm, VendorLimits(max_concurrent=100))
@@ -80,14 +83,28 @@ def measure(url: str) -> list[Row]:
     session = requests.Session()
     session.mount("http://", requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=64))
     found: list[Row] = [
-        ("completion of 19 events, provider", _ms(lambda: list(llm.chat(MESSAGES, [], CONTEXT))), "ms CPU", "requests below, halved"),
+        (
+            "completion of 19 events, provider",
+            _ms(lambda: list(llm.chat(MESSAGES, [], CONTEXT))),
+            "ms CPU",
+            "requests below, halved",
+        ),
         ("completion, provider behind its guard", _ms(lambda: list(guarded.chat(MESSAGES, [], CONTEXT))), "ms CPU", ""),
         ("completion, requests with the same parser", _ms(lambda: _plain(session, url)), "ms CPU", ""),
         ("transcription of 3 s", _ms(lambda: asr.transcribe(pcm, CONTEXT)), "ms CPU", ""),
     ]
     for form, voice in voices.items():
-        found.append((f"sentence of 5 s as {form}, sound only", _ms(lambda: list(voice.synthesize(SENTENCE, CONTEXT))), "ms CPU", ""))  # noqa: B023
-    found.append(("sentence of 5 s as opus, through SentenceStream", _ms(lambda: _stream(voices["opus"])), "ms CPU", ""))
+        found.append(
+            (
+                f"sentence of 5 s as {form}, sound only",
+                _ms(lambda: list(voice.synthesize(SENTENCE, CONTEXT))),
+                "ms CPU",
+                "",
+            )
+        )
+    found.append(
+        ("sentence of 5 s as opus, through SentenceStream", _ms(lambda: _stream(voices["opus"])), "ms CPU", "")
+    )
     pool.close()
     return found
 
@@ -116,9 +133,15 @@ def _stream(voice: Any) -> None:
 
 
 def _plain(session: requests.Session, url: str) -> None:
-    body = {"model": "m", "stream": True, "messages": [{"role": message.role, "content": message.content} for message in MESSAGES]}
+    body = {
+        "model": "m",
+        "stream": True,
+        "messages": [{"role": message.role, "content": message.content} for message in MESSAGES],
+    }
     headers = {"Content-Type": "application/json", "Authorization": "Bearer key"}
-    with session.post(f"{url}/chat/completions", data=orjson.dumps(body), headers=headers, stream=True, timeout=(3, 15)) as reply:
+    with session.post(
+        f"{url}/chat/completions", data=orjson.dumps(body), headers=headers, stream=True, timeout=(3, 15)
+    ) as reply:
         rest = b""
         for piece in reply.iter_content(None):
             lines = (rest + piece).split(b"\n")

@@ -91,7 +91,9 @@ def test_wav_sample_formats(kind: int, bits: int, data: bytes, extensible: bool,
 
 
 def test_wav_of_eight_bits_and_of_two_channels() -> None:
-    assert through(WavDecoder(), _wav(1, 8, 1, bytes([0, 128, 255])), 2) == np.array([-32768, 0, 32512], "<i2").tobytes()
+    assert (
+        through(WavDecoder(), _wav(1, 8, 1, bytes([0, 128, 255])), 2) == np.array([-32768, 0, 32512], "<i2").tobytes()
+    )
     stereo = np.array([[100, 300], [-100, -300]], "<i2")
     assert through(WavDecoder(), _wav(1, 16, 2, stereo.tobytes()), 3) == np.array([200, -200], "<i2").tobytes()
 
@@ -129,7 +131,9 @@ def test_mp3_sound_comes_before_the_end() -> None:
     assert len(decoder.feed(MP3[: len(MP3) // 2])) > 12_000
 
 
-@pytest.mark.parametrize("data", [b"", b"ID3", b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + b"x" * 100, bytes(range(256)) * 100, b"<html>" * 1000])
+@pytest.mark.parametrize(
+    "data", [b"", b"ID3", b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + b"x" * 100, bytes(range(256)) * 100, b"<html>" * 1000]
+)
 def test_mp3_that_is_none(data: bytes) -> None:
     with pytest.raises(DecodeError):
         through(Mp3Decoder(), data, 1000)
@@ -161,14 +165,22 @@ def test_any_file_at_any_rate() -> None:
 
 
 def page(packets: list[bytes], *, flags: int = 0, serial: int = 7, sequence: int = 0, open_end: bool = False) -> bytes:
-    """An Ogg page holding these packets; `open_end`: the last one continues on the next page (its length is a multiple of 255)."""
+    """An Ogg page holding these packets; `open_end`: the last one continues on the next page (its length is a multiple
+    of 255)."""
     lacing = bytearray()
     for packet in packets:
         lacing += b"\xff" * (len(packet) // 255)
         lacing.append(len(packet) % 255)
     if open_end:
         assert lacing.pop() == 0
-    head = b"OggS\0" + bytes([flags]) + b"\0" * 8 + struct.pack("<II", serial, sequence) + b"\0\0\0\0" + bytes([len(lacing)])
+    head = (
+        b"OggS\0"
+        + bytes([flags])
+        + b"\0" * 8
+        + struct.pack("<II", serial, sequence)
+        + b"\0\0\0\0"
+        + bytes([len(lacing)])
+    )
     whole = head + bytes(lacing) + b"".join(packets)
     return whole[:22] + struct.pack("<I", _ogg_crc(whole)) + whole[26:]
 
@@ -229,7 +241,11 @@ def test_lost_beginnings_and_ends_cost_only_their_packet() -> None:
 
 
 def test_chained_and_interleaved_streams() -> None:
-    chained = stream(page([b"one"], flags=4)) + stream(page([b"two"], serial=8, flags=4), serial=8) + stream(page([b"three"]), serial=7)
+    chained = (
+        stream(page([b"one"], flags=4))
+        + stream(page([b"two"], serial=8, flags=4), serial=8)
+        + stream(page([b"three"]), serial=7)
+    )
     demuxer = OggOpusDemuxer()
     assert demuxer.feed(chained) == [b"one", b"two", b"three"]
     demuxer.finish()
@@ -259,7 +275,13 @@ def test_broken_pages_are_errors(data: bytes) -> None:
 
 
 def test_finish_tells_a_cut_stream_from_a_whole_one() -> None:
-    for cut in (b"", page([HEAD], flags=2), stream(page([b"one"]))[:-1], stream(page([b"x" * 255], open_end=True)), page([b"v"], flags=2)):
+    for cut in (
+        b"",
+        page([HEAD], flags=2),
+        stream(page([b"one"]))[:-1],
+        stream(page([b"x" * 255], open_end=True)),
+        page([b"v"], flags=2),
+    ):
         demuxer = OggOpusDemuxer()
         demuxer.feed(cut)
         with pytest.raises(DecodeError):

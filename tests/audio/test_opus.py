@@ -1,4 +1,5 @@
-"""Opus: every legal packet decodes, nonsense is refused without harm, encoding keeps what does not fill a frame, merging is lossless."""
+"""Opus: every legal packet decodes, nonsense is refused without harm, encoding keeps what does not fill a frame,
+merging is lossless."""
 
 from __future__ import annotations
 
@@ -38,7 +39,22 @@ def packet(config: int, code: int, *rest: int, stereo: bool = False) -> bytes:
 
 @pytest.mark.parametrize(
     "config,ms",
-    [(0, 10), (1, 20), (2, 40), (3, 60), (9, 20), (11, 60), (12, 10), (13, 20), (14, 10), (15, 20), (16, 2.5), (17, 5), (18, 10), (31, 20)],
+    [
+        (0, 10),
+        (1, 20),
+        (2, 40),
+        (3, 60),
+        (9, 20),
+        (11, 60),
+        (12, 10),
+        (13, 20),
+        (14, 10),
+        (15, 20),
+        (16, 2.5),
+        (17, 5),
+        (18, 10),
+        (31, 20),
+    ],
 )
 def test_frame_durations_are_those_of_the_rfc(config: int, ms: float) -> None:
     assert frame_duration_ms(config << 3) == ms
@@ -168,7 +184,9 @@ def test_many_frames_at_once_are_the_same_as_one_by_one(rate: int, frame_ms: int
 
     packets = at_once.encode(pcm)
 
-    assert packets == [packet for start in range(0, len(pcm), size) for packet in alone.encode(pcm[start : start + size])]
+    assert packets == [
+        packet for start in range(0, len(pcm), size) for packet in alone.encode(pcm[start : start + size])
+    ]
     assert packets == held.encode(pcm, hold_gil=True)
     assert {packet_duration_ms(each) for each in packets} == {frame_ms}
 

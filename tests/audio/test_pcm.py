@@ -42,14 +42,18 @@ def test_to_mono_is_the_mean_of_the_channels() -> None:
         pcm.to_mono(b"", 0)
 
 
-@pytest.mark.parametrize("source,target", [(24_000, 16_000), (8_000, 16_000), (44_100, 16_000), (22_050, 24_000), (16_000, 48_000)])
+@pytest.mark.parametrize(
+    "source,target", [(24_000, 16_000), (8_000, 16_000), (44_100, 16_000), (22_050, 24_000), (16_000, 48_000)]
+)
 def test_resampling_keeps_length_and_sound(source: int, target: int) -> None:
     resampler = pcm.Resampler(source, target)
     out = resampler.feed(tone(1000, source)) + resampler.flush()
     assert pcm.duration_ms(out, target) == pytest.approx(1000, abs=1)
     middle = out[len(out) // 4 // 2 * 2 : len(out) // 2 // 2 * 2]
     assert pcm.energy_dbfs(middle) == pytest.approx(pcm.energy_dbfs(tone(1000, source)), abs=0.2)
-    zero_crossings = sum(a < 0 <= b for (a,), (b,) in zip(struct.iter_unpack("<h", out), struct.iter_unpack("<h", out[2:]), strict=False))
+    zero_crossings = sum(
+        a < 0 <= b for (a,), (b,) in zip(struct.iter_unpack("<h", out), struct.iter_unpack("<h", out[2:]), strict=False)
+    )
     assert zero_crossings == pytest.approx(440, abs=3)
 
 

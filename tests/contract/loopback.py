@@ -1,5 +1,5 @@
-"""Subjects for contract tests: a vendor for providers that speak HTTP, which answers as a function says and fails as the suite demands;
-and the real inference pool for providers that need no vendor."""
+"""Subjects for contract tests: a vendor for providers that speak HTTP, which answers as a function says and fails as
+the suite demands; and the real inference pool for providers that need no vendor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from loadtest.http_vendor import Answer, HttpVendor, Request, Script
 from tests.contract.suites import Subject
-from xiaozhi.providers.base import Services
+from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build
 from xiaozhi.runtime.inference import InferencePool
 
@@ -44,8 +44,8 @@ def failing(vendor: HttpVendor, kind: str) -> Callable[[str], None]:
 
 @contextmanager
 def http_subject(make: Callable[[str], Any], answer: Callable[[Request], Answer]) -> Iterator[Subject]:
-    """The Subject of a provider made by `make(url)` for one endpoint that answers with `answer(request)`. The provider's deadlines must be
-    short (0.3 s): silent vendors are part of the suite."""
+    """The Subject of a provider made by `make(url)` for one endpoint that answers with `answer(request)`. The
+    provider's deadlines must be short (0.3 s): silent vendors are part of the suite."""
     with HttpVendor(answer) as vendor:
         provider = make(vendor.url + VENDOR_PATH)
         yield Subject(provider, failing(vendor, VENDOR_PATH), vendor.wait_gone)

@@ -1,9 +1,9 @@
-"""What every provider of a kind promises, as suites that a provider's test inherits: `class TestAcme(TtsSentenceContract): ...`.
+"""What every provider of a kind promises, as suites that a provider's test inherits: `class
+TestAcme(TtsSentenceContract): ...`.
 
-A suite asks its subclass for one thing, `subject()`: the provider ready to use and, for vendors, a way to make the vendor misbehave.
-What the suites cannot see (connections, threads, greenlets left behind) is seen by the leak check that runs around every test.
-`tests/contract/test_every_provider.py` fails for a provider without a suite.
-"""
+A suite asks its subclass for one thing, `subject()`: the provider ready to use and, for vendors, a way to make the
+vendor misbehave. What the suites cannot see (connections, threads, greenlets left behind) is seen by the leak check
+that runs around every test. `tests/contract/test_every_provider.py` fails for a provider without a suite."""
 
 from __future__ import annotations
 
@@ -29,18 +29,8 @@ from xiaozhi.errors import (
     VendorTimeout,
     VendorUnavailable,
 )
-from xiaozhi.providers.base import (
-    AsrStream,
-    BatchAsr,
-    OpusPackets,
-    Pcm,
-    SentenceBegins,
-    SentenceTts,
-    Sound,
-    SpeechEvent,
-    Transcript,
-    TtsStream,
-)
+from xiaozhi.providers.contracts.asr import AsrStream, BatchAsr, Transcript
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, TtsStream
 
 CONTEXT = CallContext(device_id="aa:bb:cc:dd:ee:ff", client_id="c", session_id="s", turn_id=1, language="zh")
 SPEECH = hum(1.5, 16_000)
@@ -58,13 +48,18 @@ FAULTS: dict[str, tuple[type[Exception], ...]] = {
 }
 """The fault matrix: what a vendor may do -> what the provider must raise."""
 
-TOOL = ToolSpec("set_volume", "Set the volume.", {"type": "object", "properties": {"volume": {"type": "integer"}}, "required": ["volume"]})
+TOOL = ToolSpec(
+    "set_volume",
+    "Set the volume.",
+    {"type": "object", "properties": {"volume": {"type": "integer"}}, "required": ["volume"]},
+)
 
 
 @dataclass
 class Subject:
-    """A provider under test. `fail(fault)`: the vendor's next request meets this fault; None: there is no vendor. `wait_gone`: blocks
-    until the vendor has noticed that its client left. `deadline`: seconds within which the provider must give up on a silent vendor."""
+    """A provider under test. `fail(fault)`: the vendor's next request meets this fault; None: there is no vendor.
+    `wait_gone`: blocks until the vendor has noticed that its client left. `deadline`: seconds within which the provider
+    must give up on a silent vendor."""
 
     provider: Any
     fail: Callable[[str], None] | None = None

@@ -1,4 +1,5 @@
-"""No provider without a suite: whatever type lies in `xiaozhi/providers/<kind>/` is tested against its kind's contract."""
+"""No provider without a suite: whatever type lies in `xiaozhi/providers/<kind>/` is tested against its kind's
+contract."""
 
 from __future__ import annotations
 
@@ -32,4 +33,6 @@ def _covered() -> set[tuple[str, str]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_provider_has_a_contract_test(kind: str) -> None:
     without = [type_name for type_name in known_types(kind) if (kind, type_name) not in _covered()]
-    assert not without, f"{kind} providers without a suite in tests/contract/: {', '.join(without)} (docs/providers.md shows how)"
+    assert not without, (
+        f"{kind} providers without a suite in tests/contract/: {', '.join(without)} (docs/providers.md shows how)"
+    )

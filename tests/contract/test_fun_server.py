@@ -24,7 +24,14 @@ def _subject() -> Iterator[Subject]:
             else:
                 vendor.once.append({"disconnect": "drop"}.get(fault, fault))
 
-        block = {"type": "fun_server", "host": "127.0.0.1", "port": vendor.port, "is_ssl": False, "api_key": "secret-key", "timeout": 0.3}
+        block = {
+            "type": "fun_server",
+            "host": "127.0.0.1",
+            "port": vendor.port,
+            "is_ssl": False,
+            "api_key": "secret-key",
+            "timeout": 0.3,
+        }
         provider = FunServerAsr(validate("asr", "Fun", block))  # type: ignore[arg-type]
         yield Subject(provider, fail, lambda: _gone(vendor))
         assert vendor.faults == []

@@ -11,7 +11,7 @@ from loadtest.vendors import ASR, CHAT, TTS, OpenAiVendor
 from tests.contract.loopback import failing
 from tests.contract.suites import AsrBatchContract, LlmContract, Subject, TtsSentenceContract, VllmContract
 from tests.fakes.inference import InlineInference
-from xiaozhi.providers.base import Services
+from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build
 
 SOUNDS = Sounds()

@@ -1,4 +1,5 @@
-"""What every end-to-end test gets: sounds made once, words spoken once, a stage per module that is put in order between tests."""
+"""What every end-to-end test gets: sounds made once, words spoken once, a stage per module that is put in order between
+tests."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A whole server in this process, on loopback, between scripted vendors and simulated devices: what every test here plays on.
+"""A whole server in this process, on loopback, between scripted vendors and simulated devices: what every test here
+plays on.
 
-Sound is sent as fast as it goes: the listener counts time in samples, so an utterance of a second takes no second. What the server plays is
-paced by the clock, so scripted speech is short (`SHORT`) unless a test needs time to interrupt it (`LONG`).
-"""
+Sound is sent as fast as it goes: the listener counts time in samples, so an utterance of a second takes no second. What
+the server plays is paced by the clock, so scripted speech is short (`SHORT`) unless a test needs time to interrupt it
+(`LONG`)."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ from loadtest.http_vendor import Script
 from loadtest.sounds import Sounds, hum, wav
 from loadtest.speech import Speech
 from loadtest.vendors import CHAT, TTS, OpenAiVendor
+from xiaozhi.app.generations import Generation
+from xiaozhi.app.server import Server
 from xiaozhi.chat import ToolSpec
-from xiaozhi.editions import Edition
-from xiaozhi.running import Server
-from xiaozhi.runtime.resilience import State
-from xiaozhi.session.replies import ReplyKey
+from xiaozhi.runtime.resilience import BreakerState
+from xiaozhi.session.speaking.speech_cache import SpeechKey
 from xiaozhi.settings import Loaded, load
 from xiaozhi.tools.base import FunctionTool, Tool, ToolContext, ToolOutcome
 
@@ -56,9 +57,22 @@ def base_settings(vendor: OpenAiVendor, directory: Path) -> dict[str, Any]:
     """Everything at the vendor, ports of the system's choice, patience of fractions of a second."""
     endpoint = {"type": "openai", "api_key": "test-key"}
     return {
-        "server": {"ip": "127.0.0.1", "port": 0, "http_port": 0, "drain_seconds": 2, "limits": {"frames_per_second": 0}},
+        "server": {
+            "ip": "127.0.0.1",
+            "port": 0,
+            "http_port": 0,
+            "drain_seconds": 2,
+            "limits": {"frames_per_second": 0},
+        },
         "log": {"log_dir": "", "data_dir": str(directory)},
-        "selected_module": {"VAD": "Ears", "ASR": "Vendor", "LLM": "Vendor", "TTS": "Vendor", "Memory": "nomem", "Intent": "function_call"},
+        "selected_module": {
+            "VAD": "Ears",
+            "ASR": "Vendor",
+            "LLM": "Vendor",
+            "TTS": "Vendor",
+            "Memory": "nomem",
+            "Intent": "function_call",
+        },
         "VAD": {"Ears": {"type": "silero", "min_silence_duration_ms": END_SILENCE_MS, "pause_ms": PAUSE_MS}},
         "ASR": {"Vendor": {**endpoint, "base_url": vendor.base_url, "model_name": "m"}},
         "LLM": {"Vendor": {**endpoint, "base_url": vendor.base_url, "model_name": "m"}},
@@ -81,12 +95,12 @@ class Stage:
         self.server = server
         self.settings = loaded.settings
         self._devices: list[SimulatedDevice] = []
-        self._phrases: dict[ReplyKey, Any] = {}
+        self._phrases: dict[SpeechKey, Any] = {}
 
     @property
-    def edition(self) -> Edition:
+    def generation(self) -> Generation:
         """What belongs to the configuration in force."""
-        current = self.server._editions.current
+        current = self.server._generations.current
         assert current is not None
         return current
 
@@ -98,7 +112,11 @@ class Stage:
         return f"ws://127.0.0.1:{self.server.port}/xiaozhi/v1/"
 
     def device(
-        self, *, features: Mapping[str, Any] | None = None, audio_params: Mapping[str, Any] | None = None, **options: Any
+        self,
+        *,
+        features: Mapping[str, Any] | None = None,
+        audio_params: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> SimulatedDevice:
         """A connected device that has said hello; closed at the end of the test."""
         number = next(_device_numbers)
@@ -114,7 +132,7 @@ class Stage:
         for device in self._devices:
             device.close()
         self._devices.clear()
-        wait_until(lambda: len(self.server.roster) == 0, "the server to be empty")
+        wait_until(lambda: len(self.server.connections) == 0, "the server to be empty")
 
     # --- the vendor ---------------------------------------------------------------------------------------------------
 
@@ -152,9 +170,9 @@ class Stage:
             self.vendor.gone.get_nowait()
 
     def _close_breakers(self) -> None:
-        for guard in self.edition.shop.guards:
+        for guard in self.generation.provider_pool.guards:
             if guard.breaker is not None:
-                guard.breaker._change(State.CLOSED)
+                guard.breaker._change(BreakerState.CLOSED)
 
     def questions(self) -> list[dict[str, Any]]:
         """Bodies of the chat requests so far."""
@@ -180,8 +198,8 @@ class Stage:
     @contextmanager
     def tools(self, *tools: Tool) -> Iterator[None]:
         """Further plugins, for the visits that begin inside the block."""
-        edition = self.edition
-        source: Any = edition.kit.plugins
+        generation = self.generation
+        source: Any = generation.kit.plugins
         before, source._tools = source._tools, (*source._tools, *tools)
         try:
             yield
@@ -197,7 +215,9 @@ class Stage:
     def outcomes(self) -> dict[str, float]:
         """Turns that ended, by outcome, without zeros."""
         family = next(metric for metric in self.server.metrics.registry.collect() if metric.name == "xiaozhi_turns")
-        samples = {sample.labels["outcome"]: sample.value for sample in family.samples if sample.name.endswith("_total")}
+        samples = {
+            sample.labels["outcome"]: sample.value for sample in family.samples if sample.name.endswith("_total")
+        }
         return {outcome: value for outcome, value in samples.items() if value}
 
 
@@ -223,8 +243,8 @@ def open_stage(directory: Path, sounds: Sounds, overrides: Mapping[str, Any] | N
 
 def settle_phrases(stage: Stage) -> None:
     """Until the background work on fixed phrases is over, well or not."""
-    edition = stage.edition
-    phrases = edition.kit.phrases
+    generation = stage.generation
+    phrases = generation.kit.phrases
     wait_until(lambda: not phrases._at_work, "the phrases")
 
 
@@ -235,7 +255,11 @@ def tool_call(name: str, number: int = 0, **arguments: Any) -> dict[str, Any]:
 
 
 def a_tool(
-    name: str, function: Callable[[Mapping[str, Any], ToolContext], ToolOutcome], *, uninterruptible: bool = False, timeout: float = 5.0
+    name: str,
+    function: Callable[[Mapping[str, Any], ToolContext], ToolOutcome],
+    *,
+    uninterruptible: bool = False,
+    timeout: float = 5.0,
 ) -> Tool:
     """A plugin made of a function."""
     return FunctionTool(ToolSpec(name, f"Does {name}."), function, uninterruptible=uninterruptible, timeout=timeout)
@@ -256,7 +280,9 @@ def ask(device: SimulatedDevice, text: str, timeout: float = PATIENCE_S) -> Answ
     return device.collect_answer(timeout)
 
 
-def utter(device: SimulatedDevice, words: Speech, mode: Any = "auto", *, silence_ms: int = 1_000, start: bool = True) -> None:
+def utter(
+    device: SimulatedDevice, words: Speech, mode: Any = "auto", *, silence_ms: int = 1_000, start: bool = True
+) -> None:
     """Say something as fast as the socket takes it, and the silence behind it; manual mode: then `listen stop`."""
     if start:
         device.listen_start(mode)

@@ -14,7 +14,19 @@ from loadtest.http_vendor import Request
 from loadtest.sounds import Sounds
 from loadtest.speech import Speech
 from loadtest.vendors import ASR, OpenAiVendor
-from tests.e2e.stage import CHAT, QUARTER, SHORT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, speak_to, utter
+from tests.e2e.stage import (
+    CHAT,
+    QUARTER,
+    SHORT,
+    TTS,
+    Script,
+    Stage,
+    ask,
+    hear_nothing_more,
+    open_stage,
+    speak_to,
+    utter,
+)
 from xiaozhi.audio.opus import packet_duration_ms
 
 Words = Callable[[str], Speech]
@@ -44,7 +56,9 @@ def test_the_recogniser_gets_the_whole_utterance(stage: Stage, words: Words) -> 
 
     heard = next(request for request in stage.vendor.requests if stage.vendor.kind(request) == ASR)
     seconds = (len(heard.body) - 44) / 32_000
-    assert words(QUESTION).duration_ms / 1000 < seconds < words(QUESTION).duration_ms / 1000 + 1.5, "the voice, pre-roll and some silence"
+    assert words(QUESTION).duration_ms / 1000 < seconds < words(QUESTION).duration_ms / 1000 + 1.5, (
+        "the voice, pre-roll and some silence"
+    )
 
 
 def test_typed_text_is_answered(stage: Stage) -> None:
@@ -56,7 +70,8 @@ def test_typed_text_is_answered(stage: Stage) -> None:
 
 
 def test_sentences_come_in_order_while_the_next_ones_are_made(stage: Stage) -> None:
-    """The second sentence is ready long before the first and third: it must not overtake the first, nor leave the third behind."""
+    """The second sentence is ready long before the first and third: it must not overtake the first, nor leave the third
+    behind."""
     stage.vendor.stand(CHAT, Script(answer="One is here. Two is here. Three is here.", gap=0.01))
     stage.vendor.script(TTS, replace(SHORT, delay=0.3), SHORT, replace(SHORT, delay=0.1))
 
@@ -113,7 +128,9 @@ def test_frame_durations(stage: Stage, words: Words, frame_ms: int) -> None:
     assert len(answer.pcm()) / 2 / 24_000 == pytest.approx(len(answer.frames) * frame_ms / 1000)
 
 
-@pytest.mark.parametrize("framing", [{"protocol_version": 1}, {"protocol_version": 2}, {"protocol_version": 3}, {"gateway": True}])
+@pytest.mark.parametrize(
+    "framing", [{"protocol_version": 1}, {"protocol_version": 2}, {"protocol_version": 3}, {"gateway": True}]
+)
 def test_framings(stage: Stage, words: Words, framing: dict[str, object]) -> None:
     device = stage.device(**framing)
 

@@ -1,4 +1,5 @@
-"""What the language model is shown: what was really said, trimmed, resumed after a loss of the network; a prompt that knows the moment."""
+"""What the language model is shown: what was really said, trimmed, resumed after a loss of the network; a prompt that
+knows the moment."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from xiaozhi.errors import SettingsError
 STORY = "Once upon a time there was a robot. It lived in a small house. One day it went out."
 
 
-# --- what was spoken ------------------------------------------------------------------------------------------------------
+# --- what was spoken
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_model_is_shown_the_whole_conversation(stage: Stage) -> None:
@@ -82,19 +84,30 @@ def test_an_apology_is_no_answer(stage: Stage) -> None:
     assert stage.said() == [("user", "first"), ("user", "second")]
 
 
-# --- trimming -------------------------------------------------------------------------------------------------------------
+# --- trimming
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_trimming_never_splits_a_tool_pair(tmp_path: Path, sounds: Sounds) -> None:
-    """The vendor refuses tool results without their calls, and calls without results; with three remembered turns of six, none comes."""
+    """The vendor refuses tool results without their calls, and calls without results; with three remembered turns of
+    six, none comes."""
     with open_stage(tmp_path, sounds, {"conversation": {"history_turns": 3}}) as stage:
         device = stage.device()
         for number in range(6):
-            stage.vendor.script(CHAT, Script(answer=[tool_call("get_time"), tool_call("get_time", 1)]), Script(answer=f"Done {number}."))
+            stage.vendor.script(
+                CHAT, Script(answer=[tool_call("get_time"), tool_call("get_time", 1)]), Script(answer=f"Done {number}.")
+            )
             assert ask(device, f"question {number}").sentences == [f"Done {number}."]
 
         roles = [message["role"] for message in stage.messages()]
-        assert roles == ["system", *["user", "assistant", "tool", "tool", "assistant"] * 3, "user", "assistant", "tool", "tool"]
+        assert roles == [
+            "system",
+            *["user", "assistant", "tool", "tool", "assistant"] * 3,
+            "user",
+            "assistant",
+            "tool",
+            "tool",
+        ]
         assert stage.messages()[1]["content"] == "question 2"
         assert stage.vendor.refusals == []
 
@@ -109,7 +122,8 @@ def test_a_budget_of_tokens_is_kept(tmp_path: Path, sounds: Sounds) -> None:
         assert stage.said()[0] == ("user", "question 2")
 
 
-# --- coming back ----------------------------------------------------------------------------------------------------------
+# --- coming back
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_device_that_comes_back_goes_on_where_it_was(stage: Stage) -> None:
@@ -117,7 +131,7 @@ def test_a_device_that_comes_back_goes_on_where_it_was(stage: Stage) -> None:
     first = stage.device(device_id=device_id)
     ask(first, "I am Anna")
     first.drop()
-    wait_until(lambda: not len(stage.server.roster), "the end of the visit")
+    wait_until(lambda: not len(stage.server.connections), "the end of the visit")
 
     ask(stage.device(device_id=device_id), "who am I")
     assert stage.said()[:2] == [("user", "I am Anna"), ("assistant", "Fine.")]
@@ -147,7 +161,8 @@ def test_a_second_connection_of_a_device_takes_over(stage: Stage) -> None:
     assert ask(second, "hello").sentences == ["Fine."]
 
 
-# --- the prompt -----------------------------------------------------------------------------------------------------------
+# --- the prompt
+# -----------------------------------------------------------------------------------------------------------
 
 
 class Sensors(HttpVendor):
@@ -173,7 +188,10 @@ def sensors(_no_leaks: None) -> Iterator[Sensors]:
 
 def test_the_prompt_knows_the_moment_the_device_and_live_data(tmp_path: Path, sounds: Sounds, sensors: Sensors) -> None:
     sources = [
-        {"url": f"{sensors.url}/room?device={{device_id}}", "headers": {"Authorization": "Bearer secret", "X-Client": "{client_id}"}},
+        {
+            "url": f"{sensors.url}/room?device={{device_id}}",
+            "headers": {"Authorization": "Bearer secret", "X-Client": "{client_id}"},
+        },
         {"url": f"{sensors.url}/slow"},
         {"url": f"{sensors.url}/broken"},
         {"url": f"{sensors.url}/todo"},
@@ -205,13 +223,15 @@ def test_the_prompt_knows_the_moment_the_device_and_live_data(tmp_path: Path, so
 
 def edition_context(stage: Stage) -> Any:
     """The live data of the server's configuration."""
-    edition = stage.edition
-    return edition.kit.prompter._context
+    generation = stage.generation
+    return generation.kit.prompter._context
 
 
 def test_a_template_of_ones_own(tmp_path: Path, sounds: Sounds) -> None:
     template = tmp_path / "mine.txt"
-    template.write_text("{{ base_prompt }}|{{ device_id }}|{{ today_date }}|{{ language }}{% if memory %}|{{ memory }}{% endif %}")
+    template.write_text(
+        "{{ base_prompt }}|{{ device_id }}|{{ today_date }}|{{ language }}{% if memory %}|{{ memory }}{% endif %}"
+    )
     with open_stage(tmp_path, sounds, {"prompt_template": str(template), "prompt": "Be brief."}) as stage:
         device = stage.device(device_id="02:00:00:00:ab:ce")
         ask(device, "hello")

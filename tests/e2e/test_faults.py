@@ -1,8 +1,8 @@
-"""The fault matrix: whatever goes wrong at a vendor, the device hears something, is never left in speaking, and the next turn works.
+"""The fault matrix: whatever goes wrong at a vendor, the device hears something, is never left in speaking, and the
+next turn works.
 
-What is heard is the answer where a retry can cure the fault, and else the apology. The connection of the fault is closed, no greenlet stays
-behind (the leak check of every test), and each turn is counted exactly once.
-"""
+What is heard is the answer where a retry can cure the fault, and else the apology. The connection of the fault is
+closed, no greenlet stays behind (the leak check of every test), and each turn is counted exactly once."""
 
 from __future__ import annotations
 
@@ -77,7 +77,14 @@ FAULTS = [
     (CHAT, Fault("disconnect after the headers", Script(answer=ANSWER, disconnect=0))),
     # The first sentence is complete when the line breaks: it is heard, then the apology.
     (CHAT, Fault("disconnect in the middle", Script(answer=ANSWER, disconnect=12), ("This is one.", APOLOGY))),
-    (CHAT, Fault("garbage in the middle", Script(answer=["This is one. This", b"data: {not json}\n\n"]), ("This is one.", APOLOGY))),
+    (
+        CHAT,
+        Fault(
+            "garbage in the middle",
+            Script(answer=["This is one. This", b"data: {not json}\n\n"]),
+            ("This is one.", APOLOGY),
+        ),
+    ),
     (
         CHAT,
         Fault(
@@ -126,7 +133,9 @@ def test_fault(stage: Stage, words: Words, kind: str, fault: Fault) -> None:
 
 def counted(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     """Turns that ended in between, by outcome."""
-    return {outcome: value - before.get(outcome, 0) for outcome, value in after.items() if value != before.get(outcome, 0)}
+    return {
+        outcome: value - before.get(outcome, 0) for outcome, value in after.items() if value != before.get(outcome, 0)
+    }
 
 
 _KINDS = {ASR: "asr", CHAT: "llm", TTS: "tts"}
@@ -134,8 +143,8 @@ _KINDS = {ASR: "asr", CHAT: "llm", TTS: "tts"}
 
 def provider(stage: Stage, kind: str) -> Any:
     """The vendor's client inside the server."""
-    edition = stage.edition
-    return edition.shop._built[_KINDS[kind], "Vendor"].inner
+    generation = stage.generation
+    return generation.provider_pool._built[_KINDS[kind], "Vendor"].inner
 
 
 def unplug(stage: Stage, kind: str) -> None:
@@ -197,7 +206,9 @@ def test_the_sound_of_a_substitute_is_not_kept_under_the_real_voices_name(tmp_pa
         assert spoken_by_beeper == ["Fine."]
 
 
-def test_without_a_voice_the_emergency_voice_apologises(tmp_path: Any, sounds: Any, stage_settings: dict[str, Any]) -> None:
+def test_without_a_voice_the_emergency_voice_apologises(
+    tmp_path: Any, sounds: Any, stage_settings: dict[str, Any]
+) -> None:
     """The voice never worked, so nothing could be prepared."""
     settings = {**stage_settings, "TTS": {"Vendor": {"api_url": "http://127.0.0.1:1/v1"}}}
     with open_stage(tmp_path, sounds, settings) as stage:
@@ -215,7 +226,9 @@ def test_without_a_voice_the_emergency_voice_apologises(tmp_path: Any, sounds: A
         assert len(spoken_by_beeper) >= 2, "even the greeting"
 
 
-def test_the_voice_of_this_machine_is_the_emergency_voice(tmp_path: Any, sounds: Any, stage_settings: dict[str, Any]) -> None:
+def test_the_voice_of_this_machine_is_the_emergency_voice(
+    tmp_path: Any, sounds: Any, stage_settings: dict[str, Any]
+) -> None:
     settings = {**stage_settings, "TTS": {"Vendor": {"api_url": "http://127.0.0.1:1/v1"}, "Espeak": {"type": "espeak"}}}
     with open_stage(tmp_path, sounds, settings) as stage:
         answer = ask(stage.device(), "hello")
@@ -226,7 +239,10 @@ def test_the_voice_of_this_machine_is_the_emergency_voice(tmp_path: Any, sounds:
 
 
 def test_without_any_voice_the_apology_is_shown(tmp_path: Any, sounds: Any, stage_settings: dict[str, Any]) -> None:
-    settings = {**stage_settings, "TTS": {"Vendor": {"api_url": "http://127.0.0.1:1/v1"}, "Espeak": {"type": "openai", "timeout": "never"}}}
+    settings = {
+        **stage_settings,
+        "TTS": {"Vendor": {"api_url": "http://127.0.0.1:1/v1"}, "Espeak": {"type": "openai", "timeout": "never"}},
+    }
     with open_stage(tmp_path, sounds, settings) as stage:
         device = stage.device()
 
@@ -238,12 +254,14 @@ def test_without_any_voice_the_apology_is_shown(tmp_path: Any, sounds: Any, stag
         stage.server._fixtures.replies.clear()
 
 
-def test_the_phrases_are_tried_again_when_the_voice_is_back(tmp_path: Any, sounds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xiaozhi.session.phrases.RETRY_S", 0.0)
+def test_the_phrases_are_tried_again_when_the_voice_is_back(
+    tmp_path: Any, sounds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xiaozhi.session.speaking.phrases.RETRY_S", 0.0)
     with open_stage(tmp_path, sounds, {"ai_providers": {"tts": {"timeout": 0.2}}}) as stage:
         stage.server._fixtures.replies.clear()
-        edition = stage.edition
-        phrases = edition.kit.phrases
+        generation = stage.generation
+        phrases = generation.kit.phrases
         phrases._ready.clear()
         stage.vendor.stand(TTS, Script(status=400))
         stage.device()

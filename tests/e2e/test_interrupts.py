@@ -1,4 +1,5 @@
-"""Abort, listen start, wake word and barge-in: silence at once, the vendors see the disconnect, the next answer starts clean."""
+"""Abort, listen start, wake word and barge-in: silence at once, the vendors see the disconnect, the next answer starts
+clean."""
 
 from __future__ import annotations
 
@@ -10,7 +11,19 @@ import pytest
 from loadtest.device import SimulatedDevice
 from loadtest.speech import Speech
 from loadtest.vendors import ASR
-from tests.e2e.stage import CHAT, LONG, SHORT, TTS, Script, Stage, ask, hear_nothing_more, speak_to, utter, wait_for_sound
+from tests.e2e.stage import (
+    CHAT,
+    LONG,
+    SHORT,
+    TTS,
+    Script,
+    Stage,
+    ask,
+    hear_nothing_more,
+    speak_to,
+    utter,
+    wait_for_sound,
+)
 
 Words = Callable[[str], Speech]
 FIRST, SECOND = "tell me a long story", "and one more thing please"
@@ -41,7 +54,9 @@ def say_the_wake_word(device: SimulatedDevice, words: Words) -> None:
 
 
 @pytest.mark.parametrize("interrupt", [press_abort, start_listening, say_the_wake_word])
-def test_an_interrupt_silences_at_once(stage: Stage, words: Words, interrupt: Callable[[SimulatedDevice, Words], None]) -> None:
+def test_an_interrupt_silences_at_once(
+    stage: Stage, words: Words, interrupt: Callable[[SimulatedDevice, Words], None]
+) -> None:
     device = begin_a_story(stage)
     interrupted = stage.outcomes().get("interrupted", 0)
 
@@ -84,7 +99,8 @@ def test_speech_interrupts_in_realtime_mode(stage: Stage, words: Words) -> None:
 
 
 def test_in_realtime_mode_nobody_is_talked_over(stage: Stage, words: Words) -> None:
-    """The user goes on while the first answer is still being thought about: it is not begun in the middle of his words."""
+    """The user goes on while the first answer is still being thought about: it is not begun in the middle of his
+    words."""
     device = stage.device()
     stage.vendor.script(ASR, Script(answer="tell me a story", delay=0.3), Script(answer="about dogs"))
     stage.vendor.script(CHAT, Script(answer="Dogs it is."))
@@ -129,7 +145,9 @@ def test_the_recogniser_sees_the_disconnect(stage: Stage, words: Words) -> None:
     assert speak_to(device, words(FIRST)).stt == "what is up"
 
 
-@pytest.mark.parametrize("script", [Script(stall="before"), Script(answer=STORY, gap=0.2), Script(stall="after", answer=STORY)])
+@pytest.mark.parametrize(
+    "script", [Script(stall="before"), Script(answer=STORY, gap=0.2), Script(stall="after", answer=STORY)]
+)
 def test_the_model_sees_the_disconnect(stage: Stage, script: Script) -> None:
     device = stage.device()
     stage.vendor.script(CHAT, script)
@@ -145,7 +163,8 @@ def test_the_model_sees_the_disconnect(stage: Stage, script: Script) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [Script(stall="before"), Script(stall="after", answer=("wav", 10.0)), Script(gap=0.1, answer=("wav", 10.0))]
+    "script",
+    [Script(stall="before"), Script(stall="after", answer=("wav", 10.0)), Script(gap=0.1, answer=("wav", 10.0))],
 )
 def test_the_voice_sees_the_disconnect(stage: Stage, script: Script) -> None:
     device = stage.device()
@@ -173,7 +192,8 @@ def test_an_abort_while_nothing_is_said_is_answered(stage: Stage) -> None:
 
 
 def test_a_new_question_takes_the_floor(stage: Stage) -> None:
-    """Ten questions in a row, each before the answer to the last: one answer is heard to its end, every turn has one outcome."""
+    """Ten questions in a row, each before the answer to the last: one answer is heard to its end, every turn has one
+    outcome."""
     device = stage.device()
     before = sum(stage.outcomes().values())
     stage.vendor.stand(CHAT, Script(answer=STORY, gap=0.01))
@@ -187,7 +207,9 @@ def test_a_new_question_takes_the_floor(stage: Stage) -> None:
 
     device.detect("question 9")
 
-    device.wait_until(lambda: device.replies.answers and device.replies.answers[-1].stt == "question 9", 5, "the last answer")
+    device.wait_until(
+        lambda: device.replies.answers and device.replies.answers[-1].stt == "question 9", 5, "the last answer"
+    )
     assert device.replies.answers[-1].sentences == ["The last one."]
     assert sum(stage.outcomes().values()) == before + 10
     hear_nothing_more(device, 0.2)

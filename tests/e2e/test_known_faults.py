@@ -1,5 +1,6 @@
-"""What the existing server is known to get wrong (PROTOCOL.md, section 7), as far as one conversation can show it; the rest stands where it
-belongs: interrupts in test_interrupts.py, remembered answers in test_dialogue.py, vendors that fail in test_faults.py."""
+"""What the existing server is known to get wrong (PROTOCOL.md, section 7), as far as one conversation can show it; the
+rest stands where it belongs: interrupts in test_interrupts.py, remembered answers in test_dialogue.py, vendors that
+fail in test_faults.py."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from loadtest.device_tools import DeviceTools
 from loadtest.sounds import Sounds
 from loadtest.vendors import OpenAiVendor
 from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, base_settings, merged, open_stage, wait_for_sound, wait_until
-from xiaozhi.running import NAME_THREADS, Server
+from xiaozhi.app.server import NAME_THREADS, Server
 from xiaozhi.settings import load
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
@@ -96,7 +97,9 @@ def test_a_look_at_a_picture_stalls_nobody(tmp_path: Path, sounds: Sounds) -> No
 def test_connections_to_vendors_are_kept_and_used_again(tmp_path: Path, sounds: Sounds) -> None:
     with OpenAiVendor(sounds=sounds) as vendor:
         assert isinstance(vendor, OpenAiVendor)
-        loaded = load(environ={}, overrides=merged(base_settings(vendor, tmp_path), {"conversation": {"reply_cache_bytes": 0}}))
+        loaded = load(
+            environ={}, overrides=merged(base_settings(vendor, tmp_path), {"conversation": {"reply_cache_bytes": 0}})
+        )
         server = Server(loaded, reload=lambda: loaded)
         server.start()
         stage = Stage(vendor, server, loaded)

@@ -1,4 +1,5 @@
-"""Twenty devices talk to the real server at once, with the real load test around it: everybody is answered and no thread is left over.
+"""Twenty devices talk to the real server at once, with the real load test around it: everybody is answered and no
+thread is left over.
 
 Nothing about time is asserted: build machines are busy.
 """

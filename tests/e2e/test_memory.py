@@ -1,4 +1,5 @@
-"""What is remembered between visits: saved when one ends, off the hot path, and not lost when the server stops or the vendor fails."""
+"""What is remembered between visits: saved when one ends, off the hot path, and not lost when the server stops or the
+vendor fails."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import pytest
 from loadtest.http_vendor import Answer, HttpVendor, Request
 from loadtest.sounds import Sounds
 from tests.e2e.stage import CHAT, Script, Stage, ask, open_stage, wait_until
-from xiaozhi.session.memories import PENDING_FILE
+from xiaozhi.session.memory import PENDING_FILE
 
 ANNA = "02:00:00:00:00:aa"
 LOCAL = {"selected_module": {"Memory": "mem_local_short"}, "conversation": {"resume_seconds": 0}}
@@ -59,7 +60,7 @@ def test_a_visit_is_saved_when_the_server_stops(tmp_path: Path, sounds: Sounds) 
 def test_a_visit_that_cannot_be_saved_in_time_is_saved_by_the_next_server(
     tmp_path: Path, sounds: Sounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xiaozhi.running.FLUSH_SECONDS", 0.2)
+    monkeypatch.setattr("xiaozhi.app.server.FLUSH_SECONDS", 0.2)
     with open_stage(tmp_path, sounds, LOCAL) as stage:
         ask(stage.device(device_id=ANNA), "I am Anna")
         stage.vendor.script(CHAT, Script(stall="before"))
@@ -127,7 +128,9 @@ def test_mem0_recalls_and_saves(tmp_path: Path, sounds: Sounds, mem0: HttpVendor
 
 
 @pytest.mark.parametrize("script", [Script(stall="before"), Script(status=500), Script(garbage="html")])
-def test_a_memory_that_fails_costs_the_answer_nothing(tmp_path: Path, sounds: Sounds, mem0: HttpVendor, script: Script) -> None:
+def test_a_memory_that_fails_costs_the_answer_nothing(
+    tmp_path: Path, sounds: Sounds, mem0: HttpVendor, script: Script
+) -> None:
     mem0.stand("/v3/memories/search/", script)
     with open_stage(tmp_path, sounds, settings_for(mem0)) as stage:
         assert ask(stage.device(device_id=ANNA), "hello").sentences == ["Fine."]

@@ -1,8 +1,8 @@
-"""The server as it comes out of the box, every module the default one: no vendor, no network, no key, and yet a spoken conversation.
+"""The server as it comes out of the box, every module the default one: no vendor, no network, no key, and yet a spoken
+conversation.
 
-The questions are real synthesised speech, sent through Opus; the answers are decoded and looked at. Only the clock is set, so that a test
-can know what time it is.
-"""
+The questions are real synthesised speech, sent through Opus; the answers are decoded and looked at. Only the clock is
+set, so that a test can know what time it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loadtest.device import SimulatedDevice
 from loadtest.device_tools import DeviceTools
 from loadtest.speech import Speech
 from tests.e2e.stage import ask, hear_nothing_more, speak_to, utter, wait_for_sound, wait_until
-from xiaozhi.running import Server
+from xiaozhi.app.server import Server
 from xiaozhi.settings import load
 
 SAID = (
@@ -74,10 +74,10 @@ def open_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     server = Server(loaded, reload=lambda: loaded)
     try:
         server.start()
-        edition = server._editions.current
-        assert edition is not None
-        wait_until(lambda: not edition.kit.phrases._at_work, "the phrases")
-        edition.kit.providers.llm._now = lambda: NOW
+        generation = server._generations.current
+        assert generation is not None
+        wait_until(lambda: not generation.kit.phrases._at_work, "the phrases")
+        generation.kit.providers.llm._now = lambda: NOW
         yield House(server)
     finally:
         server.stop(drain_seconds=0)
@@ -88,7 +88,7 @@ def house(open_house: House, _no_leaks: None) -> Iterator[House]:
     yield open_house
     for device in open_house.devices:
         device.close()
-    wait_until(lambda: len(open_house.server.roster) == 0, "the server to be empty")
+    wait_until(lambda: len(open_house.server.connections) == 0, "the server to be empty")
 
 
 def together(*asked: Callable[[], Any]) -> list[Any]:
@@ -118,7 +118,9 @@ def test_a_spoken_question_in_every_mode_and_framing(house: House, words: Words)
     visits = [("auto", 1), ("manual", 2), ("realtime", 3)]
     devices = [house.device(protocol_version=version) for _, version in visits]
 
-    answers = together(*(lambda d=device, m=mode: speak_to(d, said, m) for device, (mode, _) in zip(devices, visits, strict=True)))
+    answers = together(
+        *(lambda d=device, m=mode: speak_to(d, said, m) for device, (mode, _) in zip(devices, visits, strict=True))
+    )
 
     for answer in answers:
         assert answer.stt == "what time is it"
@@ -133,7 +135,9 @@ def test_a_spoken_question_in_every_mode_and_framing(house: House, words: Words)
 def test_two_devices_at_once_get_their_own_answers(house: House, words: Words) -> None:
     one, other = house.device(), house.device(protocol_version=3)
 
-    day, year = together(lambda: speak_to(one, words("what day is it")), lambda: speak_to(other, words("what year is it")))
+    day, year = together(
+        lambda: speak_to(one, words("what day is it")), lambda: speak_to(other, words("what year is it"))
+    )
 
     assert (day.stt, day.sentences) == ("what day is it", ["Today is Wednesday."])
     assert (year.stt, year.sentences) == ("what year is it", ["The year is 2031."])
@@ -160,7 +164,9 @@ def test_the_volume_goes_up_when_a_voice_says_so(house: House, words: Words) -> 
     device, without = house.device(tools=tools), house.device()
     wait_until(lambda: tools.listed, "the device's tools")
 
-    done, refused = together(*(lambda d=device: speak_to(d, words("turn up the volume")) for device in (device, without)))
+    done, refused = together(
+        *(lambda d=device: speak_to(d, words("turn up the volume")) for device in (device, without))
+    )
 
     assert tools.calls == [("self.get_device_status", {}), ("self.audio_speaker.set_volume", {"volume": 60})]
     assert (done.stt, done.sentences) == ("turn up the volume", ["I turned it up to 60."])

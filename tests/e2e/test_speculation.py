@@ -1,4 +1,5 @@
-"""Answers are prepared during a pause, thrown away without a trace when speech goes on, and released when the silence is long enough."""
+"""Answers are prepared during a pause, thrown away without a trace when speech goes on, and released when the silence
+is long enough."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def stage_settings() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def asr_stage(tmp_path_factory: pytest.TempPathFactory, sounds: Any) -> Any:
-    with open_stage(tmp_path_factory.mktemp("data"), sounds, {**EARS, "conversation": {"speculative": "asr"}}) as opened:
+    with open_stage(
+        tmp_path_factory.mktemp("data"), sounds, {**EARS, "conversation": {"speculative": "asr"}}
+    ) as opened:
         yield opened
 
 
@@ -80,7 +83,9 @@ def test_speech_goes_on_while_the_model_answers(stage: Stage, words: Words) -> N
     device = stage.device()
     discarded = stage.count("xiaozhi_speculations_total", fate="discarded")
     stage.vendor.script(ASR, Script(answer="the first half"), Script(answer="the whole question"))
-    stage.vendor.script(CHAT, Script(answer="A wrong answer. It is long.", gap=0.05), Script(answer="The right answer."))
+    stage.vendor.script(
+        CHAT, Script(answer="A wrong answer. It is long.", gap=0.05), Script(answer="The right answer.")
+    )
     stage.vendor.script(TTS, Script(answer=("wav", 10.0), delay=0.2))
     utter(device, words(FIRST), silence_ms=PAUSE)
     stage.wait_for(TTS)
@@ -102,7 +107,8 @@ def test_speech_goes_on_while_the_model_answers(stage: Stage, words: Words) -> N
 
 
 def test_what_was_prepared_is_released(stage: Stage, words: Words) -> None:
-    """Speech is ready before the silence is long enough; then it comes with stt and tts start in front, and nothing is asked twice."""
+    """Speech is ready before the silence is long enough; then it comes with stt and tts start in front, and nothing is
+    asked twice."""
     device = stage.device()
     stage.vendor.script(CHAT, Script(answer="Prepared in time. And more. And still more."))
     utter(device, words(FIRST), silence_ms=PAUSE)
@@ -152,8 +158,12 @@ def test_a_prepared_answer_that_is_thrown_away_costs_no_allowance(tmp_path: Any,
         assert quota.left(device.device_id) == 1_000 - len("Four.")
 
 
-def test_an_exit_command_is_not_answered_though_an_answer_was_prepared(tmp_path: Any, sounds: Any, words: Words) -> None:
-    with open_stage(tmp_path, sounds, {**EARS, "conversation": {"speculative": "llm"}, "exit_commands": ["go away"]}) as stage:
+def test_an_exit_command_is_not_answered_though_an_answer_was_prepared(
+    tmp_path: Any, sounds: Any, words: Words
+) -> None:
+    with open_stage(
+        tmp_path, sounds, {**EARS, "conversation": {"speculative": "llm"}, "exit_commands": ["go away"]}
+    ) as stage:
         device = stage.device()
         stage.vendor.stand(ASR, Script(answer="Go away!"))
         utter(device, words(FIRST), silence_ms=1_200)

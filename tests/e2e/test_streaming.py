@@ -1,4 +1,5 @@
-"""The same conversation with vendors that stream: FunASR hears while the user speaks, Volcengine speaks while the model writes."""
+"""The same conversation with vendors that stream: FunASR hears while the user speaks, Volcengine speaks while the model
+writes."""
 
 from __future__ import annotations
 
@@ -136,7 +137,9 @@ def test_the_greeting_is_ready_made_here_too(ensemble: Ensemble) -> None:
 def test_an_interrupt_cancels_the_session(ensemble: Ensemble) -> None:
     stage = ensemble.stage
     device = stage.device()
-    stage.vendor.script(CHAT, Script(answer="Once upon a time there was a very old robot. It lived in a very small house in the woods."))
+    stage.vendor.script(
+        CHAT, Script(answer="Once upon a time there was a very old robot. It lived in a very small house in the woods.")
+    )
     ensemble.voice.seconds = 5.0
     device.detect("tell me a story")
     wait_for_sound(device)
@@ -169,7 +172,9 @@ def test_speech_that_goes_on_is_recognised_as_a_whole(ensemble: Ensemble, words:
     answer = device.collect_answer()
     assert answer.stt == "the whole question"
     assert answer.sentences == ["Fine."]
-    assert len(ensemble.ears.audio) > half + len(words(SECOND).pcm) * 0.8, "the second recogniser hears the first half too"
+    assert len(ensemble.ears.audio) > half + len(words(SECOND).pcm) * 0.8, (
+        "the second recogniser hears the first half too"
+    )
     assert stage.said() == [("user", "the whole question")]
     hear_nothing_more(device, 0.1)
 
@@ -196,7 +201,9 @@ def test_a_slow_tool_is_no_fault_of_the_voice(ensemble: Ensemble) -> None:
     assert len(first) >= 10, "all 0.65 s of it came before the tool had ended, the last syllable included"
 
 
-@pytest.mark.parametrize("fault", ["session_failed", "stall_session", "stall_before", "drop", "stall_after", "garbage", "quota"])
+@pytest.mark.parametrize(
+    "fault", ["session_failed", "stall_session", "stall_before", "drop", "stall_after", "garbage", "quota"]
+)
 def test_a_voice_that_fails(ensemble: Ensemble, fault: str) -> None:
     stage = ensemble.stage
     device = stage.device()
@@ -212,8 +219,8 @@ def test_a_voice_that_fails(ensemble: Ensemble, fault: str) -> None:
 @pytest.mark.parametrize("fault", ["stall_before", "drop", "drop_at_end", "garbage_json"])
 def test_ears_that_fail(ensemble: Ensemble, words: Words, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = ensemble.stage
-    edition = stage.edition
-    asr = edition.kit.providers.asr.inner  # type: ignore[attr-defined]
+    generation = stage.generation
+    asr = generation.kit.providers.asr.inner  # type: ignore[attr-defined]
     monkeypatch.setattr(asr, "options", asr.options.model_copy(update={"timeout": 0.4}))
     device = stage.device()
     ensemble.ears.once.append(fault)

@@ -1,4 +1,5 @@
-"""What the mind can do: device tools of both generations, rounds of tool calls, tools side by side, tools that must not be cut in half."""
+"""What the mind can do: device tools of both generations, rounds of tool calls, tools side by side, tools that must not
+be cut in half."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def offered(stage: Stage, request: int = -1) -> set[str]:
     return {tool["function"]["name"] for tool in stage.questions()[request].get("tools", ())}
 
 
-# --- the device's own -----------------------------------------------------------------------------------------------------
+# --- the device's own
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_the_volume_is_set_through_the_devices_own_tools(stage: Stage) -> None:
@@ -39,14 +41,20 @@ def test_the_volume_is_set_through_the_devices_own_tools(stage: Stage) -> None:
     device = stage.device(tools=tools)
     wait_until(lambda: tools.listed, "the list of tools")
     device.ping()
-    stage.vendor.script(CHAT, Script(answer=[tool_call("self_audio_speaker_set_volume", volume=30)]), Script(answer="It is quieter now."))
+    stage.vendor.script(
+        CHAT,
+        Script(answer=[tool_call("self_audio_speaker_set_volume", volume=30)]),
+        Script(answer="It is quieter now."),
+    )
 
     answer = ask(device, "be quieter")
 
     assert answer.sentences == ["It is quieter now."]
     assert tools.calls == [("self.audio_speaker.set_volume", {"volume": 30})]
     assert tools.volume == 30
-    assert {"self_audio_speaker_set_volume", "self_get_device_status", "handle_exit_intent", "get_time"} <= offered(stage)
+    assert {"self_audio_speaker_set_volume", "self_get_device_status", "handle_exit_intent", "get_time"} <= offered(
+        stage
+    )
     assert stage.messages()[-1] == {"role": "tool", "content": "true", "tool_call_id": "call-0"}
 
 
@@ -56,7 +64,9 @@ def test_a_tool_the_device_complains_about_is_explained_by_the_model(stage: Stag
     wait_until(lambda: tools.listed, "the list of tools")
     device.ping()
     stage.vendor.script(
-        CHAT, Script(answer=[tool_call("self_audio_speaker_set_volume", volume=300)]), Script(answer="It cannot be so loud.")
+        CHAT,
+        Script(answer=[tool_call("self_audio_speaker_set_volume", volume=300)]),
+        Script(answer="It cannot be so loud."),
     )
 
     assert ask(device, "be loud").sentences == ["It cannot be so loud."]
@@ -72,7 +82,10 @@ def test_the_volume_of_an_older_device(stage: Stage) -> None:
         "description": "The speaker",
         "properties": {"volume": {"type": "number", "description": "current volume"}},
         "methods": {
-            "SetVolume": {"description": "Set the volume", "parameters": {"volume": {"type": "number", "description": "0 to 100"}}}
+            "SetVolume": {
+                "description": "Set the volume",
+                "parameters": {"volume": {"type": "number", "description": "0 to 100"}},
+            }
         },
     }
     device.tell("iot", descriptors=[speaker])
@@ -93,12 +106,15 @@ def test_the_volume_of_an_older_device(stage: Stage) -> None:
     assert any("55" in message["content"] for message in stage.messages() if message["role"] == "tool")
 
 
-# --- rounds ---------------------------------------------------------------------------------------------------------------
+# --- rounds
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_after_five_rounds_the_model_has_to_answer(stage: Stage) -> None:
     device = stage.device()
-    stage.vendor.script(CHAT, *[Script(answer=[tool_call("get_time")]) for _ in range(5)], Script(answer="Enough of that."))
+    stage.vendor.script(
+        CHAT, *[Script(answer=[tool_call("get_time")]) for _ in range(5)], Script(answer="Enough of that.")
+    )
 
     assert ask(device, "what time is it").sentences == ["Enough of that."]
 
@@ -130,7 +146,9 @@ def test_tools_run_side_by_side(stage: Stage) -> None:
 
     with stage.tools(a_tool("go_left", meet("left", "right")), a_tool("go_right", meet("right", "left"))):
         device = stage.device()
-        stage.vendor.script(CHAT, Script(answer=[tool_call("go_left"), tool_call("go_right", 1)]), Script(answer="Both."))
+        stage.vendor.script(
+            CHAT, Script(answer=[tool_call("go_left"), tool_call("go_right", 1)]), Script(answer="Both.")
+        )
 
         assert ask(device, "go").sentences == ["Both."]
 
@@ -198,7 +216,8 @@ def test_a_tool_that_fails_is_told_to_the_model(stage: Stage, failure: str) -> N
         assert stage.messages()[-1]["role"] == "tool"
 
 
-# --- interrupted ----------------------------------------------------------------------------------------------------------
+# --- interrupted
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_tool_that_must_not_be_cut_in_half_finishes_on_its_own(stage: Stage) -> None:
@@ -251,7 +270,8 @@ def test_any_other_tool_is_stopped(stage: Stage) -> None:
         assert stage.said() == [("user", "wait"), ("user", "and now")]
 
 
-# --- how intents are found ------------------------------------------------------------------------------------------------
+# --- how intents are found
+# ------------------------------------------------------------------------------------------------
 
 
 def test_a_model_that_must_call_a_tool_answers_through_one(tmp_path: Path, sounds: Sounds) -> None:
@@ -294,7 +314,9 @@ def test_a_separate_model_finds_the_intent(tmp_path: Path, sounds: Sounds) -> No
         assert ask(device, "greet me").sentences == ["Good evening."]
         assert stage.vendor.counts[CHAT] == 1, "a tool that speaks needs no other model"
 
-        stage.vendor.script(CHAT, Script(answer='{"function_call": {"name": "continue_chat"}}'), Script(answer="Just talking."))
+        stage.vendor.script(
+            CHAT, Script(answer='{"function_call": {"name": "continue_chat"}}'), Script(answer="Just talking.")
+        )
         assert ask(device, "how are you").sentences == ["Just talking."]
         assert offered(stage) == set(), "the model of the conversation is not offered tools"
 
@@ -309,14 +331,17 @@ def test_a_separate_model_whose_tool_needs_words(tmp_path: Path, sounds: Sounds)
     ):
         device = stage.device()
         stage.vendor.script(
-            CHAT, Script(answer='{"function_call": {"name": "look", "arguments": {}}}'), Script(answer="There are 42 apples.")
+            CHAT,
+            Script(answer='{"function_call": {"name": "look", "arguments": {}}}'),
+            Script(answer="There are 42 apples."),
         )
 
         assert ask(device, "how many apples").sentences == ["There are 42 apples."]
         assert stage.said()[-1] == ("tool", "42 apples")
 
 
-# --- music ----------------------------------------------------------------------------------------------------------------
+# --- music
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

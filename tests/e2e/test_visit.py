@@ -1,4 +1,5 @@
-"""The frame of a conversation: wake word and greeting, exit commands, the goodbye after silence, incoming calls, the daily allowance."""
+"""The frame of a conversation: wake word and greeting, exit commands, the goodbye after silence, incoming calls, the
+daily allowance."""
 
 from __future__ import annotations
 
@@ -29,14 +30,15 @@ from tests.e2e.stage import (
     wait_until,
 )
 from xiaozhi.session.session import HARD_CLOSE_SECONDS
-from xiaozhi.session.wakeup import greetings_for
+from xiaozhi.session.turns.wakeup import greetings_for
 
 Words = Callable[[str], Speech]
 WAKE_WORD = "Hello, Robot!"
 QUESTION = "what is up with you"
 
 
-# --- waking ---------------------------------------------------------------------------------------------------------------
+# --- waking
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_greeting_is_ready_made(stage: Stage) -> None:
@@ -52,7 +54,8 @@ def test_the_greeting_is_ready_made(stage: Stage) -> None:
 
 
 def test_a_greeting_survives_the_listen_start_that_follows_a_wake_word(stage: Stage, words: Words) -> None:
-    """What firmware sends: the sound of the wake word, detect, listen start; then the microphone is open, also during the greeting."""
+    """What firmware sends: the sound of the wake word, detect, listen start; then the microphone is open, also during
+    the greeting."""
     device = stage.device()
     device.send_frames(words(QUESTION).packets(), realtime=False)
     device.detect(WAKE_WORD)
@@ -117,8 +120,8 @@ def test_the_model_greets_when_greetings_are_not_cached(tmp_path: Path, sounds: 
 
 def test_another_format_gets_its_own_ready_made_greetings(stage: Stage) -> None:
     device = stage.device(frame_ms=20)
-    edition = stage.edition
-    phrases = edition.kit.phrases
+    generation = stage.generation
+    phrases = generation.kit.phrases
     wait_until(lambda: not phrases._at_work, "the phrases")
     stage.forget_requests()
 
@@ -126,7 +129,8 @@ def test_another_format_gets_its_own_ready_made_greetings(stage: Stage) -> None:
     assert stage.vendor.counts == {}
 
 
-# --- leaving --------------------------------------------------------------------------------------------------------------
+# --- leaving
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_an_exit_command_closes_at_once(tmp_path: Path, sounds: Sounds, words: Words) -> None:
@@ -177,7 +181,7 @@ def test_the_devices_goodbye_ends_the_visit(stage: Stage) -> None:
 
 def silence(stage: Stage, seconds: float) -> None:
     """Let the server's sweeper see a time when nobody has spoken for `seconds`."""
-    for entry in list(stage.server.roster._entries.values()):
+    for entry in list(stage.server.connections._entries.values()):
         entry.live.tick(time.monotonic() + seconds)
 
 
@@ -259,7 +263,9 @@ def test_a_goodbye_that_fails_still_ends_the_visit(quiet: Stage, script: Script)
 
 
 def test_without_an_end_prompt_it_just_closes(tmp_path: Path, sounds: Sounds) -> None:
-    with open_stage(tmp_path, sounds, {"close_connection_no_voice_time": 100, "end_prompt": {"enable": False}}) as stage:
+    with open_stage(
+        tmp_path, sounds, {"close_connection_no_voice_time": 100, "end_prompt": {"enable": False}}
+    ) as stage:
         device = stage.device()
         silence(stage, 101)
         assert device.wait_closed()[0] == 1000
@@ -268,7 +274,7 @@ def test_without_an_end_prompt_it_just_closes(tmp_path: Path, sounds: Sounds) ->
 
 def test_talking_puts_the_goodbye_off(quiet: Stage, words: Words) -> None:
     device = quiet.device()
-    for entry in list(quiet.server.roster._entries.values()):
+    for entry in list(quiet.server.connections._entries.values()):
         entry.live._handler.last_voice_at -= 1_000
     speak_to(device, words(QUESTION))
 
@@ -279,7 +285,8 @@ def test_talking_puts_the_goodbye_off(quiet: Stage, words: Words) -> None:
     assert device.closed is None
 
 
-# --- calls, allowance -----------------------------------------------------------------------------------------------------
+# --- calls, allowance
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_an_incoming_call_is_spoken(stage: Stage) -> None:

@@ -1,4 +1,5 @@
-"""How an answer sounds: made speakable on the stream, faces, replaced words, cached sound and answers, chime, Opus passed on as it is."""
+"""How an answer sounds: made speakable on the stream, faces, replaced words, cached sound and answers, chime, Opus
+passed on as it is."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from xiaozhi.audio import clips
 from xiaozhi.audio.ogg import ogg_opus_packets
 from xiaozhi.audio.opus import packet_duration_ms
 
-# --- text -----------------------------------------------------------------------------------------------------------------
+# --- text
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_markdown_links_code_and_tables_are_not_read_aloud(stage: Stage) -> None:
@@ -79,7 +81,8 @@ def test_a_story_longer_than_the_models_patience_is_told_to_its_end(tmp_path: Pa
         assert answer.sentences[0] == "Sentence number 0 is here."
 
 
-# --- caches ---------------------------------------------------------------------------------------------------------------
+# --- caches
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_sentence_that_was_said_before_is_not_synthesised_again(stage: Stage) -> None:
@@ -111,16 +114,18 @@ def test_a_sentence_that_was_cut_short_is_not_cached(stage: Stage) -> None:
 
 @pytest.fixture(scope="module")
 def remembering_stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds) -> Any:
-    with open_stage(tmp_path_factory.mktemp("data"), sounds, {"conversation": {"llm_cache": True, "resume_seconds": 0}}) as opened:
+    with open_stage(
+        tmp_path_factory.mktemp("data"), sounds, {"conversation": {"llm_cache": True, "resume_seconds": 0}}
+    ) as opened:
         yield opened
 
 
 @pytest.fixture
 def remembering(remembering_stage: Stage, _no_leaks: None) -> Any:
     remembering_stage.reset()
-    edition = remembering_stage.edition
-    assert edition.kit.answers is not None
-    edition.kit.answers._kept.clear()
+    generation = remembering_stage.generation
+    assert generation.kit.answers is not None
+    generation.kit.answers._kept.clear()
     yield remembering_stage
     remembering_stage.close_devices()
 
@@ -163,7 +168,8 @@ def test_every_question_is_asked_by_default(stage: Stage) -> None:
     assert stage.vendor.counts[CHAT] == 2
 
 
-# --- sound ----------------------------------------------------------------------------------------------------------------
+# --- sound
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_chime_ends_every_answer(tmp_path: Path, sounds: Sounds) -> None:

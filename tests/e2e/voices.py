@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from tests.fakes.sound import tone
 from xiaozhi.chat import CallContext
-from xiaozhi.providers.base import Pcm, ProviderOptions, SentenceTts, Sound
+from xiaozhi.providers.contracts.provider import ProviderOptions
+from xiaozhi.providers.contracts.tts import Pcm, SentenceTts, Sound
 from xiaozhi.providers.registry import provider
 
 spoken_by_beeper: list[str] = []

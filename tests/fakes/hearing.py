@@ -1,4 +1,5 @@
-"""Ears without models: a voice detector that follows a script (or plain loudness) and a recogniser that says what it is told."""
+"""Ears without models: a voice detector that follows a script (or plain loudness) and a recogniser that says what it is
+told."""
 
 from __future__ import annotations
 
@@ -9,14 +10,16 @@ import gevent
 from tests.fakes.sound import loudness
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorUnavailable
-from xiaozhi.providers.base import Asr, AsrStream, Transcript, Vad, VadStream
+from xiaozhi.providers.contracts.asr import Asr, AsrStream, Transcript
+from xiaozhi.providers.contracts.vad import Vad, VadStream
 
 LOUD = 200.0
 """Root mean square above which a window counts as speech when there is no script."""
 
 
 class FakeVad(Vad):
-    """Every stream yields the probabilities of `script`, one per window, then 0.0; without a script, 0.95 for loud windows, else 0.02."""
+    """Every stream yields the probabilities of `script`, one per window, then 0.0; without a script, 0.95 for loud
+    windows, else 0.02."""
 
     type_name = "fake"
     offline = True
@@ -61,14 +64,17 @@ class FakeVadStream(VadStream):
 
 
 class FakeAsr(Asr):
-    """Recognises `texts` one after the other (the last one for ever), or what `texts(pcm)` returns; an exception in the list is raised.
+    """Recognises `texts` one after the other (the last one for ever), or what `texts(pcm)` returns; an exception in the
+    list is raised.
 
     `delay` seconds pass in `finish`. `streams` are all that were opened."""
 
     type_name = "fake"
     offline = True
 
-    def __init__(self, texts: Sequence[str | Exception] | Callable[[bytes], str] = ("hello",), *, delay: float = 0.0) -> None:
+    def __init__(
+        self, texts: Sequence[str | Exception] | Callable[[bytes], str] = ("hello",), *, delay: float = 0.0
+    ) -> None:
         self.texts = texts
         self.delay = delay
         self.streams: list[FakeAsrStream] = []

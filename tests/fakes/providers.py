@@ -7,7 +7,7 @@ from typing import Any
 from tests.fakes.hearing import FakeAsr, FakeVad
 from tests.fakes.thinking import FakeIntent, FakeLlm, FakeMemory
 from tests.fakes.voice import FakeTts
-from xiaozhi.providers.base import ProviderSet
+from xiaozhi.session.agent import ProviderSet
 
 
 def provider_set(**chosen: Any) -> ProviderSet:

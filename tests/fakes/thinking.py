@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import gevent
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.providers.base import Intent, Intention, Llm, Memory, Vllm
+from xiaozhi.providers.contracts.intent import Intent, Intention
+from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.contracts.vllm import Vllm
 
 Step = str | ToolCall | float | int | Exception
 """A piece of text, a tool call, a pause in seconds, or something to raise."""
@@ -16,7 +19,8 @@ Step = str | ToolCall | float | int | Exception
 
 @dataclass(slots=True)
 class LlmCall:
-    """One `chat`: what it was asked, how many steps it gave, and whether its iterator was run to the end, closed early or killed."""
+    """One `chat`: what it was asked, how many steps it gave, and whether its iterator was run to the end, closed early
+    or killed."""
 
     messages: list[Message]
     tools: list[ToolSpec]
@@ -41,7 +45,9 @@ class FakeLlm(Llm):
         self.answers = answers or ("Hello. How are you?",)
         self.calls: list[LlmCall] = []
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Iterator[str | ToolCall]:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Iterator[str | ToolCall]:
         answer = self.answers[min(len(self.calls), len(self.answers) - 1)]
         call = LlmCall(list(messages), list(tools), context)
         self.calls.append(call)
@@ -88,7 +94,9 @@ class FakeIntent(Intent):
     def __init__(self, intentions: dict[str, Intention] | None = None) -> None:
         self.intentions = intentions or {}
 
-    def classify(self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Intention:
+    def classify(
+        self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Intention:
         return self.intentions.get(text, Intention())
 
 

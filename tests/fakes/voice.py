@@ -11,14 +11,15 @@ from gevent.queue import Queue
 from tests.fakes.sound import tone
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorUnavailable
-from xiaozhi.providers.base import Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, Tts, TtsStream
+from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, Tts, TtsStream
 
 CHUNK_MS = 100
 LOOK_AHEAD = 4
 
 
 class FakeTts(Tts):
-    """`ms_per_char` of tone per character, after `delay` seconds per sentence. `errors` maps a sentence to what is raised instead of it.
+    """`ms_per_char` of tone per character, after `delay` seconds per sentence. `errors` maps a sentence to what is
+    raised instead of it.
 
     `said` is every sentence of every stream; `streams` are all that were opened."""
 

@@ -5,10 +5,8 @@
     input-verb   input, to the end of the line
     output-verb  expectation, to the end of the line
 
-The verbs say what is to be done; each test module knows its own. Bytes are written in hex with blanks anywhere, and text among them
-in double quotes.
-Values are written the way Python's repr writes them.
-"""
+The verbs say what is to be done; each test module knows its own. Bytes are written in hex with blanks anywhere, and
+text among them in double quotes. Values are written the way Python's repr writes them."""
 
 from __future__ import annotations
 

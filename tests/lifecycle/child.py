@@ -1,4 +1,5 @@
-"""The server as a process of its own: started like a person starts it, told by signals, read by its banner, its log and its ports."""
+"""The server as a process of its own: started like a person starts it, told by signals, read by its banner, its log and
+its ports."""
 
 from __future__ import annotations
 

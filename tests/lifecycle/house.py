@@ -1,8 +1,9 @@
-"""A server in this process whose configuration a test may change: the stage of the end-to-end tests, with another set of lines to say.
+"""A server in this process whose configuration a test may change: the stage of the end-to-end tests, with another set
+of lines to say.
 
-`change` edits what the next reload will read. `ask_http` and `scrape` come from outside, over the real HTTP port. Whatever waits by the
-clock in the server (retries, an open breaker, load that calms down) is moved by hand, see `impatient`, `later` and `overload`.
-"""
+`change` edits what the next reload will read. `ask_http` and `scrape` come from outside, over the real HTTP port.
+Whatever waits by the clock in the server (retries, an open breaker, load that calms down) is moved by hand, see
+`impatient`, `later` and `overload`."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from loadtest.http_vendor import Script
 from loadtest.sounds import Sounds
 from loadtest.vendors import CHAT, TTS, OpenAiVendor
 from tests.e2e.stage import QUARTER, SHORT, Stage, ask, base_settings, merged, settle_phrases, wait_until
-from xiaozhi.running import Server
+from xiaozhi.app.server import Server
 from xiaozhi.runtime.breaker import Breaker
 from xiaozhi.runtime.resilience import Guard
 from xiaozhi.settings import Loaded, load
@@ -87,7 +88,7 @@ class House(Stage):
 
     def guard(self, name: str) -> Guard:
         """The guard of a vendor in force, such as "llm:Vendor"."""
-        return next(guard for guard in self.server._editions.guards() if guard.name == name)
+        return next(guard for guard in self.server._generations.guards() if guard.name == name)
 
     def impatient(self, name: str = "llm:Vendor") -> None:
         """Retries of this vendor come at once."""
@@ -112,7 +113,8 @@ class House(Stage):
 def open_house(
     directory: Path, sounds: Sounds, overrides: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None = None
 ) -> Iterator[House]:
-    """Vendor and server, started; stopped at the end. `overrides`: settings, or what makes them of the vendor's address."""
+    """Vendor and server, started; stopped at the end. `overrides`: settings, or what makes them of the vendor's
+    address."""
     with OpenAiVendor(sounds=sounds, keep_alive=False, heard="what is up") as vendor:
         assert isinstance(vendor, OpenAiVendor)
         vendor.stand(TTS, SHORT)

@@ -105,7 +105,7 @@ def test_a_device_that_comes_again_goes_on_where_it_was(house: House) -> None:
     second = house.device(device_id=first.device_id)
 
     assert first.wait_closed() == (1000, "replaced")
-    wait_until(lambda: len(house.server.roster) == 1, "the old connection to be gone")
+    wait_until(lambda: len(house.server.connections) == 1, "the old connection to be gone")
     ask(second, "what is my name")
     said = house.said()
     assert ("user", "my name is Ann") in said
@@ -123,7 +123,9 @@ def test_one_address_and_its_places(tmp_path: Path, sounds: Sounds) -> None:
 
 
 def test_handshakes_that_come_too_fast(tmp_path: Path, sounds: Sounds) -> None:
-    with open_house(tmp_path, sounds, {"server": {"max_connections": 2, "limits": {"handshakes_per_second": 1}}}) as house:
+    with open_house(
+        tmp_path, sounds, {"server": {"max_connections": 2, "limits": {"handshakes_per_second": 1}}}
+    ) as house:
         device = house.device()
         device.close()
         house.device(device_id=device.device_id)
@@ -135,7 +137,9 @@ def test_handshakes_that_come_too_fast(tmp_path: Path, sounds: Sounds) -> None:
         assert house.measured("xiaozhi_connections_refused_total", cause="rate") == 1
 
 
-def test_messages_that_come_too_fast_are_dropped_and_counted_then_the_device_has_to_go(tmp_path: Path, sounds: Sounds) -> None:
+def test_messages_that_come_too_fast_are_dropped_and_counted_then_the_device_has_to_go(
+    tmp_path: Path, sounds: Sounds
+) -> None:
     with open_house(tmp_path, sounds, {"server": {"limits": {"messages_per_second": 2}}}) as house:
         device = house.device()
         for _ in range(60):

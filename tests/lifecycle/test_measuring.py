@@ -1,4 +1,5 @@
-"""What operators see of some conversations: every family of metrics over HTTP, the periodic sample, one line and one trace per turn."""
+"""What operators see of some conversations: every family of metrics over HTTP, the periodic sample, one line and one
+trace per turn."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from loadtest.sounds import Sounds
 from loadtest.speech import Speech
 from tests.e2e.stage import speak_to, tool_call, utter, wait_for_sound
 from tests.lifecycle.house import CHAT, QUARTER, TTS, House, Script, ask, open_house, wait_until
-from xiaozhi import running
+from xiaozhi.app import server
 from xiaozhi.providers.vad.silero import SileroStream
 from xiaozhi.runtime import logs
 from xiaozhi.runtime.tracing import Stage
@@ -56,7 +57,7 @@ def lived_in(house: House, question: Speech) -> House:
     device.collect_answer()
     device.close()
     house.device()
-    wait_until(lambda: len(house.server.roster) == 1, "the first to be gone")
+    wait_until(lambda: len(house.server.connections) == 1, "the first to be gone")
     return house
 
 
@@ -92,7 +93,9 @@ def test_turns_by_outcome(families: dict[str, Metric]) -> None:
 @pytest.mark.parametrize("stage", ["released", "heard", "llm_first", "tts_first", "first_frame"])
 def test_stages_from_the_end_of_speech_with_quantiles(families: dict[str, Metric], stage: str) -> None:
     count = value(families, "xiaozhi_turn_stage_seconds_count", stage=stage)
-    buckets = [sample for sample in families["xiaozhi_turn_stage_seconds"].samples if sample.labels.get("stage") == stage]
+    buckets = [
+        sample for sample in families["xiaozhi_turn_stage_seconds"].samples if sample.labels.get("stage") == stage
+    ]
     bounds = [float(sample.labels["le"]) for sample in buckets if "le" in sample.labels]
 
     assert count >= 3
@@ -200,12 +203,13 @@ def test_what_a_full_queue_drops(house: House, question: Speech, monkeypatch: py
     go.set()
 
 
-# --- the sample -----------------------------------------------------------------------------------------------------------
+# --- the sample
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_periodic_sample(house: House) -> None:
     house.device()
-    here = len(house.server.roster)
+    here = len(house.server.connections)
     watchdog = house.server._watchdog
     watchdog.sample_interval = 5.0
     try:
@@ -221,7 +225,8 @@ def test_the_periodic_sample(house: House) -> None:
     assert {"voluntary_switches", "involuntary_switches", "fds", "greenlets", "pool_queued", "lag_ms"} <= set(sample)
 
 
-# --- one line and one trace per turn --------------------------------------------------------------------------------------
+# --- one line and one trace per turn
+# --------------------------------------------------------------------------------------
 
 
 class Notebook:
@@ -231,10 +236,25 @@ class Notebook:
         self.turns: list[dict[str, Any]] = []
 
     def record(
-        self, name: str, start_s: float, end_s: float, stages: Any, *, trace: str = "", attributes: Any = None, failure: str = ""
+        self,
+        name: str,
+        start_s: float,
+        end_s: float,
+        stages: Any,
+        *,
+        trace: str = "",
+        attributes: Any = None,
+        failure: str = "",
     ) -> None:
         self.turns.append(
-            {"name": name, "seconds": end_s - start_s, "stages": list(stages), "trace": trace, "attributes": attributes, "failure": failure}
+            {
+                "name": name,
+                "seconds": end_s - start_s,
+                "stages": list(stages),
+                "trace": trace,
+                "attributes": attributes,
+                "failure": failure,
+            }
         )
 
     def close(self, timeout: float = 2.0) -> None:
@@ -244,7 +264,7 @@ class Notebook:
 @pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
     made = Notebook()
-    monkeypatch.setattr(running, "open_tracer", lambda **_: made)
+    monkeypatch.setattr(server, "open_tracer", lambda **_: made)
     return made
 
 
@@ -301,13 +321,34 @@ def test_one_line_per_turn_with_all_times_and_without_what_was_said(
         ask(device, "something very private")
 
     text = log_file.read_text(encoding="utf-8")
-    for secret in (SAID, ANSWER, "something very private", "test-key", "a-token-of-the-device", "the-admin-token", "the-management-secret"):
+    for secret in (
+        SAID,
+        ANSWER,
+        "something very private",
+        "test-key",
+        "a-token-of-the-device",
+        "the-admin-token",
+        "the-management-secret",
+    ):
         assert secret not in text, secret
     good, bad = [line for line in lines_of(log_file) if line["event"] == "turn"]
-    stages = ["released_ms", "heard_ms", "llm_asked_ms", "llm_first_ms", "tts_asked_ms", "tts_first_ms", "first_frame_ms", "ended_ms"]
+    stages = [
+        "released_ms",
+        "heard_ms",
+        "llm_asked_ms",
+        "llm_first_ms",
+        "tts_asked_ms",
+        "tts_first_ms",
+        "first_frame_ms",
+        "ended_ms",
+    ]
     assert [good[stage] >= 0 for stage in stages] == [True] * len(stages)
     assert good["llm_first_ms"] <= good["tts_first_ms"] <= good["first_frame_ms"] <= good["ended_ms"]
-    assert (good["outcome"], good["text"], good["reply"]) == ("answered", f"<{len(SAID)} chars>", f"<{len(ANSWER)} chars>")
+    assert (good["outcome"], good["text"], good["reply"]) == (
+        "answered",
+        f"<{len(SAID)} chars>",
+        f"<{len(ANSWER)} chars>",
+    )
     assert (bad["outcome"], bad["reason"], bad["turn"]) == ("failed", "VendorRejected", 2)
     assert bad["vendor"]
     assert len(good["trace"]) == 32

@@ -83,8 +83,13 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
 
 
 def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor: Storyteller) -> None:
-    memory = {"selected_module": {"Memory": "mem_local_short"}, "Memory": {"mem_local_short": {"type": "mem_local_short", "llm": "Vendor"}}}
-    with running(tmp_path, vendor, {**memory, "device_max_output_size": 1000, "server": {"admin_token": "the-admin-token"}}) as child:
+    memory = {
+        "selected_module": {"Memory": "mem_local_short"},
+        "Memory": {"mem_local_short": {"type": "mem_local_short", "llm": "Vendor"}},
+    }
+    with running(
+        tmp_path, vendor, {**memory, "device_max_output_size": 1000, "server": {"admin_token": "the-admin-token"}}
+    ) as child:
         talking, idle = child.device(), child.device()
         ask(talking, "hello")
         assert ready(child) == (200, {"ready": True, "reasons": []})
@@ -95,7 +100,10 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
 
         assert idle.wait_closed() == (1001, "server stopping"), "who is not being answered is told at once"
         assert talking.replies.speaking
-        assert until(lambda: ready(child)[0] == 503 and ready(child), "readiness") == (503, {"ready": False, "reasons": ["draining"]})
+        assert until(lambda: ready(child)[0] == 503 and ready(child), "readiness") == (
+            503,
+            {"ready": False, "reasons": ["draining"]},
+        )
         with pytest.raises((OSError, Refused)):
             child.device()
         answer = talking.collect_answer()
@@ -106,7 +114,9 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
 
     talker = talking.device_id
     assert rows(tmp_path / "data/memory.sqlite", "SELECT device, summary FROM memory") == [(talker, SUMMARY)]
-    assert rows(tmp_path / "data/quota.sqlite", "SELECT device, characters FROM output") == [(talker, len("Fine.") + len(STORY))]
+    assert rows(tmp_path / "data/quota.sqlite", "SELECT device, characters FROM output") == [
+        (talker, len("Fine.") + len(STORY))
+    ]
     assert [line["outcome"] for line in child.log("turn")] == ["answered", "answered"]
     assert [line["signal"] for line in child.log("stopping")] == ["SIGTERM"]
     assert len(child.log("stopped")) == 1
@@ -196,7 +206,9 @@ def test_a_restart_finishes_answers_keeps_its_process_and_comes_back(tmp_path: P
         assert child.process.poll() is None, "the same process"
         again = child.device()
         assert ask(again, "are you back").sentences == ["Fine."]
-        assert Path(f"/proc/{child.process.pid}/cmdline").read_bytes().count(b"settings.yaml") == 1, "with the same arguments"
+        assert Path(f"/proc/{child.process.pid}/cmdline").read_bytes().count(b"settings.yaml") == 1, (
+            "with the same arguments"
+        )
 
         tell_story(vendor, again, 1.0)
         console = child.device()
@@ -212,7 +224,7 @@ def test_a_restart_finishes_answers_keeps_its_process_and_comes_back(tmp_path: P
 SLOW_START = """
 from pathlib import Path
 import gevent
-from xiaozhi.providers.base import ProviderOptions
+from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.memory.nomem import NoMemory
 from xiaozhi.providers.registry import provider
 

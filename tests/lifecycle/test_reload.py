@@ -1,4 +1,5 @@
-"""One configuration follows another: in mid-answer, whole or not at all, and nothing is left of the old when nobody needs it."""
+"""One configuration follows another: in mid-answer, whole or not at all, and nothing is left of the old when nobody
+needs it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from loadtest.vendors import OpenAiVendor
 from tests.lifecycle.house import ADMIN_TOKEN, CHAT, SECRET, TTS, House, Script, ask, open_house, wait_until
 from xiaozhi.chat import Message
 from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.providers.base import Memory, ProviderOptions
+from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
 
 STORY = Script(answer="Once upon a time there was a server.")
@@ -110,7 +112,8 @@ def tell_story(house: House, device: Any) -> None:
     device.wait_until(lambda: device.replies.frames_received >= 2, 10, "sound")
 
 
-# --- in mid-answer ------------------------------------------------------------------------------------------------------
+# --- in mid-answer
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_visit_finishes_on_the_old_and_newcomers_get_the_new(house: House, other: OpenAiVendor) -> None:
@@ -126,14 +129,14 @@ def test_a_visit_finishes_on_the_old_and_newcomers_get_the_new(house: House, oth
     assert ask(house.device(), "who are you").sentences == [ANSWER_OF_THE_NEW]
     assert ask(old, "and who are you").sentences == ["Fine."]
     assert house.server._current().kit is not kit
-    assert house.server._editions.in_use == 2
+    assert house.server._generations.in_use == 2
 
 
 def test_the_old_is_closed_when_the_last_of_its_visits_has_left(house: House, other: OpenAiVendor) -> None:
     first, second = house.device(), house.device()
     old = house.server._current()
     closed: list[str] = []
-    old.shop.close_with_me(lambda: closed.append("old"))
+    old.provider_pool.close_with_me(lambda: closed.append("old"))
     use(house, other)
     assert house.server.reload() == ()
 
@@ -144,7 +147,7 @@ def test_the_old_is_closed_when_the_last_of_its_visits_has_left(house: House, ot
     second.close()
 
     wait_until(lambda: closed == ["old"], "the end of the old")
-    assert house.server._editions.in_use == 1
+    assert house.server._generations.in_use == 1
 
 
 def test_without_visits_the_old_is_closed_at_once(house: House, other: OpenAiVendor) -> None:
@@ -152,10 +155,12 @@ def test_without_visits_the_old_is_closed_at_once(house: House, other: OpenAiVen
         use(house, vendor)
         assert house.server.reload() == ()
 
-    wait_until(lambda: house.server._editions.in_use == 1, "the end of the old ones")
+    wait_until(lambda: house.server._generations.in_use == 1, "the end of the old ones")
 
 
-def test_memories_are_saved_before_what_saves_them_is_closed(tmp_path: Path, sounds: Sounds, other: OpenAiVendor) -> None:
+def test_memories_are_saved_before_what_saves_them_is_closed(
+    tmp_path: Path, sounds: Sounds, other: OpenAiVendor
+) -> None:
     memory = {"selected_module": {"Memory": "Diary"}, "Memory": {"Diary": {"type": f"{__name__}:SlowDiary"}}}
     with open_house(tmp_path, sounds, memory) as house:
         device = house.device()
@@ -173,7 +178,8 @@ def test_memories_are_saved_before_what_saves_them_is_closed(tmp_path: Path, sou
         assert diary.entries == ["saved 2", "closed"]
 
 
-# --- what did not change ------------------------------------------------------------------------------------------------
+# --- what did not change
+# ------------------------------------------------------------------------------------------------
 
 
 def test_what_did_not_change_is_taken_over(house: House, other: OpenAiVendor) -> None:
@@ -187,7 +193,7 @@ def test_what_did_not_change_is_taken_over(house: House, other: OpenAiVendor) ->
     assert after.llm is not before.llm
     assert (after.vad, after.asr, after.tts) == (before.vad, before.asr, before.tts)
     visitor.close()
-    wait_until(lambda: house.server._editions.in_use == 1, "the end of the old")
+    wait_until(lambda: house.server._generations.in_use == 1, "the end of the old")
     assert len(ask(house.device(), "do you hear me").frames) >= 1, "what was taken over is still open"
 
 
@@ -238,7 +244,7 @@ def test_limits_levels_and_allowances_follow(house: House) -> None:
     assert server.reload() == ()
 
     assert server.admission.limits.max_connections == 7
-    assert (server.roster.policy.hello_timeout, server.roster.per_device) == (3, 2)
+    assert (server.connections.policy.hello_timeout, server.connections.per_device) == (3, 2)
     assert server._watchdog.sample_interval == 9
     device = house.device()
     ask(device, "hello")
@@ -256,13 +262,17 @@ def test_what_takes_a_restart_is_named(house: House) -> None:
     assert note == "takes a restart: server.port, server.limits.text_bytes"
 
 
-# --- refused whole ------------------------------------------------------------------------------------------------------
+# --- refused whole
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changes", "keys"),
     [
-        ({"selected_module": {"LLM": "Nobody"}, "server": {"max_connections": -1}}, {"selected_module.LLM", "server.max_connections"}),
+        (
+            {"selected_module": {"LLM": "Nobody"}, "server": {"max_connections": -1}},
+            {"selected_module.LLM", "server.max_connections"},
+        ),
         ({"LLM": {"Vendor": {"base_url": "not an address"}}}, {"LLM.Vendor.base_url"}),
         ({"LLM": {"Vendor": {"max_concurrent": 0}}, "server": {"max_connections": 4}}, {"LLM.Vendor.max_concurrent"}),
         ({"selected_module": {"Memory": "Bad"}, "Memory": {"Bad": {"type": f"{__name__}:NeverStarts"}}}, {"providers"}),
@@ -279,7 +289,7 @@ def test_a_configuration_with_a_fault_is_refused_whole(house: House, changes: di
 
     assert {fault.key for fault in faults} == keys
     assert server._current() is old
-    assert server._editions.in_use == 1
+    assert server._generations.in_use == 1
     assert server.admission.limits.max_connections == limit
     assert server._quota.left(device.device_id) is None
     assert ask(device, "are you well").sentences == ["Fine."]
@@ -299,13 +309,14 @@ def test_a_reader_that_fails_is_a_refusal_too(house: House, monkeypatch: pytest.
     def broken() -> Any:
         raise RuntimeError("no disk")
 
-    monkeypatch.setattr(house.server._editions, "_read", broken)
+    monkeypatch.setattr(house.server._generations, "_read", broken)
 
     assert [fault.key for fault in house.server.reload()] == ["the configuration"]
     assert ask(house.device(), "are you well").sentences == ["Fine."]
 
 
-# --- who may ask for it -------------------------------------------------------------------------------------------------
+# --- who may ask for it
+# -------------------------------------------------------------------------------------------------
 
 
 def test_by_http(house: House, other: OpenAiVendor) -> None:
@@ -353,16 +364,18 @@ def test_many_at_once_are_done_one_by_one(house: House, other: OpenAiVendor) -> 
     gevent.joinall(results)
 
     assert [result.value for result in results] == [()] * 5
-    wait_until(lambda: house.server._editions.in_use == 1, "the end of the others")
+    wait_until(lambda: house.server._generations.in_use == 1, "the end of the others")
 
 
-def test_who_gives_up_waiting_does_not_break_it_off(house: House, other: OpenAiVendor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_gives_up_waiting_does_not_break_it_off(
+    house: House, other: OpenAiVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     go = Event()
-    read = house.server._editions._read
-    monkeypatch.setattr(house.server._editions, "_read", lambda: go.wait(10) and read())
+    read = house.server._generations._read
+    monkeypatch.setattr(house.server._generations, "_read", lambda: go.wait(10) and read())
     use(house, other)
     caller = gevent.spawn(house.server.reload)
-    wait_until(lambda: house.server._editions._reloading.counter == 0, "the reload")
+    wait_until(lambda: house.server._generations._reloading.counter == 0, "the reload")
     caller.kill()
 
     go.set()
@@ -374,10 +387,10 @@ def test_a_server_that_stops_takes_no_new_configuration(tmp_path: Path, sounds: 
     with open_house(tmp_path, sounds) as house:
         server = house.server
         go = Event()
-        read = server._editions._read
-        server._editions._read = lambda: go.wait(10) and read()
+        read = server._generations._read
+        server._generations._read = lambda: go.wait(10) and read()
         late = gevent.spawn(server.reload)
-        wait_until(lambda: server._editions._reloading.counter == 0, "the reload")
+        wait_until(lambda: server._generations._reloading.counter == 0, "the reload")
     go.set()
 
     faults: Sequence[Fault] = late.get()

@@ -1,4 +1,5 @@
-"""Too much to do: first new turns are refused, then new connections, and both come back; said in metrics, log and /readyz."""
+"""Too much to do: first new turns are refused, then new connections, and both come back; said in metrics, log and
+/readyz."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def test_in_two_steps_and_back(watched: House) -> None:
     ready = house.ask_http("/readyz")
     assert ready.status == 503
     assert ready.json["reasons"][0].startswith("overloaded, refusing turns (hub lag ")
-    assert [(line["refusing"], line["log_level"]) for line in lines if line["event"] == "load shedding"] == [("turns", "warning")]
+    assert [(line["refusing"], line["log_level"]) for line in lines if line["event"] == "load shedding"] == [
+        ("turns", "warning")
+    ]
     assert ask(device, "are you busy").sentences == [SORRY], "an apology, not silence"
     assert house.vendor.counts.get(CHAT, 0) == 0
     newcomer = house.device()

@@ -1,4 +1,5 @@
-"""The end of a server: answers that were being prepared, the order of the steps for one connection, and what a failing step may spoil."""
+"""The end of a server: answers that were being prepared, the order of the steps for one connection, and what a failing
+step may spoil."""
 
 from __future__ import annotations
 
@@ -16,9 +17,10 @@ from loadtest.speech import Speech
 from tests.e2e.stage import utter, wait_for_sound
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house, wait_until
 from xiaozhi.chat import Message
-from xiaozhi.providers.base import Memory, ProviderOptions
+from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
-from xiaozhi.runtime.roster import Roster
+from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.transport.websocket import WebSocket
 
 happened: list[str] = []
@@ -87,26 +89,30 @@ def test_no_new_turn_while_it_stops(tmp_path: Path, sounds: Sounds, question: Sp
         assert sum(house.outcomes().values()) == 1
 
 
-def test_one_connection_ends_in_the_order_that_loses_nothing(tmp_path: Path, sounds: Sounds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_connection_ends_in_the_order_that_loses_nothing(
+    tmp_path: Path, sounds: Sounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No new work, current work finished, memory saved, socket closed, registry left."""
-    close, leave = WebSocket.close, Roster.leave
+    close, leave = WebSocket.close, ConnectionRegistry.leave
 
     def noting_close(self: WebSocket, code: int = 1000, reason: str = "") -> None:
         if not self.closed:
             happened.append(f"closed {code}")
         close(self, code, reason)
 
-    def noting_leave(self: Roster, number: int) -> None:
+    def noting_leave(self: ConnectionRegistry, number: int) -> None:
         leave(self, number)
         happened.append("left")
 
     monkeypatch.setattr(WebSocket, "close", noting_close)
-    monkeypatch.setattr(Roster, "leave", noting_leave)
+    monkeypatch.setattr(ConnectionRegistry, "leave", noting_leave)
     memory = {"selected_module": {"Memory": "Noted"}, "Memory": {"Noted": {"type": f"{__name__}:Noted"}}}
     with open_house(tmp_path, sounds, memory) as house:
         observe = house.server._observer.turn_ended
         kit = house.server._current().kit
-        object.__setattr__(kit, "observe", lambda device, record: (happened.append(f"turn {record.outcome}"), observe(device, record)))
+        object.__setattr__(
+            kit, "observe", lambda device, record: (happened.append(f"turn {record.outcome}"), observe(device, record))
+        )
         device = house.device()
         tell_story(house, device, 0.5)
 
@@ -135,7 +141,12 @@ def test_a_step_that_fails_does_not_keep_the_others_from_being_taken(
 ) -> None:
     with open_house(tmp_path, sounds) as house:
         server = house.server
-        for part, method in ((server.roster, "drain"), (server._quota, "close"), (server._memories, "flush"), (server._editions, "close")):
+        for part, method in (
+            (server.connections, "drain"),
+            (server._quota, "close"),
+            (server._memories, "flush"),
+            (server._generations, "close"),
+        ):
             monkeypatch.setattr(part, method, fail)
         device = house.device()
 
@@ -145,7 +156,7 @@ def test_a_step_that_fails_does_not_keep_the_others_from_being_taken(
         assert server.inference._closed
         with pytest.raises(OSError):
             house.ask_http("/healthz")
-        server._editions.close()
+        server._generations.close()
         server._quota.close()
         device.close()
 

@@ -1,4 +1,5 @@
-"""The sweeper on real connections, with time that is told: heartbeat, idle and dead devices, budgets; and what if the sweeper dies."""
+"""The sweeper on real connections, with time that is told: heartbeat, idle and dead devices, budgets; and what if the
+sweeper dies."""
 
 from __future__ import annotations
 
@@ -14,11 +15,17 @@ from structlog.testing import capture_logs
 from loadtest.device import SimulatedDevice
 from loadtest.wire import PING, Frame
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask, wait_until
-from xiaozhi.running import PULSE_SECONDS
-from xiaozhi.runtime.roster import Policy
+from xiaozhi.app.server import PULSE_SECONDS
+from xiaozhi.runtime.connections import Policy
 
 NO_RULES = Policy(
-    hello_timeout=0, idle_timeout=0, ping_interval=0, ping_timeout=0, closing_timeout=0, max_memory_bytes=0, max_queue_depth=0
+    hello_timeout=0,
+    idle_timeout=0,
+    ping_interval=0,
+    ping_timeout=0,
+    closing_timeout=0,
+    max_memory_bytes=0,
+    max_queue_depth=0,
 )
 STURDY, FRAGILE = "sturdy-board/1.8.0", "fragile-board/1.8.0"
 
@@ -31,24 +38,24 @@ def house_settings() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _by_hand(house: House) -> Iterator[None]:
     """Nobody sweeps but the test."""
-    house.server.roster.stop()
-    policy = house.server.roster.policy
-    house.server.roster.actions.clear()
+    house.server.connections.stop()
+    policy = house.server.connections.policy
+    house.server.connections.actions.clear()
     yield
-    house.server.roster.stop()
-    house.server.roster.policy = policy
+    house.server.connections.stop()
+    house.server.connections.policy = policy
 
 
 def sweep(house: House, after_s: float) -> None:
     """Sweep as if so much time had passed since now."""
-    house.server.roster.sweep(time.monotonic() + after_s)
+    house.server.connections.sweep(time.monotonic() + after_s)
 
 
 def be_seen(house: House) -> None:
     """What has been said so far was said now."""
-    policy, house.server.roster.policy = house.server.roster.policy, NO_RULES
+    policy, house.server.connections.policy = house.server.connections.policy, NO_RULES
     sweep(house, 0)
-    house.server.roster.policy = policy
+    house.server.connections.policy = policy
 
 
 def count_pings(device: SimulatedDevice) -> list[float]:
@@ -68,7 +75,7 @@ def count_pings(device: SimulatedDevice) -> list[float]:
 
 def rules(house: House, **changes: float) -> None:
     """Only these rules hold."""
-    house.server.roster.policy = replace(NO_RULES, **changes)  # type: ignore[arg-type]
+    house.server.connections.policy = replace(NO_RULES, **changes)  # type: ignore[arg-type]
     be_seen(house)
 
 
@@ -81,10 +88,10 @@ def test_a_heartbeat_for_boards_that_can_bear_it(house: House) -> None:
     sweep(house, 31)
 
     wait_until(lambda: len(pings) == 1, "the ping")
-    wait_until(lambda: house.server.roster.members()[0].vitals.last_heard > pings[0], "the pong")
+    wait_until(lambda: house.server.connections.members()[0].vitals.last_heard > pings[0], "the pong")
     fragile.ping()
     assert none == []
-    assert house.server.roster.actions == {"ping": 1}
+    assert house.server.connections.actions == {"ping": 1}
 
 
 def test_who_answers_no_ping_for_90_s_is_gone(house: House) -> None:
@@ -94,11 +101,11 @@ def test_who_answers_no_ping_for_90_s_is_gone(house: House) -> None:
 
     for after_s in (31, 61, 89):
         sweep(house, after_s)
-    assert len(house.server.roster) == 2
+    assert len(house.server.connections) == 2
     sweep(house, 92)
 
-    wait_until(lambda: len(house.server.roster) == 1, "the end of the connection")
-    assert house.server.roster.actions == {"ping": 2, "abort": 1}
+    wait_until(lambda: len(house.server.connections) == 1, "the end of the connection")
+    assert house.server.connections.actions == {"ping": 2, "abort": 1}
     assert ask(fragile, "are you there").sentences == ["Fine."]
 
 
@@ -117,7 +124,7 @@ def test_who_says_nothing_at_all_has_to_go_first(house: House) -> None:
     silent = SimulatedDevice(house.url, device_id="02:00:00:99:00:01").connect()
     try:
         rules(house, hello_timeout=10.0)
-        wait_until(lambda: len(house.server.roster) == 1, "the connection")
+        wait_until(lambda: len(house.server.connections) == 1, "the connection")
         sweep(house, 11)
         assert silent.wait_closed() == (1008, "no hello")
     finally:
@@ -128,14 +135,14 @@ def test_a_connection_that_does_not_end_is_dropped(house: House) -> None:
     device = house.device()
     device.stop_reading()
     rules(house, closing_timeout=10.0)
-    house.server.roster.of_device(device.device_id)[0].close(1000, "go")
+    house.server.connections.of_device(device.device_id)[0].close(1000, "go")
 
     sweep(house, 5)
-    assert "abort" not in house.server.roster.actions
+    assert "abort" not in house.server.connections.actions
     sweep(house, 11)
 
-    assert house.server.roster.actions == {"abort": 1}
-    wait_until(lambda: len(house.server.roster) == 0, "the end of the zombie")
+    assert house.server.connections.actions == {"abort": 1}
+    wait_until(lambda: len(house.server.connections) == 0, "the end of the zombie")
 
 
 def test_over_budget_it_gives_back_first_and_goes_if_that_is_not_enough(house: House) -> None:
@@ -143,21 +150,21 @@ def test_over_budget_it_gives_back_first_and_goes_if_that_is_not_enough(house: H
     device = house.device()
     for number in range(14):
         ask(device, f"question {number} {'x' * 200}")
-    session_bytes = house.server.roster.members()[0].vitals.memory_bytes
+    session_bytes = house.server.connections.members()[0].vitals.memory_bytes
     assert session_bytes > 3_000
     rules(house, max_memory_bytes=3_000, trim_grace=5.0)
 
     sweep(house, 0)
 
-    trimmed = house.server.roster.members()[0].vitals.memory_bytes
+    trimmed = house.server.connections.members()[0].vitals.memory_bytes
     assert trimmed < session_bytes
     assert device.closed is None
-    house.server.roster.policy = replace(house.server.roster.policy, max_memory_bytes=trimmed - 1)
+    house.server.connections.policy = replace(house.server.connections.policy, max_memory_bytes=trimmed - 1)
     sweep(house, 4)
     assert device.closed is None, "it is given time"
     sweep(house, 6)
     assert device.wait_closed() == (1013, "over budget")
-    assert house.server.roster.actions == {"trim": 1, "close": 1}
+    assert house.server.connections.actions == {"trim": 1, "close": 1}
 
 
 def test_what_it_does_is_measured(house: House) -> None:
@@ -172,10 +179,10 @@ def test_what_it_does_is_measured(house: House) -> None:
 
 @pytest.mark.parametrize("fate", ["dead", "stuck"])
 def test_a_sweeper_that_does_not_sweep_is_replaced(house: House, fate: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    roster, watchdog = house.server.roster, house.server._watchdog
-    roster.start()
-    monkeypatch.setattr(roster, "_interval", 0.01)
-    first = roster._sweeper
+    connections, watchdog = house.server.connections, house.server._watchdog
+    connections.start()
+    monkeypatch.setattr(connections, "_interval", 0.01)
+    first = connections._sweeper
     assert first is not None
     if fate == "dead":
         first.kill()
@@ -183,17 +190,17 @@ def test_a_sweeper_that_does_not_sweep_is_replaced(house: House, fate: str, monk
     monkeypatch.setattr(watchdog._pulses[0], "not_before", 0.0)
 
     with capture_logs() as lines:
-        watchdog.check(0.0, roster.swept_at + PULSE_SECONDS - 1)
-        assert roster._sweeper is first
-        watchdog.check(0.0, roster.swept_at + PULSE_SECONDS + 1)
+        watchdog.check(0.0, connections.swept_at + PULSE_SECONDS - 1)
+        assert connections._sweeper is first
+        watchdog.check(0.0, connections.swept_at + PULSE_SECONDS + 1)
 
-    assert roster._sweeper is not first
+    assert connections._sweeper is not first
     assert house.measured("xiaozhi_restarted_loops_total", loop="sweeper") == restarts + 1
     assert [line["loop"] for line in lines if line["event"] == "loop had no pulse, revived"] == ["sweeper"]
     gevent.sleep(0)
     assert first.dead
-    swept = roster.swept_at
-    wait_until(lambda: roster.swept_at > swept, "the next sweep")
+    swept = connections.swept_at
+    wait_until(lambda: connections.swept_at > swept, "the next sweep")
 
 
 def test_silence_is_noticed_while_everything_else_goes_on(house: House) -> None:

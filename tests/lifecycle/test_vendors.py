@@ -1,4 +1,5 @@
-"""What stands between devices and a vendor, as users feel it: a breaker and the degraded answer, queues with deadlines, fallbacks."""
+"""What stands between devices and a vendor, as users feel it: a breaker and the degraded answer, queues with deadlines,
+fallbacks."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ import pytest
 from loadtest.sounds import Sounds
 from tests.e2e.stage import merged
 from tests.lifecycle.house import CHAT, House, Script, ask, open_house, wait_until
-from xiaozhi.assembly import check
+from xiaozhi.app.wiring import check
+from xiaozhi.providers.pool import ProviderPool, vendor_limits
 from xiaozhi.runtime.inference import InferencePool
-from xiaozhi.runtime.resilience import State
+from xiaozhi.runtime.resilience import BreakerState
 from xiaozhi.settings import Loaded, load
-from xiaozhi.shop import ProviderShop, vendor_limits
 
 SORRY = "Sorry, that did not work."
 BROKEN = Script(status=500)
@@ -67,20 +68,23 @@ def test_while_one_call_probes_the_others_are_told_at_once(house: House) -> None
     house.later(breaker)
     house.vendor.stand(CHAT, Script(answer="Slowly but surely.", delay=0.3))
     slow = gevent.spawn(ask, device, "and now")
-    wait_until(lambda: breaker.state is State.HALF_OPEN, "the probe")
+    wait_until(lambda: breaker.state is BreakerState.HALF_OPEN, "the probe")
     assert house.measured("xiaozhi_vendor_breaker_state", kind="llm", vendor="Vendor") == 1
 
     assert ask(other, "hello").sentences == [SORRY]
 
     assert slow.get().sentences == ["Slowly but surely."]
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_a_fallback_answers_while_the_first_choice_is_down(tmp_path: Path, sounds: Sounds) -> None:
     """Both at the same address: what opens the breaker of the one must not shut off the other."""
 
     def settings(address: str) -> dict[str, Any]:
-        return {"fallback": {"LLM": ["Second"]}, "LLM": {"Second": {**ENDPOINT, "base_url": address, "model_name": "second"}}}
+        return {
+            "fallback": {"LLM": ["Second"]},
+            "LLM": {"Second": {**ENDPOINT, "base_url": address, "model_name": "second"}},
+        }
 
     with open_house(tmp_path, sounds, settings) as house:
         house.impatient()
@@ -120,21 +124,29 @@ def test_a_window_of_one_with_a_queue_of_one_and_a_deadline(tmp_path: Path, soun
         assert house.outcomes() == {"answered": 1, "overloaded": 2}
 
 
-# --- how it is wired ----------------------------------------------------------------------------------------------------
+# --- how it is wired
+# ----------------------------------------------------------------------------------------------------
 
 
 def loaded(**overrides: Any) -> Loaded:
     """Settings with language models A, B and C, of which A is selected."""
     blocks = {name: {**ENDPOINT, "base_url": f"http://127.0.0.1:9/{name}/v1"} for name in "ABC"}
     voice = {"type": "openai", "api_key": "k", "api_url": "http://127.0.0.1:9/v1", "model": "m", "voice": "v"}
-    everything = {"selected_module": {"LLM": "A", "ASR": "A", "TTS": "A"}, "LLM": blocks, "ASR": {"A": blocks["A"]}, "TTS": {"A": voice}}
+    everything = {
+        "selected_module": {"LLM": "A", "ASR": "A", "TTS": "A"},
+        "LLM": blocks,
+        "ASR": {"A": blocks["A"]},
+        "TTS": {"A": voice},
+    }
     return load(environ={}, overrides=merged(everything, overrides))
 
 
-def shop_of(configuration: Loaded, heard: list[tuple[str, State]] | None = None) -> ProviderShop:
-    """A shop whose breakers tell `heard`."""
+def shop_of(configuration: Loaded, heard: list[tuple[str, BreakerState]] | None = None) -> ProviderPool:
+    """A provider_pool whose breakers tell `heard`."""
     told = heard if heard is not None else []
-    return ProviderShop(configuration, InferencePool(2), lambda report: None, lambda name, state: told.append((name, state)))
+    return ProviderPool(
+        configuration, InferencePool(2), lambda report: None, lambda name, state: told.append((name, state))
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +159,9 @@ def shop_of(configuration: Loaded, heard: list[tuple[str, State]] | None = None)
         ({"max_concurrent": "", "timeout": None}, (7, 11, True, 3.0)),
     ],
 )
-def test_limits_come_from_the_kind_and_a_block_may_have_its_own(own: Mapping[str, Any], expected: tuple[Any, ...]) -> None:
+def test_limits_come_from_the_kind_and_a_block_may_have_its_own(
+    own: Mapping[str, Any], expected: tuple[Any, ...]
+) -> None:
     configuration = loaded(ai_providers={"llm": {"max_concurrent": 7, "queue_size": 11, "timeout": 3}})
     settings = configuration.settings
     settings.LLM["A"].update(own)
@@ -167,56 +181,64 @@ def test_wrong_limits_of_a_block_are_faults_of_the_configuration() -> None:
 def test_one_endpoint_has_one_breaker_whatever_it_is_called() -> None:
     configuration = loaded()
     configuration.settings.LLM["B"]["base_url"] = configuration.settings.LLM["A"]["base_url"] + "/"
-    heard: list[tuple[str, State]] = []
-    shop = shop_of(configuration, heard)
-    breakers = {name: shop.get("llm", name).guard.breaker for name in "ABC"}
+    heard: list[tuple[str, BreakerState]] = []
+    provider_pool = shop_of(configuration, heard)
+    breakers = {name: provider_pool.get("llm", name).guard.breaker for name in "ABC"}
 
     assert breakers["A"] is breakers["B"]
     assert breakers["A"] is not breakers["C"]
-    breakers["A"]._change(State.OPEN)
-    assert heard == [("llm:A", State.OPEN), ("llm:B", State.OPEN)]
-    shop.close()
+    breakers["A"]._change(BreakerState.OPEN)
+    assert heard == [("llm:A", BreakerState.OPEN), ("llm:B", BreakerState.OPEN)]
+    provider_pool.close()
 
 
 def test_a_breaker_that_outlives_a_provider_forgets_it() -> None:
     """A and B share an endpoint; B changes with every reload, A never."""
     configuration = loaded()
     configuration.settings.LLM["B"]["base_url"] = configuration.settings.LLM["A"]["base_url"]
-    heard: list[tuple[str, State]] = []
-    shop = shop_of(configuration, heard)
-    breaker = shop.get("llm", "A").guard.breaker
-    shop.get("llm", "B")
+    heard: list[tuple[str, BreakerState]] = []
+    provider_pool = shop_of(configuration, heard)
+    breaker = provider_pool.get("llm", "A").guard.breaker
+    provider_pool.get("llm", "B")
     for number in range(5):
         configuration = loaded()
-        configuration.settings.LLM["B"].update(base_url=configuration.settings.LLM["A"]["base_url"], model_name=f"m{number}")
-        successor = ProviderShop(
-            configuration, InferencePool(2), lambda report: None, lambda name, state: heard.append((name, state)), predecessor=shop
+        configuration.settings.LLM["B"].update(
+            base_url=configuration.settings.LLM["A"]["base_url"], model_name=f"m{number}"
+        )
+        successor = ProviderPool(
+            configuration,
+            InferencePool(2),
+            lambda report: None,
+            lambda name, state: heard.append((name, state)),
+            predecessor=provider_pool,
         )
         assert successor.get("llm", "A").guard.breaker is breaker
         assert successor.get("llm", "B").guard.breaker is breaker
         successor.warm_up()
-        shop.close()
-        shop = successor
+        provider_pool.close()
+        provider_pool = successor
 
-    breaker._change(State.OPEN)
-    assert heard == [("llm:A", State.OPEN), ("llm:B", State.OPEN)]
-    shop.close()
+    breaker._change(BreakerState.OPEN)
+    assert heard == [("llm:A", BreakerState.OPEN), ("llm:B", BreakerState.OPEN)]
+    provider_pool.close()
     assert breaker.listeners == []
 
 
 def test_another_kind_at_the_same_address_is_another_endpoint() -> None:
-    configuration = loaded(selected_module={"VLLM": "Eyes"}, VLLM={"Eyes": {**ENDPOINT, "base_url": "http://127.0.0.1:9/A/v1"}})
-    shop = shop_of(configuration)
+    configuration = loaded(
+        selected_module={"VLLM": "Eyes"}, VLLM={"Eyes": {**ENDPOINT, "base_url": "http://127.0.0.1:9/A/v1"}}
+    )
+    provider_pool = shop_of(configuration)
 
-    assert shop.get("vllm").guard.breaker is not shop.get("llm").guard.breaker
-    shop.close()
+    assert provider_pool.get("vllm").guard.breaker is not provider_pool.get("llm").guard.breaker
+    provider_pool.close()
 
 
 def test_a_shop_that_was_closed_builds_nothing_any_more() -> None:
-    shop = shop_of(loaded())
-    shop.get("llm")
-    shop.close()
+    provider_pool = shop_of(loaded())
+    provider_pool.get("llm")
+    provider_pool.close()
 
-    assert shop.get("llm", "A").name == "A", "what it has it may still name"
+    assert provider_pool.get("llm", "A").name == "A", "what it has it may still name"
     with pytest.raises(Exception, match="replaced"):
-        shop.get("llm", "B")
+        provider_pool.get("llm", "B")

@@ -10,7 +10,9 @@ from loadtest.watch import Sample, Watch
 MB = 1_000_000
 
 
-def a_step(devices: int = 10, *, first_audio: float = 550.0, failures: dict[str, int] | None = None, cores: float = 0.5) -> Step:
+def a_step(
+    devices: int = 10, *, first_audio: float = 550.0, failures: dict[str, int] | None = None, cores: float = 0.5
+) -> Step:
     """A run of 10 s in which every device made two turns; latencies lie between `first_audio` and 100 ms more."""
     record = Record()
     for number in range(2 * devices):

@@ -1,7 +1,8 @@
-"""A WebSocket server for the tests of the simulated device, on wsproto: a strict second opinion on the device's own framing.
+"""A WebSocket server for the tests of the simulated device, on wsproto: a strict second opinion on the device's own
+framing.
 
-It does what a script says: the test gives a function that gets one `Peer` per connection and speaks with the device in blocking style.
-"""
+It does what a script says: the test gives a function that gets one `Peer` per connection and speaks with the device in
+blocking style."""
 
 from __future__ import annotations
 
@@ -112,7 +113,7 @@ class Peer:
 
     def _all_events(self) -> Iterator[Event]:
         while True:
-            for event in self._events:  # noqa: UP028  (`yield from` would close what the next call still needs)
+            for event in self._events:
                 yield event
             data = self._socket.recv(65536)
             if not data:

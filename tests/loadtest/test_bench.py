@@ -51,14 +51,18 @@ def test_some_can_be_chosen_down_to_one_function():
 
 def test_the_table_has_a_verdict_for_every_aim():
     console = Console(record=True, width=100, file=io.StringIO())
-    console.print(bench.table_of("a bench", [("one [x]", 1.0, "ms", "< 2"), ("two", 3.0, "ms", "< 2"), ("three", None, "", "")]))
+    console.print(
+        bench.table_of("a bench", [("one [x]", 1.0, "ms", "< 2"), ("two", 3.0, "ms", "< 2"), ("three", None, "", "")])
+    )
     shown = console.export_text()
 
     assert shown.count("met") == 1 and shown.count("missed") == 1
     assert "one [x]" in shown
 
 
-def test_rows_go_to_the_table_and_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_go_to_the_table_and_to_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def measure(name: str) -> list[bench.Row]:
         if name == "ops":
             raise RuntimeError("ops ended with code 1")
@@ -68,7 +72,9 @@ def test_rows_go_to_the_table_and_to_a_file(tmp_path: Path, monkeypatch: pytest.
     code = bench.main(["--only", "turns,ops", "--json", str(tmp_path / "bench.json")])
 
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
-    assert rows == [{"bench": "turns", "name": "first audio", "value": 650.0, "unit": "ms", "aim": "< 600", "met": False}]
+    assert rows == [
+        {"bench": "turns", "name": "first audio", "value": 650.0, "unit": "ms", "aim": "< 600", "met": False}
+    ]
     assert "1 aims missed" in capsys.readouterr().out
     assert code == 1  # one broke down
 

@@ -35,7 +35,12 @@ def carrying(most: int, tried: list[int] | None = None) -> Callable[[int], Step]
 @given(st.integers(0, 2_100))
 def test_the_climb_finds_how_many_it_carries(most: int) -> None:
     def try_level(devices: int) -> Step:
-        return {"devices": devices, "failed": 0, "failures": {}, "ms": {"first audio": {"p95": 500.0 if devices <= most else 1_500.0}}}
+        return {
+            "devices": devices,
+            "failed": 0,
+            "failures": {},
+            "ms": {"first audio": {"p95": 500.0 if devices <= most else 1_500.0}},
+        }
 
     result = climb(Climb("open", 1, 0), LADDER, try_level, precision=25)
     best = result.best["devices"] if result.best is not None else 0
@@ -61,7 +66,11 @@ def test_a_profile_ends_at_its_own_limit():
 
 
 def test_a_failed_turn_stops_it_however_fast_the_others_were():
-    result = climb(Climb("open", 1, 0), [10, 20], lambda devices: a_step(devices, failures={"closed 1006": 1} if devices == 20 else None))
+    result = climb(
+        Climb("open", 1, 0),
+        [10, 20],
+        lambda devices: a_step(devices, failures={"closed 1006": 1} if devices == 20 else None),
+    )
 
     assert result.stopped_by == "1 failed (1 x closed 1006) at 20"
     assert result.best is not None and result.best["devices"] == 10
@@ -90,7 +99,9 @@ def test_profiles_have_places_for_every_worker():
 
 
 def data(most: int = 100) -> dict[str, Any]:
-    climbs = [climb(Climb(profile, 1, places), LADDER, carrying(most)) for profile, places in (("open", 0), ("low", 50))]
+    climbs = [
+        climb(Climb(profile, 1, places), LADDER, carrying(most)) for profile, places in (("open", 0), ("low", 50))
+    ]
     idles = [a_step(1_000) | {"greenlets_before": 10.0, "greenlets_during": 1_010.0}]
     return {"machine": machine.describe(), "climbs": [asdict(each) for each in climbs], "idle": idles}
 
@@ -120,7 +131,9 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
     assert text.count(capacity_page.BEGIN) == 1
 
 
-def test_the_command_climbs_for_every_profile_and_worker_count_and_writes_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_climbs_for_every_profile_and_worker_count_and_writes_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[tuple[str, int]] = []
     bad_once = {50}
 
@@ -137,13 +150,30 @@ def test_the_command_climbs_for_every_profile_and_worker_count_and_writes_it_all
     monkeypatch.setattr(capacity, "set_up", set_up)
     monkeypatch.setattr(run, "measure", measure)
     page = tmp_path / "capacity.md"
-    arguments = ["capacity", "--profiles", "open,low", "--worker-counts", "1,2", "--tries", "2", "--idle", "", "--name", "c"]
+    arguments = [
+        "capacity",
+        "--profiles",
+        "open,low",
+        "--worker-counts",
+        "1,2",
+        "--tries",
+        "2",
+        "--idle",
+        "",
+        "--name",
+        "c",
+    ]
 
     assert commands.main([*arguments, "--page", str(page), "--out", str(tmp_path)]) == 0
     assert set(started) == {("", 1), ("", 2), ("low", 1), ("low", 2)}
     assert "| open | 1 | **100** | p95 " in page.read_text()
     assert "| low | 2 | **100** | its own limit of connections |" in page.read_text()
-    assert {path.name for path in tmp_path.glob("c*.html")} == {"c-open-1.html", "c-open-2.html", "c-low-1.html", "c-low-2.html"}
+    assert {path.name for path in tmp_path.glob("c*.html")} == {
+        "c-open-1.html",
+        "c-open-2.html",
+        "c-low-1.html",
+        "c-low-2.html",
+    }
 
 
 def test_what_was_measured_before_an_interruption_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,8 @@ def test_a_rare_bar_can_be_seen_beside_a_frequent_one():
     assert float(bars[1].get("height", "0")) > 20
 
 
-@pytest.mark.parametrize("svg", [charts.lines("t", "x", "y", {}), charts.dots("t", "x", "y", []), charts.bars("t", "x", "y", [], 1)])
+@pytest.mark.parametrize(
+    "svg", [charts.lines("t", "x", "y", {}), charts.dots("t", "x", "y", []), charts.bars("t", "x", "y", [], 1)]
+)
 def test_nothing_to_draw_is_said(svg: str) -> None:
     assert "nothing was measured" in "".join(parsed(svg).itertext())

@@ -65,5 +65,8 @@ def test_failures_of_a_side_are_shown():
 
 
 def test_a_side_that_is_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="neither an address"), compare._opened(str(tmp_path / "none"), Setup(), "http://x"):
+    with (
+        pytest.raises(StageError, match="neither an address"),
+        compare._opened(str(tmp_path / "none"), Setup(), "http://x"),
+    ):
         pass

@@ -47,7 +47,10 @@ def test_introduces_itself_with_headers_and_hello():
         seen["hello"] = peer.hello(sample_rate=16000, frame_duration=20)
         until_gone(peer)
 
-    with serving(script) as url, SimulatedDevice(url, device_id="aa:bb", client_id="c-1", token="t.1", protocol_version=3) as device:
+    with (
+        serving(script) as url,
+        SimulatedDevice(url, device_id="aa:bb", client_id="c-1", token="t.1", protocol_version=3) as device,
+    ):
         reply = device.hello({"aec": True}, {"frame_duration": 20}, text_font="14")
 
     assert (reply.session_id, reply.sample_rate, reply.frame_ms, reply.audio_format) == ("s-1", 16000, 20, "opus")
@@ -63,7 +66,9 @@ def test_introduces_itself_with_headers_and_hello():
     assert (seen["hello"]["version"], seen["hello"]["text_font"]) == (3, "14")
 
 
-@pytest.mark.parametrize("form,version,gateway", [("v1", 1, False), ("v2", 2, False), ("v3", 3, False), ("gateway", 1, True)])
+@pytest.mark.parametrize(
+    "form,version,gateway", [("v1", 1, False), ("v2", 2, False), ("v3", 3, False), ("gateway", 1, True)]
+)
 def test_speaks_and_hears_every_framing(form, version, gateway):
     heard, target = [], []
 
@@ -181,7 +186,11 @@ def test_answers_its_servers_tool_calls():
         device.hello()
         device.next_json("alert")
 
-    assert results[0]["payload"] == {"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "text": "true"}], "isError": False}}
+    assert results[0]["payload"] == {
+        "jsonrpc": "2.0",
+        "id": 7,
+        "result": {"content": [{"type": "text", "text": "true"}], "isError": False},
+    }
     assert results[0]["session_id"] == "s-1"
     assert (tools.volume, tools.initialized) == (80, True)
     assert tools.calls == [("self.audio_speaker.set_volume", {"volume": 80})]
@@ -324,7 +333,11 @@ def test_opus_answers_can_be_saved(tmp_path):
         until_gone(peer)
 
     path = tmp_path / "reply.wav"
-    with serving(script) as url, SimulatedDevice(url, keep_audio=True) as device, SimulatedDevice(url, keep_audio=False) as forgetful:
+    with (
+        serving(script) as url,
+        SimulatedDevice(url, keep_audio=True) as device,
+        SimulatedDevice(url, keep_audio=False) as forgetful,
+    ):
         for one in (device, forgetful):
             one.hello()
             one.detect("hello")
@@ -344,7 +357,10 @@ def test_every_message_can_be_watched_as_it_comes():
         answer_with(peer)
         until_gone(peer)
 
-    with serving(script) as url, SimulatedDevice(url, on_message=lambda message: seen.append(json.dumps(message.data))) as device:
+    with (
+        serving(script) as url,
+        SimulatedDevice(url, on_message=lambda message: seen.append(json.dumps(message.data))) as device,
+    ):
         device.hello()
         device.collect_answer()
 

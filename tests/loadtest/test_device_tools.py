@@ -21,7 +21,9 @@ def call(tools: DeviceTools, name: str, **arguments: Any) -> dict[str, Any]:
 def test_remembers_where_pictures_go():
     tools = DeviceTools()
 
-    answer = ask(tools, "initialize", protocolVersion="2024-11-05", capabilities={"vision": {"url": "http://x/", "token": "t"}})
+    answer = ask(
+        tools, "initialize", protocolVersion="2024-11-05", capabilities={"vision": {"url": "http://x/", "token": "t"}}
+    )
 
     assert answer["result"]["protocolVersion"] == "2024-11-05"
     assert tools.vision == {"url": "http://x/", "token": "t"}

@@ -13,8 +13,8 @@ from tests.loadtest.figures import a_step
 
 LINES = [
     "<module> (/me/house/server.py:1);run (/v/lib/python3.11/site-packages/gevent/hub.py:9) 5",
-    "run (/me/house/xiaozhi/session/turn.py:7);ask (/me/house/xiaozhi/providers/http.py:3);send (/lib/python3.11/socket.py:4) 3",
-    "run (/me/house/xiaozhi/session/turn.py:8);run (/me/house/xiaozhi/session/turn.py:9) 2",
+    "run (/me/house/xiaozhi/session/turns/turn.py:7);ask (/me/house/xiaozhi/providers/sound.py:3);send (/lib/python3.11/socket.py:4) 3",
+    "run (/me/house/xiaozhi/session/turns/turn.py:8);run (/me/house/xiaozhi/session/turns/turn.py:9) 2",
     "run (/v/site-packages/gevent/threadpool.py:9);wait (/v/site-packages/gevent/_threading.py:9);"
     "acquire_with_timeout (/v/site-packages/gevent/_threading.py:4) 7",
     "this is no sample",
@@ -26,8 +26,12 @@ def test_a_sample_belongs_to_the_innermost_room_and_function():
 
     assert (profile.total, profile.waiting) == (10, 7)
     assert profile.rooms == {"(none)": 5, "xiaozhi/providers": 3, "xiaozhi/session": 2}
-    assert profile.own == {"run (gevent/hub.py)": 5, "send (3.11/socket.py)": 3, "run (xiaozhi/session/turn.py)": 2}
-    assert profile.whole["run (xiaozhi/session/turn.py)"] == 5  # once per stack, however often it is on it
+    assert profile.own == {
+        "run (gevent/hub.py)": 5,
+        "send (3.11/socket.py)": 3,
+        "run (xiaozhi/session/turns/turn.py)": 2,
+    }
+    assert profile.whole["run (xiaozhi/session/turns/turn.py)"] == 5  # once per stack, however often it is on it
 
 
 def test_tables_show_shares_and_what_they_are_of_a_turn():

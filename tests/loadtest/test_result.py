@@ -18,7 +18,9 @@ def test_the_server_per_device_and_per_turn():
     assert step["server"]["cores"] == 0.5
     assert step["server"]["cpu_ms_per_turn"] == 250  # 0.5 cores for 10 s, 20 turns
     assert step["server"]["cpu_ms_per_device_second"] == 50
-    assert step["server"]["kb_per_connection"] == pytest.approx(11 * MB / 1024 / 10, abs=0.1)  # 12 samples, one MB more in each
+    assert step["server"]["kb_per_connection"] == pytest.approx(
+        11 * MB / 1024 / 10, abs=0.1
+    )  # 12 samples, one MB more in each
     assert (step["server"]["threads_before"], step["server"]["threads"]) == (5, 5)
     assert (step["server"]["voluntary_per_s"], step["server"]["involuntary_per_s"]) == (100, 10)
 

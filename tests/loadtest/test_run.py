@@ -1,4 +1,5 @@
-"""The run command: options to scenario and server, steps one after another, files, exit codes (real runs: tests/e2e/test_load_smoke.py)."""
+"""The run command: options to scenario and server, steps one after another, files, exit codes (real runs:
+tests/e2e/test_load_smoke.py)."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scenario, str, Setup
 
 
 def test_without_an_address_the_server_is_started_afresh_for_every_step(measured: list[Any], tmp_path: Path) -> None:
-    code = commands.main(["run", "--devices", "5,10", "--turns", "3", "--workers", "2", "--out", str(tmp_path), "--name", "x"])
+    code = commands.main(
+        ["run", "--devices", "5,10", "--turns", "3", "--workers", "2", "--out", str(tmp_path), "--name", "x"]
+    )
 
     assert code == 0
     assert [(plan.devices, plan.turns, plan.expect, url) for plan, url, _ in measured] == [
@@ -66,12 +69,16 @@ def test_a_failure_is_an_exit_code(measured: list[Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--devices", "0"], ["--roles", "singer"], ["--devices", "many"]])
-def test_nonsense_is_told_in_a_line(arguments: list[str], measured: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_nonsense_is_told_in_a_line(
+    arguments: list[str], measured: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert commands.main(["run", *arguments]) == 2
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_a_server_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_does_not_start_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def set_up(setup: Setup) -> Any:
         raise StageError("server ended with code 1:\n[no markup]")
 

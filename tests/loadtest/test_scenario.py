@@ -13,7 +13,9 @@ from loadtest.scenario import ROLES, WORDS, Scenario, add_arguments
 
 @given(st.integers(1, 300), st.dictionaries(st.sampled_from(ROLES), st.integers(1, 100), min_size=1))
 def test_every_device_has_a_role(devices: int, weights: dict[str, int]) -> None:
-    count = Scenario(devices=devices, roles=",".join(f"{name}={weight}" for name, weight in weights.items())).head_count()
+    count = Scenario(
+        devices=devices, roles=",".join(f"{name}={weight}" for name, weight in weights.items())
+    ).head_count()
 
     assert sum(count.values()) == devices
     assert set(count) <= set(weights)
@@ -30,7 +32,8 @@ def test_only_those_who_take_turns_count_as_talking():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"devices": 0}, {"turns": 0}, {"roles": "singer"}, {"roles": "talker=x"}, {"roles": "talker=0"}, {"sources": 0}]
+    "wrong",
+    [{"devices": 0}, {"turns": 0}, {"roles": "singer"}, {"roles": "talker=x"}, {"roles": "talker=0"}, {"sources": 0}],
 )
 def test_nonsense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
@@ -65,7 +68,9 @@ def test_the_command_line_gives_only_what_was_given():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
 
-    given_options = {name: value for name, value in vars(parser.parse_args(["--turns", "4", "--mcp"])).items() if value is not None}
+    given_options = {
+        name: value for name, value in vars(parser.parse_args(["--turns", "4", "--mcp"])).items() if value is not None
+    }
 
     assert given_options == {"turns": 4, "mcp": True}
 

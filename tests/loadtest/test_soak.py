@@ -8,7 +8,8 @@ from loadtest.watch import Sample
 
 def samples(*, rss_per_s: float = 0.0, threads: int = 5, late_threads: int = 5) -> list[Sample]:
     return [
-        Sample(at, 1, threads if at < 80 else late_threads, int(100e6 + rss_per_s * at), 0.0, 0, 0, 30 + at % 3, 0.1) for at in range(100)
+        Sample(at, 1, threads if at < 80 else late_threads, int(100e6 + rss_per_s * at), 0.0, 0, 0, 30 + at % 3, 0.1)
+        for at in range(100)
     ]
 
 

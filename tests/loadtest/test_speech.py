@@ -88,7 +88,8 @@ def test_any_pcm_wav_will_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content,complaint", [(b"", "not a PCM WAV"), (b"ID3 this is an mp3", "not a PCM WAV"), (None, "24-bit"), (0, "empty")]
+    "content,complaint",
+    [(b"", "not a PCM WAV"), (b"ID3 this is an mp3", "not a PCM WAV"), (None, "24-bit"), (0, "empty")],
 )
 def test_says_what_is_wrong_with_a_file(tmp_path, content, complaint):
     path = tmp_path / "question.wav"

@@ -37,7 +37,9 @@ def test_what_another_process_gets_has_the_same_quantiles(values: list[float]) -
     spread = Spread(values)
     copy = Spread.from_pairs(spread.pairs())
 
-    assert [copy.quantile(share) for share in (0, 0.5, 0.99, 1)] == [spread.quantile(share) for share in (0, 0.5, 0.99, 1)]
+    assert [copy.quantile(share) for share in (0, 0.5, 0.99, 1)] == [
+        spread.quantile(share) for share in (0, 0.5, 0.99, 1)
+    ]
 
 
 def test_the_share_over_a_limit_does_not_count_the_limit_itself():

@@ -15,7 +15,11 @@ from xiaozhi.settings import load
 def loaded(setup: Setup, tmp_path: Path) -> object:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(stage._configuration(setup, tmp_path)))
-    environment = {name: value for name, value in stage._environment("http://127.0.0.1:1/v1").items() if name.startswith("XIAOZHI_")}
+    environment = {
+        name: value
+        for name, value in stage._environment("http://127.0.0.1:1/v1").items()
+        if name.startswith("XIAOZHI_")
+    }
     return load(path, environ=environment)
 
 

@@ -34,7 +34,15 @@ def assistant(peer: Peer) -> None:
     """Asks for tools, listens to the end of an utterance, turns the volume down and answers with a beep."""
     peer.hello()
     peer.send(
-        {"type": "mcp", "payload": {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"cursor": "self.screen.set_brightness"}}}
+        {
+            "type": "mcp",
+            "payload": {
+                "jsonrpc": "2.0",
+                "id": 1,
+                "method": "tools/list",
+                "params": {"cursor": "self.screen.set_brightness"},
+            },
+        }
     )
     while not (isinstance(message := peer.receive(), dict) and message.get("state") in ("stop", "detect")):
         pass
@@ -51,7 +59,14 @@ def test_speaks_a_file_and_saves_the_reply(capsys, question, tmp_path):
         code, shown = run(capsys, "--wav", question, "--url", url, "--mode", "manual", "--out", reply)
 
     assert code == 0
-    for expected in ("what time is it", "Good day.", "happy", "first sound", str(reply), "set_volume with {'volume': 5}"):
+    for expected in (
+        "what time is it",
+        "Good day.",
+        "happy",
+        "first sound",
+        str(reply),
+        "set_volume with {'volume': 5}",
+    ):
         assert expected in shown
     with wave.open(str(reply)) as file:
         assert loudness(file.readframes(file.getnframes())) > 500
@@ -59,7 +74,9 @@ def test_speaks_a_file_and_saves_the_reply(capsys, question, tmp_path):
 
 def test_types_instead_of_speaking(capsys, tmp_path):
     with serving(assistant) as url:
-        code, shown = run(capsys, "--type", "tell me a joke", "--url", url, "--no-tools", "--out", tmp_path / "reply.wav")
+        code, shown = run(
+            capsys, "--type", "tell me a joke", "--url", url, "--no-tools", "--out", tmp_path / "reply.wav"
+        )
 
     assert code == 0 and "tell me a joke" in shown
 
@@ -127,7 +144,9 @@ def test_gets_address_and_token_from_ota(capsys, question, tmp_path):
         server.start()
         try:
             address = f"http://127.0.0.1:{server.server_port}/xiaozhi/ota/"
-            code, _ = run(capsys, "--wav", question, "--ota", address, "--mode", "manual", "--out", tmp_path / "reply.wav")
+            code, _ = run(
+                capsys, "--wav", question, "--ota", address, "--mode", "manual", "--out", tmp_path / "reply.wav"
+            )
         finally:
             server.stop(timeout=1)
 

@@ -267,7 +267,9 @@ def test_reasons_are_short_and_shared(error: Exception, reason: str) -> None:
 
 
 @pytest.mark.parametrize("role", [abuse.garbage, abuse.reconnector, abuse.slow_reader])
-def test_abusers_go_on_whatever_the_server_does(role: Callable[[Visitor], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abusers_go_on_whatever_the_server_does(
+    role: Callable[[Visitor], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(abuse, "GARBAGE_PAUSE_S", 0.0)
     monkeypatch.setattr(abuse, "QUESTIONS_OF_A_DEAF_DEVICE", 0)
     visits = Semaphore(0)

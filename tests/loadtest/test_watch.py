@@ -92,7 +92,13 @@ def sample(at: float, cpu: float = 0.0, threads: int = 5, rss: int = 100) -> Sam
 
 def test_usage_is_counted_between_the_samples_around_it():
     watch = Watch([])
-    watch.samples = [sample(0), sample(1, 1.0), sample(2, 3.0, threads=7, rss=300), sample(3, 5.0), sample(4, 9.0, threads=9)]
+    watch.samples = [
+        sample(0),
+        sample(1, 1.0),
+        sample(2, 3.0, threads=7, rss=300),
+        sample(3, 5.0),
+        sample(4, 9.0, threads=9),
+    ]
 
     usage = watch.between(1.5, 2.5)
 

@@ -1,4 +1,5 @@
-"""Programs of the operating system that check our files: found, or a reason to skip. In CI a missing one is a failure, never a gap."""
+"""Programs of the operating system that check our files: found, or a reason to skip. In CI a missing one is a failure,
+never a gap."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def need(program: str, package: str) -> str:
 
 def run(*command: str, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run to the end; never raises for an exit code."""
-    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    return subprocess.run(
+        command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+    )
 
 
 def check(*command: str, cwd: Path | None = None, stdin: str = "") -> str:

@@ -1,4 +1,5 @@
-"""What the server really exports, and what an expression of PromQL asks for: so that no alert waits for a metric nobody has."""
+"""What the server really exports, and what an expression of PromQL asks for: so that no alert waits for a metric nobody
+has."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ops.programs import ROOT
+from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.resilience import Guard, Window
-from xiaozhi.runtime.roster import Roster
 
 TARGET_LABELS = frozenset({"job", "instance", "worker"})
 """What Prometheus, or the server's worker number, puts on every series."""
@@ -41,7 +42,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics = Metrics(version="0")
     metrics.watch_pool(_Pool())
     metrics.watch_admission(Admission(AdmissionLimits()))
-    metrics.watch_roster(Roster())
+    metrics.watch_connections(ConnectionRegistry())
     metrics.watch_vendors(lambda: [Guard("llm:acme", window=Window("llm:acme", 1))])
     metrics.watch_process()
     for metric in vars(metrics).values():
@@ -61,7 +62,9 @@ def faults(expression: str) -> list[str]:
     found = [f"no metric {name}" for name in sorted(set(_NAME.findall(bare)) - set(known))]
     for name, matchers in _SELECTOR.findall(bare):
         found += [
-            f"{name} has no label {label}" for label in _MATCHER.findall(matchers) if label not in known.get(name, ()) | TARGET_LABELS
+            f"{name} has no label {label}"
+            for label in _MATCHER.findall(matchers)
+            if label not in known.get(name, ()) | TARGET_LABELS
         ]
     labels = TARGET_LABELS.union(*(known.get(name, frozenset()) for name in _NAME.findall(bare)))
     for group in _GROUPING.findall(bare):
@@ -91,9 +94,14 @@ def _touch(metric: Any) -> None:
 def _watched() -> set[str]:
     """Gauges that the composition root declares by `metrics.watch("name", ...)`."""
     found = set()
-    for path in sorted((ROOT / "xiaozhi").glob("*.py")):
+    for path in sorted((ROOT / "xiaozhi" / "app").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "watch" and node.args:
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "watch"
+                and node.args
+            ):
                 name = node.args[0]
                 if isinstance(name, ast.Constant) and isinstance(name.value, str):
                     found.add(name.value)

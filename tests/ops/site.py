@@ -1,4 +1,5 @@
-"""A place where a real supervisord runs the real supervisord.conf, without touching the project's own tmp/ and data/."""
+"""A place where a real supervisord runs the real supervisord.conf, without touching the project's own tmp/ and
+data/."""
 
 from __future__ import annotations
 

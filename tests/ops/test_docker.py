@@ -1,4 +1,5 @@
-"""Dockerfile, .dockerignore and docker-compose.yml. They cannot be built here; what can be known without building is checked."""
+"""Dockerfile, .dockerignore and docker-compose.yml. They cannot be built here; what can be known without building is
+checked."""
 
 from __future__ import annotations
 
@@ -48,7 +49,21 @@ def parse(text: str) -> list[Instruction]:
     return found
 
 
-KNOWN = {"FROM", "RUN", "CMD", "LABEL", "EXPOSE", "ENV", "COPY", "VOLUME", "USER", "WORKDIR", "ARG", "STOPSIGNAL", "HEALTHCHECK"}
+KNOWN = {
+    "FROM",
+    "RUN",
+    "CMD",
+    "LABEL",
+    "EXPOSE",
+    "ENV",
+    "COPY",
+    "VOLUME",
+    "USER",
+    "WORKDIR",
+    "ARG",
+    "STOPSIGNAL",
+    "HEALTHCHECK",
+}
 
 
 def lint(text: str) -> list[str]:
@@ -82,7 +97,9 @@ def lint(text: str) -> list[str]:
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             wrong.append(f"not in exec form: {command}")
     for variable in of["ENV"] + of["ARG"]:
-        wrong += [f"secret in the image: {name}" for name in re.findall(r"(\w*(?:KEY|SECRET|TOKEN|PASSWORD)\w*)=", variable)]
+        wrong += [
+            f"secret in the image: {name}" for name in re.findall(r"(\w*(?:KEY|SECRET|TOKEN|PASSWORD)\w*)=", variable)
+        ]
     return wrong
 
 
@@ -124,7 +141,11 @@ def test_the_lint_sees_what_it_forbids(before: str, after: str, fault: str) -> N
 
 
 def test_everything_copied_is_there_and_let_in() -> None:
-    rules = [line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    rules = [
+        line
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     copied = [source.rstrip("/") for line in of("COPY") for source in line.split()[:-1]]
 
     assert rules[0] == "*"
@@ -134,7 +155,9 @@ def test_everything_copied_is_there_and_let_in() -> None:
     assert {"server.py", "xiaozhi", "config", "requirements.txt"} == set(copied)
 
 
-@pytest.mark.parametrize("secret", ["config/local.yaml", "config/local.env", "data/auth_key", ".git/config", ".venv/bin/python", ".env"])
+@pytest.mark.parametrize(
+    "secret", ["config/local.yaml", "config/local.env", "data/auth_key", ".git/config", ".venv/bin/python", ".env"]
+)
 def test_secrets_and_data_stay_outside(secret: str) -> None:
     """The last rule that matches decides; a directory matches what lies in it."""
     inside = True
@@ -191,7 +214,9 @@ def test_data_survives() -> None:
 
 
 def test_containers_have_as_long_to_end_as_workers() -> None:
-    [allowed] = re.findall(r"^stopwaitsecs=(\d+)", (ROOT / "supervisord.conf").read_text(encoding="utf-8"), re.MULTILINE)
+    [allowed] = re.findall(
+        r"^stopwaitsecs=(\d+)", (ROOT / "supervisord.conf").read_text(encoding="utf-8"), re.MULTILINE
+    )
 
     assert SERVICE["stop_grace_period"] == f"{allowed}s"
     assert f"--stop-timeout {allowed} " in TEXT
@@ -202,7 +227,10 @@ def test_variables_passed_on_mean_something(shipped: Path) -> None:
     vendors = {name: "http://127.0.0.1:1/v1" if name.endswith("URL") else "x" for name in names}
 
     assert load(environ=vendors, config_dir=shipped).warnings == []
-    assert load(environ=dict.fromkeys(names, ""), config_dir=shipped).settings == load(environ={}, config_dir=shipped).settings
+    assert (
+        load(environ=dict.fromkeys(names, ""), config_dir=shipped).settings
+        == load(environ={}, config_dir=shipped).settings
+    )
     assert all(SERVICE["environment"][name] == f"${{{name}:-}}" for name in names)
 
 

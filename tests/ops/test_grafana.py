@@ -72,7 +72,10 @@ def test_an_expression_asks_for_what_is_there(title: str, expression: str) -> No
 
 def test_expressions_are_promql(tmp_path: Path) -> None:
     promtool = need("promtool", "prometheus")
-    rules = [{"record": f"dashboard:{number}", "expr": concrete(expression)} for number, (_, expression) in enumerate(targets())]
+    rules = [
+        {"record": f"dashboard:{number}", "expr": concrete(expression)}
+        for number, (_, expression) in enumerate(targets())
+    ]
     file = tmp_path / "dashboard.yml"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")
 
@@ -80,7 +83,9 @@ def test_expressions_are_promql(tmp_path: Path) -> None:
 
 
 def test_everything_the_server_measures_is_shown() -> None:
-    shown = {re.sub(r"_(bucket|sum|count)$", "", name) for _, expression in targets() for name in series.names_in(expression)}
+    shown = {
+        re.sub(r"_(bucket|sum|count)$", "", name) for _, expression in targets() for name in series.names_in(expression)
+    }
     measured = {name for name in series.families() if name.startswith("xiaozhi_")}
 
     assert measured - shown == set()
@@ -89,5 +94,7 @@ def test_everything_the_server_measures_is_shown() -> None:
 def test_legends_name_labels_that_are_there() -> None:
     for panel in PANELS:
         for target in panel["targets"]:
-            known = series.TARGET_LABELS.union(*(series.exported().get(name, frozenset()) for name in series.names_in(target["expr"])))
+            known = series.TARGET_LABELS.union(
+                *(series.exported().get(name, frozenset()) for name in series.names_in(target["expr"]))
+            )
             assert set(re.findall(r"\{\{\s*(\w+)\s*\}\}", target["legendFormat"])) <= known, panel["title"]

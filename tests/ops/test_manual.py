@@ -13,7 +13,9 @@ from xiaozhi.runtime.watchdog import ShedPolicy
 from xiaozhi.settings import Settings
 
 MANUAL = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-LIMITS = re.findall(r"^\| `([a-z_.]+)` \| ([\d.]+) \|", MANUAL.partition("\n## Limits\n")[2].partition("\n## ")[0], re.MULTILINE)
+LIMITS = re.findall(
+    r"^\| `([a-z_.]+)` \| ([\d.]+) \|", MANUAL.partition("\n## Limits\n")[2].partition("\n## ")[0], re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("key,told", LIMITS)
@@ -62,8 +64,14 @@ def test_how_long_a_stop_is_waited_for() -> None:
 def test_when_load_is_shed() -> None:
     policy = ShedPolicy()
 
-    assert f"hub lag above {policy.turns_lag_s} s, or the inference queue {policy.turns_backlog:.0%}".replace("%", " %") in MANUAL
-    assert f"hub lag above {policy.connections_lag_s} s, or the queue {policy.connections_backlog:.0%}".replace("%", " %") in MANUAL
+    assert (
+        f"hub lag above {policy.turns_lag_s} s, or the inference queue {policy.turns_backlog:.0%}".replace("%", " %")
+        in MANUAL
+    )
+    assert (
+        f"hub lag above {policy.connections_lag_s} s, or the queue {policy.connections_backlog:.0%}".replace("%", " %")
+        in MANUAL
+    )
     assert f"for {policy.calm_s:.0f} s |" in MANUAL
 
 

@@ -52,14 +52,25 @@ class Backend:
             if self.refusing:
                 client.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             elif headers.get("Upgrade", "").lower() == "websocket" and headers["Connection"].lower() == "upgrade":
-                head = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: upgrade", f"Port: {self.port}"]
+                head = [
+                    "HTTP/1.1 101 Switching Protocols",
+                    "Upgrade: websocket",
+                    "Connection: upgrade",
+                    f"Port: {self.port}",
+                ]
                 client.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
                 while data := stream.read1(4096):
                     client.sendall(data)
             else:
-                seen = {"port": self.port, "request": request, "headers": {name.lower(): value for name, value in headers.items()}}
+                seen = {
+                    "port": self.port,
+                    "request": request,
+                    "headers": {name.lower(): value for name, value in headers.items()},
+                }
                 body = json.dumps(seen).encode()
-                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+                client.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
+                )
 
 
 class Front:
@@ -81,13 +92,23 @@ class Front:
             assert text.count(example) == 1
             text = text.replace(example, ours)
         (directory / "xiaozhi.conf").write_text(text, encoding="utf-8")
-        paths = "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        paths = "".join(
+            f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
         (directory / "nginx.conf").write_text(
             f"daemon off;\nmaster_process off;\npid {directory}/pid;\nerror_log {directory}/error.log;\nevents {{}}\n"
             f"http {{\naccess_log off;\n{paths}include {directory}/xiaozhi.conf;\n}}\n",
             encoding="utf-8",
         )
-        self._command = [nginx, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")]
+        self._command = [
+            nginx,
+            "-p",
+            str(directory),
+            "-c",
+            str(directory / "nginx.conf"),
+            "-e",
+            str(directory / "error.log"),
+        ]
         self._context = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -114,7 +135,9 @@ class Front:
         """(status, what the backend saw)."""
         connection = http.client.HTTPSConnection("localhost", self.port, timeout=PATIENCE_S, context=self._context)
         try:
-            connection.request(method, path, body or None, {name.replace("_", "-"): value for name, value in headers.items()})
+            connection.request(
+                method, path, body or None, {name.replace("_", "-"): value for name, value in headers.items()}
+            )
             reply = connection.getresponse()
             text = reply.read()
             return reply.status, json.loads(text) if reply.status == 200 else {}
@@ -207,7 +230,9 @@ def test_a_worker_that_refuses_is_not_the_last_word(front: Front) -> None:
 
 
 def test_the_server_learns_who_asks_and_how(front: Front) -> None:
-    status, seen = front.ask("/xiaozhi/ota/", "POST", b"{}", Device_Id="a", Authorization="Bearer x", X_Forwarded_For="6.6.6.6")
+    status, seen = front.ask(
+        "/xiaozhi/ota/", "POST", b"{}", Device_Id="a", Authorization="Bearer x", X_Forwarded_For="6.6.6.6"
+    )
 
     assert status == 200
     headers = seen["headers"]

@@ -1,4 +1,5 @@
-"""The server itself under a real supervisord: talked to, stopped, restarted and killed, with simulated devices and a scripted vendor."""
+"""The server itself under a real supervisord: talked to, stopped, restarted and killed, with simulated devices and a
+scripted vendor."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site = Site(tmp_path_factory.mktemp("server"), 2, ROOT / "server.py")
         vendors = {"BASE_URL": vendor.base_url, "MODEL": "scripted"}
         lines = [f"XIAOZHI_{kind}_{key}={value}" for kind in ("LLM", "ASR", "TTS") for key, value in vendors.items()]
-        site.settings(*lines, f"XIAOZHI__SERVER__HTTP_PORT={site.port + 1}", "XIAOZHI__SERVER__IP=127.0.0.1", "OMP_NUM_THREADS=1")
+        site.settings(
+            *lines, f"XIAOZHI__SERVER__HTTP_PORT={site.port + 1}", "XIAOZHI__SERVER__IP=127.0.0.1", "OMP_NUM_THREADS=1"
+        )
         site.start()
         try:
             yield site
@@ -55,7 +58,9 @@ def site(_running: Site) -> Site:
 
 def device_at(site: Site, number: int) -> SimulatedDevice:
     """A device, not connected yet."""
-    return SimulatedDevice(f"ws://127.0.0.1:{site.port}/xiaozhi/v1/", device_id=f"02:00:00:00:01:{number:02x}", keep_audio=False)
+    return SimulatedDevice(
+        f"ws://127.0.0.1:{site.port}/xiaozhi/v1/", device_id=f"02:00:00:00:01:{number:02x}", keep_audio=False
+    )
 
 
 def connected(site: Site, number: int) -> SimulatedDevice:
@@ -67,7 +72,9 @@ def connected(site: Site, number: int) -> SimulatedDevice:
 
 def measured(site: Site, worker: int, name: str, **labels: str) -> float:
     """One sample of a worker's own metrics; 0 when there is none."""
-    samples = [sample for family in text_string_to_metric_families(site.ask(worker, "/metrics")) for sample in family.samples]
+    samples = [
+        sample for family in text_string_to_metric_families(site.ask(worker, "/metrics")) for sample in family.samples
+    ]
     return next((one.value for one in samples if one.name == name and labels.items() <= one.labels.items()), 0.0)
 
 

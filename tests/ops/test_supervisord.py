@@ -17,8 +17,8 @@ from supervisor.options import ServerOptions
 
 from tests.ops.programs import ROOT, run
 from tests.ops.site import CONF, PATIENCE_S, Site, until
-from xiaozhi import running
-from xiaozhi.runtime import roster
+from xiaozhi.app import server as server_module
+from xiaozhi.runtime import connections
 from xiaozhi.settings import Settings
 
 STAND_IN = ROOT / "tests/ops/worker.py"
@@ -35,7 +35,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def _lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = Site(tmp_path_factory.mktemp("site"), 2, STAND_IN)
-    made.settings('XIAOZHI_LLM_MODEL="a model"', "XIAOZHI__LOG__LOG_FILE=same.log", f"XIAOZHI__SERVER__PORT={made.port}")
+    made.settings(
+        'XIAOZHI_LLM_MODEL="a model"', "XIAOZHI__LOG__LOG_FILE=same.log", f"XIAOZHI__SERVER__PORT={made.port}"
+    )
     made.start()
     yield made
     made.stop()
@@ -71,8 +73,10 @@ def test_as_many_workers_as_the_environment_says(tmp_path: Path, monkeypatch: py
 
 def test_workers_are_given_time_to_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [group] = parsed(tmp_path, monkeypatch).process_group_configs
-    flushes = inspect.getsource(running.Server).count("FLUSH_SECONDS") + 1  # the two HTTP ports are one line
-    longest = Settings().server.drain_seconds + 2 * roster.DRAIN_GRACE_SECONDS + flushes * running.FLUSH_SECONDS
+    flushes = inspect.getsource(server_module.Server).count("FLUSH_SECONDS") + 1  # the two HTTP ports are one line
+    longest = (
+        Settings().server.drain_seconds + 2 * connections.DRAIN_GRACE_SECONDS + flushes * server_module.FLUSH_SECONDS
+    )
 
     for worker in group.process_configs:
         assert worker.stopsignal == signal.SIGTERM
@@ -193,7 +197,11 @@ def test_stopping_waits_for_the_work_in_hand(site: Site) -> None:
     site.start()
     until(site.ready)
     work = [gevent.spawn(site.work, 1.0) for _ in range(6)]
-    until(lambda: sum(path.read_text(encoding="utf-8").count("at work") for path in site.directory.glob("tmp/*.out.log")) == 6)
+    until(
+        lambda: (
+            sum(path.read_text(encoding="utf-8").count("at work") for path in site.directory.glob("tmp/*.out.log")) == 6
+        )
+    )
 
     assert site.stop() == 0
     gevent.joinall(work, timeout=PATIENCE_S)

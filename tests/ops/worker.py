@@ -1,8 +1,9 @@
-"""Stands in for server.py under a real supervisord: takes the same variables, and shows by its answers what it was given.
+"""Stands in for server.py under a real supervisord: takes the same variables, and shows by its answers what it was
+given.
 
-A line "work SECONDS" on its port is answered after so long with "done by N"; SIGTERM closes the port and waits for work in hand. Its own
-metrics port answers any HTTP request with its number and process id. Plain threads and no imports of ours, so that it starts at once.
-"""
+A line "work SECONDS" on its port is answered after so long with "done by N"; SIGTERM closes the port and waits for work
+in hand. Its own metrics port answers any HTTP request with its number and process id. Plain threads and no imports of
+ours, so that it starts at once."""
 
 from __future__ import annotations
 

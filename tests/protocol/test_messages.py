@@ -38,9 +38,15 @@ _known_keys = [
     "descriptors", "states", "action", "content", "commands", "subtitles", "timestamp", "status", "emotion",
 ]  # fmt: skip
 _audio = st.builds(
-    wire.AudioParams, st.sampled_from(["opus", "pcm"]), st.sampled_from([8000, 16000, 24000, 48000]), st.integers(1, 2), st.integers(1, 120)
+    wire.AudioParams,
+    st.sampled_from(["opus", "pcm"]),
+    st.sampled_from([8000, 16000, 24000, 48000]),
+    st.integers(1, 2),
+    st.integers(1, 120),
 )
-_features = st.builds(lambda raw: wire.Features.read(raw), st.dictionaries(st.sampled_from(["mcp", "aec", "emoji", "x"]), st.booleans()))
+_features = st.builds(
+    lambda raw: wire.Features.read(raw), st.dictionaries(st.sampled_from(["mcp", "aec", "emoji", "x"]), st.booleans())
+)
 
 _device_messages = st.one_of(
     st.builds(wire.Hello, st.none() | st.integers(0, 0xFFFF), st.text(), _features, _audio, st.just(""), _payload),
@@ -66,7 +72,11 @@ _server_messages = st.one_of(
     st.builds(wire.IotCommands, st.lists(_payload, max_size=2).map(tuple)),
     st.builds(wire.SystemCommand, st.text()),
     st.builds(wire.Alert, st.text(), st.text(), st.text()),
-    st.builds(wire.Notify, st.text(), st.lists(st.builds(wire.Subtitle, st.integers(0, 10**9), st.text()), max_size=3).map(tuple)),
+    st.builds(
+        wire.Notify,
+        st.text(),
+        st.lists(st.builds(wire.Subtitle, st.integers(0, 10**9), st.text()), max_size=3).map(tuple),
+    ),
     st.just(wire.Goodbye()),
     st.builds(wire.Pong, st.integers(0, 2**53)),
     st.builds(wire.ServerReply, st.sampled_from(["success", "error"]), st.text(), st.text()),

@@ -61,7 +61,12 @@ def test_a_stamp_in_the_future_passes_for_servers_that_start_without_a_clock() -
 
 @pytest.mark.parametrize(
     "secret,client,device",
-    [("other", CLIENT, DEVICE), ("secret", "another", DEVICE), ("secret", CLIENT, "11:22:33:44:55:67"), ("secret", DEVICE, CLIENT)],
+    [
+        ("other", CLIENT, DEVICE),
+        ("secret", "another", DEVICE),
+        ("secret", CLIENT, "11:22:33:44:55:67"),
+        ("secret", DEVICE, CLIENT),
+    ],
 )
 def test_device_token_of_another_is_refused(secret: str, client: str, device: str) -> None:
     with pytest.raises(AuthError, match="does not belong"):
@@ -84,7 +89,8 @@ def test_ids_that_could_shift_the_separator_get_no_token_and_pass_with_none(clie
 
 
 @pytest.mark.parametrize(
-    "token", ["", ".", "x", ".123", "x.", "x.-5", "x.1_0", "x.\u0661", "x. 1", "x." + "9" * 13, "a" * 300 + ".1", "x.1.5e3"]
+    "token",
+    ["", ".", "x", ".123", "x.", "x.-5", "x.1_0", "x.\u0661", "x. 1", "x." + "9" * 13, "a" * 300 + ".1", "x.1.5e3"],
 )
 def test_what_is_no_token_is_refused_without_a_stack_trace(token: str) -> None:
     for kind in (lambda: tokens.check(token, CLIENT, DEVICE, now=NOW), lambda: vision.check(token, DEVICE, now=NOW)):
@@ -100,7 +106,11 @@ def test_nothing_but_auth_error_ever_comes_out(token: str, client: str, device: 
         vision.check(token, device, now=NOW)
 
 
-@given(st.text(st.characters(exclude_characters="|")), st.text(st.characters(exclude_characters="|")), st.integers(0, 10**11))
+@given(
+    st.text(st.characters(exclude_characters="|")),
+    st.text(st.characters(exclude_characters="|")),
+    st.integers(0, 10**11),
+)
 def test_what_is_issued_is_accepted(client: str, device: str, now: int) -> None:
     tokens.check(tokens.issue(client, device, now=now), client, device, now=now)
 
@@ -143,7 +153,14 @@ def test_device_and_vision_tokens_do_not_stand_in_for_each_other() -> None:
 
 @pytest.mark.parametrize(
     "header,token",
-    [("Bearer abc", "abc"), ("bearer  abc ", "abc"), ("abc", "abc"), ("", ""), ("Bearer ", "Bearer"), ("Basic abc", "Basic abc")],
+    [
+        ("Bearer abc", "abc"),
+        ("bearer  abc ", "abc"),
+        ("abc", "abc"),
+        ("", ""),
+        ("Bearer ", "Bearer"),
+        ("Basic abc", "Basic abc"),
+    ],
 )
 def test_bearer(header: str, token: str) -> None:
     assert bearer(header) == token

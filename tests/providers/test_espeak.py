@@ -1,4 +1,5 @@
-"""The offline voice: sound in the right language, many speakers at once over one engine, text that nobody should have to speak."""
+"""The offline voice: sound in the right language, many speakers at once over one engine, text that nobody should have
+to speak."""
 
 from __future__ import annotations
 
@@ -14,9 +15,10 @@ from pydantic import ValidationError
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorUnavailable
-from xiaozhi.providers.base import Pcm, Services
-from xiaozhi.providers.tts._espeak_ng import LONGEST_NUMBER, LONGEST_WORD, checked_voice, engine, speakable
-from xiaozhi.providers.tts.espeak import EspeakTts, Options, voice_runs
+from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.tts import Pcm
+from xiaozhi.providers.families.espeak_ng import LONGEST_NUMBER, LONGEST_WORD, checked_voice, engine, speakable
+from xiaozhi.providers.tts.espeak import EspeakTts, EspeakTtsOptions, voice_runs
 from xiaozhi.runtime.inference import InferencePool
 
 CONTEXT = CallContext()
@@ -32,7 +34,7 @@ def pool() -> Iterator[InferencePool]:
 
 @pytest.fixture(scope="module")
 def tts(pool: InferencePool) -> EspeakTts:
-    made = EspeakTts(Options(), Services(inference=pool))
+    made = EspeakTts(EspeakTtsOptions(), Services(inference=pool))
     made.warm_up()
     return made
 
@@ -47,7 +49,9 @@ def seconds(samples: np.ndarray, tts: EspeakTts) -> float:
     return len(samples) / tts.sample_rate
 
 
-@pytest.mark.parametrize("text,least,most", [("It is three o'clock.", 0.8, 3), ("现在是下午三点整。", 1, 4), ("打开WiFi吧。", 0.8, 4)])
+@pytest.mark.parametrize(
+    "text,least,most", [("It is three o'clock.", 0.8, 3), ("现在是下午三点整。", 1, 4), ("打开WiFi吧。", 0.8, 4)]
+)
 def test_it_speaks_both_languages_and_mixtures(tts: EspeakTts, text: str, least: float, most: float) -> None:
     samples = sound_of(tts, text)
 
@@ -71,7 +75,7 @@ def test_the_same_text_sounds_the_same(tts: EspeakTts) -> None:
 
 
 def test_rate_and_volume_are_obeyed(pool: InferencePool, tts: EspeakTts) -> None:
-    other = EspeakTts(Options(rate=330, volume=30), Services(inference=pool))
+    other = EspeakTts(EspeakTtsOptions(rate=330, volume=30), Services(inference=pool))
     text = "This is a sentence of some length."
 
     fast, normal = sound_of(other, text), sound_of(tts, text)
@@ -83,16 +87,18 @@ def test_rate_and_volume_are_obeyed(pool: InferencePool, tts: EspeakTts) -> None
 
 def test_a_voice_may_be_chosen(pool: InferencePool, tts: EspeakTts) -> None:
     for voice in ("en-GB+f3", "en-gb", "en-us-nyc"):
-        other = EspeakTts(Options.model_validate({"voice": voice}), Services(inference=pool))
+        other = EspeakTts(EspeakTtsOptions.model_validate({"voice": voice}), Services(inference=pool))
 
         assert len(sound_of(other, "Hello there.")) > 0
         assert other.voice_key != tts.voice_key
 
 
-@pytest.mark.parametrize("voice,hint", [("en-uk", "en-us"), ("klingon", ""), ("en-us+f33", "f3"), ("en-us+", ""), ("../../etc", "")])
+@pytest.mark.parametrize(
+    "voice,hint", [("en-uk", "en-us"), ("klingon", ""), ("en-us+f33", "f3"), ("en-us+", ""), ("../../etc", "")]
+)
 def test_an_unknown_voice_is_refused_with_the_nearest(voice: str, hint: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        Options(voice=voice)
+        EspeakTtsOptions(voice=voice)
 
     assert hint in str(caught.value) or not hint
 
@@ -115,7 +121,9 @@ def test_many_at_once_speak_on_the_same_threads(tts: EspeakTts) -> None:
 
 
 def test_killing_a_listener_leaves_nothing_behind(tts: EspeakTts, pool: InferencePool) -> None:
-    listeners = [gevent.spawn(sound_of, tts, "A rather long sentence, spoken to nobody in particular. " * 5) for _ in range(6)]
+    listeners = [
+        gevent.spawn(sound_of, tts, "A rather long sentence, spoken to nobody in particular. " * 5) for _ in range(6)
+    ]
     gevent.idle()
     gevent.killall(listeners, timeout=5)
 
@@ -133,7 +141,7 @@ def test_a_long_text_comes_in_pieces_of_half_a_second(tts: EspeakTts) -> None:
 
 
 def test_after_closing_it_says_so(pool: InferencePool, tts: EspeakTts) -> None:
-    closed = EspeakTts(Options(), Services(inference=pool))
+    closed = EspeakTts(EspeakTtsOptions(), Services(inference=pool))
     closed.close()
     closed.close()
 
@@ -182,7 +190,11 @@ def test_what_espeak_stumbles_over_is_taken_out(text: str, spoken: str) -> None:
 
 
 @settings(max_examples=60)
-@given(st.text(max_size=200) | st.text(alphabet="s' .,0123456789ab-", max_size=300) | st.text(alphabet="一二三的s'1 ", max_size=100))
+@given(
+    st.text(max_size=200)
+    | st.text(alphabet="s' .,0123456789ab-", max_size=300)
+    | st.text(alphabet="一二三的s'1 ", max_size=100)
+)
 def test_any_text_is_survived(text: str) -> None:
     cleaned = speakable(text)
 

@@ -1,4 +1,5 @@
-"""FunASR against a strict server of each flavour: the text arrives whole, partials on the way, and every fault has its error."""
+"""FunASR against a strict server of each flavour: the text arrives whole, partials on the way, and every fault has its
+error."""
 
 from __future__ import annotations
 
@@ -11,16 +12,26 @@ import pytest
 from loadtest.sounds import hum
 from tests.vendors.funasr_vendor import FunAsrVendor
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import SettingsError, VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.errors import (
+    SettingsError,
+    VendorBusy,
+    VendorError,
+    VendorGarbage,
+    VendorRejected,
+    VendorTimeout,
+    VendorUnavailable,
+)
 from xiaozhi.providers.asr.fun_server import FunServerAsr
-from xiaozhi.providers.base import AsrStream
+from xiaozhi.providers.contracts.asr import AsrStream
 from xiaozhi.providers.registry import validate
 
 PCM = hum(2.0, 16_000)
 
 
 def asr_for(vendor: FunAsrVendor, **block: object) -> FunServerAsr:
-    options = validate("asr", "Fun", {"type": "fun_server", "host": "127.0.0.1", "port": vendor.port, "is_ssl": False, **block})
+    options = validate(
+        "asr", "Fun", {"type": "fun_server", "host": "127.0.0.1", "port": vendor.port, "is_ssl": False, **block}
+    )
     return FunServerAsr(options)  # type: ignore[arg-type]
 
 
@@ -106,7 +117,16 @@ def test_the_configuration_says_what_was_asked_for(vendor: FunAsrVendor) -> None
 
 def test_the_sample_configuration_of_existing_servers_is_understood() -> None:
     options = validate(
-        "asr", "Fun", {"type": "fun_server", "host": "127.0.0.1", "port": 10096, "is_ssl": "true", "api_key": "none", "output_dir": "tmp/"}
+        "asr",
+        "Fun",
+        {
+            "type": "fun_server",
+            "host": "127.0.0.1",
+            "port": 10096,
+            "is_ssl": "true",
+            "api_key": "none",
+            "output_dir": "tmp/",
+        },
     )
     asr = FunServerAsr(options)  # type: ignore[arg-type]
     assert asr.url == "wss://127.0.0.1:10096"

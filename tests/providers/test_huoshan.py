@@ -1,4 +1,5 @@
-"""Volcengine's bidirectional speech against a strict service: frames, sessions, reuse, interrupts, both generations, every fault."""
+"""Volcengine's bidirectional speech against a strict service: frames, sessions, reuse, interrupts, both generations,
+every fault."""
 
 from __future__ import annotations
 
@@ -21,10 +22,10 @@ from xiaozhi.errors import (
     VendorTimeout,
     VendorUnavailable,
 )
-from xiaozhi.providers.base import OpusPackets, Pcm, SentenceBegins, SpeechEvent, TtsStream
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SpeechEvent, TtsStream
+from xiaozhi.providers.families.sentence_boundaries import Boundaries
+from xiaozhi.providers.families.volcengine import BadFrame, Event, pack, parse
 from xiaozhi.providers.registry import validate
-from xiaozhi.providers.tts._boundaries import Boundaries
-from xiaozhi.providers.tts._volcengine import BadFrame, Event, pack, parse
 from xiaozhi.providers.tts.huoshan_double_stream import HuoshanTts
 
 CONTEXT = CallContext(device_id="aa:bb")
@@ -106,7 +107,9 @@ def test_first_generation_sentences_and_sound(vendor: VolcengineVendor, closing:
     assert session.request["audio_params"]["format"] == "pcm"
 
 
-def test_second_generation_finds_the_sentences_in_the_sound(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+def test_second_generation_finds_the_sentences_in_the_sound(
+    vendor: VolcengineVendor, closing: list[HuoshanTts]
+) -> None:
     events = speak(tts_for(vendor, closing, **V2).open(CONTEXT), *SENTENCES)
     assert texts(events) == list(SENTENCES)
     assert seconds_by_sentence(events) == pytest.approx(EXACT, abs=0.35)
@@ -237,7 +240,9 @@ def test_killing_the_reader_frees_the_vendor(vendor: VolcengineVendor, closing: 
             gevent.sleep(0.005)
 
 
-def test_the_look_ahead_is_bounded(vendor: VolcengineVendor, closing: list[HuoshanTts], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_look_ahead_is_bounded(
+    vendor: VolcengineVendor, closing: list[HuoshanTts], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("xiaozhi.providers.tts.huoshan_double_stream.BUFFERED_PIECES", 2)
     stream = tts_for(vendor, closing).open(CONTEXT)
     said: list[int] = []
@@ -293,7 +298,9 @@ def test_faults(closing: list[HuoshanTts], fault: str, expected: type[VendorErro
 
 
 @pytest.mark.parametrize(("status", "expected"), [(401, VendorRejected), (429, VendorBusy), (500, VendorUnavailable)])
-def test_a_refused_connection(vendor: VolcengineVendor, closing: list[HuoshanTts], status: int, expected: type[VendorError]) -> None:
+def test_a_refused_connection(
+    vendor: VolcengineVendor, closing: list[HuoshanTts], status: int, expected: type[VendorError]
+) -> None:
     vendor.reject.append(status)
     with pytest.raises(expected):
         tts_for(vendor, closing).open(CONTEXT)
@@ -309,7 +316,9 @@ def test_wrong_credentials_and_the_new_consoles_key(vendor: VolcengineVendor, cl
     assert texts(speak(tts.open(CONTEXT), "你好。")) == ["你好。"]
 
 
-def test_closing_the_provider_ends_open_streams_with_an_error(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+def test_closing_the_provider_ends_open_streams_with_an_error(
+    vendor: VolcengineVendor, closing: list[HuoshanTts]
+) -> None:
     vendor.fault = "stall_after"
     tts = tts_for(vendor, closing)
     stream = tts.open(CONTEXT)
@@ -348,7 +357,13 @@ def test_the_block_of_existing_files_and_consoles(vendor: VolcengineVendor, clos
 
 @pytest.mark.parametrize(
     "block",
-    [{"speaker": ""}, {"access_token": "你的火山引擎"}, {"ws_url": "http://x"}, {"audio_params": {"format": "wav"}}, {"ttsRate": 200}],
+    [
+        {"speaker": ""},
+        {"access_token": "你的火山引擎"},
+        {"ws_url": "http://x"},
+        {"audio_params": {"format": "wav"}},
+        {"ttsRate": 200},
+    ],
 )
 def test_wrong_blocks_are_refused(block: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
@@ -361,7 +376,8 @@ def test_wrong_blocks_are_refused(block: dict[str, object]) -> None:
 def test_request_frames_are_as_documented() -> None:
     assert pack(Event.START_CONNECTION) == bytes.fromhex("11141000 00000001 00000002") + b"{}"
     assert (
-        pack(Event.FINISH_SESSION, None, "abc") == bytes.fromhex("11141000 00000066 00000003") + b"abc" + bytes.fromhex("00000002") + b"{}"
+        pack(Event.FINISH_SESSION, None, "abc")
+        == bytes.fromhex("11141000 00000066 00000003") + b"abc" + bytes.fromhex("00000002") + b"{}"
     )
 
 
@@ -431,7 +447,9 @@ def test_a_long_sentence_the_vendor_cuts_begins_once() -> None:
     st.lists(st.tuples(st.floats(0.01, 1.0), st.lists(st.booleans(), max_size=40)), max_size=30),
     st.booleans(),
 )
-def test_no_sentence_is_lost_or_out_of_order(said: list[str], sounds: list[tuple[float, list[bool]]], marked: bool) -> None:
+def test_no_sentence_is_lost_or_out_of_order(
+    said: list[str], sounds: list[tuple[float, list[bool]]], marked: bool
+) -> None:
     boundaries = Boundaries(marked=marked)
     began: list[str] = []
     for number, (seconds, loud) in enumerate(sounds):

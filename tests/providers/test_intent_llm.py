@@ -8,9 +8,14 @@ from tests.fakes.inference import InlineInference
 from tests.fakes.thinking import FakeLlm
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.providers import registry
-from xiaozhi.providers.base import Intention, Services
+from xiaozhi.providers.contracts.intent import Intention
+from xiaozhi.providers.contracts.provider import Services
 
-TOOLS = [ToolSpec("set_volume", "Sets the volume."), ToolSpec("light_on", "Light."), ToolSpec("handle_exit_intent", "Ends.")]
+TOOLS = [
+    ToolSpec("set_volume", "Sets the volume."),
+    ToolSpec("light_on", "Light."),
+    ToolSpec("handle_exit_intent", "Ends."),
+]
 CONTEXT = CallContext(device_id="dev")
 
 
@@ -24,7 +29,10 @@ def intent(llm: FakeLlm, **options: Any) -> Any:
     [
         ('{"function_call": {"name": "set_volume", "arguments": {"volume": 30}}}', [("set_volume", {"volume": 30})]),
         ('```json\n{"function_call": {"name": "light_on"}}\n```', [("light_on", {})]),
-        ('{"function_call": {"name": "set_volume", "arguments": "{\\"volume\\": 5}"}}', [("set_volume", {"volume": 5})]),
+        (
+            '{"function_call": {"name": "set_volume", "arguments": "{\\"volume\\": 5}"}}',
+            [("set_volume", {"volume": 5})],
+        ),
         (
             '{"function_calls": [{"name": "light_on"}, {"name": "set_volume", "arguments": {"volume": 1}}]}',
             [("light_on", {}), ("set_volume", {"volume": 1})],

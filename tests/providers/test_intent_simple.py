@@ -7,7 +7,8 @@ import pytest
 from tests.fakes.inference import InlineInference
 from xiaozhi.chat import CallContext, Message, ToolSpec
 from xiaozhi.errors import SettingsError
-from xiaozhi.providers.base import Intention, Services
+from xiaozhi.providers.contracts.intent import Intention
+from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build, validate
 
 TOOLS = [ToolSpec("set_volume", "Set the volume.")]
@@ -30,7 +31,9 @@ def test_nothing_is_classified(type_name: str, offers_tools: bool) -> None:
 
 
 def test_function_call_takes_the_keys_of_existing_files() -> None:
-    options = validate("intent", "function_call", {"type": "function_call", "functions": ["get_weather", "play_music"], "unknown": 1})
+    options = validate(
+        "intent", "function_call", {"type": "function_call", "functions": ["get_weather", "play_music"], "unknown": 1}
+    )
     assert options.functions == ["get_weather", "play_music"]  # type: ignore[attr-defined]
 
 

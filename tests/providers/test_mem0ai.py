@@ -11,7 +11,7 @@ from tests.fakes.inference import InlineInference
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected
 from xiaozhi.providers import registry
-from xiaozhi.providers.base import Services
+from xiaozhi.providers.contracts.provider import Services
 
 
 class Mem0Vendor(HttpVendor):
@@ -53,16 +53,29 @@ def test_recalled_newest_first_with_the_time(vendor: Mem0Vendor) -> None:
         {"memory": "plays chess"},
     ]
     memory = mem0(vendor)
-    assert memory.recall("dev", "what do I like?") == "- [2026-05-06 07:08] has a cat\n- [2026-01-02 03:04] likes tea\n- plays chess"
+    assert (
+        memory.recall("dev", "what do I like?")
+        == "- [2026-05-06 07:08] has a cat\n- [2026-01-02 03:04] likes tea\n- plays chess"
+    )
     memory.close()
 
 
 def test_saved_without_prompt_and_tools(vendor: Mem0Vendor) -> None:
     memory = mem0(vendor)
     memory.save(
-        "dev", [Message("system", "x"), Message("user", "hi"), Message("tool", "9", tool_call_id="1"), Message("assistant", "ho")], "s"
+        "dev",
+        [
+            Message("system", "x"),
+            Message("user", "hi"),
+            Message("tool", "9", tool_call_id="1"),
+            Message("assistant", "ho"),
+        ],
+        "s",
     )
-    assert vendor.requests[-1].json()["messages"] == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    assert vendor.requests[-1].json()["messages"] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "ho"},
+    ]
     memory.close()
 
 

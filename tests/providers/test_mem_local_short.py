@@ -1,4 +1,5 @@
-"""The local memory: summarised by a language model, kept per device; the old server's file is read when there is nothing newer."""
+"""The local memory: summarised by a language model, kept per device; the old server's file is read when there is
+nothing newer."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from tests.fakes.thinking import FakeLlm
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorError, VendorUnavailable
 from xiaozhi.providers import registry
-from xiaozhi.providers.base import Services
+from xiaozhi.providers.contracts.provider import Services
 
 VISIT = [Message("system", "x"), Message("user", "My cat is called Tofu."), Message("assistant", "What a nice name!")]
 

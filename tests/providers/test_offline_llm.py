@@ -12,9 +12,9 @@ import pytest
 
 from tests.fakes.inference import InlineInference
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.providers.base import Services
-from xiaozhi.providers.llm._offline_facts import lunar_date, part_of_day, spoken_date, spoken_time
-from xiaozhi.providers.llm.offline import OfflineLlm, Options
+from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.offline_facts import lunar_date, part_of_day, spoken_date, spoken_time
+from xiaozhi.providers.llm.offline import OfflineLlm, OfflineLlmOptions
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 NOW = datetime(2026, 11, 20, 15, 5, tzinfo=timezone(timedelta(hours=8)))
@@ -34,12 +34,20 @@ STATUS_RESULT = '{"audio_speaker": {"volume": 70}, "battery": {"level": 55, "cha
 @pytest.fixture
 def llm() -> OfflineLlm:
     services = Services(inference=InlineInference(), config_dir=CONFIG, now=lambda: NOW)  # type: ignore[arg-type]
-    return OfflineLlm(Options(), services, chance=random.Random(1))
+    return OfflineLlm(OfflineLlmOptions(), services, chance=random.Random(1))
 
 
-def talk(llm: OfflineLlm, question: str, tools: Sequence[ToolSpec] = (), results: Sequence[str] = ()) -> tuple[list[ToolCall], str]:
-    """One question with all its rounds: the calls that were made (answered with `results` in turn), and what was said in the end."""
-    messages = [Message("system", "be kind"), Message("user", "hello"), Message("assistant", "Hello!"), Message("user", question)]
+def talk(
+    llm: OfflineLlm, question: str, tools: Sequence[ToolSpec] = (), results: Sequence[str] = ()
+) -> tuple[list[ToolCall], str]:
+    """One question with all its rounds: the calls that were made (answered with `results` in turn), and what was said
+    in the end."""
+    messages = [
+        Message("system", "be kind"),
+        Message("user", "hello"),
+        Message("assistant", "Hello!"),
+        Message("user", question),
+    ]
     calls: list[ToolCall] = []
     waiting = list(results)
     for _ in range(5):
@@ -73,7 +81,9 @@ def test_questions_of_both_languages(llm: OfflineLlm, question: str, answer: str
     assert talk(llm, question) == ([], answer)
 
 
-@pytest.mark.parametrize("question", ["tell me a joke", "讲个笑话", "flip a coin", "掷骰子", "help", "你能做什么", "谢谢", "who are you"])
+@pytest.mark.parametrize(
+    "question", ["tell me a joke", "讲个笑话", "flip a coin", "掷骰子", "help", "你能做什么", "谢谢", "who are you"]
+)
 def test_the_answer_is_in_the_language_of_the_question(llm: OfflineLlm, question: str) -> None:
     _, said = talk(llm, question)
 
@@ -130,7 +140,13 @@ def test_a_number_reaches_the_device_and_is_confirmed(llm: OfflineLlm, question:
 
 @pytest.mark.parametrize(
     "question,level,wanted",
-    [("turn up the volume", 70, 80), ("声音小一点", 70, 60), ("louder", 95, 100), ("quieter please", 3, 0), ("声音大一点", 100, 100)],
+    [
+        ("turn up the volume", 70, 80),
+        ("声音小一点", 70, 60),
+        ("louder", 95, 100),
+        ("quieter please", 3, 0),
+        ("声音大一点", 100, 100),
+    ],
 )
 def test_louder_asks_how_loud_it_is_first(llm: OfflineLlm, question: str, level: int, wanted: int) -> None:
     calls, answer = talk(llm, question, [VOLUME, STATUS], [STATUS_RESULT.replace("70", str(level)), "true"])
@@ -153,26 +169,33 @@ def test_sums_keep_to_the_limits_of_the_tool(llm: OfflineLlm) -> None:
 def test_older_devices_have_other_names_and_answer_in_words(llm: OfflineLlm) -> None:
     tools = [tool("get_speaker_volume"), tool("set_speaker_volume", volume={"type": "integer"})]
 
-    calls, answer = talk(llm, "turn down the volume", tools, ["Speaker volume: 50", "Sent to the device: Speaker.SetVolume(volume=40)"])
+    calls, answer = talk(
+        llm, "turn down the volume", tools, ["Speaker volume: 50", "Sent to the device: Speaker.SetVolume(volume=40)"]
+    )
 
     assert [call.name for call in calls] == ["get_speaker_volume", "set_speaker_volume"]
     assert "40" in answer
 
 
-@pytest.mark.parametrize("tools", [[], [STATUS], [tool("self_audio_speaker_set_volume", loudness={"type": "integer"}), STATUS]])
+@pytest.mark.parametrize(
+    "tools", [[], [STATUS], [tool("self_audio_speaker_set_volume", loudness={"type": "integer"}), STATUS]]
+)
 def test_a_device_that_cannot_is_told_apart(llm: OfflineLlm, tools: list[ToolSpec]) -> None:
     calls, answer = talk(llm, "set the volume to 40", tools)
 
     assert (calls, answer) == ([], "This device does not let me change its volume.")
 
 
-@pytest.mark.parametrize("result", ["error: the device has disconnected", "false", '{"success": false}', '{"isError": true}', "null"])
+@pytest.mark.parametrize(
+    "result", ["error: the device has disconnected", "false", '{"success": false}', '{"isError": true}', "null"]
+)
 def test_a_deed_that_failed_is_not_confirmed(llm: OfflineLlm, result: str) -> None:
     assert talk(llm, "set the volume to 40", [VOLUME], [result])[1] == "Sorry, the device did not manage to do that."
 
 
 @pytest.mark.parametrize(
-    "result", ["", "{}", "[1]", '{"audio_speaker": {"volume": null}}', "error: timeout 3", "{" * 9000, '{"audio_speaker": 3}']
+    "result",
+    ["", "{}", "[1]", '{"audio_speaker": {"volume": null}}', "error: timeout 3", "{" * 9000, '{"audio_speaker": 3}'],
 )
 def test_a_status_without_the_value_ends_the_attempt(llm: OfflineLlm, result: str) -> None:
     calls, answer = talk(llm, "louder", [STATUS, VOLUME], [result])
@@ -247,7 +270,8 @@ def test_the_time_of_day(hour: int, minute: int, english: str, chinese: str) -> 
 
 
 @pytest.mark.parametrize(
-    "day,ending", [(1, "st"), (2, "nd"), (3, "rd"), (4, "th"), (11, "th"), (12, "th"), (13, "th"), (21, "st"), (31, "st")]
+    "day,ending",
+    [(1, "st"), (2, "nd"), (3, "rd"), (4, "th"), (11, "th"), (12, "th"), (13, "th"), (21, "st"), (31, "st")],
 )
 def test_days_have_their_endings(day: int, ending: str) -> None:
     assert spoken_date(datetime(2026, 1, day, tzinfo=UTC), chinese=False) == f"January {day}{ending}"
@@ -260,7 +284,10 @@ def test_the_lunar_calendar() -> None:
 
 
 def test_parts_of_the_day_cover_it() -> None:
-    parts = {(part_of_day(NOW.replace(hour=hour), chinese=False), part_of_day(NOW.replace(hour=hour), chinese=True)) for hour in range(24)}
+    parts = {
+        (part_of_day(NOW.replace(hour=hour), chinese=False), part_of_day(NOW.replace(hour=hour), chinese=True))
+        for hour in range(24)
+    }
 
     assert {english for english, _ in parts} == {"morning", "afternoon", "evening"}
     assert {chinese for _, chinese in parts} == {"凌晨", "早上", "上午", "中午", "下午", "晚上"}

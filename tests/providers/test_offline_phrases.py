@@ -13,11 +13,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi.assembly import check
+from xiaozhi.app.wiring import check
 from xiaozhi.errors import SettingsError
-from xiaozhi.providers import _offline_patterns as patterns
-from xiaozhi.providers import _offline_phrases as phrases
 from xiaozhi.providers.asr import pocketsphinx
+from xiaozhi.providers.families import offline_patterns as patterns
+from xiaozhi.providers.families import offline_phrases as phrases
 from xiaozhi.providers.llm import offline
 from xiaozhi.settings import load as load_settings
 
@@ -30,7 +30,10 @@ SMALL: dict[str, Any] = {
     "padding": {"en": ["please", "hey", "can you"], "zh": ["请问", "吗", "一下"]},
     "replies": {name: {"en": [name], "zh": [name]} for name in ("unknown", "without_tool", "failed")},
     "rules": {
-        "time": {"say": {"en": ["what time is it [now]"], "zh": ["[现在]几点了"]}, "answer": {"en": ["{time}"], "zh": ["{time}"]}},
+        "time": {
+            "say": {"en": ["what time is it [now]"], "zh": ["[现在]几点了"]},
+            "answer": {"en": ["{time}"], "zh": ["{time}"]},
+        },
         "volume": {
             "say": {"en": ["volume <number> [percent]", "please stop"], "zh": ["音量<number>"]},
             "typed": {"en": ["vol <number>"]},
@@ -87,7 +90,8 @@ def faults(path: Path) -> dict[str, str]:
     return {fault.key.removeprefix("phrases.yaml: "): fault.expected for fault in refused.value.faults}
 
 
-# --- patterns -------------------------------------------------------------------------------------------------------------
+# --- patterns
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,8 @@ def test_any_text_is_a_pattern_or_explained(text: str) -> None:
         assert sentences and all(sentence.words for sentence in sentences)
 
 
-# --- numbers --------------------------------------------------------------------------------------------------------------
+# --- numbers
+# --------------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(0, patterns.MAX_SPOKEN))
@@ -183,7 +188,8 @@ def test_other_numbers_cannot_be_said(value: int) -> None:
         patterns.number_words(value)
 
 
-# --- matching -------------------------------------------------------------------------------------------------------------
+# --- matching
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,13 +217,28 @@ def test_what_is_understood(small: phrases.PhraseBook, text: str, rule: str, num
 
 
 @pytest.mark.parametrize(
-    "text", ["", "?!", "50", "what time", "volume", "volume 101", "volume one thousand", "time is it what", "please", "x" * 10_000, "再"]
+    "text",
+    [
+        "",
+        "?!",
+        "50",
+        "what time",
+        "volume",
+        "volume 101",
+        "volume one thousand",
+        "time is it what",
+        "please",
+        "x" * 10_000,
+        "再",
+    ],
 )
 def test_what_is_not_understood(small: phrases.PhraseBook, text: str) -> None:
     assert small.match(text) is None
 
 
-@pytest.mark.parametrize("text", ["The user is silent. Say farewell in a warm voice.", "请你用依依不舍的话和用户道别吧！"])
+@pytest.mark.parametrize(
+    "text", ["The user is silent. Say farewell in a warm voice.", "请你用依依不舍的话和用户道别吧！"]
+)
 def test_an_instruction_that_mentions_a_rule(small: phrases.PhraseBook, text: str) -> None:
     match = small.match(text)
     assert match is not None
@@ -237,7 +258,8 @@ def test_what_is_listened_for_is_english_in_words(small: phrases.PhraseBook) -> 
     ]  # fmt: skip
 
 
-# --- faults ---------------------------------------------------------------------------------------------------------------
+# --- faults
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -250,10 +272,22 @@ def test_what_is_listened_for_is_english_in_words(small: phrases.PhraseBook) -> 
         (changed("rules", "time", "answer", "en", ["{tme}"]), "rules.time.answer.en.0", "{tme} must be one of"),
         (changed("rules", "time", "answer", "en", ["{time"]), "rules.time.answer.en.0", "braces hold a name"),
         (changed("rules", "time", "say", "en", ["ok", "what ("]), "rules.time.say.en.1", "no ')'"),
-        (changed("rules", "time", "say", "zh", ["<nix>"]), "rules.time.say.zh.0", "<nix> is not among the slots: number"),
-        (changed("rules", "time", "say", "en", ["<number> <number>"]), "rules.time.say.en.0", "a phrase may have one slot"),
+        (
+            changed("rules", "time", "say", "zh", ["<nix>"]),
+            "rules.time.say.zh.0",
+            "<nix> is not among the slots: number",
+        ),
+        (
+            changed("rules", "time", "say", "en", ["<number> <number>"]),
+            "rules.time.say.en.0",
+            "a phrase may have one slot",
+        ),
         (changed("rules", "time", "typed", {"en": ["Goodbye!"]}), "rules.bye.say.en.0", "rules.time has it too"),
-        (changed("rules", "volume", "tool", "arguments", {"volume": 1.5}), "rules.volume.tool.arguments.volume", "a text, a whole number"),
+        (
+            changed("rules", "volume", "tool", "arguments", {"volume": 1.5}),
+            "rules.volume.tool.arguments.volume",
+            "a text, a whole number",
+        ),
         (changed("rules", "volume", "tool", "name", []), "rules.volume.tool.name", "at least 1"),
         (changed("slots", "number", "spoken", [101]), "slots.number", "must lie between"),
         (changed("slots", "number", "least", 101), "slots.number", "must not be above"),
@@ -311,7 +345,8 @@ def test_a_file_is_read_once_until_it_changes(written: Written) -> None:
 
 
 def test_checking_a_configuration_finds_them(written: Written) -> None:
-    """`--check-config` reports the phrase file, once, though two modules read it; and words that nobody can pronounce."""
+    """`--check-config` reports the phrase file, once, though two modules read it; and words that nobody can
+    pronounce."""
 
     def keys(path: Path) -> list[str]:
         modules = {"ASR": {"PocketSphinx": {"phrases": str(path)}}, "LLM": {"Offline": {"phrases": str(path)}}}
@@ -328,7 +363,8 @@ def test_checking_a_configuration_finds_them(written: Written) -> None:
     assert "nowhere.yaml" in missing
 
 
-# --- the shipped file -----------------------------------------------------------------------------------------------------
+# --- the shipped file
+# -----------------------------------------------------------------------------------------------------
 
 
 def every_phrase(book: phrases.PhraseBook) -> Iterator[tuple[str, str]]:
@@ -359,5 +395,5 @@ def test_the_goodbye_of_the_default_configuration_is_understood(shipped: phrases
 
 
 def test_the_shipped_file_has_no_faults() -> None:
-    assert offline.OfflineLlm.faults(offline.Options(), CONFIG) == []
-    assert pocketsphinx.PocketsphinxAsr.faults(pocketsphinx.Options(), CONFIG) == []
+    assert offline.OfflineLlm.faults(offline.OfflineLlmOptions(), CONFIG) == []
+    assert pocketsphinx.PocketsphinxAsr.faults(pocketsphinx.PocketsphinxAsrOptions(), CONFIG) == []

@@ -12,9 +12,9 @@ from loadtest.sounds import Sounds, hum
 from loadtest.vendors import ASR, OpenAiVendor, Script, _form, check_wav
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import SettingsError, VendorGarbage, VendorRejected
-from xiaozhi.providers.asr._tags import transcript
 from xiaozhi.providers.asr.openai import OpenAiAsr, wav_file
-from xiaozhi.providers.base import Transcript
+from xiaozhi.providers.contracts.asr import Transcript
+from xiaozhi.providers.families.sensevoice_tags import transcript
 from xiaozhi.providers.registry import validate
 
 SOUNDS = Sounds()
@@ -69,7 +69,10 @@ def test_too_little_sound_is_not_sent(vendor: OpenAiVendor) -> None:
 def test_tags_and_languages(vendor: OpenAiVendor) -> None:
     asr = asr_for(vendor.base_url)
     vendor.script(
-        ASR, Script(answer="<|en|><|NEUTRAL|><|Speech|>Hello."), Script(answer={"text": " 你好 ", "language": "chinese"}), Script(answer="")
+        ASR,
+        Script(answer="<|en|><|NEUTRAL|><|Speech|>Hello."),
+        Script(answer={"text": " 你好 ", "language": "chinese"}),
+        Script(answer=""),
     )
     assert asr.transcribe(PCM, CallContext()) == Transcript("Hello.", "en", "neutral")
     assert asr.transcribe(PCM, CallContext()) == Transcript("你好", "chinese")

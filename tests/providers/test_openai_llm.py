@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 from loadtest.sounds import Sounds
 from loadtest.vendors import CHAT, OpenAiVendor, Script
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.errors import SettingsError, VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
-from xiaozhi.providers.llm._deltas import BadToolCall, ThinkFilter, ToolCalls, parse_arguments
+from xiaozhi.errors import (
+    SettingsError,
+    VendorBusy,
+    VendorError,
+    VendorGarbage,
+    VendorRejected,
+    VendorTimeout,
+    VendorUnavailable,
+)
+from xiaozhi.providers.families.openai import endpoint, error_in_answer
+from xiaozhi.providers.families.openai_deltas import BadToolCall, ThinkFilter, ToolCalls, parse_arguments
 from xiaozhi.providers.llm.openai import OpenAiLlm, _fixed_body
-from xiaozhi.providers.openai_api import endpoint, error_in_answer
 from xiaozhi.providers.registry import validate
 
 SOUNDS = Sounds()
@@ -47,7 +55,15 @@ def ask(llm: OpenAiLlm, tools: list[ToolSpec] | None = None) -> list[str | ToolC
 
 
 def test_what_is_sent(vendor: OpenAiVendor) -> None:
-    llm = llm_for(vendor, api_key="k-123", temperature="0.7", max_tokens=500, top_p=1, frequency_penalty="", extra_body={"seed": 7})
+    llm = llm_for(
+        vendor,
+        api_key="k-123",
+        temperature="0.7",
+        max_tokens=500,
+        top_p=1,
+        frequency_penalty="",
+        extra_body={"seed": 7},
+    )
     messages = [
         Message("system", "Be kind."),
         Message("user", "weather?"),
@@ -80,7 +96,11 @@ def test_what_is_sent(vendor: OpenAiVendor) -> None:
         ],
     }
     assert sent[0] == {"role": "system", "content": "Be kind."}
-    assert sent[2]["tool_calls"][0] == {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"北京"}'}}
+    assert sent[2]["tool_calls"][0] == {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city":"北京"}'},
+    }
     assert sent[3] == {"role": "tool", "content": "sunny", "tool_call_id": "c1"}
     assert vendor.refusals == []
     llm.close()
@@ -100,7 +120,9 @@ def test_pieces_come_as_they_are_and_connections_are_kept(vendor: OpenAiVendor, 
 
 
 def call(index: int | None, identity: str | None, name: str | None, arguments: Any) -> dict[str, Any]:
-    fragment: dict[str, Any] = {"function": {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}}
+    fragment: dict[str, Any] = {
+        "function": {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    }
     if index is not None:
         fragment["index"] = index
     if identity is not None:
@@ -114,10 +136,18 @@ TOOL_STREAMS: dict[str, tuple[list[Any], list[tuple[str, Mapping[str, Any]]]]] =
         [("f", {"x": 1})],
     ),
     "two, interleaved": (
-        [call(0, "a", "f", ""), call(1, "b", "g", '{"y": '), call(0, None, None, '{"x": 1}'), call(1, None, None, "2}")],
+        [
+            call(0, "a", "f", ""),
+            call(1, "b", "g", '{"y": '),
+            call(0, None, None, '{"x": 1}'),
+            call(1, None, None, "2}"),
+        ],
         [("f", {"x": 1}), ("g", {"y": 2})],
     ),
-    "no index": ([call(None, "a", "f", '{"x": '), call(None, None, None, "1}"), call(None, "b", "g", "{}")], [("f", {"x": 1}), ("g", {})]),
+    "no index": (
+        [call(None, "a", "f", '{"x": '), call(None, None, None, "1}"), call(None, "b", "g", "{}")],
+        [("f", {"x": 1}), ("g", {})],
+    ),
     "no index, no id": (
         [call(None, None, "f", '{"x": '), call(None, None, None, "1}"), call(None, None, "g", "")],
         [("f", {"x": 1}), ("g", {})],
@@ -166,10 +196,18 @@ def sse(data: str) -> bytes:
         ([sse('{"choices": []}'), "hi"], "hi"),
         ([sse('{"choices": [{"delta": null}]}'), "hi"], "hi"),
         ([sse('{"choices": [{"delta": {"content": null}}]}'), "hi"], "hi"),
-        ([sse('{"choices": [{"delta": {"content": [{"type": "text", "text": "par"}, {"type": "image"}]}}]}'), "ts"], "parts"),
+        (
+            [sse('{"choices": [{"delta": {"content": [{"type": "text", "text": "par"}, {"type": "image"}]}}]}'), "ts"],
+            "parts",
+        ),
         ([b": keep-alive\n\n", b"event: message\n", "hi"], "hi"),
         ([sse('{"choices": [{"delta": {"content": "hi"}, "finish_reason": ""}]}')], "hi"),
-        ([b'data:{"choices":[{"delta":{"content":"no blank "}}]}\ndata:{"choices":[{"delta":{"content":"lines"}}]}\n'], "no blank lines"),
+        (
+            [
+                b'data:{"choices":[{"delta":{"content":"no blank "}}]}\ndata:{"choices":[{"delta":{"content":"lines"}}]}\n'
+            ],
+            "no blank lines",
+        ),
     ],
 )
 def test_oddities_of_compatible_servers(vendor: OpenAiVendor, llm: OpenAiLlm, deltas: list[Any], expected: str) -> None:
@@ -216,20 +254,26 @@ def test_what_is_no_completion_is_garbage(vendor: OpenAiVendor, llm: OpenAiLlm, 
         ask(llm)
 
 
-def test_a_stream_that_ends_without_an_end_mark(llm: OpenAiLlm, vendor: OpenAiVendor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_ends_without_an_end_mark(
+    llm: OpenAiLlm, vendor: OpenAiVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vendor, "_events", lambda content: iter([sse('{"choices": [{"delta": {"content": "half"}}]}')]))
     with pytest.raises(VendorUnavailable, match="end mark"):
         ask(llm)
 
 
-def test_done_alone_and_a_finish_reason_alone_end_the_answer(llm: OpenAiLlm, vendor: OpenAiVendor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_done_alone_and_a_finish_reason_alone_end_the_answer(
+    llm: OpenAiLlm, vendor: OpenAiVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = sse('{"choices": [{"delta": {"content": "all"}}]}')
     for end in (sse("[DONE]"), sse('{"choices": [{"delta": {}, "finish_reason": "stop"}]}')):
         monkeypatch.setattr(vendor, "_events", lambda content, end=end: iter([text, end]))
         assert ask(llm) == ["all"]
 
 
-def test_a_vendor_that_leaves_the_body_open_costs_no_time(llm: OpenAiLlm, vendor: OpenAiVendor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vendor_that_leaves_the_body_open_costs_no_time(
+    llm: OpenAiLlm, vendor: OpenAiVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pieces = [
         sse('{"choices": [{"delta": {"content": "all"}}]}'),
         sse('{"choices": [{"delta": {}, "finish_reason": "stop"}]}'),
@@ -282,7 +326,13 @@ def test_faults_of_a_block_come_together_and_hide_the_key() -> None:
         validate(
             "llm",
             "L",
-            {"type": "openai", "base_url": "api.openai.com", "api_key": "你的deepseek web key", "temperature": 9, "timeout": "soon"},
+            {
+                "type": "openai",
+                "base_url": "api.openai.com",
+                "api_key": "你的deepseek web key",
+                "temperature": 9,
+                "timeout": "soon",
+            },
         )
     faults = {fault.key: fault for fault in caught.value.faults}
     assert {"LLM.L.base_url", "LLM.L.api_key", "LLM.L.temperature", "LLM.L.model_name"} <= set(faults)
@@ -386,7 +436,9 @@ def test_arguments_never_fail_in_another_way(text: str) -> None:
 
 
 @given(
-    st.dictionaries(st.text(max_size=5), st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=10), st.booleans()), max_size=5),
+    st.dictionaries(
+        st.text(max_size=5), st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=10), st.booleans()), max_size=5
+    ),
     st.integers(1, 9),
 )
 def test_fragments_add_up(arguments: dict[str, Any], size: int) -> None:

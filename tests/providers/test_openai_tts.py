@@ -17,7 +17,8 @@ from tests.fakes.inference import InlineInference
 from xiaozhi.audio.opus import Encoder
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, SettingsError, VendorGarbage, VendorRejected
-from xiaozhi.providers.base import OpusPackets, Pcm, Services
+from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm
 from xiaozhi.providers.registry import validate
 from xiaozhi.providers.sound import sounds
 from xiaozhi.providers.tts.openai import OpenAiTts, speed_of
@@ -43,7 +44,16 @@ def say(tts: OpenAiTts, text: str = TEXT) -> list[Any]:
 
 
 def test_what_is_asked_for(vendor: OpenAiVendor) -> None:
-    tts = tts_for(vendor.base_url, api_key="k", model="m", voice="v", speed="1.5", format="wav", output_dir="tmp/", instructions="whisper")
+    tts = tts_for(
+        vendor.base_url,
+        api_key="k",
+        model="m",
+        voice="v",
+        speed="1.5",
+        format="wav",
+        output_dir="tmp/",
+        instructions="whisper",
+    )
     say(tts)
     request = vendor.requests[0]
     assert request.path == "/v1/audio/speech"
@@ -130,7 +140,11 @@ def test_a_wav_tells_its_own_rate_whatever_its_header_claims_of_sizes(vendor: Op
 @pytest.mark.parametrize(
     ("body", "content_type", "expected"),
     [
-        (b'{"error": {"message": "no such voice", "type": "invalid_request_error"}}', "application/json", VendorRejected),
+        (
+            b'{"error": {"message": "no such voice", "type": "invalid_request_error"}}',
+            "application/json",
+            VendorRejected,
+        ),
         (b'{"audio": "base64..."}', "application/json", VendorGarbage),
         (b"<html>no</html>" * 10, "text/html", VendorGarbage),
         (b"", "audio/wav", VendorGarbage),
@@ -161,10 +175,14 @@ def _ogg(*packets: bytes) -> bytes:
 def test_packets_of_other_durations() -> None:
     sixty = Encoder(24_000, 60).encode(bytes(2 * 24 * 60 * 2))
     twenty = Encoder(24_000, 20).encode(bytes(2 * 24 * 60))
-    found = list(sounds([_ogg(*twenty, *sixty)], vendor="v", expected="opus", sample_rate=24_000, inference=InlineInference()))  # type: ignore[arg-type]
+    found = list(
+        sounds([_ogg(*twenty, *sixty)], vendor="v", expected="opus", sample_rate=24_000, inference=InlineInference())
+    )  # type: ignore[arg-type]
     assert [(len(sound.packets), sound.frame_ms) for sound in found] == [(len(twenty), 20), (len(sixty), 60)]
     hundred_and_twenty = bytes([11 << 3 | 1]) + b"\0" * 2  # two SILK frames of 60 ms (RFC 6716, table 2 and code 1)
-    found = list(sounds([_ogg(hundred_and_twenty)], vendor="v", expected="opus", sample_rate=24_000, inference=InlineInference()))  # type: ignore[arg-type]
+    found = list(
+        sounds([_ogg(hundred_and_twenty)], vendor="v", expected="opus", sample_rate=24_000, inference=InlineInference())
+    )  # type: ignore[arg-type]
     assert isinstance(found[0], Pcm) and len(found[0].data) == 120 * 24 * 2
     with pytest.raises(VendorGarbage):
         list(sounds([_ogg(b"\xff")], vendor="v", expected="opus", sample_rate=24_000, inference=InlineInference()))  # type: ignore[arg-type]

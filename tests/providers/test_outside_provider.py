@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.inference import InlineInference
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import SettingsError
-from xiaozhi.providers.base import Services
+from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build, validate
 from xiaozhi.providers.scaffold import scaffold
 
@@ -31,7 +31,9 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_it_is_loaded_validated_and_used(outside: str) -> None:
     services = Services(inference=InlineInference())  # type: ignore[arg-type]
-    eyes = build("vllm", "Mine", {"type": f"{outside}:ElsewhereVllm", "url": "http://127.0.0.1:9/", "api_key": "k"}, services)
+    eyes = build(
+        "vllm", "Mine", {"type": f"{outside}:ElsewhereVllm", "url": "http://127.0.0.1:9/", "api_key": "k"}, services
+    )
     assert (eyes.name, eyes.kind, eyes.type_name) == ("Mine", "vllm", "elsewhere")
     with pytest.raises(Exception, match="elsewhere"):
         eyes.describe("?", b"", "image/png", CallContext())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from xiaozhi.providers.asr._frequent_words import FREQUENT_WORDS
-from xiaozhi.providers.asr._phrase_model import SoundIndex, dictionary_text, language_model_text, read_dictionary
+from xiaozhi.providers.families.frequent_words import FREQUENT_WORDS
+from xiaozhi.providers.families.sphinx_phrases import SoundIndex, dictionary_text, language_model_text, read_dictionary
 
 SOUNDS = {
     "what": ["W AH T", "HH W AH T"],
@@ -27,14 +27,19 @@ SOUNDS = {
 PHRASES = ["what time is it", "what day is it", "volume ten", "volume five", "volume"]
 
 
-# --- dictionary -----------------------------------------------------------------------------------------------------------
+# --- dictionary
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_only_wanted_words_are_read_with_all_their_sounds(tmp_path: Path) -> None:
     path = tmp_path / "words.dict"
     path.write_text("a AH\na(2) EY\nat AE T\nread R EH D\nread(2) R IY D\n'tis T IH Z\n", encoding="utf-8")
 
-    assert read_dictionary(path, ["a", "read", "'tis", "nowhere"]) == {"a": ["AH", "EY"], "read": ["R EH D", "R IY D"], "'tis": ["T IH Z"]}
+    assert read_dictionary(path, ["a", "read", "'tis", "nowhere"]) == {
+        "a": ["AH", "EY"],
+        "read": ["R EH D", "R IY D"],
+        "'tis": ["T IH Z"],
+    }
 
 
 def test_a_dictionary_is_written_as_it_is_read(tmp_path: Path) -> None:
@@ -50,7 +55,8 @@ def test_the_frequent_words_are_words_once_each() -> None:
     assert all(word == word.lower().strip() and " " not in word for word in FREQUENT_WORDS)
 
 
-# --- language model -------------------------------------------------------------------------------------------------------
+# --- language model
+# -------------------------------------------------------------------------------------------------------
 
 
 class Arpa:
@@ -93,7 +99,9 @@ def test_the_counts_are_true(arpa: Arpa) -> None:
     assert arpa.declared == dict(arpa.found)
 
 
-@pytest.mark.parametrize("history", [(), ("what",), ("<s>",), ("<s>", "what"), ("is", "it"), ("volume",), ("<s>", "volume"), ("dime",)])
+@pytest.mark.parametrize(
+    "history", [(), ("what",), ("<s>",), ("<s>", "what"), ("is", "it"), ("volume",), ("<s>", "volume"), ("dime",)]
+)
 def test_what_may_follow_adds_up_to_one(arpa: Arpa, history: tuple[str, ...]) -> None:
     words = {words[0] for words in arpa.probability if len(words) == 1} - {"<s>"}
     assert math.fsum(arpa.of(word, history) for word in words) == pytest.approx(1.0, abs=2e-3)
@@ -112,7 +120,8 @@ def test_the_begin_is_never_predicted(arpa: Arpa) -> None:
     assert arpa.of("<s>", ()) < 1e-90
 
 
-# --- from what was heard to a phrase --------------------------------------------------------------------------------------
+# --- from what was heard to a phrase
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture

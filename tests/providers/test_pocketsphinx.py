@@ -1,4 +1,5 @@
-"""The offline recogniser on speech that the offline voice makes, coded as a device codes it. `make bench` has the whole matrix."""
+"""The offline recogniser on speech that the offline voice makes, coded as a device codes it. `make bench` has the whole
+matrix."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from tests.fakes.inference import InlineInference
 from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import SettingsError, VendorUnavailable
-from xiaozhi.providers.asr.pocketsphinx import LOOKS, Options, PocketsphinxAsr, conditioned
-from xiaozhi.providers.base import Services
+from xiaozhi.providers.asr.pocketsphinx import LOOKS, PocketsphinxAsr, PocketsphinxAsrOptions, conditioned
+from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.runtime.inference import InferencePool
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -55,7 +56,7 @@ def pool() -> Iterator[InferencePool]:
 
 @pytest.fixture(scope="module")
 def asr(pool: InferencePool) -> Iterator[PocketsphinxAsr]:
-    made = PocketsphinxAsr(Options(), Services(inference=pool, config_dir=CONFIG))
+    made = PocketsphinxAsr(PocketsphinxAsrOptions(), Services(inference=pool, config_dir=CONFIG))
     made.warm_up()
     yield made
     made.close()
@@ -160,7 +161,7 @@ def test_the_hub_goes_on_while_something_is_decoded(asr: PocketsphinxAsr) -> Non
 
 
 def test_after_closing_it_says_so(pool: InferencePool) -> None:
-    asr = PocketsphinxAsr(Options(), Services(inference=pool, config_dir=CONFIG))
+    asr = PocketsphinxAsr(PocketsphinxAsrOptions(), Services(inference=pool, config_dir=CONFIG))
     asr.close()
     asr.close()
 
@@ -194,7 +195,7 @@ def test_a_word_that_nobody_can_pronounce_is_a_fault(tmp_path: Path) -> None:
     services = Services(inference=InlineInference(), config_dir=tmp_path)  # type: ignore[arg-type]
 
     with pytest.raises(SettingsError) as caught:
-        PocketsphinxAsr(Options(phrases=Path("mine.yaml")), services)
+        PocketsphinxAsr(PocketsphinxAsrOptions(phrases=Path("mine.yaml")), services)
 
     assert [fault.value for fault in caught.value.faults] == ["'zzyzxqua'"]
     assert "flip a zzyzxqua" in caught.value.faults[0].expected
@@ -202,8 +203,10 @@ def test_a_word_that_nobody_can_pronounce_is_a_fault(tmp_path: Path) -> None:
 
 def test_a_word_of_ones_own_is_learnt(tmp_path: Path) -> None:
     text = (CONFIG / "offline.yaml").read_text(encoding="utf-8")
-    text = text.replace('"flip a coin"', '"flip a zzyzxqua"').replace("pronunciations:\n", "pronunciations:\n  zzyzxqua: Z IH K W AH\n")
+    text = text.replace('"flip a coin"', '"flip a zzyzxqua"').replace(
+        "pronunciations:\n", "pronunciations:\n  zzyzxqua: Z IH K W AH\n"
+    )
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     services = Services(inference=InlineInference(), config_dir=tmp_path)  # type: ignore[arg-type]
 
-    PocketsphinxAsr(Options(phrases=Path("mine.yaml")), services).close()
+    PocketsphinxAsr(PocketsphinxAsrOptions(phrases=Path("mine.yaml")), services).close()

@@ -9,7 +9,7 @@ from tests.fakes.inference import InlineInference
 from tests.fakes.thinking import FakeMemory
 from xiaozhi.errors import SettingsError
 from xiaozhi.providers import registry
-from xiaozhi.providers.base import ProviderOptions, Services
+from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 
 SERVICES = Services(inference=InlineInference())  # type: ignore[arg-type]
 

@@ -38,10 +38,16 @@ def test_what_is_written_passes_its_tests_and_the_checks(tree: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     ruff = Path(sys.executable).with_name("ruff")
     if ruff.exists():
-        done = subprocess.run([ruff, "check", "--no-cache", *map(str, written)], cwd=tree, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [ruff, "check", "--no-cache", *map(str, written)], cwd=tree, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout
         done = subprocess.run(
-            [ruff, "format", "--check", "--no-cache", *map(str, written)], cwd=tree, capture_output=True, text=True, check=False
+            [ruff, "format", "--check", "--no-cache", *map(str, written)],
+            cwd=tree,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout
 

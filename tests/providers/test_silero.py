@@ -1,4 +1,5 @@
-"""Silero in both runtimes: the same numbers as the model's own recipe, one state per stream, nothing lost under overload."""
+"""Silero in both runtimes: the same numbers as the model's own recipe, one state per stream, nothing lost under
+overload."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from tests.fakes.inference import InlineInference
 from tests.fakes.sound import silence
 from xiaozhi.errors import Overloaded, SettingsError, VendorError
 from xiaozhi.providers import registry
-from xiaozhi.providers.base import Services, VadStream
+from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.vad import VadStream
 from xiaozhi.providers.vad import silero
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.inference import InferencePool
@@ -140,7 +142,9 @@ def stuck(pool: InferencePool) -> Iterator[tuple[StuckPool, silero.SileroVad]]:
     built.close()
 
 
-def test_overload_loses_nothing(stuck: tuple[StuckPool, silero.SileroVad], speech: bytes, expected: list[float]) -> None:
+def test_overload_loses_nothing(
+    stuck: tuple[StuckPool, silero.SileroVad], speech: bytes, expected: list[float]
+) -> None:
     pool, vad = stuck
     stream, probabilities, late = vad.open(), [], 0
 
@@ -172,7 +176,9 @@ def test_overload_loses_nothing(stuck: tuple[StuckPool, silero.SileroVad], speec
     assert probabilities == pytest.approx(expected, abs=ALIKE)
 
 
-def test_a_batch_that_comes_after_a_reset_changes_nothing(stuck: tuple[StuckPool, silero.SileroVad], speech: bytes) -> None:
+def test_a_batch_that_comes_after_a_reset_changes_nothing(
+    stuck: tuple[StuckPool, silero.SileroVad], speech: bytes
+) -> None:
     pool, vad = stuck
     stream, fresh = vad.open(), vad.open()
     with pytest.raises(Overloaded):
@@ -239,12 +245,18 @@ def test_blocks_of_existing_files_are_understood() -> None:
 
 
 def test_empty_values_are_defaults() -> None:
-    vad = registry.build("vad", "SileroVAD", {"type": "silero", "threshold": "", "min_silence_duration_ms": "", "pause_ms": ""}, services())
+    vad = registry.build(
+        "vad",
+        "SileroVAD",
+        {"type": "silero", "threshold": "", "min_silence_duration_ms": "", "pause_ms": ""},
+        services(),
+    )
     assert (vad.threshold, vad.threshold_low, vad.min_silence_ms, vad.pause_ms) == (0.5, 0.2, 700, None)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"runtime": "tpu"}, {"threshold": 1.2}, {"threshold": 0.3, "threshold_low": 0.4}, {"min_silence_duration_ms": 5}]
+    "wrong",
+    [{"runtime": "tpu"}, {"threshold": 1.2}, {"threshold": 0.3, "threshold_low": 0.4}, {"min_silence_duration_ms": 5}],
 )
 def test_wrong_options_are_faults(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=r"VAD\.Mine"):
@@ -253,7 +265,9 @@ def test_wrong_options_are_faults(wrong: dict[str, object]) -> None:
 
 def test_model_dir_is_used_when_it_has_a_model(tmp_path: Path) -> None:
     installed = silero._model_path(silero.SileroOptions())
-    assert silero._model_path(silero.SileroOptions(model_dir=str(tmp_path))) == installed, "an empty folder is not a model"
+    assert silero._model_path(silero.SileroOptions(model_dir=str(tmp_path))) == installed, (
+        "an empty folder is not a model"
+    )
     own = tmp_path / "src" / "silero_vad" / "data" / "silero_vad.onnx"
     own.parent.mkdir(parents=True)
     own.write_bytes(installed.read_bytes())
@@ -271,7 +285,7 @@ def test_onnx_does_not_import_torch_and_adds_no_threads() -> None:
         from gevent import monkey; monkey.patch_all()
         import os, sys
         from xiaozhi.providers import registry
-        from xiaozhi.providers.base import Services
+        from xiaozhi.providers.contracts.provider import Services
         from xiaozhi.runtime.inference import InferencePool
         pool = InferencePool(workers=2)
         pool.start()
@@ -285,5 +299,7 @@ def test_onnx_does_not_import_torch_and_adds_no_threads() -> None:
         assert "torch" not in sys.modules and "silero_vad" not in sys.modules, "too much was imported"
         print("fine")
     """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout.strip() == "fine", done.stderr

@@ -1,4 +1,5 @@
-"""What every test of misbehaviour gets: a server, a witness who must notice nothing, a log that is read, and a look at what is left."""
+"""What every test of misbehaviour gets: a server, a witness who must notice nothing, a log that is read, and a look at
+what is left."""
 
 from __future__ import annotations
 
@@ -21,10 +22,10 @@ from loadtest.speech import Speech
 from tests.e2e.stage import PATIENCE_S, Stage, merged, open_stage
 from tests.robustness.logbook import SECRET, Logbook, reading
 from tests.robustness.witness import LONG_WORDS, Mirror, Witness, talking
-from xiaozhi.session.listener import Listener, Utterance
-from xiaozhi.session.outbox import Outbox
+from xiaozhi.session.listening.listener import Listener, Utterance
 from xiaozhi.session.session import Session
-from xiaozhi.session.turn import Turn
+from xiaozhi.session.speaking.outbox import Outbox
+from xiaozhi.session.turns.turn import Turn
 from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.transport.connection import Connection
 from xiaozhi.transport.websocket import WebSocket
@@ -81,7 +82,8 @@ def stage_settings() -> dict[str, Any]:
 def stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, stage_settings: dict[str, Any]) -> Iterator[Stage]:
     """One server and its vendor for a whole module. No limits on rates, so that everything gets as deep as it can."""
     with open_stage(tmp_path_factory.mktemp("data"), sounds, merged(SETTINGS, stage_settings)) as opened:
-        # All these devices share the hub, and perhaps a slow machine, with the server: lag is no reason to refuse anybody here.
+        # All these devices share the hub, and perhaps a slow machine, with the server: lag is no reason to refuse
+        # anybody here.
         policy = opened.server._watchdog._policy
         policy.turns_lag_s = policy.connections_lag_s = math.inf
         acceptor = opened.server._acceptor
@@ -140,9 +142,9 @@ def in_the_end(left: Callable[[], Counter[str]]) -> Counter[str]:
 def busy(stage: Stage) -> Counter[str]:
     """What the server still has to do, or holds for devices that are gone."""
     server = stage.server
-    assert server._edition is not None and server._acceptor is not None and server._web is not None
+    assert server._generation is not None and server._acceptor is not None and server._web is not None
     held = {
-        "sessions": server._edition.sessions,
+        "sessions": server._generation.sessions,
         "places": server.admission.total,
         "handshakes": server._acceptor.handshakes,
         "http": server._web.connections,

@@ -1,7 +1,7 @@
 """Garbage with a seed: messages and frames that are wrong in ten thousand ways, the same ten thousand every time.
 
-Most begin as what a real device sends and are then hurt, because what is only noise gets no deeper than the first check.
-"""
+Most begin as what a real device sends and are then hurt, because what is only noise gets no deeper than the first
+check."""
 
 from __future__ import annotations
 
@@ -17,8 +17,19 @@ from tests.robustness.logbook import SAID, SECRET
 MAX_CHARS = 60_000
 """Of a message: longer ones are a different misdeed, see `violations`."""
 MESSAGES: tuple[dict[str, Any], ...] = (
-    {"type": "hello", "version": 1, "transport": "websocket", "features": {"mcp": True}, "audio_params": {"format": "opus"}},
-    {"type": "hello", "version": 3, "features": {"emoji": False}, "audio_params": {"format": "pcm", "sample_rate": 8000, "channels": 2}},
+    {
+        "type": "hello",
+        "version": 1,
+        "transport": "websocket",
+        "features": {"mcp": True},
+        "audio_params": {"format": "opus"},
+    },
+    {
+        "type": "hello",
+        "version": 3,
+        "features": {"emoji": False},
+        "audio_params": {"format": "pcm", "sample_rate": 8000, "channels": 2},
+    },
     {"type": "listen", "state": "start", "mode": "auto", "session_id": "s"},
     {"type": "listen", "state": "start", "mode": "manual"},
     {"type": "listen", "state": "start", "mode": "realtime"},
@@ -27,12 +38,22 @@ MESSAGES: tuple[dict[str, Any], ...] = (
     {"type": "listen", "state": "detect", "text": "hello robot"},
     {"type": "listen", "state": "detect", "text": f"[device_call] {SAID}"},
     {"type": "abort", "reason": "wake_word_detected"},
-    {"type": "mcp", "payload": {"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "t", "description": SAID, "inputSchema": {}}]}}},
+    {
+        "type": "mcp",
+        "payload": {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "result": {"tools": [{"name": "t", "description": SAID, "inputSchema": {}}]},
+        },
+    },
     {"type": "mcp", "payload": {"jsonrpc": "2.0", "id": 2, "error": {"code": -1, "message": "no"}}},
     {"type": "mcp", "payload": {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}},
     {"type": "mcp", "payload": {"jsonrpc": "2.0", "id": 9, "method": "ping"}},
     {"type": "iot", "descriptors": [{"name": "Lamp", "description": SAID, "properties": {"on": {"type": "boolean"}}}]},
-    {"type": "iot", "descriptors": [{"name": "Fan", "methods": {"Set": {"parameters": {"speed": {"type": "number"}}}}}]},
+    {
+        "type": "iot",
+        "descriptors": [{"name": "Fan", "methods": {"Set": {"parameters": {"speed": {"type": "number"}}}}}],
+    },
     {"type": "iot", "states": [{"name": "Lamp", "state": {"on": True}}]},
     {"type": "ping"},
     {"type": "server", "action": "restart", "content": {"secret": f"{SECRET}-wrong"}},
@@ -70,18 +91,30 @@ class Garbage:
         return (self._scratch(text) if kind < 0.4 else text)[:MAX_CHARS]
 
     def frame(self) -> bytes:
-        """The payload of a binary frame: noise, with a header in front or without one, of any length that is allowed."""
+        """The payload of a binary frame: noise, with a header in front or without one, of any length that is
+        allowed."""
         chance = self.chance
         noise = chance.randbytes(chance.choice((0, 1, 2, 3, 7, 15, 16, 17, 60, 120, 300, 1500)))
         match chance.randrange(5):
             case 0:
                 size = chance.choice((len(noise), len(noise) + 1, 0, 2**32 - 1))
-                return b"\0\2" + chance.choice((b"\0\0", b"\0\1", b"\xff\xff")) + chance.randbytes(8) + size.to_bytes(4, "big") + noise
+                return (
+                    b"\0\2"
+                    + chance.choice((b"\0\0", b"\0\1", b"\xff\xff"))
+                    + chance.randbytes(8)
+                    + size.to_bytes(4, "big")
+                    + noise
+                )
             case 1:
                 size = chance.choice((len(noise), len(noise) + 1, 0, 0xFFFF))
                 return bytes((chance.choice((0, 1, 9)), 0)) + size.to_bytes(2, "big") + noise
             case 2:
-                return b"\0\2\0\1" + bytes(8) + len(text := self.message().encode("utf-8", "replace")[:16_000]).to_bytes(4, "big") + text
+                return (
+                    b"\0\2\0\1"
+                    + bytes(8)
+                    + len(text := self.message().encode("utf-8", "replace")[:16_000]).to_bytes(4, "big")
+                    + text
+                )
             case _:
                 return noise
 
@@ -159,7 +192,9 @@ def violations(max_binary: int, max_text: int) -> list[Violation]:
         Violation("binary one byte too long", masked(BINARY, bytes(max_binary + 1)), size),
         Violation("text one byte too long", masked(TEXT, b" " * (max_text + 1)), size),
         Violation("text promised too long", b"\x81\xff" + (max_text + 1).to_bytes(8, "big") + key, size),
-        Violation("too long in fragments", masked(BINARY, bytes(max_binary), fin=False) + masked(CONTINUATION, b"x"), size),
+        Violation(
+            "too long in fragments", masked(BINARY, bytes(max_binary), fin=False) + masked(CONTINUATION, b"x"), size
+        ),
     ]
     found += [
         Violation(f"reserved opcode {opcode:#x}", masked(opcode, b"x"), protocol)

@@ -26,7 +26,8 @@ MAX_KEPT = 20
 
 
 class Logbook(logging.Handler):
-    """A structlog processor behind the real redaction, a handler of the standard log, and what gevent tells about dead greenlets."""
+    """A structlog processor behind the real redaction, a handler of the standard log, and what gevent tells about dead
+    greenlets."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -44,11 +45,15 @@ class Logbook(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """A line of a library."""
         self.lines[record.name] += 1
-        self._read(record.getMessage(), "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else "")
+        self._read(
+            record.getMessage(), "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+        )
 
     def died(self, context: object, *error: Any) -> None:
         """A greenlet, or a callback of the hub, has ended by an error nobody caught."""
-        self._read("", f"{context!r}: {''.join(traceback.format_exception(*error)) if error[1] is not None else error[0]}")
+        self._read(
+            "", f"{context!r}: {''.join(traceback.format_exception(*error)) if error[1] is not None else error[0]}"
+        )
 
     def _read(self, line: str, trace: str) -> None:
         if trace and len(self.traces) < MAX_KEPT:

@@ -32,7 +32,9 @@ def status(answer: bytes) -> int:
 
 def request(method: str, path: str, headers: str = "", body: bytes = b"") -> bytes:
     """A whole request that wants the connection closed."""
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n".encode("latin-1", "replace") + body
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n".encode("latin-1", "replace") + body
+    )
 
 
 def upload(path: str, body: bytes, **headers: str) -> bytes:

@@ -1,4 +1,5 @@
-"""Orders that pretend to come from the management API: refused in constant shape, at once, without a trace of a secret in log or answer."""
+"""Orders that pretend to come from the management API: refused in constant shape, at once, without a trace of a secret
+in log or answer."""
 
 from __future__ import annotations
 
@@ -10,7 +11,18 @@ from tests.robustness.conftest import SETTINGS, Talking
 from tests.robustness.logbook import SAID, SECRET, Logbook
 
 RIGHT = SETTINGS["server"]["secret"]
-WRONG: tuple[Any, ...] = ("", " ", "x", RIGHT[:-1], RIGHT + " ", RIGHT.upper(), f"{SECRET}\0", SECRET * 5000, "管理", "0")
+WRONG: tuple[Any, ...] = (
+    "",
+    " ",
+    "x",
+    RIGHT[:-1],
+    RIGHT + " ",
+    RIGHT.upper(),
+    f"{SECRET}\0",
+    SECRET * 5000,
+    "管理",
+    "0",
+)
 NO_SECRETS: tuple[Any, ...] = (None, 0, 1, True, [], [RIGHT], {}, {"secret": RIGHT}, 1e308)
 
 

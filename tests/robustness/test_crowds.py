@@ -31,16 +31,18 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-# --- reconnecting ---------------------------------------------------------------------------------------------------------
+# --- reconnecting
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_storm_of_one_device(stage: Stage, witness: Talking) -> None:
-    """It comes back again and again without leaving: the newest connection counts, and there is never a heap of old ones."""
+    """It comes back again and again without leaving: the newest connection counts, and there is never a heap of old
+    ones."""
     devices = []
     with witness():
         for _ in range(100):
             devices.append(stage.device(device_id="02:5a:00:00:00:01"))
-            assert len(stage.server.roster) <= 1 + 6
+            assert len(stage.server.connections) <= 1 + 6
         newest = devices.pop()
         assert {device.wait_closed() for device in devices} == {(1000, "replaced")}
 
@@ -67,7 +69,7 @@ def test_a_storm_of_one_device_all_at_once(stage: Stage, witness: Talking) -> No
 
     with witness():
         gevent.joinall([gevent.spawn(come) for _ in range(50)], raise_error=True)
-        wait_until(lambda: len(stage.server.roster) == 2, "one to be left")
+        wait_until(lambda: len(stage.server.connections) == 2, "one to be left")
         (left,) = [device for device in made if device._wire is not None and device.closed is None]
         assert ask(left, f"{SAID} me").stt == f"{SAID} me"
     assert set(ends) <= {"greeted", "replaced", "503"}, ends
@@ -91,7 +93,8 @@ def test_replaced_in_the_middle_of_everything(stage: Stage, mirror: Mirror, word
         old = new
 
 
-# --- two hundred ----------------------------------------------------------------------------------------------------------
+# --- two hundred
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_two_hundred_at_once_with_garbage_among_them(stage: Stage, witness: Talking) -> None:
@@ -153,7 +156,8 @@ def test_threads_do_not_depend_on_devices(stage: Stage, words: Speech) -> None:
     assert [connected, talking, answered, threads()] == [before] * 4
 
 
-# --- each their own -------------------------------------------------------------------------------------------------------
+# --- each their own
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_two_devices_talk_at_the_same_time(stage: Stage, words: Speech, long_words: Speech) -> None:
@@ -185,10 +189,17 @@ def test_two_devices_talk_at_the_same_time(stage: Stage, words: Speech, long_wor
 
 
 @pytest.mark.parametrize("kind", [ASR, CHAT, TTS])
-def test_a_vendor_stuck_for_one_device(stage: Stage, mirror: Mirror, witness: Talking, long_words: Speech, kind: str) -> None:
+def test_a_vendor_stuck_for_one_device(
+    stage: Stage, mirror: Mirror, witness: Talking, long_words: Speech, kind: str
+) -> None:
     """It waits, or is told that something is wrong; nobody else notices."""
     with witness():
-        for script in (NEVER, STUCK if kind == CHAT else Script(stall="after"), Script(status=500), Script(garbage="binary")):
+        for script in (
+            NEVER,
+            STUCK if kind == CHAT else Script(stall="after"),
+            Script(status=500),
+            Script(garbage="binary"),
+        ):
             mirror.rules.clear()
             mirror.when(kind, "troubled", script)
             met = mirror.met[kind]

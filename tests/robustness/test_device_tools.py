@@ -1,4 +1,5 @@
-"""Devices whose tools are nonsense: endless lists, answers to nobody, things that cannot be; the conversation goes on without them."""
+"""Devices whose tools are nonsense: endless lists, answers to nobody, things that cannot be; the conversation goes on
+without them."""
 
 from __future__ import annotations
 
@@ -72,7 +73,10 @@ def in_circles(cursor: str) -> dict[str, Any]:
 def fat(cursor: str) -> dict[str, Any]:
     """Pages as large as a message may be, for ever."""
     number = int(cursor or 0)
-    schema = {"type": "object", "properties": {f"p{place}": {"type": "string", "description": SAID * 200} for place in range(6)}}
+    schema = {
+        "type": "object",
+        "properties": {f"p{place}": {"type": "string", "description": SAID * 200} for place in range(6)},
+    }
     tools = [tool(f"self.fat_{number}_{place}", inputSchema=schema, description=SAID * 2000) for place in range(12)]
     return {"result": {"tools": tools, "nextCursor": str(number + 1)}}
 
@@ -85,7 +89,25 @@ def obese(cursor: str) -> dict[str, Any]:
 
 def odd_names(cursor: str) -> dict[str, Any]:
     """Names that no model accepts, or that are no names."""
-    names = ["", " ", "x" * 5000, "音量", "音量2", "a.b", "a_b", "a b", "\x00", "💥", "../../etc", '"', 5, None, [], {"a": 1}, True]
+    names = [
+        "",
+        " ",
+        "x" * 5000,
+        "音量",
+        "音量2",
+        "a.b",
+        "a_b",
+        "a b",
+        "\x00",
+        "💥",
+        "../../etc",
+        '"',
+        5,
+        None,
+        [],
+        {"a": 1},
+        True,
+    ]
     return {"result": {"tools": [{"name": name} for name in names] + [None, 5, "x", [], {}]}}
 
 
@@ -115,12 +137,14 @@ def test_lists_of_every_kind(stage: Stage, witness: Talking) -> None:
         for name, pages in LISTS.items():
             tools = OddTools(pages)
             device = stage.device(tools=tools)
-            mcp = stage.server.roster.of_device(device.device_id)[0]._handler._parts.mcp  # type: ignore[attr-defined]
+            mcp = stage.server.connections.of_device(device.device_id)[0]._handler._parts.mcp  # type: ignore[attr-defined]
             wait_until(lambda mcp=mcp: mcp._shaking is None or mcp._shaking.dead or mcp.ready.is_set(), name)
             assert tools.asked.count("tools/list") <= 2 * LIMITS.pages, name
             answer = ask(device, f"{SAID} with {name}")
             assert answer.stt == f"{SAID} with {name}"
-            (question,) = [asked for asked in stage.questions() if asked["messages"][-1]["content"] == f"{SAID} with {name}"]
+            (question,) = [
+                asked for asked in stage.questions() if asked["messages"][-1]["content"] == f"{SAID} with {name}"
+            ]
             assert len(json.dumps(question.get("tools", []))) < MOST_TOOLS_BYTES, name
 
 
@@ -130,7 +154,9 @@ CALLS: dict[str, Callable[[Payload], Any]] = {
     "an odd id": lambda payload: {"id": [payload["id"]], "result": {}},
     "a number": lambda payload: {"result": 5},
     "null": lambda payload: {"result": None},
-    "no texts": lambda payload: {"result": {"content": [None, 5, {"type": "image", "data": "x" * 50_000}, {"text": 7}]}},
+    "no texts": lambda payload: {
+        "result": {"content": [None, 5, {"type": "image", "data": "x" * 50_000}, {"text": 7}]}
+    },
     "too much": lambda payload: {"result": {"content": [{"type": "text", "text": SAID * 40_000}]}},
     "many texts": lambda payload: {"result": {"content": [{"type": "text", "text": SAID}] * 5000}},
     "deep": lambda payload: {"result": {"content": {"a": [[[[[[[[[[]]]]]]]]]]}}},
@@ -153,13 +179,19 @@ def test_answers_of_every_kind(stage: Stage, mirror: Mirror, witness: Talking) -
             answer = ask(device, f"{SAID} call it")
             assert "tools/call" in tools.asked, name
             assert answer.sentences == [f"{SAID} call it."], name
-            results = [message["content"] for asked in stage.questions() for message in asked["messages"] if message["role"] == "tool"]
+            results = [
+                message["content"]
+                for asked in stage.questions()
+                for message in asked["messages"]
+                if message["role"] == "tool"
+            ]
             stage.forget_requests()
             assert results and all(len(result) < 10_000 for result in results), name
 
 
 def test_storms_of_notifications_requests_and_answers(stage: Stage, witness: Talking, book: Logbook) -> None:
-    """Each is counted; a thousand notices of changed tools make one new listing, a thousand answers to nobody make nothing."""
+    """Each is counted; a thousand notices of changed tools make one new listing, a thousand answers to nobody make
+    nothing."""
     tools = OddTools()
     device = stage.device(tools=tools)
     device.wait_until(lambda: tools.listed, 5, "the tools to be listed")
@@ -203,24 +235,34 @@ def test_answers_of_a_device_that_said_it_has_no_tools(stage: Stage, witness: Ta
 
 
 def test_things_of_every_kind(stage: Stage, witness: Talking) -> None:
-    """A thousand descriptors and states of garbage: what is offered to the model stays small, and names are fit for it."""
+    """A thousand descriptors and states of garbage: what is offered to the model stays small, and names are fit for
+    it."""
     garbage = Garbage(70)
     device = stage.device()
     with witness():
         parameters = {f"v{place}": {"type": "number", "description": SAID * 190} for place in range(30)}
         for number in range(20):
-            fat_thing = {"name": f"Fat{number}", "methods": {f"Set{place}": {"parameters": parameters} for place in range(7)}}
+            fat_thing = {
+                "name": f"Fat{number}",
+                "methods": {f"Set{place}": {"parameters": parameters} for place in range(7)},
+            }
             device.tell("iot", descriptors=[fat_thing])
         for number in range(500):
             thing = {
                 "name": garbage.chance.choice(("Lamp", f"T{number}", "灯", "x" * 64, garbage.message()[:64])),
                 "description": SAID * garbage.chance.randrange(100),
-                "properties": {f"p{place}": {"type": garbage.chance.choice(("number", 5, None, "string"))} for place in range(number % 40)},
+                "properties": {
+                    f"p{place}": {"type": garbage.chance.choice(("number", 5, None, "string"))}
+                    for place in range(number % 40)
+                },
                 "methods": {f"Set{place}": {"parameters": {"v": {"type": "number"}}} for place in range(number % 7)},
             }
             message = {"type": "iot", "descriptors": [thing, garbage._hurt(dict(thing))]}
             device.send_text(json.dumps(message if number % 2 else garbage._hurt(message))[:MAX_CHARS])
-            device.tell("iot", states=[{"name": "Lamp", "state": {"p1": garbage.chance.choice((1, "x" * 2000, [], {}, None, 1e308))}}])
+            device.tell(
+                "iot",
+                states=[{"name": "Lamp", "state": {"p1": garbage.chance.choice((1, "x" * 2000, [], {}, None, 1e308))}}],
+            )
         device.ping(20)
         assert ask(device, f"{SAID} lamp").stt == f"{SAID} lamp"
     offered = stage.questions()[-1]["tools"]
@@ -232,7 +274,9 @@ def test_a_thing_is_told_what_to_do_by_garbage(stage: Stage, mirror: Mirror, wit
     """Arguments that a model made up never reach a device in another form than it declared."""
     device = stage.device()
     parameters = {"level": {"type": "number", "description": "0 to 9"}}
-    device.tell("iot", descriptors=[{"name": "Fan", "description": "a fan", "methods": {"Set": {"parameters": parameters}}}])
+    device.tell(
+        "iot", descriptors=[{"name": "Fan", "description": "a fan", "methods": {"Set": {"parameters": parameters}}}]
+    )
     device.ping()
     with witness():
         for arguments in (

@@ -38,7 +38,8 @@ def check_sound(device: SimulatedDevice) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "manual", "realtime"])
 def test_starts_stops_and_aborts(stage: Stage, witness: Talking, words: Speech, mode: Mode) -> None:
-    """In any order, with whole words, pieces of words and silence between; the next question is answered as if nothing had been."""
+    """In any order, with whole words, pieces of words and silence between; the next question is answered as if nothing
+    had been."""
     chance = random.Random(len(mode))
     packets = words.packets()
     device = stage.device()
@@ -46,7 +47,9 @@ def test_starts_stops_and_aborts(stage: Stage, witness: Talking, words: Speech, 
         for _ in range(FLAPS):
             match chance.randrange(6):
                 case 0 | 1:
-                    device.listen_start(mode if chance.random() < 0.8 else chance.choice(("auto", "manual", "realtime")))
+                    device.listen_start(
+                        mode if chance.random() < 0.8 else chance.choice(("auto", "manual", "realtime"))
+                    )
                 case 2:
                     device.listen_stop()
                 case 3:
@@ -63,7 +66,8 @@ def test_starts_stops_and_aborts(stage: Stage, witness: Talking, words: Speech, 
 
 
 def test_questions_and_aborts(stage: Stage, mirror: Mirror, witness: Talking, book: Logbook) -> None:
-    """Three hundred questions, each cut short by an abort or by the next one: not a frame of any of them between the answers."""
+    """Three hundred questions, each cut short by an abort or by the next one: not a frame of any of them between the
+    answers."""
     mirror.when(TTS, "story.", LONG)
     chance = random.Random(3)
     device = stage.device()

@@ -1,4 +1,5 @@
-"""Too much of everything, against the limits as they are shipped: who floods is slowed, then sent away; who must not notice does not."""
+"""Too much of everything, against the limits as they are shipped: who floods is slowed, then sent away; who must not
+notice does not."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ LARGEST = Limits().text_bytes
 def stage_settings() -> dict[str, Any]:
     """The limits of default settings."""
     limits = Limits()
-    return {"server": {"limits": {"messages_per_second": limits.messages_per_second, "frames_per_second": limits.frames_per_second}}}
+    return {
+        "server": {
+            "limits": {"messages_per_second": limits.messages_per_second, "frames_per_second": limits.frames_per_second}
+        }
+    }
 
 
 def text(message: dict[str, Any]) -> bytes:
@@ -96,8 +101,14 @@ KILLERS: dict[str, Callable[[], dict[str, Any]]] = {
     "many keys": lambda: {"type": "ping", **{f"k{number}": number for number in range(15_000)}},
     "a wide list": lambda: {"type": "mcp", "payload": {"x": [[]] * 60_000}},
     "a deep list": lambda: {"type": "mcp", "payload": {"x": nested(60)}},
-    "many things": lambda: {"type": "iot", "descriptors": [{"name": f"T{number}", "properties": {"p": {}}} for number in range(5000)]},
-    "a hello of a quarter of a megabyte": lambda: {"type": "hello", "features": {f"f{number}": {} for number in range(15_000)}},
+    "many things": lambda: {
+        "type": "iot",
+        "descriptors": [{"name": f"T{number}", "properties": {"p": {}}} for number in range(5000)],
+    },
+    "a hello of a quarter of a megabyte": lambda: {
+        "type": "hello",
+        "features": {f"f{number}": {} for number in range(15_000)},
+    },
     "a command with a long action": lambda: {"type": "server", "action": "x" * 250_000},
 }
 """One message that a careless server would be busy with for long."""

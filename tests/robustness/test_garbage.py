@@ -1,8 +1,8 @@
-"""Ten thousand messages and frames of garbage, before hello and after it, in every mode and framing; and everything RFC 6455 forbids.
+"""Ten thousand messages and frames of garbage, before hello and after it, in every mode and framing; and everything RFC
+6455 forbids.
 
-Garbage that is properly framed never closes a session (but for a hello with a version nobody speaks); broken framing always does, with the
-code that says why.
-"""
+Garbage that is properly framed never closes a session (but for a hello with a version nobody speaks); broken framing
+always does, with the code that says why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.robustness.conftest import Talking
 from tests.robustness.garbage import Garbage, Violation, violations
 from tests.robustness.logbook import SAID, Logbook
 from tests.robustness.witness import hush
-from xiaozhi.transport.tcp import SocketLimits
+from xiaozhi.net.tcp import SocketLimits
 
 ITEMS = 2_500
 DEVICES = 5
@@ -35,7 +35,9 @@ class Pourer:
 
     def __init__(self, stage: Stage, phase: str, version: int, seed: int) -> None:
         self.device = SimulatedDevice(
-            stage.url, device_id=f"02:0b:ad:{seed >> 16:02x}:{seed >> 8 & 255:02x}:{seed & 255:02x}", protocol_version=version
+            stage.url,
+            device_id=f"02:0b:ad:{seed >> 16:02x}:{seed >> 8 & 255:02x}:{seed & 255:02x}",
+            protocol_version=version,
         )
         self.connections = 0
         self._stage = stage
@@ -127,7 +129,9 @@ def test_noise_instead_of_frames(stage: Stage, witness: Talking) -> None:
                     device.hello()
                 device.send_raw(chance.randbytes(chance.choice((1, 2, 5, 14, 100, 5000))))
                 device.tell("ping")
-                device.replies.wait(lambda d=device: d.closed or (True if d.replies.messages else None), 0.02, "an end", or_closed=False)
+                device.replies.wait(
+                    lambda d=device: d.closed or (True if d.replies.messages else None), 0.02, "an end", or_closed=False
+                )
             except (Closed, DeviceTimeout):
                 pass  # it waits for the rest of a frame
             ends[device.closed[0] if device.closed else 0] += 1

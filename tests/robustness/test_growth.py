@@ -50,7 +50,9 @@ def one_round(stage: Stage, words: Speech, packets: list[bytes]) -> None:
 
     def visit(number: int) -> None:
         garbage = Garbage(number)
-        device = SimulatedDevice(stage.url, device_id=f"02:96:00:00:00:{number:02x}", keep_audio=False, tools=DeviceTools())
+        device = SimulatedDevice(
+            stage.url, device_id=f"02:96:00:00:00:{number:02x}", keep_audio=False, tools=DeviceTools()
+        )
         device.connect()
         try:
             for _ in range(60):

@@ -1,4 +1,5 @@
-"""Both ports, abused with HTTP: bytes that are none, heads that drip, bodies that never end. Somebody always answers, or hangs up."""
+"""Both ports, abused with HTTP: bytes that are none, heads that drip, bodies that never end. Somebody always answers,
+or hangs up."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from tests.robustness.rawhttp import request, status, talk, upload
 from xiaozhi.web import http_connection
 from xiaozhi.web.http_connection import WebLimits
 
-IMPATIENT = WebLimits(connections=60, idle_seconds=0.5, head_seconds=0.5, body_seconds=0.5, application_seconds=1.0, send_seconds=0.5)
+IMPATIENT = WebLimits(
+    connections=60, idle_seconds=0.5, head_seconds=0.5, body_seconds=0.5, application_seconds=1.0, send_seconds=0.5
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,10 @@ ODD_REQUESTS: dict[str, tuple[bytes, set[int]]] = {
     "many headers": (request("GET", "/", "".join(f"X-{number}: y\r\n" for number in range(2000))), {400, 431}),
     "long header": (request("GET", "/", f"X: {'y' * 100_000}\r\n"), {400, 431}),
     "header without a colon": (request("GET", "/", "Nonsense\r\n"), {400, 200}),
-    "two lengths": (request("POST", "/xiaozhi/ota/", f"{MAC}Content-Length: 2\r\nContent-Length: 5\r\n", b"{}xxx"), {400, 200}),
+    "two lengths": (
+        request("POST", "/xiaozhi/ota/", f"{MAC}Content-Length: 2\r\nContent-Length: 5\r\n", b"{}xxx"),
+        {400, 200},
+    ),
     "length and chunks": (
         request("POST", "/xiaozhi/ota/", f"{MAC}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
         {400, 200},
@@ -63,7 +69,10 @@ ODD_REQUESTS: dict[str, tuple[bytes, set[int]]] = {
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n", {0, 400}),
     "not JSON": (upload("/xiaozhi/ota/", b"\xff\xfe{", Device_Id="02:00:00:00:00:09"), {400}),
     "deep JSON": (upload("/xiaozhi/ota/", b"[" * 60_000, Device_Id="02:00:00:00:00:09"), {400}),
-    "JSON of odd types": (upload("/xiaozhi/ota/", b'{"application": 5, "board": [], "mac": {}}', Device_Id="02:00:00:00:00:09"), {200}),
+    "JSON of odd types": (
+        upload("/xiaozhi/ota/", b'{"application": 5, "board": [], "mac": {}}', Device_Id="02:00:00:00:00:09"),
+        {200},
+    ),
     "no device": (upload("/xiaozhi/ota/", b"{}"), {400}),
     "device that is none": (upload("/xiaozhi/ota/", b"{}", Device_Id="x' OR 1=1"), {400}),
     "picture of a stranger": (upload("/mcp/vision/explain", b"x" * 100_000, Authorization=f"Bearer {SECRET}"), {401}),
@@ -92,8 +101,16 @@ DEVICE_PORT: dict[str, tuple[bytes, set[int]]] = {
     "other path": (request("GET", "/elsewhere", "Upgrade: websocket\r\n"), {404}),
     "no upgrade": (request("GET", "/xiaozhi/v1/"), {200}),
     "half an upgrade": (request("GET", "/xiaozhi/v1/", f"Upgrade: websocket\r\n{MAC}"), {400, 426}),
-    "odd key": (request("GET", "/xiaozhi/v1/", f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ?\r\n{MAC}"), {400}),
-    "old version": (request("GET", "/xiaozhi/v1/", f"Upgrade: websocket\r\nSec-WebSocket-Version: 8\r\n{MAC}"), {400, 426}),
+    "odd key": (
+        request(
+            "GET", "/xiaozhi/v1/", f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ?\r\n{MAC}"
+        ),
+        {400},
+    ),
+    "old version": (
+        request("GET", "/xiaozhi/v1/", f"Upgrade: websocket\r\nSec-WebSocket-Version: 8\r\n{MAC}"),
+        {400, 426},
+    ),
     "long headers": (request("GET", "/xiaozhi/v1/", f"X: {'y' * 50_000}\r\n"), {431, 400}),
     "many headers": (request("GET", "/xiaozhi/v1/", "".join(f"X-{number}: y\r\n" for number in range(500))), {431}),
     "endless parameters": (request("GET", "/xiaozhi/v1/?" + "a=b&" * 1000), {400, 414}),
@@ -129,7 +146,8 @@ def test_bytes_at_random(stage: Stage, witness: Talking, which: str) -> None:
 
 
 def test_heads_and_bodies_that_drip(stage: Stage, witness: Talking) -> None:
-    """All places of the HTTP port taken by clients that say nothing more: they are sent away, and nobody on the device port notices."""
+    """All places of the HTTP port taken by clients that say nothing more: they are sent away, and nobody on the device
+    port notices."""
     begun = [
         b"",
         b"G",
@@ -198,7 +216,9 @@ def test_what_devices_ask_first_while_all_that_happens(stage: Stage, witness: Ta
     with witness():
         for number in range(40):
             talk(port, random.Random(number).randbytes(200), end=True)
-            answer = talk(port, upload("/xiaozhi/ota/", b'{"application": {"version": "1.0"}}', Device_Id="02:00:00:00:00:09"))
+            answer = talk(
+                port, upload("/xiaozhi/ota/", b'{"application": {"version": "1.0"}}', Device_Id="02:00:00:00:00:09")
+            )
             assert status(answer) == 200
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["firmware"]["version"] == "1.0"
     assert SAID not in answer.decode()

@@ -18,7 +18,9 @@ from tests.robustness.rawhttp import talk
 from tests.robustness.witness import Mirror
 
 
-def test_reloads_in_the_middle_of_everything(stage: Stage, mirror: Mirror, witness: Talking, long_words: Speech) -> None:
+def test_reloads_in_the_middle_of_everything(
+    stage: Stage, mirror: Mirror, witness: Talking, long_words: Speech
+) -> None:
     """Who is in the middle of something keeps what they have; the old providers go when the last of them has gone."""
     with witness():
         devices = []
@@ -29,12 +31,13 @@ def test_reloads_in_the_middle_of_everything(stage: Stage, mirror: Mirror, witne
             assert reloading.get() == ()
         for device in devices:
             device.drop()
-        wait_until(lambda: len(stage.server.roster) == 1, "the devices to be gone")
-    assert stage.server._edition is not None and stage.server._edition.sessions <= 1
+        wait_until(lambda: len(stage.server.connections) == 1, "the devices to be gone")
+    assert stage.server._generation is not None and stage.server._generation.sessions <= 1
 
 
 def test_a_stop_in_the_middle_of_everything(tmp_path: Path, sounds: Sounds, words: Speech, long_words: Speech) -> None:
-    """Devices in every phase, one that does not read, connections that never asked: all are told, and nothing is left."""
+    """Devices in every phase, one that does not read, connections that never asked: all are told, and nothing is
+    left."""
     settings: dict[str, Any] = merged(SETTINGS, {"server": {"drain_seconds": 0.5, "connection_timeout": 0.3}})
     with open_stage(tmp_path, sounds, settings) as stage:
         mirror = Mirror(stage.vendor)
@@ -45,14 +48,16 @@ def test_a_stop_in_the_middle_of_everything(tmp_path: Path, sounds: Sounds, word
         deaf = devices[-4]
         deaf.stop_reading()
         silent = [gevent.spawn(talk, stage.server.port, piece) for piece in (b"", b"GET /", b"GET / HTTP/1.1\r\nX: y")]
-        wait_until(lambda: stage.server._acceptor is not None and stage.server._acceptor.handshakes == 3, "those who never ask")
+        wait_until(
+            lambda: stage.server._acceptor is not None and stage.server._acceptor.handshakes == 3, "those who never ask"
+        )
         stage.server.stop()
 
         told = {device.closed or device.wait_closed() for device in devices if device is not deaf}
         assert {code for code, _ in told} <= {1000, 1001, 1006}
         assert (1001, "server stopping") in told
         gevent.joinall(silent)
-        assert len(stage.server.roster) == 0
+        assert len(stage.server.connections) == 0
         assert stage.vendor.counts.get(CHAT, 0) > 0
         for device in devices:
             device.drop()

@@ -1,4 +1,5 @@
-"""Devices that go without a word, come halfway, or stop listening: the server notices, gives everything back, and nobody else is kept."""
+"""Devices that go without a word, come halfway, or stop listening: the server notices, gives everything back, and
+nobody else is kept."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def read_all(sock: socket.socket) -> bytes:
     return data
 
 
-# --- half open ----------------------------------------------------------------------------------------------------------
+# --- half open
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_connections_that_never_ask_for_anything(stage: Stage, witness: Talking) -> None:
@@ -64,8 +66,8 @@ def test_connections_that_never_ask_for_anything(stage: Stage, witness: Talking)
 def test_devices_that_never_say_hello(stage: Stage, witness: Talking) -> None:
     with witness():
         mute = [SimulatedDevice(stage.url, device_id=f"02:0d:00:00:01:{number:02x}").connect() for number in range(30)]
-        wait_until(lambda: len(stage.server.roster) == 31, "all to be there")
-        stage.server.roster.sweep(time.monotonic() + stage.settings.server.hello_timeout + 1)
+        wait_until(lambda: len(stage.server.connections) == 31, "all to be there")
+        stage.server.connections.sweep(time.monotonic() + stage.settings.server.hello_timeout + 1)
 
         assert {device.wait_closed() for device in mute} == {(1008, "no hello")}
     for device in mute:
@@ -80,16 +82,18 @@ def test_a_peer_that_ignores_our_goodbye(stage: Stage, witness: Talking) -> None
         assert b"101" in sock.recv(4096)
         sock.sendall(b"\xff\x80\0\0\0\0")
 
-        wait_until(lambda: len(stage.server.roster) == 1, "the place")
+        wait_until(lambda: len(stage.server.connections) == 1, "the place")
         sock.close()
 
 
-# --- slow readers --------------------------------------------------------------------------------------------------------
+# --- slow readers
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["speech", "echoes", "pongs", "tools"])
 def test_a_device_that_stops_reading_is_let_go(stage: Stage, mirror: Mirror, witness: Talking, what: str) -> None:
-    """Its answer goes on, its socket is full: it is closed after the send deadline, and nobody waits for it meanwhile."""
+    """Its answer goes on, its socket is full: it is closed after the send deadline, and nobody waits for it
+    meanwhile."""
     mirror.when(TTS, "story.", LONG)
     with witness():
         # PCM, as Opus would take minutes to fill a socket.
@@ -109,18 +113,19 @@ def test_a_device_that_stops_reading_is_let_go(stage: Stage, mirror: Mirror, wit
             device.tell("hello", features={"mcp": True})
             for _ in range(6000):
                 device.tell("mcp", payload=request)
-        wait_until(lambda: len(stage.server.roster) == 1, "it to be let go", 20)
+        wait_until(lambda: len(stage.server.connections) == 1, "it to be let go", 20)
     device.drop()
 
 
 def narrow(stage: Stage, device: SimulatedDevice) -> None:
     """Leave little room in the kernel on our side, so that it is full soon."""
     assert device.hello_reply is not None
-    (live,) = stage.server.roster.of_device(device.device_id)
+    (live,) = stage.server.connections.of_device(device.device_id)
     live._ws._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
 
 
-# --- gone without a word ---------------------------------------------------------------------------------------------------
+# --- gone without a word
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_gone_in_every_phase(stage: Stage, mirror: Mirror, witness: Talking, long_words: Speech) -> None:
@@ -128,9 +133,13 @@ def test_gone_in_every_phase(stage: Stage, mirror: Mirror, witness: Talking, lon
     with witness():
         for phase in PHASES:
             device = phase(stage, mirror, long_words)
-            assert len(stage.server.roster) == 2, phase.__name__
+            assert len(stage.server.connections) == 2, phase.__name__
             device.drop()
-            wait_until(lambda: len(stage.server.roster) == 1, f"the server to notice that a device is gone: {phase.__name__}", 5)
+            wait_until(
+                lambda: len(stage.server.connections) == 1,
+                f"the server to notice that a device is gone: {phase.__name__}",
+                5,
+            )
         for _ in (recognising, thinking, synthesising):
             stage.vendor.wait_gone()
 
@@ -141,4 +150,4 @@ def test_all_gone_at_once(stage: Stage, mirror: Mirror, witness: Talking, long_w
         devices = [phase(stage, mirror, long_words) for phase in PHASES for _ in range(4) if phase is not before_hello]
         for device in devices:
             device.drop()
-        wait_until(lambda: len(stage.server.roster) == 1, "the server to notice", 5)
+        wait_until(lambda: len(stage.server.connections) == 1, "the server to notice", 5)

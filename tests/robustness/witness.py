@@ -1,7 +1,8 @@
-"""Somebody who minds their own business: a device that talks all the time while others misbehave, and notices everything.
+"""Somebody who minds their own business: a device that talks all the time while others misbehave, and notices
+everything.
 
-Every answer must be the one to its question, whole, in order, with nothing between the answers. The scripted vendor answers with the last
-two things it was told (`Mirror`), so that another's words, or a lost exchange, would be heard.
+Every answer must be the one to its question, whole, in order, with nothing between the answers. The scripted vendor
+answers with the last two things it was told (`Mirror`), so that another's words, or a lost exchange, would be heard.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ WAYS = ("typed", "auto", "manual", "realtime")
 class Mirror:
     """Lets a scripted vendor answer every chat that no script answers with the last question and the one before.
 
-    `rules`: (kind, test of the request, script); the first that applies is followed instead of what is scripted. So one device can have
-    a vendor that fails while all others have one that works."""
+    `rules`: (kind, test of the request, script); the first that applies is followed instead of what is scripted. So one
+    device can have a vendor that fails while all others have one that works."""
 
     def __init__(self, vendor: OpenAiVendor) -> None:
         self.rules: list[tuple[str, Callable[[Request], bool], Script]] = []
@@ -58,15 +59,19 @@ class Mirror:
         self._vendor.stand(TTS, VOICE)
 
     def when(self, kind: str, said: str, script: Script) -> None:
-        """Follow `script` for requests of `kind` whose body has `said` in it; for recognition: which are longer than a witness's."""
+        """Follow `script` for requests of `kind` whose body has `said` in it; for recognition: which are longer than a
+        witness's."""
         if kind == ASR:
             self.rules.append((kind, lambda request: len(request.body) > LONG_WORDS_BYTES, script))
         else:
             self.rules.append((kind, lambda request: said.encode() in request.body.rpartition(b'"user"')[2], script))
 
     def when_asked(self, question: str, script: Script) -> None:
-        """Follow `script` for the chat that has `question` as its last message; what comes behind a tool's result is answered as usual."""
-        self.rules.append((CHAT, lambda request: request.json()["messages"][-1] == {"role": "user", "content": question}, script))
+        """Follow `script` for the chat that has `question` as its last message; what comes behind a tool's result is
+        answered as usual."""
+        self.rules.append(
+            (CHAT, lambda request: request.json()["messages"][-1] == {"role": "user", "content": question}, script)
+        )
 
     def _obey(self, line: Any, request: Request, script: Script) -> bool:
         kind = self._vendor.kind(request)
@@ -86,7 +91,9 @@ class Mirror:
 
 def calling(tool: str, arguments: str = "{}") -> Script:
     """A model that calls a tool."""
-    return Script(answer=[{"tool_calls": [{"index": 0, "id": "c1", "function": {"name": tool, "arguments": arguments}}]}])
+    return Script(
+        answer=[{"tool_calls": [{"index": 0, "id": "c1", "function": {"name": tool, "arguments": arguments}}]}]
+    )
 
 
 def reflected(*questions: str) -> str:
@@ -168,7 +175,8 @@ class Witness:
 
 @contextmanager
 def talking(stage: Stage, words: Speech) -> Iterator[Witness]:
-    """A witness talks before the block, while it runs, and until the exchange under way has ended; nothing may have been odd."""
+    """A witness talks before the block, while it runs, and until the exchange under way has ended; nothing may have
+    been odd."""
     witness = Witness(stage.device(), words)
     try:
         wait_until(lambda: witness.exchanges or witness.complaints, "the witness's first answer", PATIENCE_S)

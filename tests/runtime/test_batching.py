@@ -18,14 +18,20 @@ Deliver = Callable[[Any, Exception | None], None]
 
 
 class ScriptedPool:
-    """Takes jobs like `InferencePool.submit`; they end when the test says so, delivered from the hub as the contract demands."""
+    """Takes jobs like `InferencePool.submit`; they end when the test says so, delivered from the hub as the contract
+    demands."""
 
     def __init__(self) -> None:
         self.jobs: list[tuple[list[Any], Deliver, Callable[..., Any]]] = []
         self.full = False
 
     def submit(
-        self, function: Callable[..., Any], items: list[Any], *, kind: str, deliver: Callable[[Any, Exception | None], None]
+        self,
+        function: Callable[..., Any],
+        items: list[Any],
+        *,
+        kind: str,
+        deliver: Callable[[Any, Exception | None], None],
     ) -> None:
         if self.full:
             raise Overloaded("inference pool")

@@ -1,7 +1,8 @@
-"""The fixed pool: admission, deadlines, shares, permits that follow the thread, contextvars, closing, and a constant number of threads.
+"""The fixed pool: admission, deadlines, shares, permits that follow the thread, contextvars, closing, and a constant
+number of threads.
 
-Pool functions here block on native locks (`_thread.allocate_lock` from before the patch): the test decides when a thread ends.
-"""
+Pool functions here block on native locks (`_thread.allocate_lock` from before the patch): the test decides when a
+thread ends."""
 
 from __future__ import annotations
 
@@ -88,7 +89,10 @@ def test_start_makes_all_threads_and_nothing_adds_any() -> None:
     pool = InferencePool(workers=3)
     pool.start()
     wait_for(lambda: threads() == before + 3)
-    greenlets = [gevent.spawn(pool.run, sum, range(1000), kind=kind, deadline=LONG) for kind in ("vad", "asr", "tts", "other") * 25]
+    greenlets = [
+        gevent.spawn(pool.run, sum, range(1000), kind=kind, deadline=LONG)
+        for kind in ("vad", "asr", "tts", "other") * 25
+    ]
     gevent.joinall(greenlets, raise_error=True)
     assert threads() == before + 3
     assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)

@@ -114,7 +114,8 @@ def test_no_more_than_there_are_places() -> None:
 
 
 def test_a_device_that_comes_back_needs_no_free_place() -> None:
-    """Its old connection is dead and will be replaced; to refuse the new one would lock the device out until a timeout."""
+    """Its old connection is dead and will be replaced; to refuse the new one would lock the device out until a
+    timeout."""
     door, _ = admission(max_connections=1)
     old = door.enter("a", "1.1.1.1")
     new = door.enter("a", "1.1.1.1")

@@ -47,7 +47,14 @@ def test_the_file_has_one_json_object_per_line(lines: Lines) -> None:
     [line] = lines()
 
     assert datetime.strptime(line.pop("timestamp"), "%Y-%m-%dT%H:%M:%S.%f%z").tzinfo is not None
-    assert line == {"event": "connected", "level": "info", "logger": "xiaozhi.here", "device": "aa:bb", "seconds": 0.25, "说": "好"}
+    assert line == {
+        "event": "connected",
+        "level": "info",
+        "logger": "xiaozhi.here",
+        "device": "aa:bb",
+        "seconds": 0.25,
+        "说": "好",
+    }
 
 
 def test_the_terminal_has_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,8 +107,12 @@ def test_no_field_is_too_odd_to_be_written(lines: Lines, odd: object) -> None:
 
 
 def test_levels_by_module(tmp_path: Path) -> None:
-    logs.configure(directory=tmp_path, level="warning", levels={"xiaozhi.session": "debug", "xiaozhi.session.outbox": "error"})
-    for name in ("xiaozhi.web.ota", "xiaozhi.session.turn", "xiaozhi.session.outbox"):
+    logs.configure(
+        directory=tmp_path,
+        level="warning",
+        levels={"xiaozhi.session": "debug", "xiaozhi.session.speaking.outbox": "error"},
+    )
+    for name in ("xiaozhi.web.ota", "xiaozhi.session.turns.turn", "xiaozhi.session.speaking.outbox"):
         logs.get_logger(name).info("hello")
         logs.get_logger(name).error("trouble")
 
@@ -109,9 +120,9 @@ def test_levels_by_module(tmp_path: Path) -> None:
 
     assert written == [
         ("xiaozhi.web.ota", "trouble"),
-        ("xiaozhi.session.turn", "hello"),
-        ("xiaozhi.session.turn", "trouble"),
-        ("xiaozhi.session.outbox", "trouble"),
+        ("xiaozhi.session.turns.turn", "hello"),
+        ("xiaozhi.session.turns.turn", "trouble"),
+        ("xiaozhi.session.speaking.outbox", "trouble"),
     ]
 
 
@@ -126,14 +137,17 @@ def test_talkative_libraries_are_kept_quiet_unless_asked(tmp_path: Path) -> None
 
 def test_a_reload_takes_back_what_was_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(directory=tmp_path, levels={"xiaozhi.session": "DEBUG"}, show_content=True)
-    log = logs.get_logger("xiaozhi.session.turn")
+    log = logs.get_logger("xiaozhi.session.turns.turn")
     log.debug("first", text="hello")
 
     logs.configure(directory=tmp_path)
     log.debug("second")
     log.info("third", text="hello")
 
-    assert [(line["event"], line.get("text")) for line in read(tmp_path / "server.log")] == [("first", "hello"), ("third", "<5 chars>")]
+    assert [(line["event"], line.get("text")) for line in read(tmp_path / "server.log")] == [
+        ("first", "hello"),
+        ("third", "<5 chars>"),
+    ]
     assert capsys.readouterr().err.count("third") == 1
 
 
@@ -197,7 +211,19 @@ def cleaned(redaction: Redaction | None = None, **fields: Any) -> dict[str, Any]
 
 @pytest.mark.parametrize(
     "key",
-    ["api_key", "apikey", "API-Key", "secret", "client_secret", "token", "access_token", "password", "Authorization", "cookie", "auth_key"],
+    [
+        "api_key",
+        "apikey",
+        "API-Key",
+        "secret",
+        "client_secret",
+        "token",
+        "access_token",
+        "password",
+        "Authorization",
+        "cookie",
+        "auth_key",
+    ],
 )
 def test_secrets_by_key(key: str) -> None:
     assert cleaned(**{key: "abc"})[key] == MASK
@@ -206,10 +232,17 @@ def test_secrets_by_key(key: str) -> None:
 
 
 def test_numbers_of_tokens_are_no_secret() -> None:
-    assert cleaned(prompt_tokens=312, tokens=3, token="3") == {"event": "x", "prompt_tokens": 312, "tokens": 3, "token": MASK}
+    assert cleaned(prompt_tokens=312, tokens=3, token="3") == {
+        "event": "x",
+        "prompt_tokens": 312,
+        "tokens": 3,
+        "token": MASK,
+    }
 
 
-@pytest.mark.parametrize("key", ["text", "question", "answer", "transcript", "prompt", "arguments", "payload", "content"])
+@pytest.mark.parametrize(
+    "key", ["text", "question", "answer", "transcript", "prompt", "arguments", "payload", "content"]
+)
 def test_what_is_said_by_key(key: str) -> None:
     assert cleaned(**{key: "你好"})[key] == "<2 chars>"
     assert cleaned(**{key: {"a": 1}})[key] == "<dict>"
@@ -241,13 +274,19 @@ def test_secrets_by_shape(text: str, secret: str) -> None:
     assert secret not in Redaction()(None, "info", {"event": text})["event"]
 
 
-@pytest.mark.parametrize("text", ["GET https://a.example/x?v=1", "basic idea", "device 02:00:00:00:00:01", "tokens: 3", "sky-blue"])
+@pytest.mark.parametrize(
+    "text", ["GET https://a.example/x?v=1", "basic idea", "device 02:00:00:00:00:01", "tokens: 3", "sky-blue"]
+)
 def test_harmless_text_stays(text: str) -> None:
     assert scrub(text) == text
 
 
 def test_sound_is_never_written() -> None:
-    assert cleaned(frame=b"\x00" * 120, frames=[bytearray(3)]) == {"event": "x", "frame": "<120 bytes>", "frames": ["<3 bytes>"]}
+    assert cleaned(frame=b"\x00" * 120, frames=[bytearray(3)]) == {
+        "event": "x",
+        "frame": "<120 bytes>",
+        "frames": ["<3 bytes>"],
+    }
 
 
 def test_a_structure_that_contains_itself_ends() -> None:

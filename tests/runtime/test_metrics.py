@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.fakes.clock import FakeClock
 from xiaozhi.errors import Overloaded, VendorUnavailable
 from xiaozhi.runtime import tasks
+from xiaozhi.runtime.connections import Held, SweepAction, Vitals
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
-from xiaozhi.runtime.readings import REFUSALS, SWEEPS, RosterReadings
+from xiaozhi.runtime.readings import REFUSALS, SWEEPS, ConnectionReadings
 from xiaozhi.runtime.resilience import Guard, Window
-from xiaozhi.runtime.roster import Action, Held, Vitals
 
 
 def scrape(metrics: Metrics) -> dict[str, Metric]:
@@ -45,7 +45,7 @@ class FakePool:
 
 
 @dataclass
-class FakeRoster:
+class FakeConnections:
     """What metrics read of the live connections."""
 
     actions: Counter[str] = field(default_factory=Counter)
@@ -55,7 +55,9 @@ class FakeRoster:
     @property
     def held(self) -> Held:
         """Of everybody."""
-        return Held().and_of([Vitals(0.0, True, 1, 1, 0.0, memory_bytes=memory, queue_depth=depth) for memory, depth in self.loads])
+        return Held().and_of(
+            [Vitals(0.0, True, 1, 1, 0.0, memory_bytes=memory, queue_depth=depth) for memory, depth in self.loads]
+        )
 
 
 def test_every_scrape_can_be_parsed_and_follows_the_naming_conventions() -> None:
@@ -81,7 +83,12 @@ def test_process_measures_of_the_issue_are_there() -> None:
     names = set(scrape(metrics))
 
     assert {"process_resident_memory_bytes", "process_open_fds", "process_max_fds", "process_cpu_seconds"} <= names
-    assert {"xiaozhi_native_threads", "xiaozhi_greenlets", "xiaozhi_context_switches", "xiaozhi_gc_collections"} <= names
+    assert {
+        "xiaozhi_native_threads",
+        "xiaozhi_greenlets",
+        "xiaozhi_context_switches",
+        "xiaozhi_gc_collections",
+    } <= names
 
 
 def test_every_series_bears_the_worker_when_there_are_several() -> None:
@@ -150,7 +157,11 @@ def test_close_codes_that_a_peer_invents_make_no_new_series() -> None:
 def test_the_pool_by_class() -> None:
     metrics = Metrics()
     metrics.watch_pool(
-        FakePool({"vad": ClassCounts(active=1, queued=4, done=9, refused=2, late=3, waited_s=0.5, worked_s=1.5)}, workers=3, queue_size=9)
+        FakePool(
+            {"vad": ClassCounts(active=1, queued=4, done=9, refused=2, late=3, waited_s=0.5, worked_s=1.5)},
+            workers=3,
+            queue_size=9,
+        )
     )
 
     assert value(metrics, "xiaozhi_pool_jobs", **{"class": "vad", "state": "queued"}) == 4
@@ -186,8 +197,13 @@ def test_the_causes_known_beforehand_are_those_of_the_door() -> None:
     provoke(AdmissionLimits(max_connections=1), lambda door: [door.enter("a", "1"), door.enter("b", "2")])
     provoke(AdmissionLimits(), lambda door: [door.enter("a", "1") for _ in range(9)])
     provoke(AdmissionLimits(per_ip=1), lambda door: [door.enter("a", "1"), door.enter("b", "1")])
-    provoke(AdmissionLimits(max_connections=1, handshakes_per_second=1), lambda door: [door.knock(str(ip)) for ip in range(3)])
-    provoke(AdmissionLimits(max_connections=1, ip_handshakes_per_second=1), lambda door: [door.knock("1") for _ in range(3)])
+    provoke(
+        AdmissionLimits(max_connections=1, handshakes_per_second=1),
+        lambda door: [door.knock(str(ip)) for ip in range(3)],
+    )
+    provoke(
+        AdmissionLimits(max_connections=1, ip_handshakes_per_second=1), lambda door: [door.knock("1") for _ in range(3)]
+    )
     provoke(AdmissionLimits(), lambda door: [door.shut("server"), door.knock("1")])
 
     assert causes == set(REFUSALS)
@@ -195,12 +211,14 @@ def test_the_causes_known_beforehand_are_those_of_the_door() -> None:
 
 def test_the_sweepers_work_and_what_sessions_hold() -> None:
     clock = FakeClock(1004.0)
-    roster = FakeRoster(Counter({"close": 2}), swept_at=1000.0, loads=[(100, 3), (50, 9)])
+    connections = FakeConnections(Counter({"close": 2}), swept_at=1000.0, loads=[(100, 3), (50, 9)])
 
-    samples = {sample.name: sample for family in RosterReadings(roster, clock).collect() for sample in family.samples}
+    samples = {
+        sample.name: sample for family in ConnectionReadings(connections, clock).collect() for sample in family.samples
+    }
     actions = {
         sample.labels["action"]: sample.value
-        for family in RosterReadings(roster, clock).collect()
+        for family in ConnectionReadings(connections, clock).collect()
         for sample in family.samples
         if sample.name == "xiaozhi_sweeper_actions_total"
     }
@@ -213,12 +231,12 @@ def test_the_sweepers_work_and_what_sessions_hold() -> None:
 
 
 def test_the_actions_known_beforehand_are_those_of_the_sweeper() -> None:
-    assert set(SWEEPS) == {"replaced"} | {action.value for action in Action} - {Action.KEEP.value}
+    assert set(SWEEPS) == {"replaced"} | {action.value for action in SweepAction} - {SweepAction.KEEP.value}
 
 
 def test_nobody_connected_is_a_scrape_too() -> None:
     metrics = Metrics()
-    metrics.watch_roster(FakeRoster())
+    metrics.watch_connections(FakeConnections())
 
     assert value(metrics, "xiaozhi_sessions_queued_most") == 0
 

@@ -25,11 +25,11 @@ from xiaozhi.runtime.resilience import (
     NO_RETRY,
     Breaker,
     BreakerOptions,
+    BreakerState,
     CallReport,
     Guard,
     OnePerKey,
     RetryOptions,
-    State,
     Window,
     outcome_of,
 )
@@ -116,7 +116,12 @@ def test_one_per_key() -> None:
             order.append(name)
             release.wait(5)
 
-    holders = [gevent.spawn(hold, "a1", "a"), gevent.spawn(hold, "a2", "a"), gevent.spawn(hold, "b", "b"), gevent.spawn(hold, "none", "")]
+    holders = [
+        gevent.spawn(hold, "a1", "a"),
+        gevent.spawn(hold, "a2", "a"),
+        gevent.spawn(hold, "b", "b"),
+        gevent.spawn(hold, "none", ""),
+    ]
     gevent.sleep(0)
     assert order == ["a1", "b", "none"]
     with pytest.raises(Overloaded), locks.hold("a", 0.01):
@@ -138,13 +143,13 @@ def _call(breaker: Breaker, ok: bool | None) -> None:
 
 def test_a_breaker_opens_on_the_rate_probes_and_closes(clock: Clock) -> None:
     breaker = Breaker("acme", OPTIONS, clock=clock)
-    changes: list[tuple[str, State]] = []
+    changes: list[tuple[str, BreakerState]] = []
     breaker.listeners.append(lambda name, state: changes.append((name, state)))
     for ok in (True, True, True, False, False):
         _call(breaker, ok)
-    assert breaker.state is State.CLOSED  # two of five
+    assert breaker.state is BreakerState.CLOSED  # two of five
     _call(breaker, False)
-    assert breaker.state is State.OPEN  # three of six
+    assert breaker.state is BreakerState.OPEN  # three of six
     with pytest.raises(CircuitOpen):
         breaker.admit()
     clock.now += 10
@@ -156,21 +161,27 @@ def test_a_breaker_opens_on_the_rate_probes_and_closes(clock: Clock) -> None:
         breaker.admit()
     clock.now += 10
     _call(breaker, True)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     _call(breaker, False)
-    assert breaker.state is State.CLOSED  # the past is forgotten
-    assert [state for _, state in changes] == [State.OPEN, State.HALF_OPEN, State.OPEN, State.HALF_OPEN, State.CLOSED]
+    assert breaker.state is BreakerState.CLOSED  # the past is forgotten
+    assert [state for _, state in changes] == [
+        BreakerState.OPEN,
+        BreakerState.HALF_OPEN,
+        BreakerState.OPEN,
+        BreakerState.HALF_OPEN,
+        BreakerState.CLOSED,
+    ]
 
 
 def test_few_or_old_failures_do_not_open(clock: Clock) -> None:
     breaker = Breaker("acme", OPTIONS, clock=clock)
     for _ in range(3):
         _call(breaker, False)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     clock.now += 31
     for _ in range(3):
         _call(breaker, False)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_a_cancelled_probe_lets_the_next_one_try_and_late_results_do_not_count(clock: Clock) -> None:
@@ -181,9 +192,9 @@ def test_a_cancelled_probe_lets_the_next_one_try_and_late_results_do_not_count(c
     clock.now += 10
     _call(breaker, None)
     breaker.record(late, True)
-    assert breaker.state is State.HALF_OPEN
+    assert breaker.state is BreakerState.HALF_OPEN
     _call(breaker, True)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 @given(st.lists(st.tuples(st.sampled_from([True, False, None]), st.floats(0, 20))))
@@ -198,7 +209,7 @@ def test_a_breaker_always_comes_back(events: list[tuple[bool | None, float]]) ->
             pass
     clock.now += OPTIONS.open_for
     _call(breaker, True)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 # --- guard ---------------------------------------------------------------------------------------------------------
@@ -272,7 +283,7 @@ def test_refusals_show_that_the_endpoint_lives(clock: Clock) -> None:
     for error in (VendorRejected("a"), VendorBusy("a"), Overloaded("pool")) * 5:
         with pytest.raises(type(error)):
             guard.call(failing(error))
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_an_open_breaker_refuses_before_the_queue(clock: Clock) -> None:
@@ -353,7 +364,7 @@ def test_closing_the_iterator_closes_the_inner_one_and_frees_the_place(clock: Cl
     assert closed == ["closed"]
     assert window.active == 0
     assert reports[0].outcome == "cancelled"
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_giving_up_on_a_silent_vendor_counts_as_its_failure(clock: Clock) -> None:
@@ -366,10 +377,10 @@ def test_giving_up_on_a_silent_vendor_counts_as_its_failure(clock: Clock) -> Non
 
     with pytest.raises(gevent.GreenletExit):
         guard.call(lambda: silent(4))
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     with pytest.raises(gevent.GreenletExit):
         guard.call(lambda: silent(6))
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
     assert [report.outcome for report in reports] == ["cancelled", "cancelled"]
 
 

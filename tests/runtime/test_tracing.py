@@ -1,4 +1,5 @@
-"""Traces: off unless asked for, without the packages too; one tree per turn; delivered by a greenlet, over the real protocol."""
+"""Traces: off unless asked for, without the packages too; one tree per turn; delivered by a greenlet, over the real
+protocol."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def memory() -> InMemorySpanExporter:
 
 @pytest.fixture
 def tracer(memory: InMemorySpanExporter) -> Iterator[otel.OtelTracer]:
-    made = otel.OtelTracer(version="1.2", worker="3", exporter=memory, clock=lambda: 200.0, wall_ns=lambda: 1_000_200 * 10**9)
+    made = otel.OtelTracer(
+        version="1.2", worker="3", exporter=memory, clock=lambda: 200.0, wall_ns=lambda: 1_000_200 * 10**9
+    )
     yield made
     made.close()
 
@@ -78,7 +81,9 @@ def test_a_turn_that_failed_says_why(tracer: otel.OtelTracer, memory: InMemorySp
 
 
 @pytest.mark.parametrize("trace", ["", "not hexadecimal", "0"])
-def test_without_a_usable_id_every_tree_gets_its_own(tracer: otel.OtelTracer, memory: InMemorySpanExporter, trace: str) -> None:
+def test_without_a_usable_id_every_tree_gets_its_own(
+    tracer: otel.OtelTracer, memory: InMemorySpanExporter, trace: str
+) -> None:
     tracer.record("turn", 0.0, 1.0, [], trace=TRACE)
     tracer.record("turn", 0.0, 1.0, [], trace=trace)
     tracer.close()
@@ -107,7 +112,9 @@ def test_a_name_from_the_environment_wins(monkeypatch: pytest.MonkeyPatch, memor
     assert memory.get_finished_spans()[0].resource.attributes["service.name"] == "living-room"
 
 
-def test_nothing_is_sampled_when_the_environment_says_so(monkeypatch: pytest.MonkeyPatch, memory: InMemorySpanExporter) -> None:
+def test_nothing_is_sampled_when_the_environment_says_so(
+    monkeypatch: pytest.MonkeyPatch, memory: InMemorySpanExporter
+) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     tracer = otel.OtelTracer(exporter=memory)
     tracer.record("turn", 0.0, 1.0, STAGES)
@@ -119,7 +126,9 @@ def test_nothing_is_sampled_when_the_environment_says_so(monkeypatch: pytest.Mon
 class Exporter(SpanExporter):
     """One that notes its batches and fails or waits when told."""
 
-    def __init__(self, wait: Callable[[], object] = lambda: None, result: SpanExportResult = SpanExportResult.SUCCESS) -> None:
+    def __init__(
+        self, wait: Callable[[], object] = lambda: None, result: SpanExportResult = SpanExportResult.SUCCESS
+    ) -> None:
         self.batches: list[int] = []
         self.began = Event()
         self.shut = 0
@@ -154,7 +163,9 @@ def test_spans_leave_by_themselves_and_in_batches(monkeypatch: pytest.MonkeyPatc
     tracer.close()
 
 
-def test_the_queue_is_bounded_and_pushes_out_the_oldest(monkeypatch: pytest.MonkeyPatch, memory: InMemorySpanExporter) -> None:
+def test_the_queue_is_bounded_and_pushes_out_the_oldest(
+    monkeypatch: pytest.MonkeyPatch, memory: InMemorySpanExporter
+) -> None:
     monkeypatch.setattr(otel, "MAX_WAITING", 3)
     tracer = otel.OtelTracer(exporter=memory)
 

@@ -47,7 +47,9 @@ def test_lasting_lag_sheds_turns_first_and_connections_when_it_gets_worse() -> N
     assert policy.level is Shed.CONNECTIONS
 
 
-@pytest.mark.parametrize("backlog,level", [(0.79, Shed.NOTHING), (0.8, Shed.TURNS), (0.97, Shed.TURNS), (0.98, Shed.CONNECTIONS)])
+@pytest.mark.parametrize(
+    "backlog,level", [(0.79, Shed.NOTHING), (0.8, Shed.TURNS), (0.97, Shed.TURNS), (0.98, Shed.CONNECTIONS)]
+)
 def test_backlog_counts_at_once(backlog: float, level: Shed) -> None:
     assert ShedPolicy().feed(0.0, backlog, 0.0) is level
 
@@ -239,7 +241,16 @@ def test_the_sample_comes_at_its_interval_with_what_the_caller_adds() -> None:
 
     samples = [line for line in lines if line["event"] == "sample"]
     assert len(samples) == 2
-    expected = {"connections", "greenlets", "native_threads", "rss_mb", "fds", "voluntary_switches", "involuntary_switches", "lag_ms"}
+    expected = {
+        "connections",
+        "greenlets",
+        "native_threads",
+        "rss_mb",
+        "fds",
+        "voluntary_switches",
+        "involuntary_switches",
+        "lag_ms",
+    }
     assert expected <= set(samples[0])
     assert samples[0]["connections"] == 7
     assert samples[0]["rss_mb"] > 1

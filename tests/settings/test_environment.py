@@ -59,8 +59,16 @@ def test_a_new_provider_keeps_its_name(config_dir: Path) -> None:
     "name, text, read",
     [
         ("WAKEUP_WORDS", "[hello, 你好]", lambda settings: settings.wakeup_words == ("hello", "你好")),
-        ("SERVER__TRUSTED_PROXIES", "[10.0.0.0/8]", lambda settings: settings.server.trusted_proxies == ("10.0.0.0/8",)),
-        ("BOARDS", "{esp-box: {prebuffer_frames: 4}}", lambda settings: settings.boards["esp-box"].prebuffer_frames == 4),
+        (
+            "SERVER__TRUSTED_PROXIES",
+            "[10.0.0.0/8]",
+            lambda settings: settings.server.trusted_proxies == ("10.0.0.0/8",),
+        ),
+        (
+            "BOARDS",
+            "{esp-box: {prebuffer_frames: 4}}",
+            lambda settings: settings.boards["esp-box"].prebuffer_frames == 4,
+        ),
         ("PROMPT", "You are: [nice], 100% #1", lambda settings: settings.prompt == "You are: [nice], 100% #1"),
         ("PROMPT", "yes", lambda settings: settings.prompt == "yes"),
         ("SERVER__AUTH_KEY", "0123", lambda settings: settings.server.auth_key.get_secret_value() == "0123"),
@@ -104,7 +112,8 @@ def test_a_variable_for_no_key_is_named_with_the_nearest_one(config_dir: Path) -
     assert loaded.warnings == ["server.prot means nothing here and is ignored; the nearest key is server.port"]
 
 
-# --- the shortcut ---------------------------------------------------------------------------------------------------------
+# --- the shortcut
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_three_variables_leave_the_offline_default(config_dir: Path) -> None:
@@ -150,12 +159,21 @@ def test_it_stands_above_files_and_below_exact_variables(config_dir: Path) -> No
 
 def test_half_a_shortcut_is_a_fault(config_dir: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        load(environ={"XIAOZHI_LLM_API_KEY": "k", "XIAOZHI_ASR_MODEL": "m", "XIAOZHI_TTS_MODEL": "  "}, config_dir=config_dir)
+        load(
+            environ={"XIAOZHI_LLM_API_KEY": "k", "XIAOZHI_ASR_MODEL": "m", "XIAOZHI_TTS_MODEL": "  "},
+            config_dir=config_dir,
+        )
 
-    assert [fault.key for fault in caught.value.faults] == ["XIAOZHI_LLM_BASE_URL", "XIAOZHI_LLM_MODEL", "XIAOZHI_ASR_BASE_URL"]
+    assert [fault.key for fault in caught.value.faults] == [
+        "XIAOZHI_LLM_BASE_URL",
+        "XIAOZHI_LLM_MODEL",
+        "XIAOZHI_ASR_BASE_URL",
+    ]
 
 
 def test_a_misspelt_shortcut_is_noticed(config_dir: Path) -> None:
     loaded = load(environ={"XIAOZHI_LLM_BASEURL": "http://h/"}, config_dir=config_dir)
 
-    assert loaded.warnings == ["the environment variable XIAOZHI_LLM_BASEURL means nothing here; did you mean XIAOZHI_LLM_BASE_URL?"]
+    assert loaded.warnings == [
+        "the environment variable XIAOZHI_LLM_BASEURL means nothing here; did you mean XIAOZHI_LLM_BASE_URL?"
+    ]

@@ -16,7 +16,9 @@ from xiaozhi.settings import load, masked_yaml
 from xiaozhi.settings.checks import valid_keys
 from xiaozhi.settings.yaml_reader import read_file, read_text
 
-SLOW_MACHINES = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+SLOW_MACHINES = settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 
 KEYS = sorted({part for key in valid_keys() for part in key.split(".")})
 NAMES = ("SileroVAD", "Offline", "Espeak", "OpenaiLLM", "type", "llm", "api_key", "pause_ms", "url", "headers", "c3")
@@ -28,7 +30,22 @@ SCALARS = st.one_of(
     st.floats(),
     st.text(max_size=8),
     st.sampled_from(
-        ["ws://h/", "http://[", "http://h:x/", "//", "low", "../x", "你的", "a|b", "\0", "1,2,3", "::", "99:99", "1e999", "\ud800"]
+        [
+            "ws://h/",
+            "http://[",
+            "http://h:x/",
+            "//",
+            "low",
+            "../x",
+            "你的",
+            "a|b",
+            "\0",
+            "1,2,3",
+            "::",
+            "99:99",
+            "1e999",
+            "\ud800",
+        ]
     ),
     st.binary(max_size=3),
 )
@@ -36,7 +53,8 @@ SCALARS = st.one_of(
 
 @st.composite
 def known_keys(draw: st.DrawFn) -> str:
-    """Any key name of the schema. (A composite prints as its name; the plain list would be printed by every strategy made of it.)"""
+    """Any key name of the schema. (A composite prints as its name; the plain list would be printed by every strategy
+    made of it.)"""
     return draw(st.sampled_from(KEYS))
 
 
@@ -65,7 +83,9 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     return tree
 
 
-def survives(config_dir: Path, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> None:
+def survives(
+    config_dir: Path, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> None:
     try:
         loaded = load(environ=environ or {}, overrides=overrides, config_dir=config_dir)
     except SettingsError as error:
@@ -97,7 +117,14 @@ def test_any_value_of_any_key(key: str, value: Any, config_dir: Path) -> None:
         st.one_of(
             known_variables(),
             st.sampled_from(
-                ["XIAOZHI_LLM_BASE_URL", "XIAOZHI_LLM_MODEL", "XIAOZHI_TTS_VOICE", "XIAOZHI_ASR_", "XIAOZHI__", "XIAOZHI__LLM__X__Y"]
+                [
+                    "XIAOZHI_LLM_BASE_URL",
+                    "XIAOZHI_LLM_MODEL",
+                    "XIAOZHI_TTS_VOICE",
+                    "XIAOZHI_ASR_",
+                    "XIAOZHI__",
+                    "XIAOZHI__LLM__X__Y",
+                ]
             ),
             st.text("XIAOZH_LM", max_size=12),
         ),

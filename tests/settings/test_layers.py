@@ -37,7 +37,14 @@ def test_origins_name_the_layer_that_decided() -> None:
 def test_null_and_placeholders_leave_the_lower_layer_alone() -> None:
     low = Layer("low", {"a": 1, "s": {"k": 2}, "api_key": "real"})
     high = Layer(
-        "high", {"a": None, "s": None, "api_key": "你的api_key", "n": {"x": None, "token": "your-token"}, "l": [{"y": None}, None]}
+        "high",
+        {
+            "a": None,
+            "s": None,
+            "api_key": "你的api_key",
+            "n": {"x": None, "token": "your-token"},
+            "l": [{"y": None}, None],
+        },
     )
 
     merged = merge([low, high])

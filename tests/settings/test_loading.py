@@ -1,4 +1,5 @@
-"""Layers in their order, every fault at once, files that cannot be used, and what a user of the existing server brings along."""
+"""Layers in their order, every fault at once, files that cannot be used, and what a user of the existing server brings
+along."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def only_fault(overrides: Mapping[str, Any], config_dir: Path) -> tuple[str, str
     return key, value, expected
 
 
-# --- what comes out of the box -------------------------------------------------------------------------------------------
+# --- what comes out of the box
+# -------------------------------------------------------------------------------------------
 
 
 def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> None:
@@ -58,7 +60,8 @@ def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> N
     assert loaded.prompt_template == config_dir / "prompts" / "agent-base-prompt.txt"
 
 
-# --- layers ---------------------------------------------------------------------------------------------------------------
+# --- layers
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_every_layer_overrides_the_one_below(config_dir: Path, write: Write) -> None:
@@ -106,7 +109,13 @@ def test_every_layer_overrides_the_one_below(config_dir: Path, write: Write) -> 
     assert vendors.asr.max_concurrent == 14
     assert server.drain_seconds == 15
     assert server.hello_timeout == 16
-    assert [Path(source).name for source in loaded.sources[:5]] == ["default.yaml", "mine.yaml", "local.yaml", "first.yaml", "second.yaml"]
+    assert [Path(source).name for source in loaded.sources[:5]] == [
+        "default.yaml",
+        "mine.yaml",
+        "local.yaml",
+        "first.yaml",
+        "second.yaml",
+    ]
     assert loaded.sources[-1] == "the command line"
 
 
@@ -156,7 +165,8 @@ def test_a_pause_in_the_selected_detector_speaks_for_the_conversation(config_dir
     assert settings.block("vad", "SileroVAD")["pause_ms"] == 180
 
 
-# --- files that cannot be used ------------------------------------------------------------------------------------------------
+# --- files that cannot be used
+# ------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_file_is_named_with_the_one_that_was_meant(config_dir: Path, write: Write, tmp_path: Path) -> None:
@@ -188,7 +198,8 @@ def test_all_files_are_looked_at_before_giving_up(config_dir: Path, write: Write
     ]
 
 
-# --- faults -------------------------------------------------------------------------------------------------------------------------
+# --- faults
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def test_everything_that_is_wrong_is_told_at_once(config_dir: Path, write: Write) -> None:
@@ -254,7 +265,11 @@ conversation: {speculative: everything}
         ({"xiaozhi": {"audio_params": {"sample_rate": 44100}}}, "xiaozhi.audio_params.sample_rate", "24000"),
         ({"xiaozhi": {"audio_params": {"frame_duration": 30}}}, "xiaozhi.audio_params.frame_duration", "60"),
         ({"prompt_template": "nowhere.txt"}, "prompt_template", "config/prompts"),
-        ({"enable_stop_tts_notify": True, "stop_tts_notify_voice": "nowhere.wav"}, "stop_tts_notify_voice", "existing sound file"),
+        (
+            {"enable_stop_tts_notify": True, "stop_tts_notify_voice": "nowhere.wav"},
+            "stop_tts_notify_voice",
+            "existing sound file",
+        ),
         ({"correct_words": ["no bar"]}, "correct_words.0", "what is written|what is spoken"),
         ({"voiceprint": {"speakers": ["just-an-id"]}}, "voiceprint.speakers", "id,name,description"),
         ({"mcp_endpoint": "http://host/mcp"}, "mcp_endpoint", "ws:// or wss://"),
@@ -274,7 +289,9 @@ conversation: {speculative: everything}
         ({"fallback": {"TTS": ["OpenAITTS"]}}, "TTS.OpenAITTS.api_key", "your own value"),
     ],
 )
-def test_one_fault_is_told_with_key_and_expectation(overrides: dict[str, Any], key: str, expected: str, config_dir: Path) -> None:
+def test_one_fault_is_told_with_key_and_expectation(
+    overrides: dict[str, Any], key: str, expected: str, config_dir: Path
+) -> None:
     found_key, _, found_expected = only_fault(overrides, config_dir)
 
     assert found_key == key
@@ -296,7 +313,11 @@ def test_values_of_unselected_things_may_be_wrong(config_dir: Path) -> None:
 
 def test_secrets_never_stand_in_faults(config_dir: Path) -> None:
     overrides = {
-        "server": {"auth_key": ["hunter2-a"], "secret": {"x": "hunter2-b"}, "websocket": "http://me:hunter2-c@host/?token=hunter2-d"},
+        "server": {
+            "auth_key": ["hunter2-a"],
+            "secret": {"x": "hunter2-b"},
+            "websocket": "http://me:hunter2-c@host/?token=hunter2-d",
+        },
         "mcp_endpoint": "http://host/mcp/?token=hunter2-e&x=1",
         "context_providers": [{"url": "http://host/", "headers": {"Authorization": ["hunter2-f"]}}],
         "manager-api": {"secret": ["hunter2-g"]},
@@ -308,7 +329,8 @@ def test_secrets_never_stand_in_faults(config_dir: Path) -> None:
     assert "hunter2" not in str(faults)
 
 
-# --- warnings -----------------------------------------------------------------------------------------------------------------------
+# --- warnings
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -321,7 +343,11 @@ def test_secrets_never_stand_in_faults(config_dir: Path) -> None:
         ({"wake_up_words": []}, "wake_up_words", "wakeup_words"),
         ({"log": {"log_format": "x"}}, "log.log_format", "log.json"),
         ({"boards": {"c3": {"prebuffer": 2}}}, "boards.c3.prebuffer", "boards.c3.prebuffer_frames"),
-        ({"context_providers": [{"url": "http://h/", "header": {}}]}, "context_providers.0.header", "context_providers.0.headers"),
+        (
+            {"context_providers": [{"url": "http://h/", "header": {}}]},
+            "context_providers.0.header",
+            "context_providers.0.headers",
+        ),
         ({"qqqqqq": 1}, "qqqqqq", None),
     ],
 )
@@ -336,7 +362,8 @@ def test_a_key_without_meaning_is_named_once_with_the_nearest_one(
         assert warning.endswith(f"the nearest key is {nearest}")
 
 
-# --- what a user of the existing server brings along ------------------------------------------------------------------------------------
+# --- what a user of the existing server brings along
+# ------------------------------------------------------------------------------------
 
 BROUGHT_ALONG = """
 # a data/.config.yaml as its tutorials have people write it
@@ -427,7 +454,13 @@ def test_a_file_of_the_existing_server_works(brought_along: Loaded) -> None:
     settings = brought_along.settings
 
     assert [warning.split()[0] for warning in brought_along.warnings] == ["log.log_format"]
-    assert settings.server.websocket == settings.server.vision_explain == settings.server.mqtt_gateway == settings.mcp_endpoint == ""
+    assert (
+        settings.server.websocket
+        == settings.server.vision_explain
+        == settings.server.mqtt_gateway
+        == settings.mcp_endpoint
+        == ""
+    )
     assert settings.server.auth.allowed_devices == ("11:22:33:44:55:66",)
     assert settings.server.timezone_offset == 8
     assert settings.log.log_level == "DEBUG"
@@ -460,7 +493,11 @@ def test_placeholders_count_as_not_set(brought_along: Loaded) -> None:
 
     assert settings.block("asr", "DoubaoASR") == {"type": "doubao"}
     assert settings.block("llm", "DifyLLM") == {"type": "dify"}
-    assert settings.block("tts", "AliyunTTS") == {"type": "aliyun", "access_key_id": "AAAA", "access_key_secret": "BBBB"}
+    assert settings.block("tts", "AliyunTTS") == {
+        "type": "aliyun",
+        "access_key_id": "AAAA",
+        "access_key_secret": "BBBB",
+    }
 
 
 def test_one_filled_in_credential_is_enough(config_dir: Path, write: Write) -> None:
@@ -468,16 +505,15 @@ def test_one_filled_in_credential_is_enough(config_dir: Path, write: Write) -> N
 
     load(path, environ={}, overrides={"selected_module": {"TTS": "AliyunTTS"}}, config_dir=config_dir)
     key, value, _ = only_fault(
-        {"selected_module": {"ASR": "A"}, "ASR": {"A": {"type": "doubao", "appid": "1", "token": "你的token"}}}, config_dir
+        {"selected_module": {"ASR": "A"}, "ASR": {"A": {"type": "doubao", "appid": "1", "token": "你的token"}}},
+        config_dir,
     )
 
     assert (key, value) == ("ASR.A.token", "a placeholder")
 
 
 def test_a_file_for_the_management_console_works(config_dir: Path, write: Write) -> None:
-    text = (
-        "server: {port: 8000}\nmanager-api:\n  url: http://127.0.0.1:8002/xiaozhi\n  secret: %s\nprompt_template: agent-base-prompt.txt\n"
-    )
+    text = "server: {port: 8000}\nmanager-api:\n  url: http://127.0.0.1:8002/xiaozhi\n  secret: %s\nprompt_template: agent-base-prompt.txt\n"
 
     settings = load(write(text % "d0c5a5f0-real"), environ={}, config_dir=config_dir).settings
     faults = faults_of(write(text % "你的server.secret值"), environ={}, config_dir=config_dir)

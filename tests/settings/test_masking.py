@@ -15,9 +15,41 @@ from xiaozhi.settings.masking import looks_secret, mask_text, mask_tree
 @pytest.mark.parametrize(
     "key",
     [
-        *("api_key", "apiKey", "API_KEY", "apikey", "x-api-key", "key", "keys", "appkey", "access_key_id", "access_key_secret", "auth_key"),
-        *("secret", "secret_id", "secret_key", "token", "tokens", "access_token", "personal_access_token", "accessToken", "SK", "ak"),
-        *("authorization", "Authorization", "Proxy-Authorization", "password", "passwd", "pwd", "cookie", "credentials"),
+        *(
+            "api_key",
+            "apiKey",
+            "API_KEY",
+            "apikey",
+            "x-api-key",
+            "key",
+            "keys",
+            "appkey",
+            "access_key_id",
+            "access_key_secret",
+            "auth_key",
+        ),
+        *(
+            "secret",
+            "secret_id",
+            "secret_key",
+            "token",
+            "tokens",
+            "access_token",
+            "personal_access_token",
+            "accessToken",
+            "SK",
+            "ak",
+        ),
+        *(
+            "authorization",
+            "Authorization",
+            "Proxy-Authorization",
+            "password",
+            "passwd",
+            "pwd",
+            "cookie",
+            "credentials",
+        ),
         "mqtt_signature_key",
     ],
 )
@@ -49,7 +81,11 @@ def test_names_of_other_things(key: str, value: Any) -> None:
 
 
 def test_numbers_can_be_secrets() -> None:
-    assert mask_tree({"token": 123456, "password": 1234, "max_tokens": 12}) == {"token": "***", "password": "***", "max_tokens": 12}
+    assert mask_tree({"token": 123456, "password": 1234, "max_tokens": 12}) == {
+        "token": "***",
+        "password": "***",
+        "max_tokens": 12,
+    }
 
 
 @pytest.mark.parametrize(
@@ -70,10 +106,29 @@ def test_addresses_lose_their_secrets(text: str, shown: str) -> None:
 
 def test_print_config_shows_everything_but_secrets(config_dir: Path) -> None:
     overrides: dict[str, Any] = {
-        "server": {"auth_key": "hunter2-0", "mqtt_signature_key": "hunter2-1", "admin_token": "hunter2-2", "secret": "hunter2-3"},
+        "server": {
+            "auth_key": "hunter2-0",
+            "mqtt_signature_key": "hunter2-1",
+            "admin_token": "hunter2-2",
+            "secret": "hunter2-3",
+        },
         "manager-api": {"url": "http://h/", "secret": "hunter2-4"},
-        "LLM": {"Mine": {"type": "openai", "api_key": "hunter2-5", "headers": {"Authorization": "Bearer hunter2-6"}, "max_tokens": 7}},
-        "TTS": {"Mine": {"type": "x", "deep": [{"access_token": "hunter2-7"}], "secret": {"a": "hunter2-8"}, "voice": "anna"}},
+        "LLM": {
+            "Mine": {
+                "type": "openai",
+                "api_key": "hunter2-5",
+                "headers": {"Authorization": "Bearer hunter2-6"},
+                "max_tokens": 7,
+            }
+        },
+        "TTS": {
+            "Mine": {
+                "type": "x",
+                "deep": [{"access_token": "hunter2-7"}],
+                "secret": {"a": "hunter2-8"},
+                "voice": "anna",
+            }
+        },
         "plugins": {"web_search": {"api_key": "hunter2-9"}},
         "context_providers": [{"url": "http://u:hunter2-a@h/", "headers": {"X-Whatever": "hunter2-b"}}],
         "mcp_endpoint": "ws://h/mcp/?token=hunter2-c",
@@ -87,8 +142,19 @@ def test_print_config_shows_everything_but_secrets(config_dir: Path) -> None:
     assert "hunter2" not in repr(settings)
     assert yaml.safe_load(text) == tree
     assert tree["server"]["auth_key"] == "***"
-    assert tree["manager-api"] == {"url": "http://h/", "secret": "***", "timeout": 30.0, "max_retries": 6, "retry_delay": 10.0}
-    assert tree["LLM"]["Mine"] == {"type": "openai", "api_key": "***", "headers": {"Authorization": "***"}, "max_tokens": 7}
+    assert tree["manager-api"] == {
+        "url": "http://h/",
+        "secret": "***",
+        "timeout": 30.0,
+        "max_retries": 6,
+        "retry_delay": 10.0,
+    }
+    assert tree["LLM"]["Mine"] == {
+        "type": "openai",
+        "api_key": "***",
+        "headers": {"Authorization": "***"},
+        "max_tokens": 7,
+    }
     assert tree["TTS"]["Mine"] == {"type": "x", "deep": [{"access_token": "***"}], "secret": "***", "voice": "anna"}
     assert tree["mcp_endpoint"] == "ws://h/mcp/?token=***"
     assert tree["llm_timeout"]["first_token"] == 15.0

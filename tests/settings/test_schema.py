@@ -63,7 +63,9 @@ def test_default_yaml_has_every_key_with_its_default_and_no_other() -> None:
     assert tree == schema
 
 
-@pytest.mark.parametrize("path", [DEFAULTS, *sorted((CONFIG_DIR / "profiles").glob("*.yaml"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [DEFAULTS, *sorted((CONFIG_DIR / "profiles").glob("*.yaml"))], ids=lambda path: path.name
+)
 def test_every_key_has_a_comment(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
@@ -75,7 +77,11 @@ def test_every_key_has_a_comment(path: Path) -> None:
         line = node.start_mark.line
         explained = "#" in lines[line] or (line > 0 and lines[line - 1].lstrip().startswith("#"))
         section_of_a_profile = path.parent.name == "profiles" and key in ("server", "ai_providers")
-        if not explained and key not in ("server", "log", "monitoring", *SECTIONS.values()) and not section_of_a_profile:
+        if (
+            not explained
+            and key not in ("server", "log", "monitoring", *SECTIONS.values())
+            and not section_of_a_profile
+        ):
             bare.append(key)
 
     assert bare == []
@@ -200,7 +206,13 @@ def test_shapes_of_websocket_addresses(given: str, kept: str | None) -> None:
 def test_values_people_write_differently() -> None:
     settings = Settings.model_validate(
         {
-            "server": {"port": "9000", "ip": "::", "timezone_offset": "-3.5", "mqtt_gateway": "null", "trusted_proxies": ["10.1.2.3/8"]},
+            "server": {
+                "port": "9000",
+                "ip": "::",
+                "timezone_offset": "-3.5",
+                "mqtt_gateway": "null",
+                "trusted_proxies": ["10.1.2.3/8"],
+            },
             "log": {"log_level": "warn", "levels": {"xiaozhi.session": "trace"}, "json": "yes"},
             "conversation": {"speculative": False},
             "device_max_output_size": "1200",
@@ -233,7 +245,8 @@ def test_the_masked_defaults_load_again(tmp_path: Path, config_dir: Path) -> Non
     assert masked(again.settings) == masked(first)
 
 
-# --- the prompt template ---------------------------------------------------------------------------------------------------
+# --- the prompt template
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -61,7 +61,11 @@ def test_workers_that_start_together_agree(tmp_path: Path) -> None:
     environ = os.environ | {"PYTHONPATH": str(CONFIG_DIR.parent)}
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / "data")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
+            [sys.executable, "-c", script, str(tmp_path / "data")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environ,
         )
         for _ in range(4)
     ]

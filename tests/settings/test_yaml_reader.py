@@ -1,4 +1,5 @@
-"""What a YAML file may hold, and how what it may not hold is told: file, line, what was found, what to write instead."""
+"""What a YAML file may hold, and how what it may not hold is told: file, line, what was found, what to write
+instead."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ from xiaozhi.settings.yaml_reader import MAX_BYTES, MAX_DEPTH, read_file, read_t
         ("on: 1\n2: x\n1.5: y", {"on": 1, "2": "x", "1.5": "y"}),
         ("a: {b: [1, two]}", {"a": {"b": [1, "two"]}}),
         ("a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}", {"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}}),
-        ("a: &x {b: 1}\nc: &y {b: 2, d: 3}\ne: {<<: [*x, *y]}", {"a": {"b": 1}, "c": {"b": 2, "d": 3}, "e": {"b": 1, "d": 3}}),
+        (
+            "a: &x {b: 1}\nc: &y {b: 2, d: 3}\ne: {<<: [*x, *y]}",
+            {"a": {"b": 1}, "c": {"b": 2, "d": 3}, "e": {"b": 1, "d": 3}},
+        ),
         ("a: &x [1]\nb: *x", {"a": [1], "b": [1]}),
         ('a: "你好\\n"', {"a": "你好\n"}),
         ("a: |\n  one\n  two\n", {"a": "one\ntwo\n"}),
@@ -42,7 +46,9 @@ def test_reads(text: str, value: dict[str, Any], tmp_path: Path) -> None:
     assert read_file(path) == (value, [])
 
 
-@pytest.mark.parametrize("text", ["11:22:33:44:55:16", "12:30", "2031-02-03", "0123", "0x1F", "123e4567", "1_000", "=", "<<", "y", "nan"])
+@pytest.mark.parametrize(
+    "text", ["11:22:33:44:55:16", "12:30", "2031-02-03", "0123", "0x1F", "123e4567", "1_000", "=", "<<", "y", "nan"]
+)
 def test_text_that_other_readers_take_for_numbers_and_dates(text: str) -> None:
     value, faults = read_text(f"a: {text}", "f")
 
@@ -84,7 +90,12 @@ def test_faults_name_the_line_and_the_remedy(text: str, line: int, found: str, e
 
 @pytest.mark.parametrize(
     "text, found",
-    [("- 1\n- 2", "holds a list"), ("just words", "holds a single value"), ("12", "holds a single value"), ("a\0b: 1", "the character")],
+    [
+        ("- 1\n- 2", "holds a list"),
+        ("just words", "holds a single value"),
+        ("12", "holds a single value"),
+        ("a\0b: 1", "the character"),
+    ],
 )
 def test_faults_of_the_whole_file(text: str, found: str) -> None:
     value, (fault,) = read_text(text, "f.yaml")

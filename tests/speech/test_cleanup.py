@@ -112,7 +112,8 @@ def test_every_emoji_is_silent() -> None:
 def test_code_is_mentioned_once_per_reply() -> None:
     reply = ReplyText()
     said = [
-        sentence.display for sentence in [*reply.feed("```\na\n```\n"), *reply.flush(), *reply.feed("```\nb\n```\nEnd."), *reply.flush()]
+        sentence.display
+        for sentence in [*reply.feed("```\na\n```\n"), *reply.flush(), *reply.feed("```\nb\n```\nEnd."), *reply.flush()]
     ]
     assert said == [CODE_NOTICE_EN, "End."]
 
@@ -146,7 +147,13 @@ def test_the_emotion_is_the_first_emoji_else_a_guess_else_neutral() -> None:
 def test_correct_words_change_what_is_spoken_and_not_what_is_shown() -> None:
     words = ["小智|小志", "AI|A I", "行长|航长", "小智能|小只能", "北京，上海|京沪", "no bar", "|x"]
     reply = ReplyText(correct_words=words)
-    found = reply.feed("我是小") + reply.feed("智，SAID and A") + reply.feed("I，小智能。去北京，") + reply.feed("上海。") + reply.flush()
+    found = (
+        reply.feed("我是小")
+        + reply.feed("智，SAID and A")
+        + reply.feed("I，小智能。去北京，")
+        + reply.feed("上海。")
+        + reply.flush()
+    )
     assert "".join(sentence.display for sentence in found) == "我是小智，SAID and AI，小智能。去北京，上海。"
     assert "".join(sentence.spoken for sentence in found) == "我是小志，SAID and A I，小只能。去京沪。"
     assert CorrectWords(words).rejected == ("no bar", "|x")

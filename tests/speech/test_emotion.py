@@ -24,7 +24,9 @@ def test_every_emoji_of_the_list_stands_for_its_emotion(emotion: object) -> None
     assert emotion.emoji in EMOJI_LIST.split()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("emoji,name", [("❤️", "loving"), ("👍🏽", "happy"), ("😊", "happy"), ("🤷‍♂️", "confused"), ("😅", "embarrassed")])
+@pytest.mark.parametrize(
+    "emoji,name", [("❤️", "loving"), ("👍🏽", "happy"), ("😊", "happy"), ("🤷‍♂️", "confused"), ("😅", "embarrassed")]
+)
 def test_other_emoji_find_the_nearest_face(emoji: str, name: str) -> None:
     found = emotion_of_emoji(emoji)
     assert found is not None and found.name == name

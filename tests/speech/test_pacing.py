@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from xiaozhi.speech.pacing import GRID_MS, Pacer
 
 
-def play(pacer: Pacer, arrivals: list[float], *, sends: list[float] | None = None, lags: list[float] | None = None) -> list[float]:
+def play(
+    pacer: Pacer, arrivals: list[float], *, sends: list[float] | None = None, lags: list[float] | None = None
+) -> list[float]:
     """Send a frame for each arrival (s) as soon as it has arrived and is due; returns when each send began.
 
     `sends`: how long each send takes; `lags`: how late the sender wakes up."""
@@ -63,7 +65,8 @@ def test_sound_that_is_late_but_not_too_late_catches_up_without_a_burst() -> Non
 
 def test_a_slow_socket_makes_frames_late_and_not_bunched() -> None:
     pacer = Pacer(60)
-    # The fifth send hangs for a second; the device has long played what it had, but a burst would only pile up in the socket.
+    # The fifth send hangs for a second; the device has long played what it had, but a burst would only pile up in the
+    # socket.
     began = ms(play(pacer, [0.0] * 9, sends=[0.0] * 4 + [1.0] + [0.0] * 4))
     assert began == [0, 0, 0, 60, 120, 1150, 1180, 1210, 1240]
     assert pacer.underruns == 0
@@ -101,14 +104,17 @@ def test_devices_that_began_at_odd_times_become_due_together() -> None:
         assert {round(after - before, 6) for before, after in pairwise(began[3:])} == {0.06}
 
 
-@pytest.mark.parametrize("arguments", [{"frame_ms": 0}, {"frame_ms": 60, "prebuffer_frames": 0}, {"frame_ms": 60, "fixed_delay_ms": -1}])
+@pytest.mark.parametrize(
+    "arguments", [{"frame_ms": 0}, {"frame_ms": 60, "prebuffer_frames": 0}, {"frame_ms": 60, "fixed_delay_ms": -1}]
+)
 def test_nonsense_is_refused(arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError):
         Pacer(**arguments)
 
 
 def device(began: list[float], frame: float) -> tuple[float, list[float]]:
-    """A device that plays what it gets: when it has played the last frame, and how much it held right after each arrival (s)."""
+    """A device that plays what it gets: when it has played the last frame, and how much it held right after each
+    arrival (s)."""
     end, held = -math.inf, []
     for time in began:
         end = max(end, time) + frame
@@ -119,7 +125,13 @@ def device(began: list[float], frame: float) -> tuple[float, list[float]]:
 gaps = st.lists(st.one_of(st.just(0.0), st.floats(0, 0.5), st.floats(0, 3.0)), min_size=1, max_size=60)
 
 
-@given(gaps, st.sampled_from([20, 40, 60]), st.integers(1, 6), st.lists(st.floats(0, 0.3), min_size=60, max_size=60), st.floats(0, 1e6))
+@given(
+    gaps,
+    st.sampled_from([20, 40, 60]),
+    st.integers(1, 6),
+    st.lists(st.floats(0, 0.3), min_size=60, max_size=60),
+    st.floats(0, 1e6),
+)
 def test_a_device_never_holds_more_than_the_prebuffer_and_the_end_is_right(
     gaps: list[float], frame_ms: int, prebuffer: int, lags: list[float], start: float
 ) -> None:
@@ -134,7 +146,9 @@ def test_a_device_never_holds_more_than_the_prebuffer_and_the_end_is_right(
     assert pacer.played_ms(began[-1]) == pytest.approx(len(gaps) * frame_ms - held[-1] * 1000, abs=0.01)
     # What is counted as an underrun is a silence that could be heard, and the other way round.
     silences = [time - (before + left) for (before, time), left in zip(pairwise(began), held, strict=False)]
-    assert sum(silence > 0.011 for silence in silences) <= pacer.underruns <= sum(silence > 0.009 for silence in silences)
+    assert (
+        sum(silence > 0.011 for silence in silences) <= pacer.underruns <= sum(silence > 0.009 for silence in silences)
+    )
 
 
 @given(gaps, st.integers(1, 6))

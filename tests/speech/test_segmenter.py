@@ -8,14 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi.speech.segmenter import Ended, EndReason, Event, Paused, Resumed, Segmenter, SegmenterOptions, Started, TooShort
+from xiaozhi.speech.segmenter import (
+    Ended,
+    EndReason,
+    Event,
+    Paused,
+    Resumed,
+    Segmenter,
+    SegmenterOptions,
+    Started,
+    TooShort,
+)
 
 WINDOW = 32.0
 PROBABILITY = {"#": 0.9, ".": 0.05, "-": 0.35}
 PLAIN = SegmenterOptions(min_silence_ms=320, pause_ms=0, pre_roll_ms=96, min_utterance_ms=0)
 
 
-def play(script: str, options: SegmenterOptions = PLAIN, segmenter: Segmenter | None = None, at: float = 0.0) -> list[Event]:
+def play(
+    script: str, options: SegmenterOptions = PLAIN, segmenter: Segmenter | None = None, at: float = 0.0
+) -> list[Event]:
     """The events of a script."""
     segmenter = segmenter or Segmenter(options)
     events = []
@@ -42,7 +54,9 @@ def test_three_of_five_windows_start_an_utterance_at_the_first_of_them() -> None
 def test_the_end_of_the_voice_is_told_to_the_window() -> None:
     started, ended = play("." * 10 + "#" * 20 + "." * 20)
     assert started == Started(13 * WINDOW, 10 * WINDOW - 96)
-    assert ended == Ended(40 * WINDOW, 10 * WINDOW - 96, voice_end=30 * WINDOW, voiced_ms=20 * WINDOW, reason=EndReason.SILENCE)
+    assert ended == Ended(
+        40 * WINDOW, 10 * WINDOW - 96, voice_end=30 * WINDOW, voiced_ms=20 * WINDOW, reason=EndReason.SILENCE
+    )
 
 
 def test_in_between_is_as_before() -> None:
@@ -73,7 +87,11 @@ def test_pause_then_resumed_then_pause_then_ended() -> None:
     events = play("#" * 10 + "." * 6 + "#" * 10 + "." * 12, PAUSING)
     assert [type(event) for event in events] == [Started, Paused, Resumed, Paused, Ended]
     first, resumed, second, ended = events[1:]
-    assert isinstance(first, Paused) and (first.at, first.voice_end, first.voiced_ms) == (15 * WINDOW, 10 * WINDOW, 10 * WINDOW)
+    assert isinstance(first, Paused) and (first.at, first.voice_end, first.voiced_ms) == (
+        15 * WINDOW,
+        10 * WINDOW,
+        10 * WINDOW,
+    )
     assert resumed == Resumed(19 * WINDOW), "one voiced window might be a click; the third is the voice"
     assert isinstance(second, Paused) and isinstance(ended, Ended)
     assert second.voice_end == ended.voice_end == 26 * WINDOW
@@ -103,7 +121,9 @@ def test_speech_at_the_very_start_counts_as_if_the_pre_roll_had_been_recorded() 
 def test_too_long_ends_and_the_next_starts_where_it_ended() -> None:
     options = replace(PLAIN, max_utterance_ms=10 * WINDOW)
     first, ended, second, *_ = play("#" * 30, options)
-    assert isinstance(ended, Ended) and ended.reason is EndReason.TOO_LONG and ended.at - ended.audio_from == 10 * WINDOW
+    assert (
+        isinstance(ended, Ended) and ended.reason is EndReason.TOO_LONG and ended.at - ended.audio_from == 10 * WINDOW
+    )
     assert first == Started(3 * WINDOW, 0.0)
     assert second == Started(ended.at + WINDOW, ended.at), "not a sample lost, not one twice"
 
@@ -164,7 +184,9 @@ OPTIONS = st.builds(
     max_utterance_ms=st.integers(200, 3000),
 )
 # Runs rather than single characters, so that utterances really happen.
-SCRIPTS = st.lists(st.tuples(st.sampled_from("#.-"), st.integers(1, 30)), max_size=25).map(lambda runs: "".join(c * n for c, n in runs))
+SCRIPTS = st.lists(st.tuples(st.sampled_from("#.-"), st.integers(1, 30)), max_size=25).map(
+    lambda runs: "".join(c * n for c, n in runs)
+)
 
 
 @given(OPTIONS, SCRIPTS)
@@ -199,7 +221,9 @@ def test_bounds_of_every_utterance(options: SegmenterOptions, script: str) -> No
             assert options.pause_ms <= event.at - event.voice_end < options.min_silence_ms
         if isinstance(event, Ended):
             # Judged window by window, so at most one window over.
-            assert event.at - event.audio_from < options.max_utterance_ms + max(WINDOW, options.pre_roll_ms + options.voiced_of * WINDOW)
+            assert event.at - event.audio_from < options.max_utterance_ms + max(
+                WINDOW, options.pre_roll_ms + options.voiced_of * WINDOW
+            )
             if event.reason is EndReason.SILENCE:
                 # A window over, and two more if they were voiced but no speech.
                 assert options.min_silence_ms <= event.at - event.voice_end < options.min_silence_ms + 3 * WINDOW

@@ -22,10 +22,16 @@ def split(text: str, size: int = 0, **options: object) -> list[str]:
         ("你好。我是小智！你呢？好；行：完", ["你好。", "我是小智！", "你呢？", "好；", "行：", "完"]),
         ("One. Two! Three? Four; five\nSix", ["One.", "Two!", "Three?", "Four;", "five", "Six"]),
         ("Pi is 3.14 or so. Next.", ["Pi is 3.14 or so.", "Next."]),
-        ("Ask Mr. Smith and Dr. J. Brown, e.g. today. Then go.", ["Ask Mr. Smith and Dr. J. Brown,", "e.g. today.", "Then go."]),
+        (
+            "Ask Mr. Smith and Dr. J. Brown, e.g. today. Then go.",
+            ["Ask Mr. Smith and Dr. J. Brown,", "e.g. today.", "Then go."],
+        ),
         ("See example.com or v1.2.3 now. Ok.", ["See example.com or v1.2.3 now.", "Ok."]),
         ("It was 5 p.m. We left. At 5 a.m. it rained.", ["It was 5 p.m.", "We left.", "At 5 a.m. it rained."]),
-        ("Take apples, pears, etc. and go. Etc. Then stop.", ["Take apples,", "pears, etc. and go.", "Etc.", "Then stop."]),
+        (
+            "Take apples, pears, etc. and go. Etc. Then stop.",
+            ["Take apples,", "pears, etc. and go.", "Etc.", "Then stop."],
+        ),
         ("No. I will not. No. 5 is alive.", ["No.", "I will not.", "No. 5 is alive."]),
         ("1. First point. 2. Second point.", ["1. First point.", "2. Second point."]),
         ("Well... Maybe. Or… not.", ["Well... Maybe.", "Or… not."]),
@@ -97,7 +103,7 @@ def test_protected_phrases_are_never_cut(size: int) -> None:
 
 
 ALPHABET = "ab Z1.9,，、。？！?!;；:：~…—\n\"'“”‘’()（）《》你好天JMr ."
-WORDS = "Mr. |e.g. |3.14| etc. |No. |p.m.|...|你好|，|。|U.S. |x.com|“|”| |\n|word|A|1".split("|")  # noqa: SIM905 - some of them are blank
+WORDS = "Mr. |e.g. |3.14| etc. |No. |p.m.|...|你好|，|。|U.S. |x.com|“|”| |\n|word|A|1".split("|")
 texts = st.one_of(
     st.text(alphabet=ALPHABET, max_size=120),
     st.text(max_size=60),
@@ -112,7 +118,9 @@ def cut_somewhere(data: st.DataObject, text: str) -> list[str]:
 
 
 @given(st.data(), texts, st.sampled_from([30, MAX_UNITS]), st.sampled_from([(), ("你，好", "a, b", "1. 9", "。？")]))
-def test_the_way_the_stream_is_cut_changes_nothing(data: st.DataObject, text: str, max_units: int, protect: tuple[str, ...]) -> None:
+def test_the_way_the_stream_is_cut_changes_nothing(
+    data: st.DataObject, text: str, max_units: int, protect: tuple[str, ...]
+) -> None:
     pieces = cut_somewhere(data, text)
     splitter = SentenceSplitter(max_units=max_units, protect=protect)
     found = [sentence for piece in pieces for sentence in splitter.feed(piece)] + splitter.flush()

@@ -1,4 +1,5 @@
-"""Log lines of this room's tests are captured: what a test expects to go wrong needs no picture of it, which would take 100 ms to draw."""
+"""Log lines of this room's tests are captured: what a test expects to go wrong needs no picture of it, which would take
+100 ms to draw."""
 
 from __future__ import annotations
 

@@ -67,15 +67,22 @@ SET_VOLUME = {
         "required": ["volume"],
     },
 }
-STATUS = {"name": "self.get_device_status", "description": "Status.", "inputSchema": {"type": "object", "properties": {}}}
+STATUS = {
+    "name": "self.get_device_status",
+    "description": "Status.",
+    "inputSchema": {"type": "object", "properties": {}},
+}
 
 
 class FakeDevice:
-    """Answers MCP like the firmware: pages of `page_size` tools, the cursor being the next tool's name; errors without a code.
+    """Answers MCP like the firmware: pages of `page_size` tools, the cursor being the next tool's name; errors without
+    a code.
 
     `answers` False: it takes everything and says nothing. What it is sent is in `received`."""
 
-    def __init__(self, tools: list[dict[str, Any]] | None = None, *, page_size: int = 100, answers: bool = True) -> None:
+    def __init__(
+        self, tools: list[dict[str, Any]] | None = None, *, page_size: int = 100, answers: bool = True
+    ) -> None:
         self.tools = [SET_VOLUME, STATUS] if tools is None else tools
         self.page_size = page_size
         self.answers = answers
@@ -95,7 +102,10 @@ class FakeDevice:
         match payload["method"]:
             case "initialize":
                 info = {"name": "bread-compact-wifi", "version": "2.2.6"}
-                return {**base, "result": {"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}, "serverInfo": info}}
+                return {
+                    **base,
+                    "result": {"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}, "serverInfo": info},
+                }
             case "tools/list":
                 return {**base, "result": self._page(payload["params"].get("cursor", ""))}
             case "tools/call":

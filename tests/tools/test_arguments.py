@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from xiaozhi.errors import ToolError
 from xiaozhi.tools.arguments import fit_arguments
 
-VOLUME = {"type": "object", "properties": {"volume": {"type": "integer", "minimum": 0, "maximum": 100}}, "required": ["volume"]}
+VOLUME = {
+    "type": "object",
+    "properties": {"volume": {"type": "integer", "minimum": 0, "maximum": 100}},
+    "required": ["volume"],
+}
 
 
 def fit_one(schema: dict[str, Any], value: Any) -> Any:
@@ -99,7 +103,9 @@ def test_names_every_missing_argument_and_what_it_should_be() -> None:
 
 
 def test_names_a_wrong_argument_inside_another() -> None:
-    schema = {"properties": {"colour": {"type": "object", "properties": {"r": {"type": "integer"}}, "required": ["r", "g"]}}}
+    schema = {
+        "properties": {"colour": {"type": "object", "properties": {"r": {"type": "integer"}}, "required": ["r", "g"]}}
+    }
 
     with pytest.raises(ToolError, match=r"colour\.r.*colour\.g"):
         fit_arguments(schema, {"colour": {"r": "red"}})
@@ -145,20 +151,38 @@ json_values = st.recursive(
     max_leaves=20,
 )
 keywords = st.sampled_from(
-    ["type", "properties", "required", "items", "enum", "anyOf", "minimum", "maxLength", "const", "default", "additionalProperties", "x"]
+    [
+        "type",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "anyOf",
+        "minimum",
+        "maxLength",
+        "const",
+        "default",
+        "additionalProperties",
+        "x",
+    ]
 )
 types = st.sampled_from(["string", "integer", "number", "boolean", "array", "object", "null", "nonsense"])
-schemas = st.dictionaries(keywords, json_values | types | st.dictionaries(st.sampled_from(["x", "y"]), json_values), max_size=6)
+schemas = st.dictionaries(
+    keywords, json_values | types | st.dictionaries(st.sampled_from(["x", "y"]), json_values), max_size=6
+)
 
 
 @given(schemas, st.dictionaries(st.sampled_from(["x", "y", "X"]), json_values, max_size=3))
-def test_garbage_schemas_and_arguments_end_in_a_result_or_a_tool_error(schema: dict[str, Any], arguments: dict[str, Any]) -> None:
+def test_garbage_schemas_and_arguments_end_in_a_result_or_a_tool_error(
+    schema: dict[str, Any], arguments: dict[str, Any]
+) -> None:
     with suppress(ToolError):
         assert isinstance(fit_arguments(schema, arguments), dict)
 
 
 @given(
-    st.dictionaries(st.sampled_from(["x", "y"]), schemas, max_size=2), st.dictionaries(st.sampled_from(["x", "y"]), json_values, max_size=2)
+    st.dictionaries(st.sampled_from(["x", "y"]), schemas, max_size=2),
+    st.dictionaries(st.sampled_from(["x", "y"]), json_values, max_size=2),
 )
 def test_garbage_inside_properties_too(properties: dict[str, Any], arguments: dict[str, Any]) -> None:
     with suppress(ToolError):

@@ -19,7 +19,10 @@ SPEAKER = {
     "description": "the loudspeaker",
     "properties": {"volume": {"description": "current volume", "type": "number"}},
     "methods": {
-        "SetVolume": {"description": "set the volume", "parameters": {"volume": {"description": "0 to 100", "type": "number"}}},
+        "SetVolume": {
+            "description": "set the volume",
+            "parameters": {"volume": {"description": "0 to 100", "type": "number"}},
+        },
         "Mute": {"description": "be quiet"},
     },
 }
@@ -27,7 +30,10 @@ LAMP = {
     "name": "Lamp",
     "description": "a lamp",
     "properties": {"power": {"description": "whether it is on", "type": "boolean"}},
-    "methods": {"TurnOn": {"description": "switch on", "parameters": {}}, "TurnOff": {"description": "switch off", "parameters": {}}},
+    "methods": {
+        "TurnOn": {"description": "switch on", "parameters": {}},
+        "TurnOff": {"description": "switch off", "parameters": {}},
+    },
 }
 
 
@@ -65,7 +71,10 @@ def test_commands_go_out_as_the_firmware_wants_them() -> None:
 
     assert outcome.action is Action.ASK_LLM
     assert "volume=40" in outcome.text
-    assert sent == [[{"name": "Speaker", "method": "SetVolume", "parameters": {"volume": 40}}], [{"name": "Lamp", "method": "TurnOn"}]]
+    assert sent == [
+        [{"name": "Speaker", "method": "SetVolume", "parameters": {"volume": 40}}],
+        [{"name": "Lamp", "method": "TurnOn"}],
+    ]
 
 
 def test_a_missing_parameter_is_named_and_nothing_is_sent() -> None:
@@ -153,7 +162,16 @@ def test_things_and_members_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "states", [None, 5, [None], [{}], [{"name": "Speaker"}], [{"name": "Speaker", "state": {"volume": [1]}}], [{"name": "X", "state": {}}]]
+    "states",
+    [
+        None,
+        5,
+        [None],
+        [{}],
+        [{"name": "Speaker"}],
+        [{"name": "Speaker", "state": {"volume": [1]}}],
+        [{"name": "X", "state": {}}],
+    ],
 )
 def test_states_that_mean_nothing_are_counted(states: Any) -> None:
     iot, _, _ = made()
@@ -170,7 +188,9 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["name", "description", "properties", "methods", "parameters", "state", "type", "a"]), inner, max_size=5
+            st.sampled_from(["name", "description", "properties", "methods", "parameters", "state", "type", "a"]),
+            inner,
+            max_size=5,
         )
     ),
     max_leaves=20,

@@ -58,7 +58,11 @@ def test_handshake_says_who_we_are_and_learns_who_the_device_is(group: Tasks) ->
     mcp.start({"url": "http://host/mcp/vision/explain", "token": "t"})
 
     assert mcp.ready.wait(5)
-    assert [payload["method"] for payload in device.received] == ["initialize", "notifications/initialized", "tools/list"]
+    assert [payload["method"] for payload in device.received] == [
+        "initialize",
+        "notifications/initialized",
+        "tools/list",
+    ]
     hello = device.received[0]
     assert hello["jsonrpc"] == "2.0"
     assert hello["params"]["protocolVersion"] == "2024-11-05"
@@ -80,7 +84,11 @@ def test_tools_are_listed_page_by_page(group: Tasks) -> None:
     mcp = ready(device, group)
 
     assert names(mcp) == [f"self.tool_{number}" for number in range(7)]
-    assert [payload["params"]["cursor"] for payload in device.requests("tools/list")] == ["", "self.tool_3", "self.tool_6"]
+    assert [payload["params"]["cursor"] for payload in device.requests("tools/list")] == [
+        "",
+        "self.tool_3",
+        "self.tool_6",
+    ]
 
 
 @pytest.mark.parametrize("cursors", [["a", "a"], ["a", "b", "a"]])
@@ -109,7 +117,8 @@ def test_pages_and_tools_without_end_are_bounded(group: Tasks) -> None:
 
 
 def test_an_offer_has_a_size(group: Tasks) -> None:
-    """What a device offers is kept and shown to the model with every question, so it is bounded tool by tool and altogether."""
+    """What a device offers is kept and shown to the model with every question, so it is bounded tool by tool and
+    altogether."""
 
     def fat(name: str, chars: int) -> dict[str, Any]:
         return {"name": name, "description": "d", "inputSchema": {"properties": {"x": {"description": "x" * chars}}}}
@@ -169,7 +178,9 @@ def test_descriptions_that_are_no_tools_are_skipped(group: Tasks, described: Any
     assert mcp.counts.skipped_tools == 1
 
 
-@pytest.mark.parametrize("schema", [None, 5, [], {"properties": []}, {"properties": {"a": 5}, "required": ["a", 3]}, {"type": "string"}])
+@pytest.mark.parametrize(
+    "schema", [None, 5, [], {"properties": []}, {"properties": {"a": 5}, "required": ["a", 3]}, {"type": "string"}]
+)
 def test_schemas_are_made_object_schemas(group: Tasks, schema: Any) -> None:
     device = FakeDevice()
     device._page = lambda cursor: {"tools": [{"name": "t", "inputSchema": schema}]}  # type: ignore[method-assign]
@@ -192,7 +203,10 @@ def test_the_volume_is_set_through_the_toolbox(group: Tasks) -> None:
 
     assert (outcome.action, outcome.text) == (Action.ASK_LLM, "true")
     assert device.volume == 30
-    assert device.requests("tools/call")[0]["params"] == {"name": "self.audio_speaker.set_volume", "arguments": {"volume": 30}}
+    assert device.requests("tools/call")[0]["params"] == {
+        "name": "self.audio_speaker.set_volume",
+        "arguments": {"volume": 30},
+    }
 
 
 def test_a_volume_out_of_range_never_reaches_the_device(group: Tasks) -> None:
@@ -209,7 +223,11 @@ def test_a_volume_out_of_range_never_reaches_the_device(group: Tasks) -> None:
 @pytest.mark.parametrize(
     "reply,action,text",
     [
-        ({"result": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}, Action.ASK_LLM, "a\nb"),
+        (
+            {"result": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}},
+            Action.ASK_LLM,
+            "a\nb",
+        ),
         ({"result": {"content": [{"type": "image", "data": "..."}]}}, Action.ASK_LLM, "[image]"),
         ({"result": {"content": []}}, Action.ASK_LLM, ""),
         ({"result": {"content": [{"type": "text", "text": "too hot"}], "isError": True}}, Action.ERROR, "too hot"),

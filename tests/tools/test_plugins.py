@@ -182,7 +182,11 @@ def music(tmp_path: Path) -> Path:
 
 def test_the_song_most_like_the_wish_is_played(music: Path) -> None:
     toolbox = box("play_music", options={"play_music": {"music_dir": str(music)}})
-    for wish, file in [("two tiger", "Two Tigers.mp3"), ("一念千年", "sub/一念千年.mp3"), ("the blue danube", "Blue Danube.WAV")]:
+    for wish, file in [
+        ("two tiger", "Two Tigers.mp3"),
+        ("一念千年", "sub/一念千年.mp3"),
+        ("the blue danube", "Blue Danube.WAV"),
+    ]:
         made = context()
         outcome = run(toolbox, "play_music", made, song_name=wish)
 
@@ -206,8 +210,15 @@ def test_without_a_wish_any_song_is_played_but_never_a_link_out(music: Path, wis
 def test_no_such_song_and_no_music_at_all_are_said(music: Path, tmp_path: Path) -> None:
     made = context()
 
-    missing = run(box("play_music", options={"play_music": {"music_dir": str(music)}}), "play_music", made, song_name="qqqq zzzz")
-    none = run(box("play_music", options={"play_music": {"music_dir": str(tmp_path / "nowhere")}}), "play_music", made, song_name="x")
+    missing = run(
+        box("play_music", options={"play_music": {"music_dir": str(music)}}), "play_music", made, song_name="qqqq zzzz"
+    )
+    none = run(
+        box("play_music", options={"play_music": {"music_dir": str(tmp_path / "nowhere")}}),
+        "play_music",
+        made,
+        song_name="x",
+    )
 
     assert missing.action is none.action is Action.ERROR
     assert "no song like 'qqqq zzzz'" in missing.text

@@ -55,7 +55,12 @@ def waiting_for(gate: Event, text: str = "done") -> Any:
 
 @pytest.mark.parametrize(
     "raw,name",
-    [("self.audio_speaker.set_volume", "self_audio_speaker_set_volume"), ("get_time", "get_time"), ("a b/c", "a_b_c"), ("get_灯", "get__")],
+    [
+        ("self.audio_speaker.set_volume", "self_audio_speaker_set_volume"),
+        ("get_time", "get_time"),
+        ("a b/c", "a_b_c"),
+        ("get_灯", "get__"),
+    ],
 )
 def test_names_are_made_safe(raw: str, name: str) -> None:
     assert safe_name(raw) == name
@@ -391,7 +396,9 @@ def test_killing_the_caller_of_many_ends_them_all(gate: Event) -> None:
 
 def test_calls_are_observed_by_source_and_outcome() -> None:
     seen: list[tuple[str, Action]] = []
-    box = Toolbox(FixedTools("plugins", [tool("t")]), observe=lambda source, seconds, action: seen.append((source, action)))
+    box = Toolbox(
+        FixedTools("plugins", [tool("t")]), observe=lambda source, seconds, action: seen.append((source, action))
+    )
 
     box.call(call("t"), context())
     box.call(call("unknown"), context())

@@ -12,13 +12,13 @@ from gevent.event import Event
 
 from tests.transport.wire import Client
 from xiaozhi.errors import AuthError, ConnectionClosed
+from xiaozhi.net.tcp import SocketLimits
+from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
-from xiaozhi.runtime.roster import Policy, Roster
 from xiaozhi.runtime.tasks import spawn
-from xiaozhi.session.visit import Identity, Visit
+from xiaozhi.session.link import Identity, Link
 from xiaozhi.transport.acceptor import Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import Care
-from xiaozhi.transport.tcp import SocketLimits
 
 SOCKETS = SocketLimits(binary_bytes=1000, text_bytes=2000, send_timeout=0.3, close_timeout=0.3, send_buffer_bytes=4096)
 
@@ -28,7 +28,7 @@ class Noting:
 
     reaction: Callable[[Noting, str], None] | None = None
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: Link) -> None:
         self.visit = visit
         self.heard: list[str | bytes] = []
         self.closings: list[str] = []
@@ -70,7 +70,7 @@ class Port:
     """A running device port."""
 
     acceptor: Acceptor
-    roster: Roster
+    connections: ConnectionRegistry
     admission: Admission
     sessions: list[Any] = field(default_factory=list)
 
@@ -93,7 +93,9 @@ class Port:
         """The latest session of a device; waits for it."""
 
         def find() -> Any:
-            return next((session for session in reversed(self.sessions) if session.visit.identity.device_id == device_id), None)
+            return next(
+                (session for session in reversed(self.sessions) if session.visit.identity.device_id == device_id), None
+            )
 
         eventually(lambda: find() is not None)
         return find()
@@ -109,7 +111,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 @contextmanager
 def serving(
     *,
-    sessions: Callable[[Visit], Any] = Noting,
+    sessions: Callable[[Link], Any] = Noting,
     admit: Callable[[Identity, str], None] = good_token,
     limits: AdmissionLimits | None = None,
     policy: Policy | None = None,
@@ -119,15 +121,16 @@ def serving(
     interval: float = 0.01,
     **options: Any,
 ) -> Iterator[Port]:
-    """A device port on a free port of this machine. At the end everything must have ended, and every place must have been given back."""
+    """A device port on a free port of this machine. At the end everything must have ended, and every place must have
+    been given back."""
     made: list[Any] = []
 
-    def factory(visit: Visit) -> Any:
+    def factory(visit: Link) -> Any:
         session = sessions(visit)
         made.append(session)
         return session
 
-    roster = Roster(policy or Policy(), interval=interval)
+    connections = ConnectionRegistry(policy or Policy(), interval=interval)
     admission = Admission(limits or AdmissionLimits())
     acceptor = Acceptor(
         "127.0.0.1",
@@ -135,22 +138,22 @@ def serving(
         sessions=factory,
         admit=admit,
         admission=admission,
-        roster=roster,
+        connections=connections,
         care=care,
         options=replace(AcceptorOptions(), sockets=sockets, rates=rates or MessageRates(), **options),
     )
     acceptor.start()
-    roster.start()
+    connections.start()
     try:
-        yield Port(acceptor, roster, admission, made)
+        yield Port(acceptor, connections, admission, made)
     finally:
-        roster.stop()
+        connections.stop()
         acceptor.close(1001, "test is over")
         ended = acceptor.join(5)
         if not ended:
-            roster.drain(0, grace=1)
+            connections.drain(0, grace=1)
         assert ended, "connections did not end"
-    assert len(roster) == 0
+    assert len(connections) == 0
     assert admission.total == 0
     assert acceptor.handshakes == 0
     assert all(len(session.closings) == 1 for session in made), "closed() exactly once"

@@ -15,13 +15,13 @@ import websocket
 from tests.transport.harness import SOCKETS, eventually, good_token, serving, together
 from tests.transport.wire import BINARY, CLOSE, PING, TEXT, Client, Hung, frame
 from xiaozhi.errors import Overloaded
+from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
-from xiaozhi.runtime.roster import Policy, Roster
-from xiaozhi.session.visit import Identity
+from xiaozhi.session.link import Identity
 from xiaozhi.transport import acceptor as acceptor_module
 from xiaozhi.transport import rfc6455
 from xiaozhi.transport.acceptor import NO_DEVICE_ID, Acceptor
-from xiaozhi.transport.request import Networks
+from xiaozhi.transport.handshake import Networks
 
 UNLIMITED = AdmissionLimits(handshakes_per_second=0, ip_handshakes_per_second=0)
 LOOPBACK = Networks(["127.0.0.0/8"])
@@ -48,7 +48,10 @@ def test_a_device_is_let_in(path: str) -> None:
 def test_a_browser_is_let_in_by_its_query() -> None:
     with serving() as port, port.client() as client:
         client.upgrade(
-            "/xiaozhi/v1/?device-id=web&client-id=c2&authorization=Bearer%20good", device_id=None, client_id=None, authorization=None
+            "/xiaozhi/v1/?device-id=web&client-id=c2&authorization=Bearer%20good",
+            device_id=None,
+            client_id=None,
+            authorization=None,
         )
         assert port.session("web").visit.identity.client_id == "c2"
 
@@ -79,7 +82,9 @@ def test_a_request_that_comes_byte_by_byte() -> None:
 def test_a_real_client() -> None:
     with serving() as port:
         ws = websocket.create_connection(
-            f"ws://127.0.0.1:{port.number}/xiaozhi/v1/", header=["Device-Id: real", "Authorization: Bearer good"], timeout=5
+            f"ws://127.0.0.1:{port.number}/xiaozhi/v1/",
+            header=["Device-Id: real", "Authorization: Bearer good"],
+            timeout=5,
         )
         ws.send("echo 你好")
         assert ws.recv() == "你好"
@@ -173,7 +178,10 @@ def test_without_a_device_id_it_is_explained() -> None:
 
 def test_admit_hears_who_and_with_what() -> None:
     seen = []
-    with serving(admit=lambda identity, authorization: seen.append((identity.device_id, authorization))) as port, port.client() as client:
+    with (
+        serving(admit=lambda identity, authorization: seen.append((identity.device_id, authorization))) as port,
+        port.client() as client,
+    ):
         client.upgrade(device_id="a", authorization="Bearer token")
         assert seen == [("a", "Bearer token")]
 
@@ -212,7 +220,11 @@ def test_no_more_than_there_are_places() -> None:
 
 
 def test_a_full_house_still_takes_a_device_back() -> None:
-    with serving(limits=AdmissionLimits(max_connections=1)) as port, port.device("a") as (old, _), port.device("A") as (new, _):
+    with (
+        serving(limits=AdmissionLimits(max_connections=1)) as port,
+        port.device("a") as (old, _),
+        port.device("A") as (new, _),
+    ):
         new.say("echo back")
         assert new.receive() == (TEXT, b"back")
         assert old.ending() == (1000, "replaced")
@@ -291,9 +303,15 @@ def test_connections_that_have_not_asked_yet_are_counted(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_one_address_does_not_take_all_places_of_those_who_have_not_asked(monkeypatch: pytest.MonkeyPatch, trusted: bool) -> None:
+def test_one_address_does_not_take_all_places_of_those_who_have_not_asked(
+    monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
     monkeypatch.setattr(acceptor_module, "MAX_HANDSHAKES_PER_ADDRESS", 2)
-    with serving(request_timeout=0.3, trusted=LOOPBACK if trusted else Networks()) as port, port.client(), port.client():
+    with (
+        serving(request_timeout=0.3, trusted=LOOPBACK if trusted else Networks()) as port,
+        port.client(),
+        port.client(),
+    ):
         eventually(lambda: port.acceptor.handshakes == 2)
         with port.client() as third:
             assert third.answer()[0] == 503 if not trusted else third.eof()
@@ -373,14 +391,19 @@ def test_ten_thousand_broken_frames() -> None:
 
         *_, turns = together(*(partial(attack, port.number, number) for number in range(8)), talk)
         assert turns > 100
-        assert all(code == 1006 or rfc6455.sendable(code) for code in codes), "mutated close codes come back as they are"
+        assert all(code == 1006 or rfc6455.sendable(code) for code in codes), (
+            "mutated close codes come back as they are"
+        )
         assert {1002, 1007, 1009} <= codes
         assert len(session.heard) == turns
-        eventually(lambda: len(port.roster) == 1)
+        eventually(lambda: len(port.connections) == 1)
 
 
 def test_devices_that_do_not_read_do_not_disturb_the_others() -> None:
-    with serving(sockets=replace(SOCKETS, send_timeout=0.2), rates=MessageRates(0, 0)) as port, port.device("good") as (client, _):
+    with (
+        serving(sockets=replace(SOCKETS, send_timeout=0.2), rates=MessageRates(0, 0)) as port,
+        port.device("good") as (client, _),
+    ):
         deaf = [port.client(receive_buffer=4096).upgrade(device_id=f"deaf {number}") for number in range(5)]
         sessions = [port.session(f"deaf {number}") for number in range(5)]
 
@@ -399,7 +422,7 @@ def test_devices_that_do_not_read_do_not_disturb_the_others() -> None:
             turns += 1
         assert [greenlet.get() for greenlet in shouting] == [1006] * 5
         assert turns > 10
-        eventually(lambda: len(port.roster) == 1)
+        eventually(lambda: len(port.connections) == 1)
         for gone in deaf:
             gone.sock.close()
 
@@ -414,10 +437,10 @@ def test_many_at_once() -> None:
             return client
 
         clients = together(*(partial(come, number) for number in range(200)))
-        assert len(port.roster) == port.admission.total == 200
+        assert len(port.connections) == port.admission.total == 200
         for client in clients:
             client.sock.close()
-        eventually(lambda: len(port.roster) == 0)
+        eventually(lambda: len(port.connections) == 0)
 
 
 # --- TLS ---
@@ -463,7 +486,7 @@ def two_on_one_port(*, reuse_port: bool) -> None:
             sessions=None,
             admit=good_token,
             admission=Admission(AdmissionLimits()),
-            roster=Roster(Policy()),
+            connections=ConnectionRegistry(Policy()),
             options=options,
         )  # type: ignore[arg-type]
 

@@ -1,4 +1,5 @@
-"""A device's connection: what its session is told, floods, failures of the session, and what the roster does with it."""
+"""A device's connection: what its session is told, floods, failures of the session, and what the connection registry
+does with it."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ from gevent.event import Event
 from tests.transport.harness import SOCKETS, Noting, eventually, serving
 from tests.transport.wire import BINARY, CLOSE, PING, PONG, TEXT, frame
 from xiaozhi.errors import ConnectionClosed, Overloaded, ProtocolError
+from xiaozhi.runtime.connections import Policy
 from xiaozhi.runtime.limits import FLOOD_SECONDS, MessageRates
-from xiaozhi.runtime.roster import Policy
-from xiaozhi.session.visit import Visit
+from xiaozhi.session.link import Link
 from xiaozhi.transport import connection
 from xiaozhi.transport.connection import MAX_LOGGED_FAULTS, Care
 
@@ -99,7 +100,7 @@ def test_a_protocol_error_may_ask_for_the_end(code: int) -> None:
 
 @pytest.mark.parametrize("error,code", [(Overloaded("server"), 1013), (RuntimeError("a bug"), 1011)])
 def test_no_session_no_visit(error: Exception, code: int) -> None:
-    def sessions(visit: Visit) -> Any:
+    def sessions(visit: Link) -> Any:
         raise error
 
     with serving(sessions=sessions) as port, port.client() as client:
@@ -110,7 +111,7 @@ def test_no_session_no_visit(error: Exception, code: int) -> None:
 def test_a_device_that_leaves_while_its_session_is_made() -> None:
     left = Event()
 
-    def sessions(visit: Visit) -> Any:
+    def sessions(visit: Link) -> Any:
         assert left.wait(5)
         for _ in range(100):
             visit.send_text("welcome")
@@ -119,10 +120,10 @@ def test_a_device_that_leaves_while_its_session_is_made() -> None:
 
     with serving(sessions=sessions) as port, port.client() as client:
         client.upgrade()
-        eventually(lambda: len(port.roster) == 1)
+        eventually(lambda: len(port.connections) == 1)
         client.reset()
         left.set()
-        eventually(lambda: len(port.roster) == 0 and port.admission.total == 0)
+        eventually(lambda: len(port.connections) == 0 and port.admission.total == 0)
 
 
 def test_a_session_that_fails_to_clean_up() -> None:
@@ -148,7 +149,7 @@ def test_a_session_that_never_finishes_cleaning_up(monkeypatch: pytest.MonkeyPat
     with serving(sessions=Hanging) as port:
         with port.device():
             pass
-        eventually(lambda: len(port.roster) == 0)
+        eventually(lambda: len(port.connections) == 0)
 
 
 # --- floods ---
@@ -173,11 +174,15 @@ def test_one_kind_of_message_does_not_use_up_the_other() -> None:
         assert client.receive() == (TEXT, b"heard")
 
 
-# --- the roster ---
+# --- the connection registry ---
 
 
 def test_a_device_that_says_nothing_is_sent_away() -> None:
-    with serving(policy=Policy(hello_timeout=0.1)) as port, port.device("silent") as (silent, _), port.device("polite") as (polite, _):
+    with (
+        serving(policy=Policy(hello_timeout=0.1)) as port,
+        port.device("silent") as (silent, _),
+        port.device("polite") as (polite, _),
+    ):
         polite.say("hello")
         assert silent.ending() == (1008, "no hello")
         polite.say("echo here")
@@ -185,7 +190,11 @@ def test_a_device_that_says_nothing_is_sent_away() -> None:
 
 
 def test_an_idle_device_is_sent_away_but_not_one_that_is_spoken_to() -> None:
-    with serving(policy=Policy(idle_timeout=0.2)) as port, port.device("idle") as (idle, _), port.device("b") as (listening, session):
+    with (
+        serving(policy=Policy(idle_timeout=0.2)) as port,
+        port.device("idle") as (idle, _),
+        port.device("b") as (listening, session),
+    ):
         idle.say("hello")
         listening.say("hello")
         ended = gevent.spawn(idle.ending)
@@ -258,7 +267,7 @@ def test_a_dead_connection_does_not_hold_up_its_successor() -> None:
                     pass
 
             sender = gevent.spawn(stuck)
-            eventually(lambda: port.roster.of_device("a")[0]._ws._waiting == 1)  # type: ignore[attr-defined]
+            eventually(lambda: port.connections.of_device("a")[0]._ws._waiting == 1)  # type: ignore[attr-defined]
             with port.device("a") as (new, _):
                 new.say("echo at once")
                 assert new.receive() == (TEXT, b"at once")
@@ -271,7 +280,7 @@ def test_draining() -> None:
     with serving() as port, port.device("a") as (first, one), port.device("b") as (second, two):
         first.say("hello")
         second.say("hello")
-        drained = gevent.spawn(port.roster.drain, 2.0, 1012, "restart")
+        drained = gevent.spawn(port.connections.drain, 2.0, 1012, "restart")
         assert [client.ending() for client in (first, second)] == [(1012, "restart")] * 2
         first.sock.close()
         second.sock.close()
@@ -282,11 +291,11 @@ def test_draining() -> None:
 def test_vitals() -> None:
     care = Care(weigh=lambda session: (1234, 5))
     with serving(care=care) as port, port.device("a") as (client, session):
-        (before,) = [member.vitals for member in port.roster.members()]
+        (before,) = [member.vitals for member in port.connections.members()]
         assert (before.greeted, before.received, before.sent, before.pings) == (False, 0, 0, False)
         client.say("echo hi")
         client.receive()
-        (member,) = port.roster.members()
+        (member,) = port.connections.members()
         after = member.vitals
         assert member.device == "a"
         assert (after.greeted, after.received, after.sent) == (True, 1, 1)
@@ -294,4 +303,4 @@ def test_vitals() -> None:
         assert after.last_heard >= after.connected_at
         assert after.closing_since is None
         session.visit.close(1000, "bye")
-        assert port.roster.members()[0].vitals.closing_since is not None
+        assert port.connections.members()[0].vitals.closing_since is not None

@@ -14,8 +14,8 @@ from gevent.event import Event
 
 from tests.transport.wire import BINARY, CLOSE, PING, PONG, TEXT, Client, frame
 from xiaozhi.errors import ConnectionClosed
+from xiaozhi.net.tcp import SocketLimits, configure, listen, server_tls
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.transport.tcp import SocketLimits, configure, listen, server_tls
 from xiaozhi.transport.websocket import CONTROL_BURST, MAX_EXCESS_CONTROLS, WebSocket
 
 LIMITS = SocketLimits(binary_bytes=1000, text_bytes=2000, send_timeout=0.3, close_timeout=0.3, send_buffer_bytes=4096)
@@ -96,7 +96,11 @@ def test_messages_both_ways(kind: dict[str, Any]) -> None:
         pair.ws.send_text("嗨")
         pair.ws.send_binary(b"\xf8")
         pair.ws.send_binary(bytes(70_000))
-        assert [pair.client.receive() for _ in range(3)] == [(TEXT, "嗨".encode()), (BINARY, b"\xf8"), (BINARY, bytes(70_000))]
+        assert [pair.client.receive() for _ in range(3)] == [
+            (TEXT, "嗨".encode()),
+            (BINARY, b"\xf8"),
+            (BINARY, bytes(70_000)),
+        ]
         assert pair.ws.sent == 3
 
 
@@ -159,7 +163,9 @@ def test_a_flood_leaves_turns_to_others() -> None:
         (b"\x0f\xa0own", (4000, "own"), (4000, "")),
     ],
 )
-def test_the_peer_says_goodbye(kind: dict[str, Any], payload: bytes, heard: tuple[int, str], answered: tuple[int, str]) -> None:
+def test_the_peer_says_goodbye(
+    kind: dict[str, Any], payload: bytes, heard: tuple[int, str], answered: tuple[int, str]
+) -> None:
     with connected(**kind) as pair:
         pair.client.send(frame(TEXT, b"last") + frame(CLOSE, payload))
         messages, end = pair.read_all()
@@ -239,7 +245,8 @@ def test_violations_are_answered_with_their_code(kind: dict[str, Any], data: byt
 
 
 def test_a_peer_may_finish_its_sentence() -> None:
-    """Closing a socket with unread bytes resets the connection: the peer would find an error where it should find a close frame."""
+    """Closing a socket with unread bytes resets the connection: the peer would find an error where it should find a
+    close frame."""
     with connected() as pair:
         pair.client.send(frame(BINARY, bytes(5000)))
         server = pair.tasks.spawn("server", pair.ending)

@@ -1,4 +1,5 @@
-"""A WebSocket client made of bytes, for tests that must be able to misbehave. What it sends is not checked by anybody."""
+"""A WebSocket client made of bytes, for tests that must be able to misbehave. What it sends is not checked by
+anybody."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bytes = b"\x21\x43\x65\x87", rsv: int = 0) -> bytes:
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bytes = b"\x21\x43\x65\x87", rsv: int = 0
+) -> bytes:
     """One frame as a client sends it; `mask` b"" leaves it unmasked."""
     size = len(payload)
     head = bytearray([(0x80 if fin else 0) | rsv << 4 | opcode])
@@ -97,7 +100,8 @@ class Client:
         return self
 
     def answer(self) -> tuple[int, dict[str, str], str]:
-        """(status, headers, body) of an HTTP answer; the body up to the end of the connection, unless it is an upgrade."""
+        """(status, headers, body) of an HTTP answer; the body up to the end of the connection, unless it is an
+        upgrade."""
         while b"\r\n\r\n" not in self._data:
             self._fill()
         head, _, self._data = self._data.partition(b"\r\n\r\n")

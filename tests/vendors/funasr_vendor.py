@@ -1,10 +1,9 @@
-"""A strict FunASR runtime server. Refuses what the real ones would misunderstand: audio before the configuration or after the end,
-frames of the wrong length, odd bytes, missing fields.
+"""A strict FunASR runtime server. Refuses what the real ones would misunderstand: audio before the configuration or
+after the end, frames of the wrong length, odd bytes, missing fields.
 
-`flavour`: "cpp" (is_final on the last message only), "python" (is_final on every corrected sentence, an end mark on request),
-"python_old" (no end mark), "offline" (one text at the end, is_final false). Source: runtime/docs/websocket_protocol.md of
-modelscope/FunASR and the behaviour of its servers.
-"""
+`flavour`: "cpp" (is_final on the last message only), "python" (is_final on every corrected sentence, an end mark on
+request), "python_old" (no end mark), "offline" (one text at the end, is_final false). Source:
+runtime/docs/websocket_protocol.md of modelscope/FunASR and the behaviour of its servers."""
 
 from __future__ import annotations
 
@@ -21,13 +20,19 @@ STEP_BYTES = 1920
 
 
 class FunAsrVendor(WsVendor):
-    """Hears `sentences`; a sentence ends (the server's own voice detection) after as many frames as `ends` says, the last with the stream.
+    """Hears `sentences`; a sentence ends (the server's own voice detection) after as many frames as `ends` says, the
+    last with the stream.
 
-    `fault`: "" or stall_before (never a word), stall_after (partials, then silence), drop (the connection is lost while audio comes in),
-    drop_at_end, garbage, garbage_json, error (an error instead of the end mark)."""
+    `fault`: "" or stall_before (never a word), stall_after (partials, then silence), drop (the connection is lost while
+    audio comes in), drop_at_end, garbage, garbage_json, error (an error instead of the end mark)."""
 
     def __init__(
-        self, *, flavour: str = "cpp", sentences: Sequence[str] = ("what time ", "is it"), ends: Sequence[int] = (), **options: Any
+        self,
+        *,
+        flavour: str = "cpp",
+        sentences: Sequence[str] = ("what time ", "is it"),
+        ends: Sequence[int] = (),
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.flavour = flavour
@@ -85,10 +90,20 @@ class FunAsrVendor(WsVendor):
         if not isinstance(message, str):
             raise Fault("audio before the configuration")
         config = self.config = orjson.loads(message)
-        for key, kind in (("mode", str), ("wav_name", str), ("chunk_size", list), ("chunk_interval", int), ("itn", bool)):
+        for key, kind in (
+            ("mode", str),
+            ("wav_name", str),
+            ("chunk_size", list),
+            ("chunk_interval", int),
+            ("itn", bool),
+        ):
             if not isinstance(config.get(key), kind):
                 raise Fault(f"{key} is {config.get(key)!r}")
-        if config.get("is_speaking") is not True or config.get("wav_format") != "pcm" or config.get("audio_fs") != 16_000:
+        if (
+            config.get("is_speaking") is not True
+            or config.get("wav_format") != "pcm"
+            or config.get("audio_fs") != 16_000
+        ):
             raise Fault(f"configuration {config}")
         if config["mode"] not in ("2pass", "online", "offline") or len(config["chunk_size"]) != 3:
             raise Fault(f"configuration {config}")
@@ -119,7 +134,11 @@ class FunAsrVendor(WsVendor):
             peer.wait_gone()
         left = range(said, len(self.sentences))
         if self.flavour == "offline":
-            peer.send(orjson.dumps({"mode": "offline", "text": "".join(self.sentences), "wav_name": "x", "is_final": False}).decode())
+            peer.send(
+                orjson.dumps(
+                    {"mode": "offline", "text": "".join(self.sentences), "wav_name": "x", "is_final": False}
+                ).decode()
+            )
             return
         if left and self.flavour != "cpp":  # the Python servers correct all that is left in one go
             self._send(peer, "2pass-offline", "".join(self.sentences[said:]), final=True)
@@ -129,7 +148,12 @@ class FunAsrVendor(WsVendor):
         else:
             self._send(peer, "2pass-offline" if self.flavour != "cpp" else "", "", final=True)
         if self.flavour == "python" and wants_mark:
-            mark = {"mode": "2pass", "wav_name": self.config["wav_name"], "is_final": self.fault != "error", "is_end": True}
+            mark = {
+                "mode": "2pass",
+                "wav_name": self.config["wav_name"],
+                "is_final": self.fault != "error",
+                "is_end": True,
+            }
             if self.fault == "error":
                 mark["error"] = "offline inference failed"
             peer.send(orjson.dumps(mark).decode())

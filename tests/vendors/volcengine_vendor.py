@@ -1,9 +1,9 @@
-"""A strict Volcengine bidirectional speech service. Its frames are read and written here byte by byte, independently of the client's code.
+"""A strict Volcengine bidirectional speech service. Its frames are read and written here byte by byte, independently of
+the client's code.
 
-Refuses what the real one would: unknown resources and wrong credentials (before the upgrade), events out of order, session ids that are
-empty or used twice, two sessions at once, parameters out of range, a speaker of the other generation, `additions` that is no JSON
-string. Source: volcengine.com/docs/6561/1329505.
-"""
+Refuses what the real one would: unknown resources and wrong credentials (before the upgrade), events out of order,
+session ids that are empty or used twice, two sessions at once, parameters out of range, a speaker of the other
+generation, `additions` that is no JSON string. Source: volcengine.com/docs/6561/1329505."""
 
 from __future__ import annotations
 
@@ -49,11 +49,14 @@ class _Canceled(Exception):
 class VolcengineVendor(WsVendor):
     """Speaks `SYLLABLE_S` per character, with a pause of 0.3 s after each sentence.
 
-    `fault`: "" or connection_failed, session_failed, stall_session, stall_before (no sound ever), stall_after (one piece, then
-    silence), drop (after one piece), drop_idle (hangs up after a session), garbage (a frame that is none), error_frame, text_frame,
-    ended (the session ends on its own), quota. `merge`: the vendor's sentences, instead of one per mark."""
+    `fault`: "" or connection_failed, session_failed, stall_session, stall_before (no sound ever), stall_after (one
+    piece, then silence), drop (after one piece), drop_idle (hangs up after a session), garbage (a frame that is none),
+    error_frame, text_frame, ended (the session ends on its own), quota. `merge`: the vendor's sentences, instead of one
+    per mark."""
 
-    def __init__(self, *, app_key: str = "app", access_key: str = "token-123", api_key: str = "", **options: Any) -> None:
+    def __init__(
+        self, *, app_key: str = "app", access_key: str = "token-123", api_key: str = "", **options: Any
+    ) -> None:
         super().__init__(**options)
         self.app_key, self.access_key, self.api_key = app_key, access_key, api_key
         self.fault = ""
@@ -127,7 +130,9 @@ class VolcengineVendor(WsVendor):
             line.peer.wait_gone()
         if self.fault in ("session_failed", "quota"):
             message = "quota exceeded for types: concurrency" if self.fault == "quota" else "speaker permission denied"
-            line.send(153, identity, {"status_code": 45000292 if self.fault == "quota" else 45000000, "message": message})
+            line.send(
+                153, identity, {"status_code": 45000292 if self.fault == "quota" else 45000000, "message": message}
+            )
             return
         line.send(150, identity, {})
         try:
@@ -144,7 +149,11 @@ class VolcengineVendor(WsVendor):
         self._used.add(identity)
         params = body.get("req_params", {})
         audio = params.get("audio_params", {})
-        if body.get("event") != 100 or body.get("namespace") != "BidirectionalTTS" or not body.get("user", {}).get("uid"):
+        if (
+            body.get("event") != 100
+            or body.get("namespace") != "BidirectionalTTS"
+            or not body.get("user", {}).get("uid")
+        ):
             raise Fault(f"StartSession {body}")
         if audio.get("format") not in ("pcm", "ogg_opus", "mp3") or audio.get("sample_rate") not in RATES:
             raise Fault(f"audio_params {audio}")
@@ -290,4 +299,10 @@ class _Line:
     @staticmethod
     def _frame(kind: int, form: int, event: int, identity: str, payload: bytes) -> bytes:
         name = identity.encode()
-        return bytes((0x11, kind, form, 0)) + struct.pack(">iI", event, len(name)) + name + struct.pack(">I", len(payload)) + payload
+        return (
+            bytes((0x11, kind, form, 0))
+            + struct.pack(">iI", event, len(name))
+            + name
+            + struct.pack(">I", len(payload))
+            + payload
+        )

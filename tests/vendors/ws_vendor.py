@@ -1,8 +1,8 @@
-"""A WebSocket vendor for tests, on wsproto: another implementation of the protocol than the client's, so that both cannot share a mistake.
+"""A WebSocket vendor for tests, on wsproto: another implementation of the protocol than the client's, so that both
+cannot share a mistake.
 
-Subclasses override `converse(peer)` with what the real service would do; a violation of its protocol is recorded in `faults` and ends the
-connection, as the real one would.
-"""
+Subclasses override `converse(peer)` with what the real service would do; a violation of its protocol is recorded in
+`faults` and ends the connection, as the real one would."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Peer:
         self._messages: deque[str | bytes] = deque()
         self._partial: list[Any] = []
         self.path = request.target
-        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.extra_headers}
+        self.headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.extra_headers
+        }
         self.subprotocols = list(request.subprotocols)
         self.closed_properly = False
 
@@ -218,5 +220,7 @@ class WsVendor:
                     sock.sendall(ws.send(RejectConnection(status_code=status, headers=headers, has_body=True)))
                     sock.sendall(ws.send(RejectData(data=body)))
                     return None
-                sock.sendall(ws.send(AcceptConnection(subprotocol=self.choose(peer), extra_headers=[(b"x-tt-logid", b"log-1")])))
+                sock.sendall(
+                    ws.send(AcceptConnection(subprotocol=self.choose(peer), extra_headers=[(b"x-tt-logid", b"log-1")]))
+                )
                 return peer

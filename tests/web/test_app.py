@@ -25,7 +25,9 @@ def test_options_is_answered_everywhere(path: str) -> None:
     assert reply.status_code == 204
     assert reply.headers["Access-Control-Allow-Origin"] == "*"
     assert "POST" in reply.headers["Access-Control-Allow-Methods"]
-    assert {"Device-Id", "Client-Id", "Authorization", "Content-Type"} <= set(reply.headers["Access-Control-Allow-Headers"].split(", "))
+    assert {"Device-Id", "Client-Id", "Authorization", "Content-Type"} <= set(
+        reply.headers["Access-Control-Allow-Headers"].split(", ")
+    )
     assert "Access-Control-Allow-Credentials" not in reply.headers
 
 
@@ -70,7 +72,10 @@ def test_errors_keep_the_headers_that_clients_act_on() -> None:
 
 
 def test_http_errors_of_werkzeug_are_json_too() -> None:
-    assert client(lambda: abort(418, "short and stout")).get("/thing").get_json() == {"success": False, "message": "short and stout"}
+    assert client(lambda: abort(418, "short and stout")).get("/thing").get_json() == {
+        "success": False,
+        "message": "short and stout",
+    }
     assert client().get("/none").get_json()["success"] is False
 
 
@@ -86,6 +91,8 @@ def test_chinese_is_not_escaped() -> None:
 
 
 def test_views_learn_the_origin() -> None:
-    reply = client(lambda: request_origin().base_url, fallback_host="10.0.0.1", fallback_port=1).get("/thing", headers={"Host": "a b"})
+    reply = client(lambda: request_origin().base_url, fallback_host="10.0.0.1", fallback_port=1).get(
+        "/thing", headers={"Host": "a b"}
+    )
 
     assert reply.text == "http://10.0.0.1:1"

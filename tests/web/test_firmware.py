@@ -17,14 +17,16 @@ def shelf(folder: Path, *names: str) -> FirmwareShelf:
 
 
 @pytest.mark.parametrize(
-    "text,version", [("1.2.10", (1, 2, 10)), ("2", (2,)), ("1.0.0-rc1", (1, 0, 0)), ("0.09", (0, 9)), ("1.2b.3", (1, 2, 3))]
+    "text,version",
+    [("1.2.10", (1, 2, 10)), ("2", (2,)), ("1.0.0-rc1", (1, 0, 0)), ("0.09", (0, 9)), ("1.2b.3", (1, 2, 3))],
 )
 def test_versions_are_read_like_the_firmware_reads_them(text: str, version: tuple[int, ...]) -> None:
     assert parse_version(text) == version
 
 
 @pytest.mark.parametrize(
-    "text", ["", "v1.0", "1..2", "1.rc1", "latest", "1.9999999999", "1.2_3", "1.0 ", "١.٢", "1.2.3.4.5.6.7.8.9", "1.0\n"]
+    "text",
+    ["", "v1.0", "1..2", "1.rc1", "latest", "1.9999999999", "1.2_3", "1.0 ", "١.٢", "1.2.3.4.5.6.7.8.9", "1.0\n"],
 )
 def test_what_would_crash_the_firmware_is_no_version(text: str) -> None:
     assert parse_version(text) is None

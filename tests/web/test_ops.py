@@ -14,7 +14,11 @@ from xiaozhi.web.origin import Origin
 
 
 def addresses(origin: Origin) -> Addresses:
-    return Addresses(f"ws://{origin.host}:8000/xiaozhi/v1/", f"{origin.base_url}/xiaozhi/ota/", f"{origin.base_url}/mcp/vision/explain")
+    return Addresses(
+        f"ws://{origin.host}:8000/xiaozhi/v1/",
+        f"{origin.base_url}/xiaozhi/ota/",
+        f"{origin.base_url}/mcp/vision/explain",
+    )
 
 
 def client(admin_token: str = "", **hooks: Any) -> FlaskClient:
@@ -75,7 +79,9 @@ def test_a_refused_configuration_is_reported_fault_by_fault() -> None:
     assert reply.get_json()["faults"] == [{"key": "server.port", "value": "'x'", "expected": "a number"}]
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer ", "Bearer wrong", "Bearer admin2", "Basic admin", "Bearer é"])
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer ", "Bearer wrong", "Bearer admin2", "Basic admin", "Bearer é"]
+)
 def test_nobody_else_may(authorization: str | None) -> None:
     done: list[int] = []
 
@@ -91,7 +97,10 @@ def test_without_an_admin_token_nobody_may(authorization: str | None) -> None:
 
 
 def test_reloading_is_no_get() -> None:
-    assert client("admin", reload=lambda: []).get("/admin/reload", headers={"Authorization": "Bearer admin"}).status_code == 405
+    assert (
+        client("admin", reload=lambda: []).get("/admin/reload", headers={"Authorization": "Bearer admin"}).status_code
+        == 405
+    )
     assert reload(client("admin")).status_code == 404
 
 
@@ -114,7 +123,14 @@ def test_the_page_speaks_the_visitors_language(languages: str, words: list[str],
     reply = server.get("/", headers={"Accept-Language": languages, "Host": "box:8003"})
 
     assert reply.mimetype == "text/html"
-    for word in [*words, f'lang="{lang}"', "ws://box:8000/xiaozhi/v1/", "http://box:8003/xiaozhi/ota/", "Pocketsphinx", ">3<"]:
+    for word in [
+        *words,
+        f'lang="{lang}"',
+        "ws://box:8000/xiaozhi/v1/",
+        "http://box:8003/xiaozhi/ota/",
+        "Pocketsphinx",
+        ">3<",
+    ]:
         assert word in reply.text
 
 
@@ -126,7 +142,9 @@ def test_the_page_says_why_it_is_not_ready() -> None:
 
 
 def test_nothing_in_the_page_can_become_code() -> None:
-    server = client(ready=lambda: (False, ["<script>alert(1)</script>"]), facts=lambda: PageFacts("<b>", {"<i>": "<u>"}))
+    server = client(
+        ready=lambda: (False, ["<script>alert(1)</script>"]), facts=lambda: PageFacts("<b>", {"<i>": "<u>"})
+    )
 
     reply = server.get("/", headers={"Host": 'x"><script>'})
 

@@ -14,7 +14,9 @@ PROXIES = trusted_networks(["10.0.0.0/8", "fd00::/8"])
 
 def origin(peer: str = "192.0.2.1", scheme: str = "http", **headers: str) -> Origin:
     sent = Headers([(name.replace("_", "-"), value) for name, value in headers.items()])
-    return origin_of(scheme=scheme, peer_ip=peer, headers=sent, fallback_host="192.0.2.9", fallback_port=8003, trusted=PROXIES)
+    return origin_of(
+        scheme=scheme, peer_ip=peer, headers=sent, fallback_host="192.0.2.9", fallback_port=8003, trusted=PROXIES
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,22 @@ def test_the_host_header_is_what_the_device_knows_us_by(host: str, base: str) ->
 
 @pytest.mark.parametrize(
     "host",
-    ["", "evil.com/path", "a b", "user@evil.com", "x:99999", "x:0", "[::1", "::1", "[zz::1]", "[1.2.3.4]", "-a", 'a"b', "é.com", "a:b:1"],
+    [
+        "",
+        "evil.com/path",
+        "a b",
+        "user@evil.com",
+        "x:99999",
+        "x:0",
+        "[::1",
+        "::1",
+        "[zz::1]",
+        "[1.2.3.4]",
+        "-a",
+        'a"b',
+        "é.com",
+        "a:b:1",
+    ],
 )
 def test_a_senseless_host_header_is_replaced_not_repeated(host: str) -> None:
     assert origin(Host=host).base_url == "http://192.0.2.9:8003"
@@ -55,7 +72,11 @@ def test_https_keeps_its_own_port_silent() -> None:
 
 def test_strangers_are_not_believed_about_themselves() -> None:
     made = origin(
-        X_Forwarded_For="1.1.1.1", X_Real_IP="2.2.2.2", X_Forwarded_Host="evil.com", X_Forwarded_Proto="https", Host="example.com:8003"
+        X_Forwarded_For="1.1.1.1",
+        X_Real_IP="2.2.2.2",
+        X_Forwarded_Host="evil.com",
+        X_Forwarded_Proto="https",
+        Host="example.com:8003",
     )
 
     assert made == Origin("http", "example.com", 8003, "192.0.2.1")
@@ -63,7 +84,11 @@ def test_strangers_are_not_believed_about_themselves() -> None:
 
 def test_a_trusted_proxy_names_client_scheme_and_host() -> None:
     made = origin(
-        peer="10.1.1.1", X_Forwarded_For="203.0.113.7", X_Forwarded_Proto="https", X_Forwarded_Host="voice.example.com", Host="inner:8003"
+        peer="10.1.1.1",
+        X_Forwarded_For="203.0.113.7",
+        X_Forwarded_Proto="https",
+        X_Forwarded_Host="voice.example.com",
+        Host="inner:8003",
     )
 
     assert made == Origin("https", "voice.example.com", None, "203.0.113.7", proxied=True)

@@ -27,7 +27,9 @@ TOKENS = DeviceTokens("secret")
 
 
 def client(config: OtaConfig | None = None, hooks: OtaHooks | None = None, **web: Any) -> FlaskClient:
-    blueprint = create_blueprint(config or OtaConfig(firmware_dir=Path("/nonexistent")), TOKENS, hooks, clock=lambda: NOW)
+    blueprint = create_blueprint(
+        config or OtaConfig(firmware_dir=Path("/nonexistent")), TOKENS, hooks, clock=lambda: NOW
+    )
     return create_app([blueprint], WebConfig(**web)).test_client()
 
 
@@ -157,7 +159,10 @@ def test_newer_firmware_is_offered_and_can_be_fetched(bin_dir: Path) -> None:
 
     firmware = check(device)["firmware"]
 
-    assert firmware == {"version": "2.0.10", "url": "http://192.168.1.5:8003/xiaozhi/ota/download/bread-compact-wifi_2.0.10.bin"}
+    assert firmware == {
+        "version": "2.0.10",
+        "url": "http://192.168.1.5:8003/xiaozhi/ota/download/bread-compact-wifi_2.0.10.bin",
+    }
     reply = device.get(firmware["url"].removeprefix("http://192.168.1.5:8003"))
     assert reply.status_code == 200
     assert reply.data == b"bread-compact-wifi_2.0.10.bin" * 100
@@ -173,7 +178,12 @@ def test_downloads_may_have_an_address_of_their_own(bin_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"board": {"type": "bread-compact-wifi"}}, {}, {"application": {"version": 5}, "board": {"type": "bread-compact-wifi"}}]
+    "body",
+    [
+        {"board": {"type": "bread-compact-wifi"}},
+        {},
+        {"application": {"version": 5}, "board": {"type": "bread-compact-wifi"}},
+    ],
 )
 def test_a_device_that_does_not_say_what_it_runs_is_offered_nothing(bin_dir: Path, body: dict[str, Any]) -> None:
     assert check(client(OtaConfig(firmware_dir=bin_dir)), body=body)["firmware"] == {"version": "0.0.0", "url": ""}
@@ -238,14 +248,30 @@ def test_an_unbound_device_is_shown_its_code() -> None:
         return Activation("460609", "http://example.com\n460609", challenge=request.device_id, timeout_ms=30000)
 
     answer = check(
-        client(hooks=OtaHooks(activation=activation)), {"Activation-Version": "2", "Serial-Number": "SN1", "Accept-Language": "zh-CN"}
+        client(hooks=OtaHooks(activation=activation)),
+        {"Activation-Version": "2", "Serial-Number": "SN1", "Accept-Language": "zh-CN"},
     )
 
-    assert answer["activation"] == {"code": "460609", "message": "http://example.com\n460609", "challenge": DEVICE, "timeout_ms": 30000}
+    assert answer["activation"] == {
+        "code": "460609",
+        "message": "http://example.com\n460609",
+        "challenge": DEVICE,
+        "timeout_ms": 30000,
+    }
     assert "websocket" in answer
     [request] = asked
-    assert (request.device_id, request.client_id, request.model, request.version) == (DEVICE, CLIENT, "bread-compact-wifi", "2.0.0")
-    assert (request.activation_version, request.serial_number, request.language, request.client_ip) == (2, "SN1", "zh-CN", "127.0.0.1")
+    assert (request.device_id, request.client_id, request.model, request.version) == (
+        DEVICE,
+        CLIENT,
+        "bread-compact-wifi",
+        "2.0.0",
+    )
+    assert (request.activation_version, request.serial_number, request.language, request.client_ip) == (
+        2,
+        "SN1",
+        "zh-CN",
+        "127.0.0.1",
+    )
     assert request.body == BODY
 
 
@@ -312,7 +338,9 @@ def test_what_is_no_mac_address_is_refused_with_a_reason(device_id: str) -> None
 
 @pytest.mark.parametrize("client_id", ["a|b", "x" * 129, "a b", "é"])
 def test_client_ids_that_no_token_can_be_made_for_are_refused(client_id: str) -> None:
-    reply = client().post("/xiaozhi/ota/", headers={"Device-Id": DEVICE}, environ_overrides={"HTTP_CLIENT_ID": client_id}, json=BODY)
+    reply = client().post(
+        "/xiaozhi/ota/", headers={"Device-Id": DEVICE}, environ_overrides={"HTTP_CLIENT_ID": client_id}, json=BODY
+    )
 
     assert reply.status_code == 400
     assert "Client-Id" in reply.get_json()["message"]
@@ -324,7 +352,14 @@ def test_the_client_id_may_be_missing() -> None:
 
 @pytest.mark.parametrize(
     "data,word",
-    [(b"{", "JSON"), (b"\xff\xfe", "JSON"), (b"[1]", "object"), (b"5", "object"), (b"[" * 50_000, "JSON"), (b'{"a":NaN}', "JSON")],
+    [
+        (b"{", "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b"[1]", "object"),
+        (b"5", "object"),
+        (b"[" * 50_000, "JSON"),
+        (b'{"a":NaN}', "JSON"),
+    ],
 )
 def test_a_body_that_is_no_json_object_is_refused_with_a_reason(data: bytes, word: str) -> None:
     reply = client().post("/xiaozhi/ota/", headers=HEADERS, data=data)
@@ -345,7 +380,9 @@ def test_a_huge_body_is_refused_unread() -> None:
     assert reply.get_json()["success"] is False
 
 
-@pytest.mark.parametrize("board", [None, 5, [], {"type": None}, {"type": "../../x"}, {"type": "a b"}, {"type": "x" * 100}, {"type": "板"}])
+@pytest.mark.parametrize(
+    "board", [None, 5, [], {"type": None}, {"type": "../../x"}, {"type": "a b"}, {"type": "x" * 100}, {"type": "板"}]
+)
 def test_a_board_type_that_could_be_no_file_name_is_not_used(board: Any) -> None:
     answer = check(client(OtaConfig(mqtt=MqttGateway("host"))), body={"board": board})
 

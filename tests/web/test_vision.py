@@ -19,7 +19,7 @@ from tests.fakes.thinking import FakeVllm
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
-from xiaozhi.providers.base import Vllm
+from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web.app import create_app
 from xiaozhi.web.vision import MAX_IMAGE_BYTES, VISION_PATH, VisionConfig, create_blueprint, sniff_image, vision_url
@@ -36,7 +36,12 @@ def client(vllm: Vllm | None, clock: Callable[[], float] = lambda: NOW, **config
 
 
 def ask(
-    device: FlaskClient, image: bytes = JPEG, question: str = "what is this?", *, token: str = TOKEN, device_id: str = DEVICE
+    device: FlaskClient,
+    image: bytes = JPEG,
+    question: str = "what is this?",
+    *,
+    token: str = TOKEN,
+    device_id: str = DEVICE,
 ) -> TestResponse:
     reply = device.post(
         VISION_PATH,
@@ -136,7 +141,9 @@ def test_without_a_token_of_ones_own_nothing_is_looked_at(token: str, device_id:
 def test_no_client_id_gets_round_the_check() -> None:
     vllm = FakeVllm()
 
-    reply = client(vllm).post(VISION_PATH, headers={"Client-Id": "web_test_client", "Device-Id": DEVICE}, data={"question": "x"})
+    reply = client(vllm).post(
+        VISION_PATH, headers={"Client-Id": "web_test_client", "Device-Id": DEVICE}, data={"question": "x"}
+    )
 
     assert reply.status_code == 401
     assert vllm.calls == []
@@ -165,7 +172,10 @@ def test_what_is_wrong_with_a_request_is_said(data: dict[str, Any], status: int,
     vllm = FakeVllm()
 
     reply = client(vllm).post(
-        VISION_PATH, headers={"Authorization": f"Bearer {TOKEN}", "Device-Id": DEVICE}, data=data, content_type="multipart/form-data"
+        VISION_PATH,
+        headers={"Authorization": f"Bearer {TOKEN}", "Device-Id": DEVICE},
+        data=data,
+        content_type="multipart/form-data",
     )
 
     assert reply.status_code == status
@@ -175,7 +185,12 @@ def test_what_is_wrong_with_a_request_is_said(data: dict[str, Any], status: int,
 
 @pytest.mark.parametrize(
     "body,content_type",
-    [(b"{}", "application/json"), (b"", None), (b"x", "multipart/form-data"), (b"--b\r\n", "multipart/form-data; boundary=b")],
+    [
+        (b"{}", "application/json"),
+        (b"", None),
+        (b"x", "multipart/form-data"),
+        (b"--b\r\n", "multipart/form-data; boundary=b"),
+    ],
 )
 def test_a_body_that_is_no_form_is_refused(body: bytes, content_type: str | None) -> None:
     reply = client(FakeVllm()).post(
@@ -262,7 +277,14 @@ def test_others_are_served_while_one_waits_but_not_without_bound() -> None:
 
 
 def bmp() -> bytes:
-    return b"BM" + (70).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little") + (40).to_bytes(4, "little") + bytes(60)
+    return (
+        b"BM"
+        + (70).to_bytes(4, "little")
+        + bytes(4)
+        + (54).to_bytes(4, "little")
+        + (40).to_bytes(4, "little")
+        + bytes(60)
+    )
 
 
 @pytest.mark.parametrize(

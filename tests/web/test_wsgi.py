@@ -24,7 +24,7 @@ from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web import ota, vision
 from xiaozhi.web.app import create_app, read_body
-from xiaozhi.web.wsgi import Tls, WebLimits, WebServer, listen
+from xiaozhi.web.wsgi import TlsFiles, WebLimits, WebServer, listen
 
 CERTIFICATE = Path(__file__).parent / "tls" / "cert.pem"
 KEY = Path(__file__).parent / "tls" / "key.pem"
@@ -169,7 +169,7 @@ def test_a_camera_uploads_in_chunks_as_the_firmware_does() -> None:
 
 def test_tls() -> None:
     context = ssl.create_default_context(cafile=CERTIFICATE)
-    with serving(Views().app, tls=Tls(CERTIFICATE, KEY)) as server:
+    with serving(Views().app, tls=TlsFiles(CERTIFICATE, KEY)) as server:
         connection = http.client.HTTPSConnection("127.0.0.1", server.address[1], timeout=5, context=context)
         connection.request("GET", "/hello")
         assert connection.getresponse().read() == b'{"hello":"127.0.0.1"}\n'
@@ -180,7 +180,7 @@ def test_tls() -> None:
 
 
 def test_a_wrong_certificate_is_refused_at_start() -> None:
-    server = WebServer(Views().app, "127.0.0.1", 0, tls=Tls(KEY, CERTIFICATE))
+    server = WebServer(Views().app, "127.0.0.1", 0, tls=TlsFiles(KEY, CERTIFICATE))
 
     with pytest.raises(ssl.SSLError):
         server.start()
@@ -233,7 +233,9 @@ def test_one_connection_too_many_is_told_so() -> None:
 @pytest.mark.parametrize("headers", [b"X: " + b"a" * 20_000 + b"\r\n", b"X: y\r\n" * 5000, b"X" * 100_000])
 def test_large_headers_are_refused(headers: bytes) -> None:
     with serving(Views().app) as server:
-        assert exchange(server, b"GET /hello HTTP/1.1\r\n" + headers + b"\r\n").startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+        assert exchange(server, b"GET /hello HTTP/1.1\r\n" + headers + b"\r\n").startswith(
+            (b"HTTP/1.1 431 ", b"HTTP/1.1 400 ")
+        )
         assert get(server, "/hello")[0] == 200
 
 
@@ -306,7 +308,10 @@ def test_chunked_bodies_are_bounded_too() -> None:
     views = Views()
     with serving(views.app) as server:
         chunks = (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 20 + b"0\r\n\r\n"
-        reply = exchange(server, b"POST /body HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        reply = exchange(
+            server,
+            b"POST /body HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks,
+        )
 
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert views.bodies == []
@@ -315,7 +320,9 @@ def test_chunked_bodies_are_bounded_too() -> None:
 def test_expect_continue_is_only_granted_when_the_body_is_wanted() -> None:
     with serving(Views().app, limits=WebLimits(body_seconds=1)) as server:
         head = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
-        assert exchange(server, b"POST /body" + head % 3 + b"abc").startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
+        assert exchange(server, b"POST /body" + head % 3 + b"abc").startswith(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "
+        )
         assert exchange(server, b"POST /body" + head % 99_000_000).startswith(b"HTTP/1.1 413 ")
 
 
@@ -376,7 +383,8 @@ def test_what_is_no_request_is_refused_and_harms_nobody(data: bytes) -> None:
 
 @settings(max_examples=60)
 @given(
-    st.binary(max_size=300) | st.binary(max_size=100).map(lambda tail: b"POST /body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + tail)
+    st.binary(max_size=300)
+    | st.binary(max_size=100).map(lambda tail: b"POST /body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + tail)
 )
 def test_random_bytes_harm_nobody(data: bytes) -> None:
     with serving(Views().app, limits=WebLimits(idle_seconds=0.05, head_seconds=0.05, body_seconds=0.05)) as server:
@@ -387,7 +395,12 @@ def test_random_bytes_harm_nobody(data: bytes) -> None:
 def test_a_client_that_vanishes_leaves_nothing_behind() -> None:
     views = Views()
     with serving(views.app) as server:
-        for data in (b"", b"GET /hel", b"GET /hello HTTP/1.1\r\nHost", b"POST /body HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc"):
+        for data in (
+            b"",
+            b"GET /hel",
+            b"GET /hello HTTP/1.1\r\nHost",
+            b"POST /body HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc",
+        ):
             with connect(server) as sock:
                 sock.sendall(data)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")

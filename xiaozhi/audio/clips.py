@@ -1,8 +1,8 @@
-"""Short ready-made sounds: the chime that says "your turn", computed rather than shipped, or a sound file of the user's own.
+"""Short ready-made sounds: the chime that says "your turn", computed rather than shipped, or a sound file of the user's
+own.
 
-Not a music player (that streams, through the speaker). A clip is a second or so; it is decoded and encoded once per format and kept. Pure
-computation: it may run in the inference pool, and should when the source is a file.
-"""
+Not a music player (that streams, through the speaker). A clip is a second or so; it is decoded and encoded once per
+format and kept. Pure computation: it may run in the inference pool, and should when the source is a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import numpy as np
 from xiaozhi.audio.opus import Encoder
 
 Decode = Callable[[bytes, int], bytes]
-"""(a whole sound file of any known container, Hz) -> s16le mono PCM at that rate; raises ValueError. `audio.decode.decode_file`."""
+"""(a whole sound file of any known container, Hz) -> s16le mono PCM at that rate; raises ValueError.
+`audio.decode.decode_file`."""
 
 # Two notes a fourth apart, rising: (Hz, when it begins, s).
 _NOTES: Final = ((987.77, 0.0), (1318.51, 0.11))

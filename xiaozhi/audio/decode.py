@@ -1,9 +1,8 @@
 """Vendors' sound formats -> s16le mono PCM, on a stream: bytes go in as they arrive, sound comes out as soon as it can.
 
-Not a resampler (`pcm.Resampler`; every decoder tells its `sample_rate`) and not bound to a thread: `cheap` says which decoders may run
-where they are, the others belong into the inference pool. Opus in Ogg is taken apart by `ogg.py`. Source: Microsoft's RIFF/WAVE
-description, ID3v2.4.
-"""
+Not a resampler (`pcm.Resampler`; every decoder tells its `sample_rate`) and not bound to a thread: `cheap` says which
+decoders may run where they are, the others belong into the inference pool. Opus in Ogg is taken apart by `ogg.py`.
+Source: Microsoft's RIFF/WAVE description, ID3v2.4."""
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ from xiaozhi.audio.pcm import Resampler, to_mono
 
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024 * 1024
-# Every decoder is told to use one thread, the caller's: left alone FFmpeg starts one per core for each stream, which is what the inference
-# pool exists to prevent.
-# A stream may begin in the middle of a frame and hold a broken one; more than this is not sound.
+# Every decoder is told to use one thread, the caller's: left alone FFmpeg starts one per core for each stream, which is
+# what the inference pool exists to prevent. A stream may begin in the middle of a frame and hold a broken one; more
+# than this is not sound.
 MAX_BROKEN_FRAMES = 8
 SNIFF_BYTES = 40
 
@@ -32,8 +31,8 @@ class DecodeError(ValueError):
 
 
 def sniff(head: bytes) -> str:
-    """What a stream is, by its first `SNIFF_BYTES` bytes: wav, ogg_opus, mp3, other (a container FFmpeg knows), or "" (no known mark: raw
-    PCM, text, or too little to tell)."""
+    """What a stream is, by its first `SNIFF_BYTES` bytes: wav, ogg_opus, mp3, other (a container FFmpeg knows), or ""
+    (no known mark: raw PCM, text, or too little to tell)."""
     if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         return "wav"
     if head[:4] == b"OggS":
@@ -87,8 +86,8 @@ def decoder_for(form: str, sample_rate: int) -> SoundDecoder:
 
 
 def decode_file(data: bytes, sample_rate: int) -> bytes:
-    """A whole file in any format FFmpeg knows -> s16le mono PCM at `sample_rate` Hz. Takes milliseconds: call it in the pool. Raises
-    DecodeError."""
+    """A whole file in any format FFmpeg knows -> s16le mono PCM at `sample_rate` Hz. Takes milliseconds: call it in the
+    pool. Raises DecodeError."""
     decoder = FileDecoder(sample_rate)
     return decoder.feed(data) + decoder.finish()
 
@@ -119,7 +118,8 @@ class RawDecoder(SoundDecoder):
 
 
 class WavDecoder(SoundDecoder):
-    """RIFF/WAVE as vendors stream it: sizes of 0 or 0xFFFFFFFF mean "until the end", chunks before the data are skipped.
+    """RIFF/WAVE as vendors stream it: sizes of 0 or 0xFFFFFFFF mean "until the end", chunks before the data are
+    skipped.
 
     Integer PCM of 8, 16, 24 and 32 bits and 32-bit float, any number of channels (mixed down)."""
 

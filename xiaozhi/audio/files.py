@@ -1,9 +1,9 @@
-"""Sound files read piece by piece, whatever their format: music for a device, decoded as it is played and never held whole.
+"""Sound files read piece by piece, whatever their format: music for a device, decoded as it is played and never held
+whole.
 
-Not a decoder of streams that arrive (`decode.py`) and not a short ready-made sound (`clips.py`). Blocking C work of a few milliseconds per
-piece: open and read in the inference pool. Formats: what FFmpeg knows, and P3, the packet file of the xiaozhi tools (per packet: u8 type,
-u8 reserved, u16 length big-endian, then one Opus packet).
-"""
+Not a decoder of streams that arrive (`decode.py`) and not a short ready-made sound (`clips.py`). Blocking C work of a
+few milliseconds per piece: open and read in the inference pool. Formats: what FFmpeg knows, and P3, the packet file of
+the xiaozhi tools (per packet: u8 type, u8 reserved, u16 length big-endian, then one Opus packet)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class SoundFile(ABC):
 
     @abstractmethod
     def read(self) -> bytes | list[bytes]:
-        """The next second or so: s16le mono PCM at the rate asked for, or Opus packets; empty at the end. Raises DecodeError."""
+        """The next second or so: s16le mono PCM at the rate asked for, or Opus packets; empty at the end. Raises
+        DecodeError."""
 
 
 def open_sound(path: Path, sample_rate: int) -> SoundFile:
@@ -78,7 +79,9 @@ class MediaFile(SoundFile):
         if frame is not None:
             frame.pts = None
         # Planes are padded for SIMD.
-        return b"".join(bytes(memoryview(made.planes[0])[: made.samples * 2]) for made in self._resampler.resample(frame))
+        return b"".join(
+            bytes(memoryview(made.planes[0])[: made.samples * 2]) for made in self._resampler.resample(frame)
+        )
 
 
 class PacketFile(SoundFile):

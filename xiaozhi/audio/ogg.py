@@ -1,8 +1,7 @@
 """Ogg Opus -> Opus packets, without decoding them. Sources: RFC 3533 (Ogg), RFC 7845 (Opus in Ogg).
 
-Why by hand: a device plays the packets as they are, so all that is needed is to find them, which costs microseconds where a demuxing
-library wants the whole file or a thread.
-"""
+Why by hand: a device plays the packets as they are, so all that is needed is to find them, which costs microseconds
+where a demuxing library wants the whole file or a thread."""
 
 from __future__ import annotations
 
@@ -14,12 +13,12 @@ MAX_PACKET_BYTES = 65_536
 
 
 class OggOpusDemuxer:
-    """Ogg pages in, Opus packets out (RFC 3533, RFC 7845), without decoding. Chained streams continue; other streams in the file are
-    skipped.
+    """Ogg pages in, Opus packets out (RFC 3533, RFC 7845), without decoding. Chained streams continue; other streams in
+    the file are skipped.
 
-    `pre_skip` (samples at 48 kHz that a decoder should throw away) and `channels` are known once the first packet is out. `check_crc` costs
-    about 0.1 ms per kilobyte and is only worth it where the transport has no checksum of its own.
-    """
+    `pre_skip` (samples at 48 kHz that a decoder should throw away) and `channels` are known once the first packet is
+    out. `check_crc` costs about 0.1 ms per kilobyte and is only worth it where the transport has no checksum of its
+    own."""
 
     def __init__(self, *, check_crc: bool = False) -> None:
         self.channels = 0
@@ -68,7 +67,8 @@ class OggOpusDemuxer:
         body = page[27 + page[26] :]
         if self._check_crc and _ogg_crc(page[:22] + b"\0\0\0\0" + page[26:]) != int.from_bytes(page[22:26], "little"):
             raise DecodeError("an Ogg page with a wrong checksum")
-        # Streams that run side by side all begin before any of them has data; one that begins later is the next link of a chain.
+        # Streams that run side by side all begin before any of them has data; one that begins later is the next link of
+        # a chain.
         if begins and body.startswith(b"OpusHead") and (self._serial is None or not self._expected):
             self._serial = serial
             self._expected = b"OpusHead"

@@ -1,18 +1,20 @@
-"""Opus packets <-> PCM, and merging of packets without decoding them. RFC 6716; libopus through opuslib's library handle.
+"""Opus packets <-> PCM, and merging of packets without decoding them. RFC 6716; libopus through opuslib's library
+handle.
 
-Not a container demuxer (Ogg lives in `audio/decode.py`) and not a pacer. Everything here is plain C work on memory the object owns:
-no gevent, no locks, no finalizers (states are initialised in Python-owned buffers), so it may be used on the hub or in the pool, one
-object in one thread at a time.
+Not a container demuxer (Ogg lives in `audio/decode.py`) and not a pacer. Everything here is plain C work on memory the
+object owns: no gevent, no locks, no finalizers (states are initialised in Python-owned buffers), so it may be used on
+the hub or in the pool, one object in one thread at a time.
 
-Why not opuslib's own Decoder and Encoder: per 60 ms packet their wrapper costs as much again as the decoding (50 us against 24 us).
-opuslib finds and loads the library and names its constants; calls go straight to C.
+Why not opuslib's own Decoder and Encoder: per 60 ms packet their wrapper costs as much again as the decoding (50 us
+against 24 us). opuslib finds and loads the library and names its constants; calls go straight to C.
 
-The GIL. ctypes offers two handles: CDLL releases the GIL around a call, PyDLL keeps it. Decoding a packet takes 24 us, less than two
-thread switches, so the decoder keeps it: inline on the hub is the cheapest place in the process (`loadtest/bench/ears.py` measures the
-alternatives). The encoder releases it when it has many frames to encode, as synthesis jobs in the pool have, and keeps it for one or two.
+The GIL. ctypes offers two handles: CDLL releases the GIL around a call, PyDLL keeps it. Decoding a packet takes 24 us,
+less than two thread switches, so the decoder keeps it: inline on the hub is the cheapest place in the process
+(`loadtest/bench/ears.py` measures the alternatives). The encoder releases it when it has many frames to encode, as
+synthesis jobs in the pool have, and keeps it for one or two.
 
-Encoder settings, measured on four espeak voices at 24 kHz mono, 60 ms frames, libopus 1.3.1 (PESQ wide band, ITU-T P.862.2, higher
-is better; decoding is what the device will have to do, in this machine's us):
+Encoder settings, measured on four espeak voices at 24 kHz mono, 60 ms frames, libopus 1.3.1 (PESQ wide band, ITU-T
+P.862.2, higher is better; decoding is what the device will have to do, in this machine's us):
 
     mode                    us/frame  decode  kbit/s  PESQ     mode                    us/frame  decode  kbit/s  PESQ
     VOIP auto complexity 0       137      57    24.9  2.73     CELT complexity 0, 32k        38      36    32.5  3.23
@@ -20,12 +22,12 @@ is better; decoding is what the device will have to do, in this machine's us):
     VOIP auto complexity 5       311      60    26.1  3.60     CELT complexity 0, 48k        46      42    48.5  3.65
     VOIP auto complexity 8       570       -    26.4  3.93     CELT complexity 4, 48k        71      47    48.5  3.27
 
-At 48 kbit/s the CELT layer at complexity 0 is as good as the speech layer at complexity 5, for one seventh of the CPU here and two
-thirds of the work in the device; log-spectral distance (4.0 against 4.9 dB) and segmental SNR (9.6 against 7.8 dB) agree. The price is
-3 KB/s of network per talking device, which Wi-Fi does not notice. Hence: VOIP application, signal type "music" (which makes libopus
-choose CELT above some 18 kbit/s, and the speech layer below), complexity 0, two bits per sample. Higher CELT complexities switch on a
-pitch filter that made every one of these synthetic voices worse.
-"""
+At 48 kbit/s the CELT layer at complexity 0 is as good as the speech layer at complexity 5, for one seventh of the CPU
+here and two thirds of the work in the device; log-spectral distance (4.0 against 4.9 dB) and segmental SNR (9.6 against
+7.8 dB) agree. The price is 3 KB/s of network per talking device, which Wi-Fi does not notice. Hence: VOIP application,
+signal type "music" (which makes libopus choose CELT above some 18 kbit/s, and the speech layer below), complexity 0,
+two bits per sample. Higher CELT complexities switch on a pitch filter that made every one of these synthetic voices
+worse."""
 
 from __future__ import annotations
 
@@ -54,9 +56,9 @@ _CODE_ONE, _CODE_ANY = 0, 3
 _MAX_ENCODED: Final = 4_000
 """Bytes: libopus's recommendation for its output buffer; 60 ms at 64 kbit/s are 480."""
 _RELEASE_GIL_FROM: Final = 3
-"""Frames. Below this an encode is shorter than the thread switches that letting go of the GIL costs. From here on frames of 60 ms are
-encoded two at a time and taken apart again, which is the same bit for bit: a thread that comes back from C to a busy hub waits for the
-GIL six times as long as a frame takes to encode."""
+"""Frames. Below this an encode is shorter than the thread switches that letting go of the GIL costs. From here on
+frames of 60 ms are encoded two at a time and taken apart again, which is the same bit for bit: a thread that comes back
+from C to a busy hub waits for the GIL six times as long as a frame takes to encode."""
 _SILK_MS: Final = (10.0, 20.0, 40.0, 60.0)
 _CELT_MS: Final = (2.5, 5.0, 10.0, 20.0)
 
@@ -97,7 +99,8 @@ class OpusError(ProtocolError):
 
 
 class CannotMerge(OpusError):
-    """These packets differ in mode, bandwidth, frame size or channels, so they cannot become one packet without re-encoding."""
+    """These packets differ in mode, bandwidth, frame size or channels, so they cannot become one packet without
+    re-encoding."""
 
 
 def _reason(code: int) -> str:
@@ -119,7 +122,8 @@ def frame_duration_ms(toc: int) -> float:
 
 
 def packet_frames(packet: bytes) -> int:
-    """How many frames a packet claims to hold (RFC 6716, section 3.2). Raises OpusError when it is empty or too short to say."""
+    """How many frames a packet claims to hold (RFC 6716, section 3.2). Raises OpusError when it is empty or too short
+    to say."""
     if not packet:
         raise OpusError("empty Opus packet")
     code = packet[0] & 3
@@ -145,7 +149,8 @@ def packet_duration_ms(packet: bytes) -> float:
 
 
 class Decoder:
-    """One stream of packets -> mono s16le PCM at `sample_rate`, whatever bandwidth, channels and duration the packets have.
+    """One stream of packets -> mono s16le PCM at `sample_rate`, whatever bandwidth, channels and duration the packets
+    have.
 
     Costs 22 KB and, to make, 50 us. Raises ValueError for a rate Opus does not know."""
 
@@ -167,7 +172,8 @@ class Decoder:
     def decode(self, packet: bytes) -> bytes:
         """The PCM of one packet (at most 120 ms). Raises OpusError for a corrupt one; the decoder stays usable.
 
-        An empty packet stands for a lost one: as much sound as the last packet had is concealed, or b"" before the first."""
+        An empty packet stands for a lost one: as much sound as the last packet had is concealed, or b"" before the
+        first."""
         if packet:
             samples = _decode(self._state_at, packet, len(packet), self._out, self._max_samples, 0)
         elif self._last_samples:
@@ -191,14 +197,33 @@ class Decoder:
 
 
 class Encoder:
-    """Mono s16le PCM at `sample_rate` -> packets of `frame_ms`. The sound comes out 6.5 ms late, as the codec looks ahead.
+    """Mono s16le PCM at `sample_rate` -> packets of `frame_ms`. The sound comes out 6.5 ms late, as the codec looks
+    ahead.
 
     `bitrate` in bits per second (default: `BITRATES`), `complexity` 0 to 10 (default 0: see the module). Costs 48 KB.
     Raises ValueError for a rate or duration it does not offer."""
 
-    __slots__ = ("_ctls", "_frame_bytes", "_out", "_residue", "_samples", "_state", "_state_at", "_view", "frame_ms", "sample_rate")
+    __slots__ = (
+        "_ctls",
+        "_frame_bytes",
+        "_out",
+        "_residue",
+        "_samples",
+        "_state",
+        "_state_at",
+        "_view",
+        "frame_ms",
+        "sample_rate",
+    )
 
-    def __init__(self, sample_rate: int = 24_000, frame_ms: int = 60, *, bitrate: int | None = None, complexity: int | None = None) -> None:
+    def __init__(
+        self,
+        sample_rate: int = 24_000,
+        frame_ms: int = 60,
+        *,
+        bitrate: int | None = None,
+        complexity: int | None = None,
+    ) -> None:
         if sample_rate not in SAMPLE_RATES:
             raise ValueError(f"sample rate {sample_rate}, expected one of {SAMPLE_RATES}")
         if frame_ms not in FRAME_MS:
@@ -229,7 +254,10 @@ class Encoder:
         whole = len(data) // size
         self._residue = data[whole * size :]
         if hold_gil or whole < _RELEASE_GIL_FROM:
-            return [self._encoded(_encode_held, data[start : start + size], self._samples) for start in range(0, whole * size, size)]
+            return [
+                self._encoded(_encode_held, data[start : start + size], self._samples)
+                for start in range(0, whole * size, size)
+            ]
         packets: list[bytes] = []
         # Shorter ones cannot be taken apart: the speech layer fills 120 ms with two frames.
         together = 2 if self.frame_ms * 2 == MAX_PACKET_MS else 1
@@ -265,7 +293,8 @@ class Encoder:
 
 
 def mergeable(packets: Sequence[bytes]) -> bool:
-    """Whether `merge` will take these packets: same mode, bandwidth, frame size and channels, at most 120 ms together."""
+    """Whether `merge` will take these packets: same mode, bandwidth, frame size and channels, at most 120 ms
+    together."""
     try:
         total = sum(packet_duration_ms(packet) for packet in packets)
     except OpusError:
@@ -285,7 +314,9 @@ def merge(packets: Sequence[bytes]) -> bytes:
         status = _repacketizer_cat(at, packet, len(packet))
         if status != constants.OK:
             raise CannotMerge(f"opus_repacketizer_cat: {_reason(status)}")
-    room = sum(map(len, packets)) + 2 * MAX_PACKET_MS  # the framing needs at most two length bytes for each frame of 2.5 ms
+    room = (
+        sum(map(len, packets)) + 2 * MAX_PACKET_MS
+    )  # the framing needs at most two length bytes for each frame of 2.5 ms
     out = ctypes.create_string_buffer(room)
     length = _repacketizer_out(at, ctypes.addressof(out), room)
     if length < 0:
@@ -294,7 +325,8 @@ def merge(packets: Sequence[bytes]) -> bytes:
 
 
 def split(packet: bytes, parts: int) -> list[bytes]:
-    """`parts` packets of the same duration with the frames of one, without decoding. Raises CannotMerge when the frames do not divide."""
+    """`parts` packets of the same duration with the frames of one, without decoding. Raises CannotMerge when the frames
+    do not divide."""
     state = ctypes.create_string_buffer(_repacketizer_size)
     at = ctypes.addressof(state)
     _repacketizer_init(at)
@@ -316,23 +348,27 @@ def split(packet: bytes, parts: int) -> list[bytes]:
 
 
 class Repacketizer:
-    """A stream of short packets (a vendor's 20 ms) -> packets of `frame_ms` (a device's 60 ms), bit for bit the same sound."""
+    """A stream of short packets (a vendor's 20 ms) -> packets of `frame_ms` (a device's 60 ms), bit for bit the same
+    sound."""
 
     __slots__ = ("_held_ms", "frame_ms", "held")
 
     def __init__(self, frame_ms: int = 60) -> None:
         self.frame_ms = frame_ms
         self.held: list[bytes] = []
-        """Packets taken that do not fill `frame_ms` yet; after CannotMerge the caller decodes these and re-encodes from there."""
+        """Packets taken that do not fill `frame_ms` yet; after CannotMerge the caller decodes these and re-encodes from
+        there."""
         self._held_ms = 0.0
 
     def feed(self, packet: bytes) -> list[bytes]:
         """Take one packet; the merged packet it completes, or nothing yet.
 
-        Raises CannotMerge when it is of another kind than those held or does not fit `frame_ms` exactly (what is held then includes it),
-        ProtocolError when it is no Opus packet (what is held then does not)."""
+        Raises CannotMerge when it is of another kind than those held or does not fit `frame_ms` exactly (what is held
+        then includes it), ProtocolError when it is no Opus packet (what is held then does not)."""
         duration = packet_duration_ms(packet)
-        fits = self._held_ms + duration <= self.frame_ms and (not self.held or (packet[0] ^ self.held[0][0]) & 0xFC == 0)
+        fits = self._held_ms + duration <= self.frame_ms and (
+            not self.held or (packet[0] ^ self.held[0][0]) & 0xFC == 0
+        )
         self.held.append(packet)
         self._held_ms += duration
         if not fits:

@@ -1,8 +1,8 @@
 """Sound as s16le mono PCM: resampling, loudness, silence. Pure functions and one streaming object.
 
-Not a codec and not a decision about what is speech (`speech/segmenter.py`). "PCM" means signed 16-bit little-endian samples, one channel,
-unless a function says otherwise; durations are milliseconds, loudness is dBFS (0 = the loudest a sample can be).
-"""
+Not a codec and not a decision about what is speech (`speech/segmenter.py`). "PCM" means signed 16-bit little-endian
+samples, one channel, unless a function says otherwise; durations are milliseconds, loudness is dBFS (0 = the loudest a
+sample can be)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def is_silent(pcm: bytes, below_dbfs: float = -60.0) -> bool:
 
 
 def to_mono(pcm: bytes, channels: int) -> bytes:
-    """The mean of interleaved channels; an incomplete last frame is dropped. Raises ValueError unless `channels` >= 1."""
+    """The mean of interleaved channels; an incomplete last frame is dropped. Raises ValueError unless `channels` >=
+    1."""
     if channels < 1:
         raise ValueError(f"{channels} channels")
     if channels == 1:
@@ -68,9 +69,11 @@ def to_mono(pcm: bytes, channels: int) -> bytes:
 
 
 class Resampler:
-    """A stream of PCM at `source` Hz -> the same stream at `target` Hz (soxr, band-limited); passes through when they are equal.
+    """A stream of PCM at `source` Hz -> the same stream at `target` Hz (soxr, band-limited); passes through when they
+    are equal.
 
-    `quality` is soxr's name: "LQ", "MQ", "HQ" or "VHQ". The default keeps everything speech has: LQ and MQ were not measurably cheaper."""
+    `quality` is soxr's name: "LQ", "MQ", "HQ" or "VHQ". The default keeps everything speech has: LQ and MQ were not
+    measurably cheaper."""
 
     def __init__(self, source: int, target: int, *, quality: str = "HQ") -> None:
         if source <= 0 or target <= 0:
@@ -87,7 +90,8 @@ class Resampler:
         return soxr.ResampleStream(self.source, self.target, 1, dtype="int16", quality=self._quality)
 
     def feed(self, pcm: bytes) -> bytes:
-        """What comes out for `pcm` (any number of bytes; half a sample waits). A few ms stay inside until more comes or `flush`."""
+        """What comes out for `pcm` (any number of bytes; half a sample waits). A few ms stay inside until more comes or
+        `flush`."""
         return self._through(pcm, last=False)
 
     def flush(self) -> bytes:

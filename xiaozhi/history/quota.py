@@ -1,8 +1,8 @@
 """How many characters a device has been told today, across restarts: the memory behind `device_max_output_size`.
 
-Not a limiter: the session decides what to do about an empty allowance. Kept in SQLite because it must survive a restart and may be shared
-by the worker processes of one machine; read from memory on the hot path, written in batches by one greenlet.
-"""
+Not a limiter: the session decides what to do about an empty allowance. Kept in SQLite because it must survive a restart
+and may be shared by the worker processes of one machine; read from memory on the hot path, written in batches by one
+greenlet."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ WRITE_BEHIND_S = 1.0
 BUSY_TIMEOUT_S = 5.0
 KEPT_DAYS = 7
 
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS output (day TEXT NOT NULL, device TEXT NOT NULL, characters INTEGER NOT NULL, PRIMARY KEY (day, device))"
-)
+_SCHEMA = "CREATE TABLE IF NOT EXISTS output (day TEXT NOT NULL, device TEXT NOT NULL, characters INTEGER NOT NULL, PRIMARY KEY (day, device))"
 _ADD = """INSERT INTO output (day, device, characters) VALUES (?, ?, ?)
           ON CONFLICT (day, device) DO UPDATE SET characters = characters + excluded.characters"""
 
@@ -44,10 +42,13 @@ class OutputQuota:
         self.adopt(limit)
 
     def adopt(self, limit: int) -> None:
-        """Another limit from now on. Raises sqlite3.Error and OSError when the counts cannot be kept; the limit stays as it was then."""
+        """Another limit from now on. Raises sqlite3.Error and OSError when the counts cannot be kept; the limit stays
+        as it was then."""
         if limit > 0 and self._database is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            database = sqlite3.connect(
+                self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             database.execute(_SCHEMA)
@@ -108,4 +109,6 @@ class OutputQuota:
         self._day = day
         oldest = (self._today() - datetime.timedelta(days=KEPT_DAYS)).isoformat()
         self._database.execute("DELETE FROM output WHERE day < ?", (oldest,))
-        self._used = dict(self._database.execute("SELECT device, characters FROM output WHERE day = ?", (day,)).fetchall())
+        self._used = dict(
+            self._database.execute("SELECT device, characters FROM output WHERE day = ?", (day,)).fetchall()
+        )

@@ -3,10 +3,9 @@
 Not what is done about it (`session/`). Wire facts: the public firmware 78/xiaozhi-esp32 (`protocols/protocol.cc`),
 and the browsers and bridges that speak like it. Rooms above import these names from `messages.py`.
 
-Two ways for a text to be no message. `ProtocolError`: it is JSON, but not a message that can be understood; count it and go on.
-`Bare`: it is no JSON at all, or just an integer; the existing server sends such text back as it came, and connection checkers
-rely on that.
-"""
+Two ways for a text to be no message. `ProtocolError`: it is JSON, but not a message that can be understood; count it
+and go on. `Bare`: it is no JSON at all, or just an integer; the existing server sends such text back as it came, and
+connection checkers rely on that."""
 
 from __future__ import annotations
 
@@ -41,7 +40,8 @@ class ListenState(Enum):
 
 
 class ListenMode(Enum):
-    """Who decides where an utterance ends: the voice detector, the button, or the voice detector while the server may be speaking."""
+    """Who decides where an utterance ends: the voice detector, the button, or the voice detector while the server may
+    be speaking."""
 
     AUTO = "auto"
     MANUAL = "manual"
@@ -99,7 +99,8 @@ class Features:
 
     @classmethod
     def read(cls, body: Mapping[str, object]) -> Features:
-        """From JSON. Any value counts by its truth, as variants send 1, "on" or an object; null is as good as absent."""
+        """From JSON. Any value counts by its truth, as variants send 1, "on" or an object; null is as good as
+        absent."""
         emoji = body.get("emoji")
         return cls(
             mcp=bool(body.get("mcp")),
@@ -112,7 +113,8 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message. `version` is the binary framing it will use; None when it does not say (browsers): the upgrade's header counts."""
+    """The first message. `version` is the binary framing it will use; None when it does not say (browsers): the
+    upgrade's header counts."""
 
     type: ClassVar[str] = "hello"
     version: int | None = None
@@ -225,7 +227,8 @@ class Goodbye:
 
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
-    """An order of the management API. `secret` is what it claims to know (compare in constant time); `content` is without it."""
+    """An order of the management API. `secret` is what it claims to know (compare in constant time); `content` is
+    without it."""
 
     type: ClassVar[str] = "server"
     action: str

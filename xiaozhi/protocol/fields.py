@@ -1,9 +1,8 @@
 """Reading the fields of a JSON object by type: absent is allowed, wrong is not.
 
-Firmware variants leave fields out, send null, or add their own: none of that matters. A field of the wrong type does matter,
-because it would fail later and far away. Error messages name the field and never quote its content, which may be speech or a
-secret.
-"""
+Firmware variants leave fields out, send null, or add their own: none of that matters. A field of the wrong type does
+matter, because it would fail later and far away. Error messages name the field and never quote its content, which may
+be speech or a secret."""
 
 from __future__ import annotations
 
@@ -18,7 +17,8 @@ E = TypeVar("E", bound=Enum)
 
 
 def text(body: Body, key: str, default: str = "", *, longest: int = 0) -> str:
-    """A string of at most `longest` characters (0: as many as a message has room for); `default` when absent or null."""
+    """A string of at most `longest` characters (0: as many as a message has room for); `default` when absent or
+    null."""
     value = body.get(key)
     if value is None:
         return default

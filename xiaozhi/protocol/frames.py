@@ -1,4 +1,5 @@
-"""Binary frames: what stands around one Opus packet, by protocol version and for the MQTT gateway. All numbers are big-endian.
+"""Binary frames: what stands around one Opus packet, by protocol version and for the MQTT gateway. All numbers are
+big-endian.
 
     v1        the packet itself
     v2        u16 version = 2 | u16 type: 0 opus, 1 json | u32 reserved | u32 timestamp ms | u32 payload size | payload
@@ -6,10 +7,9 @@
     gateway   16 bytes | packet. Bytes 8..11: u32 timestamp ms, 12..15: u32 packet size.
               Towards the gateway also 0: u8 1, 2..3: u16 packet size, 4..7: u32 sequence
 
-Sources: `BinaryProtocol2` and `BinaryProtocol3` of the public firmware (`protocols/protocol.h`), and the public MQTT gateway's
-UDP bridge. Not a place for Opus: a payload is not looked into, except that an empty one is refused. The timestamp of v2 and of
-the gateway is the device's playback clock.
-"""
+Sources: `BinaryProtocol2` and `BinaryProtocol3` of the public firmware (`protocols/protocol.h`), and the public MQTT
+gateway's UDP bridge. Not a place for Opus: a payload is not looked into, except that an empty one is refused. The
+timestamp of v2 and of the gateway is the device's playback clock."""
 
 from __future__ import annotations
 
@@ -43,11 +43,13 @@ class FrameCodec(ABC):
 
     @abstractmethod
     def unpack(self, data: bytes) -> Frame:
-        """Take a frame from the device apart. Raises ProtocolError, without a close code: one bad frame is no reason to hang up."""
+        """Take a frame from the device apart. Raises ProtocolError, without a close code: one bad frame is no reason to
+        hang up."""
 
     @abstractmethod
     def pack(self, payload: bytes, timestamp_ms: int) -> bytes:
-        """The frame for the device around one packet. `timestamp_ms` wraps at 32 bits. Raises ProtocolError if it is too large."""
+        """The frame for the device around one packet. `timestamp_ms` wraps at 32 bits. Raises ProtocolError if it is
+        too large."""
 
 
 class V1Codec(FrameCodec):
@@ -103,7 +105,8 @@ class V3Codec(FrameCodec):
 
 
 class GatewayCodec(FrameCodec):
-    """The MQTT gateway's header. The sequence number of what is sent lives here, and starts at 0 with the connection."""
+    """The MQTT gateway's header. The sequence number of what is sent lives here, and starts at 0 with the
+    connection."""
 
     def __init__(self) -> None:
         self._sequence = 0

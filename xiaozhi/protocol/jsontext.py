@@ -1,9 +1,8 @@
 """JSON text in and out, with every surprise turned into one ProtocolError.
 
-Not a schema: what a message must contain is decided in `device.py` and `server.py`. It exists because three things of ordinary
-JSON parsers must never reach a session: nesting that overflows somebody's recursion, numbers that are no numbers (NaN, Infinity,
-1e999), and lone surrogates, which cannot be sent again as UTF-8.
-"""
+Not a schema: what a message must contain is decided in `device.py` and `server.py`. It exists because three things of
+ordinary JSON parsers must never reach a session: nesting that overflows somebody's recursion, numbers that are no
+numbers (NaN, Infinity, 1e999), and lone surrogates, which cannot be sent again as UTF-8."""
 
 from __future__ import annotations
 
@@ -24,7 +23,8 @@ class NotJson(ProtocolError):
 
 
 def parse(text: str) -> object:
-    """The value of a JSON text. Integers beyond 64 bits become floats. Raises NotJson, or ProtocolError when it is nested too deeply."""
+    """The value of a JSON text. Integers beyond 64 bits become floats. Raises NotJson, or ProtocolError when it is
+    nested too deeply."""
     # Counting brackets costs nothing, walking the value does; only texts with many brackets can be deep.
     suspicious = text.count("{") + text.count("[") > MAX_DEPTH
     try:
@@ -41,9 +41,8 @@ def parse(text: str) -> object:
 def render(body: Mapping[str, object]) -> str:
     """Compact JSON text, non-ASCII characters as they are. Raises ProtocolError for what JSON cannot say.
 
-    Lone surrogates (half an emoji at the end of a streamed chunk) become "?", integers beyond 64 bits are written out, NaN and Infinity
-    become null.
-    """
+    Lone surrogates (half an emoji at the end of a streamed chunk) become "?", integers beyond 64 bits are written out,
+    NaN and Infinity become null."""
     try:
         return orjson.dumps(body).decode()
     except TypeError:

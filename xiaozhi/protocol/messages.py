@@ -1,8 +1,7 @@
 """The door to all JSON messages: `from xiaozhi.protocol import messages as wire`.
 
-Not where they are defined: `device.py` holds what a device says (and its parser), `server.py` what the server says (and its
-encoder). One door, so that a session names a message and never a direction.
-"""
+Not where they are defined: `device.py` holds what a device says (and its parser), `server.py` what the server says (and
+its encoder). One door, so that a session names a message and never a direction."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What the server says: every JSON message to a device, as a frozen dataclass, their one encoder, and the parser a simulated device needs.
+"""What the server says: every JSON message to a device, as a frozen dataclass, their one encoder, and the parser a
+simulated device needs.
 
-Not when it is said (`session/turn.py` keeps the order the firmware needs). Rooms above import these names from `messages.py`.
-"""
+Not when it is said (`session/turn.py` keeps the order the firmware needs). Rooms above import these names from
+`messages.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +13,16 @@ from typing import ClassVar, Final, Literal, Protocol
 
 from xiaozhi.errors import ProtocolError
 from xiaozhi.protocol import fields
-from xiaozhi.protocol.device import MAX_TYPE_CHARS, AudioParams, Goodbye, Mcp, Unknown, message_type, read_goodbye, read_mcp
+from xiaozhi.protocol.device import (
+    MAX_TYPE_CHARS,
+    AudioParams,
+    Goodbye,
+    Mcp,
+    Unknown,
+    message_type,
+    read_goodbye,
+    read_mcp,
+)
 from xiaozhi.protocol.jsontext import parse, render
 
 
@@ -26,7 +36,8 @@ class TtsPhase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HelloReply:
-    """The answer to hello. `audio` is what the server really encodes with, never an echo of what the device records with."""
+    """The answer to hello. `audio` is what the server really encodes with, never an echo of what the device records
+    with."""
 
     type: ClassVar[str] = "hello"
     audio: AudioParams
@@ -36,7 +47,12 @@ class HelloReply:
 
     def body(self) -> dict[str, object]:
         """As JSON, without the session id."""
-        return {"type": self.type, "version": self.version, "transport": self.transport, "audio_params": self.audio.body()}
+        return {
+            "type": self.type,
+            "version": self.version,
+            "transport": self.transport,
+            "audio_params": self.audio.body(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +192,19 @@ class ServerReply:
 
 
 ServerMessage = (
-    HelloReply | Stt | LlmEmotion | TtsState | Mcp | IotCommands | SystemCommand | Alert | Notify | Goodbye | Pong | ServerReply | Unknown
+    HelloReply
+    | Stt
+    | LlmEmotion
+    | TtsState
+    | Mcp
+    | IotCommands
+    | SystemCommand
+    | Alert
+    | Notify
+    | Goodbye
+    | Pong
+    | ServerReply
+    | Unknown
 )
 
 
@@ -212,7 +240,9 @@ def _session(body: Mapping[str, object]) -> str:
 def _hello_reply(body: dict[str, object]) -> HelloReply:
     audio = AudioParams.read(fields.mapping(body, "audio_params"))
     version = fields.integer(body, "version", 0, 0xFFFF)
-    return HelloReply(audio, fields.text(body, "transport", "websocket"), 1 if version is None else version, _session(body))
+    return HelloReply(
+        audio, fields.text(body, "transport", "websocket"), 1 if version is None else version, _session(body)
+    )
 
 
 def _stt(body: dict[str, object]) -> Stt:
@@ -237,7 +267,12 @@ def _system(body: dict[str, object]) -> SystemCommand:
 
 
 def _alert(body: dict[str, object]) -> Alert:
-    return Alert(fields.text(body, "status"), fields.text(body, "message"), fields.text(body, "emotion", "neutral"), _session(body))
+    return Alert(
+        fields.text(body, "status"),
+        fields.text(body, "message"),
+        fields.text(body, "emotion", "neutral"),
+        _session(body),
+    )
 
 
 def _notify(body: dict[str, object]) -> Notify:
@@ -257,7 +292,9 @@ def _server_reply(body: dict[str, object]) -> ServerReply:
     if status not in ("success", "error"):
         raise ProtocolError("status is not one of success, error")
     action = fields.text(fields.mapping(body, "content"), "action")
-    return ServerReply("success" if status == "success" else "error", fields.text(body, "message"), action, _session(body))
+    return ServerReply(
+        "success" if status == "success" else "error", fields.text(body, "message"), action, _session(body)
+    )
 
 
 _READERS: Final[Mapping[str, Callable[[dict[str, object]], ServerMessage]]] = {

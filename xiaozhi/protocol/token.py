@@ -1,17 +1,19 @@
-"""The proofs that devices carry: device token, vision token, MQTT password. What they are made of and how they are checked.
+"""The proofs that devices carry: device token, vision token, MQTT password. What they are made of and how they are
+checked.
 
-Not a policy: who may be given a token is decided where it is handed out (`web/ota.py`), and whether a connection needs one where it is
-accepted. Pure: no clock, no randomness, no storage; the time is an argument (seconds since 1970) and the secret is given once.
+Not a policy: who may be given a token is decided where it is handed out (`web/ota.py`), and whether a connection needs
+one where it is accepted. Pure: no clock, no randomness, no storage; the time is an argument (seconds since 1970) and
+the secret is given once.
 
 Formats:
     device token    base64url(HMAC-SHA256(secret, client_id "|" device_id "|" ts)) "." ts       ts: decimal seconds, when it was issued
     vision token    base64url(HMAC-SHA256(vision key, device_id "|" expires)) "." expires       vision key: derived from the same secret
     MQTT password   base64(HMAC-SHA256(signature key, mqtt_client_id "|" username))
 
-Padding of base64url is left off. The device token is a format that the MQTT gateway issues too, from the same secret, so it is kept to
-the letter; it has no room for a purpose. The vision token therefore uses a key of its own, and neither can stand in for the other.
-A vision token names no client id: a device behind the MQTT gateway is known there by another one than it sends over HTTP.
-"""
+Padding of base64url is left off. The device token is a format that the MQTT gateway issues too, from the same secret,
+so it is kept to the letter; it has no room for a purpose. The vision token therefore uses a key of its own, and neither
+can stand in for the other. A vision token names no client id: a device behind the MQTT gateway is known there by
+another one than it sends over HTTP."""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ _MAX_TIMESTAMP_DIGITS = 12
 
 
 class DeviceTokens:
-    """Issues and checks device tokens. `secret` must not be empty: an empty key would make every token forgeable (ValueError)."""
+    """Issues and checks device tokens. `secret` must not be empty: an empty key would make every token forgeable
+    (ValueError)."""
 
     def __init__(self, secret: str, *, expire_seconds: int = DEVICE_TOKEN_SECONDS) -> None:
         self._key = _key(secret)
@@ -48,10 +51,11 @@ class DeviceTokens:
         return f"{_signature(self._key, client_id, device_id, stamp)}.{stamp}"
 
     def check(self, token: str, client_id: str, device_id: str, *, now: float) -> None:
-        """Return if `token` was issued for this pair and has not expired at `now`; otherwise raise AuthError saying why not.
+        """Return if `token` was issued for this pair and has not expired at `now`; otherwise raise AuthError saying why
+        not.
 
-        A stamp in the future passes: only holders of the secret can have made it, and a server without a clock of its own
-        would otherwise lock every device out until it learns the time."""
+        A stamp in the future passes: only holders of the secret can have made it, and a server without a clock of its
+        own would otherwise lock every device out until it learns the time."""
         _refuse_separator(client_id, device_id)
         signature, stamp = _split(token)
         if not _same(signature, _signature(self._key, client_id, device_id, stamp)):
@@ -68,13 +72,15 @@ class VisionTokens:
         self._expire_seconds = expire_seconds if expire_seconds > 0 else VISION_TOKEN_SECONDS
 
     def issue(self, device_id: str, *, now: float) -> str:
-        """A token for this device, whichever case its id is written in. Raises AuthError for ids that no token can be made for."""
+        """A token for this device, whichever case its id is written in. Raises AuthError for ids that no token can be
+        made for."""
         _refuse_separator(device_id)
         expires = str(int(now) + self._expire_seconds)
         return f"{_signature(self._key, device_id.lower(), expires)}.{expires}"
 
     def check(self, token: str, device_id: str, *, now: float) -> None:
-        """Return if `token` was issued for this device and has not expired at `now`; otherwise raise AuthError saying why not."""
+        """Return if `token` was issued for this device and has not expired at `now`; otherwise raise AuthError saying
+        why not."""
         _refuse_separator(device_id)
         signature, expires = _split(token)
         if not _same(signature, _signature(self._key, device_id.lower(), expires)):
@@ -84,18 +90,21 @@ class VisionTokens:
 
 
 def bearer(header: str) -> str:
-    """The token of an `Authorization` header ("Bearer x" in any case, or the bare token that older firmware sends); "" when absent."""
+    """The token of an `Authorization` header ("Bearer x" in any case, or the bare token that older firmware sends); ""
+    when absent."""
     header = header.strip()
     return header[len(_BEARER) :].strip() if header[: len(_BEARER)].lower() == _BEARER else header
 
 
 def same_secret(given: str, expected: str) -> bool:
-    """Whether two secrets are equal, in a time that does not tell how much of them is; False when `expected` is empty."""
+    """Whether two secrets are equal, in a time that does not tell how much of them is; False when `expected` is
+    empty."""
     return bool(expected) and _same(given, expected)
 
 
 def mqtt_password(signature_key: str, mqtt_client_id: str, username: str) -> str:
-    """What the MQTT gateway expects as password of this client; "" without a key, which a gateway without one accepts."""
+    """What the MQTT gateway expects as password of this client; "" without a key, which a gateway without one
+    accepts."""
     if not signature_key:
         return ""
     digest = hmac.new(signature_key.encode(), f"{mqtt_client_id}|{username}".encode(), hashlib.sha256).digest()

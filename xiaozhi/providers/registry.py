@@ -17,7 +17,7 @@ from pydantic import SecretStr, ValidationError
 
 from xiaozhi import providers
 from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.providers.base import Provider, ProviderOptions, Services
+from xiaozhi.providers.contracts.provider import Provider, ProviderOptions, Services
 
 KINDS = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "voiceprint")
 
@@ -65,7 +65,13 @@ def find(kind: str, type_name: str) -> Registration:
         importlib.import_module(f"{providers.__name__}.{kind}.{type_name}")
         registered = _registered.get((kind, type_name))
     if registered is None:
-        raise SettingsError([Fault(f"{kind}.type", repr(type_name), f"one of {', '.join(known_types(kind))}, or 'package.module:Class'")])
+        raise SettingsError(
+            [
+                Fault(
+                    f"{kind}.type", repr(type_name), f"one of {', '.join(known_types(kind))}, or 'package.module:Class'"
+                )
+            ]
+        )
     return registered
 
 
@@ -74,7 +80,9 @@ def _find_outside(kind: str, path: str) -> Registration:
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise SettingsError([Fault(f"{kind}.type", repr(path), f"an importable 'package.module:Class' ({error})")]) from error
+        raise SettingsError(
+            [Fault(f"{kind}.type", repr(path), f"an importable 'package.module:Class' ({error})")]
+        ) from error
     for registered in _registered.values():
         if registered.cls is cls and registered.kind == kind:
             return registered
@@ -82,12 +90,21 @@ def _find_outside(kind: str, path: str) -> Registration:
 
 
 def validate(kind: str, name: str, block: Mapping[str, Any]) -> ProviderOptions:
-    """The typed options of a block. Raises SettingsError with every fault, keys written as in the file ("TTS.Acme.voice")."""
+    """The typed options of a block. Raises SettingsError with every fault, keys written as in the file
+    ("TTS.Acme.voice")."""
     section = kind.upper() if kind in ("vad", "asr", "llm", "vllm", "tts") else kind.capitalize()
     where = f"{section}.{name}"
     type_name = block.get("type")
     if not isinstance(type_name, str) or not type_name:
-        raise SettingsError([Fault(f"{where}.type", repr(type_name), f"one of {', '.join(known_types(kind))}, or 'package.module:Class'")])
+        raise SettingsError(
+            [
+                Fault(
+                    f"{where}.type",
+                    repr(type_name),
+                    f"one of {', '.join(known_types(kind))}, or 'package.module:Class'",
+                )
+            ]
+        )
     try:
         registered = find(kind, type_name)
     except SettingsError as error:
@@ -98,7 +115,11 @@ def validate(kind: str, name: str, block: Mapping[str, Any]) -> ProviderOptions:
         faults = []
         for problem in error.errors(include_url=False):
             key = ".".join([where, *map(str, problem["loc"])])
-            shown = "missing" if problem["type"] == "missing" else _masked(registered.options, problem["loc"], problem["input"])
+            shown = (
+                "missing"
+                if problem["type"] == "missing"
+                else _masked(registered.options, problem["loc"], problem["input"])
+            )
             faults.append(Fault(key, shown, problem["msg"]))
         raise SettingsError(faults) from error
 

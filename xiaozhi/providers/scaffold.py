@@ -1,8 +1,8 @@
-"""`make new-provider KIND=tts NAME=acme`: writes a provider and its contract test, both working against a made-up vendor.
+"""`make new-provider KIND=tts NAME=acme`: writes a provider and its contract test, both working against a made-up
+vendor.
 
-What it writes is meant to be changed: replace the request, the answer and the vendor's side of it in the test until they are the real
-vendor's. Nothing has to be registered anywhere. Templates are in `templates/`.
-"""
+What it writes is meant to be changed: replace the request, the answer and the vendor's side of it in the test until
+they are the real vendor's. Nothing has to be registered anywhere. Templates are in `templates/`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def scaffold(kind: str, name: str, root: Path) -> tuple[Path, Path]:
             raise ScaffoldError(f"{path} exists already")
     for path, template in ((provider, f"{kind}.py.txt"), (test, f"test_{kind}.py.txt")):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(values), encoding="utf-8")
+        path.write_text(
+            Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(values), encoding="utf-8"
+        )
     return provider, test
 
 
@@ -56,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     section = given.kind.upper()
     print(f"wrote {provider}\nwrote {test}\n")
     print(f"Try it:      .venv/bin/python -m pytest {test.relative_to(given.root)}")
-    print("Make it true: change the request and the answer in both files until they are the vendor's (docs/providers.md).")
+    print(
+        "Make it true: change the request and the answer in both files until they are the vendor's (docs/providers.md)."
+    )
     print(f"Use it:      {section}: {{My{given.name.capitalize()}: {{type: {given.name}, url: ..., api_key: ...}}}}")
     print(f"             selected_module: {{{section}: My{given.name.capitalize()}}}")
     return 0

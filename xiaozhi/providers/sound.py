@@ -1,8 +1,8 @@
-"""The bytes of a vendor's speech -> `Sound`: whatever format arrives is recognised by its content, Opus is passed on as it is.
+"""The bytes of a vendor's speech -> `Sound`: whatever format arrives is recognised by its content, Opus is passed on as
+it is.
 
-For every provider that gets sound as the body of an answer. What is cheap happens here and now (WAV, PCM, taking Ogg apart); what decodes
-(MP3 and everything else FFmpeg knows) goes to the inference pool.
-"""
+For every provider that gets sound as the body of an answer. What is cheap happens here and now (WAV, PCM, taking Ogg
+apart); what decodes (MP3 and everything else FFmpeg knows) goes to the inference pool."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from xiaozhi.audio.decode import SNIFF_BYTES, DecodeError, SoundDecoder, decoder
 from xiaozhi.audio.ogg import OggOpusDemuxer
 from xiaozhi.audio.opus import Decoder, OpusError, packet_duration_ms
 from xiaozhi.errors import Overloaded, VendorGarbage
-from xiaozhi.providers.base import OpusPackets, Pcm, Sound
-from xiaozhi.providers.http_errors import redact
+from xiaozhi.net.http_errors import redact
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, Sound
 from xiaozhi.runtime.inference import InferencePool
 
 DECODE_DEADLINE_S = 5.0
@@ -27,10 +27,14 @@ LONGEST_PACKET_MS = 60.0
 OPUS_RATE = 24_000
 
 
-def sounds(chunks: Iterable[bytes], *, vendor: str, expected: str, sample_rate: int, inference: InferencePool) -> Iterator[Sound]:
-    """Sound as it comes. `expected`: the format that was asked for (pcm, wav, mp3, opus, ...); only pcm is believed without a mark.
+def sounds(
+    chunks: Iterable[bytes], *, vendor: str, expected: str, sample_rate: int, inference: InferencePool
+) -> Iterator[Sound]:
+    """Sound as it comes. `expected`: the format that was asked for (pcm, wav, mp3, opus, ...); only pcm is believed
+    without a mark.
 
-    `sample_rate` (Hz) is that of raw PCM; every `Pcm` carries the rate it really has. Raises VendorGarbage, VendorTimeout, Overloaded."""
+    `sample_rate` (Hz) is that of raw PCM; every `Pcm` carries the rate it really has. Raises VendorGarbage,
+    VendorTimeout, Overloaded."""
     incoming = iter(chunks)
     head = b""
     for chunk in incoming:
@@ -39,11 +43,15 @@ def sounds(chunks: Iterable[bytes], *, vendor: str, expected: str, sample_rate: 
             break
     form = _form(head, expected)
     if not form:
-        raise VendorGarbage(vendor, f"no {expected} sound: {redact(head.decode('utf-8', 'replace'))}" if head else "no sound")
+        raise VendorGarbage(
+            vendor, f"no {expected} sound: {redact(head.decode('utf-8', 'replace'))}" if head else "no sound"
+        )
     try:
         found = False
         for sound in (
-            _from_ogg(head, incoming) if form == "ogg_opus" else _decoded(head, incoming, decoder_for(form, sample_rate), inference)
+            _from_ogg(head, incoming)
+            if form == "ogg_opus"
+            else _decoded(head, incoming, decoder_for(form, sample_rate), inference)
         ):
             found = True
             yield sound
@@ -57,7 +65,8 @@ def _form(head: bytes, expected: str) -> str:
     found = sniff(head)
     if expected != "pcm":
         return found
-    # Any two samples of raw PCM may look like the start of an MPEG frame; only a mark of four letters is believed instead.
+    # Any two samples of raw PCM may look like the start of an MPEG frame; only a mark of four letters is believed
+    # instead.
     if found in ("wav", "ogg_opus") or head[:3] == b"ID3":
         return found
     return "pcm" if len(head) >= 2 and head[:1] not in (b"{", b"<") else ""

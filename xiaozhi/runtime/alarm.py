@@ -1,9 +1,9 @@
-"""A wait that somebody can cut short, at the price of a sleep: for loops that wait for their next due time tens of times a second.
+"""A wait that somebody can cut short, at the price of a sleep: for loops that wait for their next due time tens of
+times a second.
 
-Not an event (it has no state: a ring that nobody waits for is lost, so look at the work before waiting) and not a queue. `Event.wait`
-with a timeout costs 12 to 19 us of hub time where this costs 5 to 11 (gevent 26.9, 500 and 100 waiters), and an outbox waits once per
-audio frame.
-"""
+Not an event (it has no state: a ring that nobody waits for is lost, so look at the work before waiting) and not a
+queue. `Event.wait` with a timeout costs 12 to 19 us of hub time where this costs 5 to 11 (gevent 26.9, 500 and 100
+waiters), and an outbox waits once per audio frame."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class HubAlarm:
     def wait(self, seconds: float) -> None:
         """See Alarm."""
         hub = get_hub()
-        # A waiter is never reused: a ring that comes too late, or a kill, finds one that nobody waits on and does no harm.
+        # A waiter is never reused: a ring that comes too late, or a kill, finds one that nobody waits on and does no
+        # harm.
         waiter = self._waiter = Waiter(hub)
         timer = hub.loop.timer(seconds)
         timer.start(waiter.switch, None)

@@ -1,20 +1,22 @@
 """Many greenlets' small inputs -> one call of a batch function in the inference pool.
 
-Not a queue between rooms and not tied to voice: the function takes a list of items and returns a list of results, one each. It
-is on the path of every audio frame, so it has no greenlet of its own: everything happens in the submitter or in hub callbacks.
+Not a queue between rooms and not tied to voice: the function takes a list of items and returns a list of results, one
+each. It is on the path of every audio frame, so it has no greenlet of its own: everything happens in the submitter or
+in hub callbacks.
 
 When a batch starts:
-- nothing in flight and company is unlikely: at the end of the current turn of the event loop, so an idle server adds no delay;
-- nothing in flight and items have been arriving faster than one per half `max_wait_ms`: when the oldest has waited `max_wait_ms`,
-  or earlier when the batch is full. One call of the voice model costs 30 us + 27 us per item, one pool job 57 us, so company pays;
+- nothing in flight and company is unlikely: at the end of the current turn of the event loop, so an idle server adds no
+  delay;
+- nothing in flight and items have been arriving faster than one per half `max_wait_ms`: when the oldest has waited
+  `max_wait_ms`, or earlier when the batch is full. One call of the voice model costs 30 us + 27 us per item, one pool
+  job 57 us, so company pays;
 - one in flight: the next collects meanwhile and starts when it is due by the same rules.
 
-Order: a caller has one ticket at a time, so its items cannot overtake each other. Failure: the function may return an exception
-in place of one result, and only that ticket fails; when the whole call raises, every item is tried once more alone, so that only the guilty
-fail (a function with state must therefore commit it last). Deadline: one coarse timer for all tickets, because a timer per item would
-cost more than everything else here. A late ticket stays valid: its work may already be on a thread and cannot be recalled, so the
-result is kept and `wait` may be called again.
-"""
+Order: a caller has one ticket at a time, so its items cannot overtake each other. Failure: the function may return an
+exception in place of one result, and only that ticket fails; when the whole call raises, every item is tried once more
+alone, so that only the guilty fail (a function with state must therefore commit it last). Deadline: one coarse timer
+for all tickets, because a timer per item would cost more than everything else here. A late ticket stays valid: its work
+may already be on a thread and cannot be recalled, so the result is kept and `wait` may be called again."""
 
 from __future__ import annotations
 
@@ -34,8 +36,8 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-I = TypeVar("I")  # noqa: E741 - the conventional name of an input
-O = TypeVar("O")  # noqa: E741
+I = TypeVar("I")
+O = TypeVar("O")
 
 _INTERVAL_WEIGHT = 0.1
 """Share of the newest gap in the running mean of gaps between items: adapts within some 20 items."""
@@ -154,9 +156,11 @@ class Batcher(Generic[I, O]):
         return ticket
 
     def wait(self, ticket: Ticket[I, O]) -> O:
-        """The result of a ticket, waiting at most the deadline since it was submitted (or since the last `wait` was late).
+        """The result of a ticket, waiting at most the deadline since it was submitted (or since the last `wait` was
+        late).
 
-        Raises Overloaded when it is late - wait again later, nothing is lost - and whatever the function raised for this item."""
+        Raises Overloaded when it is late - wait again later, nothing is lost - and whatever the function raised for
+        this item."""
         if not ticket.done:
             if ticket.waiter is not None:
                 raise RuntimeError("a ticket is waited for by one greenlet at a time")
@@ -173,7 +177,8 @@ class Batcher(Generic[I, O]):
         return ticket.value  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Fail everything that waits and refuse new items; a batch on a thread still ends and is delivered. Idempotent."""
+        """Fail everything that waits and refuse new items; a batch on a thread still ends and is delivered.
+        Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -212,9 +217,12 @@ class Batcher(Generic[I, O]):
         source = self._retries if alone else waiting
         batch = [source.popleft() for _ in range(size)]
         try:
-            self._inference.submit(self._function, [ticket.item for ticket in batch], kind=self._kind, deliver=self._landed)
+            self._inference.submit(
+                self._function, [ticket.item for ticket in batch], kind=self._kind, deliver=self._landed
+            )
         except Overloaded:
-            # Nothing is lost: they wait on, bounded by `max_waiting`, and whoever waits for them is told when the deadline passes.
+            # Nothing is lost: they wait on, bounded by `max_waiting`, and whoever waits for them is told when the
+            # deadline passes.
             self.stats.refused += size
             source.extendleft(reversed(batch))
             self._arm(REFUSED_RETRY_S)
@@ -239,11 +247,18 @@ class Batcher(Generic[I, O]):
         # In the hub. The next batch goes to its thread before the greenlets of this one are woken.
         batch, self._flying = self._flying, []
         if error is None and (results is None or len(results) != len(batch)):
-            error = RuntimeError(f"batch function returned {0 if results is None else len(results)} results for {len(batch)} items")
+            error = RuntimeError(
+                f"batch function returned {0 if results is None else len(results)} results for {len(batch)} items"
+            )
         if error is not None and len(batch) > 1 and not self._closed:
             # A log handler may wait for its lock, which the hub must not.
             tasks.spawn(
-                "log-failed-batch", log.warning, "batch failed, items are tried alone", kind=self._kind, items=len(batch), error=repr(error)
+                "log-failed-batch",
+                log.warning,
+                "batch failed, items are tried alone",
+                kind=self._kind,
+                items=len(batch),
+                error=repr(error),
             )
             self._retries.extend(batch)
             self._plan()
@@ -252,7 +267,8 @@ class Batcher(Generic[I, O]):
         self._finish(batch, [error] * len(batch) if error is not None else results or ())
 
     def _plan(self) -> None:
-        # In the hub. A batch that is due starts here, not in a callback: its thread works while this one's greenlets are woken.
+        # In the hub. A batch that is due starts here, not in a callback: its thread works while this one's greenlets
+        # are woken.
         if self._retries:
             self._start()
         elif self._waiting:

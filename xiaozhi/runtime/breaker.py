@@ -1,8 +1,7 @@
 """A circuit breaker per vendor endpoint: opens on the rate of failures, lets one request at a time probe, closes again.
 
-Our own, because pybreaker 1.4 holds its RLock for the whole call, which under gevent (where that lock is a greenlet lock) lets one
-request at a time through each breaker, and it opens on consecutive failures, not on a rate.
-"""
+Our own, because pybreaker 1.4 holds its RLock for the whole call, which under gevent (where that lock is a greenlet
+lock) lets one request at a time through each breaker, and it opens on consecutive failures, not on a rate."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ Clock = Callable[[], float]
 """Monotonic seconds."""
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """Of a breaker. HALF_OPEN: one request at a time is let through to see whether the vendor is back."""
 
     CLOSED = "closed"
@@ -28,8 +27,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerOptions:
-    """Opens when at least `error_rate` of at least `min_volume` calls within `window` seconds failed; tries again after `open_for`
-    seconds."""
+    """Opens when at least `error_rate` of at least `min_volume` calls within `window` seconds failed; tries again after
+    `open_for` seconds."""
 
     error_rate: float = 0.5
     min_volume: int = 6
@@ -40,34 +39,35 @@ class BreakerOptions:
 class Breaker:
     """Keeps devices from waiting for an endpoint that is known to be down.
 
-    `admit` gives a ticket, `record` hands it back with the result: a call that was admitted before the breaker opened cannot close it."""
+    `admit` gives a ticket, `record` hands it back with the result: a call that was admitted before the breaker opened
+    cannot close it."""
 
     def __init__(self, name: str, options: BreakerOptions = BreakerOptions(), *, clock: Clock = time.monotonic) -> None:
         self.name = name
         self.options = options
         self._clock = clock
-        self._state = State.CLOSED
+        self._state = BreakerState.CLOSED
         self._results: deque[tuple[float, bool]] = deque()
         self._failures = 0
         self._opened_at = 0.0
         self._generation = 0
         self._probing = False
-        self.listeners: list[Callable[[str, State], None]] = []
+        self.listeners: list[Callable[[str, BreakerState], None]] = []
         """Called with (name, new state) at every change; must not block."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """OPEN turns into HALF_OPEN when its time is over and somebody asks to be admitted."""
         return self._state
 
     def admit(self) -> int:
         """A ticket for one call. Raises CircuitOpen."""
-        if self._state is State.OPEN:
+        if self._state is BreakerState.OPEN:
             left = self._opened_at + self.options.open_for - self._clock()
             if left > 0:
                 raise CircuitOpen(self.name, f"not asked again for {left:.0f} s")
-            self._change(State.HALF_OPEN)
-        if self._state is State.HALF_OPEN:
+            self._change(BreakerState.HALF_OPEN)
+        if self._state is BreakerState.HALF_OPEN:
             if self._probing:
                 raise CircuitOpen(self.name, "being probed")
             self._probing = True
@@ -77,10 +77,10 @@ class Breaker:
         """What became of the call: True, False, or None when nobody can tell (it was cancelled)."""
         if ticket != self._generation:
             return
-        if self._state is State.HALF_OPEN:
+        if self._state is BreakerState.HALF_OPEN:
             self._probing = False
             if ok is not None:
-                self._change(State.CLOSED if ok else State.OPEN)
+                self._change(BreakerState.CLOSED if ok else BreakerState.OPEN)
             return
         if ok is None:
             return
@@ -92,15 +92,15 @@ class Breaker:
             self._failures -= not was_ok
         volume = len(self._results)
         if not ok and volume >= self.options.min_volume and self._failures >= self.options.error_rate * volume:
-            self._change(State.OPEN)
+            self._change(BreakerState.OPEN)
 
-    def _change(self, state: State) -> None:
+    def _change(self, state: BreakerState) -> None:
         self._state = state
         self._generation += 1
         self._probing = False
         self._results.clear()
         self._failures = 0
-        if state is State.OPEN:
+        if state is BreakerState.OPEN:
             self._opened_at = self._clock()
         for listener in self.listeners:
             listener(self.name, state)

@@ -1,24 +1,27 @@
 """THE fixed native thread pool: every CPU-bound call of every device goes through here, and nothing else owns a thread.
 
-Not a queue for blocking I/O: that is what greenlets are for. Functions run here are plain Python or C that releases the GIL;
-they must not touch gevent or anything monkey-patched (a patched lock in a foreign thread would create a second hub).
+Not a queue for blocking I/O: that is what greenlets are for. Functions run here are plain Python or C that releases the
+GIL; they must not touch gevent or anything monkey-patched (a patched lock in a foreign thread would create a second
+hub).
 
-Four facts of gevent shape this file. `ThreadPool.spawn` blocks its caller without limit when the pool is full, so admission is
-counted here and refused with `Overloaded`; a job is only spawned when a thread is free, so `spawn` never waits. A timeout around a
-pool call frees the caller, not the thread, so a permit is returned when the THREAD ends. The pool does not inherit contextvars, so
-they are copied in. `AsyncResult.get(timeout=...)` cannot tell its own timeout from one its caller set around it, so `wait` is used.
+Four facts of gevent shape this file. `ThreadPool.spawn` blocks its caller without limit when the pool is full, so
+admission is counted here and refused with `Overloaded`; a job is only spawned when a thread is free, so `spawn` never
+waits. A timeout around a pool call frees the caller, not the thread, so a permit is returned when the THREAD ends. The
+pool does not inherit contextvars, so they are copied in. `AsyncResult.get(timeout=...)` cannot tell its own timeout
+from one its caller set around it, so `wait` is used.
 
-Work is classed ("vad", "codec", "asr", "tts", "other"). Hearing and codecs may use every thread; all other classes together
-leave `reserved` threads (default 1) to them, so that a slow local recogniser never makes voice detection wait. A class can also
-be capped by `shares`. Waiting jobs start first come, first served within a class and round robin between classes.
+Work is classed ("vad", "codec", "asr", "tts", "other"). Hearing and codecs may use every thread; all other classes
+together leave `reserved` threads (default 1) to them, so that a slow local recogniser never makes voice detection wait.
+A class can also be capped by `shares`. Waiting jobs start first come, first served within a class and round robin
+between classes.
 
-The GIL: a thread that comes back from C waits for it as long as the interpreter's switch interval whenever the hub is busy. At the
-default of 5 ms a voice batch of 2 ms took 15 to 20, and a pool function that computes in Python kept the hub waiting as long; `start`
-sets it to 0.5 ms, which costs a few forced switches per batch. It also means that a pool function should enter C few times and for long.
+The GIL: a thread that comes back from C waits for it as long as the interpreter's switch interval whenever the hub is
+busy. At the default of 5 ms a voice batch of 2 ms took 15 to 20, and a pool function that computes in Python kept the
+hub waiting as long; `start` sets it to 0.5 ms, which costs a few forced switches per batch. It also means that a pool
+function should enter C few times and for long.
 
-Measured here (Python 3.11, 2 cores): one empty job costs 30 us of hub time and 57 us of CPU in all, which is why many small
-inputs travel together (`runtime/batching.py`) and why anything under about 100 us is better done inline.
-"""
+Measured here (Python 3.11, 2 cores): one empty job costs 30 us of hub time and 57 us of CPU in all, which is why many
+small inputs travel together (`runtime/batching.py`) and why anything under about 100 us is better done inline."""
 
 from __future__ import annotations
 
@@ -56,7 +59,8 @@ class InferenceClosed(XiaozhiError):
 
 
 class PerWorker(Generic[T]):
-    """One lazily made object per pool thread, such as a decoder that is not thread-safe. Only use it inside pool functions."""
+    """One lazily made object per pool thread, such as a decoder that is not thread-safe. Only use it inside pool
+    functions."""
 
     def __init__(self, factory: Callable[[], T]) -> None:
         self._factory = factory
@@ -102,7 +106,12 @@ class InferencePool:
     `shares` caps the threads a class may hold; `reserved` threads are kept free for the quick classes."""
 
     def __init__(
-        self, workers: int | None = None, queue_size: int = 256, shares: Mapping[str, int] | None = None, *, reserved: int | None = None
+        self,
+        workers: int | None = None,
+        queue_size: int = 256,
+        shares: Mapping[str, int] | None = None,
+        *,
+        reserved: int | None = None,
     ) -> None:
         self.workers = workers or max(2, os.cpu_count() or 2)
         self.queue_size = queue_size
@@ -137,10 +146,12 @@ class InferencePool:
         self._pool.size = self.workers
 
     def run(self, function: Callable[..., T], *args: Any, kind: str = "other", deadline: float) -> T:
-        """Run `function(*args)` on a pool thread and wait for its result, at most `deadline` seconds including the queue.
+        """Run `function(*args)` on a pool thread and wait for its result, at most `deadline` seconds including the
+        queue.
 
-        Raises whatever the function raises, Overloaded when the queue is full, VendorTimeout when the deadline passes (a thread
-        that has begun goes on and its permit returns when it ends), InferenceClosed when the pool is or gets closed."""
+        Raises whatever the function raises, Overloaded when the queue is full, VendorTimeout when the deadline passes
+        (a thread that has begun goes on and its permit returns when it ends), InferenceClosed when the pool is or gets
+        closed."""
         result = AsyncResult()
         job = self.submit(function, *args, kind=kind, deliver=lambda value, error: _settle(result, value, error))
         try:
@@ -155,8 +166,8 @@ class InferencePool:
         return result.get()  # type: ignore[no-any-return]
 
     def submit(self, function: Callable[..., Any], *args: Any, kind: str, deliver: Deliver) -> Job:
-        """Like `run` for callers without a greenlet to spare: returns at once; `deliver` is called later, in the hub, exactly
-        once unless the job is withdrawn first. Raises Overloaded, InferenceClosed."""
+        """Like `run` for callers without a greenlet to spare: returns at once; `deliver` is called later, in the hub,
+        exactly once unless the job is withdrawn first. Raises Overloaded, InferenceClosed."""
         if self._closed:
             raise InferenceClosed("inference pool is closed")
         counts = self.counts.get(kind)
@@ -179,7 +190,8 @@ class InferencePool:
         return job
 
     def withdraw(self, job: Job) -> bool:
-        """Take a job that still waits out of the queue: it never runs and is never delivered. False when it has begun."""
+        """Take a job that still waits out of the queue: it never runs and is never delivered. False when it has
+        begun."""
         queue = self._waiting[job.kind]
         if job.started or job not in queue:
             return False
@@ -189,7 +201,8 @@ class InferencePool:
         return True
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Refuse new work, fail what waits, give running threads `timeout` seconds; True when all have ended. Idempotent."""
+        """Refuse new work, fail what waits, give running threads `timeout` seconds; True when all have ended.
+        Idempotent."""
         self._closed = True
         for kind, queue in self._waiting.items():
             while queue:
@@ -264,5 +277,6 @@ def _outcome(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
     except Exception as error:
         return None, error
     except BaseException as error:
-        # sys.exit() in a vendor's library must not take the server with it; nothing legitimate is killed in a pool thread.
+        # sys.exit() in a vendor's library must not take the server with it; nothing legitimate is killed in a pool
+        # thread.
         return None, RuntimeError(f"pool function raised {error!r}")

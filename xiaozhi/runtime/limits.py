@@ -1,12 +1,12 @@
-"""Admission: who may still come in, and how fast anybody may talk. Decisions only: nothing here waits, and the clock is given.
+"""Admission: who may still come in, and how fast anybody may talk. Decisions only: nothing here waits, and the clock is
+given.
 
-Not authentication (who somebody is) and not the roster (who is here). Every table is bounded: counts by what is admitted, rates
-by an LRU cache.
+Not authentication (who somebody is) and not the connection registry (who is here). Every table is bounded: counts by
+what is admitted, rates by an LRU cache.
 
-The order at the door: `knock` (rates, before any work is done for the newcomer), then authentication, then `enter` (places). What
-`enter` returns must be released when the connection is gone, so that a place that was promised is a place that exists, however
-long an upgrade takes.
-"""
+The order at the door: `knock` (rates, before any work is done for the newcomer), then authentication, then `enter`
+(places). What `enter` returns must be released when the connection is gone, so that a place that was promised is a
+place that exists, however long an upgrade takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from cachetools import LRUCache
 from xiaozhi.errors import Overloaded
 
 MAX_ADDRESSES: Final = 8192
-"""Addresses whose handshake rate is remembered. More at once means the least recent get a fresh allowance, not more memory."""
+"""Addresses whose handshake rate is remembered. More at once means the least recent get a fresh allowance, not more
+memory."""
 DEVICE_OVERLAP: Final = 4
 """Connections a device may hold beyond its limit for the moment it takes the replaced ones to end."""
 FORGIVE_SECONDS: Final = 10.0
@@ -84,7 +85,8 @@ class FloodGuard(TokenBucket):
         """Messages refused so far."""
 
     def excess(self, now: float) -> Flow:
-        """What to do with a message for which `take` was False: DROP, or CLOSE once a flood has gone on for too long."""
+        """What to do with a message for which `take` was False: DROP, or CLOSE once a flood has gone on for too
+        long."""
         if now - self._last_excess > FORGIVE_SECONDS:
             self._excess = 0
         self._last_excess = now
@@ -107,7 +109,7 @@ class AdmissionLimits:
 
     max_connections: int = 500
     per_device: int = 1
-    """One more is let in, and the roster closes the oldest."""
+    """One more is let in, and the connection registry closes the oldest."""
     per_ip: int = 0
     handshakes_per_second: float = 1000.0
     """Everybody together. As many as there are places may come at once: after a restart all devices do."""
@@ -162,7 +164,8 @@ class Admission:
         self._shut = None
 
     def knock(self, ip: str, *, exempt: bool = False) -> None:
-        """A handshake begins. Raises Overloaded when they come too fast. `exempt`: the address speaks for many devices."""
+        """A handshake begins. Raises Overloaded when they come too fast. `exempt`: the address speaks for many
+        devices."""
         if self._shut is not None:
             raise self._refuse("closed", self._shut.what, self._shut.retry_after)
         now = self._clock()
@@ -177,7 +180,8 @@ class Admission:
             raise self._refuse("address rate", "handshake rate of this address", bucket.wait())
 
     def enter(self, device: str, ip: str, *, exempt: bool = False) -> Permit:
-        """Take a place. Raises Overloaded. `exempt`: the address speaks for many devices, and its places are not counted.
+        """Take a place. Raises Overloaded. `exempt`: the address speaks for many devices, and its places are not
+        counted.
 
         A device that is in already needs no free place: its old connection, probably dead, is about to be replaced.
         """

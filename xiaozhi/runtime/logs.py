@@ -1,13 +1,14 @@
 """Structured logging: one logger per module, key=value context in every greenlet, nothing secret and nothing said.
 
-Events have short constant names; everything else is a field. On a terminal they are lines for people, in the file they are JSON lines.
-Context (session, device, turn, trace) is bound once with `bind_context` and follows into every greenlet that `runtime/tasks.py` spawns.
+Events have short constant names; everything else is a field. On a terminal they are lines for people, in the file they
+are JSON lines. Context (session, device, turn, trace) is bound once with `bind_context` and follows into every greenlet
+that `runtime/tasks.py` spawns.
 
-Not a metrics sink, and never called from pool threads: the handlers hold patched locks. Several processes must not share a log file:
-whoever rotates it takes it away from the others.
+Not a metrics sink, and never called from pool threads: the handlers hold patched locks. Several processes must not
+share a log file: whoever rotates it takes it away from the others.
 
-Redaction (`redaction.py`) happens last and by key, so that no caller can forget it: secrets always, speech and texts unless `log.content`.
-"""
+Redaction (`redaction.py`) happens last and by key, so that no caller can forget it: secrets always, speech and texts
+unless `log.content`."""
 
 from __future__ import annotations
 
@@ -59,8 +60,9 @@ def configure(
     show_content: bool = False,
     json_console: bool = False,
 ) -> None:
-    """Set up, by the composition root; again on a reload, which takes back what was set before. `levels` maps module names to levels.
-    `directory` None: no file; otherwise one of at most `max_bytes` bytes (0: never rotated) and `backups` older ones beside it.
+    """Set up, by the composition root; again on a reload, which takes back what was set before. `levels` maps module
+    names to levels. `directory` None: no file; otherwise one of at most `max_bytes` bytes (0: never rotated) and
+    `backups` older ones beside it.
 
     Raises OSError when the directory or the file cannot be written; what was set before then stays."""
     file = _file_handler(directory / file_name, max_bytes, backups) if directory is not None else None

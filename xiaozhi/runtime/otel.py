@@ -1,11 +1,10 @@
 """Traces by OpenTelemetry: turns become span trees and leave by OTLP over HTTP, in batches.
 
-Loaded by `tracing.py` only where it is wanted, because the imports cost time and memory. The SDK's own batch processor is not used: it
-starts a thread of its own, while here a greenlet ships what has gathered and ends again.
+Loaded by `tracing.py` only where it is wanted, because the imports cost time and memory. The SDK's own batch processor
+is not used: it starts a thread of its own, while here a greenlet ships what has gathered and ends again.
 
-Overflow: at most `MAX_WAITING` spans wait; more push out the oldest, which are counted. A batch that cannot be delivered is dropped after
-the exporter's own retries.
-"""
+Overflow: at most `MAX_WAITING` spans wait; more push out the oldest, which are counted. A batch that cannot be
+delivered is dropped after the exporter's own retries."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Collectors: what other objects count anyway, turned into metrics at the moment of a scrape.
 
-Nothing is counted here and nothing is kept; `metrics.py` declares the rest and registers these. Objects are known by the few attributes
-that are read, so that tests can use plain ones. Every label takes its values from code or configuration, never from a device.
-"""
+Nothing is counted here and nothing is kept; `metrics.py` declares the rest and registers these. Objects are known by
+the few attributes that are read, so that tests can use plain ones. Every label takes its values from code or
+configuration, never from a device."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from xiaozhi.runtime import tasks
+from xiaozhi.runtime.connections import Held
 from xiaozhi.runtime.inference import ClassCounts
-from xiaozhi.runtime.resilience import Guard, State
-from xiaozhi.runtime.roster import Held
+from xiaozhi.runtime.resilience import BreakerState, Guard
 
-# Known beforehand, so that their series begin at 0: an alert cannot see the first increase of a series that did not exist.
+# Known beforehand, so that their series begin at 0: an alert cannot see the first increase of a series that did not
+# exist.
 REFUSALS = ("closed", "rate", "address rate", "places", "device places", "address places")
 SWEEPS = ("replaced", "ping", "trim", "close", "abort")
-BREAKER_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+BREAKER_VALUES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
 class PoolView(Protocol):
@@ -51,7 +52,7 @@ class AdmissionView(Protocol):
         """Refusals by cause."""
 
 
-class RosterView(Protocol):
+class ConnectionsView(Protocol):
     """What is read of the live connections."""
 
     @property
@@ -77,7 +78,9 @@ class PoolReadings(Collector):
         """See prometheus_client.registry.Collector."""
         jobs = GaugeMetricFamily("xiaozhi_pool_jobs", "Jobs of the inference pool now.", labels=["class", "state"])
         done = CounterMetricFamily("xiaozhi_pool_jobs_done", "Jobs the pool has finished.", labels=["class"])
-        refused = CounterMetricFamily("xiaozhi_pool_jobs_refused", "Jobs refused because the pool was full.", labels=["class"])
+        refused = CounterMetricFamily(
+            "xiaozhi_pool_jobs_refused", "Jobs refused because the pool was full.", labels=["class"]
+        )
         late = CounterMetricFamily("xiaozhi_pool_jobs_late", "Jobs whose deadline passed.", labels=["class"])
         waited = CounterMetricFamily("xiaozhi_pool_wait_seconds", "Time jobs waited for a thread.", labels=["class"])
         worked = CounterMetricFamily("xiaozhi_pool_work_seconds", "Time jobs held a thread.", labels=["class"])
@@ -91,7 +94,9 @@ class PoolReadings(Collector):
             worked.add_metric([kind], counts.worked_s)
         yield from (jobs, done, refused, late, waited, worked)
         yield GaugeMetricFamily("xiaozhi_pool_workers", "Threads of the inference pool.", value=self._pool.workers)
-        yield GaugeMetricFamily("xiaozhi_pool_queue_limit", "Jobs that may wait for a thread.", value=self._pool.queue_size)
+        yield GaugeMetricFamily(
+            "xiaozhi_pool_queue_limit", "Jobs that may wait for a thread.", value=self._pool.queue_size
+        )
 
 
 class AdmissionReadings(Collector):
@@ -102,34 +107,46 @@ class AdmissionReadings(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client.registry.Collector."""
-        refused = CounterMetricFamily("xiaozhi_connections_refused", "Connections refused before the upgrade, by cause.", labels=["cause"])
+        refused = CounterMetricFamily(
+            "xiaozhi_connections_refused", "Connections refused before the upgrade, by cause.", labels=["cause"]
+        )
         for cause, count in (dict.fromkeys(REFUSALS, 0) | dict(self._admission.refused)).items():
             refused.add_metric([cause.replace(" ", "_")], count)
         yield refused
 
 
-class RosterReadings(Collector):
+class ConnectionReadings(Collector):
     """What the sweeper did, and what all sessions together held when it last looked: a scrape asks nobody."""
 
-    def __init__(self, roster: RosterView, clock: Callable[[], float] = time.monotonic) -> None:
-        self._roster = roster
+    def __init__(self, connections: ConnectionsView, clock: Callable[[], float] = time.monotonic) -> None:
+        self._connections = connections
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client.registry.Collector."""
-        roster = self._roster
-        actions = CounterMetricFamily("xiaozhi_sweeper_actions", "What was done about connections, by action.", labels=["action"])
-        for action, count in (dict.fromkeys(SWEEPS, 0) | dict(roster.actions)).items():
+        connections = self._connections
+        actions = CounterMetricFamily(
+            "xiaozhi_sweeper_actions", "What was done about connections, by action.", labels=["action"]
+        )
+        for action, count in (dict.fromkeys(SWEEPS, 0) | dict(connections.actions)).items():
             actions.add_metric([action], count)
-        held = roster.held
+        held = connections.held
         yield actions
-        yield GaugeMetricFamily("xiaozhi_sessions_memory_bytes", "Estimate of what all sessions hold.", value=held.memory_bytes)
-        yield GaugeMetricFamily("xiaozhi_sessions_queued", "Things waiting in the queues of all sessions.", value=held.queued)
         yield GaugeMetricFamily(
-            "xiaozhi_sessions_queued_most", "Things waiting in the queues of the fullest session.", value=held.queued_most
+            "xiaozhi_sessions_memory_bytes", "Estimate of what all sessions hold.", value=held.memory_bytes
         )
         yield GaugeMetricFamily(
-            "xiaozhi_sweep_age_seconds", "Time since all connections were looked after.", value=max(0.0, self._clock() - roster.swept_at)
+            "xiaozhi_sessions_queued", "Things waiting in the queues of all sessions.", value=held.queued
+        )
+        yield GaugeMetricFamily(
+            "xiaozhi_sessions_queued_most",
+            "Things waiting in the queues of the fullest session.",
+            value=held.queued_most,
+        )
+        yield GaugeMetricFamily(
+            "xiaozhi_sweep_age_seconds",
+            "Time since all connections were looked after.",
+            value=max(0.0, self._clock() - connections.swept_at),
         )
 
 
@@ -150,7 +167,9 @@ class FrameReadings(Collector):
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client.registry.Collector."""
         yield CounterMetricFamily("xiaozhi_frames_sent", "Audio frames sent to devices.", value=self._counts.sent)
-        yield CounterMetricFamily("xiaozhi_frames_received", "Audio frames received from devices.", value=self._counts.received)
+        yield CounterMetricFamily(
+            "xiaozhi_frames_received", "Audio frames received from devices.", value=self._counts.received
+        )
 
 
 class VendorReadings(Collector):
@@ -163,9 +182,15 @@ class VendorReadings(Collector):
         """See prometheus_client.registry.Collector."""
         labels = ["kind", "vendor"]
         active = GaugeMetricFamily("xiaozhi_vendor_active", "Calls a vendor is working on.", labels=labels)
-        waiting = GaugeMetricFamily("xiaozhi_vendor_waiting", "Calls waiting for a place in a vendor's window.", labels=labels)
-        limit = GaugeMetricFamily("xiaozhi_vendor_active_limit", "Places in a vendor's window; 0: no limit.", labels=labels)
-        refused = CounterMetricFamily("xiaozhi_vendor_window_refused", "Calls that found no place in time.", labels=labels)
+        waiting = GaugeMetricFamily(
+            "xiaozhi_vendor_waiting", "Calls waiting for a place in a vendor's window.", labels=labels
+        )
+        limit = GaugeMetricFamily(
+            "xiaozhi_vendor_active_limit", "Places in a vendor's window; 0: no limit.", labels=labels
+        )
+        refused = CounterMetricFamily(
+            "xiaozhi_vendor_window_refused", "Calls that found no place in time.", labels=labels
+        )
         state = GaugeMetricFamily("xiaozhi_vendor_breaker_state", "0 closed, 1 half-open, 2 open.", labels=labels)
         for guard in self._guards():
             kind, _, vendor = guard.name.partition(":")
@@ -194,12 +219,16 @@ class ProcessReadings(Collector):
         context = CounterMetricFamily("xiaozhi_context_switches", "Context switches of the process.", labels=["kind"])
         context.add_metric(["voluntary"], switches.voluntary)
         context.add_metric(["involuntary"], switches.involuntary)
-        collections = CounterMetricFamily("xiaozhi_gc_collections", "Garbage collections, by generation.", labels=["generation"])
+        collections = CounterMetricFamily(
+            "xiaozhi_gc_collections", "Garbage collections, by generation.", labels=["generation"]
+        )
         for generation, stats in enumerate(gc.get_stats()):
             collections.add_metric([str(generation)], stats["collections"])
         yield GaugeMetricFamily("xiaozhi_native_threads", "Operating system threads.", value=threads)
         yield GaugeMetricFamily("xiaozhi_greenlets", "Greenlets that are at work or waiting.", value=tasks.census.live)
         yield CounterMetricFamily("xiaozhi_greenlets_started", "Greenlets started.", value=tasks.census.started)
-        yield CounterMetricFamily("xiaozhi_greenlet_failures", "Greenlets that ended by an unexpected error.", value=tasks.census.failed)
+        yield CounterMetricFamily(
+            "xiaozhi_greenlet_failures", "Greenlets that ended by an unexpected error.", value=tasks.census.failed
+        )
         yield context
         yield collections

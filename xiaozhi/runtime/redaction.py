@@ -1,8 +1,7 @@
 """What must not stand in a log line: secrets, by key and by shape, and what people said, by key.
 
-Not encryption and not a promise about third parties' free text: an exception's message is searched for the shapes of secrets, no more.
-Fields are few and small, so the price is some microseconds per line.
-"""
+Not encryption and not a promise about third parties' free text: an exception's message is searched for the shapes of
+secrets, no more. Fields are few and small, so the price is some microseconds per line."""
 
 from __future__ import annotations
 
@@ -14,7 +13,9 @@ MASK = "***"
 MAX_DEPTH = 6
 """Deeper structures are replaced as a whole."""
 
-_SECRET = re.compile(r"(secret|token|passw|passphrase|api_?-?key|auth_?key|authorization|cookie|credential|signature)", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(secret|token|passw|passphrase|api_?-?key|auth_?key|authorization|cookie|credential|signature)", re.IGNORECASE
+)
 _COUNTED = re.compile(r"tokens$", re.IGNORECASE)
 _CONTENT = frozenset(
     {

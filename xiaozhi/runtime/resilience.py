@@ -1,9 +1,8 @@
-"""What stands between many devices and one vendor: a concurrency window with a bounded queue, a circuit breaker (`breaker.py`), retries
-(tenacity's), and who is told.
+"""What stands between many devices and one vendor: a concurrency window with a bounded queue, a circuit breaker
+(`breaker.py`), retries (tenacity's), and who is told.
 
-Knows errors, not voice: `providers/guarded.py` puts a `Guard` around each kind of provider. Nothing here spawns; clock, sleep and
-chance are injected, so every decision is tested without waiting.
-"""
+Knows errors, not voice: `providers/guarded.py` puts a `Guard` around each kind of provider. Nothing here spawns; clock,
+sleep and chance are injected, so every decision is tested without waiting."""
 
 from __future__ import annotations
 
@@ -29,20 +28,20 @@ from xiaozhi.errors import (
     VendorUnavailable,
     XiaozhiError,
 )
-from xiaozhi.runtime.breaker import Breaker, BreakerOptions, Clock, State
+from xiaozhi.runtime.breaker import Breaker, BreakerOptions, BreakerState, Clock
 
 __all__ = [
     "NO_RETRY",
     "Attempt",
     "Breaker",
     "BreakerOptions",
+    "BreakerState",
     "CallReport",
     "Clock",
     "Guard",
     "Observer",
     "OnePerKey",
     "RetryOptions",
-    "State",
     "Window",
     "outcome_of",
 ]
@@ -69,10 +68,11 @@ class Window:
         self.refused = 0
 
     def enter(self, timeout: float) -> float:
-        """Take a place, waiting at most `timeout` seconds; the seconds waited. Raises Overloaded when the queue is full or the wait too
-        long."""
+        """Take a place, waiting at most `timeout` seconds; the seconds waited. Raises Overloaded when the queue is full
+        or the wait too long."""
         waited = 0.0
-        # Whoever comes while others wait goes to the end, even if a place has just become free: it is promised to the first of them.
+        # Whoever comes while others wait goes to the end, even if a place has just become free: it is promised to the
+        # first of them.
         if self._places is not None and (self.waiting or not self._places.acquire(blocking=False)):
             if self.waiting >= self.queue_size or timeout <= 0:
                 raise self._overloaded()
@@ -99,7 +99,8 @@ class Window:
 
 
 class OnePerKey:
-    """At most one holder per key, such as one request per device; others wait in order. Keys that nobody uses are forgotten."""
+    """At most one holder per key, such as one request per device; others wait in order. Keys that nobody uses are
+    forgotten."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -136,7 +137,8 @@ class OnePerKey:
 
 @dataclass(frozen=True, slots=True)
 class RetryOptions:
-    """`attempts` in all; waits of `first`, twice that, ... at most `longest` seconds, each with up to `jitter` of itself added."""
+    """`attempts` in all; waits of `first`, twice that, ... at most `longest` seconds, each with up to `jitter` of
+    itself added."""
 
     attempts: int = 3
     first: float = 1.0
@@ -158,8 +160,9 @@ NO_RETRY = RetryOptions(attempts=1)
 class CallReport:
     """One attempt at a vendor, for metrics. Times in seconds.
 
-    `outcome`: ok, timeout, busy, unavailable, rejected, garbage, open (the breaker refused), overloaded (the window refused), error (a
-    bug), cancelled (nobody wanted the answer any more). `first_s`: from admission to the first output, None when there was none."""
+    `outcome`: ok, timeout, busy, unavailable, rejected, garbage, open (the breaker refused), overloaded (the window
+    refused), error (a bug), cancelled (nobody wanted the answer any more). `first_s`: from admission to the first
+    output, None when there was none."""
 
     vendor: str
     outcome: str
@@ -190,7 +193,8 @@ class Attempt:
             self._first = self._guard.clock() - self._began
 
     def end(self, error: BaseException | None = None) -> None:
-        """The call is over: well (None), with an error, or cancelled (a GreenletExit, a GeneratorExit, somebody's timeout)."""
+        """The call is over: well (None), with an error, or cancelled (a GreenletExit, a GeneratorExit, somebody's
+        timeout)."""
         if self._ended:
             return
         self._ended = True
@@ -207,15 +211,17 @@ class Attempt:
         if outcome in ("timeout", "unavailable", "garbage", "error"):
             return False
         if outcome == "cancelled":
-            # Who gave up after waiting that long for the first sign of life has seen a failure, whatever ended the wait.
+            # Who gave up after waiting that long for the first sign of life has seen a failure, whatever ended the
+            # wait.
             return False if self._first is None and total >= self._guard.patience else None
         # Refusals (rejected, busy) prove that the endpoint lives.
         return None if outcome == "overloaded" else True
 
 
 class Guard:
-    """Window, breaker and retries of one vendor endpoint. `timeout`: seconds from the first wait in the window to the last attempt's start,
-    so that a device is never kept waiting longer for its turn; the call's own deadlines are the provider's."""
+    """Window, breaker and retries of one vendor endpoint. `timeout`: seconds from the first wait in the window to the
+    last attempt's start, so that a device is never kept waiting longer for its turn; the call's own deadlines are the
+    provider's."""
 
     def __init__(
         self,
@@ -250,7 +256,8 @@ class Guard:
         return result
 
     def iterate(self, make: Callable[[], Iterator[T]]) -> Iterator[T]:
-        """Iterate over `make()` under the guard; it is made anew only while nothing has been yielded. Closing closes the inner iterator."""
+        """Iterate over `make()` under the guard; it is made anew only while nothing has been yielded. Closing closes
+        the inner iterator."""
 
         def start() -> tuple[Iterator[T], object]:
             inner = make()
@@ -272,7 +279,8 @@ class Guard:
                 close()
 
     def begin(self, function: Callable[[], T]) -> tuple[T, Attempt]:
-        """Run `function`, with retries, and leave the attempt open: for what goes on afterwards, such as a stream that was opened."""
+        """Run `function`, with retries, and leave the attempt open: for what goes on afterwards, such as a stream that
+        was opened."""
         until = self.clock() + self.timeout
         try:
             return self._once(function, until, 0)
@@ -323,7 +331,7 @@ class Guard:
         waited = 0.0
         began = self.clock()
         try:
-            if self.breaker is not None and self.breaker.state is State.OPEN:
+            if self.breaker is not None and self.breaker.state is BreakerState.OPEN:
                 self.breaker.record(self.breaker.admit(), None)  # not worth a place in the queue
             if self.window is not None:
                 waited = self.window.enter(until - began)

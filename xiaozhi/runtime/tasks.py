@@ -20,7 +20,8 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-# gevent would walk ten frames of the stack at every spawn, and keep them, for a tree of greenlets that nobody here prints.
+# gevent would walk ten frames of the stack at every spawn, and keep them, for a tree of greenlets that nobody here
+# prints.
 gevent.config.track_greenlet_tree = False
 
 # Ways for a task to end that need no attention: the peer left, or the turn it worked for is over.
@@ -29,7 +30,8 @@ _QUIET = (ConnectionClosed, TurnClosed)
 
 @dataclass(slots=True)
 class Census:
-    """All tasks of this process, counted for metrics: to find them in the heap would take as long as a garbage collection."""
+    """All tasks of this process, counted for metrics: to find them in the heap would take as long as a garbage
+    collection."""
 
     live: int = 0
     """Begun and not ended; those that wait for `spawn_later` have not begun."""
@@ -42,7 +44,8 @@ census = Census()
 
 
 def spawn(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Greenlet:
-    """Run `function` in a greenlet called `name` that carries the caller's contextvars; a failure is logged, never lost."""
+    """Run `function` in a greenlet called `name` that carries the caller's contextvars; a failure is logged, never
+    lost."""
     greenlet = _prepare(name, function, args, kwargs)
     greenlet.start()
     return greenlet
@@ -71,7 +74,9 @@ class Tasks:
         greenlet.start()
         return greenlet
 
-    def spawn_later(self, seconds: float, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Greenlet:
+    def spawn_later(
+        self, seconds: float, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Greenlet:
         """Spawn into the group after `seconds`; killing the group before then cancels it."""
         greenlet = _prepare(name, function, args, kwargs)
         self._group.add(greenlet)

@@ -1,11 +1,11 @@
 """One trace per turn: the id that ties log lines together, and spans for those who collect them.
 
-Spans are made after the turn, from the times it wrote down anyway, so that tracing changes nothing on the way of a frame. Not a replacement
-for metrics: it answers why this one turn was slow.
+Spans are made after the turn, from the times it wrote down anyway, so that tracing changes nothing on the way of a
+frame. Not a replacement for metrics: it answers why this one turn was slow.
 
-Nobody needs OpenTelemetry. `open_tracer` looks for the standard variable OTEL_EXPORTER_OTLP_ENDPOINT and only then loads `otel.py`, which
-imports the packages (requirements: opentelemetry-sdk, opentelemetry-exporter-otlp-proto-http); where they are missing it says so once.
-"""
+Nobody needs OpenTelemetry. `open_tracer` looks for the standard variable OTEL_EXPORTER_OTLP_ENDPOINT and only then
+loads `otel.py`, which imports the packages (requirements: opentelemetry-sdk, opentelemetry-exporter-otlp-proto-http);
+where they are missing it says so once."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Tracer(Protocol):
         attributes: Attributes | None = None,
         failure: str = "",
     ) -> None:
-        """One tree: a span `name` from `start_s` to `end_s` (monotonic s) with a child per stage, under the trace id `trace` (hexadecimal;
-        "": a new one). `failure` not empty: it went wrong, and this is why."""
+        """One tree: a span `name` from `start_s` to `end_s` (monotonic s) with a child per stage, under the trace id
+        `trace` (hexadecimal; "": a new one). `failure` not empty: it went wrong, and this is why."""
 
     def close(self, timeout: float = 2.0) -> None:
         """Send what is left, waiting at most `timeout` seconds. Idempotent."""
@@ -81,7 +81,8 @@ class NoTracer:
 
 
 def open_tracer(*, version: str = "", worker: str = "", environ: Mapping[str, str] = os.environ) -> Tracer:
-    """The tracer that the environment asks for. Sampling, headers, names and timeouts follow the other OTEL_... variables."""
+    """The tracer that the environment asks for. Sampling, headers, names and timeouts follow the other OTEL_...
+    variables."""
     endpoint = next((environ[name] for name in ENDPOINTS if environ.get(name)), "")
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     unwanted = environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() != "otlp"

@@ -1,12 +1,13 @@
 """Sees when the process is in trouble and does something about it before its users notice.
 
-Three jobs, one greenlet: it measures hub lag (how late its own timer fires) and backlog, and sheds load in two steps (new turns, then new
-connections) until they recover; it restarts registered loops that died, and revives those that live but have lost their pulse; and it
-writes the periodic sample of threads, memory and connections that `monitoring.sample_interval` asks for.
+Three jobs, one greenlet: it measures hub lag (how late its own timer fires) and backlog, and sheds load in two steps
+(new turns, then new connections) until they recover; it restarts registered loops that died, and revives those that
+live but have lost their pulse; and it writes the periodic sample of threads, memory and connections that
+`monitoring.sample_interval` asks for.
 
-Not a profiler and not an alerting system: it says what it sees in metrics, logs and `/readyz`. The decision to shed is pure (`ShedPolicy`).
-A hub that is blocked for good blocks its watchdog too: then `/healthz` stops answering, and who supervises the process has to act.
-"""
+Not a profiler and not an alerting system: it says what it sees in metrics, logs and `/readyz`. The decision to shed is
+pure (`ShedPolicy`). A hub that is blocked for good blocks its watchdog too: then `/healthz` stops answering, and who
+supervises the process has to act."""
 
 from __future__ import annotations
 
@@ -38,8 +39,9 @@ class Shed(IntEnum):
 
 @dataclass(slots=True)
 class ShedPolicy:
-    """Decides what to refuse from smoothed hub lag (s) and backlog (0..1 of the inference queue). Goes up quickly and down slowly:
-    a level is left only after `calm_s` seconds below half of what leads to it, so that the server does not flap."""
+    """Decides what to refuse from smoothed hub lag (s) and backlog (0..1 of the inference queue). Goes up quickly and
+    down slowly: a level is left only after `calm_s` seconds below half of what leads to it, so that the server does not
+    flap."""
 
     turns_lag_s: float = 0.25
     connections_lag_s: float = 0.75
@@ -97,7 +99,8 @@ class _Pulse:
 
 
 class Watchdog:
-    """`backlog` gives the fill of the inference queue (0..1), `sample` the fields of the periodic log line beside the process's own."""
+    """`backlog` gives the fill of the inference queue (0..1), `sample` the fields of the periodic log line beside the
+    process's own."""
 
     def __init__(
         self,
@@ -143,7 +146,8 @@ class Watchdog:
         self._loops.append(_Loop(name, function, tasks.spawn(name, function)))
 
     def expect(self, name: str, beat: Callable[[], float], within_s: float, revive: Callable[[], None]) -> None:
-        """Call `revive` when `beat` (a time on the watchdog's clock) has not moved for `within_s` seconds, and at most that often."""
+        """Call `revive` when `beat` (a time on the watchdog's clock) has not moved for `within_s` seconds, and at most
+        that often."""
         self._pulses.append(_Pulse(name, beat, within_s, revive))
 
     def start(self) -> None:
@@ -188,7 +192,12 @@ class Watchdog:
         if level is before:
             return
         say = log.warning if level > before else log.info
-        say("load shedding", refusing=level.name.lower(), lag_ms=round(self._policy.lag_s * 1000), backlog=round(backlog, 2))
+        say(
+            "load shedding",
+            refusing=level.name.lower(),
+            lag_ms=round(self._policy.lag_s * 1000),
+            backlog=round(backlog, 2),
+        )
         self._on_shed(level)
 
     def sample(self) -> dict[str, object]:

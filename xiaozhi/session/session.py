@@ -1,9 +1,8 @@
 """One device's visit: what it announced, what it may do, its dialogue, and the turn under way.
 
-What the connection tells it (`VisitHandler`, in the reader's greenlet) is decided here and handed on; nothing waits for a vendor, so an
-abort is heard while everything else is stuck. Not a place for sound, sockets or prompts; who may speak is `floor.py`, how the parts are
-built is `equipment.py`.
-"""
+What the connection tells it (`LinkHandler`, in the reader's greenlet) is decided here and handed on; nothing waits for
+a vendor, so an abort is heard while everything else is stuck. Not a place for sound, sockets or prompts; who may speak
+is `floor.py`, how the parts are built is `equipment.py`."""
 
 from __future__ import annotations
 
@@ -18,16 +17,16 @@ from xiaozhi.errors import Overloaded, ProtocolError
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.answer import AnswerParts
-from xiaozhi.session.equipment import Equipment
-from xiaozhi.session.floor import Floor
-from xiaozhi.session.kit import SessionKit
-from xiaozhi.session.listener import Listener
-from xiaozhi.session.record import Outcome, TurnOptions, TurnRecord
-from xiaozhi.session.router import Router
-from xiaozhi.session.turn import Opening, Turn, TurnHooks
-from xiaozhi.session.visit import Visit
-from xiaozhi.session.wakeup import is_exit, is_wake_word, pick_greeting
+from xiaozhi.session.link import Link
+from xiaozhi.session.listening.listener import Listener
+from xiaozhi.session.messages import MessageRouter
+from xiaozhi.session.parts import SessionParts
+from xiaozhi.session.services import SessionServices
+from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
+from xiaozhi.session.turns.cascade import CascadeParts
+from xiaozhi.session.turns.turn import Opening, Turn, TurnHooks
+from xiaozhi.session.turns.turn_taking import TurnTaking
+from xiaozhi.session.turns.wakeup import is_exit, is_wake_word, pick_greeting
 from xiaozhi.tools.base import ToolContext
 
 log = get_logger(__name__)
@@ -48,7 +47,12 @@ class Session:
     """See the module. Made when the socket is open; `closed` ends it."""
 
     def __init__(
-        self, visit: Visit, kit: SessionKit, *, on_closed: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic
+        self,
+        visit: Link,
+        kit: SessionServices,
+        *,
+        on_closed: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         identity = visit.identity
         self.id = secrets.token_hex(16)
@@ -58,10 +62,10 @@ class Session:
         self._on_closed = on_closed
         self._clock = clock
         self._tasks = Tasks()
-        self._router = Router(self)
+        self._router = MessageRouter(self)
         self._context = CallContext(device_id=identity.device_id, client_id=identity.client_id, session_id=self.id)
-        self._parts = Equipment(visit, kit, self._context, self._tasks, clock=clock)
-        self._floor = Floor(
+        self._parts = SessionParts(visit, kit, self._context, self._tasks, clock=clock)
+        self._turn_taking = TurnTaking(
             self._new_turn,
             accepts=self._accepts_turns,
             barges_in=self._barges_in,
@@ -71,7 +75,7 @@ class Session:
         self._hooks = TurnHooks(
             refusal=self._refusal,
             on_text=self._on_turn_text,
-            await_quiet=self._floor.await_quiet,
+            await_quiet=self._turn_taking.await_quiet,
             on_open=self._on_turn_open,
             on_end=self._on_turn_end,
             on_discard=kit.on_discard,
@@ -80,7 +84,8 @@ class Session:
         self._turn_count = 0
         self._mode = wire.ListenMode.AUTO
         self._woken: tuple[Turn, float] | None = None
-        """The turn that a `detect` has begun, and when: the `listen start` that firmware sends behind it does not interrupt it."""
+        """The turn that a `detect` has begun, and when: the `listen start` that firmware sends behind it does not
+        interrupt it."""
         self._visit_script: deque[Message] = deque(maxlen=MAX_REMEMBERED)
         self._draining = False
         self._leaving = False
@@ -109,10 +114,11 @@ class Session:
         self._ears().hear(frame.payload, frame.timestamp_ms)
 
     def drain(self, seconds: float) -> None:
-        """Take no new turns; let the current answer finish, at most `seconds`. Then what was said is handed in, and what waits is sent."""
+        """Take no new turns; let the current answer finish, at most `seconds`. Then what was said is handed in, and
+        what waits is sent."""
         self._draining = True
         until = self._clock() + seconds
-        while (turn := self._floor.under_way) is not None:
+        while (turn := self._turn_taking.under_way) is not None:
             if not turn.wait(max(0.0, until - self._clock())):
                 return
         self._hand_in()
@@ -123,14 +129,15 @@ class Session:
         if self._ended:
             return
         self._ended = True
-        self._floor.interrupt(reason)
+        self._turn_taking.interrupt(reason)
         self._parts.close()
         self._tasks.kill()
         self._hand_in()
         self._on_closed()
         log.info("session ended", reason=reason, turns=self._turn_count)
-        # The parts know this object by its methods: cut here, a visit is freed at once, not by a collection that stops the hub.
-        self._floor.release()
+        # The parts know this object by its methods: cut here, a visit is freed at once, not by a collection that stops
+        # the hub.
+        self._turn_taking.release()
         self._parts.release()
         self._woken = None
         del self._router, self._hooks
@@ -144,7 +151,8 @@ class Session:
         self._kit.memories.save(self._kit.providers.memory, self.device_id, said, self.id)
 
     def tick(self, now: float) -> None:
-        """Once a second or so: silence. Says goodbye after `close_connection_no_voice_time`, closes for good a minute later."""
+        """Once a second or so: silence. Says goodbye after `close_connection_no_voice_time`, closes for good a minute
+        later."""
         limit = self._kit.settings.close_connection_no_voice_time
         if limit <= 0 or self._ended:
             return
@@ -160,14 +168,14 @@ class Session:
             end_prompt = self._kit.settings.end_prompt
             if end_prompt.enable and self._parts.hello is not None and not self._draining:
                 self._leaving = True
-                self._floor.begin(Opening(), extra_prompt=end_prompt.prompt)
+                self._turn_taking.begin(Opening(), extra_prompt=end_prompt.prompt)
             else:
                 self._visit.close(CLOSE_NORMAL, "no voice")
 
     @property
     def speaking(self) -> bool:
         """True while an answer is being spoken."""
-        return self._floor.speaking
+        return self._turn_taking.speaking
 
     @property
     def queued_bytes(self) -> int:
@@ -189,9 +197,9 @@ class Session:
         """Answer at once; everything that takes time starts behind it."""
         parts, identity = self._parts, self._visit.identity
         was_speaking = self.speaking
-        self._floor.interrupt("hello again")
+        self._turn_taking.interrupt("hello again")
         parts.adopt(message)
-        self._floor.forget_voice()
+        self._turn_taking.forget_voice()
         voice = parts.voice
         parts.outbox.urgent(wire.HelloReply(wire.AudioParams(voice.format, voice.sample_rate, 1, voice.frame_ms)))
         if was_speaking:
@@ -217,7 +225,7 @@ class Session:
     def on_abort(self, message: wire.Abort) -> None:
         """Stop speaking now."""
         was_speaking = self.speaking
-        self._floor.interrupt(f"abort {message.reason}".strip())
+        self._turn_taking.interrupt(f"abort {message.reason}".strip())
         if not was_speaking:
             # The device waits for it even if there was nothing to be heard yet.
             self._parts.outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
@@ -241,7 +249,7 @@ class Session:
 
     def on_goodbye(self) -> None:
         """The device ends the session."""
-        self._floor.interrupt("goodbye")
+        self._turn_taking.interrupt("goodbye")
         self._visit.close(CLOSE_NORMAL, "goodbye")
 
     def on_server_command(self, message: wire.ServerCommand) -> None:
@@ -257,48 +265,52 @@ class Session:
     # --- turns ------------------------------------------------------------------------------------------------------
 
     def _ears(self) -> Listener:
-        return self._parts.ears(self._floor, self._mode)
+        return self._parts.ears(self._turn_taking, self._mode)
 
     def _listen(self) -> None:
         woken, self._woken = self._woken, None
-        just_woken = woken is not None and woken[0] is self._floor.current and self._clock() - woken[1] <= JUST_WOKEN_SECONDS
+        just_woken = (
+            woken is not None
+            and woken[0] is self._turn_taking.current
+            and self._clock() - woken[1] <= JUST_WOKEN_SECONDS
+        )
         if just_woken and self._mode is not wire.ListenMode.MANUAL:
-            self._floor.discard()
+            self._turn_taking.discard()
         else:
-            self._floor.interrupt("listen start")
+            self._turn_taking.interrupt("listen start")
         self._stay()
         ears = self._ears()
         ears.start(self._mode)
-        self._floor.forget_voice()
-        if self._floor.taken and not self._barges_in():
+        self._turn_taking.forget_voice()
+        if self._turn_taking.taken and not self._barges_in():
             ears.pause()
 
     def _detected(self, text: str) -> None:
-        self._floor.interrupt("wake word")
+        self._turn_taking.interrupt("wake word")
         self._stay()
         if not self._accepts_turns():
             return
         settings = self._kit.settings
         ears = self._ears()
         ears.reset()
-        self._floor.forget_voice()
+        self._turn_taking.forget_voice()
         if text.startswith(CALL_PREFIX):
             call = text.removeprefix(CALL_PREFIX).strip()
             if call:
-                self._floor.begin(Opening(fixed=call, shown=call))
+                self._turn_taking.begin(Opening(fixed=call, shown=call))
         elif is_wake_word(text, settings.wakeup_words):
             ears.ignore_until(self._clock() + JUST_WOKEN_SECONDS)
             if not settings.enable_greeting:
                 self._parts.outbox.urgent(wire.Stt(text))
                 self._parts.outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
             elif settings.enable_wakeup_words_response_cache:
-                self._floor.begin(Opening(text=text, fixed=pick_greeting(text)))
+                self._turn_taking.begin(Opening(text=text, fixed=pick_greeting(text)))
             else:
-                self._floor.begin(Opening(text=text))
+                self._turn_taking.begin(Opening(text=text))
         elif text.strip():
-            self._floor.begin(Opening(text=text.strip()))
-        if self._floor.taken and self._floor.current is not None:
-            self._woken = self._floor.current, self._clock()
+            self._turn_taking.begin(Opening(text=text.strip()))
+        if self._turn_taking.taken and self._turn_taking.current is not None:
+            self._woken = self._turn_taking.current, self._clock()
 
     def _stay(self) -> None:
         """Somebody is there; perhaps during the goodbye that silence had brought about."""
@@ -315,15 +327,21 @@ class Session:
     def _new_turn(self, opening: Opening, *, extra_prompt: str = "") -> Turn:
         self._turn_count += 1
         kit, parts = self._kit, self._parts
-        context = CallContext(self.device_id, self._context.client_id, self.id, self._turn_count, self._context.language)
+        context = CallContext(
+            self.device_id, self._context.client_id, self.id, self._turn_count, self._context.language
+        )
         return Turn(
             self._turn_count,
             opening,
-            parts=AnswerParts(
+            parts=CascadeParts(
                 providers=kit.providers,
                 toolbox=parts.toolbox(),
                 tool_context=ToolContext(
-                    device_id=self.device_id, session_id=self.id, client_id=context.client_id, language=context.language, actions=self
+                    device_id=self.device_id,
+                    session_id=self.id,
+                    client_id=context.client_id,
+                    language=context.language,
+                    actions=self,
                 ),
                 context=context,
                 options=TurnOptions.of(kit.settings, emotes=parts.emotes),
@@ -350,7 +368,7 @@ class Session:
         """The ears rest while the server speaks."""
         if not self._barges_in() and self._parts.listener is not None:
             self._parts.listener.pause()
-            self._floor.forget_voice()
+            self._turn_taking.forget_voice()
 
     def _on_turn_end(self, turn: Turn, record: TurnRecord) -> None:
         if record.outcome is not Outcome.UNHEARD:
@@ -359,7 +377,7 @@ class Session:
                 self._visit_script.extend(record.script)
         self._kit.quota.spend(self.device_id, record.characters)
         self._kit.observe(self.device_id, record)
-        if turn is not self._floor.current:
+        if turn is not self._turn_taking.current:
             return
         if self._parts.listener is not None:
             self._parts.listener.resume()
@@ -384,7 +402,8 @@ class Session:
     def _obey(self, message: wire.ServerCommand) -> None:
         self._parts.outbox.urgent(self._kit.server_command(message, self._visit.identity.peer_ip))
 
-    # --- actions tools may ask for (tools.base.SessionActions) ---------------------------------------------------------
+    # --- actions tools may ask for (tools.base.SessionActions)
+    # ---------------------------------------------------------
 
     def close_after_reply(self) -> None:
         """Close the visit when the current answer has been spoken."""
@@ -396,5 +415,5 @@ class Session:
 
     def play(self, path: Path) -> None:
         """Play a sound file after what is being said."""
-        if self._floor.current is not None:
-            self._floor.current.play(path)
+        if self._turn_taking.current is not None:
+            self._turn_taking.current.play(path)

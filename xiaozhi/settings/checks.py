@@ -1,8 +1,8 @@
 """What no single field can see, and how faults and unknown keys are told to people.
 
-Works on the merged tree rather than on a `Settings`, so that a wrong port does not hide a missing provider: everything that is wrong is
-told at once. Types of providers and their options are not checked here; only they know (`providers/registry.py`).
-"""
+Works on the merged tree rather than on a `Settings`, so that a wrong port does not hide a missing provider: everything
+that is wrong is told at once. Types of providers and their options are not checked here; only they know
+(`providers/registry.py`)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def shown(value: Any, key: str = "") -> str:
 
 
 def field_faults(error: ValidationError, merged: Merged) -> list[Fault]:
-    """pydantic's findings as faults: the key as in the file, what was found, what is expected and which layer said so."""
+    """pydantic's findings as faults: the key as in the file, what was found, what is expected and which layer said
+    so."""
     faults = []
     for problem in error.errors(include_url=False):
         path = tuple(map(str, problem["loc"]))
@@ -96,18 +97,28 @@ def _ports(merged: Merged) -> Iterator[Fault]:
         yield Fault("server.http_port", str(http_port), f"must differ from server.port{said}")
     if metrics and metrics in (port, http_port):
         said = _said_by(merged, ("server", "worker_metrics", "port"))
-        yield Fault("server.worker_metrics.port", str(metrics), f"must differ from server.port and server.http_port{said}")
+        yield Fault(
+            "server.worker_metrics.port", str(metrics), f"must differ from server.port and server.http_port{said}"
+        )
 
 
 def _chime(merged: Merged) -> Iterator[Fault]:
     path = merged.tree.get("stop_tts_notify_voice")
-    if merged.tree.get("enable_stop_tts_notify") is True and isinstance(path, str) and path not in ("", CHIME_OF_OTHERS):
+    if (
+        merged.tree.get("enable_stop_tts_notify") is True
+        and isinstance(path, str)
+        and path not in ("", CHIME_OF_OTHERS)
+    ):
         try:
             exists = Path(path).is_file()
         except ValueError:
             exists = False
         if not exists:
-            yield Fault("stop_tts_notify_voice", shown(path), "must be the path of an existing sound file, or empty for the built-in chime")
+            yield Fault(
+                "stop_tts_notify_voice",
+                shown(path),
+                "must be the path of an existing sound file, or empty for the built-in chime",
+            )
 
 
 def _management(merged: Merged) -> Iterator[Fault]:
@@ -134,9 +145,13 @@ def _modules(merged: Merged) -> Iterator[Fault]:
                 checked.add((kind, name))
                 yield from _unfilled_credentials(section, name, block, merged)
         elif block is None:
-            yield Fault(where, repr(name), _no_such_block(section, name, blocks) + _said_by(merged, tuple(where.split("."))))
+            yield Fault(
+                where, repr(name), _no_such_block(section, name, blocks) + _said_by(merged, tuple(where.split(".")))
+            )
         else:
-            yield Fault(f"{section}.{name}", shown(block, name), "must be a mapping with a 'type' and the options of that type")
+            yield Fault(
+                f"{section}.{name}", shown(block, name), "must be a mapping with a 'type' and the options of that type"
+            )
 
 
 def _references(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -184,7 +199,9 @@ def drop_scalar_blocks(merged: Merged) -> list[str]:
             continue
         for name in [name for name, block in blocks.items() if not isinstance(block, Mapping)]:
             if (kind, name) not in used:
-                warnings.append(f"{section}.{name} is not a block and is ignored: a provider is a mapping with a 'type'")
+                warnings.append(
+                    f"{section}.{name} is not a block and is ignored: a provider is a mapping with a 'type'"
+                )
             # One in use has been told as a fault; the schema need not say it again.
             del blocks[name]
     return warnings
@@ -196,7 +213,9 @@ def unknown_keys(tree: Mapping[str, Any]) -> list[str]:
     warnings = []
     for prefix, key, siblings in _unknown(tree, Settings, ""):
         near = _NO_MEANING.get(prefix + key) or _nearest_key(prefix, key, siblings, everywhere)
-        warnings.append(f"{prefix}{key} means nothing here and is ignored" + (f"; the nearest key is {near}" if near else ""))
+        warnings.append(
+            f"{prefix}{key} means nothing here and is ignored" + (f"; the nearest key is {near}" if near else "")
+        )
     return warnings
 
 
@@ -228,7 +247,9 @@ def _unknown_inside(value: Any, annotation: Any, prefix: str) -> Iterator[tuple[
             yield from _unknown(value, annotation, f"{prefix}.")
         return
     # dict[str, Board], tuple[ContextProvider, ...]
-    model = next((part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)), None)
+    model = next(
+        (part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)), None
+    )
     if model is None:
         return
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()

@@ -1,11 +1,12 @@
 """Environment variables as configuration layers.
 
-`XIAOZHI__SERVER__PORT=9000` sets server.port: two underscores part the keys, case does not matter where a key exists already, and a hyphen
-in a key may be written as an underscore (`XIAOZHI__MANAGER_API__URL`). Values are read as YAML scalars, lists in [ ] and mappings in { };
-where the key holds text already, or its name says it is a secret, the value is taken letter by letter.
+`XIAOZHI__SERVER__PORT=9000` sets server.port: two underscores part the keys, case does not matter where a key exists
+already, and a hyphen in a key may be written as an underscore (`XIAOZHI__MANAGER_API__URL`). Values are read as YAML
+scalars, lists in [ ] and mappings in { }; where the key holds text already, or its name says it is a secret, the value
+is taken letter by letter.
 
-The shortcut: `XIAOZHI_LLM_BASE_URL`, `XIAOZHI_LLM_MODEL` and (for vendors that want one) `XIAOZHI_LLM_API_KEY` describe an
-OpenAI-compatible vendor as the block LLM.OpenaiEnv and select it; likewise for ASR, TTS (with `_VOICE`) and VLLM.
+The shortcut: `XIAOZHI_LLM_BASE_URL`, `XIAOZHI_LLM_MODEL` and (for vendors that want one) `XIAOZHI_LLM_API_KEY` describe
+an OpenAI-compatible vendor as the block LLM.OpenaiEnv and select it; likewise for ASR, TTS (with `_VOICE`) and VLLM.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _SECTION_NAMES = frozenset(SECTIONS.values())
 
 
 def shortcut_layers(environ: Mapping[str, str]) -> tuple[list[Layer], list[Fault], list[str]]:
-    """The layers of the three-variable shortcut, what is wrong with them, and warnings about variables that look like it but are not."""
+    """The layers of the three-variable shortcut, what is wrong with them, and warnings about variables that look like
+    it but are not."""
     layers: list[Layer] = []
     faults: list[Fault] = []
     for section, suffixes in _SHORTCUTS.items():
@@ -48,7 +50,9 @@ def shortcut_layers(environ: Mapping[str, str]) -> tuple[list[Layer], list[Fault
             continue
         names = ", ".join(f"XIAOZHI_{section}_{suffix}" for suffix in given)
         missing = [suffix for suffix in _REQUIRED if suffix not in given]
-        faults += [Fault(f"XIAOZHI_{section}_{suffix}", "missing", f"must be set together with {names}") for suffix in missing]
+        faults += [
+            Fault(f"XIAOZHI_{section}_{suffix}", "missing", f"must be set together with {names}") for suffix in missing
+        ]
         if not missing:
             block = {"type": "openai"} | {suffixes[suffix]: value for suffix, value in given.items()}
             layers.append(Layer(names, {section: {ENV_BLOCK: block}, "selected_module": {section: ENV_BLOCK}}))

@@ -1,11 +1,10 @@
 """The kinds of values the schema is made of: a strict, frozen section, and addresses that are checked for their shape.
 
-Not a validator of reachability: nothing here opens a socket. Files are looked for, because a server that starts and then cannot
-read its certificate helps nobody.
+Not a validator of reachability: nothing here opens a socket. Files are looked for, because a server that starts and
+then cannot read its certificate helps nobody.
 
-pydantic's lax mode is kept (`port: "8000"` is a port) but not where it surprises: `port: true` is not port 1, and YAML's habit of reading
-`off` as a boolean does not make a mode unknown.
-"""
+pydantic's lax mode is kept (`port: "8000"` is a port) but not where it surprises: `port: true` is not port 1, and
+YAML's habit of reading `off` as a boolean does not make a mode unknown."""
 
 from __future__ import annotations
 
@@ -79,7 +78,9 @@ def _listen_address(value: str) -> str:
     except ValueError:
         # All-numeric names are addresses that were mistyped, never host names.
         if _HOST.fullmatch(value) is None or re.fullmatch(r"[0-9.]+", value):
-            raise ValueError("must be an IP address (0.0.0.0 for all of this machine's, :: for IPv6 as well) or a host name") from None
+            raise ValueError(
+                "must be an IP address (0.0.0.0 for all of this machine's, :: for IPv6 as well) or a host name"
+            ) from None
     return value
 
 
@@ -101,7 +102,9 @@ def _network(value: str) -> str:
 
 def _existing_file(value: str) -> str:
     if value and not Path(value).is_file():
-        raise ValueError("must be the path of an existing file (relative paths start at the working directory), or empty")
+        raise ValueError(
+            "must be the path of an existing file (relative paths start at the working directory), or empty"
+        )
     return value
 
 

@@ -1,8 +1,9 @@
 """Laying configuration layers over each other, and remembering which one said what.
 
-Mappings merge key by key, to any depth; everything else, lists included, replaces what was there. Two kinds of value mean "not set
-here" and leave the lower layer alone: null (a section whose lines are all commented out) and a placeholder that its template asked to be
-replaced ("你的api_key", "your-api-key"). Unreplaced placeholders are remembered, because in a block that is in use they are a mistake.
+Mappings merge key by key, to any depth; everything else, lists included, replaces what was there. Two kinds of value
+mean "not set here" and leave the lower layer alone: null (a section whose lines are all commented out) and a
+placeholder that its template asked to be replaced ("你的api_key", "your-api-key"). Unreplaced placeholders are
+remembered, because in a block that is in use they are a mistake.
 
 Pure: plain data in, plain data out. It knows nothing of the schema.
 """
@@ -61,7 +62,8 @@ class Merged:
 
 
 def merge(layers: Iterable[Layer]) -> Merged:
-    """Lay `layers` over each other, lowest first; the inputs are not changed. Raises SettingsError on absurd nesting."""
+    """Lay `layers` over each other, lowest first; the inputs are not changed. Raises SettingsError on absurd
+    nesting."""
     merged = Merged()
     for layer in layers:
         _lay(merged.tree, layer.tree, (), layer.source, merged)
@@ -111,5 +113,7 @@ def _copied(value: Any, source: str, depth: int) -> Any:
         return [_copied(item, source, depth + 1) for item in value]
     if isinstance(value, int) and value.bit_length() > _MAX_BITS:
         # Python refuses to write out longer ones, so it could be neither shown nor printed.
-        raise SettingsError([Fault(source, f"a number of {value.bit_length()} bits", "a smaller number, or quotes around it")])
+        raise SettingsError(
+            [Fault(source, f"a number of {value.bit_length()} bits", "a smaller number, or quotes around it")]
+        )
     return value

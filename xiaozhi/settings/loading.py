@@ -1,9 +1,9 @@
 """`load`: read the layers, lay them over each other, check everything, and give a frozen `Settings` or every fault.
 
-Lowest first: config/default.yaml, the profile that `server.profile` names, config/local.yaml, files given on the command line in their
-order, the environment (first the three-variable shortcut, then XIAOZHI__...), flags. Reads files and changes nothing; a file that cannot be
-read ends the loading after all files have been looked at, because what follows from half a configuration would be noise.
-"""
+Lowest first: config/default.yaml, the profile that `server.profile` names, config/local.yaml, files given on the
+command line in their order, the environment (first the three-variable shortcut, then XIAOZHI__...), flags. Reads files
+and changes nothing; a file that cannot be read ends the loading after all files have been looked at, because what
+follows from half a configuration would be noise."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     config_dir: Path = CONFIG_DIR,
 ) -> Loaded:
-    """The settings from all layers. `overrides` is nested like the file. Raises SettingsError with every fault that was found."""
+    """The settings from all layers. `overrides` is nested like the file. Raises SettingsError with every fault that was
+    found."""
     files = [config] if isinstance(config, str | Path) else list(config or ())
     base, faults = _files([config_dir / "default.yaml"])
     own, more = _files([*_if_there(config_dir / "local.yaml"), *map(Path, files)])
@@ -111,12 +112,15 @@ def _profile(merged: Merged, directory: Path) -> tuple[list[Layer], list[Fault]]
     known = sorted(path.stem for path in directory.glob("*.yaml"))
     if name not in known:
         said = merged.origin(("server", "profile"))
-        return [], [Fault("server.profile", checks.shown(name), f"must be one of {', '.join(known)}, or empty (set by {said})")]
+        return [], [
+            Fault("server.profile", checks.shown(name), f"must be one of {', '.join(known)}, or empty (set by {said})")
+        ]
     return _files([directory / f"{name}.yaml"])
 
 
 def _pause_of_the_detector(merged: Merged) -> None:
-    """A `pause_ms` in the block of the selected VAD speaks for conversation.pause_ms: detectors differ in how soon they are sure."""
+    """A `pause_ms` in the block of the selected VAD speaks for conversation.pause_ms: detectors differ in how soon they
+    are sure."""
     selected = merged.tree.get("selected_module")
     name = selected.get("VAD") if isinstance(selected, dict) else None
     blocks = merged.tree.get("VAD")
@@ -141,7 +145,11 @@ def _template(merged: Merged, config_dir: Path) -> tuple[Path, list[Fault]]:
         return found, []
     said = merged.origin(("prompt_template",))
     return candidates[0], [
-        Fault("prompt_template", checks.shown(name), f"must be a file in config/prompts, or the path of one (set by {said})")
+        Fault(
+            "prompt_template",
+            checks.shown(name),
+            f"must be a file in config/prompts, or the path of one (set by {said})",
+        )
     ]
 
 

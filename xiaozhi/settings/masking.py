@@ -1,9 +1,8 @@
 """What may be shown of secrets: nothing but that they are set.
 
-Two ways to know one: typed fields say so (`SecretStr`), and in blocks that are carried as written the key's name gives it away. The
-second errs on the side of silence: a harmless value that is called `key` is masked too. Addresses keep their host and lose their
-password and the secret parts of their query.
-"""
+Two ways to know one: typed fields say so (`SecretStr`), and in blocks that are carried as written the key's name gives
+it away. The second errs on the side of silence: a harmless value that is called `key` is masked too. Addresses keep
+their host and lose their password and the secret parts of their query."""
 
 from __future__ import annotations
 
@@ -21,13 +20,27 @@ MASK = "***"
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = {
-    *("secret", "secrets", "token", "tokens", "password", "passwords", "passwd", "pwd", "pass", "passphrase", "authorization"),
+    *(
+        "secret",
+        "secrets",
+        "token",
+        "tokens",
+        "password",
+        "passwords",
+        "passwd",
+        "pwd",
+        "pass",
+        "passphrase",
+        "authorization",
+    ),
     *("credential", "credentials", "cookie", "cookies", "bearer", "jwt", "apikey", "apikeys", "sk", "ak", "signature"),
 }
 _KEY_WORDS = ("key", "keys")
 # Numbers under such names are amounts: first_token, token_limit, max_tokens.
 _AMOUNT_WORDS = {"max", "min", "first", "limit", "count", "timeout", "budget", "history", "total", "tokens", "per"}
-_SECRET_QUERY = re.compile(r"(?i)([?&;][^=&;\s]*(?:key|token|secret|passw|pwd|auth|sign|credential)[^=&;\s]*=)[^&;#\s]+")
+_SECRET_QUERY = re.compile(
+    r"(?i)([?&;][^=&;\s]*(?:key|token|secret|passw|pwd|auth|sign|credential)[^=&;\s]*=)[^&;#\s]+"
+)
 _USER_INFO = re.compile(r"(://)[^/@\s]+@")
 
 
@@ -39,7 +52,12 @@ def looks_secret(key: str, value: Any = "") -> bool:
     if isinstance(value, int | float) and not _AMOUNT_WORDS.isdisjoint(words):
         return False
     compact = "".join(words)
-    return not _SECRET_WORDS.isdisjoint(words) or words[-1] in _KEY_WORDS or "access_key" in key.lower() or compact.endswith("key")
+    return (
+        not _SECRET_WORDS.isdisjoint(words)
+        or words[-1] in _KEY_WORDS
+        or "access_key" in key.lower()
+        or compact.endswith("key")
+    )
 
 
 def mask_text(text: str) -> str:
@@ -50,7 +68,8 @@ def mask_text(text: str) -> str:
 
 
 def mask_tree(value: Any, key: str = "") -> Any:
-    """A copy of plain data, secrets masked, as dicts and lists that YAML can write. Empty values stay visible: "not set" is no secret."""
+    """A copy of plain data, secrets masked, as dicts and lists that YAML can write. Empty values stay visible: "not
+    set" is no secret."""
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else ""
     if key and value not in ("", None, [], {}, ()) and not isinstance(value, bool) and looks_secret(key, value):

@@ -1,8 +1,8 @@
-"""Everything that can be set, with units, ranges and defaults. `Settings()` is the server as it comes out of the box, minus its providers.
+"""Everything that can be set, with units, ranges and defaults. `Settings()` is the server as it comes out of the box,
+minus its providers.
 
-The defaults stand here and, commented for people, in config/default.yaml; a test holds the two together. Blocks of providers and plugins
-are carried as written: only their owners know what belongs in them.
-"""
+The defaults stand here and, commented for people, in config/default.yaml; a test holds the two together. Blocks of
+providers and plugins are carried as written: only their owners know what belongs in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xiaozhi.settings.fields import (
     Section,
     WebSocketUrl,
 )
-from xiaozhi.settings.server import Server
+from xiaozhi.settings.server import ServerSettings
 
 SECTIONS: Mapping[str, str] = {
     "vad": "VAD",
@@ -52,11 +52,17 @@ class Log(Section):
     log_level: Level = Field(default="INFO", description="Least severe level that is written.")
     log_dir: str = Field(default="tmp", description="Directory of log files; empty: no files.")
     log_file: str = Field(default="server.log", description="Name of the log file (JSON lines).")
-    data_dir: str = Field(default="data", min_length=1, description="Directory of everything that must survive a restart.")
-    levels: dict[str, Level] = Field(default_factory=dict, description="Level by module, such as xiaozhi.session: DEBUG.")
+    data_dir: str = Field(
+        default="data", min_length=1, description="Directory of everything that must survive a restart."
+    )
+    levels: dict[str, Level] = Field(
+        default_factory=dict, description="Level by module, such as xiaozhi.session: DEBUG."
+    )
     content: bool = Field(default=False, description="Log what is said. Off: speech and texts are left out.")
     json_console: bool = Field(default=False, alias="json", description="JSON on the terminal too, for containers.")
-    max_bytes: int = Field(default=10_485_760, ge=65_536, le=10_737_418_240, description="Size at which the log file is rotated, bytes.")
+    max_bytes: int = Field(
+        default=10_485_760, ge=65_536, le=10_737_418_240, description="Size at which the log file is rotated, bytes."
+    )
     backups: int = Field(default=5, ge=0, le=1_000, description="Rotated files to keep.")
 
 
@@ -72,7 +78,7 @@ class SelectedModule(Section):
     Intent: str = Field(default="function_call", min_length=1, description="Block under Intent.")
 
 
-class Fallback(Section):
+class FallbackSettings(Section):
     """Blocks that take over, in this order, when the selected one fails."""
 
     ASR: tuple[str, ...] = Field(default=(), description="Blocks under ASR.")
@@ -81,7 +87,7 @@ class Fallback(Section):
     TTS: tuple[str, ...] = Field(default=(), description="Blocks under TTS.")
 
 
-class AudioParams(Section):
+class AudioParamSettings(Section):
     """The sound sent to devices."""
 
     format: Literal["opus", "pcm"] = Field(default="opus", description="Encoding.")
@@ -90,13 +96,15 @@ class AudioParams(Section):
     frame_duration: Literal[20, 40, 60] = Field(default=60, description="Sound per frame, ms.")
 
 
-class HelloReply(Section):
+class HelloReplySettings(Section):
     """What the server says of itself in its hello."""
 
     type: Literal["hello"] = Field(default="hello", description="Fixed by the protocol.")
     version: int = Field(default=1, ge=1, le=3, description="Protocol version told in the hello.")
     transport: Literal["websocket"] = Field(default="websocket", description="Fixed by the protocol.")
-    audio_params: AudioParams = Field(default_factory=AudioParams, description="The sound sent to devices.")
+    audio_params: AudioParamSettings = Field(
+        default_factory=AudioParamSettings, description="The sound sent to devices."
+    )
 
 
 class LlmTimeout(Section):
@@ -135,9 +143,13 @@ class ContextProvider(Section):
 class VoiceprintService(Section):
     """The service that recognises speakers."""
 
-    url: HttpUrl = Field(default="", repr=False, description="Address of the service with its key; empty: speakers are not told apart.")
+    url: HttpUrl = Field(
+        default="", repr=False, description="Address of the service with its key; empty: speakers are not told apart."
+    )
     speakers: tuple[str, ...] = Field(default=(), description="Known speakers: 'id,name,description'.")
-    similarity_threshold: float = Field(default=0.4, ge=0, le=1, description="Least likeness (0..1) to count as recognised.")
+    similarity_threshold: float = Field(
+        default=0.4, ge=0, le=1, description="Least likeness (0..1) to count as recognised."
+    )
 
     @field_validator("speakers")
     @classmethod
@@ -152,29 +164,45 @@ class Board(Section):
     """What one kind of board needs differently; unset keys follow the general ones."""
 
     prebuffer_frames: int | None = Field(default=None, ge=1, le=40, description="Frames sent ahead of time.")
-    ping: bool | None = Field(default=None, description="WebSocket pings (some boards drop the connection at the first one).")
-    protocol_version: Literal[1, 2, 3] | None = Field(default=None, description="Binary framing that OTA tells the board to use.")
+    ping: bool | None = Field(
+        default=None, description="WebSocket pings (some boards drop the connection at the first one)."
+    )
+    protocol_version: Literal[1, 2, 3] | None = Field(
+        default=None, description="Binary framing that OTA tells the board to use."
+    )
 
 
 class Conversation(Section):
     """How turns are taken and what is remembered within a visit."""
 
-    max_utterance_ms: int = Field(default=30_000, ge=1_000, le=300_000, description="Longest utterance; then it is cut, ms.")
+    max_utterance_ms: int = Field(
+        default=30_000, ge=1_000, le=300_000, description="Longest utterance; then it is cut, ms."
+    )
     pre_roll_frames: int = Field(default=10, ge=0, le=100, description="Frames kept from before speech was noticed.")
-    min_utterance_frames: int = Field(default=15, ge=0, le=200, description="Shorter utterances are not recognised, frames.")
-    pause_ms: int = Field(default=250, ge=0, le=10_000, description="Silence after which an answer is prepared ahead of time, ms.")
-    speculative: Annotated[Literal["off", "asr", "llm"], OffIsAWord] = Field(default="asr", description="How far to prepare on a pause.")
+    min_utterance_frames: int = Field(
+        default=15, ge=0, le=200, description="Shorter utterances are not recognised, frames."
+    )
+    pause_ms: int = Field(
+        default=250, ge=0, le=10_000, description="Silence after which an answer is prepared ahead of time, ms."
+    )
+    speculative: Annotated[Literal["off", "asr", "llm"], OffIsAWord] = Field(
+        default="asr", description="How far to prepare on a pause."
+    )
     resume_seconds: SecondsOrOff = Field(
         default=120.0, description="How long a dialogue waits for its device to come back, s; 0: not at all."
     )
     history_turns: int = Field(default=20, ge=1, le=1_000, description="Past turns the language model is shown.")
-    history_tokens: int = Field(default=6_000, ge=100, le=10_000_000, description="Past tokens (estimated) the language model is shown.")
+    history_tokens: int = Field(
+        default=6_000, ge=100, le=10_000_000, description="Past tokens (estimated) the language model is shown."
+    )
     tool_depth: int = Field(default=5, ge=1, le=50, description="Rounds of tool calls within one answer.")
-    reply_cache_bytes: int = Field(default=33_554_432, ge=0, le=17_179_869_184, description="Memory for ready-made speech, bytes; 0: none.")
+    reply_cache_bytes: int = Field(
+        default=33_554_432, ge=0, le=17_179_869_184, description="Memory for ready-made speech, bytes; 0: none."
+    )
     llm_cache: bool = Field(default=False, description="Reuse answers to exactly repeated, context-free questions.")
 
 
-class VendorLimits(Section):
+class VendorLimitSettings(Section):
     """How hard one kind of vendor may be driven, all devices together."""
 
     max_concurrent: int = Field(default=100, ge=1, le=100_000, description="Requests at the same time.")
@@ -186,9 +214,9 @@ class VendorLimits(Section):
 class AiProviders(Section):
     """Limits by kind of vendor."""
 
-    llm: VendorLimits = Field(default=VendorLimits(timeout=30.0), description="Language models.")
-    tts: VendorLimits = Field(default=VendorLimits(timeout=15.0), description="Speech synthesis.")
-    asr: VendorLimits = Field(default=VendorLimits(timeout=20.0), description="Speech recognition.")
+    llm: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=30.0), description="Language models.")
+    tts: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=15.0), description="Speech synthesis.")
+    asr: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=20.0), description="Speech recognition.")
 
 
 class Monitoring(Section):
@@ -203,7 +231,9 @@ class ManagerApi(Section):
     url: HttpUrl = Field(default="", description="Its address, ending in /xiaozhi; empty: this file decides.")
     secret: SecretStr = Field(default=SecretStr(""), description="Its server.secret.")
     timeout: Seconds = Field(default=30.0, description="For one call, s.")
-    max_retries: int = Field(default=6, ge=0, le=100, description="Repetitions of a call that failed for a passing reason.")
+    max_retries: int = Field(
+        default=6, ge=0, le=100, description="Repetitions of a call that failed for a passing reason."
+    )
     retry_delay: SecondsOrOff = Field(default=10.0, description="Longest pause before a repetition, s.")
 
 
@@ -220,19 +250,25 @@ class BoardTraits:
 class Settings(Section):
     """The whole configuration, frozen. Times in seconds unless a name says `_ms`."""
 
-    server: Server = Field(default_factory=Server, description="Addresses, admission, limits, shutdown.")
+    server: ServerSettings = Field(
+        default_factory=ServerSettings, description="Addresses, admission, limits, shutdown."
+    )
     log: Log = Field(default_factory=Log, description="Log lines and the data directory.")
     manager_api: ManagerApi = Field(default_factory=ManagerApi, alias="manager-api", description="Management console.")
     selected_module: SelectedModule = Field(default_factory=SelectedModule, description="Which providers are in use.")
-    fallback: Fallback = Field(default_factory=Fallback, description="Which providers take over.")
+    fallback: FallbackSettings = Field(default_factory=FallbackSettings, description="Which providers take over.")
 
     wakeup_words: tuple[str, ...] = Field(
         default=("你好小智", "小智小智", "嗨小智", "小智同学", "hi xiaozhi", "hey xiaozhi", "hello xiaozhi"),
         description="Detected texts that are a greeting, not a question.",
     )
     enable_greeting: bool = Field(default=True, description="Answer the wake word.")
-    enable_wakeup_words_response_cache: bool = Field(default=True, description="Answer the wake word with ready-made speech.")
-    exit_commands: tuple[str, ...] = Field(default=("退出", "关闭"), description="Utterances that close the connection at once.")
+    enable_wakeup_words_response_cache: bool = Field(
+        default=True, description="Answer the wake word with ready-made speech."
+    )
+    exit_commands: tuple[str, ...] = Field(
+        default=("退出", "关闭"), description="Utterances that close the connection at once."
+    )
     close_connection_no_voice_time: SecondsOrOff = Field(
         default=120.0, description="Silence after which the connection is closed, s; 0: never."
     )
@@ -244,31 +280,45 @@ class Settings(Section):
         description="Who the assistant is.",
     )
     prompt_template: str = Field(
-        default="agent-base-prompt.txt", min_length=1, description="Jinja2 file around the prompt: a path, or a name in config/prompts."
+        default="agent-base-prompt.txt",
+        min_length=1,
+        description="Jinja2 file around the prompt: a path, or a name in config/prompts.",
     )
-    context_providers: tuple[ContextProvider, ...] = Field(default=(), description="Sources of live data for the prompt.")
+    context_providers: tuple[ContextProvider, ...] = Field(
+        default=(), description="Sources of live data for the prompt."
+    )
     system_error_response: str = Field(
         default="Sorry, I cannot answer right now. 抱歉，我现在没法回答，请稍后再试。",
         min_length=1,
         description="Spoken when recognition, language model or synthesis fail.",
     )
-    device_max_output_size: int = Field(default=0, ge=0, description="Characters a device may be told per day; 0: no limit.")
+    device_max_output_size: int = Field(
+        default=0, ge=0, description="Characters a device may be told per day; 0: no limit."
+    )
     quota_response: str = Field(
         default="That is enough talking for today. 今天聊得够多啦，我们明天再见。",
         min_length=1,
         description="Spoken when a device has used up device_max_output_size.",
     )
-    correct_words: tuple[Annotated[str, AfterValidator(_pair)], ...] = Field(default=(), description="Pronunciations: 'written|spoken'.")
+    correct_words: tuple[Annotated[str, AfterValidator(_pair)], ...] = Field(
+        default=(), description="Pronunciations: 'written|spoken'."
+    )
 
-    xiaozhi: HelloReply = Field(default_factory=HelloReply, description="The hello.")
-    prebuffer_frames: int = Field(default=3, ge=1, le=40, description="Frames sent ahead of time, so that the network may hesitate.")
+    xiaozhi: HelloReplySettings = Field(default_factory=HelloReplySettings, description="The hello.")
+    prebuffer_frames: int = Field(
+        default=3, ge=1, le=40, description="Frames sent ahead of time, so that the network may hesitate."
+    )
     tts_audio_send_delay: int = Field(
         default=0, ge=0, le=1_000, description="Fixed distance of audio frames, ms; 0: the frame's own duration."
     )
     enable_stop_tts_notify: bool = Field(default=False, description="A chime at the end of every answer.")
     stop_tts_notify_voice: str = Field(default="", description="Sound file of that chime; empty: the built-in one.")
-    enable_websocket_ping: bool = Field(default=False, description="WebSocket pings to devices (some boards cannot bear them).")
-    boards: dict[str, Board] = Field(default_factory=dict, description="Exceptions by board, named as in the device's User-Agent.")
+    enable_websocket_ping: bool = Field(
+        default=False, description="WebSocket pings to devices (some boards cannot bear them)."
+    )
+    boards: dict[str, Board] = Field(
+        default_factory=dict, description="Exceptions by board, named as in the device's User-Agent."
+    )
     delete_audio: bool = Field(default=True, description="Keep no recordings.")
 
     asr_timeout: Seconds = Field(default=15.0, description="Recognition of one utterance, s.")
@@ -280,7 +330,9 @@ class Settings(Section):
     ai_providers: AiProviders = Field(default_factory=AiProviders, description="Limits by kind of vendor.")
     monitoring: Monitoring = Field(default_factory=Monitoring, description="Regular samples.")
 
-    mcp_endpoint: WebSocketUrl = Field(default="", repr=False, description="MCP access point, with its token; empty: none.")
+    mcp_endpoint: WebSocketUrl = Field(
+        default="", repr=False, description="MCP access point, with its token; empty: none."
+    )
     voiceprint: VoiceprintService = Field(default_factory=VoiceprintService, description="Speaker recognition.")
     plugins: dict[str, Any] = Field(default_factory=dict, repr=False, description="Options of tools, by tool.")
 
@@ -344,7 +396,8 @@ class Settings(Section):
         return tuple(found)
 
     def board_for(self, user_agent: str) -> BoardTraits:
-        """What holds for a device that introduces itself as `user_agent` ("bread-compact-wifi/1.8.0"); the longest matching name wins."""
+        """What holds for a device that introduces itself as `user_agent` ("bread-compact-wifi/1.8.0"); the longest
+        matching name wins."""
         board = Board()
         heard = user_agent.casefold()
         for name in sorted(self.boards, key=len):

@@ -1,7 +1,7 @@
 """The `server` section: addresses, who may come in, how many, how fast, and how the server ends.
 
-Defaults for limits are what a home and a test bench need; the profiles under config/profiles/ carry those of dedicated machines.
-"""
+Defaults for limits are what a home and a test bench need; the profiles under config/profiles/ carry those of dedicated
+machines."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Auth(Section):
     )
 
 
-class Tls(Section):
+class TlsSettings(Section):
     """Encryption of both ports; both files or neither."""
 
     certfile: ExistingFile = Field(default="", description="PEM file of the certificate chain; empty: no TLS.")
     keyfile: ExistingFile = Field(default="", description="PEM file of the private key.")
 
     @model_validator(mode="after")
-    def _both_or_neither(self) -> Tls:
+    def _both_or_neither(self) -> TlsSettings:
         if bool(self.certfile) != bool(self.keyfile):
             missing = "keyfile" if self.certfile else "certfile"
             raise ValueError(f"needs both certfile and keyfile; {missing} is empty")
@@ -55,66 +55,114 @@ class ThreadPool(Section):
     """THE native thread pool for CPU work (voice detection, codecs, local recognition and synthesis)."""
 
     max_workers: int = Field(default=0, ge=0, le=256, description="Threads; 0: as many as the machine has cores.")
-    queue_size: int = Field(default=256, ge=1, le=100_000, description="Jobs that may wait for a thread; more are refused.")
+    queue_size: int = Field(
+        default=256, ge=1, le=100_000, description="Jobs that may wait for a thread; more are refused."
+    )
 
 
 class Limits(Section):
     """Bounds per connection and for newcomers; 0 is no limit where the description says so."""
 
     binary_bytes: int = Field(
-        default=16_384, ge=1_024, le=16_777_216, description="Largest binary frame a device may send, bytes (close 1009)."
+        default=16_384,
+        ge=1_024,
+        le=16_777_216,
+        description="Largest binary frame a device may send, bytes (close 1009).",
     )
     text_bytes: int = Field(
-        default=262_144, ge=1_024, le=16_777_216, description="Largest text message a device may send, bytes (close 1009)."
+        default=262_144,
+        ge=1_024,
+        le=16_777_216,
+        description="Largest text message a device may send, bytes (close 1009).",
     )
-    header_bytes: int = Field(default=16_384, ge=1_024, le=1_048_576, description="Largest head of an HTTP request, bytes.")
-    send_timeout: Seconds = Field(default=5.0, description="How long a device may take to accept what is sent before it is closed, s.")
+    header_bytes: int = Field(
+        default=16_384, ge=1_024, le=1_048_576, description="Largest head of an HTTP request, bytes."
+    )
+    send_timeout: Seconds = Field(
+        default=5.0, description="How long a device may take to accept what is sent before it is closed, s."
+    )
     per_ip: CountOrUnlimited = Field(
         default=0, description="Connections from one address; 0: no limit, since homes and gateways share one."
     )
-    per_device: int = Field(default=1, ge=1, le=16, description="Connections of one device; one more closes its oldest.")
+    per_device: int = Field(
+        default=1, ge=1, le=16, description="Connections of one device; one more closes its oldest."
+    )
     handshakes_per_second: CountOrUnlimited = Field(
         default=1_000, description="New connections per second, all devices together; 0: no limit."
     )
-    messages_per_second: CountOrUnlimited = Field(default=50, description="Text messages per second from one device; 0: no limit.")
-    frames_per_second: CountOrUnlimited = Field(default=500, description="Audio frames per second from one device; 0: no limit.")
+    messages_per_second: CountOrUnlimited = Field(
+        default=50, description="Text messages per second from one device; 0: no limit."
+    )
+    frames_per_second: CountOrUnlimited = Field(
+        default=500, description="Audio frames per second from one device; 0: no limit."
+    )
 
 
 class WorkerMetrics(Section):
     """A metrics address of its own for every worker, where several share the ports."""
 
     ip: ListenAddress = Field(default="127.0.0.1", description="Address the metrics of this worker are served on.")
-    port: int = Field(default=0, ge=0, le=65535, description="Port for this worker's metrics; 0: only /metrics on http_port.")
+    port: int = Field(
+        default=0, ge=0, le=65535, description="Port for this worker's metrics; 0: only /metrics on http_port."
+    )
 
 
-class Server(Section):
+class ServerSettings(Section):
     """Addresses, admission, limits, shutdown."""
 
     ip: ListenAddress = Field(default="0.0.0.0", description="Address to listen on, both ports.")
     port: Port = Field(default=8000, description="Port of the device WebSocket.")
     http_port: Port = Field(default=8003, description="Port of HTTP: OTA, vision, health, metrics.")
-    websocket: WebSocketUrl = Field(default="", description="WebSocket address told to devices by OTA; empty: derived from the request.")
+    websocket: WebSocketUrl = Field(
+        default="", description="WebSocket address told to devices by OTA; empty: derived from the request."
+    )
     vision_explain: HttpUrl = Field(default="", description="Vision address told to devices; empty: derived.")
     timezone_offset: float = Field(
-        default=8.0, ge=-12, le=14, multiple_of=0.25, description="Hours ahead of UTC, for the device's clock and spoken time."
+        default=8.0,
+        ge=-12,
+        le=14,
+        multiple_of=0.25,
+        description="Hours ahead of UTC, for the device's clock and spoken time.",
     )
     auth: Auth = Field(default_factory=Auth, description="Device tokens.")
     auth_key: SecretStr = Field(
         default=SecretStr(""), description="Secret that signs tokens; empty: made once and kept in the data directory."
     )
-    secret: SecretStr = Field(default=SecretStr(""), description="Secret of the management API; manager-api.secret says the same.")
-    admin_token: SecretStr = Field(default=SecretStr(""), description="Bearer token of the /admin addresses; empty: they are closed.")
-    tls: Tls = Field(default_factory=Tls, description="Encryption.")
-    mqtt_gateway: Gateway = Field(default="", description="MQTT gateway told to devices, host:port; empty: WebSocket only.")
-    mqtt_signature_key: SecretStr = Field(default=SecretStr(""), description="Key that signs MQTT passwords; as in the gateway's settings.")
+    secret: SecretStr = Field(
+        default=SecretStr(""), description="Secret of the management API; manager-api.secret says the same."
+    )
+    admin_token: SecretStr = Field(
+        default=SecretStr(""), description="Bearer token of the /admin addresses; empty: they are closed."
+    )
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="Encryption.")
+    mqtt_gateway: Gateway = Field(
+        default="", description="MQTT gateway told to devices, host:port; empty: WebSocket only."
+    )
+    mqtt_signature_key: SecretStr = Field(
+        default=SecretStr(""), description="Key that signs MQTT passwords; as in the gateway's settings."
+    )
     udp_gateway: Gateway = Field(default="", description="UDP side of the MQTT gateway, host:port.")
-    trusted_proxies: tuple[Network, ...] = Field(default=(), description="Networks whose X-Forwarded-For and X-Real-IP are believed.")
-    profile: str = Field(default="", description="Sizes for a machine: a file of config/profiles without .yaml; empty: none.")
-    max_connections: int = Field(default=500, ge=1, le=1_000_000, description="Devices connected at once; more get 503.")
-    connection_timeout: Seconds = Field(default=30.0, description="How long a new connection may take for its HTTP request, s.")
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(), description="Networks whose X-Forwarded-For and X-Real-IP are believed."
+    )
+    profile: str = Field(
+        default="", description="Sizes for a machine: a file of config/profiles without .yaml; empty: none."
+    )
+    max_connections: int = Field(
+        default=500, ge=1, le=1_000_000, description="Devices connected at once; more get 503."
+    )
+    connection_timeout: Seconds = Field(
+        default=30.0, description="How long a new connection may take for its HTTP request, s."
+    )
     hello_timeout: Seconds = Field(default=10.0, description="How long a connected device may take to say hello, s.")
-    drain_seconds: SecondsOrOff = Field(default=15.0, description="How long answers may go on when the server stops, s.")
-    reuse_port: bool = Field(default=False, description="Share the ports with other workers of this machine (SO_REUSEPORT).")
+    drain_seconds: SecondsOrOff = Field(
+        default=15.0, description="How long answers may go on when the server stops, s."
+    )
+    reuse_port: bool = Field(
+        default=False, description="Share the ports with other workers of this machine (SO_REUSEPORT)."
+    )
     thread_pool: ThreadPool = Field(default_factory=ThreadPool, description="CPU work.")
     limits: Limits = Field(default_factory=Limits, description="Bounds per connection.")
-    worker_metrics: WorkerMetrics = Field(default_factory=WorkerMetrics, description="Metrics of one worker of several.")
+    worker_metrics: WorkerMetrics = Field(
+        default_factory=WorkerMetrics, description="Metrics of one worker of several."
+    )

@@ -1,8 +1,7 @@
 """The secret that signs device tokens: the operator's own, or one made once and kept.
 
-Kept in a file of the data directory that only its owner can read, so that tokens outlive a restart and several workers agree on it. Not
-part of `load`: checking or printing a configuration must not write files.
-"""
+Kept in a file of the data directory that only its owner can read, so that tokens outlive a restart and several workers
+agree on it. Not part of `load`: checking or printing a configuration must not write files."""
 
 from __future__ import annotations
 
@@ -32,10 +31,18 @@ def token_secret(settings: Settings) -> str:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise SettingsError([Fault(str(path), reason, "must be readable, and its directory writable, or set server.auth_key")]) from error
+        raise SettingsError(
+            [Fault(str(path), reason, "must be readable, and its directory writable, or set server.auth_key")]
+        ) from error
     if len(secret) < _SHORTEST:
         raise SettingsError(
-            [Fault(str(path), f"{len(secret)} characters", f"at least {_SHORTEST}; delete the file to have a new one made")]
+            [
+                Fault(
+                    str(path),
+                    f"{len(secret)} characters",
+                    f"at least {_SHORTEST}; delete the file to have a new one made",
+                )
+            ]
         )
     return secret
 

@@ -1,10 +1,10 @@
 """A YAML file as plain data (dict, list, str, int, float, bool, None), strictly, every fault with its line.
 
-Not PyYAML's constructor: that lets a key appear twice (the last one silently wins), builds dates and base-60 integers out of MAC
-addresses and times, and follows aliases without end. Here the parsed nodes are walked by hand, so that duplicate keys, foreign tags, cycles
-and alias bombs are faults. Keys are always text as written: `on:` is the key "on". Scalars are those of YAML 1.1 that people expect
-(yes/no/on/off are booleans, as in files that exist), minus octal, hexadecimal, base 60 and dates, which stay text.
-"""
+Not PyYAML's constructor: that lets a key appear twice (the last one silently wins), builds dates and base-60 integers
+out of MAC addresses and times, and follows aliases without end. Here the parsed nodes are walked by hand, so that
+duplicate keys, foreign tags, cycles and alias bombs are faults. Keys are always text as written: `on:` is the key "on".
+Scalars are those of YAML 1.1 that people expect (yes/no/on/off are booleans, as in files that exist), minus octal,
+hexadecimal, base 60 and dates, which stay text."""
 
 from __future__ import annotations
 
@@ -35,12 +35,18 @@ class _Reader(yaml.SafeLoader):
 for _tag, _pattern, _first in (
     ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
     ("null", r"~|null|Null|NULL|", "~nN"),
     ("merge", r"<<", "<"),
 ):
     for _character in [*_first, ""] if _tag == "null" else _first:
-        _Reader.yaml_implicit_resolvers.setdefault(_character, []).append((_TAG + _tag, re.compile(f"(?:{_pattern})\\Z")))
+        _Reader.yaml_implicit_resolvers.setdefault(_character, []).append(
+            (_TAG + _tag, re.compile(f"(?:{_pattern})\\Z"))
+        )
 
 
 class _Problem(Exception):
@@ -54,21 +60,30 @@ class _Problem(Exception):
 
 
 def read_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
-    """The mapping in a YAML file (empty file: empty mapping) and its faults; what can be read in spite of them is read."""
+    """The mapping in a YAML file (empty file: empty mapping) and its faults; what can be read in spite of them is
+    read."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return {}, [Fault(str(path), "no such file", _similar_file(path))]
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = error.strerror if isinstance(error, OSError) else None
-        return {}, [Fault(repr(path.name) if reason is None else str(path), reason or str(error), "a readable YAML file")]
+        return {}, [
+            Fault(repr(path.name) if reason is None else str(path), reason or str(error), "a readable YAML file")
+        ]
     if len(data) > MAX_BYTES:
         return {}, [Fault(str(path), f"{len(data)} bytes", f"at most {MAX_BYTES} bytes")]
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return {}, [Fault(f"{path} line {line}", f"byte 0x{data[error.start]:02x}", "text in UTF-8; save the file with that encoding")]
+        return {}, [
+            Fault(
+                f"{path} line {line}",
+                f"byte 0x{data[error.start]:02x}",
+                "text in UTF-8; save the file with that encoding",
+            )
+        ]
     return read_text(text, str(path))
 
 
@@ -89,7 +104,8 @@ def read_text(text: str, source: str) -> tuple[dict[str, Any], list[Fault]]:
 
 
 def read_value(text: str) -> Any:
-    """The value of a short text, such as an environment variable: scalars, and lists or mappings in [ ] or { }. Raises SettingsError."""
+    """The value of a short text, such as an environment variable: scalars, and lists or mappings in [ ] or { }. Raises
+    SettingsError."""
     faults: list[Fault] = []
     try:
         value = _Builder("", faults).build(_compose(text))
@@ -123,7 +139,10 @@ def _compose(text: str) -> yaml.Node | None:
 def _hint(problem: str) -> str:
     for words, hint in (
         ("\\t", "indent with spaces, never with tabs"),
-        ("mapping values are not allowed", "quotes around values that contain ': '; else a missing colon, or wrong indentation, above"),
+        (
+            "mapping values are not allowed",
+            "quotes around values that contain ': '; else a missing colon, or wrong indentation, above",
+        ),
         ("could not find expected ':'", "'key: value'; a colon is missing, or a quote is not closed"),
         ("expected <block end>", "the same indentation for keys of one section; check this line and the one above"),
         ("found unexpected end of stream", "a closing quote"),
@@ -162,9 +181,13 @@ class _Builder:
             return None
         self._left -= 1
         if self._left < 0:
-            raise _Problem(node.start_mark, "too much", f"at most {MAX_NODES} values, those of repeated aliases included")
+            raise _Problem(
+                node.start_mark, "too much", f"at most {MAX_NODES} values, those of repeated aliases included"
+            )
         if depth > MAX_DEPTH:
-            raise _Problem(node.start_mark, "nested too deeply", f"at most {MAX_DEPTH} levels, and no alias that contains itself")
+            raise _Problem(
+                node.start_mark, "nested too deeply", f"at most {MAX_DEPTH} levels, and no alias that contains itself"
+            )
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._mapping(node, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
@@ -184,14 +207,18 @@ class _Builder:
             if key_node.tag == _TAG + "merge":
                 for source in value if isinstance(value, list) else [value]:
                     if not isinstance(source, dict):
-                        raise _Problem(value_node.start_mark, "'<<' with something else than a mapping", "<<: *name of a mapping")
+                        raise _Problem(
+                            value_node.start_mark, "'<<' with something else than a mapping", "<<: *name of a mapping"
+                        )
                     inherited = {**source, **inherited}
                 continue
             key = key_node.value
             line = key_node.start_mark.line + 1
             if key in lines:
                 place = f"{self._source} line {line}"
-                self._faults.append(Fault(place, f"{key!r} a second time", f"each key once; the first is in line {lines[key]}"))
+                self._faults.append(
+                    Fault(place, f"{key!r} a second time", f"each key once; the first is in line {lines[key]}")
+                )
             lines[key] = line
             own[key] = value
         return {**inherited, **own}
@@ -207,9 +234,15 @@ class _Builder:
                 return text.lower() in _TRUE
             case "int" | "float" as kind:
                 try:
-                    return int(text) if kind == "int" else float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+                    return (
+                        int(text)
+                        if kind == "int"
+                        else float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+                    )
                 except ValueError:
-                    raise _Problem(node.start_mark, f"a number of {len(text)} characters", "a number, or quotes around it") from None
+                    raise _Problem(
+                        node.start_mark, f"a number of {len(text)} characters", "a number, or quotes around it"
+                    ) from None
             case _:
                 self._refuse_tag(node)
 

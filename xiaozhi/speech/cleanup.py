@@ -2,10 +2,10 @@
 
     pieces ─► markup.py (markdown, code, links, reasoning out) ─► tidy.py (emoji, punctuation) ─► sentences.py ─► replacement words
 
-Not a synthesiser's normaliser: numbers, units and dates are read by the voice itself. Replacement words (`correct_words`, "src|dst")
-change what is spoken and never what is shown. They are applied to whole sentences, and the splitter is told not to cut inside one, so a
-word that the model sent in three pieces is replaced like any other and subtitles need no restoring afterwards.
-"""
+Not a synthesiser's normaliser: numbers, units and dates are read by the voice itself. Replacement words
+(`correct_words`, "src|dst") change what is spoken and never what is shown. They are applied to whole sentences, and the
+splitter is told not to cut inside one, so a word that the model sent in three pieces is replaced like any other and
+subtitles need no restoring afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class CorrectWords:
                 rejected.append(entry)
         self.rejected: tuple[str, ...] = tuple(rejected)
         """Entries that are not of the form "src|dst"."""
-        self._pattern = re.compile("|".join(map(_whole_word, sorted(self._words, key=len, reverse=True)))) if self._words else None
+        self._pattern = (
+            re.compile("|".join(map(_whole_word, sorted(self._words, key=len, reverse=True)))) if self._words else None
+        )
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -65,7 +67,8 @@ def _compiled(entries: tuple[str, ...]) -> CorrectWords:
 
 
 class ReplyText:
-    """`feed` the model's pieces, speak the sentences that come back, `flush` at the end (of each round, if there are several)."""
+    """`feed` the model's pieces, speak the sentences that come back, `flush` at the end (of each round, if there are
+    several)."""
 
     def __init__(self, *, correct_words: Iterable[str] = ()) -> None:
         self._words = _compiled(tuple(correct_words))
@@ -85,7 +88,8 @@ class ReplyText:
         return self._speakable(self._splitter.feed(clean)) if clean else []
 
     def flush(self) -> list[Sentence]:
-        """The answer is complete: what is left of it. The next `feed` begins another one, with a short first sentence."""
+        """The answer is complete: what is left of it. The next `feed` begins another one, with a short first
+        sentence."""
         clean = self._cleaner.flush()
         return self._speakable([*self._splitter.feed(clean), *self._splitter.flush()])
 

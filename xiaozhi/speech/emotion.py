@@ -1,9 +1,10 @@
-"""What face the device makes: the emotions its firmware can draw, the emoji that stand for them, and a guess from plain words.
+"""What face the device makes: the emotions its firmware can draw, the emoji that stand for them, and a guess from plain
+words.
 
-Not sentiment analysis. A language model that was asked to begin with an emoji has already said how it feels; the guess is for models
-that did not, so it is one pass of a compiled pattern over a sentence, it knows a few dozen words of English and Chinese, and it says
-"neutral" whenever it is not sure. The names are the ones the public firmware (78/xiaozhi-esp32) has pictures for; it ignores any other.
-"""
+Not sentiment analysis. A language model that was asked to begin with an emoji has already said how it feels; the guess
+is for models that did not, so it is one pass of a compiled pattern over a sentence, it knows a few dozen words of
+English and Chinese, and it says "neutral" whenever it is not sure. The names are the ones the public firmware
+(78/xiaozhi-esp32) has pictures for; it ignores any other."""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ _BY_EMOJI: Final[dict[str, Emotion]] = {emotion.emoji: emotion for emotion in EM
     emoji: EMOTIONS[name] for name, others in _ALSO.items() for emoji in others
 }
 
-# Longer words are tried first, so that "不开心" is never taken for "开心". English words match whole, in any of the forms given.
+# Longer words are tried first, so that "不开心" is never taken for "开心". English words match whole, in any of the forms
+# given.
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "happy": (
         "happy", "glad", "great news", "congratulations", "wonderful", "awesome", "yay", "welcome",
@@ -127,7 +129,8 @@ _ANY_WORD: Final = _pattern(_WORD_TO_NAME)
 
 
 def emotion_of_emoji(emoji: str) -> Emotion | None:
-    """The emotion a single emoji stands for, with or without a variation selector or skin tone; None when it shows no feeling."""
+    """The emotion a single emoji stands for, with or without a variation selector or skin tone; None when it shows no
+    feeling."""
     return _BY_EMOJI.get(emoji[:1])
 
 

@@ -1,10 +1,10 @@
 """Markup out of a stream of text: markdown, links, code, tables, HTML and reasoning, so that only words are left.
 
-Not a markdown renderer: it keeps the words and drops the marks, and it never waits for a structure longer than it must, because the
-first sentence is being waited for. Reasoning (`<think>...</think>`) and fenced code are dropped whole (code is mentioned once), a link
-becomes its text, a bare URL its host, a table row its cells with commas between. It is safe on a stream: every decision looks at a
-bounded distance ahead and waits until that much has arrived, so the outcome does not depend on how the text was cut.
-"""
+Not a markdown renderer: it keeps the words and drops the marks, and it never waits for a structure longer than it must,
+because the first sentence is being waited for. Reasoning (`<think>...</think>`) and fenced code are dropped whole (code
+is mentioned once), a link becomes its text, a bare URL its host, a table row its cells with commas between. It is safe
+on a stream: every decision looks at a bounded distance ahead and waits until that much has arrived, so the outcome does
+not depend on how the text was cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class _Mode(Enum):
 
 
 class SpeechCleaner:
-    """`feed` pieces, get speakable text back as soon as it is certain; `flush` at the end of an answer, after which the next may begin."""
+    """`feed` pieces, get speakable text back as soon as it is certain; `flush` at the end of an answer, after which the
+    next may begin."""
 
     def __init__(self) -> None:
         self._tidy = Tidy()
@@ -82,7 +83,8 @@ class SpeechCleaner:
             at = end  # 0 after a link, which gave its text back to be looked at
         self._raw = self._raw[at:]
 
-    # --- what only counts at the start of a line ------------------------------------------------------------------------
+    # --- what only counts at the start of a line
+    # ------------------------------------------------------------------------
 
     def _block(self, raw: str, at: int, final: bool) -> int:
         char = raw[at]
@@ -145,7 +147,8 @@ class SpeechCleaner:
             return WAIT
         return end + 3 if syntax.TASK.match(raw, end) else at
 
-    # --- anywhere in a line -----------------------------------------------------------------------------------------------
+    # --- anywhere in a line
+    # -----------------------------------------------------------------------------------------------
 
     def _inline(self, raw: str, at: int, final: bool) -> int:
         found = syntax.SPECIAL.search(raw, at)
@@ -197,7 +200,8 @@ class SpeechCleaner:
         return at + 1
 
     def _exclamation(self, raw: str, at: int, final: bool) -> int:
-        # An image begins after a space or a bracket; after a word the mark ends a sentence, which must not be kept waiting.
+        # An image begins after a space or a bracket; after a word the mark ends a sentence, which must not be kept
+        # waiting.
         if not self._before or self._before.isspace() or self._before == "[":
             if at + 1 == len(raw) and not final:
                 return WAIT
@@ -280,7 +284,8 @@ class SpeechCleaner:
         self._tidy.add(syntax.host_of(bare))
         return end + 1 if self._before == "<" and raw[end : end + 1] == ">" else end
 
-    # --- inside something ---------------------------------------------------------------------------------------------------
+    # --- inside something
+    # ---------------------------------------------------------------------------------------------------
 
     def _inline_code(self, raw: str, at: int, final: bool) -> int:
         close = raw.find(self._ticks, at)

@@ -1,17 +1,21 @@
-"""When is a frame of sound due, and when has the device really played everything? Pure arithmetic on a clock that others read.
+"""When is a frame of sound due, and when has the device really played everything? Pure arithmetic on a clock that
+others read.
 
-Not a timer and not a queue (session/outbox.py is both). The model of a device is a buffer that is filled by what is sent and drained in
-real time, so one number describes it: `play_end`, the moment its last frame will have been played.
+Not a timer and not a queue (session/outbox.py is both). The model of a device is a buffer that is filled by what is
+sent and drained in real time, so one number describes it: `play_end`, the moment its last frame will have been played.
 
-- The first `prebuffer_frames` go out at once, then one per `frame_ms`: a frame is due when the device holds one frame less than the
-  pre-buffer. Being a few milliseconds late does not move the frames behind, so nothing drifts.
-- Underrun: when sound was late by so much that the device has played all it had, it starts over: pre-buffer at once, then one by one.
-- A slow socket is no underrun. Frames that became due while a send was blocked go out at most two per `frame_ms`: late, not bunched.
-- With `fixed_delay_ms` (the existing server's `tts_audio_send_delay`) frames behind the pre-buffer follow each other at that distance.
+- The first `prebuffer_frames` go out at once, then one per `frame_ms`: a frame is due when the device holds one frame
+  less than the pre-buffer. Being a few milliseconds late does not move the frames behind, so nothing drifts.
+- Underrun: when sound was late by so much that the device has played all it had, it starts over: pre-buffer at once,
+  then one by one.
+- A slow socket is no underrun. Frames that became due while a send was blocked go out at most two per `frame_ms`: late,
+  not bunched.
+- With `fixed_delay_ms` (the existing server's `tts_audio_send_delay`) frames behind the pre-buffer follow each other at
+  that distance.
 
-Due times are put on a grid common to all devices (where `grid_ms` divides the frame duration and there is a pre-buffer to spare), so that
-a hub with hundreds of devices wakes 200 times a second and not 8,000 times; a device's frames stay exactly `frame_ms` apart, as its place
-on the grid never changes.
+Due times are put on a grid common to all devices (where `grid_ms` divides the frame duration and there is a pre-buffer
+to spare), so that a hub with hundreds of devices wakes 200 times a second and not 8,000 times; a device's frames stay
+exactly `frame_ms` apart, as its place on the grid never changes.
 
 All times are seconds unless named `_ms`.
 """
@@ -98,7 +102,9 @@ class Pacer:
     def sent(self, began: float, ended: float) -> None:
         """A frame was handed to the socket from `began` to `ended`."""
         # A fixed delay longer than a frame runs the device dry by intention; only a pause of the source starts over.
-        if began > self.play_end + _JITTER_S and (not self._fixed_delay or began > self._last_sent + self._fixed_delay + self._frame):
+        if began > self.play_end + _JITTER_S and (
+            not self._fixed_delay or began > self._last_sent + self._fixed_delay + self._frame
+        ):
             if self.frames:
                 self.underruns += 1
             self._burst_left = self._prebuffer - 1
@@ -113,7 +119,8 @@ class Pacer:
         self.frames += 1
 
     def ended_at(self) -> float:
-        """When everything sent so far has really been heard: the model's end plus the tail; -inf when nothing was sent."""
+        """When everything sent so far has really been heard: the model's end plus the tail; -inf when nothing was
+        sent."""
         return self.play_end + self._tail
 
     def played_ms(self, now: float) -> float:

@@ -1,17 +1,18 @@
 """Speech probabilities -> utterances: where one starts, pauses, goes on, ends, or has become too long.
 
-Pure: it holds no sound and knows no clock. Time is the position in the recording, in ms of audio since the last `reset`, so a burst after a
-network stall is judged like the same sound on time. What a position means on the wall clock is the listener's business.
+Pure: it holds no sound and knows no clock. Time is the position in the recording, in ms of audio since the last
+`reset`, so a burst after a network stall is judged like the same sound on time. What a position means on the wall clock
+is the listener's business.
 
-How it decides. Each window (32 ms) is voiced or not, with hysteresis: voiced from `threshold` up, unvoiced from `threshold_low` down, in
-between as the window before. Speech is `voiced_needed` of the last `voiced_of` windows (three of five): a click is not speech, and a
-dropped window is not silence. Silence is counted from the end of the last voiced window that was part of speech, to the millisecond, not
-from when the vote of five fell: the end of the voice is what every latency is measured from.
+How it decides. Each window (32 ms) is voiced or not, with hysteresis: voiced from `threshold` up, unvoiced from
+`threshold_low` down, in between as the window before. Speech is `voiced_needed` of the last `voiced_of` windows (three
+of five): a click is not speech, and a dropped window is not silence. Silence is counted from the end of the last voiced
+window that was part of speech, to the millisecond, not from when the vote of five fell: the end of the voice is what
+every latency is measured from.
 
-How long an utterance is. Its sound runs from `pre_roll_ms` before the first voiced window to where it ended, trailing silence included.
-For the test against `min_utterance_ms` the pre-roll counts in full even where less had been recorded, so that "yes" said in the
-instant the microphone opens is not shorter than the same "yes" a second later.
-"""
+How long an utterance is. Its sound runs from `pre_roll_ms` before the first voiced window to where it ended, trailing
+silence included. For the test against `min_utterance_ms` the pre-roll counts in full even where less had been recorded,
+so that "yes" said in the instant the microphone opens is not shorter than the same "yes" a second later."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class SegmenterOptions:
-    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. Raises ValueError for contradictions."""
+    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. Raises ValueError for
+    contradictions."""
 
     threshold: float = 0.5
     threshold_low: float = 0.2
@@ -62,7 +64,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Silent for `pause_ms`: perhaps the end. `voice_end`: where the voice ended; `voiced_ms`: how much of it there was."""
+    """Silent for `pause_ms`: perhaps the end. `voice_end`: where the voice ended; `voiced_ms`: how much of it there
+    was."""
 
     at: float
     audio_from: float
@@ -100,7 +103,8 @@ Event = Started | Paused | Resumed | Ended | TooShort
 
 
 class Segmenter:
-    """One microphone's utterances. At most one event per window; between `Started` and `Ended`/`TooShort` there is one utterance."""
+    """One microphone's utterances. At most one event per window; between `Started` and `Ended`/`TooShort` there is one
+    utterance."""
 
     def __init__(self, options: SegmenterOptions | None = None) -> None:
         self.options = options or SegmenterOptions()
@@ -129,14 +133,15 @@ class Segmenter:
         self._speaking = False
         self._paused = False
         self._at = 0.0
-        self._floor = 0.0  # no sound before this may be used: it belongs to the utterance before
+        self._turn_taking = 0.0  # no sound before this may be used: it belongs to the utterance before
         self._audio_from = 0.0
         self._counted_from = 0.0  # like _audio_from, as if the pre-roll had been recorded in full
         self._voice_end = 0.0
         self._voiced_windows = 0
 
     def feed(self, probability: float, at: float) -> Event | None:
-        """Judge one window that ends at position `at` (ms); positions must not go back. What it changed, if anything."""
+        """Judge one window that ends at position `at` (ms); positions must not go back. What it changed, if
+        anything."""
         self._at = at
         options = self.options
         if probability >= options.threshold:
@@ -149,7 +154,8 @@ class Segmenter:
         return self._go_on(voiced, speech, at) if self._speaking else self._listen(speech, at)
 
     def stop(self) -> Event | None:
-        """End the utterance under way here and now (the device said so, or the sound stopped coming). None if there is none."""
+        """End the utterance under way here and now (the device said so, or the sound stopped coming). None if there is
+        none."""
         return self._end(self._at, EndReason.STOPPED) if self._speaking else None
 
     def _listen(self, speech: bool, at: float) -> Event | None:
@@ -157,11 +163,11 @@ class Segmenter:
             return None
         window = self.options.window_ms
         # After a cut for length some of the votes belong to the utterance before.
-        mine = max(1, round((at - self._floor) / window))
+        mine = max(1, round((at - self._turn_taking) / window))
         history = list(self._recent)[-mine:]
-        first_voice = max(self._floor, at - (len(history) - history.index(True)) * window)
+        first_voice = max(self._turn_taking, at - (len(history) - history.index(True)) * window)
         self._speaking = True
-        self._audio_from = max(self._floor, first_voice - self.options.pre_roll_ms)
+        self._audio_from = max(self._turn_taking, first_voice - self.options.pre_roll_ms)
         self._counted_from = first_voice - self.options.pre_roll_ms
         self._voiced_windows = history.count(True)
         self._voice_end = at
@@ -172,7 +178,8 @@ class Segmenter:
         self._voiced_windows += voiced
         if speech:
             self._voice_end = at
-        # A voiced window is never the end, even if it is no speech yet: with two more it will be, and the user has gone on in time.
+        # A voiced window is never the end, even if it is no speech yet: with two more it will be, and the user has gone
+        # on in time.
         silent = 0.0 if voiced else at - self._voice_end
         if silent > 0 and silent >= options.min_silence_ms:
             return self._end(at, EndReason.SILENCE)
@@ -192,9 +199,10 @@ class Segmenter:
         ended = Ended(at, self._audio_from, self._voice_end, self._voiced_windows * self.options.window_ms, reason)
         self._speaking = False
         self._paused = False
-        self._floor = at
+        self._turn_taking = at
         if reason is not EndReason.TOO_LONG:
-            # After a cut for length the voice goes on, and the votes with it: the next utterance starts with the next window.
+            # After a cut for length the voice goes on, and the votes with it: the next utterance starts with the next
+            # window.
             self._recent.clear()
             self._voiced = False
         return ended if length >= self.options.min_utterance_ms else TooShort(at, length)

@@ -1,8 +1,9 @@
 """A stream of text cut into sentences that can be spoken one by one, the first one early.
 
-Not a cleaner (cleanup.py makes text speakable first) and not a linguist: it knows where a pause sounds natural in Chinese and in
-English. Nothing is lost and nothing is said twice: the sentences joined are the text, white space aside. Where the stream happened to be
-cut into pieces never changes the sentences, because every decision looks at a fixed distance ahead and waits until that much has arrived.
+Not a cleaner (cleanup.py makes text speakable first) and not a linguist: it knows where a pause sounds natural in
+Chinese and in English. Nothing is lost and nothing is said twice: the sentences joined are the text, white space aside.
+Where the stream happened to be cut into pieces never changes the sentences, because every decision looks at a fixed
+distance ahead and waits until that much has arrived.
 
 Length is measured in units of roughly 65 ms of speech: a wide (CJK) character counts 3, any other character 1.
 """
@@ -24,7 +25,8 @@ class Sentence:
 
 
 FIRST_UNITS: Final = 10
-"""The first sentence may end at a comma once it is this long: three Chinese characters, or two short English words, and the comma."""
+"""The first sentence may end at a comma once it is this long: three Chinese characters, or two short English words, and
+the comma."""
 SECOND_UNITS: Final = 60
 """So may the second: the first one plays for a second only, and a long sentence behind it would leave a gap."""
 MAX_UNITS: Final = 240
@@ -91,7 +93,8 @@ class SentenceSplitter:
         return self._cut_all(final=False)
 
     def flush(self) -> list[str]:
-        """The answer is complete: whatever is left, as one last sentence (or more). The next `feed` begins a new answer."""
+        """The answer is complete: whatever is left, as one last sentence (or more). The next `feed` begins a new
+        answer."""
         sentences = self._cut_all(final=True)
         rest = self._text.strip()
         if rest:
@@ -151,7 +154,8 @@ class SentenceSplitter:
         return space or limit
 
     def _decide(self, text: str, at: int, final: bool) -> int | None:
-        """The end of the sentence for the candidate at `at`: an index, 0 for "not here", None for "ask again with more text"."""
+        """The end of the sentence for the candidate at `at`: an index, 0 for "not here", None for "ask again with more
+        text"."""
         mark = text[at]
         if mark == "\n":
             return at + 1
@@ -220,7 +224,8 @@ class SentenceSplitter:
 
     @staticmethod
     def _after_closers(text: str, cut: int, final: bool) -> int | None:
-        """Quotes and brackets that close right after the mark belong to the sentence; only waited for when one is open."""
+        """Quotes and brackets that close right after the mark belong to the sentence; only waited for when one is
+        open."""
         opened = sum(1 for char in text[:cut] if char in _OPENERS)
         closed = sum(1 for char in text[:cut] if char in _CLOSERS and char not in "\"'’")
         quoted = text.count('"', 0, cut) % 2 == 1

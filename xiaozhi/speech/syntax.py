@@ -1,9 +1,8 @@
 """What markup looks like: where a link, a tag, a URL or an entity begins and ends in text that is still coming in.
 
-Pure reading, no state and no output; markup.py decides what becomes of it. Every reader looks a bounded distance ahead and answers WAIT
-while the text that would decide has not arrived, NONE when the thing is not there. Syntax: CommonMark 0.31
-(https://spec.commonmark.org/0.31.2/) as far as language models use it.
-"""
+Pure reading, no state and no output; markup.py decides what becomes of it. Every reader looks a bounded distance ahead
+and answers WAIT while the text that would decide has not arrived, NONE when the thing is not there. Syntax: CommonMark
+0.31 (https://spec.commonmark.org/0.31.2/) as far as language models use it."""
 
 from __future__ import annotations
 
@@ -32,7 +31,8 @@ THINK_END_MAX: Final = len("</thinking>")
 LINK_TEXT_MAX: Final = 100
 LINK_TARGET_MAX: Final = 2_048
 NESTING_MAX: Final = 8
-"""Brackets within brackets. Without a limit a text of nothing but opening ones would be read to `limit` from each of them."""
+"""Brackets within brackets. Without a limit a text of nothing but opening ones would be read to `limit` from each of
+them."""
 _URL_MAX: Final = 2_048
 _URL: Final = re.compile(rf"[^\s<>\"`|\u2018-\u201f\u2026\u3000-\u9fff\uff00-\uffef]{{1,{_URL_MAX}}}")
 _HOST: Final = re.compile(r"(?:https?://)?(?:[^/@?#]*@)?(?:www\.)?([^/:?#]*)", re.IGNORECASE)
@@ -43,7 +43,9 @@ _NAME: Final = re.compile(r"</?([A-Za-z][A-Za-z0-9]*)")
 _ATTRIBUTES: Final = r"(?:\s+[\w:-]+\s*=\s*(?:\"[^\"<>\n]*\"|'[^'<>\n]*'|[^\s\"'<>]+))*"
 _TAG: Final = re.compile(rf"</?[A-Za-z][A-Za-z0-9]*{_ATTRIBUTES}\s*/?>")
 # What a tag that is still coming in looks like; "a<b and c" stops looking like one at once.
-_TAG_BEGUN: Final = re.compile(rf"</?[A-Za-z][A-Za-z0-9]*{_ATTRIBUTES}(?:\s*/?|\s+[\w:-]+\s*(?:=\s*(?:\"[^\"<>\n]*|'[^'<>\n]*)?)?)\Z")
+_TAG_BEGUN: Final = re.compile(
+    rf"</?[A-Za-z][A-Za-z0-9]*{_ATTRIBUTES}(?:\s*/?|\s+[\w:-]+\s*(?:=\s*(?:\"[^\"<>\n]*|'[^'<>\n]*)?)?)\Z"
+)
 _TAG_MAX: Final = 200
 
 _ENTITIES: Final = {
@@ -65,9 +67,13 @@ class Tag(Enum):
 
 _REASONING: Final = frozenset(("think", "thinking"))
 _MEANING: Final = (
-    dict.fromkeys(("br", "p", "div", "li", "ul", "ol", "tr", "table", "h1", "h2", "h3", "h4", "h5", "h6", "hr"), Tag.LINE)
+    dict.fromkeys(
+        ("br", "p", "div", "li", "ul", "ol", "tr", "table", "h1", "h2", "h3", "h4", "h5", "h6", "hr"), Tag.LINE
+    )
     | dict.fromkeys(("td", "th"), Tag.CELL)
-    | dict.fromkeys(("b", "i", "em", "strong", "u", "s", "sub", "sup", "span", "code", "pre", "a", "small", "mark"), Tag.NOTHING)
+    | dict.fromkeys(
+        ("b", "i", "em", "strong", "u", "s", "sub", "sup", "span", "code", "pre", "a", "small", "mark"), Tag.NOTHING
+    )
     | dict.fromkeys(("font", "del", "ins", "thead", "tbody"), Tag.NOTHING)
     | dict.fromkeys(_REASONING, Tag.REASONING)
     | dict.fromkeys(("http", "https"), Tag.AUTOLINK)
@@ -88,8 +94,8 @@ def is_ascii_word(char: str) -> bool:
 
 
 def matching(raw: str, at: int, pair: str, limit: int) -> int:
-    """Index of the bracket that closes the one at `at`, in the same line, at most `limit` characters on, with at most `NESTING_MAX` others
-    open at a time; WAIT; NONE."""
+    """Index of the bracket that closes the one at `at`, in the same line, at most `limit` characters on, with at most
+    `NESTING_MAX` others open at a time; WAIT; NONE."""
     depth = 0
     for index in range(at, min(len(raw), at + limit)):
         char = raw[index]

@@ -1,8 +1,8 @@
 """The last stage before the sentence splitter: white space, repeated punctuation, emoji and characters nobody can say.
 
-Not a markup parser (markup.py is, and feeds this). Character by character in meaning, run by run in cost: the state it keeps is the last
-character let through and what is pending behind it, so the outcome does not depend on how the stream was cut.
-"""
+Not a markup parser (markup.py is, and feeds this). Character by character in meaning, run by run in cost: the state it
+keeps is the last character let through and what is pending behind it, so the outcome does not depend on how the stream
+was cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Final
 
 from xiaozhi.speech.emotion import Emotion, emotion_of_emoji
 
-# Emoji, dingbats, their joiners and selectors; invisible, private and surrogate code points; controls but tab and line breaks.
+# Emoji, dingbats, their joiners and selectors; invisible, private and surrogate code points; controls but tab and line
+# breaks.
 _JUNK: Final = (
     "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\r\xad"
     "\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2300-\u23ff\u25a0-\u25ca\u25cc-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d\u3297\u3299"
@@ -32,7 +33,12 @@ _TOKEN: Final = re.compile(
 
 def is_wide(char: str) -> bool:
     """True for Chinese, Japanese and Korean characters and full-width punctuation."""
-    return "\u2e80" <= char <= "\ud7a3" or "\uf900" <= char <= "\ufaff" or "\uff00" <= char <= "\uff60" or char >= "\U00020000"
+    return (
+        "\u2e80" <= char <= "\ud7a3"
+        or "\uf900" <= char <= "\ufaff"
+        or "\uff00" <= char <= "\uff60"
+        or char >= "\U00020000"
+    )
 
 
 class Tidy:

@@ -1,11 +1,12 @@
-"""Makes what a language model wrote fit what a tool expects: "50" becomes 50, "Volume" becomes "volume", a missing argument is named.
+"""Makes what a language model wrote fit what a tool expects: "50" becomes 50, "Volume" becomes "volume", a missing
+argument is named.
 
-Not a JSON Schema validator, on purpose. Models get types wrong in harmless ways which a validator only refuses, while the firmware of the
-devices ignores an argument whose JSON type differs from the declared one; and the schemas come from devices and foreign servers, so that
-a full validator would run their regular expressions and follow their references. Understood here: type (one or several), enum, const,
-minimum / maximum (and exclusive), minLength / maxLength, minItems / maxItems, items, properties, required, default, additionalProperties
-false, anyOf / oneOf. Everything else is let through. Nesting is followed to a fixed depth.
-"""
+Not a JSON Schema validator, on purpose. Models get types wrong in harmless ways which a validator only refuses, while
+the firmware of the devices ignores an argument whose JSON type differs from the declared one; and the schemas come from
+devices and foreign servers, so that a full validator would run their regular expressions and follow their references.
+Understood here: type (one or several), enum, const, minimum / maximum (and exclusive), minLength / maxLength, minItems
+/ maxItems, items, properties, required, default, additionalProperties false, anyOf / oneOf. Everything else is let
+through. Nesting is followed to a fixed depth."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class _Misfit(Exception):
 
 
 def fit_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `arguments` that fits the object schema `schema`. Raises ToolError naming every argument that is missing or wrong."""
+    """A copy of `arguments` that fits the object schema `schema`. Raises ToolError naming every argument that is
+    missing or wrong."""
     faults: list[str] = []
     fitted = _fit_object(schema, arguments, "", faults, 0)
     if faults:
@@ -37,7 +39,9 @@ def fit_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> di
     return fitted
 
 
-def _fit_object(schema: Mapping[str, Any], given: Mapping[str, Any], where: str, faults: list[str], depth: int) -> dict[str, Any]:
+def _fit_object(
+    schema: Mapping[str, Any], given: Mapping[str, Any], where: str, faults: list[str], depth: int
+) -> dict[str, Any]:
     properties = _mapping(schema.get("properties"))
     required = [name for name in _sequence(schema.get("required")) if isinstance(name, str)]
     fitted: dict[str, Any] = {}
@@ -59,7 +63,11 @@ def _fit_object(schema: Mapping[str, Any], given: Mapping[str, Any], where: str,
             fitted[name] = _fit(subschema, value, path, faults, depth + 1)
         except _Misfit as misfit:
             faults.append(f"the argument '{path}' is {_shown(value)}, expected {misfit}")
-    faults.extend(f"the argument '{where}{name}' is missing" for name in required if name not in properties and leftovers.get(name) is None)
+    faults.extend(
+        f"the argument '{where}{name}' is missing"
+        for name in required
+        if name not in properties and leftovers.get(name) is None
+    )
     if schema.get("additionalProperties") is not False:
         fitted.update(leftovers)
     return fitted
@@ -279,7 +287,9 @@ def _types(schema: Mapping[str, Any]) -> list[str]:
 def _allows(schema: Mapping[str, Any], kind: str) -> bool:
     if kind in _types(schema):
         return True
-    return any(kind in _types(_mapping(option)) for choice in ("anyOf", "oneOf") for option in _sequence(schema.get(choice)))
+    return any(
+        kind in _types(_mapping(option)) for choice in ("anyOf", "oneOf") for option in _sequence(schema.get(choice))
+    )
 
 
 def _expectation(schema: Mapping[str, Any]) -> str:

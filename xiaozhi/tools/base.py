@@ -1,9 +1,9 @@
-"""What a tool is: something the mind can do, described for a language model, that says what is to follow when it is done.
+"""What a tool is: something the mind can do, described for a language model, that says what is to follow when it is
+done.
 
-Not a registry (`toolbox.py` collects tools and calls them) and not tied to a turn: a tool gets its arguments and a `ToolContext`, and
-reaches the visit only through the few verbs of `SessionActions`. Blocking style, as everywhere: a tool may wait for a vendor or a device,
-its caller owns the greenlet and the deadline.
-"""
+Not a registry (`toolbox.py` collects tools and calls them) and not tied to a turn: a tool gets its arguments and a
+`ToolContext`, and reaches the visit only through the few verbs of `SessionActions`. Blocking style, as everywhere: a
+tool may wait for a vendor or a device, its caller owns the greenlet and the deadline."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class ToolOutcome:
 
 
 class SessionActions(Protocol):
-    """What a tool may ask of the visit it works for. Each returns at once; what it asks for happens in the order of the reply."""
+    """What a tool may ask of the visit it works for. Each returns at once; what it asks for happens in the order of the
+    reply."""
 
     def close_after_reply(self) -> None:
         """Say the current reply to its end, then close the connection."""
@@ -53,7 +54,8 @@ class SessionActions(Protocol):
         """From the next turn on, use `text` as the system prompt of this visit."""
 
     def play(self, path: Path) -> None:
-        """Play an audio file after what this tool's outcome says has been spoken; it is part of the turn and ends with it."""
+        """Play an audio file after what this tool's outcome says has been spoken; it is part of the turn and ends with
+        it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,9 @@ class ToolContext:
 class Tool(ABC):
     """One thing that can be done.
 
-    `spec.name` is the name its source knows it by, of any length and alphabet; the toolbox makes it fit for language models. The same Tool
-    object must be returned as long as the tool is unchanged, which lets the toolbox keep its index.
-    """
+    `spec.name` is the name its source knows it by, of any length and alphabet; the toolbox makes it fit for language
+    models. The same Tool object must be returned as long as the tool is unchanged, which lets the toolbox keep its
+    index."""
 
     spec: ToolSpec
     uninterruptible: bool = False
@@ -88,7 +90,8 @@ class Tool(ABC):
 
     @abstractmethod
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
-        """Do it. `arguments` have been made to fit `spec.parameters`. Raises ToolError with a text fit for the model, VendorError, ..."""
+        """Do it. `arguments` have been made to fit `spec.parameters`. Raises ToolError with a text fit for the model,
+        VendorError, ..."""
 
 
 class FunctionTool(Tool):
@@ -112,7 +115,8 @@ class FunctionTool(Tool):
 
 
 class ToolSource(Protocol):
-    """Somewhere tools come from: a device, the plugins, a server. What it offers may change from one call of `tools` to the next."""
+    """Somewhere tools come from: a device, the plugins, a server. What it offers may change from one call of `tools` to
+    the next."""
 
     @property
     def name(self) -> str:

@@ -1,13 +1,14 @@
-"""Things of older firmware: what it describes in `iot` messages becomes tools, what it reports becomes what they answer.
+"""Things of older firmware: what it describes in `iot` messages becomes tools, what it reports becomes what they
+answer.
 
-Not MCP (newer firmware speaks that, see `device_mcp.py`); a device may use both. Descriptors come one or several at a time, `{name,
-description, properties{name: {type, description}}, methods{name: {description, parameters}}}`; states as `{name, state: {property:
-value}}`; commands go out as `{name, method, parameters}` and are never answered: the next state report tells what became of them.
+Not MCP (newer firmware speaks that, see `device_mcp.py`); a device may use both. Descriptors come one or several at a
+time, `{name, description, properties{name: {type, description}}, methods{name: {description, parameters}}}`; states as
+`{name, state: {property: value}}`; commands go out as `{name, method, parameters}` and are never answered: the next
+state report tells what became of them.
 
-Each property becomes `get_<thing>_<property>`. A method that sets a property (`SetVolume` of `volume`) becomes `set_<thing>_<property>`,
-every other one `<thing>_<method>`. Names are written as models like them (`Speaker.SetVolume` -> `set_speaker_volume`); the toolbox sees
-to the rest.
-"""
+Each property becomes `get_<thing>_<property>`. A method that sets a property (`SetVolume` of `volume`) becomes
+`set_<thing>_<property>`, every other one `<thing>_<method>`. Names are written as models like them (`Speaker.SetVolume`
+-> `set_speaker_volume`); the toolbox sees to the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ MAX_NAME_CHARS = 64
 MAX_DESCRIPTION_CHARS = 1000
 MAX_VALUE_CHARS = 1000
 MAX_THING_CHARS = 8_000
-"""Of a whole description as JSON: it is kept, and shown to the model with every question. Real ones have a few hundred."""
+"""Of a whole description as JSON: it is kept, and shown to the model with every question. Real ones have a few
+hundred."""
 _TYPES = frozenset({"number", "integer", "boolean", "string"})
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -58,9 +60,12 @@ class _Thing:
 class DeviceIot:
     """The things of one device; also the toolbox's source of their tools.
 
-    `send_commands(commands)` must not block for long and may raise ConnectionClosed. `changed()` is called when the offer has changed."""
+    `send_commands(commands)` must not block for long and may raise ConnectionClosed. `changed()` is called when the
+    offer has changed."""
 
-    def __init__(self, send_commands: Callable[[list[Command]], None], *, changed: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, send_commands: Callable[[list[Command]], None], *, changed: Callable[[], None] | None = None
+    ) -> None:
         self._send_commands = send_commands
         self._changed = changed
         self._things: dict[str, _Thing] = {}
@@ -76,7 +81,8 @@ class DeviceIot:
         return self._tools
 
     def on_descriptors(self, descriptors: Any) -> None:
-        """Take the `descriptors` of an `iot` message, whatever they are; a thing described again is replaced. Never raises."""
+        """Take the `descriptors` of an `iot` message, whatever they are; a thing described again is replaced. Never
+        raises."""
         before = self._tools
         for described in _items(descriptors):
             thing = self._thing(described)
@@ -125,7 +131,12 @@ class DeviceIot:
         if not isinstance(described, Mapping):
             return None
         name = described.get("name")
-        if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS or json_chars(described) > MAX_THING_CHARS:
+        if (
+            not isinstance(name, str)
+            or not name
+            or len(name) > MAX_NAME_CHARS
+            or json_chars(described) > MAX_THING_CHARS
+        ):
             return None
         properties = _members(described.get("properties"))
         methods = _members(described.get("methods"))

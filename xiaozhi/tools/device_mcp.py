@@ -1,15 +1,14 @@
 """The tools a device brings along: MCP (JSON-RPC 2.0) spoken through the `mcp` messages of its own connection.
 
-We are the MCP client, the device is the server: initialize, notifications/initialized, tools/list page by page, then tools/call as the
-mind wishes. Not the transport: `send` puts one payload on the wire, `on_payload` is handed each one that came. What comes is never
-trusted: unknown or repeated ids, answers that come too late, cursors that go in circles and plain garbage are counted and otherwise
-ignored.
+We are the MCP client, the device is the server: initialize, notifications/initialized, tools/list page by page, then
+tools/call as the mind wishes. Not the transport: `send` puts one payload on the wire, `on_payload` is handed each one
+that came. What comes is never trusted: unknown or repeated ids, answers that come too late, cursors that go in circles
+and plain garbage are counted and otherwise ignored.
 
-Facts of the firmware (78/xiaozhi-esp32, main/mcp_server.cc and docs/mcp-protocol.md): ids must be numbers and come back as they were; an
-error has a message but often no code; a page of tools is cut at 8,000 bytes and the cursor is the name of the next tool; arguments of
-another JSON type than declared count as missing; a device without capabilities.vision.url has no address to send its photographs to.
-Protocol: MCP 2024-11-05.
-"""
+Facts of the firmware (78/xiaozhi-esp32, main/mcp_server.cc and docs/mcp-protocol.md): ids must be numbers and come back
+as they were; an error has a message but often no code; a page of tools is cut at 8,000 bytes and the cursor is the name
+of the next tool; arguments of another JSON type than declared count as missing; a device without
+capabilities.vision.url has no address to send its photographs to. Protocol: MCP 2024-11-05."""
 
 from __future__ import annotations
 
@@ -59,7 +58,8 @@ class DeviceMcpLimits:
     schema_chars: int = 8_000
     """Of one tool's parameters as JSON; a page of the firmware has no room for more."""
     offer_chars: int = 128_000
-    """Names, descriptions and parameters of all tools together: they are kept, and shown to the model with every question."""
+    """Names, descriptions and parameters of all tools together: they are kept, and shown to the model with every
+    question."""
     name_chars: int = 200
     cursor_chars: int = 1000
     """A longer cursor ends the listing: it would have to be sent back."""
@@ -86,7 +86,8 @@ class DeviceMcpCounts:
 class DeviceMcp:
     """One device's MCP session; also the toolbox's source of the tools it offers.
 
-    `send(payload)` must not block for long and may raise ConnectionClosed. `changed()` is called when the offer has changed."""
+    `send(payload)` must not block for long and may raise ConnectionClosed. `changed()` is called when the offer has
+    changed."""
 
     def __init__(
         self,
@@ -130,7 +131,8 @@ class DeviceMcp:
         return len(self._pending)
 
     def start(self, vision: Vision | None = None) -> None:
-        """Begin the handshake in the background; returns at once. A second call begins it anew, with the new `vision`."""
+        """Begin the handshake in the background; returns at once. A second call begins it anew, with the new
+        `vision`."""
         if self._closed:
             return
         self._vision = vision
@@ -166,7 +168,8 @@ class DeviceMcp:
         result = self._pending[number] = AsyncResult()
         try:
             self._send({"jsonrpc": "2.0", "id": number, "method": method, "params": dict(params)})
-            # wait, not get: its own timeout comes back as an unset result, so that one of the caller's is never mistaken for it.
+            # wait, not get: its own timeout comes back as an unset result, so that one of the caller's is never
+            # mistaken for it.
             result.wait(timeout=timeout)
         except ConnectionClosed:
             raise ToolError("the device has disconnected") from None
@@ -205,7 +208,9 @@ class DeviceMcp:
         info = result.get("serverInfo") if isinstance(result, Mapping) else None
         known = info if isinstance(info, Mapping) else {}
         self.server_info = {
-            key: value[: self._limits.name_chars] for key in ("name", "version") if isinstance(value := known.get(key), str)
+            key: value[: self._limits.name_chars]
+            for key in ("name", "version")
+            if isinstance(value := known.get(key), str)
         }
         self._initialized = True
         try:

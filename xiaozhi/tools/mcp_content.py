@@ -1,8 +1,7 @@
 """What MCP says, read forgivingly: ids, errors, schemas and results as devices and servers really write them.
 
-Pure functions of decoded JSON; no session and no I/O (`device_mcp.py` has those). Nothing here raises for a wrong shape: what cannot be
-read becomes None, an empty schema, or a word in brackets. Protocol: MCP 2024-11-05.
-"""
+Pure functions of decoded JSON; no session and no I/O (`device_mcp.py` has those). Nothing here raises for a wrong
+shape: what cannot be read becomes None, an empty schema, or a word in brackets. Protocol: MCP 2024-11-05."""
 
 from __future__ import annotations
 
@@ -48,7 +47,11 @@ def object_schema(schema: Any) -> dict[str, Any]:
     """An object schema that language models accept, whatever the device sent."""
     given = schema if isinstance(schema, Mapping) else {}
     properties = given.get("properties")
-    clean = {name: value for name, value in properties.items() if isinstance(value, Mapping)} if isinstance(properties, Mapping) else {}
+    clean = (
+        {name: value for name, value in properties.items() if isinstance(value, Mapping)}
+        if isinstance(properties, Mapping)
+        else {}
+    )
     made: dict[str, Any] = {"type": "object", "properties": clean}
     required = given.get("required")
     if isinstance(required, list):

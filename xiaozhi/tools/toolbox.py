@@ -1,13 +1,13 @@
 """The tools on offer in one visit, and the one way to call them.
 
-Not where tools come from: sources are added and removed while the visit runs (a device lists its own seconds after it connected), and the
-offer is read from them anew each time. Names are made fit for language models (letters, digits, "_", "-", at most 64) and mapped back; a
-name once given to a tool stays with it as long as its source is here, so that an answer in progress still finds what it was offered.
+Not where tools come from: sources are added and removed while the visit runs (a device lists its own seconds after it
+connected), and the offer is read from them anew each time. Names are made fit for language models (letters, digits,
+"_", "-", at most 64) and mapped back; a name once given to a tool stays with it as long as its source is here, so that
+an answer in progress still finds what it was offered.
 
-A call never raises: every failure becomes a `ToolOutcome` that the model can be told about. Deadlines are kept here, not by the tools. A
-tool that declares itself `uninterruptible` runs in a greenlet of its own, which outlives the turn; how many may run so, and for how long,
-is bounded.
-"""
+A call never raises: every failure becomes a `ToolOutcome` that the model can be told about. Deadlines are kept here,
+not by the tools. A tool that declares itself `uninterruptible` runs in a greenlet of its own, which outlives the turn;
+how many may run so, and for how long, is bounded."""
 
 from __future__ import annotations
 
@@ -80,8 +80,9 @@ class _Entry:
 class Toolbox:
     """`sources` in order of precedence: the first one keeps a name that two would have.
 
-    `observe(source_name, seconds, action)` is told of every call, for metrics (of the source, as tool names are without bound). `spawn`
-    starts uninterruptible calls; give the `spawn` of a process-wide group to be able to wait for them at shutdown."""
+    `observe(source_name, seconds, action)` is told of every call, for metrics (of the source, as tool names are without
+    bound). `spawn` starts uninterruptible calls; give the `spawn` of a process-wide group to be able to wait for them
+    at shutdown."""
 
     def __init__(
         self,
@@ -144,7 +145,8 @@ class Toolbox:
     # --- calling ---
 
     def call(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
-        """Run one call to its end, its deadline, or its failure; blocks. Raises nothing; kills and deadlines of the caller pass."""
+        """Run one call to its end, its deadline, or its failure; blocks. Raises nothing; kills and deadlines of the
+        caller pass."""
         began = time.monotonic()
         self.counts.called += 1
         entry = self._lookup(call.name)
@@ -160,7 +162,8 @@ class Toolbox:
         return outcome
 
     def call_many(self, calls: Sequence[ToolCall], context: ToolContext) -> list[ToolOutcome]:
-        """Run calls side by side and return their outcomes in the order of `calls`. A kill ends all that may be interrupted."""
+        """Run calls side by side and return their outcomes in the order of `calls`. A kill ends all that may be
+        interrupted."""
         if len(calls) == 1:
             return [self.call(calls[0], context)]
         outcomes = [ToolOutcome(Action.ERROR, "The call was not made.")] * len(calls)
@@ -189,7 +192,9 @@ class Toolbox:
             return self._with_deadline(entry, arguments, context, seconds)
         return self._detach(entry, arguments, context, seconds)
 
-    def _with_deadline(self, entry: _Entry, arguments: dict[str, Any], context: ToolContext, seconds: float) -> ToolOutcome:
+    def _with_deadline(
+        self, entry: _Entry, arguments: dict[str, Any], context: ToolContext, seconds: float
+    ) -> ToolOutcome:
         deadline = gevent.Timeout(seconds)
         try:
             with deadline:
@@ -203,7 +208,9 @@ class Toolbox:
     def _detach(self, entry: _Entry, arguments: dict[str, Any], context: ToolContext, seconds: float) -> ToolOutcome:
         if len(self._detached) >= self._limits.detached:
             self.counts.refused += 1
-            return ToolOutcome(Action.ERROR, f"{entry.name} was not called: too many earlier actions are still under way.")
+            return ToolOutcome(
+                Action.ERROR, f"{entry.name} was not called: too many earlier actions are still under way."
+            )
         life = max(seconds, self._limits.detached_seconds)
         worker = self._spawn(f"tool-{entry.name}", self._with_deadline, entry, arguments, context, life)
         self._detached.add(worker)
@@ -212,7 +219,11 @@ class Toolbox:
         worker.join(timeout=seconds)
         if not worker.dead:
             return self._timed_out(entry, seconds)
-        return worker.value if isinstance(worker.value, ToolOutcome) else ToolOutcome(Action.ERROR, f"{entry.name} was cut short.")
+        return (
+            worker.value
+            if isinstance(worker.value, ToolOutcome)
+            else ToolOutcome(Action.ERROR, f"{entry.name} was cut short.")
+        )
 
     def _run(self, entry: _Entry, arguments: dict[str, Any], context: ToolContext) -> ToolOutcome:
         try:
@@ -272,7 +283,10 @@ class Toolbox:
         for name, (_, tool) in named.items():
             if tool.spec.name != name:
                 renamed.setdefault(tool.spec.name, name)
-        self._entries = {name: _Entry(name, source, tool, _presented(tool.spec, name, renamed)) for name, (source, tool) in named.items()}
+        self._entries = {
+            name: _Entry(name, source, tool, _presented(tool.spec, name, renamed))
+            for name, (source, tool) in named.items()
+        }
         self._raw = {}
         for entry in self._entries.values():
             self._raw.setdefault(entry.tool.spec.name, entry)

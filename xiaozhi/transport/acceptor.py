@@ -1,12 +1,12 @@
 """The device port: accepts, upgrades to WebSocket, and hands every device to a greenlet of its own.
 
-gevent's WSGIServer accepts and does TLS, gevent-websocket's handler checks and answers the upgrade (RFC 6455 section 4); both are gone once
-the socket is a WebSocket. Not the HTTP port (`web/`): here a plain GET only says that the server is running.
+gevent's WSGIServer accepts and does TLS, gevent-websocket's handler checks and answers the upgrade (RFC 6455 section
+4); both are gone once the socket is a WebSocket. Not the HTTP port (`web/`): here a plain GET only says that the server
+is running.
 
 A newcomer passes, in this order and before it costs anything more: the size and deadline of the request, the path,
-`Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. Refusals are always
-answered, never left hanging in the backlog.
-"""
+`Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. Refusals are
+always answered, never left hanging in the backlog."""
 
 from __future__ import annotations
 
@@ -23,15 +23,25 @@ from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
 from xiaozhi.errors import AuthError, ConnectionClosed, Overloaded
+from xiaozhi.net.tcp import SocketLimits, configure, listen, server_tls
+from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.limits import Admission, MessageRates, Permit, TokenBucket
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.roster import Roster
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.visit import Identity, SessionFactory
+from xiaozhi.session.link import Identity, SessionFactory
 from xiaozhi.transport import rfc6455
 from xiaozhi.transport.connection import Care, Connection
-from xiaozhi.transport.request import Networks, PeerGone, Refused, Request, identity_of, parse_head, plain_answer, plain_ip, read_head
-from xiaozhi.transport.tcp import SocketLimits, configure, listen, server_tls
+from xiaozhi.transport.handshake import (
+    Networks,
+    PeerGone,
+    Refused,
+    Request,
+    identity_of,
+    parse_head,
+    plain_answer,
+    plain_ip,
+    read_head,
+)
 from xiaozhi.transport.websocket import WebSocket
 
 log = get_logger(__name__)
@@ -40,12 +50,15 @@ PATH: Final = "/xiaozhi/v1/"
 MAX_HANDSHAKES: Final = 2048
 """Connections whose request is still being read. More are refused unread: each holds a descriptor and a greenlet."""
 MAX_HANDSHAKES_PER_ADDRESS: Final = MAX_HANDSHAKES // 2
-"""Who opens connections and says nothing does not keep everybody else out. As many as this may come at once from one building."""
+"""Who opens connections and says nothing does not keep everybody else out. As many as this may come at once from one
+building."""
 NO_DEVICE_ID: Final = (
     "This is the xiaozhi device port, and it works. A device says who it is by the header or query parameter device-id. "
     "端口正常。设备需要在请求头或查询参数中提供 device-id。"
 )
-_UNREAD_REFUSAL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_UNREAD_REFUSAL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
 _REFUSALS_LOGGED_PER_SECOND: Final = 2.0
 
 _UPGRADE_HEADERS: Final = {
@@ -89,7 +102,7 @@ class Acceptor:
         sessions: SessionFactory,
         admit: Admit,
         admission: Admission,
-        roster: Roster,
+        connections: ConnectionRegistry,
         options: AcceptorOptions | None = None,
         care: Care | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -99,7 +112,7 @@ class Acceptor:
         self._sessions = sessions
         self._admit = admit
         self._admission = admission
-        self._roster = roster
+        self._connections = connections
         self._options = options or AcceptorOptions()
         self._care = care or Care()
         self._clock = clock
@@ -118,7 +131,8 @@ class Acceptor:
         return self._server.server_port if self._server is not None else self._address[1]
 
     def start(self) -> None:
-        """Listen. Raises OSError when the address is taken, ssl.SSLError or OSError when the certificate cannot be used."""
+        """Listen. Raises OSError when the address is taken, ssl.SSLError or OSError when the certificate cannot be
+        used."""
         context = server_tls(self._options.certfile, self._options.keyfile) if self._options.certfile else None
         listener = listen(self._address, backlog=self._options.backlog, reuse_port=self._options.reuse_port)
         self._server = _Server(self, listener, self._options.request_timeout, context)
@@ -139,7 +153,7 @@ class Acceptor:
     def close(self, code: int = rfc6455.GOING_AWAY, reason: str = "") -> None:
         """Close the port and say goodbye to every device. Does not wait."""
         self.stop_accepting()
-        self._roster.close_all(code, reason)
+        self._connections.close_all(code, reason)
 
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until all connections have ended; True if they have."""
@@ -147,7 +161,9 @@ class Acceptor:
 
     # --- called by the server and its handlers ------------------------------------------------------------------------
 
-    def spawn_handshake(self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def spawn_handshake(
+        self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
         """The server's way to serve an accepted socket. Runs in the hub: must not wait."""
         ip = str(args[1][0])
         greedy = self._unread[ip] >= MAX_HANDSHAKES_PER_ADDRESS and plain_ip(ip) not in self._options.trusted
@@ -159,7 +175,9 @@ class Acceptor:
         self._unread[ip] += 1
         self._greenlets.spawn("handshake", self._handshake, ip, run, handle, close, args)
 
-    def _handshake(self, ip: str, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def _handshake(
+        self, ip: str, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
         try:
             run(handle, close, args)
         finally:
@@ -169,9 +187,12 @@ class Acceptor:
                 del self._unread[ip]
 
     def serve(self, upgrade: _Upgrade) -> None:
-        """One request. Raises Refused for every HTTP answer that is not an upgrade, PeerGone if there is nobody to answer."""
+        """One request. Raises Refused for every HTTP answer that is not an upgrade, PeerGone if there is nobody to
+        answer."""
         options = self._options
-        head, early = read_head(upgrade.socket, limit=options.header_bytes, timeout=options.request_timeout, clock=self._clock)
+        head, early = read_head(
+            upgrade.socket, limit=options.header_bytes, timeout=options.request_timeout, clock=self._clock
+        )
         request = parse_head(head)
         if not request.wants_websocket:
             raise plain_answer(request)
@@ -210,7 +231,7 @@ class Acceptor:
                 ws,
                 identity,
                 sessions=self._sessions,
-                roster=self._roster,
+                connections=self._connections,
                 rates=self._options.rates,
                 care=self._care,
                 clock=self._clock,
@@ -265,17 +286,22 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
                 _send_if_possible(self.socket, Refused("500 Internal Server Error", "This is our fault.").answer())
 
     def websocket_for(self, request: Request, early: bytes, peer_ip: str, limits: SocketLimits) -> WebSocket:
-        """Answer the upgrade and take the socket away from the server. Raises Refused 400 or 426, OSError if the peer is gone."""
+        """Answer the upgrade and take the socket away from the server. Raises Refused 400 or 426, OSError if the peer
+        is gone."""
         self.request_version = request.version
         self.environ: Any = {"REQUEST_METHOD": request.method, "PATH_INFO": request.path}
-        self.environ |= {_UPGRADE_HEADERS[name]: value for name, value in request.headers.items() if name in _UPGRADE_HEADERS}
+        self.environ |= {
+            _UPGRADE_HEADERS[name]: value for name, value in request.headers.items() if name in _UPGRADE_HEADERS
+        }
         try:
             refused = self.upgrade_websocket()
         except ValueError:  # a key that is not base64
             refused = True
         if refused or self.websocket is None:
             # What the library would say quotes the request.
-            raise Refused(self.status.decode() if self.status else "400 Bad Request", "This is no valid request for a WebSocket.")
+            raise Refused(
+                self.status.decode() if self.status else "400 Bad Request", "This is no valid request for a WebSocket."
+            )
         self.write("")
         self._forget()
         configure(self.socket, limits)
@@ -284,7 +310,8 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
         return WebSocket(sock, peer_ip=peer_ip, limits=limits, early=early)
 
     def _forget(self) -> None:
-        """gevent-websocket made an object of its own, which refers to everything in a circle and would send a close frame when it dies."""
+        """gevent-websocket made an object of its own, which refers to everything in a circle and would send a close
+        frame when it dies."""
         self.websocket.closed = True
         self.websocket.environ = self.websocket.stream = None
         self.websocket = None
@@ -313,7 +340,9 @@ class _Server(WSGIServer):  # type: ignore[misc]
 
     handler_class = _Upgrade
 
-    def __init__(self, acceptor: Acceptor, listener: socket.socket, timeout: float, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, acceptor: Acceptor, listener: socket.socket, timeout: float, context: ssl.SSLContext | None
+    ) -> None:
         self.acceptor = acceptor
         self.logger = _Quiet()
         self._timeout = timeout
@@ -350,7 +379,8 @@ class _Server(WSGIServer):  # type: ignore[misc]
 
 
 def _send_if_possible(sock: Any, data: bytes) -> None:
-    """An answer of a few hundred bytes to somebody who may have left: it fits into the kernel's buffer, or it is not sent."""
+    """An answer of a few hundred bytes to somebody who may have left: it fits into the kernel's buffer, or it is not
+    sent."""
     try:
         sock.settimeout(0.0)
         sock.send(data)

@@ -1,9 +1,9 @@
-"""One device's connection: the reader loop between a WebSocket and a session, and what the roster asks about it.
+"""One device's connection: the reader loop between a WebSocket and a session, and what the connection registry asks
+about it.
 
-Owns: the reader, closing once, when the device was last seen, message rates, the session's ending. Not framing (`websocket.py`),
-and not what is said: a session is anything that a `SessionFactory` makes, and malformed input is its business. Nothing a device
-sends ends the reader, except through a close code.
-"""
+Owns: the reader, closing once, when the device was last seen, message rates, the session's ending. Not framing
+(`websocket.py`), and not what is said: a session is anything that a `SessionFactory` makes, and malformed input is its
+business. Nothing a device sends ends the reader, except through a close code."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Final
 import gevent
 
 from xiaozhi.errors import ConnectionClosed, Overloaded, ProtocolError
+from xiaozhi.runtime.connections import ConnectionRegistry, Vitals
 from xiaozhi.runtime.limits import FloodGuard, Flow, MessageRates
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.roster import Roster, Vitals
-from xiaozhi.session.visit import Identity, SessionFactory, Visit, VisitHandler
+from xiaozhi.session.link import Identity, Link, LinkHandler, SessionFactory
 from xiaozhi.transport import rfc6455
 from xiaozhi.transport.websocket import WebSocket
 
@@ -30,7 +30,7 @@ CLEANUP_SECONDS: Final = 15.0
 """How long a session may take to clean up after its socket."""
 
 
-def _weightless(session: VisitHandler) -> tuple[int, int]:
+def _weightless(session: LinkHandler) -> tuple[int, int]:
     return 0, 0
 
 
@@ -44,15 +44,16 @@ def _never(identity: Identity) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """What the roster's sweeper may ask of a session beyond `VisitHandler`. The composition root, which knows the class, fills it in.
+    """What the connection registry's sweeper may ask of a session beyond `LinkHandler`. The composition root, which
+    knows the class, fills it in.
 
     None of them may wait.
     """
 
-    weigh: Callable[[VisitHandler], tuple[int, int]] = _weightless
+    weigh: Callable[[LinkHandler], tuple[int, int]] = _weightless
     """(bytes held in memory, things waiting in queues); both estimates."""
-    trim: Callable[[VisitHandler], None] = _nothing
-    tick: Callable[[VisitHandler, float], None] = _nothing
+    trim: Callable[[LinkHandler], None] = _nothing
+    tick: Callable[[LinkHandler, float], None] = _nothing
     """(session, now), about once a second."""
     pings: Callable[[Identity], bool] = _never
     """May this device be pinged? The default is what ESP32-C3 boards need."""
@@ -65,16 +66,17 @@ class Care:
 
 
 class Connection:
-    """See the module. `run` is the reader; everything else may be called from any greenlet and does not wait (but `drain`)."""
+    """See the module. `run` is the reader; everything else may be called from any greenlet and does not wait (but
+    `drain`)."""
 
     __slots__ = (
         "_care",
         "_clock",
         "_connected_at",
+        "_connections",
         "_frames",
         "_handler",
         "_pings",
-        "_roster",
         "_sessions",
         "_texts",
         "_ws",
@@ -89,7 +91,7 @@ class Connection:
         identity: Identity,
         *,
         sessions: SessionFactory,
-        roster: Roster,
+        connections: ConnectionRegistry,
         rates: MessageRates,
         care: Care,
         clock: Callable[[], float] = time.monotonic,
@@ -102,22 +104,22 @@ class Connection:
         """Messages at which the session failed or which it could not accept."""
         self._ws = ws
         self._sessions = sessions
-        self._roster = roster
+        self._connections = connections
         self._care = care
         self._pings = care.pings(identity)
         self._clock = clock
         self._connected_at = now
         self._texts = FloodGuard(rates.texts_per_second, now)
         self._frames = FloodGuard(rates.frames_per_second, now)
-        self._handler: VisitHandler | None = None
+        self._handler: LinkHandler | None = None
 
     def run(self) -> None:
         """Serve the device until it is gone and its session has cleaned up. Raises nothing."""
-        number = self._roster.join(self)
+        number = self._connections.join(self)
         try:
             self._serve()
         finally:
-            self._roster.leave(number)
+            self._connections.leave(number)
             self._care.on_end(self._ws.ending[0], self._clock() - self._connected_at)
 
     def _serve(self) -> None:
@@ -133,9 +135,9 @@ class Connection:
             finally:
                 self._clean_up()
 
-    def _open(self) -> VisitHandler:
+    def _open(self) -> LinkHandler:
         """The session. Raises ConnectionClosed when there will be none."""
-        visit = Visit(self.identity, self._ws.send_text, self._ws.send_binary, self._ws.close)
+        visit = Link(self.identity, self._ws.send_text, self._ws.send_binary, self._ws.close)
         try:
             return self._sessions(visit)
         except ConnectionClosed:
@@ -206,7 +208,8 @@ class Connection:
         except Exception:
             log.exception("session failed to clean up", device=self.identity.device_id)
 
-    # --- what the roster asks and orders (runtime.roster.Live) ----------------------------------------------------------
+    # --- what the connection registry asks and orders (runtime.connections.Live)
+    # ----------------------------------------------------------
 
     @property
     def device(self) -> str:

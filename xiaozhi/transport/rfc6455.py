@@ -1,12 +1,12 @@
 """WebSocket framing as arithmetic: bytes in, messages out. RFC 6455, sections 5 to 8, server side.
 
-Not a socket: nothing here waits, spawns or reads a clock, so that all rules can be tested with plain bytes. It exists because the
-framing of gevent-websocket trusts the length a peer claims, accepts unmasked frames and unmasks byte by byte. Every limit is
-checked when a frame's header is known, before its payload is kept.
+Not a socket: nothing here waits, spawns or reads a clock, so that all rules can be tested with plain bytes. It exists
+because the framing of gevent-websocket trusts the length a peer claims, accepts unmasked frames and unmasks byte by
+byte. Every limit is checked when a frame's header is known, before its payload is kept.
 
-Speed is the second reason: a talking device sends 17 small binary frames a second, so the shape of exactly that frame (final,
-binary, masked, shorter than 126 bytes) is recognised first and cut out of the received bytes without any intermediate object.
-"""
+Speed is the second reason: a talking device sends 17 small binary frames a second, so the shape of exactly that frame
+(final, binary, masked, shorter than 126 bytes) is recognised first and cut out of the received bytes without any
+intermediate object."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Control(NamedTuple):
 def unmask(payload: bytes, mask: bytes) -> bytes:
     """XOR `payload` with the repeated 4-byte `mask`.
 
-    As two big integers: 0.35 us for 100 bytes, where numpy needs 0.9 us and a loop 8 us; linear up to the largest frame allowed.
-    """
+    As two big integers: 0.35 us for 100 bytes, where numpy needs 0.9 us and a loop 8 us; linear up to the largest frame
+    allowed."""
     size = len(payload)
     key = int.from_bytes((mask * ((size >> 2) + 1))[:size], "big")
     return (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
@@ -86,7 +86,8 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame; the reason is cut to 123 bytes at a character. A code that may not be sent (1005, 1006) leaves the frame empty."""
+    """A close frame; the reason is cut to 123 bytes at a character. A code that may not be sent (1005, 1006) leaves the
+    frame empty."""
     if not sendable(code):
         return frame(CLOSE, b"")
     text = reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES].decode("utf-8", "ignore")
@@ -94,7 +95,8 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 def sendable(code: int) -> bool:
-    """May this code appear in a close frame? RFC 6455 section 7.4 and the IANA registry (1012 to 1014 were added there)."""
+    """May this code appear in a close frame? RFC 6455 section 7.4 and the IANA registry (1012 to 1014 were added
+    there)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
@@ -139,7 +141,9 @@ class Inbound:
         self._buffer = b""
         self._at = 0  # where in the buffer the next frame begins
         self._need = _MIN_HEADER  # bytes from there that make progress possible
-        self._chunks: list[bytes] | None = None  # received behind the buffer, not joined yet: a large frame arrives in many pieces
+        self._chunks: list[bytes] | None = (
+            None  # received behind the buffer, not joined yet: a large frame arrives in many pieces
+        )
         self._waiting = 0  # bytes in `_chunks`
         self._kind = 0  # of the fragmented message under way; 0: none
         self._parts: list[bytes] | None = None
@@ -168,7 +172,8 @@ class Inbound:
             self._waiting = 0
 
     def next(self) -> str | bytes | Control | None:
-        """The next text or binary message or control frame; None when more bytes are needed. Raises ProtocolError 1002, 1007, 1009."""
+        """The next text or binary message or control frame; None when more bytes are needed. Raises ProtocolError 1002,
+        1007, 1009."""
         while True:
             buffer = self._buffer
             at = self._at
@@ -202,7 +207,8 @@ class Inbound:
                 return message
 
     def _examine(self, first: int, size: int) -> tuple[int, int]:
-        """(header bytes, payload bytes) of the frame at hand, every rule checked; (0, 0) when the header is not complete."""
+        """(header bytes, payload bytes) of the frame at hand, every rule checked; (0, 0) when the header is not
+        complete."""
         if first & _RESERVED_BITS:
             raise ProtocolError("reserved bits are set", close_code=PROTOCOL_VIOLATION)
         if size & _MASKED:

@@ -1,18 +1,18 @@
 """One WebSocket: a socket with limits, deadlines, a send lock and exactly one ending.
 
-Not HTTP (`acceptor.py` has done the upgrade), not JSON, not devices. It replaces the object that gevent-websocket would make, which has no
-message-size limit, no send lock, no deadline and no ping, and believes the length a peer claims.
+Not HTTP (`acceptor.py` has done the upgrade), not JSON, not devices. It replaces the object that gevent-websocket would
+make, which has no message-size limit, no send lock, no deadline and no ping, and believes the length a peer claims.
 
-Reading: `receive` waits for the socket, takes what is there (at most `READ_BYTES`), and cuts all messages out of it before it waits again.
-It never reads without having waited, so that a flooding device gets one read per turn of the hub and no more.
+Reading: `receive` waits for the socket, takes what is there (at most `READ_BYTES`), and cuts all messages out of it
+before it waits again. It never reads without having waited, so that a flooding device gets one read per turn of the hub
+and no more.
 
-Writing: a frame is first offered to the kernel without waiting, which costs no timer and no lock. Only when the kernel's buffer is full
-does the sender queue behind a lock and a deadline; then the socket is aborted. A frame of which a part was sent is always completed first,
-whatever happened to its sender, or the stream would be unreadable.
+Writing: a frame is first offered to the kernel without waiting, which costs no timer and no lock. Only when the
+kernel's buffer is full does the sender queue behind a lock and a deadline; then the socket is aborted. A frame of which
+a part was sent is always completed first, whatever happened to its sender, or the stream would be unreadable.
 
-Ending: whoever comes first (the peer, `close`, `abort`, a violation) decides code and reason; everybody else gets them as ConnectionClosed.
-The reader calls `finish` in the end, which is what closes the descriptor.
-"""
+Ending: whoever comes first (the peer, `close`, `abort`, a violation) decides code and reason; everybody else gets them
+as ConnectionClosed. The reader calls `finish` in the end, which is what closes the descriptor."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ from gevent.lock import Semaphore
 from gevent.ssl import SSLSocket
 
 from xiaozhi.errors import ConnectionClosed, ProtocolError
+from xiaozhi.net.tcp import RESET_ON_CLOSE, SocketLimits
 from xiaozhi.runtime.limits import TokenBucket
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import spawn_later
 from xiaozhi.transport import rfc6455
-from xiaozhi.transport.tcp import RESET_ON_CLOSE, SocketLimits
 
 READ_BYTES: Final = 4096
-"""One read. A dozen frames of a device that was held up; more does not make it faster, and is garbage when it is not filled."""
+"""One read. A dozen frames of a device that was held up; more does not make it faster, and is garbage when it is not
+filled."""
 LARGE_READ_BYTES: Final = 65_536
 """One read in the middle of a long message."""
 CONTROL_FRAMES_PER_SECOND: Final = 10.0
@@ -82,9 +83,16 @@ class WebSocket:
     )
 
     def __init__(
-        self, sock: Any, *, peer_ip: str, limits: SocketLimits, early: bytes = b"", clock: Callable[[], float] = time.monotonic
+        self,
+        sock: Any,
+        *,
+        peer_ip: str,
+        limits: SocketLimits,
+        early: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`sock`: a connected gevent (SSL) socket that nobody else uses any more. `early`: bytes that came behind the upgrade request."""
+        """`sock`: a connected gevent (SSL) socket that nobody else uses any more. `early`: bytes that came behind the
+        upgrade request."""
         self.peer_ip = peer_ip
         self.received = 0
         """Messages received."""
@@ -94,7 +102,8 @@ class WebSocket:
         """When the last ping or pong came, on `clock`; 0: never."""
         self.closing_since: float | None = None
         """When this socket's end began, on `clock`."""
-        # Never let the socket object wait: TLS sockets of gevent forget the deadline, and fail oddly when they are closed meanwhile.
+        # Never let the socket object wait: TLS sockets of gevent forget the deadline, and fail oddly when they are
+        # closed meanwhile.
         sock.settimeout(0.0)
         self._sock = sock
         self._limits = limits
@@ -187,7 +196,8 @@ class WebSocket:
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def send_text(self, text: str) -> None:
-        """Send a text message; waits at most the send deadline. Raises ConnectionClosed. Lone surrogates are sent as "?"."""
+        """Send a text message; waits at most the send deadline. Raises ConnectionClosed. Lone surrogates are sent as
+        "?"."""
         self._send(rfc6455.frame(rfc6455.TEXT, text.encode("utf-8", "replace")))
 
     def send_binary(self, data: bytes) -> None:
@@ -207,7 +217,8 @@ class WebSocket:
                 self.sent += 1
                 return
             if sent or self._secure:
-                # A frame that was begun must be completed. With TLS even one of which nothing was taken: it may be encrypted already.
+                # A frame that was begun must be completed. With TLS even one of which nothing was taken: it may be
+                # encrypted already.
                 self._tail, frame = frame[sent:], b""
         self._send_patiently(frame)
 
@@ -265,7 +276,8 @@ class WebSocket:
                     watcher.close()
 
     def _push(self, frame: bytes) -> None:
-        """Send all of a frame, or of the tail if `frame` is empty. If the sender is stopped midway, the rest becomes the tail."""
+        """Send all of a frame, or of the tail if `frame` is empty. If the sender is stopped midway, the rest becomes
+        the tail."""
         begun = not frame
         rest = frame or self._tail
         try:
@@ -290,7 +302,8 @@ class WebSocket:
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def close(self, code: int = rfc6455.NORMAL, reason: str = "") -> None:
-        """Say goodbye, at once and without waiting: the reader will see the answer, or the socket is aborted after a while. Idempotent."""
+        """Say goodbye, at once and without waiting: the reader will see the answer, or the socket is aborted after a
+        while. Idempotent."""
         if self._ended is not None:
             return
         self._end(code, reason)
@@ -307,7 +320,8 @@ class WebSocket:
             self._shut()
 
     def finish(self) -> None:
-        """Give the socket back. For the reader, after ConnectionClosed; may wait for the peer, at most the close timeout. Idempotent."""
+        """Give the socket back. For the reader, after ConnectionClosed; may wait for the peer, at most the close
+        timeout. Idempotent."""
         self.close(rfc6455.GOING_AWAY)
         if self._close_deadline is not None:
             self._close_deadline.kill(block=False)
@@ -317,7 +331,8 @@ class WebSocket:
         self._shut()
 
     def _linger(self) -> None:
-        """Read until the peer has hung up: closing with unread bytes would reset the connection, and with it our close frame."""
+        """Read until the peer has hung up: closing with unread bytes would reset the connection, and with it our close
+        frame."""
         deadline = gevent.Timeout.start_new(self._limits.close_timeout)
         left = LINGER_BYTES
         try:

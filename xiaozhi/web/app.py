@@ -1,8 +1,8 @@
 """The Flask application: blueprints put together, cross-origin headers, errors as JSON. What serves it is `wsgi.py`.
 
-Not the pages themselves and not a composition root: blueprints come ready-made from `ota.py`, `vision.py`, `ops.py`, each with its own
-config and callables. Every error, whoever raised it, leaves as `{"success": false, "message": ...}` with a sentence fit for a person.
-"""
+Not the pages themselves and not a composition root: blueprints come ready-made from `ota.py`, `vision.py`, `ops.py`,
+each with its own config and callables. Every error, whoever raised it, leaves as `{"success": false, "message": ...}`
+with a sentence fit for a person."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class WebConfig:
 
 
 class _InMemory(Request):
-    """Uploads are bounded to a few MB: kept in memory, they leave no temporary file behind, whatever becomes of the request."""
+    """Uploads are bounded to a few MB: kept in memory, they leave no temporary file behind, whatever becomes of the
+    request."""
 
     def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
         return BytesIO()

@@ -1,9 +1,8 @@
 """The firmware files that devices may be offered: `<model>_<version>.bin` in one directory, newest by number.
 
-Not an upload and not a store of versions: whoever runs the server puts files there. A version is compared the way the firmware does it
-(numbers between dots, main/ota.cc of 78/xiaozhi-esp32), and one that the firmware's number parser could not read is never offered: it
-would crash there.
-"""
+Not an upload and not a store of versions: whoever runs the server puts files there. A version is compared the way the
+firmware does it (numbers between dots, main/ota.cc of 78/xiaozhi-esp32), and one that the firmware's number parser
+could not read is never offered: it would crash there."""
 
 from __future__ import annotations
 
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIX = ".bin"
-# Each part must begin with a number, and the number must fit 32 bits. All matched whole (fullmatch): "$" would let a newline pass.
+# Each part must begin with a number, and the number must fit 32 bits. All matched whole (fullmatch): "$" would let a
+# newline pass.
 _PART = r"[0-9]{1,9}(?:[A-Za-z-][A-Za-z0-9-]{0,20})?"
 _VERSION = re.compile(rf"{_PART}(?:\.{_PART}){{0,7}}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.bin")
@@ -29,7 +29,8 @@ class Firmware:
 
 
 def parse_version(text: str) -> tuple[int, ...] | None:
-    """ "1.2.10" -> (1, 2, 10), letters after the numbers left out; None when it is no version that devices can compare."""
+    """ "1.2.10" -> (1, 2, 10), letters after the numbers left out; None when it is no version that devices can
+    compare."""
     if not _VERSION.fullmatch(text):
         return None
     return tuple(int(match.group()) for part in text.split(".") if (match := _LEADING_NUMBER.match(part)))
@@ -50,7 +51,8 @@ class FirmwareShelf:
         self._names: tuple[str, ...] = ()
 
     def newest(self, model: str, current: str) -> Firmware | None:
-        """The newest file for exactly this model, if it is newer than `current`; None otherwise, also when `current` is no version."""
+        """The newest file for exactly this model, if it is newer than `current`; None otherwise, also when `current` is
+        no version."""
         running = parse_version(current)
         if running is None or not model:
             return None

@@ -1,10 +1,9 @@
 """One HTTP connection: pywsgi's handler inside bounds that it does not have.
 
-Not the server (`wsgi.py` accepts and admits) and not the application. pywsgi 26.9 waits for ever and reads whatever it is sent; added
-here are a deadline for the head of a request, for its body and for each write; a limit on the bytes of all headers together (pywsgi: 100
-lines of 64 KiB); a limit on how much of a refused body is still read. What a stranger sent is never logged: a request line may hold a
-secret.
-"""
+Not the server (`wsgi.py` accepts and admits) and not the application. pywsgi 26.9 waits for ever and reads whatever it
+is sent; added here are a deadline for the head of a request, for its body and for each write; a limit on the bytes of
+all headers together (pywsgi: 100 lines of 64 KiB); a limit on how much of a refused body is still read. What a stranger
+sent is never logged: a request line may hold a secret."""
 
 from __future__ import annotations
 
@@ -21,7 +20,8 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-# What is still read of a body that nobody wanted, so that the client gets to see the answer instead of a reset (RFC 9112, section 9.6).
+# What is still read of a body that nobody wanted, so that the client gets to see the answer instead of a reset (RFC
+# 9112, section 9.6).
 LINGER_BYTES = 1024 * 1024
 LINGER_SECONDS = 2.0
 
@@ -115,7 +115,9 @@ class RequestBody(pywsgi.Input):
         unread = self.chunked_input and self.chunk_length != 0
         if not unread and self.position >= (self.content_length or 0):
             return
-        ungranted = self.socket is not None  # "Expect: 100-continue", and nobody wanted it: the client sends no body now
+        ungranted = (
+            self.socket is not None
+        )  # "Expect: 100-continue", and nobody wanted it: the client sends no body now
         too_late = self._until is not None and time.monotonic() >= self._until
         if ungranted or too_late:
             self._handler.close_connection = True
@@ -149,7 +151,8 @@ class HttpConnection(pywsgi.WSGIHandler):
     def handle_one_request(self) -> Any:
         web = self._owner
         limits = web.limits
-        # Requests that are here already (a pipeline, which nobody needs) are read and answered without any wait: others come first.
+        # Requests that are here already (a pipeline, which nobody needs) are read and answered without any wait: others
+        # come first.
         gevent.sleep(0)
         self._head_deadline = gevent.Timeout(limits.idle_seconds)
         self._head_deadline.start()
@@ -237,7 +240,8 @@ class HttpConnection(pywsgi.WSGIHandler):
 
 
 def plain_response(status: int, reason: str, message: str, more: str = "") -> bytes:
-    """A whole response that closes the connection, for where no application is reached. `more`: header lines, each with its CRLF."""
+    """A whole response that closes the connection, for where no application is reached. `more`: header lines, each with
+    its CRLF."""
     body = f'{{"success":false,"message":"{message}"}}'
     head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{more}\r\n"
     return (head + body).encode("ascii")

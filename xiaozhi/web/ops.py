@@ -1,8 +1,9 @@
-"""What operators and their tools ask: is it alive, is it ready, how is it doing, take the new configuration; and a page for people.
+"""What operators and their tools ask: is it alive, is it ready, how is it doing, take the new configuration; and a page
+for people.
 
-Not where any of that is decided: readiness, metrics and reloading are callables given by the composition root. Not a console for users.
-Alive is not ready: a server that drains, or sheds load, is alive and must not be killed, but must not be sent anybody new.
-"""
+Not where any of that is decided: readiness, metrics and reloading are callables given by the composition root. Not a
+console for users. Alive is not ready: a server that drains, or sheds load, is alive and must not be killed, but must
+not be sent anybody new."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from xiaozhi.web.origin import Origin
 log = get_logger(__name__)
 
 # The page has no scripts and loads nothing; its style is inline.
-_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ class OpsHooks:
 
 
 def create_blueprint(hooks: OpsHooks, *, admin_token: str = "") -> Blueprint:
-    """The routes /, /healthz, /readyz, /metrics and /admin/reload. Without an `admin_token` nobody can reload over HTTP."""
+    """The routes /, /healthz, /readyz, /metrics and /admin/reload. Without an `admin_token` nobody can reload over
+    HTTP."""
     desk = _Desk(hooks, admin_token)
     blueprint = Blueprint("ops", __name__, template_folder="templates")
     blueprint.add_url_rule("/", "index", desk.index, methods=["GET"])

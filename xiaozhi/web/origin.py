@@ -1,9 +1,8 @@
 """Who asks, and under which address they found us: the client's IP and the host to build further addresses with.
 
-Not an access control. What proxies claim (`X-Forwarded-For`, `-Proto`, `-Host`, `X-Real-IP`) counts only when the peer itself is a
-trusted proxy; what the client claims in `Host` is checked to be a host name before it is written into an answer. Pure functions of
-strings.
-"""
+Not an access control. What proxies claim (`X-Forwarded-For`, `-Proto`, `-Host`, `X-Real-IP`) counts only when the peer
+itself is a trusted proxy; what the client claims in `Host` is checked to be a host name before it is written into an
+answer. Pure functions of strings."""
 
 from __future__ import annotations
 
@@ -15,8 +14,11 @@ from typing import Protocol
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# RFC 3986, section 3.2.2, without percent-encoding: a name or IPv4 address, or an IPv6 address in brackets; then a port.
-_HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
+# RFC 3986, section 3.2.2, without percent-encoding: a name or IPv4 address, or an IPv6 address in brackets; then a
+# port.
+_HOST = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_HOPS = 20
 
@@ -37,7 +39,8 @@ class Origin:
     port: int | None
     client_ip: str
     proxied: bool = False
-    """True when a trusted proxy named the host: then everything we serve is taken to be found there, under that same address."""
+    """True when a trusted proxy named the host: then everything we serve is taken to be found there, under that same
+    address."""
 
     @property
     def base_url(self) -> str:
@@ -51,9 +54,16 @@ def trusted_networks(cidrs: Iterable[str]) -> tuple[IpNetwork, ...]:
 
 
 def origin_of(
-    *, scheme: str, peer_ip: str, headers: Headers, fallback_host: str, fallback_port: int, trusted: Iterable[IpNetwork] = ()
+    *,
+    scheme: str,
+    peer_ip: str,
+    headers: Headers,
+    fallback_host: str,
+    fallback_port: int,
+    trusted: Iterable[IpNetwork] = (),
 ) -> Origin:
-    """The origin of a request that came from `peer_ip` by `scheme`; `fallback_*` stand in for a missing or senseless Host header."""
+    """The origin of a request that came from `peer_ip` by `scheme`; `fallback_*` stand in for a missing or senseless
+    Host header."""
     networks = tuple(trusted)
     if not _is_trusted(peer_ip, networks):
         host, port = _host(headers.get("Host", ""), scheme) or (bracketed(fallback_host), fallback_port)
@@ -92,7 +102,8 @@ def _host(header: str, scheme: str) -> tuple[str, int | None] | None:
 
 
 def _client_ip(peer_ip: str, headers: Headers, trusted: tuple[IpNetwork, ...]) -> str:
-    # From the right: each proxy appends the peer it saw, so the first one from there that is no proxy of ours is the client.
+    # From the right: each proxy appends the peer it saw, so the first one from there that is no proxy of ours is the
+    # client.
     hops = [hop.strip() for hop in headers.get("X-Forwarded-For", "").split(",") if hop.strip()][-_MAX_HOPS:]
     client = ""
     for hop in reversed(hops):

@@ -1,12 +1,13 @@
-"""What a device asks first after it is switched on: the time, where to connect and with which token, and whether there is newer firmware.
+"""What a device asks first after it is switched on: the time, where to connect and with which token, and whether there
+is newer firmware.
 
-Not the binding of devices to owners (a management room does that and is asked through `activation`), and not a place where tokens are
-checked. Formats: docs/http.md; the firmware's side is main/ota.cc of 78/xiaozhi-esp32, which gives up on any answer but 200.
+Not the binding of devices to owners (a management room does that and is asked through `activation`), and not a place
+where tokens are checked. Formats: docs/http.md; the firmware's side is main/ota.cc of 78/xiaozhi-esp32, which gives up
+on any answer but 200.
 
-Who gets a token, with authentication on: a device on the allowed list, or one that `is_known` vouches for, such as a bound one. Everybody
-else gets the address with an empty token, and is refused when it connects. A MAC address is no secret, so "asked for it" is no reason to
-be given one. With authentication off no token is needed and none is made.
-"""
+Who gets a token, with authentication on: a device on the allowed list, or one that `is_known` vouches for, such as a
+bound one. Everybody else gets the address with an empty token, and is refused when it connects. A MAC address is no
+secret, so "asked for it" is no reason to be given one. With authentication off no token is needed and none is made."""
 
 from __future__ import annotations
 
@@ -101,8 +102,8 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class OtaHooks:
-    """Decisions made elsewhere. Each may block (it costs its greenlet) and may raise VendorError or Overloaded: the device is then asked
-    to come again."""
+    """Decisions made elsewhere. Each may block (it costs its greenlet) and may raise VendorError or Overloaded: the
+    device is then asked to come again."""
 
     is_known: Callable[[str, str], bool] | None = None
     """(device id, client id) -> whether this device may have a token although it is not on the allowed list."""
@@ -113,7 +114,11 @@ class OtaHooks:
 
 
 def create_blueprint(
-    config: OtaConfig, tokens: DeviceTokens | None, hooks: OtaHooks | None = None, *, clock: Callable[[], float] = time.time
+    config: OtaConfig,
+    tokens: DeviceTokens | None,
+    hooks: OtaHooks | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> Blueprint:
     """The routes under /xiaozhi/ota. `tokens` may only be None while authentication is off (ValueError)."""
     if config.auth_enabled and tokens is None:
@@ -130,7 +135,9 @@ def create_blueprint(
 class _Desk:
     """Answers devices."""
 
-    def __init__(self, config: OtaConfig, tokens: DeviceTokens | None, hooks: OtaHooks, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, config: OtaConfig, tokens: DeviceTokens | None, hooks: OtaHooks, clock: Callable[[], float]
+    ) -> None:
         self._config = config
         self._tokens = tokens
         self._hooks = hooks
@@ -156,7 +163,13 @@ class _Desk:
             # An answer without what could not be found out would send the device somewhere else, and it would remember.
             log.warning("ota hook failed", device=asked.device_id, error=str(error)[:200])
             return failure(503, "The device could not be looked up, please try again.", retry_after=5)
-        log.info("ota", device=asked.device_id, model=asked.model, version=asked.version, offered=answer["firmware"]["version"])
+        log.info(
+            "ota",
+            device=asked.device_id,
+            model=asked.model,
+            version=asked.version,
+            offered=answer["firmware"]["version"],
+        )
         return jsonify(answer)
 
     def activate(self) -> Response:
@@ -187,7 +200,10 @@ class _Desk:
     def _answer(self, asked: OtaRequest, origin: Origin) -> dict[str, Any]:
         config = self._config
         answer: dict[str, Any] = {
-            "server_time": {"timestamp": round(self._clock() * 1000), "timezone_offset": round(config.timezone_offset_hours * 60)},
+            "server_time": {
+                "timestamp": round(self._clock() * 1000),
+                "timezone_offset": round(config.timezone_offset_hours * 60),
+            },
             "firmware": self._firmware(asked, origin),
         }
         activation = self._hooks.activation(asked) if self._hooks.activation else None
@@ -205,7 +221,9 @@ class _Desk:
         if not self._config.auth_enabled or self._tokens is None:
             return ""
         known = self._hooks.is_known
-        if _normal(asked.device_id) not in self._allowed and not (known is not None and known(asked.device_id, asked.client_id)):
+        if _normal(asked.device_id) not in self._allowed and not (
+            known is not None and known(asked.device_id, asked.client_id)
+        ):
             log.info("no token for an unknown device", device=asked.device_id)
             return ""
         return self._tokens.issue(asked.client_id, asked.device_id, now=self._clock())
@@ -230,7 +248,8 @@ def websocket_url(config: OtaConfig, origin: Origin) -> str:
 
 
 def read_request() -> OtaRequest:
-    """The current request, checked. Raises BadRequest with a sentence that says what is wrong, RequestEntityTooLarge."""
+    """The current request, checked. Raises BadRequest with a sentence that says what is wrong,
+    RequestEntityTooLarge."""
     device_id = request.headers.get("Device-Id", "").strip()
     if not device_id:
         raise BadRequest("The Device-Id header is missing; it must be the device's MAC address.")
@@ -269,7 +288,11 @@ def _json_object(data: bytes) -> Mapping[str, Any]:
 def _model(body: Mapping[str, Any]) -> str:
     """The board type; "default" when the device names none, or none that could be part of a file name."""
     board = body.get("board")
-    for named in (request.headers.get("Device-Model"), board.get("type") if isinstance(board, dict) else None, body.get("model")):
+    for named in (
+        request.headers.get("Device-Model"),
+        board.get("type") if isinstance(board, dict) else None,
+        body.get("model"),
+    ):
         text = _text(named)
         if _MODEL.fullmatch(text):
             return text
@@ -279,7 +302,10 @@ def _model(body: Mapping[str, Any]) -> str:
 def _version(body: Mapping[str, Any]) -> str:
     """The version the device runs, "" when it names none."""
     application = body.get("application")
-    for named in (request.headers.get("Device-Version"), application.get("version") if isinstance(application, dict) else None):
+    for named in (
+        request.headers.get("Device-Version"),
+        application.get("version") if isinstance(application, dict) else None,
+    ):
         text = _text(named)
         if text and _PRINTABLE.fullmatch(text):
             return text

@@ -1,14 +1,13 @@
 """What is in the picture: a device sends a photograph and a question, a vision model answers.
 
-Not the tool (that is the device's own `take_photo`, which calls this while the mind waits for it) and not the model (a Vllm provider,
-asked for anew at each request so that a reload is felt). One request costs one greenlet for as long as the model takes; how many may wait
-is bounded.
+Not the tool (that is the device's own `take_photo`, which calls this while the mind waits for it) and not the model (a
+Vllm provider, asked for anew at each request so that a reload is felt). One request costs one greenlet for as long as
+the model takes; how many may wait is bounded.
 
-Facts of the firmware (main/boards/common/esp32_camera.cc of 78/xiaozhi-esp32): the upload is chunked multipart/form-data with `question`
-before `file`; only the body of a 200 is read, and it is handed to the language model as the result of the tool. Hence: what is wrong with
-a request is a 4xx, but a model that fails is a 200 with `success: false` and a sentence, so that the user hears why instead of "failed to
-upload".
-"""
+Facts of the firmware (main/boards/common/esp32_camera.cc of 78/xiaozhi-esp32): the upload is chunked
+multipart/form-data with `question` before `file`; only the body of a 200 is read, and it is handed to the language
+model as the result of the tool. Hence: what is wrong with a request is a 4xx, but a model that fails is a 200 with
+`success: false` and a sentence, so that the user hears why instead of "failed to upload"."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, VendorBusy, VendorError, VendorTimeout
 from xiaozhi.protocol.token import VisionTokens, bearer
-from xiaozhi.providers.base import Vllm
+from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.web.app import failure, request_origin
 
@@ -50,7 +49,11 @@ class VisionConfig:
 
 
 def create_blueprint(
-    config: VisionConfig, tokens: VisionTokens, provider: Callable[[], Vllm | None], *, clock: Callable[[], float] = time.time
+    config: VisionConfig,
+    tokens: VisionTokens,
+    provider: Callable[[], Vllm | None],
+    *,
+    clock: Callable[[], float] = time.time,
 ) -> Blueprint:
     """The routes under /mcp/vision. `provider()` is the model of the moment, None when none is configured."""
     desk = _Desk(config, tokens, provider, clock)
@@ -92,7 +95,13 @@ _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 class _Desk:
     """Answers questions about pictures."""
 
-    def __init__(self, config: VisionConfig, tokens: VisionTokens, provider: Callable[[], Vllm | None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: VisionConfig,
+        tokens: VisionTokens,
+        provider: Callable[[], Vllm | None],
+        clock: Callable[[], float],
+    ) -> None:
         self._config = config
         self._tokens = tokens
         self._provider = provider
@@ -105,9 +114,7 @@ class _Desk:
         if self._provider() is None:
             text = f"No vision model is configured (selected_module.VLLM); the address would be {url}\n没有配置视觉模型。\n"
         else:
-            text = (
-                f"The vision service is running. Devices send their pictures to {url}\nMCP Vision 接口运行正常，视觉解释接口地址是：{url}\n"
-            )
+            text = f"The vision service is running. Devices send their pictures to {url}\nMCP Vision 接口运行正常，视觉解释接口地址是：{url}\n"
         return Response(text, content_type="text/plain; charset=utf-8")
 
     def explain(self) -> Response:
@@ -142,16 +149,21 @@ class _Desk:
         except VendorError as error:
             log.warning("vision failed", device=context.device_id, error=str(error)[:200])
             return _unanswered("The vision model failed. 视觉模型调用失败。")
-        log.info("vision", device=context.device_id, bytes=len(image), type=mime, ms=round((time.monotonic() - began) * 1000))
+        log.info(
+            "vision", device=context.device_id, bytes=len(image), type=mime, ms=round((time.monotonic() - began) * 1000)
+        )
         return jsonify({"success": True, "action": "RESPONSE", "response": text})
 
 
 def read_upload() -> tuple[str, bytes, str]:
-    """Question, picture and its type, of the current request. Raises BadRequest, RequestEntityTooLarge, UnsupportedMediaType."""
+    """Question, picture and its type, of the current request. Raises BadRequest, RequestEntityTooLarge,
+    UnsupportedMediaType."""
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("The request must be multipart/form-data with the fields 'question' and 'file'.")
     request.max_content_length = MAX_IMAGE_BYTES + _FORM_OVERHEAD_BYTES
-    too_large = RequestEntityTooLarge(f"The picture is too large; at most {MAX_IMAGE_BYTES // (1024 * 1024)} MB are accepted.")
+    too_large = RequestEntityTooLarge(
+        f"The picture is too large; at most {MAX_IMAGE_BYTES // (1024 * 1024)} MB are accepted."
+    )
     try:
         question = request.form.get("question", "").strip()
         uploaded = request.files.get("file")

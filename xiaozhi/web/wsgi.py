@@ -1,9 +1,9 @@
 """Serves a WSGI application over HTTP or HTTPS with gevent's pywsgi, inside bounds that pywsgi does not have.
 
-Not the application (`app.py`), not what happens on one connection (`http_connection.py`), and not the device sockets (they have a server of
-their own in `transport/`). Added to pywsgi here: a limit on connections, beyond which a client is told 503 instead of being left hanging; a
-deadline for the TLS handshake and one for the application; a stop that lets answers finish; greenlets spawned by `runtime/tasks.py`.
-"""
+Not the application (`app.py`), not what happens on one connection (`http_connection.py`), and not the device sockets
+(they have a server of their own in `transport/`). Added to pywsgi here: a limit on connections, beyond which a client
+is told 503 instead of being left hanging; a deadline for the TLS handshake and one for the application; a stop that
+lets answers finish; greenlets spawned by `runtime/tasks.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TLS_HANDSHAKE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class TlsFiles:
     """Certificate (chain) and key, PEM files."""
 
     certfile: Path
@@ -41,7 +41,8 @@ class Tls:
 class WebServer:
     """One listening socket and the connections it has accepted.
 
-    `port` 0 takes any free one; see `address`. `reuse_port` lets several worker processes listen on the same port (SO_REUSEPORT)."""
+    `port` 0 takes any free one; see `address`. `reuse_port` lets several worker processes listen on the same port
+    (SO_REUSEPORT)."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class WebServer:
         host: str,
         port: int,
         *,
-        tls: Tls | None = None,
+        tls: TlsFiles | None = None,
         reuse_port: bool = False,
         limits: WebLimits | None = None,
         access_log: bool = False,
@@ -81,7 +82,8 @@ class WebServer:
         return len(self._tasks)
 
     def start(self) -> None:
-        """Listen and serve in the background. Raises OSError (address in use, ...) and ssl.SSLError (certificate or key)."""
+        """Listen and serve in the background. Raises OSError (address in use, ...) and ssl.SSLError (certificate or
+        key)."""
         options: dict[str, Any] = {}
         if self._tls is not None:
             options["ssl_context"] = tls_context(self._tls)
@@ -90,7 +92,8 @@ class WebServer:
         self._server.start()
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """Stop listening, drop idle connections, let requests under way finish for `timeout` seconds; True when all did. Idempotent."""
+        """Stop listening, drop idle connections, let requests under way finish for `timeout` seconds; True when all
+        did. Idempotent."""
         self.closing = True
         server, self._server = self._server, None
         if server is not None:
@@ -111,9 +114,13 @@ class WebServer:
             if expired is not deadline:
                 raise
             self.counts.too_slow += 1
-            log.warning("request took too long", path=environ.get("PATH_INFO", ""), seconds=self.limits.application_seconds)
+            log.warning(
+                "request took too long", path=environ.get("PATH_INFO", ""), seconds=self.limits.application_seconds
+            )
             body = b'{"success":false,"message":"The server did not finish in time."}'
-            start_response("504 Gateway Timeout", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+            start_response(
+                "504 Gateway Timeout", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            )
             return [body]
 
     # --- what the connection handlers report ---
@@ -155,7 +162,7 @@ def listen(host: str, port: int, *, reuse_port: bool = False, backlog: int = BAC
     return listener
 
 
-def tls_context(tls: Tls) -> ssl.SSLContext:
+def tls_context(tls: TlsFiles) -> ssl.SSLContext:
     """A server context, TLS 1.2 or later. Raises OSError and ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -170,7 +177,16 @@ class _Server(pywsgi.WSGIServer):
         self.web = web
         # The name is not looked up in the DNS, as pywsgi would; nothing here uses it.
         environ = {"SERVER_NAME": web.address[0]}
-        super().__init__(listener, app, log=None, error_log=None, handler_class=HttpConnection, spawn=web.spawn, environ=environ, **options)
+        super().__init__(
+            listener,
+            app,
+            log=None,
+            error_log=None,
+            handler_class=HttpConnection,
+            spawn=web.spawn,
+            environ=environ,
+            **options,
+        )
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
         try:

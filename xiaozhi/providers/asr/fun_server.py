@@ -1,8 +1,10 @@
-"""A FunASR runtime server: PCM goes out while the user speaks, partial text comes back, the corrected text at the end ("2pass").
+"""A FunASR runtime server: PCM goes out while the user speaks, partial text comes back, the corrected text at the end
+("2pass").
 
-Source: runtime/docs/websocket_protocol.md of modelscope/FunASR, and the two servers that speak it (C++ and Python), which differ in
-when they set `is_final`: the C++ server on the last message only, the Python one on every corrected sentence. A stream that has seen
-the latter waits for the end mark that newer Python servers send on request (`is_end`), or for a short silence.
+Source: runtime/docs/websocket_protocol.md of modelscope/FunASR, and the two servers that speak it (C++ and Python),
+which differ in when they set `is_final`: the C++ server on the last message only, the Python one on every corrected
+sentence. A stream that has seen the latter waits for the end mark that newer Python servers send on request (`is_end`),
+or for a short silence.
 
 One connection per utterance, opened when speech begins, so its set-up is hidden behind the user's first words.
 """
@@ -19,14 +21,16 @@ from pydantic import AliasChoices, Field, SecretStr
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorGarbage, VendorTimeout, VendorUnavailable
-from xiaozhi.providers.asr._tags import transcript
-from xiaozhi.providers.base import ASR_SAMPLE_RATE, Asr, AsrStream, ProviderOptions, Transcript
-from xiaozhi.providers.http_errors import redact
+from xiaozhi.net.http_errors import redact
+from xiaozhi.net.websocket_client import VendorSocket
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Asr, AsrStream, Transcript
+from xiaozhi.providers.contracts.provider import ProviderOptions
+from xiaozhi.providers.families.sensevoice_tags import transcript
 from xiaozhi.providers.registry import provider
-from xiaozhi.providers.websocket import VendorSocket
 from xiaozhi.runtime.tasks import Tasks
 
-# The server counts messages, not samples: `chunk_size[1]` units of 60 ms are recognised after `chunk_interval` messages.
+# The server counts messages, not samples: `chunk_size[1]` units of 60 ms are recognised after `chunk_interval`
+# messages.
 CHUNK_UNIT_MS = 60
 # Between the corrected text of a sentence and that of the next, when the server does not say which is the last.
 SETTLE_S = 0.5
@@ -34,7 +38,7 @@ SETTLE_S = 0.5
 LONGEST_S = 600.0
 
 
-class Options(ProviderOptions):
+class FunServerAsrOptions(ProviderOptions):
     """`is_ssl` with `verify: false` (the default) accepts the self-signed certificate that the server's image ships."""
 
     host: str = "127.0.0.1"
@@ -55,11 +59,11 @@ class Options(ProviderOptions):
     """Seconds from the end of speech to the text."""
 
 
-@provider("asr", "fun_server", Options)
+@provider("asr", "fun_server", FunServerAsrOptions)
 class FunServerAsr(Asr):
     """One connection per utterance."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: FunServerAsrOptions) -> None:
         self.options = options
         key = options.api_key.get_secret_value()
         self.headers = {"Authorization": f"Bearer; {key}"} if key not in ("", "none") else {}
@@ -85,7 +89,7 @@ class FunServerAsr(Asr):
             stream.close()
 
 
-def _hello(options: Options) -> dict[str, Any]:
+def _hello(options: FunServerAsrOptions) -> dict[str, Any]:
     hotwords = options.hotwords if isinstance(options.hotwords, str) else orjson.dumps(options.hotwords).decode()
     hello: dict[str, Any] = {
         "mode": options.mode,
@@ -149,8 +153,11 @@ class _Utterance(AsrStream):
             self._finishing = True
             # `is_end` asks newer Python servers for an end mark; the others ignore it.
             self._socket.send_text('{"is_speaking": false, "is_end": true}')
-            # A server that corrects sentence by sentence may have nothing left to say: what it has corrected is the text.
-            if not self._done.wait(timeout=self._owner.options.timeout) and not (self._marks_sentences and self._sentences):
+            # A server that corrects sentence by sentence may have nothing left to say: what it has corrected is the
+            # text.
+            if not self._done.wait(timeout=self._owner.options.timeout) and not (
+                self._marks_sentences and self._sentences
+            ):
                 raise VendorTimeout(self._vendor, f"no text within {self._owner.options.timeout:g} s")
             self._raise_if_failed()
             return transcript(self._text())

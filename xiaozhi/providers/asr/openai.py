@@ -1,8 +1,8 @@
-"""Any OpenAI-compatible transcription: the whole utterance as a WAV in one request. Source: platform.openai.com/docs/api-reference/audio.
+"""Any OpenAI-compatible transcription: the whole utterance as a WAV in one request. Source:
+platform.openai.com/docs/api-reference/audio.
 
-`base_url` is the full address of the endpoint in existing configuration files; a base such as https://api.openai.com/v1 is accepted as
-well.
-"""
+`base_url` is the full address of the endpoint in existing configuration files; a base such as https://api.openai.com/v1
+is accepted as well."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
-from xiaozhi.providers.asr._tags import transcript
-from xiaozhi.providers.base import ASR_SAMPLE_RATE, BatchAsr, Transcript
-from xiaozhi.providers.http import multipart
-from xiaozhi.providers.openai_api import HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.net.http import multipart
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
+from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.providers.families.sensevoice_tags import transcript
 from xiaozhi.providers.registry import provider
 
 # Recognisers refuse less than a tenth of a second; nobody says anything in it either.
 SHORTEST_BYTES = ASR_SAMPLE_RATE // 10 * 2
 
 
-class Options(OpenAiOptions):
+class OpenAiAsrOptions(OpenAiOptions):
     """`language` (ISO 639-1) and `prompt` are hints for the recogniser."""
 
     base_url: HttpUrl = Field(validation_alias=AliasChoices("base_url", "url", "api_url"))
@@ -33,15 +33,19 @@ class Options(OpenAiOptions):
     temperature: float | None = Field(None, ge=0, le=1)
 
 
-@provider("asr", "openai", Options)
+@provider("asr", "openai", OpenAiAsrOptions)
 class OpenAiAsr(BatchAsr):
     """One multipart request per utterance."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: OpenAiAsrOptions) -> None:
         self._url = endpoint(options.base_url, "audio/transcriptions")
         self._http = options.client(self._url)
         self._fields: dict[str, str] = {"model": options.model_name}
-        for key, value in (("language", options.language), ("prompt", options.prompt), ("temperature", options.temperature)):
+        for key, value in (
+            ("language", options.language),
+            ("prompt", options.prompt),
+            ("temperature", options.temperature),
+        ):
             if value not in ("", None):
                 self._fields[key] = str(value)
 
@@ -73,5 +77,7 @@ def wav_file(pcm: bytes) -> bytes:
     """A WAV file of s16le mono 16 kHz PCM."""
     size = len(pcm)
     rate = ASR_SAMPLE_RATE
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size)
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size
+    )
     return head + pcm

@@ -1,7 +1,8 @@
 """PocketSphinx over the phrases of `config/offline.yaml`: English, on this machine, without a network. The default.
 
-Not a recogniser of free speech: it hears its phrases, and anything else is refused (an empty transcript) rather than guessed. Batch, as
-the whole utterance is normalised at once; a phrase costs about 3 % of its length in CPU, in the inference pool, one decoder per worker.
+Not a recogniser of free speech: it hears its phrases, and anything else is refused (an empty transcript) rather than
+guessed. Batch, as the whole utterance is normalised at once; a phrase costs about 3 % of its length in CPU, in the
+inference pool, one decoder per worker.
 
 What decided the accuracy was not the search but the sound given to it, see `conditioned`.
 """
@@ -21,16 +22,18 @@ from pydantic import Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Fault, SettingsError, VendorUnavailable
-from xiaozhi.providers._offline_phrases import PhraseBook, load
-from xiaozhi.providers.asr._frequent_words import FREQUENT_WORDS
-from xiaozhi.providers.asr._phrase_model import SoundIndex, dictionary_text, language_model_text, read_dictionary
-from xiaozhi.providers.asr._sphinx import Decoder, model_path
-from xiaozhi.providers.base import ASR_SAMPLE_RATE, BatchAsr, ProviderOptions, Services, Transcript
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
+from xiaozhi.providers.contracts.provider import ProviderOptions, Services
+from xiaozhi.providers.families.frequent_words import FREQUENT_WORDS
+from xiaozhi.providers.families.offline_phrases import PhraseBook, load
+from xiaozhi.providers.families.sphinx import SphinxDecoder, model_path
+from xiaozhi.providers.families.sphinx_phrases import SoundIndex, dictionary_text, language_model_text, read_dictionary
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.inference import PerWorker
 
 SEARCH: Mapping[str, Any] = {"lw": 8.0, "fwdflatlw": 10.0, "bestpathlw": 11.0, "cmn": "batch"}
-"""PocketSphinx's search, chosen by measurement (docs/offline.md). Wider beams cost three times as much and found nothing more."""
+"""PocketSphinx's search, chosen by measurement (docs/offline.md). Wider beams cost three times as much and found
+nothing more."""
 
 SPEECH_LEVEL = 2_000.0
 """RMS of the louder part of speech that the noise floor is added to."""
@@ -40,16 +43,17 @@ SPEECH_LEVEL = 2_000.0
 class Look:
     """One way to present speech.
 
-    `margin_s`: kept before and after it; cepstral means are taken over all that is left, and long silences shift them. `noise`: RMS of the
-    floor under it; digital silence has no spectrum, and without a floor nearly half of all clean phrases are lost."""
+    `margin_s`: kept before and after it; cepstral means are taken over all that is left, and long silences shift them.
+    `noise`: RMS of the floor under it; digital silence has no spectrum, and without a floor nearly half of all clean
+    phrases are lost."""
 
     margin_s: float
     noise: float
 
 
 LOOKS = (Look(margin_s=0.15, noise=30.0), Look(margin_s=0.3, noise=60.0))
-"""What is no phrase at the first look gets a second, which finds two to three phrases in a hundred more. So the tolerance can be small, and
-only what is refused in the end costs twice as much."""
+"""What is no phrase at the first look gets a second, which finds two to three phrases in a hundred more. So the
+tolerance can be small, and only what is refused in the end costs twice as much."""
 SHORTEST_S = 0.15
 _BLOCK = ASR_SAMPLE_RATE // 100
 _QUIET = 0.04
@@ -58,10 +62,10 @@ _AUDIBLE = 30.0
 Samples = npt.NDArray[np.float32]
 
 
-class Options(ProviderOptions):
-    """`phrases`: a file of config/. `tolerance`: how unlike a phrase what was heard may be (0: not at all; more: fewer refusals, more
-    mistakes). `longest_s`: longer speech is no phrase and costs nothing. `unheard_reply`: spoken when something was said that is no phrase;
-    empty: silence."""
+class PocketsphinxAsrOptions(ProviderOptions):
+    """`phrases`: a file of config/. `tolerance`: how unlike a phrase what was heard may be (0: not at all; more: fewer
+    refusals, more mistakes). `longest_s`: longer speech is no phrase and costs nothing. `unheard_reply`: spoken when
+    something was said that is no phrase; empty: silence."""
 
     phrases: Path = Path("offline.yaml")
     unheard_reply: str = "Sorry, I did not understand that. Ask me: what can you do?"
@@ -70,14 +74,14 @@ class Options(ProviderOptions):
     timeout: float = Field(10.0, gt=0, le=60)
 
 
-@provider("asr", "pocketsphinx", Options)
+@provider("asr", "pocketsphinx", PocketsphinxAsrOptions)
 class PocketsphinxAsr(BatchAsr):
     """Listens for phrases in the inference pool (kind "asr")."""
 
     needs_services: ClassVar[bool] = True
     offline: ClassVar[bool] = True
 
-    def __init__(self, options: Options, services: Services) -> None:
+    def __init__(self, options: PocketsphinxAsrOptions, services: Services) -> None:
         """Raises SettingsError: the phrase file, or words that nobody can pronounce."""
         self._options = options
         self.unheard_reply = options.unheard_reply
@@ -95,10 +99,10 @@ class PocketsphinxAsr(BatchAsr):
         (folder / "phrases.lm").write_text(language_model_text(book.spoken, others), encoding="utf-8")
         config = {"hmm": model_path() / "en-us", "dict": folder / "phrases.dict", "lm": folder / "phrases.lm"}
         self._config = {**{key: str(path) for key, path in config.items()}, **SEARCH}
-        self._decoders: PerWorker[Decoder] | None = PerWorker(self._new_decoder)
+        self._decoders: PerWorker[SphinxDecoder] | None = PerWorker(self._new_decoder)
 
     @classmethod
-    def faults(cls, options: Options, config_dir: Path) -> list[Fault]:
+    def faults(cls, options: PocketsphinxAsrOptions, config_dir: Path) -> list[Fault]:
         """Those of the phrase file, and words that nobody can pronounce."""
         try:
             return _unspeakable(load(config_dir / options.phrases), options.phrases.name)
@@ -120,8 +124,8 @@ class PocketsphinxAsr(BatchAsr):
         self._decoders = None
         self._folder.cleanup()
 
-    def _new_decoder(self) -> Decoder:
-        return Decoder(self._config)
+    def _new_decoder(self) -> SphinxDecoder:
+        return SphinxDecoder(self._config)
 
     def _heard(self, pcm: bytes) -> Transcript:
         # Runs in a pool thread: plain Python and C.
@@ -138,7 +142,8 @@ class PocketsphinxAsr(BatchAsr):
 
 
 def conditioned(pcm: bytes, look: Look = LOOKS[0], longest_s: float = 8.0) -> bytes:
-    """Speech as the acoustic model likes it: cut to the speech, brought to one level, on a faint and always equal floor of noise.
+    """Speech as the acoustic model likes it: cut to the speech, brought to one level, on a faint and always equal floor
+    of noise.
 
     `pcm` and result: s16le mono 16 kHz. b"" when there is no sound in it, or more than `longest_s` seconds of it."""
     samples: Samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // 2).astype(np.float32)
@@ -155,12 +160,12 @@ def conditioned(pcm: bytes, look: Look = LOOKS[0], longest_s: float = 8.0) -> by
     start, end = max(0, int(loud[0]) * _BLOCK - margin), min(len(samples), (int(loud[-1]) + 1) * _BLOCK + margin)
     level = float(np.percentile(loudness[loud], 70))
     speech = samples[start:end] * np.float32(SPEECH_LEVEL / level)
-    noisy = speech + _floor(int((longest_s + 1) * ASR_SAMPLE_RATE))[: len(speech)] * np.float32(look.noise)
+    noisy = speech + _turn_taking(int((longest_s + 1) * ASR_SAMPLE_RATE))[: len(speech)] * np.float32(look.noise)
     return np.clip(noisy, -32768, 32767).astype("<i2").tobytes()
 
 
 @cache
-def _floor(samples: int) -> Samples:
+def _turn_taking(samples: int) -> Samples:
     # Always the same noise: the same sound is always heard the same way.
     return np.random.default_rng(0).normal(0, 1, samples).astype(np.float32)
 
@@ -179,6 +184,10 @@ def _unspeakable(book: PhraseBook, source: str) -> list[Fault]:
         return [Fault(f"{source}: rules", "no English phrases", "at least one phrase under say.en")]
     used = {word: phrase for phrase in reversed(book.spoken) for word in phrase.split()}
     return [
-        Fault(f"{source}: rules", repr(word), f"a word of the dictionary, or an entry under pronunciations (in {used[word]!r})")
+        Fault(
+            f"{source}: rules",
+            repr(word),
+            f"a word of the dictionary, or an entry under pronunciations (in {used[word]!r})",
+        )
         for word in sorted(used.keys() - _pronunciations(book).keys())
     ]

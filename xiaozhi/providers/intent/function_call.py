@@ -8,25 +8,28 @@ from typing import ClassVar
 from pydantic import Field
 
 from xiaozhi.chat import CallContext, Message, ToolSpec
-from xiaozhi.providers.base import Intent, Intention, ProviderOptions
+from xiaozhi.providers.contracts.intent import Intent, Intention
+from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
 
 
-class Options(ProviderOptions):
+class FunctionCallOptions(ProviderOptions):
     """`functions`: names of the plugins on offer; read by the tool room."""
 
     functions: list[str] = Field(default_factory=list)
 
 
-@provider("intent", "function_call", Options)
+@provider("intent", "function_call", FunctionCallOptions)
 class FunctionCall(Intent):
     """Nothing to classify beforehand."""
 
     offers_tools: ClassVar[bool] = True
     offline: ClassVar[bool] = True
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: FunctionCallOptions) -> None:
         del options
 
-    def classify(self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Intention:
+    def classify(
+        self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Intention:
         return Intention()

@@ -1,10 +1,9 @@
 """Finds out what the user wants done by asking a language model before the conversation's own one.
 
-Slower than function calling by one short completion, but works with models that cannot call tools. The answer is a small JSON object, of
-the shape the existing server's users know: `{"function_call": {"name", "arguments"}}` (or `function_calls`, a list), where
-`continue_chat` means "just talk" and `result_for_context` means "the answer is already in the prompt" (time, date). Whatever cannot be
-understood is a chat.
-"""
+Slower than function calling by one short completion, but works with models that cannot call tools. The answer is a
+small JSON object, of the shape the existing server's users know: `{"function_call": {"name", "arguments"}}` (or
+`function_calls`, a list), where `continue_chat` means "just talk" and `result_for_context` means "the answer is already
+in the prompt" (time, date). Whatever cannot be understood is a chat."""
 
 from __future__ import annotations
 
@@ -18,7 +17,9 @@ from pydantic import Field
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorUnavailable
-from xiaozhi.providers.base import Intent, Intention, Llm, ProviderOptions, Services
+from xiaozhi.providers.contracts.intent import Intent, Intention
+from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.logs import get_logger
 
@@ -37,7 +38,7 @@ Reply with one line of JSON and nothing else:
 Use only names from the list and only arguments the function has."""
 
 
-class Options(ProviderOptions):
+class LlmIntentOptions(ProviderOptions):
     """`llm`: name of the LLM block that decides; empty: the selected one. `functions` is read by the tool room."""
 
     llm: str = ""
@@ -48,28 +49,35 @@ class Options(ProviderOptions):
     """How long a decision about the same words and tools is reused; 0: never."""
 
 
-@provider("intent", "intent_llm", Options)
+@provider("intent", "intent_llm", LlmIntentOptions)
 class LlmIntent(Intent):
     """See the module."""
 
     needs_services: ClassVar[bool] = True
 
-    def __init__(self, options: Options, services: Services) -> None:
+    def __init__(self, options: LlmIntentOptions, services: Services) -> None:
         self._options = options
         self._services = services
         self._cache: TTLCache[tuple[str, str], Intention] = TTLCache(CACHE_SIZE, max(options.cache_seconds, 0.001))
 
-    def classify(self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Intention:
+    def classify(
+        self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Intention:
         if not tools:
             return Intention()
         functions = "\n".join(
-            json.dumps({"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}) for tool in tools
+            json.dumps({"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)})
+            for tool in tools
         )
         key = (text.strip(), functions)
         known = self._cache.get(key)
         if known is not None:
             return known
-        past = [f"{message.role}: {message.content}" for message in history if message.role in ("user", "assistant") and message.content]
+        past = [
+            f"{message.role}: {message.content}"
+            for message in history
+            if message.role in ("user", "assistant") and message.content
+        ]
         recent = "\n".join(past[-self._options.history :] if self._options.history else [])
         question = f"Conversation so far:\n{recent}\n\nRequest: {text}" if recent else f"Request: {text}"
         messages = [Message("system", _INSTRUCTION.format(functions=functions)), Message("user", question)]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from xiaozhi.chat import CallContext, Message, ToolSpec
-from xiaozhi.providers.base import Intent, Intention, ProviderOptions
+from xiaozhi.providers.contracts.intent import Intent, Intention
+from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
 
 
@@ -20,5 +21,7 @@ class NoIntent(Intent):
     def __init__(self, options: ProviderOptions) -> None:
         del options
 
-    def classify(self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Intention:
+    def classify(
+        self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Intention:
         return Intention()

@@ -1,11 +1,12 @@
-"""The offline assistant: answers from `config/offline.yaml`, in English and Chinese, without any model behind it. The default.
+"""The offline assistant: answers from `config/offline.yaml`, in English and Chinese, without any model behind it. The
+default.
 
-Keeps the contract of a language model (streams, calls tools, is told their results), so that whoever sets a real one changes nothing else.
-Not an imitation of one: what is not in the file it does not understand, and says so in the language of the question.
+Keeps the contract of a language model (streams, calls tools, is told their results), so that whoever sets a real one
+changes nothing else. Not an imitation of one: what is not in the file it does not understand, and says so in the
+language of the question.
 
-A question may take up to three rounds: ask the device (its volume), do the deed, confirm. Nothing is kept between them; where an answer
-stands is read from the tool results that follow the question.
-"""
+A question may take up to three rounds: ask the device (its volume), do the deed, confirm. Nothing is kept between them;
+where an answer stands is read from the tool results that follow the question."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ from typing import Any, ClassVar
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.providers._offline_patterns import language_of
-from xiaozhi.providers._offline_phrases import Deed, Match, Rule, load
-from xiaozhi.providers.base import Llm, ProviderOptions, Services
-from xiaozhi.providers.llm._offline_facts import Facts
+from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.provider import ProviderOptions, Services
+from xiaozhi.providers.families.offline_facts import OfflineFacts
+from xiaozhi.providers.families.offline_patterns import language_of
+from xiaozhi.providers.families.offline_phrases import Deed, Match, Rule, load
 from xiaozhi.providers.registry import provider
 
 _PIECE = re.compile(r"\S+\s*|\s+")
@@ -40,13 +42,13 @@ MAX_RESULT = 20_000
 """Characters of a tool's answer that are looked at."""
 
 
-class Options(ProviderOptions):
+class OfflineLlmOptions(ProviderOptions):
     """`phrases`: a file of config/."""
 
     phrases: Path = Path("offline.yaml")
 
 
-@provider("llm", "offline", Options)
+@provider("llm", "offline", OfflineLlmOptions)
 class OfflineLlm(Llm):
     """Stateless; shared by all devices."""
 
@@ -55,7 +57,7 @@ class OfflineLlm(Llm):
     calls_tools: ClassVar[bool] = True
     writes: ClassVar[bool] = False
 
-    def __init__(self, options: Options, services: Services, *, chance: random.Random | None = None) -> None:
+    def __init__(self, options: OfflineLlmOptions, services: Services, *, chance: random.Random | None = None) -> None:
         """Raises SettingsError with every fault of the phrase file."""
         self._book = load(services.config_dir / options.phrases)
         self._now = services.now
@@ -63,7 +65,7 @@ class OfflineLlm(Llm):
         self._inference = services.inference
 
     @classmethod
-    def faults(cls, options: Options, config_dir: Path) -> list[Fault]:
+    def faults(cls, options: OfflineLlmOptions, config_dir: Path) -> list[Fault]:
         """Those of the phrase file."""
         try:
             load(config_dir / options.phrases)
@@ -71,9 +73,11 @@ class OfflineLlm(Llm):
             return list(error.faults)
         return []
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Iterator[str | ToolCall]:
-        """The answer to the last question, in pieces; or the one tool call it needs first. Raises Overloaded, VendorTimeout (a date in the
-        lunar calendar is worked out in the inference pool)."""
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Iterator[str | ToolCall]:
+        """The answer to the last question, in pieces; or the one tool call it needs first. Raises Overloaded,
+        VendorTimeout (a date in the lunar calendar is worked out in the inference pool)."""
         question, results = _under_way(messages)
         match = self._book.match(question)
         language = self._language(question, messages, context, match)
@@ -95,7 +99,9 @@ class OfflineLlm(Llm):
             found = language_of(question)
         return found or ("zh" if context.language.lower().startswith("zh") else "en")
 
-    def _step(self, match: Match, results: Sequence[tuple[str, str]], tools: Sequence[ToolSpec], language: str) -> ToolCall | str:
+    def _step(
+        self, match: Match, results: Sequence[tuple[str, str]], tools: Sequence[ToolSpec], language: str
+    ) -> ToolCall | str:
         """What comes next: a tool call, or the words that end the answer."""
         rule = match.rule
         if match.mentioned:
@@ -125,22 +131,22 @@ class OfflineLlm(Llm):
             facts.limit(*_limits(spec, rule.tool))
         return self._say(rule.answer.of(language), facts)
 
-    def _facts(self, match: Match, language: str) -> Facts:
-        facts = Facts(self._now(), language, self._chance, self._inference)
+    def _facts(self, match: Match, language: str) -> OfflineFacts:
+        facts = OfflineFacts(self._now(), language, self._chance, self._inference)
         if match.number is not None:
             facts.add({match.slot: match.number})
         return facts
 
-    def _say(self, templates: Sequence[str], facts: Facts) -> str:
+    def _say(self, templates: Sequence[str], facts: OfflineFacts) -> str:
         return facts.fill(self._chance.choice(templates))
 
-    def _without(self, rule: Rule, language: str, facts: Facts) -> str:
+    def _without(self, rule: Rule, language: str, facts: OfflineFacts) -> str:
         return self._say((rule.without_tool or self._book.file.replies.without_tool).of(language), facts)
 
-    def _failed(self, language: str, facts: Facts) -> str:
+    def _failed(self, language: str, facts: OfflineFacts) -> str:
         return self._say(self._book.file.replies.failed.of(language), facts)
 
-    def _arguments(self, rule: Rule, spec: ToolSpec, facts: Facts, language: str) -> dict[str, Any]:
+    def _arguments(self, rule: Rule, spec: ToolSpec, facts: OfflineFacts, language: str) -> dict[str, Any]:
         deed = rule.tool
         if deed is None:
             return {}
@@ -201,7 +207,9 @@ def _properties(spec: ToolSpec) -> Mapping[str, Any]:
     return properties if isinstance(properties, Mapping) else {}
 
 
-def _find(names: Sequence[str], arguments: Sequence[str] | Mapping[str, Any], tools: Sequence[ToolSpec]) -> ToolSpec | None:
+def _find(
+    names: Sequence[str], arguments: Sequence[str] | Mapping[str, Any], tools: Sequence[ToolSpec]
+) -> ToolSpec | None:
     """The first tool on offer whose name ends like one of `names` and that takes all `arguments`."""
     for name in names:
         for spec in tools:
@@ -253,7 +261,8 @@ def _parsed(answer: str) -> Any:
 
 
 def _values(wanted: Mapping[str, str], answer: str) -> dict[str, Any] | None:
-    """The wanted values of a tool's answer: by their path in JSON, or the last number of a sentence. None when one is missing."""
+    """The wanted values of a tool's answer: by their path in JSON, or the last number of a sentence. None when one is
+    missing."""
     answer = answer[:MAX_RESULT]
     parsed = _parsed(answer)
     if parsed is None or isinstance(parsed, str):

@@ -1,5 +1,5 @@
-"""Any OpenAI-compatible chat completion: streamed, with tools. Source: platform.openai.com/docs/api-reference/chat, and the compatible
-servers' habits that `_deltas.py` and the comments here name.
+"""Any OpenAI-compatible chat completion: streamed, with tools. Source: platform.openai.com/docs/api-reference/chat, and
+the compatible servers' habits that `_deltas.py` and the comments here name.
 
 Not the openai SDK: it costs eight times the CPU per answer and retries on its own, while retries have one owner here.
 """
@@ -15,13 +15,14 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorGarbage, VendorRejected, VendorUnavailable
-from xiaozhi.providers.base import Llm
-from xiaozhi.providers.http import Reply
-from xiaozhi.providers.llm._deltas import BadToolCall, ThinkFilter, ToolCalls
-from xiaozhi.providers.openai_api import HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.net.http import HttpReply
+from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.providers.families.openai_deltas import BadToolCall, ThinkFilter, ToolCalls
 from xiaozhi.providers.registry import provider
 
-# How long the end of the HTTP body is waited for once the answer itself is complete, so that the connection can be used again.
+# How long the end of the HTTP body is waited for once the answer itself is complete, so that the connection can be used
+# again.
 END_GRACE_S = 0.1
 
 # Thinking costs seconds that a spoken answer does not have. What switches it off, by the vendor's host.
@@ -34,7 +35,7 @@ _NO_THINKING: dict[str, dict[str, Any]] = {
 }
 
 
-class Options(OpenAiOptions):
+class OpenAiLlmOptions(OpenAiOptions):
     """`base_url` (or `url`) is the base, such as https://api.openai.com/v1, or the full address of the endpoint."""
 
     base_url: HttpUrl = Field(validation_alias=AliasChoices("base_url", "url"))
@@ -49,17 +50,19 @@ class Options(OpenAiOptions):
     """False: reasoning is switched off where the vendor's host is known to have a switch."""
 
 
-@provider("llm", "openai", Options)
+@provider("llm", "openai", OpenAiLlmOptions)
 class OpenAiLlm(Llm):
     """Streams chat completions. One pooled client for all devices."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: OpenAiLlmOptions) -> None:
         self._options = options
         self._url = endpoint(options.base_url, "chat/completions")
         self._http = options.client(self._url)
         self._fixed = _fixed_body(options)
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext) -> Iterator[str | ToolCall]:
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Iterator[str | ToolCall]:
         """Text as it comes, tool calls when they are whole."""
         body = {**self._fixed, "messages": [message_to_wire(message) for message in messages]}
         if tools:
@@ -75,7 +78,7 @@ class OpenAiLlm(Llm):
         """Break off what runs."""
         self._http.close()
 
-    def _streamed(self, reply: Reply) -> Iterator[str | ToolCall]:
+    def _streamed(self, reply: HttpReply) -> Iterator[str | ToolCall]:
         think = ThinkFilter()
         calls = ToolCalls()
         reason = ""
@@ -109,7 +112,7 @@ class OpenAiLlm(Llm):
             raise VendorUnavailable(self._http.vendor, "the answer ended without its end mark")
         yield from self._rest(think, calls, reason)
 
-    def _unstreamed(self, reply: Reply) -> Iterator[str | ToolCall]:
+    def _unstreamed(self, reply: HttpReply) -> Iterator[str | ToolCall]:
         # Some servers ignore `stream`, and some report errors with status 200.
         answer = reply.json()
         calls = ToolCalls()
@@ -139,7 +142,7 @@ class OpenAiLlm(Llm):
                 raise VendorGarbage(self._http.vendor, str(error)) from error
 
 
-def _fixed_body(options: Options) -> dict[str, Any]:
+def _fixed_body(options: OpenAiLlmOptions) -> dict[str, Any]:
     body: dict[str, Any] = {"model": options.model_name, "stream": True}
     for key in ("temperature", "max_tokens", "top_p", "frequency_penalty"):
         value = getattr(options, key)
@@ -184,4 +187,7 @@ def message_to_wire(message: Message) -> dict[str, Any]:
 
 def tool_to_wire(tool: ToolSpec) -> dict[str, Any]:
     """A tool as the API wants it."""
-    return {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+    }

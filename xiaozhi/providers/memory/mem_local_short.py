@@ -1,9 +1,9 @@
 """A short memory per device, written by a language model at the end of each visit and kept on this machine.
 
-Not a transcript: the model is given the old memory and the visit, and returns the new memory, a page at most. Nothing leaves the machine
-except what the chosen language model is told. The offline assistant cannot summarise: with it the memory stays as it is. Kept in SQLite
-(several workers may share it); a `.memory.yaml` of the existing server in the data directory is read for devices that have nothing newer.
-"""
+Not a transcript: the model is given the old memory and the visit, and returns the new memory, a page at most. Nothing
+leaves the machine except what the chosen language model is told. The offline assistant cannot summarise: with it the
+memory stays as it is. Kept in SQLite (several workers may share it); a `.memory.yaml` of the existing server in the
+data directory is read for devices that have nothing newer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from pydantic import Field
 
 from xiaozhi.chat import CallContext, Message
 from xiaozhi.errors import VendorError, VendorUnavailable
-from xiaozhi.providers.base import Llm, Memory, ProviderOptions, Services
+from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.logs import get_logger
 
@@ -37,7 +39,7 @@ Drop: small talk, weather, commands to the device, anything that is outdated or 
 Short statements, one per line, at most {limit} characters in all. Return nothing but the memory."""
 
 
-class Options(ProviderOptions):
+class LocalShortMemoryOptions(ProviderOptions):
     """`llm`: name of the LLM block that summarises; empty: the selected one."""
 
     llm: str = ""
@@ -47,14 +49,14 @@ class Options(ProviderOptions):
     """Shorter visits leave the memory as it is."""
 
 
-@provider("memory", "mem_local_short", Options)
+@provider("memory", "mem_local_short", LocalShortMemoryOptions)
 class LocalShortMemory(Memory):
     """Summaries in `<data_dir>/memory.sqlite`."""
 
     needs_services: ClassVar[bool] = True
     offline: ClassVar[bool] = True
 
-    def __init__(self, options: Options, services: Services) -> None:
+    def __init__(self, options: LocalShortMemoryOptions, services: Services) -> None:
         self._options = options
         self._services = services
         self._path = services.data_dir / "memory.sqlite"

@@ -5,7 +5,7 @@ The reporting itself belongs to `history/`; this provider exists so that files w
 
 from __future__ import annotations
 
-from xiaozhi.providers.base import ProviderOptions
+from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.memory.nomem import NoMemory
 from xiaozhi.providers.registry import provider
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from xiaozhi.chat import Message
-from xiaozhi.providers.base import Memory, ProviderOptions
+from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
 
 

@@ -1,8 +1,7 @@
 """eSpeak NG as a voice: on this machine, without a network, English and Mandarin; clear but robotic. The default.
 
-Not streaming: espeak speaks a hundred times faster than real time, so a sentence is made at once in the inference pool and handed on in
-pieces. A sentence with both scripts is spoken by two voices, each for its own words.
-"""
+Not streaming: espeak speaks a hundred times faster than real time, so a sentence is made at once in the inference pool
+and handed on in pieces. A sentence with both scripts is spoken by two voices, each for its own words."""
 
 from __future__ import annotations
 
@@ -16,9 +15,10 @@ from pydantic import AfterValidator, AliasChoices, Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorUnavailable
-from xiaozhi.providers.base import Pcm, ProviderOptions, SentenceTts, Services, Sound
+from xiaozhi.providers.contracts.provider import ProviderOptions, Services
+from xiaozhi.providers.contracts.tts import Pcm, SentenceTts, Sound
+from xiaozhi.providers.families.espeak_ng import NATIVE_HZ, checked_voice, engine
 from xiaozhi.providers.registry import provider
-from xiaozhi.providers.tts._espeak_ng import NATIVE_HZ, checked_voice, engine
 
 PIECE_BYTES = NATIVE_HZ // 2 * 2
 """Half a second: small enough that encoding starts before a long sentence has been looked at whole."""
@@ -35,7 +35,7 @@ _HAS_LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 Voice = Annotated[str, AfterValidator(checked_voice)]
 
 
-class Options(ProviderOptions):
+class EspeakTtsOptions(ProviderOptions):
     """`voice`, `voice_zh`: espeak-ng's names, with a variant if you like ("en-gb+f3"). `rate`, `rate_zh`: words per
     minute, as espeak-ng counts them; its Mandarin needs more of them for the same pace."""
 
@@ -49,7 +49,7 @@ class Options(ProviderOptions):
     timeout: float = Field(10.0, gt=0, le=60)
 
 
-@provider("tts", "espeak", Options)
+@provider("tts", "espeak", EspeakTtsOptions)
 class EspeakTts(SentenceTts):
     """Speaks in the inference pool (kind "tts")."""
 
@@ -57,7 +57,7 @@ class EspeakTts(SentenceTts):
     offline: ClassVar[bool] = True
     sample_rate = NATIVE_HZ
 
-    def __init__(self, options: Options, services: Services) -> None:
+    def __init__(self, options: EspeakTtsOptions, services: Services) -> None:
         self._options = options
         self._inference = services.inference
         self._closed = False
@@ -65,7 +65,15 @@ class EspeakTts(SentenceTts):
     @property
     def voice_key(self) -> str:
         options = self._options
-        sounds = (options.voice, options.voice_zh, options.rate, options.rate_zh, options.pitch, options.pitch_range, options.volume)
+        sounds = (
+            options.voice,
+            options.voice_zh,
+            options.rate,
+            options.rate_zh,
+            options.pitch,
+            options.pitch_range,
+            options.volume,
+        )
         return ":".join(map(str, ("espeak", *sounds)))
 
     def warm_up(self) -> None:
@@ -103,7 +111,8 @@ class EspeakTts(SentenceTts):
 
 
 def voice_runs(text: str) -> list[str]:
-    """`text` in the pieces that one voice speaks: Han characters with the digits and signs around them, and Latin words."""
+    """`text` in the pieces that one voice speaks: Han characters with the digits and signs around them, and Latin
+    words."""
     if not _HAS_HAN.search(text):
         return [text] if text.strip() else []
     runs: list[str] = []
@@ -128,7 +137,10 @@ def _bounded(runs: list[str]) -> Iterator[list[str]]:
     for run in runs:
         pieces = []
         while len(run) > LONGEST_RUN:
-            cut = max((run.rfind(sign, LONGEST_RUN // 2, LONGEST_RUN) + 1 for sign in " ，。、,;；"), default=0) or LONGEST_RUN
+            cut = (
+                max((run.rfind(sign, LONGEST_RUN // 2, LONGEST_RUN) + 1 for sign in " ，。、,;；"), default=0)
+                or LONGEST_RUN
+            )
             pieces.append(run[:cut])
             run = run[cut:]
         yield [*pieces, run]

@@ -1,11 +1,12 @@
 """Volcengine bidirectional speech (V3): text goes in while sound comes out, over one WebSocket session per reply.
 
-Source: volcengine.com/docs/6561/1329505. Resources of the first generation (volc.service_type.10029, seed-tts-1.0) name each sentence as it
-begins; those of the second (seed-tts-2.0) begin and end only once (`_boundaries.py` finds the sentences in between).
+Source: volcengine.com/docs/6561/1329505. Resources of the first generation (volc.service_type.10029, seed-tts-1.0) name
+each sentence as it begins; those of the second (seed-tts-2.0) begin and end only once (`_boundaries.py` finds the
+sentences in between).
 
-A connection serves one session at a time but any number after each other; opening one costs some 100 ms, so with `enable_ws_reuse` a
-few idle ones are kept. An interrupted reply cancels its session, which frees the vendor, and keeps the connection.
-"""
+A connection serves one session at a time but any number after each other; opening one costs some 100 ms, so with
+`enable_ws_reuse` a few idle ones are kept. An interrupted reply cancels its session, which frees the vendor, and keeps
+the connection."""
 
 from __future__ import annotations
 
@@ -26,16 +27,18 @@ from xiaozhi.audio.ogg import OggOpusDemuxer
 from xiaozhi.audio.opus import OpusError, packet_duration_ms
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorGarbage, VendorTimeout, VendorUnavailable
-from xiaozhi.providers.base import OpusPackets, Pcm, ProviderOptions, SentenceBegins, Sound, SpeechEvent, Tts, TtsStream
-from xiaozhi.providers.openai_api import ApiKey
+from xiaozhi.providers.contracts.provider import ProviderOptions
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, Sound, SpeechEvent, Tts, TtsStream
+from xiaozhi.providers.families.openai import ApiKey
+from xiaozhi.providers.families.sentence_boundaries import WINDOW_S, Boundaries
+from xiaozhi.providers.families.volcengine import Event, VolcengineFrame
+from xiaozhi.providers.families.volcengine_connections import Line, Lines
 from xiaozhi.providers.registry import provider
-from xiaozhi.providers.tts._boundaries import WINDOW_S, Boundaries
-from xiaozhi.providers.tts._volcengine import Event, Frame
-from xiaozhi.providers.tts._volcengine_lines import Line, Lines
 from xiaozhi.runtime.tasks import Tasks
 
 LOOK_AHEAD = 8
-"""Sentences sent of which no sound has come, before `say` blocks: enough for the vendor's own cutting, little to lose on an interrupt."""
+"""Sentences sent of which no sound has come, before `say` blocks: enough for the vendor's own cutting, little to lose
+on an interrupt."""
 BUFFERED_PIECES = 512
 """Pieces of sound between the vendor and the listener; full: the vendor waits."""
 WAIT_S = 120.0
@@ -46,7 +49,7 @@ LOUD = 500
 """Of 32768: what a pause stays below."""
 
 
-class AudioParams(BaseModel):
+class HuoshanAudioParams(BaseModel):
     """`audio_params` of the vendor; further keys (emotion, emotion_scale, ...) are passed on as they are."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -57,9 +60,9 @@ class AudioParams(BaseModel):
     loudness_rate: int = Field(0, ge=-50, le=100)
 
 
-class Options(ProviderOptions):
-    """`appid` and `access_token` of the old console, or `api_key` of the new one. `ttsRate`, `ttsVolume`, `ttsPitch`: -100..100 from
-    management consoles, in place of speech_rate, loudness_rate and pitch."""
+class HuoshanTtsOptions(ProviderOptions):
+    """`appid` and `access_token` of the old console, or `api_key` of the new one. `ttsRate`, `ttsVolume`, `ttsPitch`:
+    -100..100 from management consoles, in place of speech_rate, loudness_rate and pitch."""
 
     ws_url: str = Field("wss://openspeech.bytedance.com/api/v3/tts/bidirection", pattern=r"^wss?://.+")
     appid: str = ""
@@ -71,12 +74,16 @@ class Options(ProviderOptions):
     idle_connections: int = Field(4, ge=0)
     idle_seconds: float = Field(60.0, gt=0)
     """An idle connection counts against the account's concurrency."""
-    audio_params: AudioParams = AudioParams()
+    audio_params: HuoshanAudioParams = HuoshanAudioParams()
     additions: dict[str, Any] = {}
     mix_speaker: dict[str, Any] = {}
     rate_percent: float | None = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsRate", "rate_percent"))
-    volume_percent: float | None = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsVolume", "volume_percent"))
-    pitch_percent: float | None = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsPitch", "pitch_percent"))
+    volume_percent: float | None = Field(
+        None, ge=-100, le=100, validation_alias=AliasChoices("ttsVolume", "volume_percent")
+    )
+    pitch_percent: float | None = Field(
+        None, ge=-100, le=100, validation_alias=AliasChoices("ttsPitch", "pitch_percent")
+    )
     connect_timeout: float = Field(5.0, gt=0)
     timeout: float = Field(10.0, gt=0)
     """Seconds without a sign of life while the vendor owes sound."""
@@ -94,7 +101,10 @@ class Options(ProviderOptions):
         """`additions` as they are sent."""
         extras = dict(self.additions)
         if self.pitch_percent is not None:
-            extras["post_process"] = {**extras.get("post_process", {}), "pitch": _of_percent(self.pitch_percent, -12, 12)}
+            extras["post_process"] = {
+                **extras.get("post_process", {}),
+                "pitch": _of_percent(self.pitch_percent, -12, 12),
+            }
         return extras
 
 
@@ -102,11 +112,11 @@ def _of_percent(percent: float, low: int, high: int) -> int:
     return round(percent / 100 * (high if percent > 0 else -low))
 
 
-@provider("tts", "huoshan_double_stream", Options)
+@provider("tts", "huoshan_double_stream", HuoshanTtsOptions)
 class HuoshanTts(Tts):
     """One session per reply, over kept connections."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: HuoshanTtsOptions) -> None:
         self.options = options
         self.sample_rate = options.audio_params.sample_rate
         self.marks_sentences = not options.resource_id.startswith(("seed-tts-2", "seed-icl-2"))
@@ -173,7 +183,9 @@ class _Reply(TtsStream):
         self._session = uuid.uuid4().hex
         self._user = {"uid": context.device_id or "xiaozhi"}
         self._boundaries = Boundaries(marked=owner.marks_sentences, speed=owner.speed)
-        self._pieces = _opus_pieces() if owner.options.audio_params.format == "ogg_opus" else _pcm_pieces(owner.sample_rate)
+        self._pieces = (
+            _opus_pieces() if owner.options.audio_params.format == "ogg_opus" else _pcm_pieces(owner.sample_rate)
+        )
         # A SpeechEvent, an Exception, or None: the end.
         self._queue: Queue[SpeechEvent | Exception | None] = Queue(BUFFERED_PIECES)
         self._room = Signal()
@@ -195,7 +207,11 @@ class _Reply(TtsStream):
         owner.tasks.spawn("tts-huoshan", self._read)
 
     def say(self, sentence: str) -> None:
-        while not (self._closed or self._ended.is_set()) and self._error is None and self._boundaries.unbegun >= LOOK_AHEAD:
+        while (
+            not (self._closed or self._ended.is_set())
+            and self._error is None
+            and self._boundaries.unbegun >= LOOK_AHEAD
+        ):
             self._room.clear()
             if not self._room.wait(timeout=WAIT_S):
                 raise VendorTimeout(self._owner.vendor, f"no sentence began for {WAIT_S:g} s")
@@ -269,7 +285,8 @@ class _Reply(TtsStream):
     def _patience(self) -> float:
         """Seconds the vendor still has. It owes sound when text is waiting for its first, and an end after `finish`.
 
-        The second generation does not tell when it has caught up, so in the middle of a reply its silence means nothing."""
+        The second generation does not tell when it has caught up, so in the middle of a reply its silence means
+        nothing."""
         owes = self._boundaries.unbegun > 0 and (self._owner.marks_sentences or not self._sounded)
         if not (owes or self._finished):
             return WAIT_S
@@ -302,7 +319,7 @@ class _Reply(TtsStream):
                 self._ended.set()
             self._room.set()
 
-    def _take(self, frame: Frame) -> bool:
+    def _take(self, frame: VolcengineFrame) -> bool:
         """Pass on what a frame holds; False when it was the session's last."""
         if frame.session != self._session:
             return True  # remains of a cancelled session
@@ -366,7 +383,7 @@ def _opus_pieces() -> Pieces:
     return pieces
 
 
-def _text_of(frame: Frame) -> str:
+def _text_of(frame: VolcengineFrame) -> str:
     # The documentation has it in res_params, the service sends it at the top.
     said = frame.json()
     inner = said.get("res_params")

@@ -1,11 +1,10 @@
 """Any OpenAI-compatible speech: one request per sentence, sound streamed back. Source:
 platform.openai.com/docs/api-reference/audio/createSpeech.
 
-Which format to ask for. Opus goes to the device without being decoded and encoded again, the cheapest there is, but many compatible
-servers only make wav and mp3, and existing configuration files were written for a server that asked for wav. Hence wav, unless the
-block says otherwise (`response_format`, or `format` as existing files spell it) or the endpoint is OpenAI's own. What arrives is judged
-by its content.
-"""
+Which format to ask for. Opus goes to the device without being decoded and encoded again, the cheapest there is, but
+many compatible servers only make wav and mp3, and existing configuration files were written for a server that asked for
+wav. Hence wav, unless the block says otherwise (`response_format`, or `format` as existing files spell it) or the
+endpoint is OpenAI's own. What arrives is judged by its content."""
 
 from __future__ import annotations
 
@@ -17,18 +16,21 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
-from xiaozhi.providers.base import SentenceTts, Services, Sound
-from xiaozhi.providers.openai_api import HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.tts import SentenceTts, Sound
+from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
 
 SLOWEST, FASTEST = 0.25, 4.0
 
 
-class Options(OpenAiOptions):
+class OpenAiTtsOptions(OpenAiOptions):
     """`api_url` (or `base_url`) is the full address of the endpoint or the base it hangs on."""
 
-    api_url: HttpUrl = Field("https://api.openai.com/v1/audio/speech", validation_alias=AliasChoices("api_url", "base_url", "url"))
+    api_url: HttpUrl = Field(
+        "https://api.openai.com/v1/audio/speech", validation_alias=AliasChoices("api_url", "base_url", "url")
+    )
     model: str = Field("tts-1", validation_alias=AliasChoices("model", "model_name"))
     voice: str = Field("alloy", validation_alias=AliasChoices("private_voice", "voice"))
     speed: float = Field(1.0, ge=SLOWEST, le=FASTEST)
@@ -44,13 +46,13 @@ class Options(OpenAiOptions):
     extra_body: dict[str, Any] = {}
 
 
-@provider("tts", "openai", Options)
+@provider("tts", "openai", OpenAiTtsOptions)
 class OpenAiTts(SentenceTts):
     """One request per sentence."""
 
     needs_services = True
 
-    def __init__(self, options: Options, services: Services) -> None:
+    def __init__(self, options: OpenAiTtsOptions, services: Services) -> None:
         self._options = options
         self._inference = services.inference
         self._url = endpoint(options.api_url, "audio/speech")
@@ -69,7 +71,12 @@ class OpenAiTts(SentenceTts):
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of one sentence, as it comes."""
         options = self._options
-        body: dict[str, Any] = {"model": options.model, "input": sentence, "voice": options.voice, "response_format": self._form}
+        body: dict[str, Any] = {
+            "model": options.model,
+            "input": sentence,
+            "voice": options.voice,
+            "response_format": self._form,
+        }
         body["speed"] = self._speed
         if options.instructions:
             body["instructions"] = options.instructions
@@ -80,7 +87,11 @@ class OpenAiTts(SentenceTts):
                     raise error_in_answer(self._http.vendor, answer["error"])
                 raise VendorGarbage(self._http.vendor, "JSON instead of sound")
             yield from sounds(
-                reply.chunks(), vendor=self._http.vendor, expected=self._form, sample_rate=options.sample_rate, inference=self._inference
+                reply.chunks(),
+                vendor=self._http.vendor,
+                expected=self._form,
+                sample_rate=options.sample_rate,
+                inference=self._inference,
             )
 
     def close(self) -> None:

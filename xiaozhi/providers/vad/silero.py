@@ -1,12 +1,15 @@
-"""Silero VAD (https://github.com/snakers4/silero-vad, MIT): 512-sample windows at 16 kHz, batched over all devices, in the pool.
+"""Silero VAD (https://github.com/snakers4/silero-vad, MIT): 512-sample windows at 16 kHz, batched over all devices, in
+the pool.
 
-Not a decision about utterances: it yields probabilities, `speech/segmenter.py` decides. The model file comes from the installed silero_vad
-package, found without importing it (its import pulls in torch); `model_dir` replaces it when a model file is found there.
+Not a decision about utterances: it yields probabilities, `speech/segmenter.py` decides. The model file comes from the
+installed silero_vad package, found without importing it (its import pulls in torch); `model_dir` replaces it when a
+model file is found there.
 
-The model is a function (64 samples of context + 512 samples, state[2, B, 128]) -> (probability[B], new state). Context and state
-belong to each stream, nothing is kept on the model, so windows of different devices share one call: window k of every stream in the
-batch is one row of call k. A 60 ms packet completes one or two windows, so a batch is one or two calls. A stream has one item in
-flight; its state is committed when everything has been computed, so a batch that fails has changed nothing and may be repeated.
+The model is a function (64 samples of context + 512 samples, state[2, B, 128]) -> (probability[B], new state). Context
+and state belong to each stream, nothing is kept on the model, so windows of different devices share one call: window k
+of every stream in the batch is one row of call k. A 60 ms packet completes one or two windows, so a batch is one or two
+calls. A stream has one item in flight; its state is committed when everything has been computed, so a batch that fails
+has changed nothing and may be repeated.
 
 `runtime: onnx` is the default. Measured here, one thread, us per window by windows in a call:
 
@@ -14,12 +17,11 @@ flight; its state is committed when everything has been computed, so a batch tha
     onnx            62    46    36    32    28    28    27    27    46 MB
     torch          178   163    89    51    34    23    18    16   219 MB
 
-A hundred talking devices make batches of 4 to 10 windows, where onnx is cheaper; 173 MB more is what 3,000 idle devices cost. torch
-pays off beyond some 300 devices talking at once in one process, on a machine with memory to spare.
+A hundred talking devices make batches of 4 to 10 windows, where onnx is cheaper; 173 MB more is what 3,000 idle devices
+cost. torch pays off beyond some 300 devices talking at once in one process, on a machine with memory to spare.
 
-Overload: `feed` never loses sound. What it could not judge in time stays in the stream (at most 10 s) and its probabilities come out of a
-later `feed`, in order.
-"""
+Overload: `feed` never loses sound. What it could not judge in time stays in the stream (at most 10 s) and its
+probabilities come out of a later `feed`, in order."""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from xiaozhi.errors import Fault, Overloaded, SettingsError, VendorUnavailable
-from xiaozhi.providers.base import ProviderOptions, Services, Vad, VadStream
+from xiaozhi.providers.contracts.provider import ProviderOptions, Services
+from xiaozhi.providers.contracts.vad import Vad, VadStream
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.batching import Batcher, BatcherClosed, BatchStats, Ticket
 
@@ -53,7 +56,8 @@ _PLACES = ("", "data", "silero_vad/data", "src/silero_vad/data")
 """Where a model file lies in a `model_dir`: a plain folder, the package, or a clone of its repository."""
 
 Model = Callable[[Any, Any], tuple[Any, Any]]
-"""(input float32[B, 576], state float32[2, B, 128]) -> (probability float32[B, 1], new state); runs in a pool thread."""
+"""(input float32[B, 576], state float32[2, B, 128]) -> (probability float32[B, 1], new state); runs in a pool
+thread."""
 
 
 class SileroOptions(ProviderOptions):
@@ -83,7 +87,8 @@ class SileroOptions(ProviderOptions):
 
 
 class _Memory:
-    """What the model remembers of one recording. Replaced, not changed, by a reset: a late batch then writes to the old one."""
+    """What the model remembers of one recording. Replaced, not changed, by a reset: a late batch then writes to the old
+    one."""
 
     __slots__ = ("state",)
 
@@ -186,7 +191,8 @@ class SileroVad(Vad):
         self._batcher.observe = observe
 
     def warm_up(self) -> None:
-        """Import the runtime and load the model: 0.1 s for onnx, 2 s for torch, and the hub stands still for the import."""
+        """Import the runtime and load the model: 0.1 s for onnx, 2 s for torch, and the hub stands still for the
+        import."""
         model = self._load()
         self._inference.run(_exercise, model, kind="vad", deadline=WARM_UP_DEADLINE_S)
 
@@ -238,7 +244,10 @@ def _count(item: _Windows) -> int:
 def _exercise(model: Model) -> None:
     # torch specialises its code during the first calls; those must not be a device's.
     for batch in (1, 1, 1, 2, 8, 32):
-        model(np.zeros((batch, (CONTEXT_BYTES + WINDOW_BYTES) // 2), dtype=np.float32), np.zeros((2, batch, 128), dtype=np.float32))
+        model(
+            np.zeros((batch, (CONTEXT_BYTES + WINDOW_BYTES) // 2), dtype=np.float32),
+            np.zeros((2, batch, 128), dtype=np.float32),
+        )
 
 
 def _model_path(options: SileroOptions) -> Path:
@@ -250,16 +259,25 @@ def _model_path(options: SileroOptions) -> Path:
     found = next((path for path in places if path.is_file()), None)
     if found is None:
         raise SettingsError(
-            [Fault("VAD.silero.model_dir", repr(options.model_dir), f"a folder with {name}, or the silero-vad package installed")]
+            [
+                Fault(
+                    "VAD.silero.model_dir",
+                    repr(options.model_dir),
+                    f"a folder with {name}, or the silero-vad package installed",
+                )
+            ]
         )
     library = "onnxruntime" if options.runtime == "onnx" else "torch"
     if importlib.util.find_spec(library) is None:
-        raise SettingsError([Fault("VAD.silero.runtime", repr(options.runtime), f"a runtime that is installed; {library} is not")])
+        raise SettingsError(
+            [Fault("VAD.silero.runtime", repr(options.runtime), f"a runtime that is installed; {library} is not")]
+        )
     return found
 
 
 def _onnx_model(path: Path) -> Model:
-    # Unless it is told not to before it is imported, onnxruntime collects usage data, with a thread and a database in the user's home.
+    # Unless it is told not to before it is imported, onnxruntime collects usage data, with a thread and a database in
+    # the user's home.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 

@@ -1,4 +1,5 @@
-"""Any OpenAI-compatible model that sees: a question and an image as a data URI. Source: platform.openai.com/docs/guides/images-vision."""
+"""Any OpenAI-compatible model that sees: a question and an image as a data URI. Source:
+platform.openai.com/docs/guides/images-vision."""
 
 from __future__ import annotations
 
@@ -9,13 +10,13 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
-from xiaozhi.providers.base import Vllm
-from xiaozhi.providers.llm._deltas import ThinkFilter
-from xiaozhi.providers.openai_api import HttpUrl, OpenAiOptions, Timeouts, endpoint, error_in_answer
+from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, Timeouts, endpoint, error_in_answer
+from xiaozhi.providers.families.openai_deltas import ThinkFilter
 from xiaozhi.providers.registry import provider
 
 
-class Options(OpenAiOptions):
+class OpenAiVllmOptions(OpenAiOptions):
     """`base_url` (or `url`) is the base or the full address of the endpoint."""
 
     base_url: HttpUrl = Field(validation_alias=AliasChoices("base_url", "url"))
@@ -28,11 +29,11 @@ class Options(OpenAiOptions):
     timeout: Timeouts = Timeouts(first_byte=45.0)
 
 
-@provider("vllm", "openai", Options)
+@provider("vllm", "openai", OpenAiVllmOptions)
 class OpenAiVllm(Vllm):
     """One request per picture, answered in one piece: the caller reads the answer out as a whole anyway."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: OpenAiVllmOptions) -> None:
         self._url = endpoint(options.base_url, "chat/completions")
         self._http = options.client(self._url)
         given = options.model_dump(include={"temperature", "max_tokens", "top_p"}, exclude_none=True)
@@ -42,7 +43,9 @@ class OpenAiVllm(Vllm):
         """The model's answer to `question` about `image`."""
         picture = f"data:{mime};base64,{base64.b64encode(image).decode()}"
         content = [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": picture}}]
-        answer = self._http.json("POST", self._url, json={**self._fixed, "messages": [{"role": "user", "content": content}]})
+        answer = self._http.json(
+            "POST", self._url, json={**self._fixed, "messages": [{"role": "user", "content": content}]}
+        )
         if isinstance(answer, dict) and answer.get("error"):
             raise error_in_answer(self._http.vendor, answer["error"])
         try:

@@ -1,8 +1,8 @@
 """Tools that the server itself brings: one file each, found by the name of the tool.
 
-A plugin file `xiaozhi/tools/plugins/<tool name>.py` has a function `build(options, services) -> Tool`. Its options are the block
-`plugins.<tool name>` of the configuration, as written there. No list is edited to add one, and nothing is imported that is not asked for.
-Not for tools of devices or of foreign MCP servers: those come live from their sources.
+A plugin file `xiaozhi/tools/plugins/<tool name>.py` has a function `build(options, services) -> Tool`. Its options are
+the block `plugins.<tool name>` of the configuration, as written there. No list is edited to add one, and nothing is
+imported that is not asked for. Not for tools of devices or of foreign MCP servers: those come live from their sources.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The assistant becomes somebody else: a new system prompt for the rest of the visit.
 
-Options: `roles: {name: prompt}` replaces the roles below; `{{assistant_name}}` in a prompt becomes the name the user asked for.
-"""
+Options: `roles: {name: prompt}` replaces the roles below; `{{assistant_name}}` in a prompt becomes the name the user
+asked for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ _TEACHER = (
 _FRIEND = f"你是{NAME_PLACE}，一个说话直爽、爱开玩笑的台湾女生。回答要短，口气亲近，偶尔吐槽一下对方，但始终是在关心他。不要长篇大论。"
 _BOY = f"你是{NAME_PLACE}，一个八岁的小男孩，对什么都好奇。你会用孩子的口吻分享知道的小知识，常常反问“为什么呀”，句子简短，充满惊喜。"
 
-DEFAULT_ROLES: Mapping[str, str] = {"英语老师": _TEACHER, "机车女友": _FRIEND, "好奇小男孩": _BOY, "English teacher": _TEACHER}
+DEFAULT_ROLES: Mapping[str, str] = {
+    "英语老师": _TEACHER,
+    "机车女友": _FRIEND,
+    "好奇小男孩": _BOY,
+    "English teacher": _TEACHER,
+}
 
 
 def build(options: Mapping[str, Any], services: PluginServices) -> Tool:
@@ -42,7 +47,10 @@ def build(options: Mapping[str, Any], services: PluginServices) -> Tool:
             "type": "object",
             "properties": {
                 "role": {"type": "string", "description": f"One of: {names}. 角色。"},
-                "role_name": {"type": "string", "description": "The name the role shall go by, if the user gave one. 角色的名字。"},
+                "role_name": {
+                    "type": "string",
+                    "description": "The name the role shall go by, if the user gave one. 角色的名字。",
+                },
             },
             "required": ["role"],
         },
@@ -50,17 +58,24 @@ def build(options: Mapping[str, Any], services: PluginServices) -> Tool:
 
     def change_role(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         wanted = str(arguments["role"])
-        match = process.extractOne(wanted, list(roles), scorer=fuzz.WRatio, processor=str.lower, score_cutoff=MIN_LIKENESS)
+        match = process.extractOne(
+            wanted, list(roles), scorer=fuzz.WRatio, processor=str.lower, score_cutoff=MIN_LIKENESS
+        )
         if match is None:
             return ToolOutcome(Action.ERROR, f"There is no such role. Roles on offer: {names}.")
         role = match[0]
         # Braces would reach the template that the prompt is put into.
-        name = str(arguments.get("role_name") or role).replace("{", "").replace("}", "").strip()[:MAX_NAME_CHARS] or role
+        name = (
+            str(arguments.get("role_name") or role).replace("{", "").replace("}", "").strip()[:MAX_NAME_CHARS] or role
+        )
         context.actions.set_prompt(roles[role].replace(NAME_PLACE, name))
         if name == role:
-            return ToolOutcome(Action.SPEAK, f"好的，我现在是{role}。" if context.chinese else f"All right, I am your {role} now.")
+            return ToolOutcome(
+                Action.SPEAK, f"好的，我现在是{role}。" if context.chinese else f"All right, I am your {role} now."
+            )
         return ToolOutcome(
-            Action.SPEAK, f"好的，我现在是{role}{name}。" if context.chinese else f"All right, I am {name}, your {role}, now."
+            Action.SPEAK,
+            f"好的，我现在是{role}{name}。" if context.chinese else f"All right, I am {name}, your {role}, now.",
         )
 
     return FunctionTool(spec, change_role)

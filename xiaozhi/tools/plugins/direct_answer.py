@@ -1,9 +1,9 @@
-"""The virtual tool: answering, for models that must call a tool (`tool_choice: required`, or small models that cannot help it).
+"""The virtual tool: answering, for models that must call a tool (`tool_choice: required`, or small models that cannot
+help it).
 
-List it among `functions` of the intent for such a model. The answer itself is spoken by the turn, which knows this tool by name and treats
-what is in `response` as if the model had simply said it; `run` is only reached by other callers. Not for models that answer by themselves:
-text inside a tool call arrives whole, so its first sentence is heard later.
-"""
+List it among `functions` of the intent for such a model. The answer itself is spoken by the turn, which knows this tool
+by name and treats what is in `response` as if the model had simply said it; `run` is only reached by other callers. Not
+for models that answer by themselves: text inside a tool call arrives whole, so its first sentence is heard later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ _SPEC = ToolSpec(
     "没有其他工具合适时，用它直接回答用户。",
     {
         "type": "object",
-        "properties": {RESPONSE: {"type": "string", "description": "What to say, in the user's language. 要说的话，使用用户的语言。"}},
+        "properties": {
+            RESPONSE: {
+                "type": "string",
+                "description": "What to say, in the user's language. 要说的话，使用用户的语言。",
+            }
+        },
         "required": [RESPONSE],
     },
 )

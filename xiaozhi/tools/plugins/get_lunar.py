@@ -1,8 +1,7 @@
 """The Chinese lunar calendar of a day: lunar date, stems and branches, zodiac, solar terms, festivals, almanac.
 
-The calendar itself is the library lunar-python; this file words what it says. One day costs about 6 ms of CPU (measured), so a day is
-worked out once, off the hub, and kept.
-"""
+The calendar itself is the library lunar-python; this file words what it says. One day costs about 6 ms of CPU
+(measured), so a day is worked out once, off the hub, and kept."""
 
 from __future__ import annotations
 
@@ -64,7 +63,8 @@ def _day(written: Any) -> date | None:
 
 
 def almanac(day: date) -> str:
-    """What the calendar says of `day`, in Chinese: the terms have no other names that people use. CPU-bound, plain Python."""
+    """What the calendar says of `day`, in Chinese: the terms have no other names that people use. CPU-bound, plain
+    Python."""
     solar = Solar.fromYmd(day.year, day.month, day.day)
     lunar = solar.getLunar()
     following = lunar.getNextJieQi()

@@ -1,4 +1,5 @@
-"""The user wants to stop: say goodbye, then close. Not the exit commands of the configuration, which close at once and ask no model."""
+"""The user wants to stop: say goodbye, then close. Not the exit commands of the configuration, which close at once and
+ask no model."""
 
 from __future__ import annotations
 
@@ -32,6 +33,8 @@ def build(options: Mapping[str, Any], services: PluginServices) -> Tool:
     def say_goodbye(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         farewell = str(arguments.get("say_goodbye") or "").strip()
         context.actions.close_after_reply()
-        return ToolOutcome(Action.SPEAK, farewell or ("再见，下次再聊！" if context.chinese else "Goodbye, talk to you soon!"))
+        return ToolOutcome(
+            Action.SPEAK, farewell or ("再见，下次再聊！" if context.chinese else "Goodbye, talk to you soon!")
+        )
 
     return FunctionTool(_SPEC, say_goodbye)

@@ -1,9 +1,8 @@
 """Plays a sound file from a directory of the server: the one whose name is most like what was asked for, or any.
 
-Not a player: it picks a file and asks the visit to play it after the announcement; decoding and pacing are done there. Options, as in the
-existing server: `music_dir` [./music], `music_ext` [.mp3 .wav .ogg .opus .flac .m4a], `refresh_time` [60 s] between two looks at the
-directory.
-"""
+Not a player: it picks a file and asks the visit to play it after the announcement; decoding and pacing are done there.
+Options, as in the existing server: `music_dir` [./music], `music_ext` [.mp3 .wav .ogg .opus .flac .m4a], `refresh_time`
+[60 s] between two looks at the directory."""
 
 from __future__ import annotations
 
@@ -102,7 +101,9 @@ class MusicShelf:
         if utils.default_process(wanted) in _ANY:
             title = self._choose(titles)
             return title, self._files[title]
-        match = process.extractOne(wanted, titles, scorer=fuzz.WRatio, processor=utils.default_process, score_cutoff=MIN_LIKENESS)
+        match = process.extractOne(
+            wanted, titles, scorer=fuzz.WRatio, processor=utils.default_process, score_cutoff=MIN_LIKENESS
+        )
         return (match[0], self._files[match[0]]) if match else None
 
     def _look(self) -> dict[str, Path]:

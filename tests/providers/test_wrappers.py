@@ -1,0 +1,834 @@
+"""Sentence streams, guards and fallbacks around providers that do exactly what a test tells them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.errors import CircuitOpen, Overloaded, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.providers.contracts.asr import Asr, AsrStream, BatchAsr, Transcript
+from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.tts import (
+    OpusPackets,
+    Pcm,
+    SentenceBegins,
+    SentenceTts,
+    Sound,
+    SpeechEvent,
+    Tts,
+    TtsStream,
+)
+from xiaozhi.providers.contracts.vad import Vad, VadStream
+from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.providers.wrappers import SentenceStream, VendorLimits, guard, with_fallback
+from xiaozhi.runtime.resilience import NO_RETRY, Breaker, BreakerOptions, CallReport, RetryOptions, BreakerState
+
+CONTEXT = CallContext(device_id="d1")
+QUICK = RetryOptions(attempts=3, first=0.0, longest=0.0)
+
+
+class Voice(SentenceTts):
+    """Says "<sentence>#1", "<sentence>#2"; `script` may replace that for a sentence."""
+
+    type_name = "voice"
+
+    def __init__(self, name: str = "voice", rate: int = 24_000) -> None:
+        self.name = name
+        self.sample_rate = rate
+        self.script: dict[str, Callable[[], Iterator[Sound]]] = {}
+        self.asked: list[str] = []
+        self.left: list[str] = []
+
+    def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
+        self.asked.append(sentence)
+        try:
+            if sentence in self.script:
+                yield from self.script[sentence]()
+            else:
+                yield from (Pcm(f"{sentence}#{part}".encode()) for part in (1, 2))
+        finally:
+            self.left.append(sentence)
+
+
+def fails(error: Exception, *before: Sound) -> Callable[[], Iterator[Sound]]:
+    def sounds() -> Iterator[Sound]:
+        yield from before
+        raise error
+
+    return sounds
+
+
+def hangs(*before: Sound) -> Callable[[], Iterator[Sound]]:
+    def sounds() -> Iterator[Sound]:
+        yield from before
+        gevent.sleep(60)
+
+    return sounds
+
+
+def heard(stream: TtsStream | Iterator[SpeechEvent]) -> list[str]:
+    """Sentences and pieces of sound, also of pieces that were handed on together."""
+    return [
+        part
+        for event in (stream.events() if isinstance(stream, TtsStream) else stream)
+        if not _opus(event)
+        for part in ([event.text] if isinstance(event, SentenceBegins) else re.findall(r".+?#\d", event.data.decode()))
+    ]
+
+
+def _opus(event: SpeechEvent) -> bool:
+    return isinstance(event, OpusPackets)
+
+
+# --- sentence stream -----------------------------------------------------------------------------------------------
+
+
+def test_sentences_come_out_in_order_whatever_finishes_first() -> None:
+    voice = Voice()
+    first_may_end = Event()
+
+    def slow() -> Iterator[Sound]:
+        yield Pcm(b"a#1")
+        first_may_end.wait(5)
+        yield Pcm(b"a#2")
+
+    voice.script["a"] = slow
+    stream = voice.open(CONTEXT)
+    assert isinstance(stream, SentenceStream)
+    events = stream.events()
+    stream.say("a")
+    stream.say("b")
+    got = [next(events), next(events)]
+    while voice.left != ["b"]:
+        gevent.sleep(0)  # b is made while a still sounds
+    first_may_end.set()
+    stream.finish()
+    got += events
+    assert got == [SentenceBegins("a"), Pcm(b"a#1"), Pcm(b"a#2"), SentenceBegins("b"), Pcm(b"b#1b#2")]
+
+
+def test_sound_that_waits_comes_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi.providers.wrappers.sentence_stream.JOINED_BYTES", 6)
+    voice = Voice()
+    voice.script["a"] = lambda: iter(
+        [
+            Pcm(b"aa"),
+            Pcm(b"bb"),
+            Pcm(b"cc"),
+            Pcm(b"dd"),
+            Pcm(b"ee", 16_000),
+            OpusPackets((b"p",), 20.0),
+            Pcm(b"ff", 16_000, substitute=True),
+        ]
+    )
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    stream.finish()
+    gevent.sleep(0)  # all of it has been made
+    assert list(stream.events()) == [
+        SentenceBegins("a"),
+        Pcm(b"aabbcc"),
+        Pcm(b"dd"),
+        Pcm(b"ee", 16_000),
+        OpusPackets((b"p",), 20.0),
+        Pcm(b"ff", 16_000, substitute=True),
+    ]
+
+
+def test_look_ahead_is_bounded() -> None:
+    voice = Voice()
+    stream = SentenceStream(voice, CONTEXT, look_ahead=1)
+    said: list[str] = []
+
+    def talk() -> None:
+        for sentence in "abcd":
+            stream.say(sentence)
+            said.append(sentence)
+        stream.finish()
+
+    talker = gevent.spawn(talk)
+    for _ in range(20):
+        gevent.sleep(0)
+    assert said == voice.asked == ["a", "b"]
+    events = stream.events()
+    assert [next(events), next(events)] == [SentenceBegins("a"), Pcm(b"a#1a#2")]
+    assert next(events) == SentenceBegins("b")
+    for _ in range(20):
+        gevent.sleep(0)
+    assert said == voice.asked == ["a", "b", "c"]
+    assert [event.text for event in events if isinstance(event, SentenceBegins)] == ["c", "d"]
+    talker.join(2)
+
+
+def test_the_second_sentence_waits_for_the_first_sound_of_the_first() -> None:
+    voice = Voice()
+    sound = Event()
+
+    def late() -> Iterator[Sound]:
+        sound.wait(5)
+        yield Pcm(b"a#1")
+
+    voice.script["a"] = late
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    stream.say("b")
+    for _ in range(20):
+        gevent.sleep(0)
+    assert voice.asked == ["a"]
+    sound.set()
+    stream.finish()
+    assert heard(stream) == ["a", "a#1", "b", "b#1", "b#2"]
+
+
+@pytest.mark.parametrize("error", [VendorTimeout("v"), VendorRejected("v"), Overloaded("pool"), ValueError("bug")])
+def test_an_error_surfaces_where_its_sentence_would_be_heard(error: Exception) -> None:
+    voice = Voice()
+    voice.script["b"] = fails(error, Pcm(b"b#1"))
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    stream.say("b")
+    got = []
+    with pytest.raises(type(error)):
+        for event in stream.events():
+            got.append(event)
+    assert got[-2:] == [SentenceBegins("b"), Pcm(b"b#1")]
+    with pytest.raises(type(error)):
+        stream.say("c")
+
+
+def test_a_waiting_say_hears_of_the_failure() -> None:
+    voice = Voice()
+    voice.script["a"] = fails(VendorUnavailable("v"))
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    stream.say("b")
+    talker = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.say, "c"))
+    gevent.sleep(0)
+    with pytest.raises(VendorUnavailable):
+        list(stream.events())
+    talker.get(timeout=2)
+
+
+def test_close_breaks_off_the_requests_and_wakes_everybody() -> None:
+    voice = Voice()
+    voice.script["a"] = hangs(Pcm(b"a#1"))
+    voice.script["b"] = hangs()
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    stream.say("b")
+    reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, list, stream.events()))
+    talker = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.say, "c"))
+    gevent.sleep(0.01)
+    assert voice.asked == ["a", "b"]
+    stream.close()
+    stream.close()
+    gevent.joinall([reader, talker], timeout=2, raise_error=True)
+    assert reader.ready() and talker.ready()
+    gevent.sleep(0)
+    assert sorted(voice.left) == ["a", "b"]
+
+
+def test_leaving_the_events_closes_the_stream() -> None:
+    voice = Voice()
+    voice.script["a"] = hangs(Pcm(b"a#1"))
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    for event in stream.events():
+        if isinstance(event, Pcm):
+            break
+    gevent.sleep(0)
+    assert voice.left == ["a"]
+
+
+def test_killing_the_reader_closes_the_stream() -> None:
+    voice = Voice()
+    voice.script["a"] = hangs(Pcm(b"a#1"))
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    reader = gevent.spawn(lambda: list(stream.events()))
+    gevent.sleep(0.01)
+    reader.kill()
+    gevent.sleep(0)
+    assert voice.left == ["a"]
+
+
+def test_a_vendor_that_is_faster_than_the_listener_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi.providers.wrappers.sentence_stream.BUFFERED_PIECES", 4)
+    voice = Voice()
+    made: list[int] = []
+
+    def endless() -> Iterator[Sound]:
+        for number in range(1000):
+            made.append(number)
+            yield Pcm(b"xx")
+
+    voice.script["a"] = endless
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    gevent.sleep(0.01)
+    assert len(made) <= 6
+    stream.close()
+
+
+def test_nothing_said_and_empty_sentences() -> None:
+    stream = Voice().open(CONTEXT)
+    stream.finish()
+    stream.finish()
+    assert heard(stream) == []
+    voice = Voice()
+    voice.script["…"] = lambda: iter(())
+    stream = voice.open(CONTEXT)
+    stream.say("…")
+    stream.say("a")
+    stream.finish()
+    assert heard(stream) == ["…", "a", "a#1", "a#2"]
+
+
+def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi.providers.wrappers.sentence_stream.WAIT_S", 0.02)
+    stream = Voice().open(CONTEXT)
+    with pytest.raises(VendorTimeout):
+        list(stream.events())
+    stream = Voice().open(CONTEXT)
+    with pytest.raises(VendorTimeout):
+        for sentence in "abc":
+            stream.say(sentence)
+    stream.close()
+
+
+# --- guarded -------------------------------------------------------------------------------------------------------
+
+
+class Model(Llm):
+    """Says `pieces`, after raising `errors` one per call."""
+
+    type_name = "model"
+
+    def __init__(self, *pieces: str | ToolCall, errors: Sequence[Exception] = (), name: str = "model") -> None:
+        self.name = name
+        self.pieces = pieces
+        self.errors = list(errors)
+        self.calls = 0
+        self.running = 0
+        self.most = 0
+
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Iterator[str | ToolCall]:
+        self.calls += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            gevent.sleep(0)
+            if self.errors:
+                raise self.errors.pop(0)
+            yield from self.pieces
+        finally:
+            self.running -= 1
+
+
+def ask(model: Llm, context: CallContext = CONTEXT) -> list[str | ToolCall]:
+    return list(model.chat([], [], context))
+
+
+def test_a_guarded_llm_retries_bounds_and_reports() -> None:
+    reports: list[CallReport] = []
+    inner = Model("a", "b", errors=[VendorUnavailable("m")])
+    model = guard("llm", inner, VendorLimits(max_concurrent=2), retry=QUICK, observer=reports.append)
+    assert isinstance(model, Llm) and model.name == "model" and model.calls_tools
+    assert ask(model) == ["a", "b"]
+    assert [report.outcome for report in reports] == ["unavailable", "ok"]
+    assert reports[0].vendor == "llm:model"
+    gevent.joinall(
+        [gevent.spawn(ask, model, CallContext(device_id=str(n))) for n in range(6)], raise_error=True, timeout=5
+    )
+    assert inner.most == 2
+    assert model.guard.window.active == 0
+
+
+def test_one_answer_at_a_time_per_device() -> None:
+    inner = Model("a", "b")
+    model = guard("llm", inner)
+    gevent.joinall([gevent.spawn(ask, model) for _ in range(3)], raise_error=True, timeout=5)
+    assert inner.most == 1
+    free = guard("llm", inner, VendorLimits(one_per_device=False))
+    gevent.joinall([gevent.spawn(ask, free) for _ in range(3)], raise_error=True, timeout=5)
+    assert inner.most == 3
+
+
+def test_an_answer_that_is_left_frees_everything() -> None:
+    inner = Model("a", "b")
+    model = guard("llm", inner, VendorLimits(max_concurrent=1))
+    answer = model.chat([], [], CONTEXT)
+    assert next(answer) == "a"
+    answer.close()
+    gevent.sleep(0)
+    assert inner.running == 0 and model.guard.window.active == 0
+    assert ask(model) == ["a", "b"]
+
+
+def test_an_answer_frees_its_place_when_the_model_has_spoken() -> None:
+    inner = Model("a", "b", "c")
+    model = guard("llm", inner, VendorLimits(max_concurrent=1))
+    answer = model.chat([], [], CONTEXT)
+    assert next(answer) == "a"
+    gevent.sleep(0.01)
+    assert inner.running == 0 and model.guard.window.active == 0
+    assert ask(model) == ["a", "b", "c"]
+    assert list(answer) == ["b", "c"]
+
+
+def test_an_error_in_an_answer_comes_after_what_was_said() -> None:
+    class Breaks(Model):
+        def chat(self, *args: Any) -> Iterator[str | ToolCall]:
+            yield "half an"
+            raise VendorUnavailable("m")
+
+    answer = guard("llm", Breaks()).chat([], [], CONTEXT)
+    gevent.sleep(0.01)
+    assert next(answer) == "half an"
+    with pytest.raises(VendorUnavailable):
+        next(answer)
+
+
+def test_a_silent_model_can_be_given_up_on() -> None:
+    class Silent(Model):
+        def chat(self, *args: Any) -> Iterator[str | ToolCall]:
+            self.running += 1
+            try:
+                gevent.sleep(60)
+                yield "never"
+            finally:
+                self.running -= 1
+
+    inner = Silent()
+    model = with_fallback([guard("llm", inner), Model("somebody else")])
+    answer = model.chat([], [], CONTEXT)
+    with gevent.Timeout(0.05, VendorTimeout("m", "patience is over")):
+        assert next(answer) == "somebody else"
+    gevent.sleep(0)
+    assert inner.running == 0
+
+
+def test_the_window_of_a_sentence_voice_is_free_before_the_sound_has_played() -> None:
+    voice = guard("tts", Voice(), VendorLimits(max_concurrent=1))
+    assert isinstance(voice, SentenceTts) and not voice.streaming
+    assert voice.voice_key == "voice" and voice.sample_rate == 24_000
+    stream = voice.open(CONTEXT)
+    stream.say("a")
+    events = stream.events()
+    assert next(events) == SentenceBegins("a")
+    gevent.sleep(0.01)
+    assert voice.guard.window.active == 0
+    stream.say("b")
+    stream.finish()
+    assert heard(events) == ["a#1", "a#2", "b", "b#1", "b#2"]
+
+
+def test_a_sentence_is_retried_only_before_its_first_sound() -> None:
+    inner = Voice()
+    errors = [VendorUnavailable("v"), VendorTimeout("v")]
+
+    def flaky() -> Iterator[Sound]:
+        if errors:
+            raise errors.pop(0)
+        yield Pcm(b"a#1")
+
+    inner.script["a"] = flaky
+    inner.script["b"] = fails(VendorUnavailable("v"), Pcm(b"b#1"))
+    voice = guard("tts", inner, retry=QUICK)
+    assert list(voice.synthesize("a", CONTEXT)) == [Pcm(b"a#1")]
+    with pytest.raises(VendorUnavailable):
+        list(voice.synthesize("b", CONTEXT))
+    assert inner.asked == ["a", "a", "a", "b"]
+
+
+class Ears(BatchAsr):
+    type_name = "ears"
+
+    def __init__(self, text: str = "heard", errors: Sequence[Exception] = (), name: str = "ears") -> None:
+        self.name = name
+        self.text = text
+        self.errors = list(errors)
+
+    def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
+        if self.errors:
+            raise self.errors.pop(0)
+        return Transcript(f"{self.text} {len(pcm)}")
+
+
+def listen(asr: Asr, *sounds: bytes) -> str:
+    stream = asr.open(CONTEXT)
+    try:
+        for sound in sounds:
+            stream.feed(sound)
+        return stream.finish().text
+    finally:
+        stream.close()
+
+
+def test_a_guarded_batch_recogniser_stays_one() -> None:
+    asr = guard("asr", Ears(errors=[VendorTimeout("e")]), retry=QUICK)
+    assert isinstance(asr, BatchAsr) and not asr.streaming
+    assert listen(asr, b"ab", b"cd") == "heard 4"
+
+
+class LiveEars(Asr):
+    """A streaming recogniser; `fail_at` names the method that raises."""
+
+    type_name = "live"
+
+    def __init__(self, name: str = "live", *, fail_at: str = "", error: Exception | None = None) -> None:
+        self.name = name
+        self.fail_at = fail_at
+        self.error = error or VendorUnavailable(name)
+        self.fed: list[bytes] = []
+        self.closed = 0
+
+    def open(self, context: CallContext) -> AsrStream:
+        self.check("open")
+        return _LiveStream(self)
+
+    def check(self, where: str) -> None:
+        if self.fail_at == where:
+            raise self.error
+
+
+class _LiveStream(AsrStream):
+    def __init__(self, ears: LiveEars) -> None:
+        self._ears = ears
+
+    def feed(self, pcm: bytes) -> None:
+        self._ears.check("feed")
+        self._ears.fed.append(pcm)
+        self.partial = f"{self._ears.name} {len(self._ears.fed)}"
+
+    def finish(self) -> Transcript:
+        self._ears.check("finish")
+        return Transcript(f"{self._ears.name} {b''.join(self._ears.fed).decode()}")
+
+    def close(self) -> None:
+        self._ears.closed += 1
+
+
+def test_a_guarded_stream_holds_its_place_until_the_end() -> None:
+    reports: list[CallReport] = []
+    inner = LiveEars()
+    asr = guard("asr", inner, VendorLimits(max_concurrent=1, enable_queue=False), observer=reports.append)
+    assert asr.streaming and isinstance(asr, Asr)
+    stream = asr.open(CONTEXT)
+    with pytest.raises(Overloaded):
+        asr.open(CONTEXT)
+    stream.feed(b"x")
+    assert stream.partial == "live 1"
+    assert stream.finish().text == "live x"
+    stream.close()
+    stream = asr.open(CONTEXT)
+    stream.close()
+    assert inner.closed == 2
+    assert asr.guard.window.active == 0
+    inner.fail_at = "feed"
+    stream = asr.open(CONTEXT)
+    with pytest.raises(VendorUnavailable):
+        stream.feed(b"x")
+    stream.close()
+    inner.fail_at = "finish"
+    with pytest.raises(VendorUnavailable):
+        listen(asr, b"x")
+    assert [report.outcome for report in reports] == ["overloaded", "ok", "cancelled", "unavailable", "unavailable"]
+    assert asr.guard.window.active == 0
+
+
+class Speech(Tts):
+    """A streaming voice: takes sentences at once, says them back; fails after `fail_after` sounds or at open/say."""
+
+    type_name = "speech"
+
+    def __init__(
+        self, name: str = "speech", rate: int = 16_000, *, fail_after: int | None = None, fail_at: str = ""
+    ) -> None:
+        self.name = name
+        self.sample_rate = rate
+        self.fail_after = fail_after
+        self.fail_at = fail_at
+        self.closed = 0
+        self.said: list[str] = []
+
+    def open(self, context: CallContext) -> TtsStream:
+        if self.fail_at == "open":
+            raise VendorUnavailable(self.name)
+        return _SpeechStream(self)
+
+
+class _SpeechStream(TtsStream):
+    def __init__(self, speech: Speech) -> None:
+        self._speech = speech
+        self._queue: Any = gevent.queue.Queue(100)
+
+    def say(self, sentence: str) -> None:
+        if self._speech.fail_at == "say":
+            raise VendorUnavailable(self._speech.name)
+        self._speech.said.append(sentence)
+        self._queue.put(sentence)
+
+    def finish(self) -> None:
+        self._queue.put(None)
+
+    def events(self) -> Iterator[SpeechEvent]:
+        sounds = 0
+        while (sentence := self._queue.get(timeout=5)) is not None:
+            if sentence is Ellipsis:
+                raise VendorUnavailable(self._speech.name, "closed")
+            yield SentenceBegins(sentence)
+            for part in (1, 2):
+                if sounds == self._speech.fail_after:
+                    raise VendorUnavailable(self._speech.name)
+                sounds += 1
+                yield Pcm(f"{self._speech.name}:{sentence}#{part}".encode())
+
+    def close(self) -> None:
+        self._speech.closed += 1
+        self._queue.put(...)
+
+
+def test_a_guarded_streaming_voice() -> None:
+    reports: list[CallReport] = []
+    inner = Speech()
+    tts = guard("tts", inner, VendorLimits(max_concurrent=1), observer=reports.append, retry=NO_RETRY)
+    assert isinstance(tts, Tts) and tts.streaming and tts.sample_rate == 16_000
+    stream = tts.open(CONTEXT)
+    stream.say("a")
+    stream.finish()
+    assert heard(stream) == ["a", "speech:a#1", "speech:a#2"]
+    stream.close()
+    inner.fail_after = 1
+    stream = tts.open(CONTEXT)
+    stream.say("a")
+    with pytest.raises(VendorUnavailable):
+        heard(stream)
+    inner.fail_at = "say"
+    stream = tts.open(CONTEXT)
+    with pytest.raises(VendorUnavailable):
+        stream.say("a")
+    stream.close()
+    assert [report.outcome for report in reports] == ["ok", "unavailable", "unavailable"]
+    assert tts.guard.window.active == 0
+
+
+class Eyes(Vllm):
+    def __init__(self, name: str, error: Exception | None = None) -> None:
+        self.name = name
+        self.error = error
+
+    def describe(self, question: str, image: bytes, mime: str, context: CallContext) -> str:
+        if self.error is not None:
+            raise self.error
+        return f"{self.name}: {question} {mime} {len(image)}"
+
+
+class _Vad(Vad):
+    def open(self) -> VadStream:
+        raise NotImplementedError
+
+
+def test_what_is_offline_or_has_no_wrapper_is_left_alone() -> None:
+    class Local(Ears):
+        offline = True
+
+    for provider in (Local(), _Vad()):
+        assert guard("asr", provider) is provider
+    assert guard("vllm", Eyes("e")).describe("q", b"123", "image/png", CONTEXT) == "e: q image/png 3"
+
+
+def test_the_breaker_may_be_shared_or_absent() -> None:
+    shared = Breaker("endpoint", BreakerOptions(min_volume=1))
+    one = guard("asr", Ears(errors=[VendorUnavailable("e")]), breaker=shared, retry=NO_RETRY)
+    two = guard("asr", Ears(), breaker=shared)
+    with pytest.raises(VendorUnavailable):
+        listen(one, b"x")
+    assert shared.state is BreakerState.OPEN
+    with pytest.raises(CircuitOpen):
+        listen(two, b"x")
+    assert guard("asr", Ears(), breaker=None).guard.breaker is None
+
+
+def test_life_cycle_is_passed_on() -> None:
+    class Counting(Ears):
+        warmed = closed = 0
+
+        def warm_up(self) -> None:
+            self.warmed += 1
+
+        def close(self) -> None:
+            self.closed += 1
+
+    first, second = Counting(), Counting()
+    both = with_fallback([guard("asr", first), second])
+    both.warm_up()
+    both.close()
+    assert (first.warmed, first.closed, second.warmed, second.closed) == (1, 1, 1, 1)
+
+
+# --- fallback ------------------------------------------------------------------------------------------------------
+
+
+def test_one_provider_needs_no_fallback_and_kinds_do_not_mix() -> None:
+    model = Model()
+    assert with_fallback([model]) is model
+    with pytest.raises(TypeError):
+        with_fallback([Model(), Voice()])
+
+
+@pytest.mark.parametrize(
+    "error", [VendorTimeout("m"), VendorRejected("m"), VendorGarbage("m"), CircuitOpen("m"), Overloaded("m")]
+)
+def test_the_next_model_answers(error: Exception) -> None:
+    model = with_fallback([Model("never", errors=[error], name="first"), Model("second answers", name="second")])
+    assert isinstance(model, Llm) and model.name == "first" and model.calls_tools
+    assert ask(model) == ["second answers"]
+
+
+def test_no_fallback_after_the_first_piece_and_the_last_error_counts() -> None:
+    class Breaks(Model):
+        def chat(self, *args: Any) -> Iterator[str | ToolCall]:
+            yield "half an"
+            raise VendorUnavailable("m")
+
+    second = Model("never")
+    answer = with_fallback([Breaks(), second]).chat([], [], CONTEXT)
+    assert next(answer) == "half an"
+    with pytest.raises(VendorUnavailable):
+        next(answer)
+    assert second.calls == 0
+    with pytest.raises(VendorGarbage):
+        ask(with_fallback([Model(errors=[VendorTimeout("m")]), Model(errors=[VendorGarbage("m")])]))
+    with pytest.raises(ValueError):
+        ask(with_fallback([Model(errors=[ValueError("a bug is not cured by asking somebody else")]), second]))
+
+
+def test_the_next_eyes_look() -> None:
+    eyes = with_fallback([Eyes("a", VendorTimeout("a")), Eyes("b")])
+    assert eyes.describe("q", b"", "image/png", CONTEXT).startswith("b:")
+
+
+def test_the_next_recogniser_hears_the_same() -> None:
+    asr = with_fallback([Ears(errors=[VendorTimeout("e")]), Ears("second")])
+    assert isinstance(asr, BatchAsr)
+    assert listen(asr, b"abc") == "second 3"
+
+
+@pytest.mark.parametrize("where", ["open", "feed", "finish"])
+def test_another_recogniser_hears_the_utterance_from_the_beginning(where: str) -> None:
+    first, second = LiveEars("first", fail_at=where), LiveEars("second")
+    asr = with_fallback([first, second])
+    assert asr.streaming
+    assert listen(asr, b"one ", b"two") == "second one two"
+    assert second.closed == 1
+    mixed = with_fallback([LiveEars("first", fail_at=where), Ears()])
+    assert isinstance(mixed, Asr) and not isinstance(mixed, BatchAsr)
+    assert listen(mixed, b"one ", b"two") == "heard 7"
+
+
+def test_when_all_recognisers_fail_the_last_error_surfaces() -> None:
+    for where in ("open", "feed", "finish"):
+        error = VendorGarbage("second")
+        asr = with_fallback([LiveEars("first", fail_at=where), LiveEars("second", fail_at=where, error=error)])
+        with pytest.raises(VendorGarbage):
+            listen(asr, b"x")
+
+
+def test_a_closed_utterance_takes_nothing() -> None:
+    stream = with_fallback([LiveEars("a"), LiveEars("b")]).open(CONTEXT)
+    stream.feed(b"x")
+    assert stream.partial == "a 1"
+    stream.close()
+    with pytest.raises(VendorUnavailable):
+        stream.finish()
+
+
+def test_the_next_voice_says_the_sentence_at_its_own_rate() -> None:
+    first, second = Voice("first"), Voice("second", rate=16_000)
+    first.script["b"] = fails(VendorTimeout("v"))
+    tts = with_fallback([first, second])
+    assert isinstance(tts, SentenceTts) and tts.voice_key == "first"
+    stream = tts.open(CONTEXT)
+    stream.say("a")
+    stream.say("b")
+    stream.finish()
+    sounds = [event for event in stream.events() if isinstance(event, Pcm)]
+    assert [(sound.data, sound.rate) for sound in sounds] == [(b"a#1a#2", 24_000), (b"b#1b#2", 16_000)]
+    assert [sound.substitute for sound in sounds] == [False, True]
+
+
+def test_a_sentence_that_broke_off_is_not_said_twice() -> None:
+    first, second = Voice("first"), Voice("second")
+    first.script["a"] = fails(VendorTimeout("v"), Pcm(b"half"))
+    with pytest.raises(VendorTimeout):
+        list(with_fallback([first, second]).synthesize("a", CONTEXT))
+    assert second.asked == []
+
+
+@pytest.mark.parametrize(
+    ("fail_after", "expected"),
+    [
+        (0, ["a", "second:a#1", "second:a#2", "b", "second:b#1", "second:b#2", "c", "second:c#1", "second:c#2"]),
+        (1, ["a", "first:a#1", "b", "second:b#1", "second:b#2", "c", "second:c#1", "second:c#2"]),
+        (2, ["a", "first:a#1", "first:a#2", "b", "second:b#1", "second:b#2", "c", "second:c#1", "second:c#2"]),
+        (5, ["a", "first:a#1", "first:a#2", "b", "first:b#1", "first:b#2", "c", "first:c#1"]),
+        (6, ["a", "first:a#1", "first:a#2", "b", "first:b#1", "first:b#2", "c", "first:c#1", "first:c#2"]),
+    ],
+)
+def test_another_streaming_voice_goes_on_with_what_nobody_has_heard(fail_after: int, expected: list[str]) -> None:
+    first, second = Speech("first", fail_after=fail_after), Speech("second", rate=24_000)
+    tts = with_fallback([first, second])
+    assert tts.streaming and tts.sample_rate == 16_000
+    stream = tts.open(CONTEXT)
+
+    def talk() -> None:
+        for sentence in "abc":
+            stream.say(sentence)
+        stream.finish()
+
+    talker = gevent.spawn(talk)
+    assert heard(stream) == expected
+    talker.join(2)
+    assert talker.successful()
+    assert first.closed
+
+
+@pytest.mark.parametrize("where", ["open", "say"])
+def test_a_streaming_voice_that_fails_at_once(where: str) -> None:
+    stream = with_fallback([Speech("first", fail_at=where), Voice("second")]).open(CONTEXT)
+    stream.say("a")
+    stream.finish()
+    assert heard(stream) == ["a", "a#1", "a#2"]
+
+
+def test_when_all_voices_fail_the_error_reaches_both_sides() -> None:
+    tts = with_fallback([Speech("first", fail_at="open"), Speech("second", fail_after=0)])
+    stream = tts.open(CONTEXT)
+    stream.say("a")
+    stream.finish()
+    with pytest.raises(VendorUnavailable, match="second"):
+        heard(stream)
+    with pytest.raises(VendorUnavailable):
+        stream.say("b")
+    with pytest.raises(VendorUnavailable):
+        with_fallback([Speech("first", fail_at="open"), Speech("second", fail_at="open")]).open(CONTEXT)
+
+
+def test_closing_a_fallback_reply_wakes_the_speaker() -> None:
+    stream = with_fallback([Speech("first"), Speech("second")]).open(CONTEXT)
+    for sentence in "abc":
+        stream.say(sentence)
+    talker = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.say, "d"))
+    gevent.sleep(0.01)
+    stream.close()
+    stream.close()
+    talker.get(timeout=2)

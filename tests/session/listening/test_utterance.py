@@ -1,0 +1,192 @@
+"""One utterance and its recognition: fed live, paused and resumed, asked for its text, failed and closed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.hearing import FakeAsr
+from tests.fakes.sound import silence, tone
+from tests.session.listening.ears import (
+    MARGIN_MS,
+    Make,
+    QuickVad,
+    StubbornAsr,
+    StuckAsr,
+    WholeAsr,
+    ears_factory,
+    ms,
+    say,
+    settle,
+    streams,
+)
+from xiaozhi.errors import TurnClosed, VendorError, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.session.listening.listener import Utterance
+
+make = pytest.fixture(ears_factory)
+
+
+# --- pauses -----------------------------------------------------------------------------------------------------------
+
+
+def test_paused_and_ended_are_one_object_and_one_stream(make: Make) -> None:
+    ears = make(pause_ms=120)
+    ears.hear(silence(300) + tone(600) + silence(600))
+    assert ears.sink.told == ["started", "paused", "ended"]
+    (utterance,) = ears.sink.utterances
+    assert ears.sink.paused == [utterance]
+    assert ms(utterance.pcm) == pytest.approx(300 + 600 + 120, abs=2 * MARGIN_MS), (
+        "complete at the pause; later silence is not in it"
+    )
+    (stream,) = streams(ears)
+    assert utterance.transcribe().text == f"{len(utterance.pcm)} bytes"
+    assert stream.pcm == utterance.pcm and stream.closed
+
+
+def test_a_detectors_own_pause_wins(make: Make) -> None:
+    vad = QuickVad()
+    vad.pause_ms = 100
+    ears = make(vad=vad, pause_ms=0)
+    ears.hear(tone(600) + silence(600))
+    assert ears.sink.told == ["started", "paused", "ended"]
+
+
+TWO_PARTS = silence(300) + tone(600, hz=300) + silence(200) + tone(600, hz=700) + silence(600)
+
+
+def test_resumed_without_anybody_asking_goes_on_with_the_stream(make: Make) -> None:
+    ears = make(pause_ms=120)
+    ears.hear(TWO_PARTS)
+    assert ears.sink.told == ["started", "paused", "resumed", "paused", "ended"]
+    (utterance,) = ears.sink.utterances
+    assert ears.sink.paused[0] is not utterance and ears.sink.paused[0].closed
+    assert tone(600, hz=300)[64:640] in utterance.pcm and tone(600, hz=700)[64:640] in utterance.pcm
+    (stream,) = streams(ears)
+    utterance.transcribe()
+    assert stream.pcm == utterance.pcm
+
+
+def test_resumed_after_the_text_was_asked_for_opens_another_stream_and_feeds_it_all(make: Make) -> None:
+    ears = make(pause_ms=120)
+    asked: list[str] = []
+    ears.sink.on["paused"] = lambda utterance: ears.tasks.spawn(
+        "turn", lambda: asked.append(utterance.transcribe().text)
+    )
+    ears.hear(TWO_PARTS)
+    assert ears.sink.told == ["started", "paused", "resumed", "paused", "ended"]
+    first, second = streams(ears)
+    (utterance,) = ears.sink.utterances
+    assert first.finished and first.closed
+    assert second.finished and second.pcm == utterance.pcm and second.pcm.startswith(first.pcm)
+    assert asked == [f"{len(first.pcm)} bytes", f"{len(second.pcm)} bytes"]
+
+
+def test_resumed_closes_a_recognition_that_is_still_under_way(make: Make) -> None:
+    asr = StubbornAsr()
+    ears = make(asr=asr, pause_ms=120)
+    outcome: list[object] = []
+
+    def ask(utterance: Utterance) -> None:
+        try:
+            outcome.append(utterance.transcribe())
+        except (VendorError, TurnClosed) as error:
+            outcome.append(error)
+
+    ears.sink.on["paused"] = lambda utterance: ears.tasks.spawn("turn", ask, utterance)
+    ears.hear(TWO_PARTS[: -32 * 600] + silence(60))
+    assert ears.sink.told == ["started", "paused", "resumed"]
+    settle()
+    assert isinstance(outcome[0], VendorUnavailable), "whoever waited was released"
+    assert asr.streams[0].closed and not asr.streams[1].closed
+
+
+def test_a_paused_one_that_was_given_up_is_replaced_when_it_ends(make: Make) -> None:
+    ears = make(pause_ms=120)
+    ears.sink.on["paused"] = lambda utterance: utterance.close()
+    ears.hear(silence(300) + tone(600) + silence(600))
+    (paused,), (ended,) = ears.sink.paused, ears.sink.utterances
+    assert ended is not paused and paused.pcm == b""
+    assert tone(600)[64:640] in ended.pcm and ended.ended_at == paused.ended_at
+    assert ended.transcribe().text == f"{len(ended.pcm)} bytes"
+
+
+# --- recognisers
+# --------------------------------------------------------------------------------------------------------
+
+
+def test_a_vendor_that_is_slow_to_open_does_not_delay_the_end_of_the_voice(make: Make) -> None:
+    asr = StuckAsr()
+    utterance = say(make(asr=asr))
+    asr.gate.set()
+    assert utterance.transcribe().text == f"{len(utterance.pcm)} bytes"
+
+
+def test_an_error_of_opening_is_raised_when_the_text_is_asked_for(make: Make) -> None:
+    asr = StuckAsr(VendorRejected("fake", "no such key"))
+    asr.gate.set()
+    utterance = say(make(asr=asr))
+    with pytest.raises(VendorRejected, match="no such key"):
+        utterance.transcribe()
+    asr.refuses = None
+    assert utterance.transcribe().text == f"{len(utterance.pcm)} bytes", "a second call recognises anew"
+
+
+def test_an_error_of_feeding_is_raised_when_the_text_is_asked_for(make: Make) -> None:
+    asr = FakeAsr()
+
+    def hang_up() -> None:
+        for stream in asr.streams:
+            stream.close()
+
+    ears = make(asr=asr)
+    ears.sink.on["started"] = lambda: ears.tasks.spawn("vendor hangs up", hang_up)
+    with pytest.raises(VendorUnavailable, match="closed"):
+        say(ears).transcribe()
+
+
+def test_a_vendor_that_takes_no_sound_is_a_timeout(make: Make) -> None:
+    asr = StuckAsr()
+    ears = make(asr=asr, asr_deadline=0.02)
+    utterance = say(ears)
+    with pytest.raises(VendorTimeout):
+        utterance.transcribe()
+    settle()
+    assert len(ears.tasks) == 1, "only the loop: whoever was opening has been stopped"
+
+
+def test_a_batch_recogniser_gets_the_whole_and_costs_nothing_before(make: Make) -> None:
+    asr = WholeAsr()
+    ears = make(asr=asr)
+    utterance = say(ears)
+    assert asr.heard == [] and len(ears.tasks) == 1, "no greenlet but the loop"
+    assert utterance.transcribe().text == "d"
+    assert asr.heard == [utterance.pcm]
+
+
+def test_live_feeding_starts_with_the_pre_roll(make: Make) -> None:
+    ears = make()
+    ears.hear(silence(600) + tone(300))
+    (stream,) = streams(ears)
+    assert 300 <= ms(stream.pcm) <= 660
+    before = len(stream.pcm)
+    ears.hear(tone(300))
+    assert len(stream.pcm) > before, "while it is being said"
+
+
+def test_closed_utterances_have_neither_sound_nor_text(make: Make) -> None:
+    ears = make()
+    utterance = say(ears)
+    utterance.close()
+    utterance.close()
+    assert utterance.pcm == b"" and streams(ears)[0].closed
+    with pytest.raises(TurnClosed):
+        utterance.transcribe()
+
+
+def test_a_killed_transcription_closes_the_stream(make: Make) -> None:
+    asr = StubbornAsr()
+    ears = make(asr=asr)
+    utterance = say(ears)
+    turn = ears.tasks.spawn("turn", utterance.transcribe)
+    settle()
+    turn.kill()
+    assert asr.streams[0].closed

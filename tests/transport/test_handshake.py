@@ -1,0 +1,254 @@
+"""The upgrade request: bounds, deadline, parsing, and who sent it."""
+
+from __future__ import annotations
+
+import socket
+
+import gevent
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xiaozhi.runtime.tasks import spawn
+from xiaozhi.session.link import Identity
+from xiaozhi.transport.handshake import (
+    MAX_HEADERS,
+    MAX_ID_CHARS,
+    MAX_LINE_BYTES,
+    Networks,
+    PeerGone,
+    Refused,
+    Request,
+    client_ip,
+    identity_of,
+    parse_head,
+    plain_answer,
+    plain_ip,
+    read_head,
+)
+
+NOBODY = Networks()
+PROXIES = Networks(["10.0.0.0/8", "::1", "192.168.1.1"])
+
+
+def status_of(head: bytes) -> str:
+    with pytest.raises(Refused) as refused:
+        parse_head(head)
+    return refused.value.status[:3]
+
+
+def request(target: str = "/xiaozhi/v1/", **headers: str) -> Request:
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return parse_head("\r\n".join([f"GET {target} HTTP/1.1", *lines]).encode())
+
+
+# --- reading ---
+
+
+def test_a_head_in_pieces_and_what_comes_behind_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+
+        def send() -> None:
+            for piece in (b"GET / HT", b"TP/1.1\r\nA: b\r", b"\n\r", b"\nearly"):
+                theirs.sendall(piece)
+                gevent.sleep(0.001)
+
+        spawn("send", send)
+        head, early = read_head(ours, limit=1000, timeout=5)
+        assert head == b"GET / HTTP/1.1\r\nA: b"
+        assert b"early".startswith(early)
+
+
+@pytest.mark.parametrize("data", [b"x" * 2000, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 400])
+def test_a_head_over_the_limit(data: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(data)
+        with pytest.raises(Refused) as refused:
+            read_head(ours, limit=1000, timeout=5)
+        assert refused.value.status.startswith("431")
+
+
+def test_a_complete_head_over_the_limit() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"x" * 1500 + b"\r\n\r\n")
+        with pytest.raises(Refused):
+            read_head(ours, limit=1000, timeout=5)
+
+
+@pytest.mark.parametrize("sent,expected", [(b"", PeerGone), (b"GET / HTTP/1.1\r\n", Refused)])
+def test_the_deadline(sent: bytes, expected: type[Exception]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(sent)
+        with pytest.raises(expected):
+            read_head(ours, limit=1000, timeout=0.02)
+
+
+def test_the_deadline_is_for_everything_together() -> None:
+    """A byte now and then must not start it anew."""
+    now = [0.0]
+
+    class Dripping:
+        def settimeout(self, seconds: float) -> None:
+            assert 0 < seconds <= 10 - now[0] + 1e-9
+
+        def recv(self, size: int) -> bytes:
+            now[0] += 1.0
+            return b"x"
+
+    with pytest.raises(Refused) as refused:
+        read_head(Dripping(), limit=1000, timeout=10, clock=lambda: now[0])
+    assert refused.value.status.startswith("408")
+    assert now[0] <= 11
+
+
+def test_a_peer_that_leaves() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.sendall(b"GET /")
+        theirs.close()
+        with pytest.raises(PeerGone):
+            read_head(ours, limit=1000, timeout=5)
+
+
+# --- parsing ---
+
+
+def test_a_request() -> None:
+    parsed = parse_head(
+        b"GET /xiaozhi/v1/?from=mqtt_gateway&device-id=a%3Ab&x=&device-id=second HTTP/1.1\r\n"
+        b"Host: here\r\nUpgrade: WebSocket\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for:2.2.2.2\r\nEmpty:"
+    )
+    assert parsed.method == "GET"
+    assert parsed.path == "/xiaozhi/v1/"
+    assert parsed.query == {"from": "mqtt_gateway", "device-id": "a:b"}
+    assert parsed.headers["x-forwarded-for"] == "1.1.1.1, 2.2.2.2"
+    assert parsed.headers["empty"] == ""
+    assert parsed.wants_websocket
+
+
+@pytest.mark.parametrize(
+    "head,status",
+    [
+        (b"", "400"),
+        (b"\x16\x03\x01\x02\x00", "400"),
+        (b"GET /", "400"),
+        (b"GET  HTTP/1.1", "400"),
+        (b"GET / HTTP/1.1 x", "400"),
+        (b"GET / HTTP/2.0", "505"),
+        (b"GET / SPDY", "505"),
+        (b"GET /" + b"x" * MAX_LINE_BYTES + b" HTTP/1.1", "414"),
+        (b"GET / HTTP/1.1\r\nno colon", "400"),
+        (b"GET / HTTP/1.1\r\nspace : x", "400"),
+        (b"GET / HTTP/1.1\r\na: b\r\n folded", "400"),
+        (b"GET / HTTP/1.1\r\n: x", "400"),
+        (b"GET / HTTP/1.1\r\na: b\nc: d", "400"),
+        (b"GET / HTTP/1.1\r\na: b\x00", "400"),
+        (b"GET / HTTP/1.1" + b"\r\na: b" * (MAX_HEADERS + 1), "431"),
+        (b"GET /?" + b"&".join(b"a=1" for _ in range(100)) + b" HTTP/1.1", "400"),
+    ],
+)
+def test_what_is_no_request(head: bytes, status: str) -> None:
+    assert status_of(head) == status
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda tail: b"GET / HTTP/1.1\r\n" + tail))
+def test_any_bytes_are_a_request_or_refused(head: bytes) -> None:
+    try:
+        identity_of(parse_head(head), "1.1.1.1", PROXIES)
+    except Refused as refused:
+        assert refused.answer().startswith(b"HTTP/1.1 ")
+
+
+@pytest.mark.parametrize(
+    "method,status,body", [("GET", "200", "Server is running\n"), ("HEAD", "200", ""), ("POST", "405", "GET only.")]
+)
+def test_plain_answers(method: str, status: str, body: str) -> None:
+    answer = plain_answer(Request(method, "/", {}, "HTTP/1.1", {}))
+    assert (answer.status[:3], answer.text) == (status, body)
+
+
+def test_the_bytes_of_an_answer() -> None:
+    answer = Refused("503 Service Unavailable", "server is full", retry_after=0.2).answer()
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"\r\nRetry-After: 1\r\n" in answer
+    assert b"\r\nContent-Length: 14\r\n" in answer
+    assert answer.endswith(b"\r\n\r\nserver is full")
+
+
+# --- who ---
+
+
+def test_identity_from_headers() -> None:
+    asked = request(device_id="AA:BB", client_id="c1", protocol_version="3", user_agent="bread/1.8")
+    assert identity_of(asked, "1.2.3.4", NOBODY) == Identity("AA:BB", "c1", "1.2.3.4", 3, False, "bread/1.8")
+
+
+def test_identity_from_the_query_as_browsers_must() -> None:
+    asked = request("/xiaozhi/v1/?device-id=aa&client-id=c2&authorization=Bearer%20t&protocol-version=2")
+    assert identity_of(asked, "1.2.3.4", NOBODY) == Identity("aa", "c2", "1.2.3.4", 2)
+    assert asked.value("authorization") == "Bearer t"
+
+
+def test_a_header_counts_more_than_the_query() -> None:
+    assert identity_of(request("/?device-id=query", device_id="header"), "1.2.3.4", NOBODY).device_id == "header"
+
+
+@pytest.mark.parametrize("text", ["", "0", "4", "two", "-1", "1.0", "99999999999999999999"])
+def test_a_strange_version_is_version_one(text: str) -> None:
+    assert identity_of(request(protocol_version=text), "1.2.3.4", NOBODY).protocol_version == 1
+
+
+def test_the_gateway() -> None:
+    assert identity_of(request("/xiaozhi/v1/?from=mqtt_gateway", device_id="a"), "1.2.3.4", NOBODY).via_gateway
+    assert not identity_of(request("/xiaozhi/v1/?from=elsewhere", device_id="a"), "1.2.3.4", NOBODY).via_gateway
+
+
+@pytest.mark.parametrize(
+    "query", [f"device-id={'x' * (MAX_ID_CHARS + 1)}", "device-id=a%0Ab", "client-id=%00", "device-id=%1b[31m"]
+)
+def test_ids_that_are_none(query: str) -> None:
+    with pytest.raises(Refused) as refused:
+        identity_of(request(f"/?{query}"), "1.2.3.4", NOBODY)
+    assert refused.value.status.startswith("400")
+
+
+def test_a_user_agent_cannot_write_into_logs() -> None:
+    assert (
+        identity_of(request(user_agent="a\x1b[31mb" + "c" * 999), "1.1.1.1", NOBODY).user_agent == "a[31mb" + "c" * 249
+    )
+
+
+# --- from where ---
+
+
+@pytest.mark.parametrize(
+    "peer,headers,expected",
+    [
+        ("1.2.3.4", {}, "1.2.3.4"),
+        ("1.2.3.4", {"x-forwarded-for": "9.9.9.9", "x-real-ip": "9.9.9.9"}, "1.2.3.4"),
+        ("10.0.0.1", {"x-forwarded-for": "9.9.9.9"}, "9.9.9.9"),
+        ("10.0.0.1", {"x-real-ip": "9.9.9.9"}, "9.9.9.9"),
+        ("10.0.0.1", {"x-forwarded-for": "6.6.6.6, 9.9.9.9, 10.0.0.2"}, "9.9.9.9"),
+        ("10.0.0.1", {"x-forwarded-for": "10.0.0.3, 10.0.0.2"}, "10.0.0.3"),
+        ("10.0.0.1", {"x-forwarded-for": "9.9.9.9, nonsense"}, "10.0.0.1"),
+        ("10.0.0.1", {"x-forwarded-for": ""}, "10.0.0.1"),
+        ("::1", {"x-forwarded-for": "2001:db8::1"}, "2001:db8::1"),
+        ("::ffff:10.0.0.1", {"x-forwarded-for": "9.9.9.9"}, "9.9.9.9"),
+        ("::ffff:1.2.3.4", {"x-forwarded-for": "9.9.9.9"}, "1.2.3.4"),
+    ],
+)
+def test_forwarded_addresses_are_believed_of_proxies_only(peer: str, headers: dict[str, str], expected: str) -> None:
+    assert client_ip(peer, headers, PROXIES) == expected
+
+
+def test_addresses() -> None:
+    assert plain_ip("::FFFF:1.2.3.4") == "1.2.3.4"
+    assert plain_ip("fe80::1%eth0") == "fe80::1"
+    assert plain_ip("localhost") == ""
+    assert "10.1.2.3" in PROXIES and "11.1.2.3" not in PROXIES and "nonsense" not in PROXIES
+    with pytest.raises(ValueError):
+        Networks(["10.0.0.0/64"])

@@ -1,0 +1,220 @@
+"""The two ports of the server, from settings: the device port (WebSocket) and the HTTP port (OTA, vision, operations).
+
+Part of the composition root: translates settings into the small configs that transport and web take, and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from xiaozhi.app.telemetry import Observer
+from xiaozhi.net.tcp import SocketLimits
+from xiaozhi.protocol.token import DeviceTokens, VisionTokens, bearer
+from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.runtime.connections import ConnectionRegistry, Policy
+from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
+from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.session.link import Identity, LinkHandler, SessionFactory
+from xiaozhi.session.session import Session
+from xiaozhi.settings import Settings
+from xiaozhi.settings.server import Limits, ServerSettings
+from xiaozhi.transport.acceptor import Acceptor, AcceptorOptions
+from xiaozhi.transport.connection import Care
+from xiaozhi.transport.handshake import Networks
+from xiaozhi.web import ops, ota, vision
+from xiaozhi.web.app import WebConfig, create_app
+from xiaozhi.web.origin import Origin, trusted_networks
+from xiaozhi.web.wsgi import TlsFiles, WebServer
+
+# Silence is the session's business (close_connection_no_voice_time, spoken goodbye included); the sweeper's idle rule
+# is the net below.
+IDLE_BEYOND_GOODBYE_S = 300.0
+# Keys of `server` and `server.limits` that a reload puts into force; the others are what the ports were built with.
+_LIVE = frozenset(
+    {
+        "drain_seconds",
+        "handshakes_per_second",
+        "hello_timeout",
+        "limits",  # looked at key by key
+        "max_connections",
+        "per_device",
+        "per_ip",
+        "profile",  # whose keys are looked at themselves
+        "secret",
+    }
+)
+
+
+def admission_limits(settings: Settings) -> AdmissionLimits:
+    """How many may come in, and how fast."""
+    server = settings.server
+    return AdmissionLimits(
+        max_connections=server.max_connections,
+        per_device=server.limits.per_device,
+        per_ip=server.limits.per_ip,
+        handshakes_per_second=float(server.limits.handshakes_per_second),
+    )
+
+
+def sweep_policy(settings: Settings) -> Policy:
+    """When the sweeper acts."""
+    quiet = settings.close_connection_no_voice_time
+    return Policy(
+        hello_timeout=settings.server.hello_timeout, idle_timeout=quiet + IDLE_BEYOND_GOODBYE_S if quiet else 0.0
+    )
+
+
+def device_port(
+    settings: Settings,
+    *,
+    sessions: SessionFactory,
+    tokens: DeviceTokens,
+    admission: Admission,
+    connections: ConnectionRegistry,
+    care: Care,
+) -> Acceptor:
+    """The port devices connect to."""
+    server = settings.server
+    limits = server.limits
+    options = AcceptorOptions(
+        request_timeout=server.connection_timeout,
+        header_bytes=limits.header_bytes,
+        reuse_port=server.reuse_port,
+        certfile=server.tls.certfile,
+        keyfile=server.tls.keyfile,
+        trusted=Networks(server.trusted_proxies),
+        sockets=SocketLimits(
+            binary_bytes=limits.binary_bytes, text_bytes=limits.text_bytes, send_timeout=limits.send_timeout
+        ),
+        rates=MessageRates(
+            texts_per_second=float(limits.messages_per_second), frames_per_second=float(limits.frames_per_second)
+        ),
+    )
+    allowed = frozenset(device.casefold() for device in server.auth.allowed_devices)
+
+    def admit(identity: Identity, authorization: str) -> None:
+        if server.auth.enabled and identity.device_id.casefold() not in allowed:
+            tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=time.time())
+
+    return Acceptor(
+        server.ip,
+        server.port,
+        sessions=sessions,
+        admit=admit,
+        admission=admission,
+        connections=connections,
+        options=options,
+        care=care,
+    )
+
+
+def care(current: Callable[[], Settings], metrics: Metrics, observer: Observer) -> Care:
+    """What the connections ask and tell. `current`: the settings in force."""
+    return Care(
+        weigh=_weigh,
+        trim=_trim,
+        tick=_tick,
+        pings=lambda identity: current().board_for(identity.user_agent).ping,
+        on_frame=observer.frame_heard,
+        on_drop=observer.dropped,
+        on_end=metrics.connection_ended,
+    )
+
+
+def http_port(
+    settings: Settings,
+    *,
+    hooks: ops.OpsHooks,
+    device_tokens: DeviceTokens,
+    vision_tokens: VisionTokens,
+    vllm: Callable[[], Vllm | None],
+) -> WebServer:
+    """The port for OTA, vision and operators."""
+    server = settings.server
+    ota_config = ota_settings(settings)
+    blueprints = [
+        ota.create_blueprint(ota_config, device_tokens),
+        vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm),
+        ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value()),
+    ]
+    web = WebConfig(fallback_port=server.http_port, trusted_proxies=trusted_networks(server.trusted_proxies))
+    tls = TlsFiles(Path(server.tls.certfile), Path(server.tls.keyfile)) if server.tls.enabled else None
+    return WebServer(create_app(blueprints, web), server.ip, server.http_port, tls=tls, reuse_port=server.reuse_port)
+
+
+def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:
+    """This worker's own address for health and metrics, where several workers share the others; None when none is
+    configured."""
+    own = settings.server.worker_metrics
+    if not own.port:
+        return None
+    return WebServer(create_app([ops.create_blueprint(hooks)], WebConfig(fallback_port=own.port)), own.ip, own.port)
+
+
+def ota_settings(settings: Settings) -> ota.OtaConfig:
+    """What OTA answers are made of."""
+    server = settings.server
+    key = server.mqtt_signature_key.get_secret_value()
+    return ota.OtaConfig(
+        websocket_url=server.websocket,
+        websocket_port=server.port,
+        websocket_tls=server.tls.enabled,
+        timezone_offset_hours=server.timezone_offset,
+        firmware_dir=settings.data_dir / "bin",
+        auth_enabled=server.auth.enabled,
+        allowed_devices=frozenset(server.auth.allowed_devices),
+        mqtt=ota.MqttGateway(server.mqtt_gateway, key) if server.mqtt_gateway else None,
+        protocol_versions={
+            name: board.protocol_version for name, board in settings.boards.items() if board.protocol_version
+        },
+    )
+
+
+def addresses(settings: Settings, origin: Origin) -> ops.Addresses:
+    """Where things are, as seen by whoever asked."""
+    return ops.Addresses(
+        websocket=ota.websocket_url(ota_settings(settings), origin),
+        ota=f"{origin.base_url}/xiaozhi/ota/",
+        vision=vision.vision_url(settings.server.vision_explain, origin.base_url),
+    )
+
+
+def settled_at_start(before: Settings, after: Settings) -> list[str]:
+    """Keys that have another value now, which a reload cannot put into force."""
+    changed = [
+        f"server.{key}"
+        for key in ServerSettings.model_fields
+        if key not in _LIVE and _differ(before.server, after.server, key)
+    ]
+    changed += [
+        f"server.limits.{key}"
+        for key in Limits.model_fields
+        if key not in _LIVE and _differ(before.server.limits, after.server.limits, key)
+    ]
+    changed += ["log.data_dir"] if before.data_dir != after.data_dir else []
+    changed += [
+        f"conversation.{key}"
+        for key in ("resume_seconds", "reply_cache_bytes")
+        if _differ(before.conversation, after.conversation, key)
+    ]
+    return changed
+
+
+def _differ(before: object, after: object, key: str) -> bool:
+    return bool(getattr(before, key) != getattr(after, key))
+
+
+def _weigh(handler: LinkHandler) -> tuple[int, int]:
+    return (handler.queued_bytes, handler.queue_depth) if isinstance(handler, Session) else (0, 0)
+
+
+def _trim(handler: LinkHandler) -> None:
+    if isinstance(handler, Session):
+        handler.trim()
+
+
+def _tick(handler: LinkHandler, now: float) -> None:
+    if isinstance(handler, Session):
+        handler.tick(now)

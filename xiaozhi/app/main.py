@@ -1,0 +1,163 @@
+"""The composition root's front door: flags, signals, exit codes. What is started and stopped, and in which order, is
+`running.py`.
+
+SIGTERM and SIGINT stop the server gracefully, a second one ends it at once; SIGHUP reads the configuration again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import gevent
+
+from xiaozhi import __version__
+from xiaozhi.app.banner import show_banner, show_faults
+from xiaozhi.app.server import Server
+from xiaozhi.app.telemetry import configure_logs
+from xiaozhi.app.wiring import check
+from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.runtime import logs
+from xiaozhi.settings import Loaded, load, masked_yaml
+
+log = logs.get_logger(__name__)
+
+EXIT_SETTINGS = 1
+EXIT_AT_ONCE = 130
+WORKER_VARIABLE = "XIAOZHI_WORKER"
+"""Environment variable with the name of this process among several; supervisord.conf sets it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = _parser().parse_args(arguments)
+    try:
+        loaded = _load(options)
+        faults = check(loaded)
+        if faults:
+            raise SettingsError(faults)
+    except SettingsError as error:
+        show_faults(error.faults)
+        return EXIT_SETTINGS
+    if options.print_config:
+        print(masked_yaml(loaded.settings), end="")
+        return 0
+    if options.check_config:
+        for warning in loaded.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        print("The configuration is fine.")
+        return 0
+    return _serve(options, loaded)
+
+
+def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
+    # Until there is a server that can reload, this signal must not end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        configure_logs(loaded.settings.log)
+    except OSError as error:
+        show_faults([_log_fault(loaded, error)])
+        return EXIT_SETTINGS
+    server = Server(loaded, reload=lambda: _load(options), worker=os.environ.get(WORKER_VARIABLE, ""))
+    try:
+        server.start()
+    except SettingsError as error:
+        server.stop(drain_seconds=0)
+        show_faults(error.faults)
+        return EXIT_SETTINGS
+    except OSError as error:
+        server.stop(drain_seconds=0)
+        show_faults([_address_fault(loaded, error)])
+        return EXIT_SETTINGS
+    _handle_signals(server)
+    show_banner(server.facts())
+    server.wait()
+    server.stop()
+    if server.restart_wanted:
+        _run_anew()
+    return 0
+
+
+def _run_anew() -> None:
+    """Become the same programme once more: same process id, same arguments, nothing inherited but standard streams and
+    environment."""
+    log.info("restarting")
+    logs.shut_down()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Ignored signals stay ignored: a reload that comes now must not end a process that cannot hear it yet.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _handle_signals(server: Server) -> None:
+    stopping = False
+
+    def stop(name: str) -> None:
+        nonlocal stopping
+        if stopping:
+            log.warning("second signal, leaving at once", signal=name)
+            os._exit(EXIT_AT_ONCE)
+        stopping = True
+        log.info("stopping", signal=name)
+        server.request_stop()
+
+    gevent.signal_handler(signal.SIGTERM, stop, "SIGTERM")
+    gevent.signal_handler(signal.SIGINT, stop, "SIGINT")
+    gevent.signal_handler(signal.SIGHUP, server.request_reload)
+
+
+def _load(options: argparse.Namespace) -> Loaded:
+    overrides: dict[str, Any] = {}
+    for key in ("port", "http_port"):
+        value = getattr(options, key)
+        if value is not None:
+            overrides.setdefault("server", {})[key] = value
+    return load(options.config, overrides=overrides)
+
+
+def _log_fault(loaded: Loaded, error: OSError) -> Fault:
+    settings = loaded.settings.log
+    return Fault(
+        "log.log_dir",
+        settings.log_dir,
+        f"a directory where {settings.log_file} can be written ({error.strerror or error})",
+    )
+
+
+def _address_fault(loaded: Loaded, error: OSError) -> Fault:
+    server = loaded.settings.server
+    return Fault(
+        "server.port / server.http_port",
+        f"{server.port} / {server.http_port} on {server.ip}",
+        f"addresses that are free ({error.strerror or error}); choose others with --port and --http-port",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="server.py",
+        description="A voice server for xiaozhi devices. Without any option it works offline, with what ships in this tree.",
+        epilog="Every key of the configuration is explained in config/default.yaml; XIAOZHI__SERVER__PORT=9000 in the environment "
+        "sets server.port.",
+    )
+    parser.add_argument(
+        "--config", action="append", metavar="FILE", help="a YAML file laid over config/default.yaml; may be repeated"
+    )
+    parser.add_argument(
+        "--check-config",
+        action="store_true",
+        help="list every fault of the configuration and exit (0: fine, 1: faults)",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the configuration in force, secrets masked, and exit"
+    )
+    parser.add_argument("--port", type=int, help="WebSocket port for devices (server.port)")
+    parser.add_argument("--http-port", type=int, help="port for OTA, health and metrics (server.http_port)")
+    parser.add_argument("--version", action="version", version=f"xiaozhi {__version__}")
+    return parser

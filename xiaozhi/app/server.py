@@ -1,0 +1,426 @@
+"""What runs: everything with a lifetime, started in one order and stopped in the reverse.
+
+    start   inference pool ▸ stores ▸ providers (warmed up) ▸ web ▸ devices ▸ sweeper, watchdog ▸ ready
+    stop    not ready ▸ no new devices ▸ answers finish (bounded) ▸ goodbyes 1001/1012 ▸ memories, quota ▸ web ▸ providers ▸ pool
+
+What belongs to one reading of the configuration, and how one reading follows another, is `generations.py`. Nothing here
+decides about sound, text or the protocol."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from xiaozhi import __version__
+from xiaozhi.app import listeners, wiring
+from xiaozhi.app.banner import StartFacts, own_address
+from xiaozhi.app.generations import Generation, Generations
+from xiaozhi.app.telemetry import Observer, configure_logs
+from xiaozhi.errors import Fault, Overloaded, SettingsError
+from xiaozhi.history.quota import OutputQuota
+from xiaozhi.protocol import messages as wire
+from xiaozhi.protocol.token import DeviceTokens, VisionTokens, same_secret
+from xiaozhi.runtime import logs, tasks
+from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.runtime.limits import Admission
+from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.runtime.tracing import open_tracer
+from xiaozhi.runtime.watchdog import Shed, Watchdog
+from xiaozhi.session.link import Identity, Link, LinkHandler
+from xiaozhi.session.memory import MemoryWriter
+from xiaozhi.session.session import Session
+from xiaozhi.session.speaking.speech_cache import SpeechCache
+from xiaozhi.session.turns.dialogue import ResumeStore
+from xiaozhi.settings import Loaded, token_secret
+from xiaozhi.tools.device_mcp import Vision
+from xiaozhi.transport.acceptor import Acceptor
+from xiaozhi.web import ops
+from xiaozhi.web.vision import vision_url
+from xiaozhi.web.wsgi import WebServer
+
+log = logs.get_logger(__name__)
+
+CLOSE_GOING_AWAY = 1001
+CLOSE_SERVICE_RESTART = 1012
+FLUSH_SECONDS = 5.0
+NAME_THREADS = 4
+"""gevent looks names up on native threads of its own: up to ten, each made when it is needed and gone after five idle
+seconds, unless it is told otherwise. All of ours are there from the start and stay, so that load never adds a
+thread."""
+FOREVER_SECONDS = 1e9
+"""gevent's configuration has no word for it."""
+PULSE_SECONDS = 5.0
+"""A sweeper that has not swept for so long is replaced."""
+GC_THRESHOLDS = (10_000, 50, 100)
+"""CPython's defaults collect every 700 new objects, and everything after 70,000: with 400 talking devices that stopped
+the hub for 60 to 190 ms at a time (measured). With these the young ones take 5 ms, rarely; what sessions leave behind
+dies by reference count anyway."""
+
+
+class Server:
+    """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers.
+
+    `worker`: the name of this process where several share a port."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        reload: Callable[[], Loaded],
+        worker: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.restart_wanted = False
+        self._loaded = loaded
+        self._clock = clock
+        self._began = clock()
+        self._started_s = 0.0
+        self._draining = False
+        self._stopped = False
+        self._stop_wanted = Event()
+        self._lasting = Tasks()
+        settings = loaded.settings
+        secret = token_secret(settings)
+        self._vision_tokens = VisionTokens(secret)
+        self._device_tokens = DeviceTokens(secret, expire_seconds=settings.server.auth.expire_seconds)
+        pool = settings.server.thread_pool
+        self.inference = InferencePool(pool.max_workers or None, pool.queue_size)
+        self.admission = Admission(listeners.admission_limits(settings))
+        self.connections = ConnectionRegistry(
+            listeners.sweep_policy(settings), per_device=max(1, settings.server.limits.per_device)
+        )
+        self.metrics = Metrics(worker=worker, version=__version__)
+        self._tracer = open_tracer(version=__version__, worker=worker)
+        self._memories = MemoryWriter(settings.data_dir)
+        self._quota = OutputQuota(settings.data_dir / "quota.sqlite", settings.device_max_output_size, self._today)
+        self._observer = Observer(self.metrics, self._tracer)
+        self._watchdog = Watchdog(
+            backlog=lambda: self.inference.queued / self.inference.queue_size,
+            sample=self._sample,
+            sample_interval=settings.monitoring.sample_interval,
+            on_lag=self.metrics.hub_lag.observe,
+            on_shed=self._on_shed,
+            on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),
+        )
+        self._fixtures = wiring.Fixtures(
+            inference=self.inference,
+            replies=SpeechCache(settings.conversation.reply_cache_bytes),
+            resume=ResumeStore(seconds=settings.conversation.resume_seconds),
+            memories=self._memories,
+            quota=self._quota,
+            lasting=self._lasting,
+            vision=self._vision,
+            admit_turn=self._admit_turn,
+            observe=self._observer.turn_ended,
+            on_discard=self._observer.prepared_in_vain,
+            on_frame=self._observer.frame_sent,
+            on_drop=self._observer.dropped,
+            server_command=self._obey,
+        )
+        self._generations = Generations(
+            read=reload,
+            adopt=self._adopt,
+            fixtures=self._fixtures,
+            inference=self.inference,
+            observer=self._observer,
+            on_reload=lambda accepted: self.metrics.reloads.labels("accepted" if accepted else "refused").inc(),
+        )
+        self._web: WebServer | None = None
+        self._worker_web: WebServer | None = None
+        self._acceptor: Acceptor | None = None
+
+    # --- start ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring everything up. Raises SettingsError for what cannot be built, OSError for ports that cannot be had."""
+        gevent.config.threadpool_idle_task_timeout = FOREVER_SECONDS
+        resolvers = gevent.get_hub().threadpool
+        resolvers.maxsize = resolvers.size = NAME_THREADS
+        self.inference.start()
+        self._generations.open(self._loaded)
+        self._memories.start(lambda: self._current().kit.providers.memory)
+        self._watch_metrics()
+        settings = self._loaded.settings
+        care = listeners.care(lambda: self._current().loaded.settings, self.metrics, self._observer)
+        self._acceptor = listeners.device_port(
+            settings,
+            sessions=self._new_session,
+            tokens=self._device_tokens,
+            admission=self.admission,
+            connections=self.connections,
+            care=care,
+        )
+        hooks = ops.OpsHooks(
+            ready=self.readiness,
+            addresses=lambda origin: listeners.addresses(self._current().loaded.settings, origin),
+            facts=self._page_facts,
+            metrics=self.metrics.render,
+            reload=self.reload,
+        )
+        self._worker_web = listeners.worker_port(settings, hooks=hooks)
+        self._web = listeners.http_port(
+            settings,
+            hooks=hooks,
+            device_tokens=self._device_tokens,
+            vision_tokens=self._vision_tokens,
+            vllm=lambda: self._current().kit.providers.vllm,
+        )
+        for web in (self._web, self._worker_web):
+            if web is not None:
+                web.start()
+        self._acceptor.start()
+        self.connections.start()
+        self._watchdog.expect("sweeper", lambda: self.connections.swept_at, PULSE_SECONDS, self.connections.restart)
+        self._watchdog.start()
+        # What start-up made lives for ever: keep it out of every later garbage collection.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        self._started_s = self._clock() - self._began
+
+    def wait(self) -> None:
+        """Until somebody wants the server to stop."""
+        self._stop_wanted.wait()
+
+    @property
+    def port(self) -> int:
+        """The device port in use."""
+        return self._acceptor.port if self._acceptor is not None else self._loaded.settings.server.port
+
+    @property
+    def http_port(self) -> int:
+        """The HTTP port in use."""
+        return self._web.address[1] if self._web is not None else self._loaded.settings.server.http_port
+
+    def facts(self) -> StartFacts:
+        """What to tell the person who started the server."""
+        settings = self._loaded.settings
+        host = own_address() if settings.server.ip in ("0.0.0.0", "::") else settings.server.ip
+        secure = "s" if settings.server.tls.enabled else ""
+        providers = self._current().kit.providers
+        return StartFacts(
+            version=__version__,
+            websocket=settings.server.websocket or f"ws{secure}://{host}:{self.port}/xiaozhi/v1/",
+            ota=f"http{secure}://{host}:{self.http_port}/xiaozhi/ota/",
+            providers={kind: name for kind, name in providers.names.items() if kind not in ("memory", "intent")},
+            workers=self.inference.workers,
+            offline=providers.llm.offline,
+            started_s=self._started_s,
+        )
+
+    # --- stop -------------------------------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Stop gracefully, soon; also when a restart is under way already."""
+        self.restart_wanted = False
+        self._stop_wanted.set()
+
+    def request_restart(self) -> None:
+        """Stop gracefully, then run the programme anew; not when a stop is under way already."""
+        if not self._stop_wanted.is_set():
+            self.restart_wanted = True
+            self._stop_wanted.set()
+
+    def request_reload(self) -> None:
+        """Read the configuration again, in the background."""
+        tasks.spawn("reload", self.reload)
+
+    def stop(self, drain_seconds: float | None = None) -> None:
+        """Undo `start`, in the reverse order; blocks at most about `drain_seconds` and 40 s. Idempotent. Whatever fails
+        is logged, and does not keep the rest from being stopped."""
+        if self._stopped:
+            return
+        self._stopped = self._draining = True
+        settings = (self._generation.loaded if self._generation is not None else self._loaded).settings
+        self.admission.shut("server stopping")
+        self._step("devices", self._see_off, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
+        self._step("sweeper", self.connections.stop)
+        self._step("watchdog", self._watchdog.stop)
+        self._step("tools", self._lasting.join, FLUSH_SECONDS)
+        self._step("tools", self._lasting.kill)
+        if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
+            log.warning("memories put aside for the next start")
+        self._step("quota", self._quota.close)
+        for web in (self._web, self._worker_web):
+            if web is not None:
+                self._step("web", web.stop, FLUSH_SECONDS)
+        self._step("providers", self._generations.close)
+        self._step("traces", self._tracer.close)
+        if not self._step("pool", self.inference.close, FLUSH_SECONDS):
+            log.warning("inference threads are still busy")
+        gc.unfreeze()
+        log.info("stopped")
+
+    def _see_off(self, drain_seconds: float) -> None:
+        """Nobody new; everybody who is here may finish, and is told goodbye."""
+        if self._acceptor is None:
+            return
+        self._acceptor.stop_accepting()
+        code, reason = (
+            (CLOSE_SERVICE_RESTART, "restarting") if self.restart_wanted else (CLOSE_GOING_AWAY, "server stopping")
+        )
+        left = self.connections.drain(drain_seconds, code, reason)
+        if left:
+            log.warning("connections left behind", count=left)
+        self._acceptor.join(FLUSH_SECONDS)
+
+    def _step(self, what: str, function: Callable[..., Any], *args: object) -> Any:
+        try:
+            return function(*args)
+        except Exception:
+            log.exception("not stopped as it should be", what=what)
+            return None
+
+    # --- reload -----------------------------------------------------------------------------------------------------
+
+    def reload(self) -> Sequence[Fault]:
+        """Put the configuration as it is now into force; the faults for which it was refused, if any. Blocks while
+        models load."""
+        return self._generations.reload()
+
+    def _adopt(self, old: Loaded, new: Loaded) -> None:
+        """Put into force what outlives a generation. Raises SettingsError before anything has changed."""
+        settings, before = new.settings, old.settings
+        try:
+            self._quota.adopt(settings.device_max_output_size)
+        except (OSError, sqlite3.Error) as error:
+            raise SettingsError(
+                [Fault("log.data_dir", str(before.data_dir), f"a place to keep counts in ({error})")]
+            ) from error
+        try:
+            if settings.log != before.log:
+                configure_logs(settings.log)
+        except OSError as error:
+            self._quota.adopt(before.device_max_output_size)
+            raise SettingsError(
+                [Fault("log.log_dir", settings.log.log_dir, f"a place for {settings.log.log_file} ({error})")]
+            ) from error
+        self.admission.adopt(listeners.admission_limits(settings))
+        self.connections.adopt(listeners.sweep_policy(settings), per_device=settings.server.limits.per_device)
+        self._watchdog.sample_interval = settings.monitoring.sample_interval
+        settled = listeners.settled_at_start(before, settings)
+        if settled:
+            log.warning("configuration", note=f"takes a restart: {', '.join(settled)}")
+
+    @property
+    def _generation(self) -> Generation | None:
+        return self._generations.current
+
+    def _current(self) -> Generation:
+        assert self._generation is not None, "the server has not been started"
+        return self._generation
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def _new_session(self, visit: Link) -> LinkHandler:
+        if self._draining or self._watchdog.shedding is Shed.CONNECTIONS:
+            raise Overloaded("server")  # it has become so since the door let this one in
+        generation = self._current()
+        session = Session(visit, generation.kit, on_closed=generation.leave)
+        generation.enter()
+        self.metrics.connections_opened.inc()
+        return session
+
+    def _admit_turn(self) -> None:
+        if self._watchdog.shedding >= Shed.TURNS:
+            raise Overloaded("server")
+
+    def _vision(self, identity: Identity) -> Vision | None:
+        generation = self._current()
+        if generation.kit.providers.vllm is None:
+            return None
+        settings = generation.loaded.settings
+        url = vision_url(settings.server.vision_explain, f"http://{own_address()}:{self.http_port}")
+        return Vision(url=url, token=self._vision_tokens.issue(identity.device_id, now=time.time()))
+
+    def _obey(self, command: wire.ServerCommand, peer_ip: str) -> wire.ServerReply:
+        """An order of the management API, told by a message. May block for a reload."""
+        expected = self._current().loaded.settings.management_secret.get_secret_value()
+        if not expected or not same_secret(command.secret, expected):
+            log.warning("server command refused", peer=peer_ip, action=command.action)
+            return wire.ServerReply("error", "the secret is wrong, or none is configured", command.action)
+        if command.action == "update_config":
+            faults = self.reload()
+            if faults:
+                return wire.ServerReply("error", "; ".join(str(fault) for fault in faults), command.action)
+            return wire.ServerReply("success", "configuration reloaded", command.action)
+        if command.action == "restart":
+            tasks.spawn_later(0.2, "restart", self.request_restart)
+            return wire.ServerReply("success", "restarting after the current answers", command.action)
+        return wire.ServerReply("error", f"unknown action {command.action!r}", command.action)
+
+    # --- what others ask ---------------------------------------------------------------------------------------------
+
+    def readiness(self) -> tuple[bool, list[str]]:
+        """Whether new devices may be sent here, and why not."""
+        reasons = []
+        if self._draining:
+            reasons.append("draining")
+        elif self._generation is None:
+            reasons.append("starting")
+        if self._watchdog.shedding is not Shed.NOTHING:
+            reasons.append(
+                f"overloaded, refusing {self._watchdog.shedding.name.lower()} (hub lag {self._watchdog.lag_s * 1000:.0f} ms)"
+            )
+        if len(self.connections) >= self.admission.limits.max_connections:
+            reasons.append("all places are taken")
+        return not reasons, reasons
+
+    def _page_facts(self) -> ops.PageFacts:
+        return ops.PageFacts(
+            version=__version__, providers=self._current().kit.providers.names, connections=len(self.connections)
+        )
+
+    def _on_shed(self, level: Shed) -> None:
+        self.metrics.shedding.set(int(level))
+        if level is Shed.CONNECTIONS:
+            self.admission.shut("server")
+        elif not self._draining:
+            self.admission.open()
+
+    def _sample(self) -> dict[str, object]:
+        return {
+            "connections": len(self.connections),
+            "pool_active": self.inference.active,
+            "pool_queued": self.inference.queued,
+        }
+
+    def _watch_metrics(self) -> None:
+        metrics = self.metrics
+        metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(self.connections))
+        metrics.watch(
+            "xiaozhi_connections_limit", "Devices that may be connected.", lambda: self.admission.limits.max_connections
+        )
+        metrics.watch(
+            "xiaozhi_memories_waiting", "Visits whose memory has not been saved yet.", lambda: self._memories.waiting
+        )
+        metrics.watch(
+            "xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: self._fixtures.replies.size_bytes
+        )
+        metrics.watch_pool(self.inference)
+        metrics.watch_admission(self.admission)
+        metrics.watch_connections(self.connections)
+        metrics.watch_vendors(self._generations.guards)
+        metrics.watch_process()
+
+    def _today(self) -> datetime.date:
+        return datetime.datetime.now(wiring.zone(self._loaded.settings)).date()
+
+
+def run_until_stopped(server: Server) -> None:
+    """For tests and embedding: start, wait, stop."""
+    server.start()
+    try:
+        server.wait()
+    finally:
+        server.stop()
+        gevent.idle()

@@ -1,0 +1,161 @@
+"""From events to metrics, log lines and traces: what became of turns, vendors and batches.
+
+Part of the composition root, because it knows both those who make the events and `runtime/metrics.py`, which must not
+know them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xiaozhi.providers.contracts.vad import Vad
+from xiaozhi.runtime import logs
+from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.runtime.resilience import BreakerState, CallReport
+from xiaozhi.runtime.tracing import NoTracer, Stage, Tracer
+from xiaozhi.session.turn_record import Outcome, Timeline, TurnRecord
+from xiaozhi.settings.schema import Log
+
+log = logs.get_logger("xiaozhi.turns")
+
+STAGES = ("released", "heard", "llm_first", "tts_first", "first_frame")
+# A frame that is this late still arrives in time for every device.
+PUNCTUAL_S = 0.005
+_SPANS = (
+    # Name, and between which stages of a turn's timeline; the first that was reached counts.
+    ("asr", ("prepared", "released"), "heard"),
+    ("llm", ("llm_asked",), "llm_first"),
+    ("tts", ("tts_asked",), "tts_first"),
+    ("playback", ("first_frame",), "ended"),
+)
+
+
+def configure_logs(settings: Log) -> None:
+    """Put the `log` section into force. Raises OSError when the file cannot be written; what was in force before then
+    stays."""
+    logs.configure(
+        level=settings.log_level,
+        levels=settings.levels,
+        directory=Path(settings.log_dir) if settings.log_dir else None,
+        file_name=settings.log_file,
+        max_bytes=settings.max_bytes,
+        backups=settings.backups,
+        show_content=settings.content,
+        json_console=settings.json_console,
+    )
+
+
+class Observer:
+    """Feeds one `Metrics` and one `Tracer`."""
+
+    def __init__(self, metrics: Metrics, tracer: Tracer | None = None) -> None:
+        self._metrics = metrics
+        self._tracer = tracer or NoTracer()
+        self._frames = metrics.frames
+        self._stages = {stage: metrics.turn_stage.labels(stage) for stage in STAGES}
+        self._outcomes = {outcome: metrics.turns.labels(outcome.value) for outcome in Outcome}
+
+    def turn_ended(self, device_id: str, record: TurnRecord) -> None:
+        """One line and a handful of numbers per turn."""
+        self._outcomes[record.outcome].inc()
+        if record.speculative:
+            self._metrics.speculations.labels("used").inc()
+        timeline = record.timeline
+        for stage, histogram in self._stages.items():
+            seconds = timeline.since_voice(stage)
+            if seconds is not None:
+                histogram.observe(seconds)
+        extra = {"vendor": record.failed_vendor} if record.failed_vendor else {}
+        log.info(
+            "turn",
+            device=device_id,
+            trace=record.trace,
+            turn=record.turn_id,
+            outcome=record.outcome.value,
+            reason=record.reason,
+            speculative=record.speculative,
+            chars=record.characters,
+            sentences=record.sentences,
+            tools=record.tool_calls,
+            text=record.user_text,
+            reply=record.reply,
+            **extra,
+            **timeline.milliseconds(),
+        )
+        self._trace(device_id, record)
+
+    def prepared_in_vain(self) -> None:
+        """An answer that was prepared during a pause was thrown away: the user went on speaking."""
+        self._metrics.speculations.labels("discarded").inc()
+
+    def frame_sent(self, late_s: float) -> None:
+        """One audio frame went out. Per frame: only late ones cost more than a comparison and an addition."""
+        self._frames.sent += 1
+        if late_s > PUNCTUAL_S:
+            self._metrics.frame_lateness.observe(late_s)
+
+    def frame_heard(self) -> None:
+        """One audio frame came in."""
+        self._frames.received += 1
+
+    def vendor_called(self, report: CallReport) -> None:
+        """One attempt at a vendor has ended."""
+        kind, _, vendor = report.vendor.partition(":")
+        self._metrics.vendor_requests.labels(kind, vendor, report.outcome).inc()
+        if report.first_s is not None:
+            self._metrics.vendor_first.labels(kind, vendor).observe(report.first_s)
+        if report.outcome not in ("open", "overloaded"):
+            self._metrics.vendor_seconds.labels(kind, vendor).observe(report.total_s)
+        # In the greenlet of its turn, so that the line bears the turn's trace id.
+        log.debug(
+            "vendor call",
+            vendor=report.vendor,
+            outcome=report.outcome,
+            waited_ms=round(report.waited_s * 1000),
+            first_ms=None if report.first_s is None else round(report.first_s * 1000),
+            total_ms=round(report.total_s * 1000),
+            retry=report.retry,
+        )
+
+    def breaker_changed(self, name: str, state: BreakerState) -> None:
+        """A breaker has opened, closed, or lets one call through."""
+        say = log.info if state is BreakerState.CLOSED else log.warning
+        say("breaker", vendor=name, state=state.value)
+
+    def dropped(self, queue: str) -> None:
+        """A bounded queue was full, or a rate exceeded, and something had to go."""
+        self._metrics.dropped.labels(queue).inc()
+
+    def watch_vad(self, vad: Vad) -> None:
+        """Batch sizes of a voice detector that has batches."""
+        vad.observe_batches(self._metrics.vad_batch.observe)
+
+    def _trace(self, device_id: str, record: TurnRecord) -> None:
+        timeline = record.timeline
+        began, ended = timeline.voice_ended, timeline.ended
+        if began is None or ended is None:
+            return
+        self._tracer.record(
+            "turn",
+            began,
+            ended,
+            _stages(timeline),
+            trace=record.trace,
+            attributes={
+                "device": device_id,
+                "turn": record.turn_id,
+                "outcome": record.outcome.value,
+                "speculative": record.speculative,
+            },
+            failure=record.reason if record.outcome in (Outcome.FAILED, Outcome.OVERLOADED) else "",
+        )
+
+
+def _stages(timeline: Timeline) -> list[Stage]:
+    """What a turn spent its time on, as far as it got."""
+    spans = []
+    for name, begins, end in _SPANS:
+        began = next((at for begin in begins if (at := getattr(timeline, begin)) is not None), None)
+        ended = getattr(timeline, end)
+        if began is not None and ended is not None:
+            spans.append(Stage(name, began, ended))
+    return spans

@@ -1,0 +1,84 @@
+"""The door to the wrappers: `guard` puts limits around a provider, `with_fallback` makes one provider of several.
+
+Each kind's wrappers are in a file of their own here; whoever is outside `providers/` imports this door and nothing
+behind it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gevent
+
+from xiaozhi.providers.contracts.asr import Asr, BatchAsr
+from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.tts import SentenceTts, Tts
+from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.providers.wrappers import asr, llm, tts, vllm
+from xiaozhi.providers.wrappers.guarded import VendorLimits
+from xiaozhi.providers.wrappers.sentence_stream import SentenceStream
+from xiaozhi.runtime.resilience import Breaker, BreakerOptions, Clock, Guard, Observer, RetryOptions, Window
+
+__all__ = ["SentenceStream", "VendorLimits", "guard", "with_fallback"]
+
+# Contract, guard, fallback; the narrower contract first: a BatchAsr is an Asr as well.
+_WRAPPERS: tuple[tuple[type, Any, Any], ...] = (
+    (Llm, llm.GuardedLlm, llm.FallbackLlm),
+    (Vllm, vllm.GuardedVllm, vllm.FallbackVllm),
+    (BatchAsr, asr.GuardedBatchAsr, asr.FallbackBatchAsr),
+    (Asr, asr.GuardedAsr, asr.FallbackAsr),
+    (SentenceTts, tts.GuardedSentenceTts, tts.FallbackSentenceTts),
+    (Tts, tts.GuardedTts, tts.FallbackTts),
+)
+
+
+def guard(
+    kind: str,
+    provider: Any,
+    limits: VendorLimits = VendorLimits(),  # noqa: B008  frozen
+    *,
+    retry: RetryOptions = RetryOptions(),
+    breaker: Breaker | BreakerOptions | None = BreakerOptions(),
+    observer: Observer | None = None,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = gevent.sleep,
+    chance: Callable[[], float] = random.random,
+) -> Any:
+    """`provider` behind a guard, of the same kind. Offline providers and kinds without a wrapper come back as they are.
+
+    `breaker`: options for one of its own, a Breaker shared with others at the same endpoint, or None. The guard is
+    `provider.guard`."""
+    wrapper = next((guarded for contract, guarded, _ in _WRAPPERS if isinstance(provider, contract)), None)
+    if provider.offline or wrapper is None:
+        return provider
+    name = f"{kind}:{provider.name or provider.type_name}"
+    window = Window(name, limits.max_concurrent, limits.queue_size if limits.enable_queue else 0, clock=clock)
+    own = Breaker(name, breaker, clock=clock) if isinstance(breaker, BreakerOptions) else breaker
+    made = Guard(
+        name,
+        window=window,
+        breaker=own,
+        retry=retry,
+        timeout=limits.timeout,
+        observer=observer,
+        clock=clock,
+        sleep=sleep,
+        chance=chance,
+    )
+    return wrapper(provider, made, limits)
+
+
+def with_fallback(providers: Sequence[Any]) -> Any:
+    """One provider made of several of one kind, tried in this order; of the same contract as the first. One provider
+    comes back as it is.
+
+    A vendor that takes single sentences stays a SentenceTts as long as all of them are; mixed with streaming ones, all
+    become streams."""
+    if len(providers) < 2:
+        return providers[0]
+    for contract, _, fallback in _WRAPPERS:
+        if all(isinstance(provider, contract) for provider in providers):
+            return fallback(providers)
+    raise TypeError(f"providers of different kinds: {[type(provider).__name__ for provider in providers]}")

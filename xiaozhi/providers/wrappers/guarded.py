@@ -1,0 +1,47 @@
+"""A provider behind a guard: the same contract with a concurrency window, a circuit breaker and retries in front of it,
+and reports for metrics. This is what the guards of all kinds share; each kind's own is in its file here.
+
+A place in the window is held for as long as the vendor works: one request for Llm, Vllm, BatchAsr and SentenceTts; the
+whole stream for vendors that are connected while the user speaks (Asr) or the answer is spoken (Tts).
+
+Retried is only what nobody has heard anything of: until the first output of an answer or a sentence, until the opening
+of a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xiaozhi.providers.contracts.provider import Provider
+from xiaozhi.runtime.resilience import Guard
+
+
+@dataclass(frozen=True, slots=True)
+class VendorLimits:
+    """`ai_providers.<kind>` of the configuration. `max_concurrent` 0: no limit. `timeout`: seconds a request may wait
+    for its place and for retries; the provider's own deadlines come on top."""
+
+    max_concurrent: int = 0
+    queue_size: int = 50
+    enable_queue: bool = True
+    timeout: float = 30.0
+    one_per_device: bool = True
+    """Llm only: a device's second request waits until its first has ended."""
+
+
+class GuardedProvider(Provider):
+    """What all wrappers share: they are called like the provider inside and pass its life cycle on."""
+
+    def __init__(self, inner: Any, guard: Guard, limits: VendorLimits) -> None:
+        self.inner = inner
+        self.guard = guard
+        self.name = inner.name
+        self._limits = limits
+
+    def warm_up(self) -> None:
+        """Pass on."""
+        self.inner.warm_up()
+
+    def close(self) -> None:
+        """Pass on."""
+        self.inner.close()

@@ -1,0 +1,399 @@
+"""Who is here: the live connections, and ONE greenlet that looks after all of them.
+
+Not admission (`limits.py`, before somebody is here) and not a session. The registry knows a connection by the few
+questions and orders of `Live`, so that it can be tested with plain objects. What is to be done with a connection is
+decided by `judge`, a pure function of what the connection says, what was seen before, and the time; the sweeper only
+carries it out, and never waits for anybody."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+import gevent
+from gevent.event import Event
+
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.runtime.tasks import Tasks, spawn
+
+log = get_logger(__name__)
+
+CLOSE_NORMAL: Final = 1000
+CLOSE_GOING_AWAY: Final = 1001
+CLOSE_POLICY: Final = 1008
+CLOSE_TRY_AGAIN: Final = 1013
+
+SLICE: Final = 100
+"""Connections looked after in one go: about a millisecond."""
+DRAIN_GRACE_SECONDS: Final = 5.0
+"""After the answers have ended: for goodbyes on the wire, memory and reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a connection says about itself. Times are seconds on the connection registry's clock."""
+
+    connected_at: float
+    greeted: bool
+    """The device has said something."""
+    received: int
+    """Messages so far."""
+    sent: int
+    """Frames so far."""
+    last_heard: float
+    """When anything came from the device, pongs included."""
+    closing_since: float | None = None
+    pings: bool = False
+    """May it be pinged? Some boards die of it."""
+    memory_bytes: int = 0
+    """An estimate of what its session holds."""
+    queue_depth: int = 0
+    """Things waiting in the queues of its session."""
+
+
+class Live(Protocol):
+    """A connection, as the connection registry sees it. Nothing but `drain` may wait."""
+
+    @property
+    def device(self) -> str:
+        """The device id, for replacing a connection by its successor."""
+
+    def vitals(self) -> Vitals:
+        """How it is."""
+
+    def tick(self, now: float) -> None:
+        """About once a second, for what its session does by the clock."""
+
+    def ping(self) -> bool:
+        """Send a ping, if that is possible without waiting."""
+
+    def trim(self) -> None:
+        """Give back memory: drop what can be spared."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye."""
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection."""
+
+    def drain(self, seconds: float) -> None:
+        """Take no new work; wait for the current work, at most `seconds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When the sweeper acts. Seconds; 0 switches a rule off."""
+
+    hello_timeout: float = 10.0
+    idle_timeout: float = 300.0
+    """No message either way for this long."""
+    ping_interval: float = 30.0
+    ping_timeout: float = 90.0
+    """A device that is pinged and has not been heard for this long is gone."""
+    closing_timeout: float = 10.0
+    """An end that takes longer is no end: the connection is a zombie."""
+    max_memory_bytes: int = 4 << 20
+    max_queue_depth: int = 1000
+    trim_grace: float = 5.0
+    """A connection over its budget is trimmed first, and closed if it is still over it this much later."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the sweeper remembers about one connection."""
+
+    traffic: int = 0
+    traffic_at: float = 0.0
+    pinged_at: float = 0.0
+    trimmed_at: float | None = None
+    aborted: bool = False
+
+
+class SweepAction(Enum):
+    """What the sweeper can do with a connection."""
+
+    KEEP = "keep"
+    PING = "ping"
+    TRIM = "trim"
+    CLOSE = "close"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An action; `code` for CLOSE, `reason` for CLOSE and ABORT."""
+
+    action: SweepAction
+    reason: str = ""
+    code: int = 0
+
+
+KEEP: Final = Verdict(SweepAction.KEEP)
+
+
+def observe(vitals: Vitals, seen: Seen, now: float) -> None:
+    """Note in `seen` whether messages went either way since the last look."""
+    traffic = vitals.received + vitals.sent
+    if traffic != seen.traffic:
+        seen.traffic = traffic
+        seen.traffic_at = now
+
+
+def judge(vitals: Vitals, seen: Seen, policy: Policy, now: float) -> Verdict:
+    """What to do with a connection. The first rule that applies counts."""
+    if vitals.closing_since is not None:
+        zombie = now - vitals.closing_since > policy.closing_timeout > 0 and not seen.aborted
+        return Verdict(SweepAction.ABORT, "did not end") if zombie else KEEP
+    if not vitals.greeted and now - vitals.connected_at > policy.hello_timeout > 0:
+        return Verdict(SweepAction.CLOSE, "no hello", CLOSE_POLICY)
+    if vitals.pings and now - max(vitals.last_heard, vitals.connected_at) > policy.ping_timeout > 0:
+        return Verdict(SweepAction.ABORT, "no answer to pings")
+    if now - max(seen.traffic_at, vitals.connected_at) > policy.idle_timeout > 0:
+        return Verdict(SweepAction.CLOSE, "idle", CLOSE_NORMAL)
+    if vitals.memory_bytes > policy.max_memory_bytes > 0 or vitals.queue_depth > policy.max_queue_depth > 0:
+        if seen.trimmed_at is None:
+            return Verdict(SweepAction.TRIM)
+        return (
+            Verdict(SweepAction.CLOSE, "over budget", CLOSE_TRY_AGAIN)
+            if now - seen.trimmed_at > policy.trim_grace
+            else KEEP
+        )
+    if vitals.pings and now - max(vitals.last_heard, seen.pinged_at, vitals.connected_at) >= policy.ping_interval > 0:
+        return Verdict(SweepAction.PING)
+    return KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What all connections together held when they were last looked after."""
+
+    memory_bytes: int = 0
+    queued: int = 0
+    queued_most: int = 0
+    """Of the fullest one."""
+
+    def and_of(self, vitals: Sequence[Vitals]) -> Held:
+        """This and that of some more."""
+        return Held(
+            self.memory_bytes + sum([one.memory_bytes for one in vitals]),
+            self.queued + sum([one.queue_depth for one in vitals]),
+            max(self.queued_most, max([one.queue_depth for one in vitals], default=0)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A line of the registry, for operators."""
+
+    number: int
+    device: str
+    joined_at: float
+    last_traffic_at: float
+    vitals: Vitals
+
+
+class _Entry:
+    __slots__ = ("joined_at", "live", "seen")
+
+    def __init__(self, live: Live, now: float) -> None:
+        self.live = live
+        self.joined_at = now
+        self.seen = Seen(traffic_at=now)
+
+
+class ConnectionRegistry:
+    """See the module. `start` the sweeper once; `drain` ends everybody."""
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        per_device: int = 1,
+        interval: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`per_device`: one more connection of a device closes its oldest. `interval`: seconds between two sweeps."""
+        self.policy = policy or Policy()
+        self.per_device = per_device
+        self.actions: Counter[str] = Counter()
+        """What has been done so far: "replaced", and the values of SweepAction except "keep"."""
+        self.swept_at = clock()
+        """When the last sweep ended; a watchdog may worry."""
+        self.held = Held()
+        """As of the last sweep."""
+        self._interval = interval
+        self._clock = clock
+        self._entries: dict[int, _Entry] = {}
+        self._devices: dict[str, list[int]] = {}  # oldest first
+        self._last_number = 0
+        self._empty = Event()
+        self._empty.set()
+        self._farewell: tuple[int, str] | None = None
+        self._sweeper: gevent.Greenlet | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def adopt(self, policy: Policy, *, per_device: int) -> None:
+        """Other rules from now on; they hold for those who are here too, from the next sweep, or the next newcomer."""
+        self.policy = policy
+        self.per_device = per_device
+
+    def join(self, live: Live) -> int:
+        """Somebody has come; their number. An older connection of the same device is told to go, and not waited for."""
+        self._last_number = number = self._last_number + 1
+        self._entries[number] = _Entry(live, self._clock())
+        self._empty.clear()
+        of_device = self._devices.setdefault(live.device, [])
+        of_device.append(number)
+        while len(of_device) > self.per_device:
+            old = self._entries[of_device.pop(0)].live
+            self.actions["replaced"] += 1
+            log.info("connection replaced", device=live.device)
+            old.close(CLOSE_NORMAL, "replaced")
+        if self._farewell is not None:
+            live.close(*self._farewell)
+        return number
+
+    def leave(self, number: int) -> None:
+        """Somebody is gone, with all that belonged to them. Idempotent."""
+        entry = self._entries.pop(number, None)
+        if entry is None:
+            return
+        of_device = self._devices.get(entry.live.device, [])
+        if number in of_device:
+            of_device.remove(number)
+        if not of_device:
+            self._devices.pop(entry.live.device, None)
+        if not self._entries:
+            self._empty.set()
+
+    def of_device(self, device: str) -> list[Live]:
+        """The connections of a device, oldest first, without those that were replaced."""
+        return [self._entries[number].live for number in self._devices.get(device, [])]
+
+    def members(self) -> list[Member]:
+        """The registry as it is now."""
+        return [
+            Member(number, entry.live.device, entry.joined_at, entry.seen.traffic_at, entry.live.vitals())
+            for number, entry in self._entries.items()
+        ]
+
+    # --- the sweeper ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start sweeping."""
+        if self._sweeper is None:
+            self.swept_at = self._clock()
+            self._sweeper = spawn("sweeper", self._sweep_for_ever)
+
+    def restart(self) -> None:
+        """A new sweeper in place of one that has died or hangs. Does not wait."""
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.kill(block=False)
+        self.start()
+
+    def stop(self) -> None:
+        """Stop sweeping. Idempotent."""
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.kill()
+
+    def sweep(self, now: float) -> None:
+        """Look after everybody once, all in one go. Never waits, never raises."""
+        self.held = Held().and_of(self._sweep(list(self._entries.values()), now))
+        self.swept_at = now
+
+    def _sweep(self, entries: Iterable[_Entry], now: float) -> list[Vitals]:
+        seen = []
+        for entry in entries:
+            try:
+                vitals = entry.live.vitals()
+                seen.append(vitals)
+                self._look_after(entry, vitals, now)
+            except Exception:
+                log.exception("cannot look after a connection", device=entry.live.device)
+        return seen
+
+    def _sweep_for_ever(self) -> None:
+        # In slices spread over the interval: looking at 5,000 in one go takes 50 ms, in which nobody's frame would be
+        # sent.
+        while True:
+            numbers = list(self._entries) or [0]
+            slices = [numbers[start : start + SLICE] for start in range(0, len(numbers), SLICE)]
+            held = Held()
+            for some in slices:
+                gevent.sleep(self._interval / len(slices))
+                entries = [entry for number in some if (entry := self._entries.get(number)) is not None]
+                held = held.and_of(self._sweep(entries, self._clock()))
+            self.held, self.swept_at = held, self._clock()
+
+    def _look_after(self, entry: _Entry, vitals: Vitals, now: float) -> None:
+        live, seen = entry.live, entry.seen
+        observe(vitals, seen, now)
+        verdict = judge(vitals, seen, self.policy, now)
+        if verdict.action is SweepAction.KEEP:
+            if seen.trimmed_at is not None and now - seen.trimmed_at > self.policy.trim_grace:
+                seen.trimmed_at = None  # trimmed in time: the next excess is a new one
+            if vitals.closing_since is None:
+                live.tick(now)
+            return
+        self.actions[verdict.action.value] += 1
+        match verdict.action:
+            case SweepAction.PING:
+                seen.pinged_at = now
+                live.ping()
+            case SweepAction.TRIM:
+                seen.trimmed_at = now
+                log.warning(
+                    "over budget", device=live.device, memory_bytes=vitals.memory_bytes, queue_depth=vitals.queue_depth
+                )
+                live.trim()
+            case SweepAction.CLOSE:
+                log.info("closing", device=live.device, reason=verdict.reason)
+                live.close(verdict.code, verdict.reason)
+            case SweepAction.ABORT:
+                seen.aborted = True
+                log.info("dropping", device=live.device, reason=verdict.reason)
+                live.abort(verdict.reason)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def close_all(self, code: int = CLOSE_GOING_AWAY, reason: str = "") -> None:
+        """Say goodbye to everybody, also to those who come later. Does not wait."""
+        self._farewell = (code, reason)
+        for entry in list(self._entries.values()):
+            entry.live.close(code, reason)
+
+    def drain(
+        self,
+        seconds: float,
+        code: int = CLOSE_GOING_AWAY,
+        reason: str = "server stopping",
+        grace: float = DRAIN_GRACE_SECONDS,
+    ) -> int:
+        """Let every current answer end (all at the same time, at most `seconds`), say goodbye, and wait until everybody
+        has left.
+
+        Blocks at most `seconds` and twice `grace`. Returns how many had to be left behind: they were aborted and have
+        not ended even then."""
+        tasks = Tasks()
+        for entry in list(self._entries.values()):
+            tasks.spawn("drain", self._drain_one, entry.live, seconds, code, reason)
+        tasks.join(seconds)
+        tasks.kill(timeout=0.0)
+        self.close_all(code, reason)
+        if not self._empty.wait(grace):
+            for entry in list(self._entries.values()):
+                entry.live.abort("did not end in time")
+            self._empty.wait(grace)
+        return len(self._entries)
+
+    def _drain_one(self, live: Live, seconds: float, code: int, reason: str) -> None:
+        live.drain(seconds)
+        live.close(code, reason)

@@ -1,0 +1,261 @@
+"""The ears of one visit: a bounded queue of packets, the modes of listening, and one loop that is there while there is
+sound.
+
+    reader ──hear()──► [queue: 200 packets, oldest goes] ──► listener greenlet: decode ▸ VAD ▸ segmenter ▸ utterances ──► sink
+
+Not what is heard (`session/hearing.py`, `session/endpointing.py`) and not what is said (`session/utterance.py`).
+`hear`, `start`, `stop`, `pause` and the rest never block: they belong to the reader, which must hear an abort while
+everything else is stuck. The loop is spawned by the first packet and ends after half a minute without any, taking
+decoder and model state with it: an idle device costs nothing here.
+
+Who hears when:
+- a new listener hears in auto mode; `start` begins a new stretch in any mode and forgets the one before, unfinished
+  utterance and all;
+- `stop` ends the utterance under way, behind everything that is queued, and then nobody listens until the next `start`;
+- `pause` is for the time the server speaks: nothing is heard, except in realtime mode, whose device cancels the echo
+  itself;
+- before `ignore_until` voice is not listened to (just woken: that is the wake word); the button always is.
+`start`, `pause`, `reset` and `close` end an unfinished utterance without telling the sink: who calls them knows.
+
+A device that stops sending in mid-utterance does not keep it open: after two seconds the utterance ends where the sound
+did."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from gevent import Greenlet, getcurrent
+
+from xiaozhi.chat import CallContext
+from xiaozhi.protocol.messages import ListenMode
+from xiaozhi.providers.contracts.asr import Asr
+from xiaozhi.providers.contracts.vad import Vad
+from xiaozhi.runtime.alarm import HubAlarm
+from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.listening.push_to_talk import (
+    ListenerOptions,
+    ListenerSink,
+    ListenerStats,
+    ListeningSegment,
+    Packet,
+    PushToTalk,
+)
+from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
+from xiaozhi.session.listening.voice_segment import VoiceSegment
+
+__all__ = ["Listener", "ListenerOptions", "ListenerSink", "ListenerStats", "Utterance"]
+
+log = get_logger(__name__)
+
+LINGER_S = 30.0
+"""The loop ends after so long without a packet."""
+STALL_S = 2.0
+"""An utterance ends when its sound stops coming for so long."""
+OWED_RETRY_S = 0.1
+"""How soon an overloaded voice detector is asked again when no packet does."""
+MAX_AT_ONCE = 8
+"""Packets judged together when they have piled up."""
+
+
+class Listener:
+    """See the module. `inference` is not used by Opus and Silero as they are; it is there for hearing that is computed
+    in the pool. `on_drop` is told of every packet that the full queue pushed out."""
+
+    def __init__(
+        self,
+        *,
+        vad: Vad,
+        asr: Asr,
+        inference: InferencePool,
+        context: CallContext,
+        options: ListenerOptions,
+        sink: ListenerSink,
+        tasks: Tasks,
+        on_drop: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stats = ListenerStats()
+        self.mode = ListenMode.AUTO
+        self._vad = vad
+        self._access = RecogniserAccess(asr, context, tasks, options.asr_deadline)
+        self._options = options
+        self._sink = sink
+        self._tasks = tasks
+        self._on_drop = on_drop
+        self._clock = clock
+        self._queue: deque[Packet] = deque()
+        self._queued_bytes = 0
+        self._wake = HubAlarm()
+        self._loop: Greenlet | None = None
+        self._hearing: ListeningSegment | None = None
+        self._listening = True
+        self._stopping = False
+        self._paused = False
+        self._closed = False
+        self._ignore_until = 0.0
+        self._last_voice_at = clock()
+
+    # --- what the device and the session say; none of it blocks -------------------------------------------------------
+
+    def hear(self, payload: bytes, timestamp_ms: int | None = None) -> None:
+        """One packet in the device's format, just arrived. `timestamp_ms` (its playback clock) is accepted and not
+        needed."""
+        stats = self.stats
+        if not self._listening or not payload or (self._paused and self.mode is not ListenMode.REALTIME):
+            stats.ignored += 1
+            return
+        now = self._clock()
+        if now < self._ignore_until and self.mode is not ListenMode.MANUAL:
+            stats.ignored += 1
+            return
+        stats.packets += 1
+        queue = self._queue
+        if len(queue) >= self._options.queue_packets:
+            self._queued_bytes -= len(queue.popleft()[0])
+            stats.dropped += 1
+            self._on_drop()
+        queue.append((payload, now))
+        self._queued_bytes += len(payload)
+        self._awake()
+
+    def start(self, mode: ListenMode) -> None:
+        """Listen anew in `mode`; whatever was under way is forgotten."""
+        if self._closed:
+            return
+        self.reset()
+        self.mode = mode
+        self._listening = True
+        self._paused = False
+
+    def stop(self) -> None:
+        """End the utterance under way after what is queued, then listen no more until `start`."""
+        if not self._listening:
+            return
+        self._listening = False
+        self._stopping = True
+        self._awake()
+
+    def pause(self) -> None:
+        """The server speaks: hear nothing until `resume` or `start`. No effect on what is heard in realtime mode."""
+        self._paused = True
+        if self.mode is not ListenMode.REALTIME:
+            self.reset()
+
+    def resume(self) -> None:
+        """The server has spoken."""
+        self._paused = False
+
+    def ignore_until(self, at: float) -> None:
+        """Do not listen to voices before `at` (monotonic s)."""
+        self._ignore_until = at
+
+    def reset(self) -> None:
+        """Forget what is queued and under way; mode, pause and the rest stay."""
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._stopping = False
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            self._note_voice(hearing)
+            hearing.abandon()
+
+    def close(self) -> None:
+        """Hear nothing ever again. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._listening = False
+        self.reset()
+        self._wake.ring()
+        if self._loop is not None and self._loop is not getcurrent():
+            self._loop.kill(block=False)
+
+    @property
+    def listening(self) -> bool:
+        """Whether a packet that came now would be heard (`ignore_until` apart)."""
+        return self._listening and not (self._paused and self.mode is not ListenMode.REALTIME)
+
+    @property
+    def last_voice_at(self) -> float:
+        """When a voice was last heard (monotonic s); at first, when the listener was made."""
+        if self._hearing is not None:
+            self._note_voice(self._hearing)
+        return self._last_voice_at
+
+    @property
+    def queued_bytes(self) -> int:
+        """Memory for sound: packets waiting, pre-roll, and the utterance under way."""
+        return self._queued_bytes + (self._hearing.held_bytes if self._hearing is not None else 0)
+
+    def _note_voice(self, hearing: ListeningSegment) -> None:
+        self._last_voice_at = max(self._last_voice_at, hearing.last_voice_at)
+
+    def _awake(self) -> None:
+        if self._loop is None:
+            self._loop = self._tasks.spawn("listener", self._run)
+        else:
+            self._wake.ring()
+
+    # --- the loop
+    # ------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._closed and self._await_work():
+                try:
+                    self._work()
+                except Exception:
+                    # Whatever it was, this device must not be deaf from now on.
+                    log.exception("listening failed, listening anew")
+                    self.reset()
+        finally:
+            # Nothing yields between the last look at the queue and here, so no packet is left behind, except by a kill.
+            self._loop = None
+            self.reset()
+
+    def _await_work(self) -> bool:
+        """True when there is something to do; False when there has been nothing for so long that the loop may end."""
+        if self._queue or self._stopping:
+            return True
+        hearing = self._hearing
+        patience = LINGER_S
+        if hearing is not None:
+            patience = OWED_RETRY_S if hearing.owed else STALL_S if hearing.stalls else LINGER_S
+        self._wake.wait(patience)
+        return bool(self._queue) or self._stopping or self._closed or (hearing is not None and patience < LINGER_S)
+
+    def _work(self) -> None:
+        queue = self._queue
+        hearing = self._hearing
+        if not queue:
+            if self._stopping:
+                self._finish(hearing)
+            elif hearing is not None and hearing.owed:
+                hearing.hear(())
+            elif hearing is not None and hearing.stalls:
+                hearing.stop()
+            return
+        packets = [queue.popleft() for _ in range(min(len(queue), MAX_AT_ONCE))]
+        self._queued_bytes -= sum([len(payload) for payload, _ in packets])
+        if hearing is None:
+            hearing = self._hearing = self._new_hearing()
+        hearing.hear(packets)
+
+    def _new_hearing(self) -> ListeningSegment:
+        if self.mode is ListenMode.MANUAL:
+            return PushToTalk(self.mode, self._options, self._access, self._sink, self.stats)
+        return VoiceSegment(self.mode, self._vad, self._options, self._access, self._sink, self.stats)
+
+    def _finish(self, hearing: ListeningSegment | None) -> None:
+        self._stopping = False
+        if hearing is not None:
+            hearing.stop()
+            self._note_voice(hearing)
+            if self._hearing is hearing:
+                self._hearing = None
+        elif self.mode is ListenMode.MANUAL:
+            self._sink.utterance_dropped("no sound")

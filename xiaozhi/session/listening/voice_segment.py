@@ -1,0 +1,211 @@
+"""Listening by voice (auto and realtime mode): the voice detector judges, the segmenter decides, utterances are cut out
+of the sound.
+
+Not the decision itself (`speech/segmenter.py`, pure) and not the detector. Positions are counted in samples at 16 kHz
+since the stretch began; the segmenter gets them in ms. The wall clock enters in one place: a packet's arrival stands
+for the moment its last sample was spoken. `Utterance.ended_at` is computed from that, however late the packet was
+judged.
+
+Overload of the voice detector loses nothing: sound that could not be judged in time stays in its stream and here, and
+its probabilities come with a later packet. Silence is never assumed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from xiaozhi.errors import Overloaded, VendorError
+from xiaozhi.protocol.messages import ListenMode
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
+from xiaozhi.providers.contracts.vad import Vad
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.session.listening.push_to_talk import (
+    FRAME_MS,
+    ListenerOptions,
+    ListenerSink,
+    ListenerStats,
+    ListeningSegment,
+    Packet,
+)
+from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
+from xiaozhi.speech.segmenter import Ended, Event, Paused, Resumed, Segmenter, SegmenterOptions, Started, TooShort
+
+log = get_logger(__name__)
+
+_SAMPLES_PER_MS = ASR_SAMPLE_RATE // 1000
+_TRIM_BYTES = 8_192
+"""Old sound is cut off in pieces of this size, not with every packet."""
+
+
+class VoiceSegment(ListeningSegment):
+    """Auto and realtime mode: the voice detector and the segmenter decide."""
+
+    def __init__(
+        self,
+        mode: ListenMode,
+        vad: Vad,
+        options: ListenerOptions,
+        access: RecogniserAccess,
+        sink: ListenerSink,
+        stats: ListenerStats,
+    ) -> None:
+        super().__init__(mode, options, access, sink, stats)
+        self._vad = vad.open()
+        self._window = vad.window_samples
+        self._segmenter = Segmenter(segmenter_options(vad, options))
+        judged_by = self._segmenter.options
+        self._keep = int((judged_by.pre_roll_ms + judged_by.window_ms * judged_by.voiced_of) * _SAMPLES_PER_MS)
+        self._at = 0
+        """Everything before this sample has been judged."""
+        self._end = 0
+        """Everything before this sample has arrived."""
+        self._heard = bytearray()
+        """Sound from sample `_heard_from` on: the pre-roll, and what waits to be judged."""
+        self._heard_from = 0
+        self._arrivals: deque[tuple[int, float]] = deque()
+        """(end of a packet in samples, its arrival) of packets not judged to their end."""
+        self._owed = False
+
+    @property
+    def stalls(self) -> bool:
+        return self._utterance is not None
+
+    @property
+    def owed(self) -> bool:
+        return self._owed
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._sound) + len(self._heard)
+
+    def hear(self, packets: Sequence[Packet]) -> None:
+        pcm = self._arrive(packets[0]) if len(packets) == 1 else b"".join([self._arrive(packet) for packet in packets])
+        self._heard += pcm
+        try:
+            probabilities = self._vad.feed(pcm)
+        except Overloaded:
+            self._stats.vad_late += 1
+            self._owed = True
+            return
+        except VendorError as error:
+            log.warning("voice detector failed, listening anew", error=str(error))
+            self._stats.vad_failed += 1
+            if not self.abandoned:
+                self._end_here()
+            return
+        self._owed = False
+        if not self.abandoned:
+            self._judge(probabilities)
+
+    def stop(self) -> None:
+        if self._owed:
+            self.hear(())
+        if not self.abandoned:
+            self._vad.reset()
+            self._end_here()
+
+    def _arrive(self, packet: Packet) -> bytes:
+        payload, arrival = packet
+        pcm = self._decoder.decode(payload)
+        self._end += len(pcm) // 2
+        self._arrivals.append((self._end, arrival))
+        return pcm
+
+    def _judge(self, probabilities: Sequence[float]) -> None:
+        segmenter = self._segmenter
+        for probability in probabilities:
+            self._at += self._window
+            at = self._at / _SAMPLES_PER_MS
+            event = segmenter.feed(probability, at)
+            if segmenter.voice_end == at:
+                self.last_voice_at = self._arrival_of(self._at)
+            if event is not None:
+                self._obey(event)
+                if self.abandoned:
+                    return
+        self._hand_on(self._at)
+
+    def _arrival_of(self, sample: int) -> float:
+        arrivals = self._arrivals
+        while len(arrivals) > 1 and arrivals[0][0] < sample:
+            arrivals.popleft()
+        end, arrival = arrivals[0]
+        return arrival - max(0, end - sample) / ASR_SAMPLE_RATE
+
+    def _obey(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._forget_before(int(event.audio_from * _SAMPLES_PER_MS))
+                self._begin(bytearray())
+                self._sink.speech_started()
+            case Paused():
+                self._sink.utterance_paused(self._completed(event))
+            case Resumed():
+                paused = self._current()
+                self._begin(self._sound, paused)
+                self._sink.utterance_resumed()
+                paused.close()
+            case Ended():
+                self._deliver(self._completed(event))
+            case TooShort():
+                self._hand_on(self._at)
+                self._drop("too short")
+
+    def _completed(self, event: Paused | Ended) -> Utterance:
+        self._hand_on(self._at)
+        utterance = self._current()
+        if utterance.closed:
+            # The sink gave up what had paused (a failed preparation), but the user's words are still worth an answer.
+            utterance = self._begin(self._sound)
+        if not utterance.completed:
+            utterance.complete(self.last_voice_at, event.voiced_ms)
+        return utterance
+
+    def _current(self) -> Utterance:
+        if self._utterance is None:
+            raise RuntimeError("no utterance under way")
+        return self._utterance
+
+    def _hand_on(self, sample: int) -> None:
+        # Sound before `sample` goes to the utterance under way; without one, what is too old for a pre-roll goes.
+        if self._utterance is None:
+            if (sample - self._heard_from - self._keep) * 2 > _TRIM_BYTES:
+                self._forget_before(sample - self._keep)
+            return
+        self._sound += self._heard[: (sample - self._heard_from) * 2]
+        self._forget_before(sample)
+        self._utterance.grew()
+
+    def _forget_before(self, sample: int) -> None:
+        if sample > self._heard_from:
+            del self._heard[: (sample - self._heard_from) * 2]
+            self._heard_from = sample
+        while len(self._arrivals) > 1 and self._arrivals[0][0] <= self._at:
+            self._arrivals.popleft()
+
+    def _end_here(self) -> None:
+        # What has arrived but was never judged belongs to what is under way: it is better heard twice than lost.
+        self._at = self._end
+        event = self._segmenter.stop()
+        if event is not None:
+            self._obey(event)
+        self._segmenter.reset()
+        self._at = self._end = self._heard_from = 0
+        self._heard = bytearray()
+        self._arrivals.clear()
+        self._owed = False
+
+
+def segmenter_options(vad: Vad, options: ListenerOptions) -> SegmenterOptions:
+    """How utterances are cut: thresholds and silence as the voice detector says, lengths as the conversation's settings
+    say."""
+    return SegmenterOptions(
+        threshold=vad.threshold,
+        threshold_low=vad.threshold_low,
+        min_silence_ms=vad.min_silence_ms,
+        pause_ms=options.pause_ms if vad.pause_ms is None else vad.pause_ms,
+        pre_roll_ms=options.pre_roll_frames * FRAME_MS,
+        min_utterance_ms=options.min_utterance_frames * FRAME_MS,
+        max_utterance_ms=options.max_utterance_ms,
+        window_ms=vad.window_samples / _SAMPLES_PER_MS,
+    )

@@ -1,0 +1,250 @@
+"""The parts of one visit, made when they are first needed: outbox, ears, voice, tools, dialogue.
+
+Not the behaviour of a visit (`session.py` has that): here is only how each part is built from the kit, the device's
+hello and the settings, and how all of them are given back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from xiaozhi.chat import CallContext, Message
+from xiaozhi.protocol import messages as wire
+from xiaozhi.protocol.frames import FrameCodec, codec_for
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.link import Link
+from xiaozhi.session.listening.listener import Listener, ListenerOptions, ListenerSink
+from xiaozhi.session.services import SessionServices
+from xiaozhi.session.speaking.encoder import VoiceFormat
+from xiaozhi.session.speaking.outbox import Outbox
+from xiaozhi.session.speaking.playback import DeviceVoice
+from xiaozhi.session.turns.answer_cache import AnswerCache
+from xiaozhi.session.turns.cascade import Briefing
+from xiaozhi.session.turns.dialogue import Dialogue
+from xiaozhi.tools.base import Action
+from xiaozhi.tools.device_iot import DeviceIot
+from xiaozhi.tools.device_mcp import DeviceMcp
+from xiaozhi.tools.toolbox import Toolbox, ToolLimits
+
+log = get_logger(__name__)
+
+CLOSE_GOING_AWAY = 1001
+# Longer than any silence that ends an utterance: nothing is prepared.
+NO_PAUSE_MS = 60_000
+
+
+class SessionParts:
+    """See the module. `sink` is who the ears tell."""
+
+    def __init__(
+        self,
+        visit: Link,
+        kit: SessionServices,
+        context: CallContext,
+        tasks: Tasks,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._visit = visit
+        self._kit = kit
+        self._context = context
+        self._tasks = tasks
+        self._clock = clock
+        self._board = kit.settings.board_for(visit.identity.user_agent)
+        self._speaker: DeviceVoice | None = None
+        self._dialogue: Dialogue | None = None
+        self._toolbox: Toolbox | None = None
+        self.hello: wire.Hello | None = None
+        self.codec: FrameCodec = codec_for(visit.identity.protocol_version, visit.identity.via_gateway)
+        self.voice = self._voice()
+        self.outbox = self._new_outbox()
+        self.listener: Listener | None = None
+        self.mcp: DeviceMcp | None = None
+        self.iot: DeviceIot | None = None
+
+    # --- what the device told -----------------------------------------------------------------------------------------
+
+    def adopt(self, hello: wire.Hello) -> None:
+        """Make what follows fit what the device says of itself. Parts that would not fit any more are made anew."""
+        self.hello = hello
+        identity = self._visit.identity
+        if not identity.via_gateway:
+            # Header and hello should agree; firmware that sets only one of them means that one.
+            self.codec = codec_for(max(hello.version or 1, identity.protocol_version), False)
+        self.voice = self._voice()
+        self._speaker = None
+        self.outbox.close()
+        self.outbox = self._new_outbox()
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
+
+    @property
+    def emotes(self) -> bool:
+        """Whether the device draws faces."""
+        return self.hello is None or self.hello.features.emoji
+
+    def _voice(self) -> VoiceFormat:
+        params = self._kit.settings.xiaozhi.audio_params
+        audio = self.hello.audio if self.hello is not None else None
+        fmt = audio.format if audio is not None and audio.format in ("opus", "pcm") else params.format
+        frame_ms = (
+            audio.frame_duration
+            if audio is not None and audio.frame_duration in (20, 40, 60)
+            else params.frame_duration
+        )
+        return VoiceFormat(fmt, params.sample_rate, frame_ms)
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _new_outbox(self) -> Outbox:
+        visit = self._visit
+        return Outbox(
+            send_text=visit.send_text,
+            send_binary=visit.send_binary,
+            codec=self.codec,
+            session_id=self._context.session_id,
+            frame_ms=self.voice.frame_ms,
+            tasks=self._tasks,
+            prebuffer_frames=self._board.prebuffer_frames,
+            fixed_delay_ms=self._kit.settings.tts_audio_send_delay,
+            on_frame=self._kit.on_frame,
+            on_overflow=lambda reason: visit.close(CLOSE_GOING_AWAY, reason),
+            clock=self._clock,
+        )
+
+    def speaker(self) -> DeviceVoice:
+        """The voice."""
+        if self._speaker is None:
+            kit = self._kit
+            self._speaker = DeviceVoice(
+                outbox=self.outbox,
+                inference=kit.inference,
+                replies=kit.replies,
+                clips=kit.clips,
+                voice=self.voice,
+                chime=kit.settings.stop_tts_notify_voice,
+            )
+        return self._speaker
+
+    def ears(self, sink: ListenerSink, mode: wire.ListenMode) -> Listener:
+        """The ears; new ones begin to listen in `mode` and tell `sink`."""
+        if self.listener is None:
+            kit = self._kit
+            self.listener = Listener(
+                vad=kit.providers.vad,
+                asr=kit.providers.asr,
+                inference=kit.inference,
+                context=self._context,
+                options=self._listener_options(),
+                sink=sink,
+                tasks=self._tasks,
+                on_drop=lambda: kit.on_drop("microphone"),
+                clock=self._clock,
+            )
+            self.listener.start(mode)
+        return self.listener
+
+    def _listener_options(self) -> ListenerOptions:
+        conversation = self._kit.settings.conversation
+        audio = self.hello.audio if self.hello is not None else wire.AudioParams()
+        return ListenerOptions(
+            audio_format=audio.format,
+            sample_rate=audio.sample_rate,
+            channels=audio.channels,
+            max_utterance_ms=conversation.max_utterance_ms,
+            pre_roll_frames=conversation.pre_roll_frames,
+            min_utterance_frames=conversation.min_utterance_frames,
+            pause_ms=conversation.pause_ms if conversation.speculative != "off" else NO_PAUSE_MS,
+            asr_deadline=self._kit.settings.asr_timeout,
+        )
+
+    def toolbox(self) -> Toolbox:
+        """The tools on offer."""
+        if self._toolbox is None:
+            kit = self._kit
+            limits = ToolLimits(call_timeout=kit.settings.tool_call_timeout)
+            self._toolbox = Toolbox(kit.plugins, limits=limits, spawn=kit.lasting.spawn, observe=_tool_called)
+        return self._toolbox
+
+    def device_mcp(self) -> DeviceMcp:
+        """The device's own tools (MCP)."""
+        if self.mcp is None:
+            self.mcp = DeviceMcp(lambda payload: self.outbox.urgent(wire.Mcp(payload)), self._tasks)
+            self.toolbox().add(self.mcp)
+            self.mcp.start(self._kit.vision(self._visit.identity))
+        return self.mcp
+
+    def device_iot(self) -> DeviceIot:
+        """The things of older firmware."""
+        if self.iot is None:
+            self.iot = DeviceIot(lambda commands: self.outbox.urgent(wire.IotCommands(tuple(commands))))
+            self.toolbox().add(self.iot)
+        return self.iot
+
+    # --- what was said ------------------------------------------------------------------------------------------------
+
+    def dialogue(self) -> Dialogue:
+        """What was said, in this visit and in one that ended a moment ago."""
+        if self._dialogue is None:
+            conversation = self._kit.settings.conversation
+            self._dialogue = Dialogue(max_turns=conversation.history_turns, max_tokens=conversation.history_tokens)
+            kept = self._kit.resume.take(self._context.device_id)
+            if kept is not None and not self._dialogue.restore(kept):
+                log.warning("dialogue of the last visit cannot be read")
+        return self._dialogue
+
+    @property
+    def known_dialogue(self) -> Dialogue | None:
+        """The dialogue, if there is one yet."""
+        return self._dialogue
+
+    def brief(self, question: str, role: str) -> Briefing:
+        """What the language model is told before a question. May block for the memory."""
+        kit = self._kit
+        identity, prompter = self._visit.identity, kit.prompter
+        remembered = prompter.recall(kit.providers.memory, identity.device_id, question)
+        system = prompter.system_prompt(identity, role, remembered, emoji=self.emotes)
+        past = self.dialogue().messages()
+        key = ""
+        if kit.answers is not None and not past and question:
+            key = AnswerCache.key(
+                question,
+                model=kit.providers.names.get("llm", kit.providers.llm.name),
+                prompt=prompter.system_prompt(identity, role, remembered, emoji=self.emotes, timeless=True),
+                tools=(spec.name for spec in self.toolbox().specs()),
+            )
+        return Briefing([Message("system", system), *past], key)
+
+    @property
+    def held_bytes(self) -> int:
+        """A rough measure of the memory that all of it takes."""
+        listening = self.listener.queued_bytes if self.listener is not None else 0
+        talking = self._dialogue.size_bytes if self._dialogue is not None else 0
+        return listening + talking + self.outbox.queued_bytes
+
+    def trim(self) -> None:
+        """Give back memory: buffered audio and old history."""
+        if self.listener is not None:
+            self.listener.reset()
+        if self._dialogue is not None:
+            self._dialogue.trim(turns=10)
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
+        if self.listener is not None:
+            self.listener.close()
+        if self.mcp is not None:
+            self.mcp.close()
+        self.outbox.close()
+
+    def release(self) -> None:
+        """After `close`: part with whatever refers back here."""
+        self.mcp = self.iot = self.listener = None
+        self._toolbox = self._speaker = None
+
+
+def _tool_called(source: str, seconds: float, action: Action) -> None:
+    # In the greenlet of its turn, so that the line bears the turn's trace id.
+    log.debug("tool call", source=source, outcome=action.value, total_ms=round(seconds * 1000))

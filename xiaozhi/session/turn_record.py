@@ -1,0 +1,115 @@
+"""What a turn is measured by and what remains of it: options in, timeline and record out.
+
+Plain data; the only decisions here are which setting a turn's option comes from and how stages become durations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from xiaozhi.chat import Message
+from xiaozhi.settings import Settings
+
+
+class Outcome(StrEnum):
+    """How a released turn ended. UNHEARD: nothing intelligible was said, so there was nothing to answer."""
+
+    ANSWERED = "answered"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    OVERLOADED = "overloaded"
+    UNHEARD = "unheard"
+
+
+class Speculation(StrEnum):
+    """How far a turn may be prepared during a pause."""
+
+    OFF = "off"
+    ASR = "asr"
+    LLM = "llm"
+
+
+@dataclass(slots=True)
+class Timeline:
+    """When each stage of a turn was reached (monotonic s); None: not reached."""
+
+    voice_ended: float | None = None
+    prepared: float | None = None
+    released: float | None = None
+    heard: float | None = None
+    llm_asked: float | None = None
+    llm_first: float | None = None
+    tts_asked: float | None = None
+    tts_first: float | None = None
+    first_frame: float | None = None
+    ended: float | None = None
+
+    def since_voice(self, stage: str) -> float | None:
+        """Seconds from the end of the user's voice to `stage`; None when either is unknown."""
+        reached = getattr(self, stage)
+        return None if reached is None or self.voice_ended is None else max(0.0, reached - self.voice_ended)
+
+    def milliseconds(self) -> dict[str, int]:
+        """The whole chain for one log line: ms from the end of the voice to each stage that was reached."""
+        stages = ("released", "heard", "llm_asked", "llm_first", "tts_asked", "tts_first", "first_frame", "ended")
+        return {
+            f"{stage}_ms": round(seconds * 1000) for stage in stages if (seconds := self.since_voice(stage)) is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOptions:
+    """What a turn needs of the settings; all times in seconds."""
+
+    speculative: Speculation = Speculation.ASR
+    llm_first_token: float = 15.0
+    llm_stall: float = 15.0
+    llm_total: float = 90.0
+    tts_stall: float = 10.0
+    tool_depth: int = 5
+    apology: str = ""
+    correct_words: Sequence[str] = ()
+    emotes: bool = True
+    chime: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, *, emotes: bool) -> TurnOptions:
+        """The options a configuration stands for."""
+        return cls(
+            speculative=Speculation(settings.conversation.speculative),
+            llm_first_token=settings.llm_timeout.first_token,
+            llm_stall=settings.llm_timeout.stall,
+            llm_total=settings.llm_timeout.total,
+            tts_stall=settings.tts_timeout,
+            tool_depth=settings.conversation.tool_depth,
+            apology=settings.system_error_response,
+            correct_words=tuple(settings.correct_words),
+            emotes=emotes,
+            chime=settings.enable_stop_tts_notify,
+        )
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """What remains of a turn when it is over: for the log line, the metrics and the history."""
+
+    turn_id: int
+    outcome: Outcome
+    timeline: Timeline
+    speculative: bool
+    reason: str = ""
+    failed_vendor: str = ""
+    user_text: str = ""
+    characters: int = 0
+    sentences: int = 0
+    tool_calls: int = 0
+    script: list[Message] = field(default_factory=list)
+    trace: str = ""
+    """Ties the lines and spans of this turn together."""
+
+    @property
+    def reply(self) -> str:
+        """What the assistant said, as far as it was heard."""
+        return " ".join(message.content for message in self.script if message.role == "assistant" and message.content)

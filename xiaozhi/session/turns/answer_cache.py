@@ -1,0 +1,79 @@
+"""Answers given before: for a question that is repeated word for word and needs no context, the language model is not
+asked again.
+
+Off by default (`conversation.llm_cache`): a companion that always answers alike is not what everybody wants. Not the
+reply cache, which keeps sound. What makes an answer reusable, all of it necessary:
+
+- nothing was said before in this dialogue, and no tool was called for it;
+- the same system prompt, so the same role, date, place, weather, memory and context data, but for the time of day and
+  the device's id, which stand in every prompt and change nothing about most answers;
+- a question that does not ask for them either: whatever mentions time ("now", "today", "几点", ...) is always asked anew;
+- the same model and the same tools on offer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from cachetools import TTLCache
+
+MAX_ENTRIES: Final = 1_000
+MAX_CHARS: Final = 2_000
+"""Longer answers are stories; nobody wants the same one twice."""
+KEPT_S: Final = 3_600.0
+
+_OF_THE_MOMENT: Final = re.compile(
+    r"\b(now|time|clock|o'clock|hours?|minutes?|today|tonight|tomorrow|yesterday|date|day|week(day|end)?|month|year|weather|temperature|"
+    r"news|latest|current(ly)?|again|random|another|joke|story|who am i|my|me)\b|"
+    r"现在|时间|几点|钟|今天|今晚|明天|昨天|后天|日期|几号|星期|礼拜|周几|月|年|天气|气温|温度|新闻|最新|目前|刚才|再|随机|另|换|笑话|故事|我",
+    re.IGNORECASE,
+)
+
+
+def is_timeless(question: str) -> bool:
+    """True when nothing in `question` hints at the moment, at who asks, or at a wish for something new."""
+    return _OF_THE_MOMENT.search(question) is None
+
+
+class AnswerCache:
+    """Whole answers by `key`, at most `max_entries` of at most `max_chars` each, for `seconds`. For greenlets only."""
+
+    def __init__(
+        self,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_chars: int = MAX_CHARS,
+        seconds: float = KEPT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_chars = max_chars
+        self._kept: TTLCache[str, str] = TTLCache(max_entries, seconds, timer=clock)
+        self.hits = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @staticmethod
+    def key(question: str, *, model: str, prompt: str, tools: Iterable[str]) -> str:
+        """What an answer depends on; "" when the question cannot be answered from memory. `prompt`: without the time of
+        day."""
+        words = " ".join(question.split()).casefold()
+        if not words or not is_timeless(words):
+            return ""
+        parts = (words, model, prompt, *sorted(tools))
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def get(self, key: str) -> str:
+        """The answer, "" when there is none."""
+        found = self._kept.get(key, "") if key else ""
+        self.hits += bool(found)
+        return found
+
+    def put(self, key: str, answer: str) -> None:
+        """Keep a whole answer; a long or empty one is not kept."""
+        if key and answer.strip() and len(answer) <= self._max_chars:
+            self._kept[key] = answer

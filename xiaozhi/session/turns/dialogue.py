@@ -1,0 +1,296 @@
+"""What was said in a visit, as a language model is to be shown it: whole exchanges, trimmed, never more than was heard.
+
+Not a record for people (history/ is) and not a summary (memory providers are). Three objects:
+
+- `Exchange`: one turn's own script while it lasts. It belongs to the turn, so throwing a speculation away is dropping
+  the object, and nothing has to be undone. When the turn ends it says what may be remembered: everything, or only the
+  sentences whose sound was sent.
+- `Dialogue`: the exchanges of a visit. It is trimmed by whole exchanges, so a tool call never loses its result.
+- `ResumeStore`: snapshots of dialogues of devices that left, for a while, so that a short loss of the network loses no
+  thread.
+
+Tokens are estimated (a CJK character is about one, four other characters are about one): a budget needs no tokenizer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, get_args
+
+import orjson
+from cachetools import TTLCache
+
+from xiaozhi.chat import Message, Role, ToolCall
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.speech.sentences import units
+from xiaozhi.speech.tidy import is_wide
+
+log = get_logger(__name__)
+
+MAX_TURNS: Final = 20
+MAX_TOKENS: Final = 6_000
+# What a message costs beside its text: role, separators.
+_TOKENS_PER_MESSAGE: Final = 4
+# Texts are not clipped below this, however small the budget.
+_MIN_CLIPPED_TOKENS: Final = 50
+_BYTES_PER_MESSAGE: Final = 200
+_SNAPSHOT_VERSION: Final = 1
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens `text` is: one per CJK character, one per four others."""
+    wide = (units(text) - len(text)) // 2
+    return wide + (len(text) - wide + 3) // 4
+
+
+def join_sentences(sentences: Iterable[str]) -> str:
+    """Sentences as one text: a space between Latin ones, none beside Chinese."""
+    text = ""
+    for sentence in sentences:
+        if text and sentence and not is_wide(text[-1]) and not is_wide(sentence[0]):
+            text += " "
+        text += sentence
+    return text
+
+
+def whole_exchanges(messages: Iterable[Message]) -> list[Message]:
+    """`messages` without tool results that nobody asked for, tool calls that got no result, and messages that say
+    nothing."""
+    kept: list[Message] = []
+    pending = list(messages)
+    index = 0
+    while index < len(pending):
+        message = pending[index]
+        index += 1
+        if message.role == "tool":
+            continue  # its call is not right before it
+        if not message.tool_calls:
+            if message.content:
+                kept.append(message)
+            continue
+        results: dict[str | None, Message] = {}
+        while index < len(pending) and pending[index].role == "tool":
+            results.setdefault(pending[index].tool_call_id, pending[index])
+            index += 1
+        answered = tuple(call for call in message.tool_calls if call.id in results)
+        if answered:
+            kept.append(Message("assistant", message.content, answered, interrupted=message.interrupted))
+            kept += [results[call.id] for call in answered]
+        elif message.content:
+            kept.append(Message("assistant", message.content, interrupted=message.interrupted))
+    return kept
+
+
+class Exchange:
+    """What one turn adds to a dialogue: what the user said, the tools that were called, the answer, and how much of it
+    was heard."""
+
+    def __init__(self, user: str = "") -> None:
+        self._script: list[Message] = [Message("user", user)] if user else []
+        self._heard: list[str] = []
+
+    @property
+    def messages(self) -> list[Message]:
+        """Everything as it was written, for the next round with the language model."""
+        return list(self._script)
+
+    @property
+    def heard(self) -> tuple[str, ...]:
+        """The sentences whose sound was sent so far."""
+        return tuple(self._heard)
+
+    def called(self, said: str, calls: Sequence[ToolCall], results: Sequence[str]) -> None:
+        """The model called tools (after saying `said`), and these are their results, in the same order."""
+        self._script.append(Message("assistant", said, tuple(calls)))
+        self._script += [
+            Message("tool", result, tool_call_id=call.id) for call, result in zip(calls, results, strict=True)
+        ]
+
+    def answered(self, text: str) -> None:
+        """The model's answer, whole, as it wrote it."""
+        self._script.append(Message("assistant", text))
+
+    def sentence_heard(self, sentence: str) -> None:
+        """Sound of this sentence was sent to the device."""
+        self._heard.append(sentence)
+
+    def remembered(self, *, whole: bool) -> list[Message]:
+        """What the dialogue may keep: all of it, or (interrupted, failed) of the assistant's words only what was
+        heard."""
+        if whole:
+            return whole_exchanges(self._script)
+        kept = [
+            Message(
+                message.role, "" if message.tool_calls else message.content, message.tool_calls, message.tool_call_id
+            )
+            for message in self._script
+            if message.role != "assistant" or message.tool_calls
+        ]
+        if self._heard:
+            kept.append(Message("assistant", join_sentences(self._heard), interrupted=True))
+        return whole_exchanges(kept)
+
+
+class Dialogue:
+    """The exchanges of a visit, at most `max_turns` and about `max_tokens` of them. `system`: the prompt in front, if
+    it is kept here."""
+
+    def __init__(self, *, max_turns: int = MAX_TURNS, max_tokens: int = MAX_TOKENS, system: str = "") -> None:
+        self.system = system
+        self._max_turns = max_turns
+        self._max_tokens = max_tokens
+        self._exchanges: deque[tuple[Message, ...]] = deque()
+        self._tokens: deque[int] = deque()
+
+    @property
+    def turns(self) -> int:
+        """How many exchanges are remembered."""
+        return len(self._exchanges)
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens the exchanges are, the system prompt not counted."""
+        return sum(self._tokens)
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory the exchanges take."""
+        return sum(
+            len(message.content) * 2 + _BYTES_PER_MESSAGE for exchange in self._exchanges for message in exchange
+        )
+
+    def append(self, *messages: Message) -> None:
+        """Add what one turn left (see `Exchange.remembered`), without incomplete tool exchanges; trims."""
+        exchange = tuple(whole_exchanges(messages))
+        if exchange:
+            self._add(exchange)
+            self.trim()
+
+    def messages(self) -> list[Message]:
+        """All of it in order, the system prompt first if there is one here. Never begins with a tool's result."""
+        system = [Message("system", self.system)] if self.system else []
+        return system + [message for exchange in self._exchanges for message in exchange]
+
+    def trim(self, turns: int | None = None) -> None:
+        """Forget the oldest exchanges until at most `turns` (default: the limit) are left and they fit the budget of
+        tokens."""
+        limit = self._max_turns if turns is None else turns
+        while len(self._exchanges) > limit or (len(self._exchanges) > 1 and self.tokens > self._max_tokens):
+            self._exchanges.popleft()
+            self._tokens.popleft()
+        if self.tokens > self._max_tokens:
+            # One exchange beyond the whole budget, such as a tool that returned a book.
+            only = _clipped(self._exchanges.pop(), self._max_tokens)
+            self._tokens.pop()
+            self._add(only)
+
+    def snapshot(self) -> bytes:
+        """The exchanges as bytes (JSON) that `restore` understands; the system prompt is not among them."""
+        exchanges = [[_to_json(message) for message in exchange] for exchange in self._exchanges]
+        return orjson.dumps({"version": _SNAPSHOT_VERSION, "exchanges": exchanges}, default=str)
+
+    def restore(self, snapshot: bytes) -> bool:
+        """Put the exchanges of a snapshot before those that are here. False when it cannot be read, which changes
+        nothing."""
+        try:
+            body = orjson.loads(snapshot)
+            if body["version"] != _SNAPSHOT_VERSION:
+                return False
+            earlier = [tuple(whole_exchanges(map(_from_json, exchange))) for exchange in body["exchanges"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+            log.warning("unreadable dialogue snapshot")
+            return False
+        later = list(self._exchanges)
+        self._exchanges.clear()
+        self._tokens.clear()
+        for exchange in [*filter(None, earlier), *later]:
+            self._add(exchange)
+        self.trim()
+        return True
+
+    def _add(self, exchange: tuple[Message, ...]) -> None:
+        self._exchanges.append(exchange)
+        self._tokens.append(sum(map(_tokens_of, exchange)))
+
+
+def _tokens_of(message: Message) -> int:
+    calls = sum(estimate_tokens(call.name + str(dict(call.arguments))) for call in message.tool_calls)
+    return _TOKENS_PER_MESSAGE + estimate_tokens(message.content) + calls
+
+
+def _clipped(exchange: tuple[Message, ...], budget: int) -> tuple[Message, ...]:
+    messages = list(exchange)
+    while sum(map(_tokens_of, messages)) > budget:
+        longest = max(range(len(messages)), key=lambda index: estimate_tokens(messages[index].content))
+        message = messages[longest]
+        if estimate_tokens(message.content) <= _MIN_CLIPPED_TOKENS:
+            break
+        shorter = message.content[: len(message.content) // 2] + "…"
+        messages[longest] = Message(
+            message.role, shorter, message.tool_calls, message.tool_call_id, message.interrupted
+        )
+    return tuple(messages)
+
+
+def _to_json(message: Message) -> dict[str, Any]:
+    body: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        body["calls"] = [[call.id, call.name, dict(call.arguments)] for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        body["call"] = message.tool_call_id
+    if message.interrupted:
+        body["interrupted"] = True
+    return body
+
+
+def _from_json(body: dict[str, Any]) -> Message:
+    role: Role = body["role"]
+    if role not in get_args(Role):
+        raise ValueError(f"role {role!r}")
+    calls = tuple(
+        ToolCall(str(call_id), str(name), dict(arguments)) for call_id, name, arguments in body.get("calls", ())
+    )
+    return Message(role, str(body["content"]), calls, body.get("call"), bool(body.get("interrupted", False)))
+
+
+class ResumeStore:
+    """Snapshots by device id for `seconds`, at most `max_entries` of them and `max_bytes`; the oldest go first. In this
+    process only."""
+
+    def __init__(
+        self,
+        *,
+        seconds: float = 120.0,
+        max_entries: int = 10_000,
+        max_bytes: int = 64 * 1024 * 1024,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._enabled = seconds > 0
+        self._kept: TTLCache[str, bytes] = TTLCache(max_bytes, ttl=seconds, timer=clock, getsizeof=len)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all snapshots that are kept."""
+        self._kept.expire()
+        return int(self._kept.currsize)
+
+    def put(self, device_id: str, snapshot: bytes) -> None:
+        """Keep the dialogue of a device that left; replaces an earlier one. One that is too large alone is not kept."""
+        self._kept.pop(device_id, None)
+        if not self._enabled or len(snapshot) > self._max_bytes:
+            return
+        while len(self._kept) >= self._max_entries:
+            self._kept.popitem()
+        self._kept[device_id] = snapshot
+
+    def take(self, device_id: str) -> bytes | None:
+        """The dialogue of a device that is back, once; None when there is none or it is too old."""
+        snapshot = self._kept.pop(device_id, None)
+        return snapshot if isinstance(snapshot, bytes) else None

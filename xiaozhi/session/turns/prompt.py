@@ -1,0 +1,127 @@
+"""The system prompt of a turn: a Jinja2 template filled with what is known of the moment, the place and the device.
+
+Not a memory (it is asked with a deadline, and what does not come in time is left out) and not a source of live data
+(`context.py`)."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gevent
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from xiaozhi.errors import Fault, SettingsError, VendorError
+from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.session.link import Identity
+from xiaozhi.session.turns.context import LiveContext
+from xiaozhi.speech.emotion import EMOJI_LIST
+
+log = get_logger(__name__)
+
+RECALL_DEADLINE_S = 1.5
+_WEEKDAYS = (
+    "星期一 Monday",
+    "星期二 Tuesday",
+    "星期三 Wednesday",
+    "星期四 Thursday",
+    "星期五 Friday",
+    "星期六 Saturday",
+    "星期日 Sunday",
+)
+
+
+class Prompter:
+    """Renders system prompts. `lunar`, `locate` are injected lookups that must not block (they answer from a cache)."""
+
+    def __init__(
+        self,
+        *,
+        base_prompt: str,
+        template_dir: Path,
+        template_name: str,
+        timezone_offset: float,
+        language: str = "",
+        quota_refusal: str = "",
+        context: LiveContext | None = None,
+        lunar: Callable[[datetime.date], str] = lambda day: "",
+        locate: Callable[[str], tuple[str, str]] = lambda ip: ("", ""),
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.quota_refusal = quota_refusal
+        self._base_prompt = base_prompt
+        self._zone = datetime.timezone(datetime.timedelta(hours=timezone_offset))
+        self._language = language
+        self._context = context or LiveContext(())
+        self._lunar = lunar
+        self._locate = locate
+        self._now = now
+        environment: Environment = SandboxedEnvironment(
+            loader=FileSystemLoader(template_dir), undefined=StrictUndefined, autoescape=False
+        )
+        try:
+            self._template = environment.get_template(template_name)
+            self._render(Identity(device_id=""), "", "", (), emoji=True, timeless=False)
+        except TemplateError as error:
+            raise SettingsError(
+                [
+                    Fault(
+                        "prompt_template",
+                        repr(template_name),
+                        f"a valid Jinja2 template in {template_dir} ({type(error).__name__}: {error})",
+                    )
+                ]
+            ) from error
+
+    def system_prompt(
+        self, identity: Identity, role: str, remembered: str, *, emoji: bool = True, timeless: bool = False
+    ) -> str:
+        """The system prompt for one question; `role` replaces the configured base prompt when not empty.
+
+        `remembered`: what `recall` gave. `timeless`: without the time of day and who asks, to tell whether two prompts
+        mean the same."""
+        return self._render(identity, role, remembered, self._context.lines(identity), emoji=emoji, timeless=timeless)
+
+    def prefetch(self, identity: Identity) -> None:
+        """A device has arrived: have its live data ready; returns at once."""
+        self._context.prefetch(identity)
+
+    def recall(self, memory: Memory, device_id: str, query: str) -> str:
+        """What is remembered of earlier visits, "" when nothing is, or not soon enough. Blocks at most
+        `RECALL_DEADLINE_S`."""
+        if not memory.remembers:
+            return ""
+        try:
+            with gevent.Timeout(RECALL_DEADLINE_S, VendorError(memory.name, "recall too slow")):
+                return memory.recall(device_id, query)
+        except VendorError as error:
+            log.warning("memory not recalled", vendor=error.vendor, error=str(error)[:200])
+            return ""
+
+    def _render(
+        self, identity: Identity, role: str, remembered: str, context: Sequence[str], *, emoji: bool, timeless: bool
+    ) -> str:
+        moment = datetime.datetime.fromtimestamp(self._now(), self._zone)
+        location, weather = self._locate(identity.peer_ip)
+        return self._template.render(
+            base_prompt=role or self._base_prompt,
+            current_time="" if timeless else f"{moment:%H:%M}",
+            today_date=f"{moment:%Y-%m-%d}",
+            today_weekday=_WEEKDAYS[moment.weekday()],
+            lunar_date=self._lunar(moment.date()),
+            local_address=location,
+            weather_info=weather,
+            device_id="" if timeless else identity.device_id,
+            client_ip="" if timeless else identity.peer_ip,
+            emoji_list=EMOJI_LIST,
+            emojiList=EMOJI_LIST,
+            emoji_enabled=emoji,
+            speakers="",
+            language=self._language,
+            memory=remembered,
+            dynamic_context="\n".join(f"- {line}" for line in context),
+        ).strip()

@@ -1,0 +1,214 @@
+"""The upgrade request: read with a bound and a deadline, parsed, and asked who sent it.
+
+Not a web server: no bodies, no keep-alive, nothing but GET matters here. It replaces the request parsing of pywsgi on
+the device port, which reads up to 100 headers of 64 KiB each for as long as a peer likes, and takes two thirds of the
+time of a handshake. Sources: RFC 9112 (message syntax), RFC 6455 section 4 (upgrade)."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+
+from xiaozhi.session.link import Identity
+
+MAX_HEADERS: Final = 64
+MAX_LINE_BYTES: Final = 8192
+MAX_ID_CHARS: Final = 128
+RUNNING: Final = "Server is running\n"
+_READ_BYTES: Final = 4096
+_END: Final = b"\r\n\r\n"
+_TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_VERSIONS: Final = {"1": 1, "2": 2, "3": 3}
+
+
+class Refused(Exception):
+    """The request gets this HTTP answer instead of an upgrade. `retry_after` in seconds."""
+
+    def __init__(self, status: str, text: str, *, retry_after: float | None = None) -> None:
+        self.status = status
+        self.text = text
+        self.retry_after = retry_after
+        super().__init__(f"{status}: {text}")
+
+    def answer(self) -> bytes:
+        """As HTTP; the connection ends with it."""
+        body = self.text.encode()
+        lines = [
+            f"HTTP/1.1 {self.status}",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        if self.retry_after is not None:
+            lines.append(f"Retry-After: {max(1, ceil(self.retry_after))}")
+        if self.status.startswith("401"):
+            lines.append("WWW-Authenticate: Bearer")
+        if self.status.startswith(("400", "426")):
+            lines.append("Sec-WebSocket-Version: 13")
+        return "\r\n".join((*lines, "", "")).encode("latin-1", "replace") + body
+
+
+class PeerGone(Exception):
+    """The peer left, or said nothing for too long, before there was a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request. Header names are lower-case; a repeated header is joined by commas."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    version: str
+    headers: Mapping[str, str]
+
+    @property
+    def wants_websocket(self) -> bool:
+        """True for a request to switch to the WebSocket protocol."""
+        return self.headers.get("upgrade", "").lower() == "websocket"
+
+    def value(self, name: str) -> str:
+        """A header, or the query parameter of the same name: browsers cannot set headers."""
+        return (self.headers.get(name) or self.query.get(name) or "").strip()
+
+
+def read_head(
+    sock: Any, *, limit: int, timeout: float, clock: Callable[[], float] = time.monotonic
+) -> tuple[bytes, bytes]:
+    """(head, what came behind it) of one request.
+
+    At most `limit` bytes in at most `timeout` seconds altogether, however slowly they drip. Raises Refused 408 or 431,
+    or PeerGone."""
+    deadline = clock() + timeout
+    data = b""
+    while True:
+        left = deadline - clock()
+        if left <= 0:
+            raise Refused("408 Request Timeout", "The request took too long.") if data else PeerGone
+        sock.settimeout(left)
+        try:
+            chunk = sock.recv(_READ_BYTES)
+        except TimeoutError:
+            continue
+        except OSError as error:
+            raise PeerGone from error
+        if not chunk:
+            raise PeerGone
+        searched = max(0, len(data) - len(_END) + 1)
+        data += chunk
+        end = data.find(_END, searched)
+        if 0 <= end <= limit:
+            return data[:end], data[end + len(_END) :]
+        if len(data) > limit:
+            raise Refused("431 Request Header Fields Too Large", f"More than {limit} bytes of headers.")
+
+
+def parse_head(head: bytes) -> Request:
+    """The request in a head. Raises Refused 400, 414, 431 or 505."""
+    lines = head.decode("latin-1").split("\r\n")
+    if len(lines[0]) > MAX_LINE_BYTES:
+        raise Refused("414 URI Too Long", "The request line is too long.")
+    parts = lines[0].split(" ")
+    if len(parts) != 3 or not parts[1]:
+        raise Refused("400 Bad Request", "This is no HTTP request.")
+    method, target, version = parts
+    if version not in ("HTTP/1.1", "HTTP/1.0"):
+        raise Refused("505 HTTP Version Not Supported", "HTTP/1.1, please.")
+    if len(lines) > MAX_HEADERS + 1:
+        raise Refused("431 Request Header Fields Too Large", f"More than {MAX_HEADERS} headers.")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon or not name or not _TOKEN.issuperset(name) or "\n" in value or "\r" in value or "\0" in value:
+            raise Refused("400 Bad Request", "This is no header.")
+        name = name.lower()
+        value = value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    path, _, query = target.partition("?")
+    try:
+        parameters = dict(reversed(parse_qsl(query, max_num_fields=MAX_HEADERS)))  # the first of several counts
+    except ValueError as error:
+        raise Refused("400 Bad Request", "Too many query parameters.") from error
+    return Request(method, unquote(path), parameters, version, headers)
+
+
+def plain_answer(request: Request) -> Refused:
+    """What a request gets that does not ask for a WebSocket: people and load balancers look whether the port is
+    alive."""
+    if request.method in ("GET", "HEAD"):
+        return Refused("200 OK", RUNNING if request.method == "GET" else "")
+    return Refused("405 Method Not Allowed", "GET only.")
+
+
+class Networks:
+    """A set of networks, such as the proxies that are trusted."""
+
+    def __init__(self, networks: Iterable[object] = ()) -> None:
+        """CIDR strings, single addresses, or ipaddress objects. Raises ValueError for anything else."""
+        self._networks = tuple(ipaddress.ip_network(str(network), strict=False) for network in networks)
+
+    def __contains__(self, address: str) -> bool:
+        if not self._networks:
+            return False
+        parsed = _address(address)
+        return parsed is not None and any(parsed in network for network in self._networks)
+
+
+def client_ip(peer_ip: str, headers: Mapping[str, str], trusted: Networks) -> str:
+    """The address of the device: the peer's, unless a trusted proxy says whom it speaks for.
+
+    Of X-Forwarded-For the last address that is not itself a trusted proxy counts: what stands before it was written by
+    the device."""
+    peer_ip = plain_ip(peer_ip)
+    if peer_ip not in trusted:
+        return peer_ip
+    forwarded = headers.get("x-forwarded-for", "") or headers.get("x-real-ip", "")
+    for entry in reversed(forwarded.split(",")):
+        hop = plain_ip(entry.strip())
+        if not hop:
+            break
+        if hop not in trusted:
+            return hop
+        peer_ip = hop
+    return peer_ip
+
+
+def plain_ip(address: str) -> str:
+    """Canonical form: IPv4 in IPv6 (::ffff:1.2.3.4) becomes IPv4; "" when it is no address."""
+    parsed = _address(address)
+    return "" if parsed is None else str(parsed)
+
+
+def identity_of(request: Request, peer_ip: str, trusted: Networks) -> Identity:
+    """Who asks. `device_id` is empty when the request does not say. Raises Refused 400 for ids that are none."""
+    return Identity(
+        device_id=_checked_id(request, "device-id"),
+        client_id=_checked_id(request, "client-id"),
+        peer_ip=client_ip(peer_ip, request.headers, trusted),
+        protocol_version=_VERSIONS.get(request.value("protocol-version"), 1),
+        via_gateway=request.query.get("from") == "mqtt_gateway",
+        user_agent="".join(filter(str.isprintable, request.headers.get("user-agent", "")[:256])),
+    )
+
+
+def _checked_id(request: Request, name: str) -> str:
+    value = request.value(name)
+    if len(value) > MAX_ID_CHARS or not value.isprintable():
+        raise Refused("400 Bad Request", f"{name} is not an id.")
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        parsed = ipaddress.ip_address(text.split("%", 1)[0])
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed
