@@ -234,7 +234,7 @@ def speaking() -> list[Row]:
                 if isinstance(sound, Pcm)
             )
             cost = (time.process_time() - began) / rounds * 1000
-            seconds = size / rounds / 2 / tts.sample_rate
+            seconds = size / rounds / 2 / tts.traits.sample_rate
             found.append((f"espeak, one {language} sentence of {seconds:.1f} s", cost, "ms of CPU", "< 50"))
         return found
     finally:

@@ -92,7 +92,7 @@ class ProviderContract(ABC):
     def test_it_is_what_it_says(self, it: Subject) -> None:
         assert it.provider.kind == self.kind
         assert it.provider.type_name == self.type_name
-        assert it.provider.offline is not self.vendor
+        assert it.provider.traits.offline is not self.vendor
 
     def test_one_after_the_other(self, it: Subject) -> None:
         for _ in range(3):
@@ -189,7 +189,7 @@ class AsrBatchContract(_AsrContract):
 
     def test_the_stream_is_the_whole(self, it: Subject) -> None:
         assert isinstance(it.provider, BatchAsr)
-        assert it.provider.streaming is False
+        assert it.provider.traits.streaming is False
         assert it.provider.transcribe(self.speech, CONTEXT) == self.use(it.provider)
 
     def test_silence_is_no_error(self, it: Subject) -> None:
@@ -200,7 +200,7 @@ class AsrStreamContract(_AsrContract):
     """A recogniser that works while the user speaks."""
 
     def test_it_streams(self, it: Subject) -> None:
-        assert it.provider.streaming is True
+        assert it.provider.traits.streaming is True
 
     def test_a_closed_stream_fails_rather_than_hangs(self, it: Subject) -> None:
         stream = it.provider.open(CONTEXT)
@@ -331,13 +331,13 @@ class _TtsContract(ProviderContract):
     def test_sentences_in_order_with_sound_in_them(self, it: Subject) -> None:
         grouped = by_sentence(self.use(it.provider))
         assert [text for text, _ in grouped] == list(SENTENCES)
-        pcm, seconds = pcm_of([sound for _, sounds in grouped for sound in sounds], it.provider.sample_rate)
+        pcm, seconds = pcm_of([sound for _, sounds in grouped for sound in sounds], it.provider.traits.sample_rate)
         assert 2.0 < seconds < 30.0
         assert np.abs(np.frombuffer(pcm, "<i2").astype(int)).max() > 1_000
 
     def test_the_rate_and_the_key_are_told(self, it: Subject) -> None:
-        assert 8_000 <= it.provider.sample_rate <= 48_000
-        assert isinstance(it.provider.voice_key, str)
+        assert 8_000 <= it.provider.traits.sample_rate <= 48_000
+        assert isinstance(it.provider.traits.voice_key, str)
 
     def test_a_reply_of_nothing(self, it: Subject) -> None:
         assert self.speak(it.provider.open(CONTEXT), ()) == []
@@ -386,9 +386,9 @@ class TtsSentenceContract(_TtsContract):
 
     def test_one_sentence(self, it: Subject) -> None:
         assert isinstance(it.provider, SentenceTts)
-        assert it.provider.streaming is False
+        assert it.provider.traits.streaming is False
         for sentence in SENTENCES:
-            _, seconds = pcm_of(list(it.provider.synthesize(sentence, CONTEXT)), it.provider.sample_rate)
+            _, seconds = pcm_of(list(it.provider.synthesize(sentence, CONTEXT)), it.provider.traits.sample_rate)
             assert 0.2 < seconds < 15
 
     def test_leaving_a_sentence_frees_the_vendor(self, it: Subject) -> None:
@@ -405,7 +405,7 @@ class TtsStreamContract(_TtsContract):
     """A voice that speaks while text still comes in."""
 
     def test_it_streams(self, it: Subject) -> None:
-        assert it.provider.streaming is True
+        assert it.provider.traits.streaming is True
 
     def test_sound_comes_before_the_last_text(self, it: Subject) -> None:
         with closing(it.provider.open(CONTEXT)) as stream:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.fakes.sound import tone
 from xiaozhi.chat import CallContext
 from xiaozhi.providers.contracts.provider import ProviderOptions
-from xiaozhi.providers.contracts.tts import Pcm, SentenceTts, Sound
+from xiaozhi.providers.contracts.tts import Pcm, SentenceTts, Sound, TtsTraits
 from xiaozhi.providers.registry import provider
 
 spoken_by_beeper: list[str] = []
@@ -18,12 +18,11 @@ spoken_by_beeper: list[str] = []
 class Beeper(SentenceTts):
     """The emergency voice of these tests: a short tone per sentence, no network."""
 
-    offline = True
-    sample_rate = 16_000
+    traits = TtsTraits(offline=True, streaming=False, sample_rate=16_000)
 
     def __init__(self, options: ProviderOptions) -> None:
         del options
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         spoken_by_beeper.append(sentence)
-        yield Pcm(tone(120, self.sample_rate))
+        yield Pcm(tone(120, self.traits.sample_rate))

@@ -10,8 +10,8 @@ import gevent
 from tests.fakes.sound import loudness
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorUnavailable
-from xiaozhi.providers.contracts.asr import Asr, AsrStream, Transcript
-from xiaozhi.providers.contracts.vad import Vad, VadStream
+from xiaozhi.providers.contracts.asr import Asr, AsrStream, AsrTraits, Transcript
+from xiaozhi.providers.contracts.vad import Vad, VadStream, VadTraits
 
 LOUD = 200.0
 """Root mean square above which a window counts as speech when there is no script."""
@@ -22,14 +22,14 @@ class FakeVad(Vad):
     windows, else 0.02."""
 
     type_name = "fake"
-    offline = True
+    traits = VadTraits(offline=True)
 
     def __init__(self, script: Sequence[float] | None = None) -> None:
         self.script = script
         self.streams: list[FakeVadStream] = []
 
     def open(self) -> VadStream:
-        stream = FakeVadStream(self.script, self.window_samples)
+        stream = FakeVadStream(self.script, self.traits.window_samples)
         self.streams.append(stream)
         return stream
 
@@ -70,7 +70,7 @@ class FakeAsr(Asr):
     `delay` seconds pass in `finish`. `streams` are all that were opened."""
 
     type_name = "fake"
-    offline = True
+    traits = AsrTraits(offline=True)
 
     def __init__(
         self, texts: Sequence[str | Exception] | Callable[[bytes], str] = ("hello",), *, delay: float = 0.0

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import gevent
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.providers.contracts.intent import Intent, Intention
-from xiaozhi.providers.contracts.llm import Llm
-from xiaozhi.providers.contracts.memory import Memory
-from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.providers.contracts.intent import Intent, Intention, IntentTraits
+from xiaozhi.providers.contracts.llm import Llm, LlmTraits
+from xiaozhi.providers.contracts.memory import Memory, MemoryTraits
+from xiaozhi.providers.contracts.vllm import Vllm, VllmTraits
 
 Step = str | ToolCall | float | int | Exception
 """A piece of text, a tool call, a pause in seconds, or something to raise."""
@@ -39,7 +39,7 @@ class FakeLlm(Llm):
     """The n-th `chat` plays the n-th answer (the last one for ever). An answer is a text, or a sequence of steps."""
 
     type_name = "fake"
-    offline = True
+    traits = LlmTraits(offline=True)
 
     def __init__(self, *answers: str | Sequence[Step]) -> None:
         self.answers = answers or ("Hello. How are you?",)
@@ -71,7 +71,7 @@ class FakeMemory(Memory):
     """Recalls `text`, keeps what is saved."""
 
     type_name = "fake"
-    offline = True
+    traits = MemoryTraits(offline=True)
 
     def __init__(self, text: str = "") -> None:
         self.text = text
@@ -88,8 +88,7 @@ class FakeIntent(Intent):
     """Finds the intention listed for a text, else none; offers tools to the language model by default."""
 
     type_name = "fake"
-    offline = True
-    offers_tools = True
+    traits = IntentTraits(offline=True, offers_tools=True)
 
     def __init__(self, intentions: dict[str, Intention] | None = None) -> None:
         self.intentions = intentions or {}
@@ -104,7 +103,7 @@ class FakeVllm(Vllm):
     """Sees `text` in every picture and records what it was asked."""
 
     type_name = "fake"
-    offline = True
+    traits = VllmTraits(offline=True)
 
     def __init__(self, text: str = "a cat") -> None:
         self.text = text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import gevent
 from gevent.event import Event
@@ -11,7 +12,16 @@ from gevent.queue import Queue
 from tests.fakes.sound import tone
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorUnavailable
-from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, Tts, TtsStream
+from xiaozhi.providers.contracts.tts import (
+    Pcm,
+    SentenceBegins,
+    SentenceTts,
+    Sound,
+    SpeechEvent,
+    Tts,
+    TtsStream,
+    TtsTraits,
+)
 
 CHUNK_MS = 100
 LOOK_AHEAD = 4
@@ -24,7 +34,6 @@ class FakeTts(Tts):
     `said` is every sentence of every stream; `streams` are all that were opened."""
 
     type_name = "fake"
-    offline = True
 
     def __init__(
         self,
@@ -36,7 +45,7 @@ class FakeTts(Tts):
     ) -> None:
         self.ms_per_char = ms_per_char
         self.delay = delay
-        self.sample_rate = sample_rate
+        self.traits = TtsTraits(offline=True, sample_rate=sample_rate)
         self.errors = dict(errors or {})
         self.said: list[str] = []
         self.streams: list[FakeTtsStream] = []
@@ -51,8 +60,8 @@ class FakeTts(Tts):
         if (error := self.errors.get(sentence)) is not None:
             raise error
         gevent.sleep(self.delay)
-        pcm = tone(max(20, self.ms_per_char * len(sentence)), self.sample_rate)
-        step = 2 * self.sample_rate * CHUNK_MS // 1000
+        pcm = tone(max(20, self.ms_per_char * len(sentence)), self.traits.sample_rate)
+        step = 2 * self.traits.sample_rate * CHUNK_MS // 1000
         for at in range(0, len(pcm), step):
             yield Pcm(pcm[at : at + step])
 
@@ -99,11 +108,10 @@ class FakeSentenceTts(SentenceTts):
     """The same voice for code that wants a one-request-per-sentence provider."""
 
     type_name = "fake_sentence"
-    offline = True
 
     def __init__(self, **options: object) -> None:
         self._voice = FakeTts(**options)  # type: ignore[arg-type]
-        self.sample_rate = self._voice.sample_rate
+        self.traits = replace(self._voice.traits, streaming=False)
 
     @property
     def said(self) -> list[str]:

@@ -42,8 +42,6 @@ diary = Diary()
 class SlowDiary(Memory):
     """Saves when it is let, and tells in which order it was closed."""
 
-    remembers = True
-
     def __init__(self, options: ProviderOptions) -> None:
         del options
 

@@ -31,8 +31,6 @@ happened: list[str] = []
 class Noted(Memory):
     """Notes when it saves."""
 
-    remembers = True
-
     def __init__(self, options: ProviderOptions) -> None:
         del options
 

@@ -46,7 +46,7 @@ def sound_of(tts: EspeakTts, text: str) -> np.ndarray:
 
 
 def seconds(samples: np.ndarray, tts: EspeakTts) -> float:
-    return len(samples) / tts.sample_rate
+    return len(samples) / tts.traits.sample_rate
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_rate_and_volume_are_obeyed(pool: InferencePool, tts: EspeakTts) -> None
 
     assert len(fast) < 0.7 * len(normal)
     assert np.abs(fast).max() < 0.6 * np.abs(normal).max()
-    assert other.voice_key != tts.voice_key
+    assert other.traits.voice_key != tts.traits.voice_key
 
 
 def test_a_voice_may_be_chosen(pool: InferencePool, tts: EspeakTts) -> None:
@@ -90,7 +90,7 @@ def test_a_voice_may_be_chosen(pool: InferencePool, tts: EspeakTts) -> None:
         other = EspeakTts(EspeakTtsOptions.model_validate({"voice": voice}), Services(inference=pool))
 
         assert len(sound_of(other, "Hello there.")) > 0
-        assert other.voice_key != tts.voice_key
+        assert other.traits.voice_key != tts.traits.voice_key
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_a_long_text_comes_in_pieces_of_half_a_second(tts: EspeakTts) -> None:
     first = next(sounds)
 
     assert isinstance(first, Pcm)
-    assert len(first.data) <= tts.sample_rate
-    assert sum(len(sound.data) for sound in sounds if isinstance(sound, Pcm)) / 2 / tts.sample_rate > 60
+    assert len(first.data) <= tts.traits.sample_rate
+    assert sum(len(sound.data) for sound in sounds if isinstance(sound, Pcm)) / 2 / tts.traits.sample_rate > 60
 
 
 def test_after_closing_it_says_so(pool: InferencePool, tts: EspeakTts) -> None:

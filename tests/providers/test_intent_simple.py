@@ -24,8 +24,8 @@ def test_nothing_is_classified(type_name: str, offers_tools: bool) -> None:
     intent.warm_up()
 
     assert intent.classify("louder", [Message("user", "hello")], TOOLS, CallContext()) == Intention()
-    assert intent.offers_tools is offers_tools
-    assert intent.offline is True
+    assert intent.traits.offers_tools is offers_tools
+    assert intent.traits.offline is True
     intent.close()
     intent.close()
 
@@ -48,5 +48,5 @@ def test_no_memory_recalls_nothing() -> None:
     memory.save("device", [Message("user", "My name is Ann.")], "session")
 
     assert memory.recall("device", "What is my name?") == ""
-    assert memory.remembers is False
-    assert memory.offline is True
+    assert memory.traits.remembers is False
+    assert memory.traits.offline is True

@@ -11,6 +11,7 @@ from tests.fakes.thinking import FakeLlm
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorError, VendorUnavailable
 from xiaozhi.providers import registry
+from xiaozhi.providers.contracts.llm import LlmTraits
 from xiaozhi.providers.contracts.provider import Services
 
 VISIT = [Message("system", "x"), Message("user", "My cat is called Tofu."), Message("assistant", "What a nice name!")]
@@ -68,7 +69,7 @@ def test_short_visits_and_empty_answers_leave_it_as_it_was(tmp_path: Path) -> No
 
 def test_a_model_that_cannot_write_leaves_it_as_it_was(tmp_path: Path) -> None:
     class Rules(FakeLlm):
-        writes = False
+        traits = LlmTraits(offline=True, writes=False)
 
     llm = Rules("I only understand a few sentences.")
     kept = memory(tmp_path, llm)

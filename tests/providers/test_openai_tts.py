@@ -79,7 +79,7 @@ def test_formats_and_voices_of_existing_blocks() -> None:
     assert tts_for("https://api.openai.com/v1/audio/speech", format="pcm")._form == "pcm"
     both = tts_for("http://h", voice="public", private_voice="mine", speed="")
     assert both._options.voice == "mine"
-    assert both.voice_key != tts_for("http://h", voice="public").voice_key
+    assert both.traits.voice_key != tts_for("http://h", voice="public").traits.voice_key
     for block in ({"speed": 9}, {"format": "aiff"}, {"ttsRate": 300}):
         with pytest.raises(SettingsError):
             tts_for("http://h", **block)
@@ -99,7 +99,7 @@ def test_sound_is_judged_by_what_it_is(vendor: OpenAiVendor, asked: str, given: 
     tts = tts_for(vendor.base_url, response_format=asked)
     sound = say(tts)
     assert isinstance(sound[0], OpusPackets if given == "opus" else Pcm)
-    _, seconds = pcm_of(sound, tts.sample_rate)
+    _, seconds = pcm_of(sound, tts.traits.sample_rate)
     assert 0.95 < seconds < 1.15
     tts.close()
 
@@ -119,7 +119,7 @@ def test_opus_is_not_touched_and_nothing_cheap_goes_to_the_pool(vendor: OpenAiVe
 
 def test_raw_pcm_has_the_rate_of_the_block_and_whole_samples(vendor: OpenAiVendor) -> None:
     tts = tts_for(vendor.base_url, response_format="pcm", sample_rate=16_000)
-    assert tts.sample_rate == 16_000
+    assert tts.traits.sample_rate == 16_000
     vendor.script(TTS, Script(answer=b"\xff\xfb\x90\x64" * 501))  # samples that look like the start of an MP3
     assert b"".join(sound.data for sound in say(tts)) == b"\xff\xfb\x90\x64" * 501
     vendor.script(TTS, Script(answer=b"abc" * 33_333, gap=0.001))
@@ -207,7 +207,7 @@ def test_mp3_through_the_real_pool(vendor: OpenAiVendor) -> None:
     users = [gevent.spawn(say, tts) for _ in range(4)]
     gevent.joinall(users, timeout=20, raise_error=True)
     for user in users:
-        _, seconds = pcm_of(user.value, tts.sample_rate)
+        _, seconds = pcm_of(user.value, tts.traits.sample_rate)
         assert 1.0 < seconds < 1.6
     tts.close()
     assert pool.close()

@@ -44,7 +44,7 @@ def test_it_is_loaded_validated_and_used(outside: str) -> None:
     ("path", "expected"),
     [
         ("{}:ElsewhereVllm", "url"),
-        ("{}:Options", "decorated"),
+        ("{}:ElsewhereVllmOptions", "decorated"),
         ("{}:Nobody", "importable"),
         ("no.such.package:Thing", "importable"),
     ],

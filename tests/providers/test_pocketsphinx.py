@@ -84,7 +84,7 @@ def test_other_sentences_are_refused(asr: PocketsphinxAsr) -> None:
     heard = [asr.transcribe(pcm, CONTEXT) for pcm in said(UNRELATED)]
 
     assert [transcript.text for transcript in heard].count("") >= len(UNRELATED) - 1
-    assert asr.unheard_reply
+    assert asr.traits.unheard_reply
 
 
 def test_a_transcript_says_how_sure_it_is(asr: PocketsphinxAsr) -> None:

@@ -19,7 +19,7 @@ from tests.fakes.sound import silence
 from xiaozhi.errors import Overloaded, SettingsError, VendorError
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.contracts.vad import VadStream
+from xiaozhi.providers.contracts.vad import Vad, VadStream
 from xiaozhi.providers.vad import silero
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.inference import InferencePool
@@ -232,6 +232,11 @@ def services() -> Services:
     return Services(InlineInference())  # type: ignore[arg-type]
 
 
+def _timing(vad: Vad) -> tuple[float, float, int, int | None]:
+    traits = vad.traits
+    return traits.threshold, traits.threshold_low, traits.min_silence_ms, traits.pause_ms
+
+
 def test_blocks_of_existing_files_are_understood() -> None:
     block = {
         "type": "silero",
@@ -241,7 +246,7 @@ def test_blocks_of_existing_files_are_understood() -> None:
         "min_silence_duration_ms": "200",
     }
     vad = registry.build("vad", "SileroVAD", block, services())
-    assert (vad.threshold, vad.threshold_low, vad.min_silence_ms, vad.pause_ms) == (0.5, 0.3, 200, None)
+    assert _timing(vad) == (0.5, 0.3, 200, None)
 
 
 def test_empty_values_are_defaults() -> None:
@@ -251,7 +256,7 @@ def test_empty_values_are_defaults() -> None:
         {"type": "silero", "threshold": "", "min_silence_duration_ms": "", "pause_ms": ""},
         services(),
     )
-    assert (vad.threshold, vad.threshold_low, vad.min_silence_ms, vad.pause_ms) == (0.5, 0.2, 700, None)
+    assert _timing(vad) == (0.5, 0.2, 700, None)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,19 @@ import pytest
 from gevent.event import Event
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.errors import CircuitOpen, Overloaded, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
-from xiaozhi.providers.contracts.asr import Asr, AsrStream, BatchAsr, Transcript
-from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.errors import (
+    CircuitOpen,
+    Overloaded,
+    VendorError,
+    VendorGarbage,
+    VendorRejected,
+    VendorTimeout,
+    VendorUnavailable,
+)
+from xiaozhi.providers.contracts.asr import Asr, AsrStream, AsrTraits, BatchAsr, Transcript
+from xiaozhi.providers.contracts.intent import Intent, Intention, IntentTraits
+from xiaozhi.providers.contracts.llm import Llm, LlmTraits
+from xiaozhi.providers.contracts.memory import Memory
 from xiaozhi.providers.contracts.tts import (
     OpusPackets,
     Pcm,
@@ -23,11 +33,13 @@ from xiaozhi.providers.contracts.tts import (
     SpeechEvent,
     Tts,
     TtsStream,
+    TtsTraits,
 )
 from xiaozhi.providers.contracts.vad import Vad, VadStream
 from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.providers.contracts.voiceprint import Speaker, Voiceprint
 from xiaozhi.providers.wrappers import SentenceStream, VendorLimits, guard, with_fallback
-from xiaozhi.runtime.resilience import NO_RETRY, Breaker, BreakerOptions, CallReport, RetryOptions, BreakerState
+from xiaozhi.runtime.resilience import NO_RETRY, Breaker, BreakerOptions, BreakerState, CallReport, RetryOptions
 
 CONTEXT = CallContext(device_id="d1")
 QUICK = RetryOptions(attempts=3, first=0.0, longest=0.0)
@@ -40,7 +52,7 @@ class Voice(SentenceTts):
 
     def __init__(self, name: str = "voice", rate: int = 24_000) -> None:
         self.name = name
-        self.sample_rate = rate
+        self.traits = TtsTraits(streaming=False, sample_rate=rate, voice_key=name)
         self.script: dict[str, Callable[[], Iterator[Sound]]] = {}
         self.asked: list[str] = []
         self.left: list[str] = []
@@ -341,7 +353,7 @@ def test_a_guarded_llm_retries_bounds_and_reports() -> None:
     reports: list[CallReport] = []
     inner = Model("a", "b", errors=[VendorUnavailable("m")])
     model = guard("llm", inner, VendorLimits(max_concurrent=2), retry=QUICK, observer=reports.append)
-    assert isinstance(model, Llm) and model.name == "model" and model.calls_tools
+    assert isinstance(model, Llm) and model.name == "model" and model.traits.calls_tools
     assert ask(model) == ["a", "b"]
     assert [report.outcome for report in reports] == ["unavailable", "ok"]
     assert reports[0].vendor == "llm:model"
@@ -418,8 +430,8 @@ def test_a_silent_model_can_be_given_up_on() -> None:
 
 def test_the_window_of_a_sentence_voice_is_free_before_the_sound_has_played() -> None:
     voice = guard("tts", Voice(), VendorLimits(max_concurrent=1))
-    assert isinstance(voice, SentenceTts) and not voice.streaming
-    assert voice.voice_key == "voice" and voice.sample_rate == 24_000
+    assert isinstance(voice, SentenceTts) and not voice.traits.streaming
+    assert voice.traits.voice_key == "voice" and voice.traits.sample_rate == 24_000
     stream = voice.open(CONTEXT)
     stream.say("a")
     events = stream.events()
@@ -475,7 +487,7 @@ def listen(asr: Asr, *sounds: bytes) -> str:
 
 def test_a_guarded_batch_recogniser_stays_one() -> None:
     asr = guard("asr", Ears(errors=[VendorTimeout("e")]), retry=QUICK)
-    assert isinstance(asr, BatchAsr) and not asr.streaming
+    assert isinstance(asr, BatchAsr) and not asr.traits.streaming
     assert listen(asr, b"ab", b"cd") == "heard 4"
 
 
@@ -521,7 +533,7 @@ def test_a_guarded_stream_holds_its_place_until_the_end() -> None:
     reports: list[CallReport] = []
     inner = LiveEars()
     asr = guard("asr", inner, VendorLimits(max_concurrent=1, enable_queue=False), observer=reports.append)
-    assert asr.streaming and isinstance(asr, Asr)
+    assert asr.traits.streaming and isinstance(asr, Asr)
     stream = asr.open(CONTEXT)
     with pytest.raises(Overloaded):
         asr.open(CONTEXT)
@@ -554,7 +566,7 @@ class Speech(Tts):
         self, name: str = "speech", rate: int = 16_000, *, fail_after: int | None = None, fail_at: str = ""
     ) -> None:
         self.name = name
-        self.sample_rate = rate
+        self.traits = TtsTraits(sample_rate=rate)
         self.fail_after = fail_after
         self.fail_at = fail_at
         self.closed = 0
@@ -601,7 +613,7 @@ def test_a_guarded_streaming_voice() -> None:
     reports: list[CallReport] = []
     inner = Speech()
     tts = guard("tts", inner, VendorLimits(max_concurrent=1), observer=reports.append, retry=NO_RETRY)
-    assert isinstance(tts, Tts) and tts.streaming and tts.sample_rate == 16_000
+    assert isinstance(tts, Tts) and tts.traits.streaming and tts.traits.sample_rate == 16_000
     stream = tts.open(CONTEXT)
     stream.say("a")
     stream.finish()
@@ -639,7 +651,7 @@ class _Vad(Vad):
 
 def test_what_is_offline_or_has_no_wrapper_is_left_alone() -> None:
     class Local(Ears):
-        offline = True
+        traits = AsrTraits(offline=True, streaming=False)
 
     for provider in (Local(), _Vad()):
         assert guard("asr", provider) is provider
@@ -690,7 +702,7 @@ def test_one_provider_needs_no_fallback_and_kinds_do_not_mix() -> None:
 )
 def test_the_next_model_answers(error: Exception) -> None:
     model = with_fallback([Model("never", errors=[error], name="first"), Model("second answers", name="second")])
-    assert isinstance(model, Llm) and model.name == "first" and model.calls_tools
+    assert isinstance(model, Llm) and model.name == "first" and model.traits.calls_tools
     assert ask(model) == ["second answers"]
 
 
@@ -727,7 +739,7 @@ def test_the_next_recogniser_hears_the_same() -> None:
 def test_another_recogniser_hears_the_utterance_from_the_beginning(where: str) -> None:
     first, second = LiveEars("first", fail_at=where), LiveEars("second")
     asr = with_fallback([first, second])
-    assert asr.streaming
+    assert asr.traits.streaming
     assert listen(asr, b"one ", b"two") == "second one two"
     assert second.closed == 1
     mixed = with_fallback([LiveEars("first", fail_at=where), Ears()])
@@ -756,7 +768,7 @@ def test_the_next_voice_says_the_sentence_at_its_own_rate() -> None:
     first, second = Voice("first"), Voice("second", rate=16_000)
     first.script["b"] = fails(VendorTimeout("v"))
     tts = with_fallback([first, second])
-    assert isinstance(tts, SentenceTts) and tts.voice_key == "first"
+    assert isinstance(tts, SentenceTts) and tts.traits.voice_key == "first"
     stream = tts.open(CONTEXT)
     stream.say("a")
     stream.say("b")
@@ -787,7 +799,7 @@ def test_a_sentence_that_broke_off_is_not_said_twice() -> None:
 def test_another_streaming_voice_goes_on_with_what_nobody_has_heard(fail_after: int, expected: list[str]) -> None:
     first, second = Speech("first", fail_after=fail_after), Speech("second", rate=24_000)
     tts = with_fallback([first, second])
-    assert tts.streaming and tts.sample_rate == 16_000
+    assert tts.traits.streaming and tts.traits.sample_rate == 16_000
     stream = tts.open(CONTEXT)
 
     def talk() -> None:
@@ -832,3 +844,111 @@ def test_closing_a_fallback_reply_wakes_the_speaker() -> None:
     stream.close()
     stream.close()
     talker.get(timeout=2)
+
+
+# --- what a wrapper takes over, and the small kinds -------------------------------------------------------------------
+
+
+def test_no_trait_is_lost_behind_guard_and_fallback() -> None:
+    """A guard and a fallback look like what is inside, in everything that it can do."""
+    ears = Ears("ears")
+    ears.traits = AsrTraits(streaming=False, unheard_reply="Pardon?")
+    model = Model()
+    model.traits = LlmTraits(calls_tools=False, writes=False)
+
+    for wrapped, inner in (
+        (guard("asr", ears), ears),
+        (with_fallback([guard("asr", ears), Ears("second")]), ears),
+        (guard("llm", model), model),
+        (with_fallback([guard("llm", model), Model()]), model),
+    ):
+        assert wrapped.traits == inner.traits
+
+
+class _Diary(Memory):
+    """Fails as often as told, or waits for `go`."""
+
+    def __init__(self, *failures: Exception, go: Event | None = None) -> None:
+        self.name = "diary"
+        self.failures = list(failures)
+        self.calls = 0
+        self.go = go
+
+    def recall(self, device_id: str, query: str) -> str:
+        self.calls += 1
+        if self.go is not None:
+            self.go.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        return f"{device_id}: {query}"
+
+    def save(self, device_id: str, messages: Sequence[Message], session_id: str) -> None:
+        self.recall(device_id, session_id)
+
+
+def test_a_memory_is_guarded_and_not_asked_twice() -> None:
+    reports: list[CallReport] = []
+    diary = _Diary(VendorUnavailable("diary", "down"), VendorUnavailable("diary", "down"))
+    memory = guard("memory", diary, breaker=BreakerOptions(), observer=reports.append)
+    assert isinstance(memory, Memory)
+    with pytest.raises(VendorUnavailable):
+        memory.recall("d", "q")
+    with pytest.raises(VendorUnavailable):
+        memory.save("d", [], "s")
+    assert memory.recall("d", "q") == "d: q"
+    assert diary.calls == 3
+    assert [(report.vendor, report.outcome) for report in reports] == [
+        ("memory:diary", "unavailable"),
+        ("memory:diary", "unavailable"),
+        ("memory:diary", "ok"),
+    ]
+
+
+def test_a_memory_that_does_not_answer_is_broken_off() -> None:
+    memory = guard("memory", _Diary(go=Event()), VendorLimits(timeout=0.02))
+    with pytest.raises(VendorTimeout, match="no answer within"):
+        memory.recall("d", "q")
+
+
+def test_a_memory_that_is_down_is_not_asked_any_more() -> None:
+    diary = _Diary(*[VendorUnavailable("diary", "down") for _ in range(50)])
+    memory = guard("memory", diary)
+    for _ in range(30):
+        with pytest.raises(VendorError):
+            memory.recall("d", "q")
+    with pytest.raises(CircuitOpen):
+        memory.recall("d", "q")
+    assert diary.calls < 30
+
+
+def test_an_intent_provider_is_guarded() -> None:
+    class Sorter(Intent):
+        name = "sorter"
+        traits = IntentTraits(offers_tools=True)
+
+        def classify(
+            self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+        ) -> Intention:
+            return Intention(reply="hello") if text == "hi" else Intention()
+
+    intent = guard("intent", Sorter())
+    assert isinstance(intent, Intent) and intent.traits.offers_tools
+    assert intent.classify("hi", [], [], CallContext()).reply == "hello"
+    assert intent.classify("ho", [], [], CallContext()) == Intention()
+
+
+def test_a_voiceprint_service_is_guarded() -> None:
+    class Known(Voiceprint):
+        name = "known"
+
+        def identify(self, pcm: bytes) -> Speaker | None:
+            if not pcm:
+                raise VendorUnavailable("known", "down")
+            return Speaker("1", "Anna")
+
+    voiceprint = guard("voiceprint", Known())
+    assert isinstance(voiceprint, Voiceprint)
+    found = voiceprint.identify(b"..")
+    assert found is not None and found.name == "Anna"
+    with pytest.raises(VendorUnavailable):
+        voiceprint.identify(b"")

@@ -9,6 +9,7 @@ from gevent.event import Event
 from tests.fakes.thinking import FakeMemory
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorRejected, VendorUnavailable
+from xiaozhi.providers.contracts.memory import MemoryTraits
 from xiaozhi.session import memory as memory_module
 from xiaozhi.session.memory import MemoryWriter
 
@@ -37,7 +38,7 @@ class Refusing(FakeMemory):
 
 
 class Forgetful(FakeMemory):
-    remembers = False
+    traits = MemoryTraits(offline=True, remembers=False)
 
 
 def test_saved_in_the_background_and_flushed(tmp_path: Path) -> None:

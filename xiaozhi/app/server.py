@@ -213,7 +213,7 @@ class Server:
             ota=f"http{secure}://{host}:{self.http_port}/xiaozhi/ota/",
             providers={kind: name for kind, name in providers.names.items() if kind not in ("memory", "intent")},
             workers=self.inference.workers,
-            offline=providers.llm.offline,
+            offline=providers.llm.traits.offline,
             started_s=self._started_s,
         )
 

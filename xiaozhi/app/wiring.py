@@ -160,7 +160,7 @@ def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
         texts += greetings_for(settings.wakeup_words)
     if settings.device_max_output_size:
         texts.append(settings.quota_response)
-    return [*texts, *filter(None, [providers.asr.unheard_reply])]
+    return [*texts, *filter(None, [providers.asr.traits.unheard_reply])]
 
 
 def _live_context(settings: Settings, provider_pool: ProviderPool) -> LiveContext:

@@ -31,7 +31,15 @@ log = get_logger(__name__)
 
 EMERGENCY_VOICE = "Espeak"
 """The block under TTS that speaks when the chosen voice cannot: it works without a network."""
-LIMITED_BY: Mapping[str, str] = {"asr": "asr", "llm": "llm", "tts": "tts", "vllm": "llm"}
+LIMITED_BY: Mapping[str, str] = {
+    "asr": "asr",
+    "llm": "llm",
+    "tts": "tts",
+    "vllm": "llm",
+    "memory": "memory",
+    "intent": "intent",
+    "voiceprint": "voiceprint",
+}
 """Guarded kinds, and where their limits stand in `ai_providers`."""
 _OWN_LIMITS = ("max_concurrent", "queue_size", "enable_queue", "timeout")
 """Keys of a provider's own block that override `ai_providers.<kind>`."""
@@ -190,7 +198,7 @@ class ProviderPool:
         made_of = self._made_of(kind, name)
         limits = vendor_limits(self._settings, kind, name) if kind in LIMITED_BY else None
         built: Provider = registry.build(kind, name, self._settings.block(kind, name), self._services)
-        if limits is None or built.offline:
+        if limits is None or built.traits.offline:
             return _Stock(built, made_of)
         breaker = self._breakers.setdefault(self._endpoint(kind, name), Breaker(f"{kind}:{name}", BreakerOptions()))
         guarded = guard(kind, built, limits, breaker=breaker, observer=self._observer)

@@ -32,13 +32,13 @@ from prometheus_client.samples import Sample
 from xiaozhi.runtime.readings import (
     AdmissionReadings,
     AdmissionView,
+    ConnectionReadings,
+    ConnectionsView,
     FrameCounts,
     FrameReadings,
     PoolReadings,
     PoolView,
     ProcessReadings,
-    ConnectionReadings,
-    ConnectionsView,
     VendorReadings,
 )
 from xiaozhi.runtime.resilience import Guard

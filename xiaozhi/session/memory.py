@@ -56,7 +56,7 @@ class MemoryWriter:
 
     def save(self, memory: Memory, device_id: str, messages: Sequence[Message], session_id: str) -> None:
         """Hand in a visit; never blocks."""
-        if not messages or not memory.remembers:
+        if not messages or not memory.traits.remembers:
             return
         job = (memory, device_id, tuple(messages), session_id)
         try:

@@ -373,7 +373,7 @@ class Session:
     def _on_turn_end(self, turn: Turn, record: TurnRecord) -> None:
         if record.outcome is not Outcome.UNHEARD:
             self._parts.dialogue().append(*record.script)
-            if self._kit.providers.memory.remembers:
+            if self._kit.providers.memory.traits.remembers:
                 self._visit_script.extend(record.script)
         self._kit.quota.spend(self.device_id, record.characters)
         self._kit.observe(self.device_id, record)

@@ -217,6 +217,11 @@ class AiProviders(Section):
     llm: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=30.0), description="Language models.")
     tts: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=15.0), description="Speech synthesis.")
     asr: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=20.0), description="Speech recognition.")
+    memory: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=60.0), description="Memory services.")
+    intent: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=10.0), description="Intent recognition.")
+    voiceprint: VendorLimitSettings = Field(
+        default=VendorLimitSettings(timeout=5.0), description="Voiceprint services."
+    )
 
 
 class Monitoring(Section):

@@ -19,7 +19,7 @@ from tests.fakes.sound import silence, tone
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, VendorUnavailable
 from xiaozhi.providers.contracts.asr import Asr, AsrStream, BatchAsr, Transcript
-from xiaozhi.providers.contracts.vad import Vad, VadStream
+from xiaozhi.providers.contracts.vad import Vad, VadStream, VadTraits
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, Utterance
 
@@ -64,7 +64,7 @@ class Sink:
 class QuickVad(FakeVad):
     """Loud is voice; 300 ms of silence end an utterance."""
 
-    min_silence_ms = 300
+    traits = VadTraits(offline=True, min_silence_ms=300)
 
 
 class Ears:
@@ -161,7 +161,7 @@ class BusyVad(QuickVad):
     stream: BusyVadStream
 
     def open(self) -> VadStream:
-        self.stream = BusyVadStream(None, self.window_samples)
+        self.stream = BusyVadStream(None, self.traits.window_samples)
         return self.stream
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.fakes.hearing import FakeAsr
@@ -44,7 +46,7 @@ def test_paused_and_ended_are_one_object_and_one_stream(make: Make) -> None:
 
 def test_a_detectors_own_pause_wins(make: Make) -> None:
     vad = QuickVad()
-    vad.pause_ms = 100
+    vad.traits = replace(vad.traits, pause_ms=100)
     ears = make(vad=vad, pause_ms=0)
     ears.hear(tone(600) + silence(600))
     assert ears.sink.told == ["started", "paused", "ended"]

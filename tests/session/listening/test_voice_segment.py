@@ -235,7 +235,7 @@ def test_reset_while_the_detector_works_makes_its_answer_void(
 
     class SlowVad(QuickVad):
         def open(self) -> VadStream:
-            self.streams.append(SlowStream(None, self.window_samples))
+            self.streams.append(SlowStream(None, self.traits.window_samples))
             return self.streams[-1]
 
     vad = SlowVad()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from pydantic import Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Fault, SettingsError, VendorUnavailable
-from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, AsrTraits, BatchAsr, Transcript
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.families.frequent_words import FREQUENT_WORDS
 from xiaozhi.providers.families.offline_phrases import PhraseBook, load
@@ -79,12 +79,12 @@ class PocketsphinxAsr(BatchAsr):
     """Listens for phrases in the inference pool (kind "asr")."""
 
     needs_services: ClassVar[bool] = True
-    offline: ClassVar[bool] = True
+    traits = AsrTraits(offline=True, streaming=False)
 
     def __init__(self, options: PocketsphinxAsrOptions, services: Services) -> None:
         """Raises SettingsError: the phrase file, or words that nobody can pronounce."""
         self._options = options
-        self.unheard_reply = options.unheard_reply
+        self.traits = replace(self.traits, unheard_reply=options.unheard_reply)
         self._inference = services.inference
         book = load(services.config_dir / options.phrases)
         unspeakable = _unspeakable(book, options.phrases.name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from xiaozhi.chat import CallContext
-from xiaozhi.providers.contracts.provider import Provider
+from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
 
 ASR_SAMPLE_RATE = 16_000
 """Hz. Every Asr, Vad and Voiceprint receives s16le mono PCM at this rate."""
@@ -43,14 +43,21 @@ class AsrStream(ABC):
         """Abandon (or clean up after) the utterance; idempotent, callable from any greenlet."""
 
 
+@dataclass(frozen=True, slots=True)
+class AsrTraits(ProviderTraits):
+    """What a recogniser can do."""
+
+    streaming: bool = True
+    """Works while the user still speaks. False: gets the whole utterance at its end."""
+    unheard_reply: str = ""
+    """Spoken when a clearly voiced utterance gave no text; "" (the default): nothing is said, as for noise."""
+
+
 class Asr(Provider, ABC):
-    """Speech recognition. `streaming` providers work while the user still speaks."""
+    """Speech recognition."""
 
     kind: ClassVar[str] = "asr"
-    streaming: ClassVar[bool] = True
-
-    unheard_reply: str = ""
-    """Spoken when a clearly voiced utterance gave no text; "" (the default) stays silent, as noise deserves."""
+    traits: AsrTraits = AsrTraits()
 
     @abstractmethod
     def open(self, context: CallContext) -> AsrStream:
@@ -60,7 +67,7 @@ class Asr(Provider, ABC):
 class BatchAsr(Asr):
     """For vendors that want the whole utterance at once: implement `transcribe`, the buffering stream is given."""
 
-    streaming: ClassVar[bool] = False
+    traits: AsrTraits = AsrTraits(streaming=False)
 
     @abstractmethod
     def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.providers.contracts.provider import Provider
+from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,19 @@ class Intention:
     reply: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class IntentTraits(ProviderTraits):
+    """How intents are found."""
+
+    offers_tools: bool = False
+    """True: the language model itself is offered the tools (function calling)."""
+
+
 class Intent(Provider, ABC):
     """Decides before (or instead of) the language model what the user wants done."""
 
     kind: ClassVar[str] = "intent"
-    offers_tools: ClassVar[bool] = False
-    """True: the language model itself is offered the tools (function calling)."""
+    traits: IntentTraits = IntentTraits()
 
     @abstractmethod
     def classify(

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.providers.contracts.provider import Provider
+from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
+
+
+@dataclass(frozen=True, slots=True)
+class LlmTraits(ProviderTraits):
+    """What a language model can do."""
+
+    calls_tools: bool = True
+    """False: `tools` is ignored and no ToolCall is ever yielded."""
+    writes: bool = True
+    """False: it knows a few sentences of its own and cannot be asked to write anything, such as a summary."""
 
 
 class Llm(Provider, ABC):
     """A language model that streams."""
 
     kind: ClassVar[str] = "llm"
-    calls_tools: ClassVar[bool] = True
-    """False: `tools` is ignored and no ToolCall is ever yielded."""
-    writes: ClassVar[bool] = True
-    """False: it knows a few sentences of its own and cannot be asked to write anything, such as a summary."""
+    traits: LlmTraits = LlmTraits()
 
     @abstractmethod
     def chat(

@@ -51,6 +51,15 @@ class Services:
     """The time where the server's owner lives (aware)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderTraits:
+    """What a provider can do and how it wants to be used: data, not methods, so that a guard or a fallback around it
+    takes all of it over in one line. Each kind has a subclass of its own in its contract file."""
+
+    offline: bool = False
+    """Works without a network; it needs no guard."""
+
+
 class Provider:
     """Common to all kinds. `name` is the key of its block in the configuration, set by the registry."""
 
@@ -58,10 +67,9 @@ class Provider:
     type_name: ClassVar[str] = ""
     needs_services: ClassVar[bool] = False
     """True: constructed as `cls(options, services)`; False: `cls(options)`."""
-    offline: ClassVar[bool] = False
-    """True for providers that work without a network; they are never guarded by breakers."""
-
     name: str = ""
+    traits: ProviderTraits = ProviderTraits()
+    """Of the class, or set in `__init__` where the block decides. They do not change afterwards."""
 
     @classmethod
     def faults(cls, options: Any, config_dir: Path) -> list[Fault]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from xiaozhi.chat import CallContext
-from xiaozhi.providers.contracts.provider import Provider
+from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +67,24 @@ class TtsStream(ABC):
         """Stop now; idempotent, callable from any greenlet."""
 
 
+@dataclass(frozen=True, slots=True)
+class TtsTraits(ProviderTraits):
+    """What a voice can do and how it sounds."""
+
+    streaming: bool = True
+    """True: text goes in while sound comes out (one vendor session per reply). False: one request per sentence."""
+    sample_rate: int = 24_000
+    """Hz of every `Pcm` that does not say otherwise."""
+    voice_key: str = ""
+    """Changes whenever the same text would sound different: voice, speed, model. With the provider's name it is part of
+    the speech cache's key."""
+
+
 class Tts(Provider, ABC):
     """Speech synthesis."""
 
     kind: ClassVar[str] = "tts"
-    streaming: ClassVar[bool] = True
-    """True: text goes in while sound comes out (one vendor session per reply). False: one request per sentence."""
-
-    sample_rate: int = 24_000
-    """Hz of every `Pcm` that comes out."""
-
-    @property
-    def voice_key(self) -> str:
-        """Changes whenever the same text would sound different: voice, speed, model. Part of the reply cache's key."""
-        return self.name
+    traits: TtsTraits = TtsTraits()
 
     @abstractmethod
     def open(self, context: CallContext) -> TtsStream:
@@ -91,7 +95,7 @@ class SentenceTts(Tts):
     """For vendors that take one sentence per request: implement `synthesize`; look-ahead and order are given by
     `providers/adapters.py`, which the composition root wraps around it."""
 
-    streaming: ClassVar[bool] = False
+    traits: TtsTraits = TtsTraits(streaming=False)
 
     @abstractmethod
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:

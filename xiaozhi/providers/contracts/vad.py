@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
-from xiaozhi.providers.contracts.provider import Provider
+from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
 
 
 class VadStream(ABC):
@@ -25,13 +26,12 @@ class VadStream(ABC):
         """Forget the past: the next sample starts a new recording."""
 
 
-class Vad(Provider, ABC):
-    """Voice activity detection."""
+@dataclass(frozen=True, slots=True)
+class VadTraits(ProviderTraits):
+    """How the probabilities of a detector are to be read."""
 
-    kind: ClassVar[str] = "vad"
-    window_samples: ClassVar[int] = 512
+    window_samples: int = 512
     """Samples per probability at 16 kHz: 32 ms."""
-
     threshold: float = 0.5
     """A window is voiced from this probability up, ..."""
     threshold_low: float = 0.2
@@ -40,6 +40,13 @@ class Vad(Provider, ABC):
     """This much silence ends an utterance."""
     pause_ms: int | None = None
     """This much silence may be the end; None: as the conversation's settings say."""
+
+
+class Vad(Provider, ABC):
+    """Voice activity detection."""
+
+    kind: ClassVar[str] = "vad"
+    traits: VadTraits = VadTraits()
 
     @abstractmethod
     def open(self) -> VadStream:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xiaozhi.providers.contracts.provider import Provider
+from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,16 @@ class Speaker:
     similarity: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class VoiceprintTraits(ProviderTraits):
+    """What a speaker identification can do: the common traits only."""
+
+
 class Voiceprint(Provider, ABC):
     """Speaker identification."""
 
     kind: ClassVar[str] = "voiceprint"
+    traits: VoiceprintTraits = VoiceprintTraits()
 
     @abstractmethod
     def identify(self, pcm: bytes) -> Speaker | None:

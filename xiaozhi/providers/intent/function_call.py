@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from pydantic import Field
 
 from xiaozhi.chat import CallContext, Message, ToolSpec
-from xiaozhi.providers.contracts.intent import Intent, Intention
+from xiaozhi.providers.contracts.intent import Intent, Intention, IntentTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
 
@@ -23,8 +22,7 @@ class FunctionCallOptions(ProviderOptions):
 class FunctionCall(Intent):
     """Nothing to classify beforehand."""
 
-    offers_tools: ClassVar[bool] = True
-    offline: ClassVar[bool] = True
+    traits = IntentTraits(offline=True, offers_tools=True)
 
     def __init__(self, options: FunctionCallOptions) -> None:
         del options

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from xiaozhi.chat import CallContext, Message, ToolSpec
-from xiaozhi.providers.contracts.intent import Intent, Intention
+from xiaozhi.providers.contracts.intent import Intent, Intention, IntentTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
 
@@ -15,8 +14,7 @@ from xiaozhi.providers.registry import provider
 class NoIntent(Intent):
     """Just chat."""
 
-    offers_tools: ClassVar[bool] = False
-    offline: ClassVar[bool] = True
+    traits = IntentTraits(offline=True)
 
     def __init__(self, options: ProviderOptions) -> None:
         del options

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.llm import Llm, LlmTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.families.offline_facts import OfflineFacts
 from xiaozhi.providers.families.offline_patterns import language_of
@@ -53,9 +53,7 @@ class OfflineLlm(Llm):
     """Stateless; shared by all devices."""
 
     needs_services: ClassVar[bool] = True
-    offline: ClassVar[bool] = True
-    calls_tools: ClassVar[bool] = True
-    writes: ClassVar[bool] = False
+    traits = LlmTraits(offline=True, writes=False)
 
     def __init__(self, options: OfflineLlmOptions, services: Services, *, chance: random.Random | None = None) -> None:
         """Raises SettingsError with every fault of the phrase file."""

@@ -20,7 +20,7 @@ from pydantic import Field
 from xiaozhi.chat import CallContext, Message
 from xiaozhi.errors import VendorError, VendorUnavailable
 from xiaozhi.providers.contracts.llm import Llm
-from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.contracts.memory import Memory, MemoryTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.logs import get_logger
@@ -54,7 +54,7 @@ class LocalShortMemory(Memory):
     """Summaries in `<data_dir>/memory.sqlite`."""
 
     needs_services: ClassVar[bool] = True
-    offline: ClassVar[bool] = True
+    traits = MemoryTraits(offline=True)
 
     def __init__(self, options: LocalShortMemoryOptions, services: Services) -> None:
         self._options = options
@@ -75,7 +75,7 @@ class LocalShortMemory(Memory):
         if len(said) < self._options.min_messages:
             return
         summariser = self._summariser()
-        if not summariser.writes:
+        if not summariser.traits.writes:
             return  # it would only say that it did not understand, and that would be remembered
         talk = "\n".join(f"{'User' if message.role == 'user' else 'Assistant'}: {message.content}" for message in said)
         request = [

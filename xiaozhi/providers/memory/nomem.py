@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from xiaozhi.chat import Message
-from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.contracts.memory import Memory, MemoryTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
 
@@ -15,8 +14,7 @@ from xiaozhi.providers.registry import provider
 class NoMemory(Memory):
     """Recalls nothing, saves nothing."""
 
-    remembers: ClassVar[bool] = False
-    offline: ClassVar[bool] = True
+    traits = MemoryTraits(offline=True, remembers=False)
 
     def __init__(self, options: ProviderOptions) -> None:
         del options

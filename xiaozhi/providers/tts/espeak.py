@@ -16,7 +16,7 @@ from pydantic import AfterValidator, AliasChoices, Field
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
-from xiaozhi.providers.contracts.tts import Pcm, SentenceTts, Sound
+from xiaozhi.providers.contracts.tts import Pcm, SentenceTts, Sound, TtsTraits
 from xiaozhi.providers.families.espeak_ng import NATIVE_HZ, checked_voice, engine
 from xiaozhi.providers.registry import provider
 
@@ -54,17 +54,11 @@ class EspeakTts(SentenceTts):
     """Speaks in the inference pool (kind "tts")."""
 
     needs_services: ClassVar[bool] = True
-    offline: ClassVar[bool] = True
-    sample_rate = NATIVE_HZ
 
     def __init__(self, options: EspeakTtsOptions, services: Services) -> None:
         self._options = options
         self._inference = services.inference
         self._closed = False
-
-    @property
-    def voice_key(self) -> str:
-        options = self._options
         sounds = (
             options.voice,
             options.voice_zh,
@@ -74,7 +68,9 @@ class EspeakTts(SentenceTts):
             options.pitch_range,
             options.volume,
         )
-        return ":".join(map(str, ("espeak", *sounds)))
+        self.traits = TtsTraits(
+            offline=True, streaming=False, sample_rate=NATIVE_HZ, voice_key=":".join(map(str, ("espeak", *sounds)))
+        )
 
     def warm_up(self) -> None:
         """Load the library and both voices' dictionaries. Raises VendorUnavailable."""

@@ -28,7 +28,16 @@ from xiaozhi.audio.opus import OpusError, packet_duration_ms
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorGarbage, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.provider import ProviderOptions
-from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, Sound, SpeechEvent, Tts, TtsStream
+from xiaozhi.providers.contracts.tts import (
+    OpusPackets,
+    Pcm,
+    SentenceBegins,
+    Sound,
+    SpeechEvent,
+    Tts,
+    TtsStream,
+    TtsTraits,
+)
 from xiaozhi.providers.families.openai import ApiKey
 from xiaozhi.providers.families.sentence_boundaries import WINDOW_S, Boundaries
 from xiaozhi.providers.families.volcengine import Event, VolcengineFrame
@@ -118,7 +127,6 @@ class HuoshanTts(Tts):
 
     def __init__(self, options: HuoshanTtsOptions) -> None:
         self.options = options
-        self.sample_rate = options.audio_params.sample_rate
         self.marks_sentences = not options.resource_id.startswith(("seed-tts-2", "seed-icl-2"))
         audio = options.audio()
         self.speed = 1 + audio["speech_rate"] / 100
@@ -127,6 +135,10 @@ class HuoshanTts(Tts):
             self.request["additions"] = orjson.dumps(extras).decode()
         if options.mix_speaker:
             self.request["mix_speaker"] = options.mix_speaker
+        self.traits = TtsTraits(
+            sample_rate=options.audio_params.sample_rate,
+            voice_key=f"{options.resource_id}/{orjson.dumps(self.request).decode()}",
+        )
         self.tasks = Tasks()
         self._closed = False
         keep = options.idle_connections if options.enable_ws_reuse else 0
@@ -136,11 +148,6 @@ class HuoshanTts(Tts):
     def vendor(self) -> str:
         """The name in errors."""
         return self.name or "huoshan_double_stream"
-
-    @property
-    def voice_key(self) -> str:
-        """Everything that changes the sound."""
-        return f"{self.name}/{self.options.resource_id}/{orjson.dumps(self.request).decode()}"
 
     def open(self, context: CallContext) -> TtsStream:
         """Start a session. A kept connection that turns out to be dead is replaced once: no text has been sent yet."""
@@ -184,7 +191,7 @@ class _Reply(TtsStream):
         self._user = {"uid": context.device_id or "xiaozhi"}
         self._boundaries = Boundaries(marked=owner.marks_sentences, speed=owner.speed)
         self._pieces = (
-            _opus_pieces() if owner.options.audio_params.format == "ogg_opus" else _pcm_pieces(owner.sample_rate)
+            _opus_pieces() if owner.options.audio_params.format == "ogg_opus" else _pcm_pieces(owner.traits.sample_rate)
         )
         # A SpeechEvent, an Exception, or None: the end.
         self._queue: Queue[SpeechEvent | Exception | None] = Queue(BUFFERED_PIECES)

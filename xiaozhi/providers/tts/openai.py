@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.contracts.tts import SentenceTts, Sound
+from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
 from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
@@ -60,13 +60,8 @@ class OpenAiTts(SentenceTts):
         self._speed = speed_of(options.rate_percent) if options.rate_percent is not None else options.speed
         own = urllib.parse.urlsplit(self._url).hostname == "api.openai.com"
         self._form = options.response_format or ("opus" if own else "wav")
-        self.sample_rate = options.sample_rate
-
-    @property
-    def voice_key(self) -> str:
-        """Everything that changes the sound."""
-        options = self._options
-        return f"{self.name}/{options.model}/{options.voice}/{self._speed:g}/{options.instructions}"
+        voice = f"{options.model}/{options.voice}/{self._speed:g}/{options.instructions}"
+        self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate, voice_key=voice)
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of one sentence, as it comes."""

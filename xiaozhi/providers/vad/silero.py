@@ -37,7 +37,7 @@ from pydantic import Field, field_validator, model_validator
 
 from xiaozhi.errors import Fault, Overloaded, SettingsError, VendorUnavailable
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
-from xiaozhi.providers.contracts.vad import Vad, VadStream
+from xiaozhi.providers.contracts.vad import Vad, VadStream, VadTraits
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.batching import Batcher, BatcherClosed, BatchStats, Ticket
 
@@ -161,13 +161,15 @@ class SileroVad(Vad):
     """See the module. Raises SettingsError when the chosen runtime or its model file is not installed."""
 
     needs_services = True
-    offline = True
 
     def __init__(self, options: SileroOptions, services: Services) -> None:
-        self.threshold = options.threshold
-        self.threshold_low = options.threshold_low
-        self.min_silence_ms = options.min_silence_duration_ms
-        self.pause_ms = options.pause_ms
+        self.traits = VadTraits(
+            offline=True,
+            threshold=options.threshold,
+            threshold_low=options.threshold_low,
+            min_silence_ms=options.min_silence_duration_ms,
+            pause_ms=options.pause_ms,
+        )
         self._runtime = options.runtime
         self._path = _model_path(options)
         self._inference = services.inference

@@ -13,17 +13,20 @@ from typing import Any
 import gevent
 
 from xiaozhi.providers.contracts.asr import Asr, BatchAsr
+from xiaozhi.providers.contracts.intent import Intent
 from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.memory import Memory
 from xiaozhi.providers.contracts.tts import SentenceTts, Tts
 from xiaozhi.providers.contracts.vllm import Vllm
-from xiaozhi.providers.wrappers import asr, llm, tts, vllm
+from xiaozhi.providers.contracts.voiceprint import Voiceprint
+from xiaozhi.providers.wrappers import asr, intent, llm, memory, tts, vllm, voiceprint
 from xiaozhi.providers.wrappers.guarded import VendorLimits
 from xiaozhi.providers.wrappers.sentence_stream import SentenceStream
 from xiaozhi.runtime.resilience import Breaker, BreakerOptions, Clock, Guard, Observer, RetryOptions, Window
 
 __all__ = ["SentenceStream", "VendorLimits", "guard", "with_fallback"]
 
-# Contract, guard, fallback; the narrower contract first: a BatchAsr is an Asr as well.
+# Contract, guard, fallback (None: there is none for this kind); the narrower contract first: a BatchAsr is an Asr as well.
 _WRAPPERS: tuple[tuple[type, Any, Any], ...] = (
     (Llm, llm.GuardedLlm, llm.FallbackLlm),
     (Vllm, vllm.GuardedVllm, vllm.FallbackVllm),
@@ -31,6 +34,9 @@ _WRAPPERS: tuple[tuple[type, Any, Any], ...] = (
     (Asr, asr.GuardedAsr, asr.FallbackAsr),
     (SentenceTts, tts.GuardedSentenceTts, tts.FallbackSentenceTts),
     (Tts, tts.GuardedTts, tts.FallbackTts),
+    (Memory, memory.GuardedMemory, None),
+    (Intent, intent.GuardedIntent, None),
+    (Voiceprint, voiceprint.GuardedVoiceprint, None),
 )
 
 
@@ -39,7 +45,7 @@ def guard(
     provider: Any,
     limits: VendorLimits = VendorLimits(),  # noqa: B008  frozen
     *,
-    retry: RetryOptions = RetryOptions(),
+    retry: RetryOptions | None = None,
     breaker: Breaker | BreakerOptions | None = BreakerOptions(),
     observer: Observer | None = None,
     clock: Clock = time.monotonic,
@@ -48,10 +54,10 @@ def guard(
 ) -> Any:
     """`provider` behind a guard, of the same kind. Offline providers and kinds without a wrapper come back as they are.
 
-    `breaker`: options for one of its own, a Breaker shared with others at the same endpoint, or None. The guard is
-    `provider.guard`."""
+    `retry`: None: as is usual for the kind. `breaker`: options for one of its own, a Breaker shared with others at the
+    same endpoint, or None. The guard is `provider.guard`."""
     wrapper = next((guarded for contract, guarded, _ in _WRAPPERS if isinstance(provider, contract)), None)
-    if provider.offline or wrapper is None:
+    if provider.traits.offline or wrapper is None:
         return provider
     name = f"{kind}:{provider.name or provider.type_name}"
     window = Window(name, limits.max_concurrent, limits.queue_size if limits.enable_queue else 0, clock=clock)
@@ -60,7 +66,7 @@ def guard(
         name,
         window=window,
         breaker=own,
-        retry=retry,
+        retry=wrapper.retry if retry is None else retry,
         timeout=limits.timeout,
         observer=observer,
         clock=clock,
@@ -79,6 +85,6 @@ def with_fallback(providers: Sequence[Any]) -> Any:
     if len(providers) < 2:
         return providers[0]
     for contract, _, fallback in _WRAPPERS:
-        if all(isinstance(provider, contract) for provider in providers):
+        if fallback is not None and all(isinstance(provider, contract) for provider in providers):
             return fallback(providers)
     raise TypeError(f"providers of different kinds: {[type(provider).__name__ for provider in providers]}")

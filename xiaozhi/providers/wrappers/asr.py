@@ -80,11 +80,6 @@ class FallbackBatchAsr(FallbackProvider, BatchAsr):
 class FallbackAsr(FallbackProvider, Asr):
     """Keeps the sound of the utterance, so that another recogniser can hear it from the beginning."""
 
-    @property
-    def streaming(self) -> bool:  # type: ignore[override]
-        """As the first says."""
-        return bool(self.providers[0].streaming)
-
     def open(self, context: CallContext) -> AsrStream:
         """A stream at the first provider that opens one."""
         return _FallbackUtterance(self, context)

@@ -10,6 +10,7 @@ that broke off in the middle is not."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from xiaozhi.errors import Overloaded, VendorError
@@ -29,7 +30,8 @@ class FallbackProvider(Provider):
     def __init__(self, providers: Sequence[Any]) -> None:
         self.providers = tuple(providers)
         self.name = self.providers[0].name
-        self.offline = all(provider.offline for provider in providers)  # type: ignore[misc]
+        # The first's: it is the one that is meant.
+        self.traits = replace(self.providers[0].traits, offline=all(each.traits.offline for each in self.providers))
 
     def warm_up(self) -> None:
         """All of them: the moment of need is too late for a model to be loaded."""

@@ -9,11 +9,17 @@ of a stream."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
+import gevent
+
+from xiaozhi.errors import VendorTimeout
 from xiaozhi.providers.contracts.provider import Provider
-from xiaozhi.runtime.resilience import Guard
+from xiaozhi.runtime.resilience import Guard, RetryOptions
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +38,13 @@ class VendorLimits:
 class GuardedProvider(Provider):
     """What all wrappers share: they are called like the provider inside and pass its life cycle on."""
 
+    retry: ClassVar[RetryOptions] = RetryOptions()
+
     def __init__(self, inner: Any, guard: Guard, limits: VendorLimits) -> None:
         self.inner = inner
         self.guard = guard
         self.name = inner.name
+        self.traits = inner.traits
         self._limits = limits
 
     def warm_up(self) -> None:
@@ -45,3 +54,15 @@ class GuardedProvider(Provider):
     def close(self) -> None:
         """Pass on."""
         self.inner.close()
+
+    def within_deadline(self, function: Callable[[], T]) -> T:
+        """Run `function` under the guard, for kinds whose vendors need not have deadlines of their own: an attempt that
+        takes longer than the limits' `timeout` is broken off. Raises VendorTimeout, CircuitOpen, Overloaded, and what
+        `function` raises."""
+        seconds = self._limits.timeout
+
+        def bounded() -> T:
+            with gevent.Timeout(seconds, VendorTimeout(self.guard.name, f"no answer within {seconds:g} s")):
+                return function()
+
+        return self.guard.call(bounded)

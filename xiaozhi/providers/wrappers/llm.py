@@ -31,11 +31,6 @@ class GuardedLlm(GuardedProvider, Llm):
         super().__init__(inner, guard, limits)
         self._devices = OnePerKey(f"{guard.name} for this device")
 
-    @property
-    def calls_tools(self) -> bool:  # type: ignore[override]
-        """As the provider inside says."""
-        return bool(self.inner.calls_tools)
-
     def chat(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
     ) -> Iterator[str | ToolCall]:
@@ -75,11 +70,6 @@ def _read_ahead(name: str, make: Callable[[], Iterator[T]]) -> Iterator[T]:
 
 class FallbackLlm(FallbackProvider, Llm):
     """The next model answers when the one before failed without a word."""
-
-    @property
-    def calls_tools(self) -> bool:  # type: ignore[override]
-        """As the first says; one that cannot ignores the tools."""
-        return bool(self.providers[0].calls_tools)
 
     def chat(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext

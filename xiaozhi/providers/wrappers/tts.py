@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -24,9 +25,9 @@ from xiaozhi.providers.contracts.tts import (
     TtsStream,
 )
 from xiaozhi.providers.wrappers.fallback import FAILURES, FallbackProvider
-from xiaozhi.providers.wrappers.guarded import GuardedProvider, VendorLimits
+from xiaozhi.providers.wrappers.guarded import GuardedProvider
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.resilience import Attempt, Guard
+from xiaozhi.runtime.resilience import Attempt
 from xiaozhi.runtime.tasks import Tasks
 
 log = get_logger(__name__)
@@ -43,15 +44,6 @@ WAIT_S = 120.0
 class GuardedSentenceTts(GuardedProvider, SentenceTts):
     """One place per sentence."""
 
-    def __init__(self, inner: SentenceTts, guard: Guard, limits: VendorLimits) -> None:
-        super().__init__(inner, guard, limits)
-        self.sample_rate = inner.sample_rate
-
-    @property
-    def voice_key(self) -> str:
-        """As the provider inside says."""
-        return str(self.inner.voice_key)
-
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """As the provider inside; raises CircuitOpen and Overloaded as well."""
         return self.guard.iterate(lambda: self.inner.synthesize(sentence, context))
@@ -59,15 +51,6 @@ class GuardedSentenceTts(GuardedProvider, SentenceTts):
 
 class GuardedTts(GuardedProvider, Tts):
     """One place per reply, while the vendor speaks it."""
-
-    def __init__(self, inner: Tts, guard: Guard, limits: VendorLimits) -> None:
-        super().__init__(inner, guard, limits)
-        self.sample_rate = inner.sample_rate
-
-    @property
-    def voice_key(self) -> str:
-        """As the provider inside says."""
-        return str(self.inner.voice_key)
 
     def open(self, context: CallContext) -> TtsStream:
         """As the provider inside; raises CircuitOpen and Overloaded as well."""
@@ -113,7 +96,7 @@ def marked(provider: Tts, sounds: Iterator[Any], *, substitute: bool) -> Iterato
     meant."""
     for sound in sounds:
         if isinstance(sound, Pcm) and (substitute or not sound.rate):
-            yield Pcm(sound.data, sound.rate or provider.sample_rate, substitute or sound.substitute)
+            yield Pcm(sound.data, sound.rate or provider.traits.sample_rate, substitute or sound.substitute)
         elif isinstance(sound, OpusPackets) and substitute:
             yield OpusPackets(sound.packets, sound.frame_ms, True)
         else:
@@ -122,15 +105,6 @@ def marked(provider: Tts, sounds: Iterator[Any], *, substitute: bool) -> Iterato
 
 class FallbackSentenceTts(FallbackProvider, SentenceTts):
     """The next voice says the same sentence."""
-
-    def __init__(self, providers: Sequence[Any]) -> None:
-        super().__init__(providers)
-        self.sample_rate = self.providers[0].sample_rate
-
-    @property
-    def voice_key(self) -> str:
-        """The first's: it is the voice that is meant."""
-        return str(self.providers[0].voice_key)
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of the first that makes one."""
@@ -147,12 +121,7 @@ class FallbackTts(FallbackProvider, Tts):
 
     def __init__(self, providers: Sequence[Any]) -> None:
         super().__init__(providers)
-        self.sample_rate = self.providers[0].sample_rate
-
-    @property
-    def voice_key(self) -> str:
-        """The first's: it is the voice that is meant."""
-        return str(self.providers[0].voice_key)
+        self.traits = replace(self.traits, streaming=True)  # also when the first takes single sentences
 
     def open(self, context: CallContext) -> TtsStream:
         """A stream at the first provider that opens one."""

@@ -151,7 +151,7 @@ class Utterance:
         self._access = access
         self._claimed = False
         self._recognition = recognition
-        if recognition is None and access.asr.streaming:
+        if recognition is None and access.asr.traits.streaming:
             self._recognition = recognition = Recognition(access.asr, access.context, sound, self.trace)
             recognition.start(access.tasks)
         if recognition is not None:

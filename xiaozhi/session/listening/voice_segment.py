@@ -51,7 +51,7 @@ class VoiceSegment(ListeningSegment):
     ) -> None:
         super().__init__(mode, options, access, sink, stats)
         self._vad = vad.open()
-        self._window = vad.window_samples
+        self._window = vad.traits.window_samples
         self._segmenter = Segmenter(segmenter_options(vad, options))
         judged_by = self._segmenter.options
         self._keep = int((judged_by.pre_roll_ms + judged_by.window_ms * judged_by.voiced_of) * _SAMPLES_PER_MS)
@@ -199,13 +199,14 @@ class VoiceSegment(ListeningSegment):
 def segmenter_options(vad: Vad, options: ListenerOptions) -> SegmenterOptions:
     """How utterances are cut: thresholds and silence as the voice detector says, lengths as the conversation's settings
     say."""
+    traits = vad.traits
     return SegmenterOptions(
-        threshold=vad.threshold,
-        threshold_low=vad.threshold_low,
-        min_silence_ms=vad.min_silence_ms,
-        pause_ms=options.pause_ms if vad.pause_ms is None else vad.pause_ms,
+        threshold=traits.threshold,
+        threshold_low=traits.threshold_low,
+        min_silence_ms=traits.min_silence_ms,
+        pause_ms=options.pause_ms if traits.pause_ms is None else traits.pause_ms,
         pre_roll_ms=options.pre_roll_frames * FRAME_MS,
         min_utterance_ms=options.min_utterance_frames * FRAME_MS,
         max_utterance_ms=options.max_utterance_ms,
-        window_ms=vad.window_samples / _SAMPLES_PER_MS,
+        window_ms=traits.window_samples / _SAMPLES_PER_MS,
     )

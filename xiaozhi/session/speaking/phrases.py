@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, ProtocolError, VendorError
@@ -35,7 +35,7 @@ MAX_FORMATS = 8
 
 def reply_key(tts: Tts, voice: VoiceFormat, text: str) -> SpeechKey:
     """Where the sound of `text` is cached for devices with this format."""
-    return SpeechKey(tts.voice_key, voice.format, voice.sample_rate, voice.frame_ms, text)
+    return SpeechKey(f"{tts.name}/{tts.traits.voice_key}", voice.format, voice.sample_rate, voice.frame_ms, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class CacheFirst(SentenceTts):
         self._replies = replies
         self._voice = voice
         self.name = inner.name
-        self.sample_rate = inner.sample_rate
+        self.traits = inner.traits
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[SpeechEvent | Ready | SentenceOver]:  # type: ignore[override]
         frames = self._replies.get(reply_key(self._inner, self._voice, sentence))
@@ -77,12 +77,7 @@ class OneByOne(SentenceTts):
     def __init__(self, inner: Tts) -> None:
         self._inner = inner
         self.name = inner.name
-        self.sample_rate = inner.sample_rate
-
-    @property
-    def voice_key(self) -> str:
-        """As the voice inside says."""
-        return self._inner.voice_key
+        self.traits = replace(inner.traits, streaming=False)
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of one sentence."""
@@ -200,7 +195,7 @@ class Phrases:
             if isinstance(sound, OpusPackets):
                 frames += maker.packets(sound.packets)
             elif isinstance(sound, Pcm):
-                frames += maker.pcm(sound.data, sound.rate or self._voice.sample_rate)
+                frames += maker.pcm(sound.data, sound.rate or self._voice.traits.sample_rate)
         return tuple(frames + maker.end())
 
 
@@ -218,7 +213,7 @@ class _Lazily(SentenceTts):
         if voice is None:
             raise VendorError(self.name, "there is no emergency voice")
         for sound in voice.synthesize(sentence, context):
-            yield Pcm(sound.data, sound.rate or voice.sample_rate) if isinstance(sound, Pcm) else sound
+            yield Pcm(sound.data, sound.rate or voice.traits.sample_rate) if isinstance(sound, Pcm) else sound
 
 
 class _Mute(SentenceTts):
@@ -227,12 +222,7 @@ class _Mute(SentenceTts):
     def __init__(self, inner: SentenceTts) -> None:
         self._inner = inner
         self.name = inner.name
-        self.sample_rate = inner.sample_rate
-
-    @property
-    def voice_key(self) -> str:
-        """As the voice inside says."""
-        return self._inner.voice_key
+        self.traits = inner.traits
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """Raises VendorError."""

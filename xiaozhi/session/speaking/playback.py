@@ -142,7 +142,7 @@ class Playback:
         self._unfinished = 0
         self._progress = clock()
         self._pcm = bytearray()
-        self._rate = tts.sample_rate
+        self._rate = tts.traits.sample_rate
         self._keep: list[bytes] | None = None
         self._sentence: Sentence | None = None
         self._sounded = False
@@ -240,7 +240,7 @@ class Playback:
 
     def _watch(self, pump: Greenlet) -> None:
         # What bounds every wait of `say`, `finish` and the pump: closing the stream makes all three return.
-        tick = IDLE_FLUSH_S if self._tts.streaming else min(1.0, self._stall_seconds)
+        tick = IDLE_FLUSH_S if self._tts.traits.streaming else min(1.0, self._stall_seconds)
         while not pump.ready():
             pump.join(timeout=tick)
             idle = self._clock() - self._progress
@@ -251,7 +251,9 @@ class Playback:
                 if self._stream is not None:
                     self._stream.close()
                 pump.kill(block=False)
-            elif self._tts.streaming and self._pcm and idle > IDLE_FLUSH_S and self._busy.acquire(blocking=False):
+            elif (
+                self._tts.traits.streaming and self._pcm and idle > IDLE_FLUSH_S and self._busy.acquire(blocking=False)
+            ):
                 try:
                     self._encode()
                 except Overloaded as error:
@@ -263,7 +265,7 @@ class Playback:
     def _stalls(self) -> bool:
         """Whether silence is the vendor's fault. A streaming one may still be waiting for the words after its last
         sentence."""
-        waits_for_us = self._tts.streaming and not self._finishing and not self._said and self._sounded
+        waits_for_us = self._tts.traits.streaming and not self._finishing and not self._said and self._sounded
         return self._unfinished > 0 and not waits_for_us
 
     def _fail(self, error: Exception) -> None:
@@ -308,7 +310,7 @@ class Playback:
             self._sound(event.substitute)
             if self._pcm and event.rate and event.rate != self._rate:
                 self._encode()
-            self._rate = event.rate or self._tts.sample_rate
+            self._rate = event.rate or self._tts.traits.sample_rate
             self._pcm += event.data
             if len(self._pcm) >= self._batch_bytes():
                 self._encode()
@@ -346,7 +348,9 @@ class Playback:
         self._sounded = False
         self._marked = False
         cacheable = (
-            self._sentence is not None and not self._tts.streaming and len(self._sentence.spoken) <= CACHED_TEXT_LENGTH
+            self._sentence is not None
+            and not self._tts.traits.streaming
+            and len(self._sentence.spoken) <= CACHED_TEXT_LENGTH
         )
         self._keep = [] if cacheable else None
 

@@ -94,7 +94,7 @@ class Cascade:
                     return
             elif self._answer_from_memory(briefing.cache_key):
                 return
-        depth_limit = parts.options.tool_depth if intent.offers_tools and providers.llm.calls_tools else 0
+        depth_limit = parts.options.tool_depth if intent.traits.offers_tools and providers.llm.traits.calls_tools else 0
         for depth in range(depth_limit + 1):
             # At the limit the model is no longer offered tools: it has to answer with what it has.
             said, calls = self._ask(briefing.history, self._offer(depth) if depth < depth_limit else [])

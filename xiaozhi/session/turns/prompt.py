@@ -93,7 +93,7 @@ class Prompter:
     def recall(self, memory: Memory, device_id: str, query: str) -> str:
         """What is remembered of earlier visits, "" when nothing is, or not soon enough. Blocks at most
         `RECALL_DEADLINE_S`."""
-        if not memory.remembers:
+        if not memory.traits.remembers:
             return ""
         try:
             with gevent.Timeout(RECALL_DEADLINE_S, VendorError(memory.name, "recall too slow")):

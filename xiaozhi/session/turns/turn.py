@@ -270,7 +270,7 @@ class Turn:
 
     def _unheard(self) -> Outcome:
         self._await_release()
-        unheard = self._parts.providers.asr.unheard_reply
+        unheard = self._parts.providers.asr.traits.unheard_reply
         if not unheard or self.utterance is None or self.utterance.voiced_ms < UNHEARD_VOICED_MS:
             return Outcome.UNHEARD
         self._open()
