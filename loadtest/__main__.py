@@ -1,7 +1,7 @@
 """The load test's commands: `python -m loadtest run | capacity | idle | churn | soak | compare | hotspots`; each
 explains itself with --help."""
 
-from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
+from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
 
 import argparse
 import signal

@@ -110,7 +110,8 @@ class _Plane:
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}" class="axis"/>'
         )
         parts.append(
-            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 33}" text-anchor="middle">{escape(x_label)}</text>'
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 33}" '
+            f'text-anchor="middle">{escape(x_label)}</text>'
         )
         middle = (TOP + HEIGHT - BOTTOM) / 2
         parts.append(
@@ -122,7 +123,8 @@ class _Plane:
         y = self.y(value)
         return (
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="limit"/>'
-            f'<text x="{WIDTH - RIGHT - 2}" y="{y - 4:.1f}" text-anchor="end" class="limit-label">{escape(label)}</text>'
+            f'<text x="{WIDTH - RIGHT - 2}" y="{y - 4:.1f}" '
+            f'text-anchor="end" class="limit-label">{escape(label)}</text>'
         )
 
 

@@ -158,7 +158,8 @@ def show(console: Console, step: Step, profile: Profile, threads: Mapping[str, f
     """Tables of what took most."""
     server = step["server"]
     console.print(
-        f"\n[bold]{step['devices']} devices[/bold]: {server.get('cpu_ms_per_turn', '–')} ms of core per turn (while sampled), "
+        f"\n[bold]{step['devices']} devices[/bold]: "
+        f"{server.get('cpu_ms_per_turn', '–')} ms of core per turn (while sampled), "
         f"{profile.total:,} samples, and {profile.waiting:,} of pool threads between two jobs",
         soft_wrap=True,
     )

@@ -326,7 +326,8 @@ def _garbage(line: _Line, what: str, keep_alive: bool) -> bool:
         return False
     if what == "chunk":
         line.send(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nnonsense\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\nnonsense\r\n"
         )
         return False
     body, content_type = bodies[what]

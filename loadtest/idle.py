@@ -85,9 +85,12 @@ def line(step: Step) -> str:
     cpu = each["cpu_ms_per_s"]
     server = step["server"]
     return (
-        f"{step['devices']:,} idle devices: {each['kb']} KB, {greenlets} greenlet(s) and {cpu} ms of core per second each; "
-        f"RSS {server['rss'] / 1e6:,.0f} MB, threads {server['threads_before']} before and {server['threads']} with them; "
-        f"handshake p99 {figure(step, f'ms.{HANDSHAKE}.p99')} ms, hello p99 {figure(step, f'ms.{HELLO}.p99')} ms; {step['failed']} failed"
+        f"{step['devices']:,} idle devices: {each['kb']} KB, "
+        f"{greenlets} greenlet(s) and {cpu} ms of core per second each; "
+        f"RSS {server['rss'] / 1e6:,.0f} MB, threads "
+        f"{server['threads_before']} before and {server['threads']} with them; "
+        f"handshake p99 {figure(step, f'ms.{HANDSHAKE}.p99')} ms, hello "
+        f"p99 {figure(step, f'ms.{HELLO}.p99')} ms; {step['failed']} failed"
     )
 
 

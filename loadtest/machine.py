@@ -34,7 +34,8 @@ def describe() -> dict[str, Any]:
 def in_words(machine: dict[str, Any]) -> str:
     """One line for people."""
     return (
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']:g} GB, {machine['system']}, Python {machine['python']}, "
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']:g} "
+        f"GB, {machine['system']}, Python {machine['python']}, "
         f"{machine['date']}" + (f", commit {machine['commit']}" if machine["commit"] else "")
     )
 

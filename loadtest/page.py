@@ -18,17 +18,23 @@ STYLE = """
   :root { --ink: #e6e9ee; --soft: #9aa4b2; --line: #343b47; --paper: #14181f; --card: #1b212a;
     --bad: #ff8075; --good: #56d08f }
 }
-body { margin: 0 auto; padding: 24px; max-width: 1240px; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif }
-h1 { font-size: 24px; margin: 0 0 4px } h2 { font-size: 18px; margin: 32px 0 8px } p, li { color: var(--soft) } code { font-size: 13px }
+body { margin: 0 auto; padding: 24px; max-width: 1240px; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif }
+h1 { font-size: 24px; margin: 0 0 4px } h2 { font-size: 18px;
+  margin: 32px 0 8px } p, li { color: var(--soft) } code { font-size: 13px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px }
-th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); text-align: right } th { color: var(--soft); font-weight: 600 }
-th:first-child, td:first-child { text-align: left } .scroll { overflow-x: auto } .bad { color: var(--bad) } .good { color: var(--good) }
+th, td { padding: 5px 10px; border-bottom: 1px solid var(--line);
+  text-align: right } th { color: var(--soft); font-weight: 600 }
+th:first-child, td:first-child { text-align: left } .scroll { overflow-x: auto } .bad { color: var(--bad) }
+  .good { color: var(--good) }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 14px }
 .chart { background: var(--card); border: 1px solid var(--line); border-radius: 8px; width: 100%; height: auto }
-.chart text { fill: var(--soft); font: 11px system-ui, sans-serif } .chart .title { fill: var(--ink); font-weight: 600; font-size: 13px }
+.chart text { fill: var(--soft); font: 11px system-ui, sans-serif } .chart .title { fill: var(--ink);
+  font-weight: 600; font-size: 13px }
 .grid { stroke: var(--line); stroke-width: 1 } .axis { stroke: var(--soft); stroke-width: 1 }
 .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 4 } .chart .limit-label { fill: var(--bad) }
-details { margin: 16px 0 } pre { overflow-x: auto; background: var(--card); padding: 12px; border-radius: 8px; font-size: 12px }
+details { margin: 16px 0 } pre { overflow-x: auto; background: var(--card); padding: 12px;
+  border-radius: 8px; font-size: 12px }
 """
 LIMIT = ("aim 1 s", 1000.0)
 MB = 1e6
@@ -51,7 +57,10 @@ def html(report: Mapping[str, Any]) -> str:
     parts += [_failures(steps), _details("Scenario and server", report["scenario"] | {"server": report["server"]})]
     parts.append(_details("Everything measured", {"steps": [_without_series(step) for step in steps]}))
     body = "\n".join(part for part in parts if part)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(report["title"])}</title>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" '
+        f'content="width=device-width"><title>{escape(report["title"])}</title>'
+    )
     return (
         f"<!doctype html>\n<html lang='en'><head>{head}<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
@@ -63,7 +72,10 @@ def _verdict(steps: Sequence[Step]) -> str:
     line = f'<span class="{"bad" if failed else "good"}">{turns:,} turns, {failed:,} failures.</span>'
     if saturated:
         where = ", ".join(saturated)
-        line += f' <span class="bad">The load generator was saturated at {where} devices: latencies there are partly its own.</span>'
+        line += (
+            ' <span class="bad">The load generator was saturated at '
+            f"{where} devices: latencies there are partly its own.</span>"
+        )
     return f"<p>{line}</p>"
 
 
@@ -145,7 +157,8 @@ def _failures(steps: Sequence[Step]) -> str:
 
 
 def _details(title: str, data: Mapping[str, Any]) -> str:
-    return f"<details><summary>{escape(title)}</summary><pre>{escape(json.dumps(data, indent=1, ensure_ascii=False))}</pre></details>"
+    shown = escape(json.dumps(data, indent=1, ensure_ascii=False))
+    return f"<details><summary>{escape(title)}</summary><pre>{shown}</pre></details>"
 
 
 def _without_series(step: Step) -> dict[str, Any]:

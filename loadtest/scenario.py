@@ -66,7 +66,8 @@ class Scenario:
             name, _, weight = part.strip().partition("=")
             if name not in ROLES or not (weight or "1").isdigit():
                 raise ValueError(
-                    f"no such role: {part.strip()!r}; roles are {', '.join(ROLES)}, each with =WEIGHT behind it if need be"
+                    f"no such role: {part.strip()!r}; roles are "
+                    f"{', '.join(ROLES)}, each with =WEIGHT behind it if need be"
                 )
             found[name] = int(weight or 1)
         if not sum(found.values()):

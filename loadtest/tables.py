@@ -76,24 +76,29 @@ def details(step: Step) -> RenderableType:
     if gaps["count"]:
         late = gaps["share_late"] * 100
         notes.append(
-            f"audio frames: {gaps['count']:,} gaps; beyond the frame p99 {gaps['beyond_p99']} ms, p99.9 {gaps['beyond_p999']} ms, "
+            f"audio frames: {gaps['count']:,} gaps; beyond the frame p99 "
+            f"{gaps['beyond_p99']} ms, p99.9 {gaps['beyond_p999']} ms, "
             f"max {gaps['beyond_max']} ms; {late:.2f} % more than 5 ms late"
         )
     strays = step["counts"].get("stray frames", 0)
     if strays or step["counts"].get("aborts"):
         notes.append(
-            f"stray frames after tts stop: {strays}; between abort and tts stop: {step['counts'].get('frames after an abort', 0)}"
+            f"stray frames after tts stop: {strays}; between abort and "
+            f"tts stop: {step['counts'].get('frames after an abort', 0)}"
         )
     if server:
         notes.append(
-            f"server: {server['cores']:.2f} cores, {server['cpu_ms_per_device_second']:.2f} ms of core per device and second, "
-            f"{server['threads']} threads ({server.get('threads_before', '?')} before), {server['descriptors']} open files, "
+            f"server: {server['cores']:.2f} cores, "
+            f"{server['cpu_ms_per_device_second']:.2f} ms of core per device and second, "
+            f"{server['threads']} threads ({server.get('threads_before', '?')} "
+            f"before), {server['descriptors']} open files, "
             f"{server['voluntary_per_s']:,.0f} + {server['involuntary_per_s']:,.0f} context switches/s, "
             f"machine {server['machine_busy'] * 100:.0f} % busy"
         )
     notes.append(
         f"load generator: {client['processes']} process(es), {client['cores']:.2f} cores, "
-        f"its timers late by p99 {client['lateness_p99']} ms, p99.9 {client['lateness_p999']} ms, max {client['lateness_max']} ms"
+        f"its timers late by p99 {client['lateness_p99']} ms, p99.9 "
+        f"{client['lateness_p999']} ms, max {client['lateness_max']} ms"
         + (" [red]SATURATED: latencies are partly its own[/red]" if client["saturated"] else "")
     )
     notes += [f"[red]{count} x {escape(reason)}[/red]" for reason, count in step["failures"].items()]

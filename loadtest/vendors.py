@@ -31,7 +31,10 @@ _PATHS = {"/chat/completions": CHAT, "/audio/transcriptions": ASR, "/audio/speec
 _PART_NAME = re.compile(rb'name="([^"]*)"(?:; filename="([^"]*)")?')
 _ROLES = {"system", "user", "assistant", "tool"}
 
-DEFAULT_REPLY = "This is answer number {n}. It has a second sentence, so that there is something to look ahead to. And here is a third one."
+DEFAULT_REPLY = (
+    "This is answer number {n}. It has a second sentence, so that "
+    "there is something to look ahead to. And here is a third one."
+)
 DEFAULT_HEARD = "what time is it"
 
 
@@ -163,7 +166,10 @@ class OpenAiVendor(HttpVendor):
         return Answer(sound if cut else _pieces(sound), FORMATS[form])
 
 
-_HEAD = b'data: {"id":"chatcmpl-0","object":"chat.completion.chunk","created":1,"model":"scripted","choices":[{"index":0,"delta":'
+_HEAD = (
+    b'data: {"id":"chatcmpl-0","object":"chat.completion.chunk","created":1,"model":"scripted",'
+    b'"choices":[{"index":0,"delta":'
+)
 
 
 def check_wav(content: bytes) -> None:

@@ -212,7 +212,7 @@ class Visitor:
 
     def gateway(self) -> None:
         """A talker behind the MQTT gateway: its framing, its headers."""
-        talk = lambda device, turn: self.note(device, device.ask(self.words(turn), "auto", self.scenario.patience))
+        talk = lambda device, turn: self.note(device, device.ask(self.words(turn), "auto", self.scenario.patience))  # noqa: E731
         self.take_turns(talk, gateway=True)
 
     def interrupter(self) -> None:
@@ -239,7 +239,7 @@ class Visitor:
         replies = device.replies
         replies.forget_answers()
         device.say(self.words(turn), "realtime")
-        began = lambda: replies.speaking and len(replies.answer.arrivals) >= FRAMES_BEFORE_INTERRUPT
+        began = lambda: replies.speaking and len(replies.answer.arrivals) >= FRAMES_BEFORE_INTERRUPT  # noqa: E731
         device.wait_until(began, self.scenario.patience, "the end of an answer")
 
     def _abort(self, device: SimulatedDevice, turn: int) -> None:

@@ -3,7 +3,8 @@ from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
 #
 # What every test gets without asking:
 # * the hub monitor of gevent (the same one that GEVENT_MONITOR_THREAD_ENABLE switches on): a greenlet, other than the
-#   one that runs the test, that keeps the hub for more than 100 ms fails the test and is named with its stack (tests/guards.py);
+#   one that runs the test, that keeps the hub for more than 100 ms fails the test and is named with its stack
+#   (tests/guards.py);
 # * a leak check: greenlets, threads and file descriptors that were not there before the test must be gone after it;
 # * 120 s to finish (pyproject.toml), and reproducible hypothesis examples in CI.
 # Opt out with a reason: @pytest.mark.blocks_hub("why"), @pytest.mark.leaks("why").

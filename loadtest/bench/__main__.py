@@ -4,7 +4,7 @@ Every module beside this one that has `rows()` takes part; a row is (name, value
 comparison such as "< 600". Each module runs in a process of its own, so that what one has loaded does not weigh on the
 next. Nothing here is a test: a missed aim is shown, not punished."""
 
-from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
+from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
 
 import argparse
 import importlib

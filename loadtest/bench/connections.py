@@ -72,7 +72,7 @@ def _all_at_once(stage: Stage, count: int, first: int) -> float:
     gevent.sleep(0.1)
     began = time.monotonic()
     go.set()
-    connected = lambda: sum(visitor.record.counts["connections"] for visitor in visitors)
+    connected = lambda: sum(visitor.record.counts["connections"] for visitor in visitors)  # noqa: E731
     while connected() + sum(greenlet.dead for greenlet in greenlets) < count and time.monotonic() < began + GIVE_UP_S:
         gevent.sleep(0.005)
     seconds = time.monotonic() - began

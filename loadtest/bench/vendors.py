@@ -97,7 +97,7 @@ def measure(url: str) -> list[Row]:
         found.append(
             (
                 f"sentence of 5 s as {form}, sound only",
-                _ms(lambda: list(voice.synthesize(SENTENCE, CONTEXT))),
+                _ms(lambda: list(voice.synthesize(SENTENCE, CONTEXT))),  # noqa: B023
                 "ms CPU",
                 "",
             )

@@ -13,7 +13,10 @@ from tests.loadtest.figures import a_step
 
 LINES = [
     "<module> (/me/house/server.py:1);run (/v/lib/python3.11/site-packages/gevent/hub.py:9) 5",
-    "run (/me/house/xiaozhi/session/turns/turn.py:7);ask (/me/house/xiaozhi/providers/sound.py:3);send (/lib/python3.11/socket.py:4) 3",
+    (
+        "run (/me/house/xiaozhi/session/turns/turn.py:7);ask "
+        "(/me/house/xiaozhi/providers/sound.py:3);send (/lib/python3.11/socket.py:4) 3"
+    ),
     "run (/me/house/xiaozhi/session/turns/turn.py:8);run (/me/house/xiaozhi/session/turns/turn.py:9) 2",
     "run (/v/site-packages/gevent/threadpool.py:9);wait (/v/site-packages/gevent/_threading.py:9);"
     "acquire_with_timeout (/v/site-packages/gevent/_threading.py:4) 7",

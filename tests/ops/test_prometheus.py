@@ -108,7 +108,10 @@ def test_the_check_itself_sees_mistakes(expression: str, fault: str) -> None:
 
 
 def test_the_check_itself_lets_right_things_pass() -> None:
-    expression = 'sum by (job, le) (rate(xiaozhi_turn_stage_seconds_bucket{job="a", stage=~"xiaozhi_no|up"}[5m])) > up{instance="a"}'
+    expression = (
+        'sum by (job, le) (rate(xiaozhi_turn_stage_seconds_bucket{job="a", '
+        'stage=~"xiaozhi_no|up"}[5m])) > up{instance="a"}'
+    )
 
     assert series.faults(expression) == []
     assert series.names_in(expression) == {"xiaozhi_turn_stage_seconds_bucket", "up"}

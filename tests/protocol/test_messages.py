@@ -31,10 +31,12 @@ _payload = st.dictionaries(
     max_size=4,
 )
 _known_types = [
-    "hello", "listen", "abort", "mcp", "iot", "ping", "goodbye", "server", "stt", "llm", "tts", "system", "alert", "notify", "pong",
+    "hello", "listen", "abort", "mcp", "iot", "ping", "goodbye", "server", "stt", "llm", "tts", "system", "alert",
+    "notify", "pong",
 ]  # fmt: skip
 _known_keys = [
-    "version", "transport", "features", "audio_params", "session_id", "text_font", "state", "mode", "text", "reason", "payload",
+    "version", "transport", "features", "audio_params", "session_id", "text_font", "state", "mode", "text", "reason",
+    "payload",
     "descriptors", "states", "action", "content", "commands", "subtitles", "timestamp", "status", "emotion",
 ]  # fmt: skip
 _audio = st.builds(

@@ -174,8 +174,12 @@ def test_numbers_among_words(text: str, parts: list[str | int]) -> None:
 @pytest.mark.parametrize(
     "text, value",
     [
-        ("零", 0), ("〇", 0), ("十", 10), ("两", 2), ("十五", 15), ("二十", 20), ("四十五", 45), ("九十九", 99), ("一百", 100),
-        ("一百零五", 105), ("一百五", 150), ("一百一十五", 115), ("三五", 35), ("80", 80), ("十十", None), ("百", None), ("1234567", None),
+        ("零", 0), ("〇", 0), ("十", 10), ("两", 2), ("十五", 15), ("二十", 20), ("四十五", 45), ("九十九", 99),
+        ("一百",
+        100),
+        ("一百零五", 105), ("一百五", 150), ("一百一十五", 115), ("三五", 35), ("80", 80), ("十十", None), ("百", None),
+        ("1234567",
+        None),
     ],
 )  # fmt: skip
 def test_chinese_numbers(text: str, value: int | None) -> None:
@@ -253,7 +257,8 @@ def test_any_text_is_understood_or_not(text: str) -> None:
 
 def test_what_is_listened_for_is_english_in_words(small: phrases.PhraseBook) -> None:
     assert small.spoken == [
-        "what time is it now", "what time is it", "volume five percent", "volume ten percent", "volume five", "volume ten", "please stop",
+        "what time is it now", "what time is it", "volume five percent", "volume ten percent", "volume five",
+        "volume ten", "please stop",
         "goodbye",
     ]  # fmt: skip
 

@@ -204,7 +204,10 @@ def sse(data: str) -> bytes:
         ([sse('{"choices": [{"delta": {"content": "hi"}, "finish_reason": ""}]}')], "hi"),
         (
             [
-                b'data:{"choices":[{"delta":{"content":"no blank "}}]}\ndata:{"choices":[{"delta":{"content":"lines"}}]}\n'
+                (
+                    b'data:{"choices":[{"delta":{"content":"no blank "}}]}\n'
+                    b'data:{"choices":[{"delta":{"content":"lines"}}]}\n'
+                )
             ],
             "no blank lines",
         ),

@@ -62,11 +62,13 @@ MESSAGES: tuple[dict[str, Any], ...] = (
 """What devices say, but for goodbyes: those close a session by right."""
 
 _ODD_VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, 2**64, -(2**63), 1e308, 0.5, "", " ", "x" * 5000, "\x00", "\u202e", "💥" * 50, "long " * 300,
+    None, True, False, 0, -1, 1, 2**31, 2**64, -(2**63), 1e308, 0.5, "", " ", "x" * 5000, "\x00", "\u202e", "💥" * 50,
+    "long " * 300,
     [], [[]], [None], {}, {"": None}, {"a": {"b": {"c": [1, "2", {}]}}}, "start", "opus", "退",
 )  # fmt: skip
 _ODD_TEXTS = (
-    "", " ", "null", "true", "[]", "{}", "0", "-1", "1e999", "NaN", '"type"', "x" * 5000, "\x00", "\ufeff{}", "{'type': 1}",
+    "", " ", "null", "true", "[]", "{}", "0", "-1", "1e999", "NaN", '"type"', "x" * 5000, "\x00", "\ufeff{}",
+    "{'type': 1}",
     "[" * 3000, '{"type":' * 500, '{"a": ' + "[" * 80 + "]" * 80 + "}", '{"type": "listen"', '{"type": "\\u0000"}',
     '{"type": "ping"}{"type": "ping"}', '{"type": "ping", "type": "abort"}', '{"type": "abort", "reason": "\\ud800"}',
     '{"type": "listen", "state": "detect", "text": "\\udc00' + SAID + '"}',

@@ -19,7 +19,8 @@ from tests.robustness.phases import PHASES, before_hello, recognising, synthesis
 from tests.robustness.witness import Mirror
 
 UPGRADE = (
-    b"GET /xiaozhi/v1/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"GET /xiaozhi/v1/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nDevice-Id: 02:0d:00:00:00:01\r\n\r\n"
 )
 

@@ -155,7 +155,8 @@ class Witness:
         kinds = [message.data.get("state") or message.type for message in answer.messages]
         if answer.stt != question or answer.sentences != [expected]:
             self.complaints.append(
-                f"{way}: {question!r} was heard as {answer.stt!r} and answered with {answer.sentences!r}, not {expected!r}"
+                f"{way}: {question!r} was heard as {answer.stt!r} and "
+                f"answered with {answer.sentences!r}, not {expected!r}"
             )
         if kinds != ["stt", "start", "llm", "sentence_start", "stop"]:
             self.complaints.append(f"{way}: messages {kinds}")

@@ -44,7 +44,7 @@ class ScriptedPool:
         def work() -> None:
             try:
                 value = function(items)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  what a caller gets is the subject
                 deliver(None, error)
             else:
                 deliver(value, None)

@@ -199,7 +199,7 @@ def test_all_files_are_looked_at_before_giving_up(config_dir: Path, write: Write
 
 
 # --- faults
-# -------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_everything_that_is_wrong_is_told_at_once(config_dir: Path, write: Write) -> None:
@@ -330,7 +330,7 @@ def test_secrets_never_stand_in_faults(config_dir: Path) -> None:
 
 
 # --- warnings
-# -----------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,10 @@ def test_one_filled_in_credential_is_enough(config_dir: Path, write: Write) -> N
 
 
 def test_a_file_for_the_management_console_works(config_dir: Path, write: Write) -> None:
-    text = "server: {port: 8000}\nmanager-api:\n  url: http://127.0.0.1:8002/xiaozhi\n  secret: %s\nprompt_template: agent-base-prompt.txt\n"
+    text = (
+        "server: {port: 8000}\nmanager-api:\n  url: http://127.0.0.1:8002/xiaozhi\n"
+        "  secret: %s\nprompt_template: agent-base-prompt.txt\n"
+    )
 
     settings = load(write(text % "d0c5a5f0-real"), environ={}, config_dir=config_dir).settings
     faults = faults_of(write(text % "你的server.secret值"), environ={}, config_dir=config_dir)

@@ -161,7 +161,8 @@ def test_correct_words_change_what_is_spoken_and_not_what_is_shown() -> None:
 
 ALPHABET = "ab1 *_~`#-=+|>[](){}!<>/\\&;:.,，。！~$hw\n\t😀❤️你好\"'tpsk^"
 MARKS = (
-    "<think> </think> <b> <br /> <a%href='x' ``` ~~~ ` `` ** * _ [a]( [b] ![c] ) http://a.b https: //x.y/z. www. | \n| |---| \n-% [%]% "
+    "<think> </think> <b> <br /> <a%href='x' ``` ~~~ ` `` ** * _ [a]( "
+    "[b] ![c] ) http://a.b https: //x.y/z. www. | \n| |---| \n-% [%]% "
     "\n#% &amp; &l t; \\ $$ ... !! 。。 % \n 😀 word 你好 1 — --- [1] [^1] x%=%y"
 )
 """Separated by spaces; % stands for one."""

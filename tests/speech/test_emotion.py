@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from xiaozhi.speech.emotion import EMOJI_LIST, EMOTIONS, NEUTRAL, emotion_of, emotion_of_emoji, guess
 
 FIRMWARE = (
-    "neutral happy laughing funny sad angry crying loving embarrassed surprised shocked thinking winking cool relaxed delicious kissy "
+    "neutral happy laughing funny sad angry crying loving embarrassed "
+    "surprised shocked thinking winking cool relaxed delicious kissy "
     "confident sleepy silly confused"
 )
 

@@ -147,7 +147,10 @@ def test_a_camera_uploads_in_chunks_as_the_firmware_does() -> None:
     boundary = "----ESP32_CAMERA_BOUNDARY"
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="question"\r\n\r\nwhat?\r\n'.encode(),
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="camera.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'.encode(),
+        (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; '
+            'filename="camera.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        ).encode(),
         *(image[start : start + 512] for start in range(0, len(image), 512)),
         f"\r\n--{boundary}--\r\n".encode(),
     ]

@@ -43,9 +43,15 @@ def show_banner(facts: StartFacts) -> None:
     ]
     if facts.offline:
         lines += [
-            "  This is the offline default: it understands the phrases of config/offline.yaml. For a real conversation set",
+            (
+                "  This is the offline default: it understands the "
+                "phrases of config/offline.yaml. For a real conversation set"
+            ),
             "  XIAOZHI_LLM_BASE_URL, XIAOZHI_LLM_API_KEY and XIAOZHI_LLM_MODEL (likewise ASR, TTS); see README.md.",
-            "  当前为离线默认配置，只听得懂 config/offline.yaml 里的短句；接入真实模型请设置以上环境变量，详见 README.zh-CN.md。",
+            (
+                "  当前为离线默认配置，只听得懂 config/offline.yaml "
+                "里的短句；接入真实模型请设置以上环境变量，详见 README.zh-CN.md。"
+            ),
         ]
     print("\n".join([*lines, ""]), flush=True)
 

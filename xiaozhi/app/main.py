@@ -142,8 +142,10 @@ def _address_fault(loaded: Loaded, error: OSError) -> Fault:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="server.py",
-        description="A voice server for xiaozhi devices. Without any option it works offline, with what ships in this tree.",
-        epilog="Every key of the configuration is explained in config/default.yaml; XIAOZHI__SERVER__PORT=9000 in the environment "
+        description="A voice server for xiaozhi devices. Without any "
+        "option it works offline, with what ships in this tree.",
+        epilog="Every key of the configuration is explained in "
+        "config/default.yaml; XIAOZHI__SERVER__PORT=9000 in the environment "
         "sets server.port.",
     )
     parser.add_argument(

@@ -1,7 +1,8 @@
 """What runs: everything with a lifetime, started in one order and stopped in the reverse.
 
     start   inference pool ▸ stores ▸ providers (warmed up) ▸ web ▸ devices ▸ sweeper, watchdog ▸ ready
-    stop    not ready ▸ no new devices ▸ answers finish (bounded) ▸ goodbyes 1001/1012 ▸ memories, quota ▸ web ▸ providers ▸ pool
+    stop    not ready ▸ no new devices ▸ answers finish (bounded) ▸ goodbyes 1001/1012 ▸ memories, quota ▸ web
+            ▸ providers ▸ pool
 
 What belongs to one reading of the configuration, and how one reading follows another, is `generations.py`. Nothing here
 decides about sound, text or the protocol."""
@@ -369,7 +370,8 @@ class Server:
             reasons.append("starting")
         if self._watchdog.shedding is not Shed.NOTHING:
             reasons.append(
-                f"overloaded, refusing {self._watchdog.shedding.name.lower()} (hub lag {self._watchdog.lag_s * 1000:.0f} ms)"
+                f"overloaded, refusing {self._watchdog.shedding.name.lower()} "
+                f"(hub lag {self._watchdog.lag_s * 1000:.0f} ms)"
             )
         if len(self.connections) >= self.admission.limits.max_connections:
             reasons.append("all places are taken")

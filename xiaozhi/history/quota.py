@@ -22,7 +22,10 @@ WRITE_BEHIND_S = 1.0
 BUSY_TIMEOUT_S = 5.0
 KEPT_DAYS = 7
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS output (day TEXT NOT NULL, device TEXT NOT NULL, characters INTEGER NOT NULL, PRIMARY KEY (day, device))"
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS output (day TEXT NOT NULL, device TEXT "
+    "NOT NULL, characters INTEGER NOT NULL, PRIMARY KEY (day, device))"
+)
 _ADD = """INSERT INTO output (day, device, characters) VALUES (?, ?, ?)
           ON CONFLICT (day, device) DO UPDATE SET characters = characters + excluded.characters"""
 

@@ -106,7 +106,7 @@ class _Pools:
             return
         del self._users[pool]
         for manager in self._managers.values():
-            for key in manager.pools.keys():
+            for key in manager.pools.keys():  # noqa: SIM118  the container refuses to be iterated
                 if manager.pools.get(key) is pool:
                     del manager.pools[key]  # closes its idle connections
                     return

@@ -6,8 +6,10 @@ one where it is accepted. Pure: no clock, no randomness, no storage; the time is
 the secret is given once.
 
 Formats:
-    device token    base64url(HMAC-SHA256(secret, client_id "|" device_id "|" ts)) "." ts       ts: decimal seconds, when it was issued
-    vision token    base64url(HMAC-SHA256(vision key, device_id "|" expires)) "." expires       vision key: derived from the same secret
+    device token    base64url(HMAC-SHA256(secret, client_id "|" device_id "|" ts)) "." ts
+                    (ts: decimal seconds, when it was issued)
+    vision token    base64url(HMAC-SHA256(vision key, device_id "|" expires)) "." expires
+                    (vision key: derived from the same secret)
     MQTT password   base64(HMAC-SHA256(signature key, mqtt_client_id "|" username))
 
 Padding of base64url is left off. The device token is a format that the MQTT gateway issues too, from the same secret,

@@ -36,8 +36,8 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-I = TypeVar("I")
-O = TypeVar("O")
+I = TypeVar("I")  # noqa: E741  the usual name of an input
+O = TypeVar("O")  # noqa: E741
 
 _INTERVAL_WEIGHT = 0.1
 """Share of the newest gap in the running mean of gaps between items: adapts within some 20 items."""

@@ -274,9 +274,9 @@ def _outcome(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
     # Returned rather than raised: gevent prints the traceback of an exception that leaves a pool thread.
     try:
         return function(), None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  handed to the greenlet that waits
         return None, error
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  see below
         # sys.exit() in a vendor's library must not take the server with it; nothing legitimate is killed in a pool
         # thread.
         return None, RuntimeError(f"pool function raised {error!r}")

@@ -46,7 +46,7 @@ class MemoryWriter:
     @property
     def waiting(self) -> int:
         """Visits not saved yet."""
-        return self._queue.qsize() + len(self._busy)
+        return int(self._queue.qsize()) + len(self._busy)
 
     def start(self, memory: Callable[[], Memory]) -> None:
         """Take up what an earlier process could not save (with today's provider); what the queue cannot hold waits on

@@ -65,7 +65,8 @@ def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
         known = parts.scheme in schemes and _host_and_port(parts.netloc.rpartition("@")[2])
         if not known or re.search(r"\s", value):
             raise ValueError(
-                f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host, such as {example}, or be empty"
+                f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)} "
+                f"and a host, such as {example}, or be empty"
             )
         return value
 

@@ -121,7 +121,9 @@ class EndPrompt(Section):
 
     enable: bool = Field(default=True, description="Say goodbye before closing.")
     prompt: str = Field(
-        default="The user has been silent for a long time. Say a short, warm goodbye in the language of this conversation.",
+        default=(
+            "The user has been silent for a long time. Say a short, warm goodbye in the language of this conversation."
+        ),
         description="What the language model is told, to find its goodbye.",
     )
 

@@ -1,6 +1,7 @@
 """From what a language model writes to what is said: the whole way of a reply's text, one object per answer.
 
-    pieces ─► markup.py (markdown, code, links, reasoning out) ─► tidy.py (emoji, punctuation) ─► sentences.py ─► replacement words
+    pieces ─► markup.py (markdown, code, links, reasoning out) ─► tidy.py (emoji, punctuation)
+           ─► sentences.py ─► replacement words
 
 Not a synthesiser's normaliser: numbers, units and dates are read by the voice itself. Replacement words
 (`correct_words`, "src|dst") change what is spoken and never what is shown. They are applied to whole sentences, and the

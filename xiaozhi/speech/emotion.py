@@ -81,8 +81,8 @@ _BY_EMOJI: Final[dict[str, Emotion]] = {emotion.emoji: emotion for emotion in EM
     emoji: EMOTIONS[name] for name, others in _ALSO.items() for emoji in others
 }
 
-# Longer words are tried first, so that "不开心" is never taken for "开心". English words match whole, in any of the forms
-# given.
+# Longer words are tried first, so that "不开心" is never taken for "开心". English words match whole, in
+# any of the forms given.
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "happy": (
         "happy", "glad", "great news", "congratulations", "wonderful", "awesome", "yay", "welcome",
@@ -106,10 +106,12 @@ _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "relaxed": ("relax", "take it easy", "peaceful", "calm", "放松", "别着急", "慢慢来", "轻松"),
     "delicious": ("delicious", "yummy", "tasty", "好吃", "美味", "流口水", "香喷喷"),
     "kissy": ("kiss", "kisses", "么么", "亲亲", "亲一个"),
-    "confident": ("no problem", "leave it to me", "of course i can", "trust me", "没问题", "包在我身上", "交给我", "放心吧"),
+    "confident": ("no problem", "leave it to me", "of course i can", "trust me", "没问题", "包在我身上", "交给我",
+    "放心吧"),
     "sleepy": ("good night", "sleepy", "sweet dreams", "晚安", "好困", "困了", "睡觉"),
     "silly": ("silly", "goofy", "调皮", "傻瓜", "做鬼脸"),
-    "confused": ("confused", "confusing", "i don't understand", "not sure what", "听不懂", "不明白", "没听懂", "困惑", "搞不清"),
+    "confused": ("confused", "confusing", "i don't understand", "not sure what", "听不懂", "不明白", "没听懂", "困惑",
+    "搞不清"),
 }  # fmt: skip
 
 _WORD_TO_NAME: Final = {word: name for name, words in _WORDS.items() for word in words}

@@ -52,11 +52,13 @@ def _words(text: str) -> frozenset[str]:
 
 # After these a full stop never ends a sentence ...
 _ALWAYS_SHORT: Final = _words(
-    "mr mrs ms mx dr prof rev hon st gen col capt lt sgt gov sen rep pres e.g i.e vs viz cf al fig figs eq ref sec pp vol eds approx dept"
+    "mr mrs ms mx dr prof rev hon st gen col capt lt sgt gov sen rep "
+    "pres e.g i.e vs viz cf al fig figs eq ref sec pp vol eds approx dept"
 )
 # ... and after these only when the next word begins with a capital.
 _SOMETIMES_SHORT: Final = _words(
-    "etc a.m p.m u.s u.k u.n e.u ph.d b.a m.a b.c a.d inc ltd co corp jr sr ave blvd rd ft oz lb lbs hr hrs sq est tel ext max min avg"
+    "etc a.m p.m u.s u.k u.n e.u ph.d b.a m.a b.c a.d inc ltd co corp "
+    "jr sr ave blvd rd ft oz lb lbs hr hrs sq est tel ext max min avg"
     " jan feb mar apr may jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri sat sun"
 )
 

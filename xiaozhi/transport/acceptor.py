@@ -53,7 +53,8 @@ MAX_HANDSHAKES_PER_ADDRESS: Final = MAX_HANDSHAKES // 2
 """Who opens connections and says nothing does not keep everybody else out. As many as this may come at once from one
 building."""
 NO_DEVICE_ID: Final = (
-    "This is the xiaozhi device port, and it works. A device says who it is by the header or query parameter device-id. "
+    "This is the xiaozhi device port, and it works. A device "
+    "says who it is by the header or query parameter device-id. "
     "端口正常。设备需要在请求头或查询参数中提供 device-id。"
 )
 _UNREAD_REFUSAL: Final = (

@@ -174,7 +174,7 @@ class Connection:
                 continue  # `receive` waits for the peer's goodbye, then says the same
             except ProtocolError as error:
                 self._malformed(error)
-            except Exception:
+            except Exception:  # noqa: BLE001  one bad message must not end the reader; `_failed` logs it
                 self._failed()
 
     def _excess(self, kind: str, guard: FloodGuard, now: float) -> None:

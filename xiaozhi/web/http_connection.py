@@ -243,5 +243,8 @@ def plain_response(status: int, reason: str, message: str, more: str = "") -> by
     """A whole response that closes the connection, for where no application is reached. `more`: header lines, each with
     its CRLF."""
     body = f'{{"success":false,"message":"{message}"}}'
-    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{more}\r\n"
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n{more}\r\n"
+    )
     return (head + body).encode("ascii")

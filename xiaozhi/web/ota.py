@@ -150,7 +150,10 @@ class _Desk:
     def status(self) -> Response:
         """For people with a browser, and for devices that ask without saying who they are."""
         url = websocket_url(self._config, request_origin())
-        text = f"The OTA service is running. Devices are told to connect to {url}\nOTA 接口运行正常，向设备发送的 WebSocket 地址是：{url}\n"
+        text = (
+            "The OTA service is running. Devices are told to "
+            f"connect to {url}\nOTA 接口运行正常，向设备发送的 WebSocket 地址是：{url}\n"
+        )
         return Response(text, content_type="text/plain; charset=utf-8")
 
     def check(self) -> Response:

@@ -112,9 +112,15 @@ class _Desk:
         """For people with a browser."""
         url = vision_url(self._config.url, request_origin().base_url)
         if self._provider() is None:
-            text = f"No vision model is configured (selected_module.VLLM); the address would be {url}\n没有配置视觉模型。\n"
+            text = (
+                "No vision model is configured (selected_module.VLLM); "
+                f"the address would be {url}\n没有配置视觉模型。\n"
+            )
         else:
-            text = f"The vision service is running. Devices send their pictures to {url}\nMCP Vision 接口运行正常，视觉解释接口地址是：{url}\n"
+            text = (
+                "The vision service is running. Devices send their "
+                f"pictures to {url}\nMCP Vision 接口运行正常，视觉解释接口地址是：{url}\n"
+            )
         return Response(text, content_type="text/plain; charset=utf-8")
 
     def explain(self) -> Response:

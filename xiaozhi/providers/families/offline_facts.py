@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _WEEKDAYS_ZH = "一二三四五六日"
 _MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December"
 )  # fmt: skip
 _DIGITS_ZH = "零一二三四五六七八九"
 LUNAR_DEADLINE_S = 5.0

@@ -32,7 +32,8 @@ _PIECE = re.compile(r"\S+\s*|\s+")
 _HAN_PIECE = 4
 """Characters per piece of Chinese text: about what a language model streams at a time."""
 _FAILED = re.compile(
-    r"\b(error|failed|fails|was not called|was not made|not available|no result within|did not answer|disconnected|cut short|refused|"
+    r"\b(error|failed|fails|was not called|was not made|not available|"
+    r"no result within|did not answer|disconnected|cut short|refused|"
     r"no such tool|unknown tool|invalid)\b|失败|错误|不支持",
     re.IGNORECASE,
 )

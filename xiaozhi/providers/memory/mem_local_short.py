@@ -33,8 +33,10 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS memory (device TEXT PRIMARY KEY, summary T
 _UPSERT = """INSERT INTO memory (device, summary, updated) VALUES (?, ?, ?)
              ON CONFLICT (device) DO UPDATE SET summary = excluded.summary, updated = excluded.updated"""
 _INSTRUCTION = """You keep the long-term memory of a voice assistant about one user.
-Merge the conversation below into the existing memory and return the complete new memory as plain text, in the language the user speaks.
-Keep: names and how to address people, family, likes and dislikes, plans with their dates, promises the assistant made, open topics.
+Merge the conversation below into the existing memory and return the complete new memory as plain text, in the
+language the user speaks.
+Keep: names and how to address people, family, likes and dislikes, plans with their dates, promises the
+assistant made, open topics.
 Drop: small talk, weather, commands to the device, anything that is outdated or contradicted by what is newer.
 Short statements, one per line, at most {limit} characters in all. Return nothing but the memory."""
 

@@ -287,7 +287,8 @@ class _Reply(TtsStream):
             if isinstance(item, Exception):
                 self._error = item
             self._check()
-            return item
+            event: SpeechEvent | None = item
+            return event
 
     def _patience(self) -> float:
         """Seconds the vendor still has. It owes sound when text is waiting for its first, and an end after `finish`.

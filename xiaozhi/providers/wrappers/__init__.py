@@ -26,7 +26,8 @@ from xiaozhi.runtime.resilience import Breaker, BreakerOptions, Clock, Guard, Ob
 
 __all__ = ["SentenceStream", "VendorLimits", "guard", "with_fallback"]
 
-# Contract, guard, fallback (None: there is none for this kind); the narrower contract first: a BatchAsr is an Asr as well.
+# Contract, guard, fallback (None: there is none for this kind); the narrower contract first: a BatchAsr is an Asr as
+# well.
 _WRAPPERS: tuple[tuple[type, Any, Any], ...] = (
     (Llm, llm.GuardedLlm, llm.FallbackLlm),
     (Vllm, vllm.GuardedVllm, vllm.FallbackVllm),
@@ -46,7 +47,7 @@ def guard(
     limits: VendorLimits = VendorLimits(),  # noqa: B008  frozen
     *,
     retry: RetryOptions | None = None,
-    breaker: Breaker | BreakerOptions | None = BreakerOptions(),
+    breaker: Breaker | BreakerOptions | None = BreakerOptions(),  # noqa: B008  frozen
     observer: Observer | None = None,
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = gevent.sleep,

@@ -23,7 +23,12 @@ class GuardedBatchAsr(GuardedProvider, BatchAsr):
 
     def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
         """As the provider inside; raises CircuitOpen and Overloaded as well."""
-        return self.guard.call(lambda: self.inner.transcribe(pcm, context))
+
+        def listen() -> Transcript:
+            heard: Transcript = self.inner.transcribe(pcm, context)
+            return heard
+
+        return self.guard.call(listen)
 
 
 class GuardedAsr(GuardedProvider, Asr):

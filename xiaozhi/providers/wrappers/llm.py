@@ -54,7 +54,7 @@ def _read_ahead(name: str, make: Callable[[], Iterator[T]]) -> Iterator[T]:
             for piece in make():
                 pieces.put(piece)
             pieces.put(_END)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  raised again where the answer is read
             pieces.put(error)
 
     reader = spawn(name, read)

@@ -115,7 +115,7 @@ class SentenceStream(TtsStream):
                 sentence.sounding.set()
                 sentence.pieces.put(sound, timeout=WAIT_S)
             sentence.pieces.put(None, timeout=WAIT_S)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  raised again where the sentence would be heard
             sentence.pieces.put(error, timeout=WAIT_S)
         finally:
             sentence.sounding.set()

@@ -13,7 +13,7 @@ class GuardedVllm(GuardedProvider, Vllm):
 
     def describe(self, question: str, image: bytes, mime: str, context: CallContext) -> str:
         """As the provider inside; raises CircuitOpen and Overloaded as well."""
-        return self.guard.call(lambda: self.inner.describe(question, image, mime, context))
+        return self.guard.call(lambda: str(self.inner.describe(question, image, mime, context)))
 
 
 class FallbackVllm(FallbackProvider, Vllm):

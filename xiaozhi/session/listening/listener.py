@@ -1,9 +1,10 @@
 """The ears of one visit: a bounded queue of packets, the modes of listening, and one loop that is there while there is
 sound.
 
-    reader ──hear()──► [queue: 200 packets, oldest goes] ──► listener greenlet: decode ▸ VAD ▸ segmenter ▸ utterances ──► sink
+    reader ──hear()──► [queue: 200 packets, oldest goes] ──► listener greenlet ──► sink
+                                                              decode ▸ VAD ▸ segmenter ▸ utterances
 
-Not what is heard (`session/hearing.py`, `session/endpointing.py`) and not what is said (`session/utterance.py`).
+Not what is heard (`push_to_talk.py`, `voice_segment.py`) and not what is said (`utterance.py`).
 `hear`, `start`, `stop`, `pause` and the rest never block: they belong to the reader, which must hear an abort while
 everything else is stuck. The loop is spawned by the first packet and ends after half a minute without any, taking
 decoder and model state with it: an idle device costs nothing here.

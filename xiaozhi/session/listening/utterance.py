@@ -104,7 +104,7 @@ class Recognition:
                 else:
                     self._wake.clear()
                     self._wake.wait(timeout=FEEDER_IDLE_S)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  kept for `finish`, which raises it
             self._error = error
         finally:
             self._done.set()

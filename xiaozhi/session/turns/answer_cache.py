@@ -7,7 +7,7 @@ reply cache, which keeps sound. What makes an answer reusable, all of it necessa
 - nothing was said before in this dialogue, and no tool was called for it;
 - the same system prompt, so the same role, date, place, weather, memory and context data, but for the time of day and
   the device's id, which stand in every prompt and change nothing about most answers;
-- a question that does not ask for them either: whatever mentions time ("now", "today", "几点", ...) is always asked anew;
+- a question that does not ask for them either: whatever mentions time ("now", "today", "几点") is asked anew;
 - the same model and the same tools on offer.
 """
 

@@ -21,12 +21,20 @@ MAX_NAME_CHARS = 40
 MIN_LIKENESS = 60
 
 _TEACHER = (
-    f"You are {NAME_PLACE}, a patient English teacher who also speaks Chinese. Help the learner to speak: use simple words, keep every "
-    "reply to one or two sentences, end with a question, and correct mistakes gently. When asked about something else, lead the talk "
+    f"You are {NAME_PLACE}, a patient English teacher who also speaks "
+    "Chinese. Help the learner to speak: use simple words, keep every "
+    "reply to one or two sentences, end with a question, and correct "
+    "mistakes gently. When asked about something else, lead the talk "
     "back to English."
 )
-_FRIEND = f"你是{NAME_PLACE}，一个说话直爽、爱开玩笑的台湾女生。回答要短，口气亲近，偶尔吐槽一下对方，但始终是在关心他。不要长篇大论。"
-_BOY = f"你是{NAME_PLACE}，一个八岁的小男孩，对什么都好奇。你会用孩子的口吻分享知道的小知识，常常反问“为什么呀”，句子简短，充满惊喜。"
+_FRIEND = (
+    f"你是{NAME_PLACE}，一个说话直爽、爱开玩笑的台湾女生。"
+    "回答要短，口气亲近，偶尔吐槽一下对方，但始终是在关心他。不要长篇大论。"
+)
+_BOY = (
+    f"你是{NAME_PLACE}，一个八岁的小男孩，对什么都好奇。"
+    "你会用孩子的口吻分享知道的小知识，常常反问“为什么呀”，句子简短，充满惊喜。"
+)
 
 DEFAULT_ROLES: Mapping[str, str] = {
     "英语老师": _TEACHER,
@@ -42,7 +50,8 @@ def build(options: Mapping[str, Any], services: PluginServices) -> Tool:
     names = "、".join(roles)
     spec = ToolSpec(
         "change_role",
-        f"Call it when the user wants you to play another role or character. Roles on offer: {names}. 用户想切换角色或性格时调用。",
+        "Call it when the user wants you to play another role "
+        f"or character. Roles on offer: {names}. 用户想切换角色或性格时调用。",
         {
             "type": "object",
             "properties": {

@@ -23,7 +23,8 @@ FIRST_YEAR, LAST_YEAR = 1900, 2100
 _MAX_ALMANAC = 10
 _SPEC = ToolSpec(
     "get_lunar",
-    "Chinese lunar calendar of a date: lunar date, zodiac animal, stems and branches, solar terms, festivals, and what the almanac "
+    "Chinese lunar calendar of a date: lunar date, zodiac animal, "
+    "stems and branches, solar terms, festivals, and what the almanac "
     "advises. 查询某一天的农历日期、干支、生肖、节气、节日和黄历宜忌。",
     {
         "type": "object",

@@ -28,13 +28,19 @@ MIN_LIKENESS = 55
 _ANY = frozenset({"", "random", "any", "music", "随机", "任意", "音乐", "歌"})
 _SPEC = ToolSpec(
     "play_music",
-    "Plays a song from the local music collection. Call it when the user wants to hear music. 用户想听音乐或某首歌时调用。",
+    (
+        "Plays a song from the local music collection. Call "
+        "it when the user wants to hear music. 用户想听音乐或某首歌时调用。"
+    ),
     {
         "type": "object",
         "properties": {
             "song_name": {
                 "type": "string",
-                "description": "Title of the song as the user said it, or 'random' when none was named. 歌名；没有指定时填 random。",
+                "description": (
+                    "Title of the song as the user said it, or "
+                    "'random' when none was named. 歌名；没有指定时填 random。"
+                ),
                 "default": "random",
             }
         },
