@@ -32,6 +32,9 @@ LAYERS: tuple[frozenset[str], ...] = (
 
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 MAX_LINES = 500
+TOP_LEVEL = {"__init__.py", "chat.py", "errors.py"}
+PROVIDER_DOORS = {"contracts", "registry", "pool"}
+KINDS = {"asr", "intent", "llm", "memory", "tts", "vad", "vllm", "voiceprint"}
 EMPTY_NAMES = {"util", "common", "manager", "helper", "core"}
 LAZY_IMPORTS_ALLOWED = ("xiaozhi/providers/", "xiaozhi/tools/")
 WEBSOCKET_FILES = {"xiaozhi/transport/websocket.py", "xiaozhi/transport/acceptor.py"}
@@ -178,6 +181,55 @@ def short(source: Source) -> list[str]:
     return [f"{source.path}: {lines} lines, more than {MAX_LINES}"] if lines > MAX_LINES else []
 
 
+def top_level(source: Source) -> list[str]:
+    """Only the vocabulary that everybody shares stands beside the rooms."""
+    path = Path(source.path)
+    return [] if len(path.parts) > 2 or path.name in TOP_LEVEL else [f"{source.path}: does not belong beside the rooms"]
+
+
+def providers_by_their_doors(source: Source) -> list[str]:
+    """Outside `providers/` only contracts, the registry, the pool and the door of the wrappers are known."""
+    if source.room == "providers":
+        return []
+    wrong = []
+    for line, name in _imports(source.tree):
+        parts = name.split(".")
+        if parts[:2] == ["xiaozhi", "providers"] and len(parts) > 2 and not _is_door(parts[2:]):
+            wrong.append(f"{source.path}:{line} imports {name}")
+    return wrong
+
+
+def _is_door(parts: list[str]) -> bool:
+    if parts[0] == "wrappers":
+        return len(parts) <= 2  # xiaozhi.providers.wrappers and what it offers
+    return parts[0] in PROVIDER_DOORS
+
+
+def contracts_without_gevent(source: Source) -> list[str]:
+    """A contract says what is promised; how waiting is done is the wrappers' business."""
+    if not source.path.startswith("xiaozhi/providers/contracts/"):
+        return []
+    return [
+        f"{source.path}:{line} imports {name}" for line, name in _imports(source.tree) if name.split(".")[0] == "gevent"
+    ]
+
+
+def vendors_only(source: Source) -> list[str]:
+    """A folder of a kind holds vendors, one per file; what they share is in `families/`."""
+    path = Path(source.path)
+    if path.parts[:2] != ("xiaozhi", "providers") or len(path.parts) != 4 or path.parts[2] not in KINDS:
+        return []
+    if path.name == "__init__.py":
+        return [] if not source.text.strip() else [f"{source.path}: is not empty"]
+    registered = any(
+        isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "provider"
+        for node in source.tree.body
+        if isinstance(node, ast.ClassDef)
+        for decorator in node.decorator_list
+    )
+    return [] if registered else [f"{source.path}: registers no provider"]
+
+
 def telling_name(source: Source) -> list[str]:
     """A name that says nothing gathers everything."""
     words = {word.rstrip("s") for part in Path(source.path).parts for word in part.removesuffix(".py").split("_")}
@@ -207,6 +259,10 @@ PRODUCT_RULES: tuple[Rule, ...] = (
     short,
     telling_name,
     no_print,
+    top_level,
+    providers_by_their_doors,
+    contracts_without_gevent,
+    vendors_only,
 )
 LOADTEST_RULES: tuple[Rule, ...] = (no_bare_except, has_docstring, short, telling_name)
 
@@ -286,7 +342,102 @@ ALLOWED: list[tuple[Rule, str, str]] = [
     (no_hidden_imports, "xiaozhi/providers/vad/silero.py", "def f():\n    import torch"),
     (one_websocket_file, "xiaozhi/transport/websocket.py", "import geventwebsocket"),
     (has_docstring, "xiaozhi/tools/__init__.py", ""),
+    (top_level, "xiaozhi/errors.py", "x = 1"),
+    (providers_by_their_doors, "xiaozhi/session/turn.py", "from xiaozhi.providers.wrappers import with_fallback"),
+    (providers_by_their_doors, "xiaozhi/session/turn.py", "from xiaozhi.providers.contracts.tts import Tts"),
+    (vendors_only, "xiaozhi/providers/tts/acme.py", "@provider('tts', 'acme', Options)\nclass AcmeTts: ..."),
 ]
+
+
+def import_cycles(sources: list[Source]) -> list[str]:
+    """Files that import each other, directly or in a circle, at import time; the shortest circles by name."""
+    names = {_module_name(source.path) for source in sources}
+    edges: dict[str, set[str]] = {}
+    for source in sources:
+        wanted = edges[_module_name(source.path)] = set()
+        for name in _imported_at_once(source.tree):
+            while name and name not in names:
+                name = name.rpartition(".")[0]
+            if name and name != "xiaozhi":
+                wanted.add(name)
+    found = []
+    for group in _components(edges):
+        if len(group) > 1:
+            found.append(" <-> ".join(sorted(group)))
+    return sorted(found)
+
+
+def _module_name(path: str) -> str:
+    return ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imported_at_once(tree: ast.Module) -> Iterator[str]:
+    # Not what is imported inside a function, nor for the type checker only.
+    pending: list[ast.AST] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (name for _, name in _imports(node))
+        pending += ast.iter_child_nodes(node)
+
+
+def _components(edges: dict[str, set[str]]) -> list[set[str]]:
+    """Strongly connected components: each file with all that it reaches and that reach it."""
+    reach = {name: _reached(name, edges) for name in edges}
+    seen: set[str] = set()
+    groups = []
+    for name in edges:
+        if name not in seen:
+            group = {name} | {other for other in reach[name] if name in reach[other]}
+            seen |= group
+            groups.append(group)
+    return groups
+
+
+def _reached(start: str, edges: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    pending = [start]
+    while pending:
+        for name in edges[pending.pop()] - found:
+            found.add(name)
+            pending.append(name)
+    return found
+
+
+def test_no_files_import_each_other() -> None:
+    assert import_cycles(_read("xiaozhi")) == []
+
+
+def test_a_circle_of_imports_is_seen() -> None:
+    one = _parse("xiaozhi/session/one.py", "from xiaozhi.session import two")
+    two = _parse("xiaozhi/session/two.py", "from xiaozhi.session.three import X")
+    three = _parse("xiaozhi/session/three.py", "import xiaozhi.session.one")
+
+    assert import_cycles([one, two, three]) == ["xiaozhi.session.one <-> xiaozhi.session.three <-> xiaozhi.session.two"]
+
+
+def repeated_class_names(sources: list[Source]) -> list[str]:
+    """Public classes whose name stands in more than one file: whoever reads it has to guess which one is meant."""
+    places: dict[str, list[str]] = {}
+    for source in sources:
+        for node in source.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(source.path)
+    return sorted(f"{name}: {', '.join(paths)}" for name, paths in places.items() if len(paths) > 1)
+
+
+def test_a_class_name_stands_once() -> None:
+    assert repeated_class_names(_read("xiaozhi")) == []
+
+
+def test_a_repeated_class_name_is_seen() -> None:
+    one, two = _parse("xiaozhi/a/x.py", "class Reply: ..."), _parse("xiaozhi/b/y.py", "class Reply: ...")
+
+    assert repeated_class_names([one, two]) == ["Reply: xiaozhi/a/x.py, xiaozhi/b/y.py"]
 
 
 @pytest.mark.parametrize("rule,path,text", ALLOWED, ids=lambda value: getattr(value, "__name__", None))

@@ -1,4 +1,4 @@
-"""PCM arithmetic: durations, loudness, mixing down, and a resampler that does not care how its stream is cut."""
+"""PCM arithmetic: loudness, mixing down, and a resampler that does not care how its stream is cut."""
 
 from __future__ import annotations
 
@@ -13,25 +13,12 @@ from tests.fakes.sound import silence, tone
 from xiaozhi.audio import pcm
 
 
-def test_durations_and_bytes() -> None:
-    assert pcm.duration_ms(bytes(1920), 16_000) == 60
-    assert pcm.byte_count(60, 24_000) == 2880
-    assert pcm.byte_count(0.05, 16_000) == 0, "half a sample is none"
-    assert pcm.silence(20, 8_000) == bytes(320)
-
-
 def test_energy() -> None:
     assert pcm.energy_dbfs(b"") == pcm.energy_dbfs(silence(100)) == pcm.QUIETEST_DBFS
     assert pcm.energy_dbfs(struct.pack("<h", -32768) * 100) == pytest.approx(0, abs=0.01)
     assert pcm.energy_dbfs(tone(1000, amplitude=32767)) == pytest.approx(-3.01, abs=0.05)
     assert pcm.energy_dbfs(tone(1000, amplitude=3277)) == pytest.approx(-23.0, abs=0.1)
     assert pcm.energy_dbfs(b"\1") == pcm.QUIETEST_DBFS
-
-
-def test_level_and_silence() -> None:
-    assert pcm.level(b"") == 0 and pcm.level(struct.pack("<3h", 0, -32768, 5)) == 1.0
-    assert pcm.level(struct.pack("<2h", 16384, -3)) == 0.5
-    assert pcm.is_silent(silence(60)) and pcm.is_silent(tone(60, amplitude=20)) and not pcm.is_silent(tone(60))
 
 
 def test_to_mono_is_the_mean_of_the_channels() -> None:
@@ -48,7 +35,7 @@ def test_to_mono_is_the_mean_of_the_channels() -> None:
 def test_resampling_keeps_length_and_sound(source: int, target: int) -> None:
     resampler = pcm.Resampler(source, target)
     out = resampler.feed(tone(1000, source)) + resampler.flush()
-    assert pcm.duration_ms(out, target) == pytest.approx(1000, abs=1)
+    assert len(out) / 2 * 1000 / target == pytest.approx(1000, abs=1)
     middle = out[len(out) // 4 // 2 * 2 : len(out) // 2 // 2 * 2]
     assert pcm.energy_dbfs(middle) == pytest.approx(pcm.energy_dbfs(tone(1000, source)), abs=0.2)
     zero_crossings = sum(

@@ -11,7 +11,7 @@ import pytest
 from loadtest.sounds import Sounds
 from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, open_stage, settle_phrases, tool_call
 from xiaozhi.audio import clips
-from xiaozhi.audio.ogg import ogg_opus_packets
+from xiaozhi.audio.ogg import OggOpusDemuxer
 from xiaozhi.audio.opus import packet_duration_ms
 
 # --- text
@@ -218,7 +218,7 @@ def codec_jobs(stage: Stage) -> int:
 def test_the_vendors_opus_packets_reach_the_device(opus: Stage, sounds: Sounds, frame_ms: int) -> None:
     """20 ms packets are merged, not decoded: the frames hold the vendor's bytes, and the pool has nothing to do."""
     device = opus.device(frame_ms=frame_ms)
-    packets = list(ogg_opus_packets([sounds.body("opus", 1.0)]))
+    packets = OggOpusDemuxer().feed(sounds.body("opus", 1.0))
     assert {packet_duration_ms(packet) for packet in packets} == {20}
     settled(opus)
     before = codec_jobs(opus)

@@ -416,13 +416,3 @@ class Server:
 
     def _today(self) -> datetime.date:
         return datetime.datetime.now(wiring.zone(self._loaded.settings)).date()
-
-
-def run_until_stopped(server: Server) -> None:
-    """For tests and embedding: start, wait, stop."""
-    server.start()
-    try:
-        server.wait()
-    finally:
-        server.stop()
-        gevent.idle()

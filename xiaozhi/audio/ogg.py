@@ -5,8 +5,6 @@ where a demuxing library wants the whole file or a thread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from xiaozhi.audio.decode import DecodeError
 
 MAX_PACKET_BYTES = 65_536
@@ -16,14 +14,9 @@ class OggOpusDemuxer:
     """Ogg pages in, Opus packets out (RFC 3533, RFC 7845), without decoding. Chained streams continue; other streams in
     the file are skipped.
 
-    `pre_skip` (samples at 48 kHz that a decoder should throw away) and `channels` are known once the first packet is
-    out. `check_crc` costs about 0.1 ms per kilobyte and is only worth it where the transport has no checksum of its
-    own."""
+    Page checksums are not looked at: the transport has its own."""
 
-    def __init__(self, *, check_crc: bool = False) -> None:
-        self.channels = 0
-        self.pre_skip = 0
-        self._check_crc = check_crc
+    def __init__(self) -> None:
         self._data = bytearray()
         self._partial = bytearray()
         self._serial: int | None = None
@@ -65,8 +58,6 @@ class OggOpusDemuxer:
         serial = int.from_bytes(page[14:18], "little")
         segments = page[27 : 27 + page[26]]
         body = page[27 + page[26] :]
-        if self._check_crc and _ogg_crc(page[:22] + b"\0\0\0\0" + page[26:]) != int.from_bytes(page[22:26], "little"):
-            raise DecodeError("an Ogg page with a wrong checksum")
         # Streams that run side by side all begin before any of them has data; one that begins later is the next link of
         # a chain.
         if begins and body.startswith(b"OpusHead") and (self._serial is None or not self._expected):
@@ -102,37 +93,6 @@ class OggOpusDemuxer:
         if self._expected == b"OpusHead":
             if len(packet) < 19 or packet[8] & 0xF0:
                 raise DecodeError("an Opus header of an unknown version")
-            self.channels = packet[9]
-            self.pre_skip = int.from_bytes(packet[10:12], "little")
             self._expected = b"OpusTags"
         else:
             self._expected = b""
-
-
-def ogg_opus_packets(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The Opus packets of an Ogg stream that arrives in `chunks`. Raises DecodeError."""
-    demuxer = OggOpusDemuxer()
-    for chunk in chunks:
-        yield from demuxer.feed(chunk)
-    demuxer.finish()
-
-
-def _crc_table() -> tuple[int, ...]:
-    # RFC 3533, 6: polynomial 0x04c11db7, most significant bit first, no inversion: not the CRC of zlib.
-    table = []
-    for value in range(256):
-        crc = value << 24
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
-        table.append(crc)
-    return tuple(table)
-
-
-_CRC = _crc_table()
-
-
-def _ogg_crc(page: bytes) -> int:
-    crc = 0
-    for byte in page:
-        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]
-    return crc

@@ -379,11 +379,6 @@ class Repacketizer:
         self.reset()
         return ready if len(ready) == 1 else [merge(ready)]
 
-    @staticmethod
-    def merge_all(packets: Sequence[bytes], count: int) -> list[bytes]:
-        """Every `count` packets become one. Raises CannotMerge when any of these groups cannot; see `merge`."""
-        return [merge(packets[start : start + count]) for start in range(0, len(packets), count)]
-
     def reset(self) -> None:
         """Forget what is held."""
         self.held = []

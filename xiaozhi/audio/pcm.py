@@ -1,7 +1,7 @@
-"""Sound as s16le mono PCM: resampling, loudness, silence. Pure functions and one streaming object.
+"""Sound as s16le mono PCM: resampling, mixing down, loudness. Pure functions and one streaming object.
 
 Not a codec and not a decision about what is speech (`speech/segmenter.py`). "PCM" means signed 16-bit little-endian
-samples, one channel, unless a function says otherwise; durations are milliseconds, loudness is dBFS (0 = the loudest a
+samples, one channel, unless a function says otherwise; loudness is dBFS (0 = the loudest a
 sample can be)."""
 
 from __future__ import annotations
@@ -18,21 +18,6 @@ QUIETEST_DBFS: Final = -96.0
 _FULL_SCALE: Final = 32768.0
 
 
-def duration_ms(pcm: bytes, sample_rate: int) -> float:
-    """How long `pcm` sounds at `sample_rate` Hz."""
-    return len(pcm) / BYTES_PER_SAMPLE * 1000 / sample_rate
-
-
-def byte_count(ms: float, sample_rate: int) -> int:
-    """Bytes of `ms` of PCM, rounded down to a whole sample."""
-    return int(ms * sample_rate / 1000) * BYTES_PER_SAMPLE
-
-
-def silence(ms: float, sample_rate: int) -> bytes:
-    """Digital silence of `ms`."""
-    return bytes(byte_count(ms, sample_rate))
-
-
 def energy_dbfs(pcm: bytes) -> float:
     """Mean energy (RMS) in dBFS: -96 for silence or nothing, -3 for a full-scale sine."""
     samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // BYTES_PER_SAMPLE).astype(np.float32)
@@ -42,17 +27,6 @@ def energy_dbfs(pcm: bytes) -> float:
     if mean_square <= 0:
         return QUIETEST_DBFS
     return max(QUIETEST_DBFS, 10 * math.log10(mean_square / (_FULL_SCALE * _FULL_SCALE)))
-
-
-def level(pcm: bytes) -> float:
-    """The loudest sample as a share of full scale: 0 to 1."""
-    samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // BYTES_PER_SAMPLE).astype(np.int32)
-    return float(np.abs(samples).max()) / _FULL_SCALE if samples.size else 0.0
-
-
-def is_silent(pcm: bytes, below_dbfs: float = -60.0) -> bool:
-    """Whether the mean energy is under `below_dbfs`."""
-    return energy_dbfs(pcm) < below_dbfs
 
 
 def to_mono(pcm: bytes, channels: int) -> bytes:

@@ -44,11 +44,6 @@ def bind_context(**fields: object) -> None:
     structlog.contextvars.bind_contextvars(**fields)
 
 
-def unbind_context(*names: str) -> None:
-    """Remove fields from this greenlet's lines."""
-    structlog.contextvars.unbind_contextvars(*names)
-
-
 def configure(
     *,
     level: str = "INFO",

@@ -136,16 +136,6 @@ def emotion_of_emoji(emoji: str) -> Emotion | None:
     return _BY_EMOJI.get(emoji[:1])
 
 
-def emotion_of(text: str) -> Emotion:
-    """The emotion of `text`: its first emoji that shows one, else a guess from its words, else neutral."""
-    for char in text:
-        if char >= "\u2600":
-            found = _BY_EMOJI.get(char)
-            if found is not None:
-                return found
-    return guess(text)
-
-
 def guess(text: str) -> Emotion:
     """The emotion that most words of `text` speak of (the earlier one on a tie); neutral when none does."""
     counts: dict[str, int] = {}
