@@ -280,7 +280,6 @@ def _devices(count: int, seconds: float = 3.0) -> dict[str, float]:
         Listener(
             vad=vad,
             asr=_Deaf(),
-            inference=pool,
             context=CallContext(),
             options=options,
             sink=_Indifferent(),

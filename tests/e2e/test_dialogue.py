@@ -19,8 +19,7 @@ from xiaozhi.errors import SettingsError
 STORY = "Once upon a time there was a robot. It lived in a small house. One day it went out."
 
 
-# --- what was spoken
-# ------------------------------------------------------------------------------------------------------
+# --- what was spoken --------------------------------------------------------------------------------------------------
 
 
 def test_the_model_is_shown_the_whole_conversation(stage: Stage) -> None:
@@ -84,8 +83,7 @@ def test_an_apology_is_no_answer(stage: Stage) -> None:
     assert stage.said() == [("user", "first"), ("user", "second")]
 
 
-# --- trimming
-# -------------------------------------------------------------------------------------------------------------
+# --- trimming ---------------------------------------------------------------------------------------------------------
 
 
 def test_trimming_never_splits_a_tool_pair(tmp_path: Path, sounds: Sounds) -> None:
@@ -122,8 +120,7 @@ def test_a_budget_of_tokens_is_kept(tmp_path: Path, sounds: Sounds) -> None:
         assert stage.said()[0] == ("user", "question 2")
 
 
-# --- coming back
-# ----------------------------------------------------------------------------------------------------------
+# --- coming back ------------------------------------------------------------------------------------------------------
 
 
 def test_a_device_that_comes_back_goes_on_where_it_was(stage: Stage) -> None:
@@ -161,8 +158,7 @@ def test_a_second_connection_of_a_device_takes_over(stage: Stage) -> None:
     assert ask(second, "hello").sentences == ["Fine."]
 
 
-# --- the prompt
-# -----------------------------------------------------------------------------------------------------------
+# --- the prompt -------------------------------------------------------------------------------------------------------
 
 
 class Sensors(HttpVendor):

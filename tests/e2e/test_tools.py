@@ -32,8 +32,7 @@ def offered(stage: Stage, request: int = -1) -> set[str]:
     return {tool["function"]["name"] for tool in stage.questions()[request].get("tools", ())}
 
 
-# --- the device's own
-# -----------------------------------------------------------------------------------------------------
+# --- the device's own -------------------------------------------------------------------------------------------------
 
 
 def test_the_volume_is_set_through_the_devices_own_tools(stage: Stage) -> None:
@@ -106,8 +105,7 @@ def test_the_volume_of_an_older_device(stage: Stage) -> None:
     assert any("55" in message["content"] for message in stage.messages() if message["role"] == "tool")
 
 
-# --- rounds
-# ---------------------------------------------------------------------------------------------------------------
+# --- rounds -----------------------------------------------------------------------------------------------------------
 
 
 def test_after_five_rounds_the_model_has_to_answer(stage: Stage) -> None:
@@ -216,8 +214,7 @@ def test_a_tool_that_fails_is_told_to_the_model(stage: Stage, failure: str) -> N
         assert stage.messages()[-1]["role"] == "tool"
 
 
-# --- interrupted
-# ----------------------------------------------------------------------------------------------------------
+# --- interrupted ------------------------------------------------------------------------------------------------------
 
 
 def test_a_tool_that_must_not_be_cut_in_half_finishes_on_its_own(stage: Stage) -> None:
@@ -270,8 +267,7 @@ def test_any_other_tool_is_stopped(stage: Stage) -> None:
         assert stage.said() == [("user", "wait"), ("user", "and now")]
 
 
-# --- how intents are found
-# ------------------------------------------------------------------------------------------------
+# --- how intents are found --------------------------------------------------------------------------------------------
 
 
 def test_a_model_that_must_call_a_tool_answers_through_one(tmp_path: Path, sounds: Sounds) -> None:
@@ -340,8 +336,7 @@ def test_a_separate_model_whose_tool_needs_words(tmp_path: Path, sounds: Sounds)
         assert stage.said()[-1] == ("tool", "42 apples")
 
 
-# --- music
-# ----------------------------------------------------------------------------------------------------------------
+# --- music ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

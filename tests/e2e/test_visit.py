@@ -37,8 +37,7 @@ WAKE_WORD = "Hello, Robot!"
 QUESTION = "what is up with you"
 
 
-# --- waking
-# ---------------------------------------------------------------------------------------------------------------
+# --- waking -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_greeting_is_ready_made(stage: Stage) -> None:
@@ -129,8 +128,7 @@ def test_another_format_gets_its_own_ready_made_greetings(stage: Stage) -> None:
     assert stage.vendor.counts == {}
 
 
-# --- leaving
-# --------------------------------------------------------------------------------------------------------------
+# --- leaving ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_exit_command_closes_at_once(tmp_path: Path, sounds: Sounds, words: Words) -> None:
@@ -285,8 +283,7 @@ def test_talking_puts_the_goodbye_off(quiet: Stage, words: Words) -> None:
     assert device.closed is None
 
 
-# --- calls, allowance
-# -----------------------------------------------------------------------------------------------------
+# --- calls, allowance -------------------------------------------------------------------------------------------------
 
 
 def test_an_incoming_call_is_spoken(stage: Stage) -> None:

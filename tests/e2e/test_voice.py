@@ -14,8 +14,7 @@ from xiaozhi.audio import clips
 from xiaozhi.audio.ogg import OggOpusDemuxer
 from xiaozhi.audio.opus import packet_duration_ms
 
-# --- text
-# -----------------------------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------------------------------
 
 
 def test_markdown_links_code_and_tables_are_not_read_aloud(stage: Stage) -> None:
@@ -81,8 +80,7 @@ def test_a_story_longer_than_the_models_patience_is_told_to_its_end(tmp_path: Pa
         assert answer.sentences[0] == "Sentence number 0 is here."
 
 
-# --- caches
-# ---------------------------------------------------------------------------------------------------------------
+# --- caches -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_sentence_that_was_said_before_is_not_synthesised_again(stage: Stage) -> None:
@@ -168,8 +166,7 @@ def test_every_question_is_asked_by_default(stage: Stage) -> None:
     assert stage.vendor.counts[CHAT] == 2
 
 
-# --- sound
-# ----------------------------------------------------------------------------------------------------------------
+# --- sound ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_chime_ends_every_answer(tmp_path: Path, sounds: Sounds) -> None:

@@ -203,8 +203,7 @@ def test_what_a_full_queue_drops(house: House, question: Speech, monkeypatch: py
     go.set()
 
 
-# --- the sample
-# -----------------------------------------------------------------------------------------------------------
+# --- the sample -------------------------------------------------------------------------------------------------------
 
 
 def test_the_periodic_sample(house: House) -> None:
@@ -225,8 +224,7 @@ def test_the_periodic_sample(house: House) -> None:
     assert {"voluntary_switches", "involuntary_switches", "fds", "greenlets", "pool_queued", "lag_ms"} <= set(sample)
 
 
-# --- one line and one trace per turn
-# --------------------------------------------------------------------------------------
+# --- one line and one trace per turn ----------------------------------------------------------------------------------
 
 
 class Notebook:

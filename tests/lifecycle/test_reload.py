@@ -110,8 +110,7 @@ def tell_story(house: House, device: Any) -> None:
     device.wait_until(lambda: device.replies.frames_received >= 2, 10, "sound")
 
 
-# --- in mid-answer
-# ------------------------------------------------------------------------------------------------------
+# --- in mid-answer ----------------------------------------------------------------------------------------------------
 
 
 def test_a_visit_finishes_on_the_old_and_newcomers_get_the_new(house: House, other: OpenAiVendor) -> None:
@@ -176,8 +175,7 @@ def test_memories_are_saved_before_what_saves_them_is_closed(
         assert diary.entries == ["saved 2", "closed"]
 
 
-# --- what did not change
-# ------------------------------------------------------------------------------------------------
+# --- what did not change ----------------------------------------------------------------------------------------------
 
 
 def test_what_did_not_change_is_taken_over(house: House, other: OpenAiVendor) -> None:
@@ -260,8 +258,7 @@ def test_what_takes_a_restart_is_named(house: House) -> None:
     assert note == "takes a restart: server.port, server.limits.text_bytes"
 
 
-# --- refused whole
-# ------------------------------------------------------------------------------------------------------
+# --- refused whole ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -313,8 +310,7 @@ def test_a_reader_that_fails_is_a_refusal_too(house: House, monkeypatch: pytest.
     assert ask(house.device(), "are you well").sentences == ["Fine."]
 
 
-# --- who may ask for it
-# -------------------------------------------------------------------------------------------------
+# --- who may ask for it -----------------------------------------------------------------------------------------------
 
 
 def test_by_http(house: House, other: OpenAiVendor) -> None:

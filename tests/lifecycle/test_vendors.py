@@ -124,8 +124,7 @@ def test_a_window_of_one_with_a_queue_of_one_and_a_deadline(tmp_path: Path, soun
         assert house.outcomes() == {"answered": 1, "overloaded": 2}
 
 
-# --- how it is wired
-# ----------------------------------------------------------------------------------------------------
+# --- how it is wired --------------------------------------------------------------------------------------------------
 
 
 def loaded(**overrides: Any) -> Loaded:

@@ -90,8 +90,7 @@ def faults(path: Path) -> dict[str, str]:
     return {fault.key.removeprefix("phrases.yaml: "): fault.expected for fault in refused.value.faults}
 
 
-# --- patterns
-# -------------------------------------------------------------------------------------------------------------
+# --- patterns ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -144,8 +143,7 @@ def test_any_text_is_a_pattern_or_explained(text: str) -> None:
         assert sentences and all(sentence.words for sentence in sentences)
 
 
-# --- numbers
-# --------------------------------------------------------------------------------------------------------------
+# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(0, patterns.MAX_SPOKEN))
@@ -192,8 +190,7 @@ def test_other_numbers_cannot_be_said(value: int) -> None:
         patterns.number_words(value)
 
 
-# --- matching
-# -------------------------------------------------------------------------------------------------------------
+# --- matching ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -263,8 +260,7 @@ def test_what_is_listened_for_is_english_in_words(small: phrases.PhraseBook) -> 
     ]  # fmt: skip
 
 
-# --- faults
-# ---------------------------------------------------------------------------------------------------------------
+# --- faults -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -368,8 +364,7 @@ def test_checking_a_configuration_finds_them(written: Written) -> None:
     assert "nowhere.yaml" in missing
 
 
-# --- the shipped file
-# -----------------------------------------------------------------------------------------------------
+# --- the shipped file -------------------------------------------------------------------------------------------------
 
 
 def every_phrase(book: phrases.PhraseBook) -> Iterator[tuple[str, str]]:

@@ -27,8 +27,7 @@ SOUNDS = {
 PHRASES = ["what time is it", "what day is it", "volume ten", "volume five", "volume"]
 
 
-# --- dictionary
-# -----------------------------------------------------------------------------------------------------------
+# --- dictionary -------------------------------------------------------------------------------------------------------
 
 
 def test_only_wanted_words_are_read_with_all_their_sounds(tmp_path: Path) -> None:
@@ -55,8 +54,7 @@ def test_the_frequent_words_are_words_once_each() -> None:
     assert all(word == word.lower().strip() and " " not in word for word in FREQUENT_WORDS)
 
 
-# --- language model
-# -------------------------------------------------------------------------------------------------------
+# --- language model ---------------------------------------------------------------------------------------------------
 
 
 class Arpa:
@@ -120,8 +118,7 @@ def test_the_begin_is_never_predicted(arpa: Arpa) -> None:
     assert arpa.of("<s>", ()) < 1e-90
 
 
-# --- from what was heard to a phrase
-# --------------------------------------------------------------------------------------
+# --- from what was heard to a phrase ----------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -31,8 +31,7 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-# --- reconnecting
-# ---------------------------------------------------------------------------------------------------------
+# --- reconnecting -----------------------------------------------------------------------------------------------------
 
 
 def test_a_storm_of_one_device(stage: Stage, witness: Talking) -> None:
@@ -93,8 +92,7 @@ def test_replaced_in_the_middle_of_everything(stage: Stage, mirror: Mirror, word
         old = new
 
 
-# --- two hundred
-# ----------------------------------------------------------------------------------------------------------
+# --- two hundred ------------------------------------------------------------------------------------------------------
 
 
 def test_two_hundred_at_once_with_garbage_among_them(stage: Stage, witness: Talking) -> None:
@@ -156,8 +154,7 @@ def test_threads_do_not_depend_on_devices(stage: Stage, words: Speech) -> None:
     assert [connected, talking, answered, threads()] == [before] * 4
 
 
-# --- each their own
-# -------------------------------------------------------------------------------------------------------
+# --- each their own ---------------------------------------------------------------------------------------------------
 
 
 def test_two_devices_talk_at_the_same_time(stage: Stage, words: Speech, long_words: Speech) -> None:

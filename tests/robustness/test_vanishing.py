@@ -47,8 +47,7 @@ def read_all(sock: socket.socket) -> bytes:
     return data
 
 
-# --- half open
-# ----------------------------------------------------------------------------------------------------------
+# --- half open --------------------------------------------------------------------------------------------------------
 
 
 def test_connections_that_never_ask_for_anything(stage: Stage, witness: Talking) -> None:
@@ -87,8 +86,7 @@ def test_a_peer_that_ignores_our_goodbye(stage: Stage, witness: Talking) -> None
         sock.close()
 
 
-# --- slow readers
-# --------------------------------------------------------------------------------------------------------
+# --- slow readers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["speech", "echoes", "pongs", "tools"])
@@ -125,8 +123,7 @@ def narrow(stage: Stage, device: SimulatedDevice) -> None:
     live._ws._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
 
 
-# --- gone without a word
-# ---------------------------------------------------------------------------------------------------
+# --- gone without a word ----------------------------------------------------------------------------------------------
 
 
 def test_gone_in_every_phase(stage: Stage, mirror: Mirror, witness: Talking, long_words: Speech) -> None:

@@ -112,8 +112,7 @@ def test_a_variable_for_no_key_is_named_with_the_nearest_one(config_dir: Path) -
     assert loaded.warnings == ["server.prot means nothing here and is ignored; the nearest key is server.port"]
 
 
-# --- the shortcut
-# ---------------------------------------------------------------------------------------------------------
+# --- the shortcut -----------------------------------------------------------------------------------------------------
 
 
 def test_three_variables_leave_the_offline_default(config_dir: Path) -> None:

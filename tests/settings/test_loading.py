@@ -31,8 +31,7 @@ def only_fault(overrides: Mapping[str, Any], config_dir: Path) -> tuple[str, str
     return key, value, expected
 
 
-# --- what comes out of the box
-# -------------------------------------------------------------------------------------------
+# --- what comes out of the box ----------------------------------------------------------------------------------------
 
 
 def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> None:
@@ -60,8 +59,7 @@ def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> N
     assert loaded.prompt_template == config_dir / "prompts" / "agent-base-prompt.txt"
 
 
-# --- layers
-# ---------------------------------------------------------------------------------------------------------------
+# --- layers -----------------------------------------------------------------------------------------------------------
 
 
 def test_every_layer_overrides_the_one_below(config_dir: Path, write: Write) -> None:
@@ -165,8 +163,7 @@ def test_a_pause_in_the_selected_detector_speaks_for_the_conversation(config_dir
     assert settings.block("vad", "SileroVAD")["pause_ms"] == 180
 
 
-# --- files that cannot be used
-# ------------------------------------------------------------------------------------------------
+# --- files that cannot be used ----------------------------------------------------------------------------------------
 
 
 def test_a_missing_file_is_named_with_the_one_that_was_meant(config_dir: Path, write: Write, tmp_path: Path) -> None:
@@ -198,8 +195,7 @@ def test_all_files_are_looked_at_before_giving_up(config_dir: Path, write: Write
     ]
 
 
-# --- faults
-# ----------------------------------------------------------------------------------------------------------------------
+# --- faults -----------------------------------------------------------------------------------------------------------
 
 
 def test_everything_that_is_wrong_is_told_at_once(config_dir: Path, write: Write) -> None:
@@ -329,8 +325,7 @@ def test_secrets_never_stand_in_faults(config_dir: Path) -> None:
     assert "hunter2" not in str(faults)
 
 
-# --- warnings
-# ----------------------------------------------------------------------------------------------------------------------
+# --- warnings ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -362,8 +357,7 @@ def test_a_key_without_meaning_is_named_once_with_the_nearest_one(
         assert warning.endswith(f"the nearest key is {nearest}")
 
 
-# --- what a user of the existing server brings along
-# ------------------------------------------------------------------------------------
+# --- what a user of the existing server brings along ------------------------------------------------------------------
 
 BROUGHT_ALONG = """
 # a data/.config.yaml as its tutorials have people write it

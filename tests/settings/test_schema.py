@@ -245,8 +245,7 @@ def test_the_masked_defaults_load_again(tmp_path: Path, config_dir: Path) -> Non
     assert masked(again.settings) == masked(first)
 
 
-# --- the prompt template
-# ---------------------------------------------------------------------------------------------------
+# --- the prompt template ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -98,6 +98,54 @@ def test_pause_then_resumed_then_pause_then_ended() -> None:
     assert second.voiced_ms == ended.voiced_ms == 20 * WINDOW
 
 
+def test_a_judge_of_words_may_have_the_silence_last_longer() -> None:
+    segmenter = Segmenter(PLAIN)
+    assert [type(event) for event in play("#" * 10 + "." * 5, segmenter=segmenter)] == [Started]
+    segmenter.wait(20 * WINDOW)
+
+    (ended,) = play("." * 20, segmenter=segmenter, at=15 * WINDOW)
+
+    assert isinstance(ended, Ended) and ended.at == 30 * WINDOW, "20 windows after the end of the voice"
+
+
+def test_a_longer_silence_is_for_one_pause_only() -> None:
+    segmenter = Segmenter(PLAIN)
+    play("#" * 10 + "." * 5, segmenter=segmenter)
+    segmenter.wait(20 * WINDOW)
+
+    (ended,) = play("#" * 5 + "." * 20, segmenter=segmenter, at=15 * WINDOW)
+
+    assert isinstance(ended, Ended) and ended.at == 30 * WINDOW, "10 windows after the end of the voice, as usual"
+
+
+def test_waiting_never_shortens_a_silence_nor_lasts_beyond_the_longest_utterance() -> None:
+    segmenter = Segmenter(replace(PLAIN, max_utterance_ms=40 * WINDOW))
+    play("#" * 10, segmenter=segmenter)
+    segmenter.wait(WINDOW)
+    assert play("." * 9, segmenter=segmenter, at=10 * WINDOW) == []
+    segmenter.wait(1e9)
+
+    (ended,) = play("." * 60, segmenter=segmenter, at=19 * WINDOW)
+
+    assert isinstance(ended, Ended) and ended.reason is EndReason.TOO_LONG
+
+
+def test_a_judge_of_words_may_end_it_at_once() -> None:
+    segmenter = Segmenter(PLAIN)
+    assert segmenter.end_now() is None, "nobody speaks"
+    segmenter.wait(1e9)  # without effect
+    play("#" * 10 + "..", segmenter=segmenter)
+
+    ended = segmenter.end_now()
+
+    assert isinstance(ended, Ended)
+    assert (ended.at, ended.voice_end, ended.reason) == (12 * WINDOW, 10 * WINDOW, EndReason.END_OF_TURN)
+    assert [type(event) for event in play("." * 5 + "#" * 10 + "." * 10, segmenter=segmenter, at=12 * WINDOW)] == [
+        Started,
+        Ended,
+    ]
+
+
 @pytest.mark.parametrize("pause_ms", [0, 320, 1000])
 def test_no_pause_is_told_when_it_is_not_shorter_than_the_silence(pause_ms: float) -> None:
     events = play("#" * 10 + "." * 12, replace(PLAIN, pause_ms=pause_ms))

@@ -131,8 +131,7 @@ class VendorHttp:
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         return redact(text, self._secrets)
 
-    # --- used by _Exchange and HttpReply
-    # --------------------------------------------------------------------------------
+    # --- used by _Exchange and HttpReply ------------------------------------------------------------------------------
 
     def _begin(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> HttpReply:
         began = time.monotonic()

@@ -135,7 +135,6 @@ class SessionParts:
             self.listener = Listener(
                 vad=kit.providers.vad,
                 asr=kit.providers.asr,
-                inference=kit.inference,
                 context=self._context,
                 options=self._listener_options(),
                 sink=sink,

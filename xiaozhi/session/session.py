@@ -402,8 +402,7 @@ class Session:
     def _obey(self, message: wire.ServerCommand) -> None:
         self._parts.outbox.urgent(self._kit.server_command(message, self._visit.identity.peer_ip))
 
-    # --- actions tools may ask for (tools.base.SessionActions)
-    # ---------------------------------------------------------
+    # --- actions tools may ask for (tools.base.SessionActions) --------------------------------------------------------
 
     def close_after_reply(self) -> None:
         """Close the visit when the current answer has been spoken."""

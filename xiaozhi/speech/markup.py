@@ -83,8 +83,7 @@ class SpeechCleaner:
             at = end  # 0 after a link, which gave its text back to be looked at
         self._raw = self._raw[at:]
 
-    # --- what only counts at the start of a line
-    # ------------------------------------------------------------------------
+    # --- what only counts at the start of a line ----------------------------------------------------------------------
 
     def _block(self, raw: str, at: int, final: bool) -> int:
         char = raw[at]
@@ -147,8 +146,7 @@ class SpeechCleaner:
             return WAIT
         return end + 3 if syntax.TASK.match(raw, end) else at
 
-    # --- anywhere in a line
-    # -----------------------------------------------------------------------------------------------
+    # --- anywhere in a line -------------------------------------------------------------------------------------------
 
     def _inline(self, raw: str, at: int, final: bool) -> int:
         found = syntax.SPECIAL.search(raw, at)
@@ -284,8 +282,7 @@ class SpeechCleaner:
         self._tidy.add(syntax.host_of(bare))
         return end + 1 if self._before == "<" and raw[end : end + 1] == ">" else end
 
-    # --- inside something
-    # ---------------------------------------------------------------------------------------------------
+    # --- inside something ---------------------------------------------------------------------------------------------
 
     def _inline_code(self, raw: str, at: int, final: bool) -> int:
         close = raw.find(self._ticks, at)

@@ -52,6 +52,7 @@ class EndReason(StrEnum):
     SILENCE = "silence"
     TOO_LONG = "too long"
     STOPPED = "stopped"
+    END_OF_TURN = "end of turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +134,12 @@ class Segmenter:
         self._speaking = False
         self._paused = False
         self._at = 0.0
-        self._turn_taking = 0.0  # no sound before this may be used: it belongs to the utterance before
+        self._earliest = 0.0  # no sound before this may be used: it belongs to the utterance before
         self._audio_from = 0.0
         self._counted_from = 0.0  # like _audio_from, as if the pre-roll had been recorded in full
         self._voice_end = 0.0
         self._voiced_windows = 0
+        self._patience_ms = 0.0
 
     def feed(self, probability: float, at: float) -> Event | None:
         """Judge one window that ends at position `at` (ms); positions must not go back. What it changed, if
@@ -158,16 +160,28 @@ class Segmenter:
         none."""
         return self._end(self._at, EndReason.STOPPED) if self._speaking else None
 
+    def wait(self, ms: float) -> None:
+        """Let the silence under way (or the next one of this utterance) last at least `ms` before it ends the
+        utterance; until the voice goes on. For whoever judges by the words that the user has not finished. Never
+        shortens a silence, never lengthens an utterance beyond `max_utterance_ms`."""
+        if self._speaking:
+            self._patience_ms = ms
+
+    def end_now(self) -> Event | None:
+        """End the utterance under way where it is: whoever judges by the words says that the user has finished. None if
+        there is none."""
+        return self._end(self._at, EndReason.END_OF_TURN) if self._speaking else None
+
     def _listen(self, speech: bool, at: float) -> Event | None:
         if not speech:
             return None
         window = self.options.window_ms
         # After a cut for length some of the votes belong to the utterance before.
-        mine = max(1, round((at - self._turn_taking) / window))
+        mine = max(1, round((at - self._earliest) / window))
         history = list(self._recent)[-mine:]
-        first_voice = max(self._turn_taking, at - (len(history) - history.index(True)) * window)
+        first_voice = max(self._earliest, at - (len(history) - history.index(True)) * window)
         self._speaking = True
-        self._audio_from = max(self._turn_taking, first_voice - self.options.pre_roll_ms)
+        self._audio_from = max(self._earliest, first_voice - self.options.pre_roll_ms)
         self._counted_from = first_voice - self.options.pre_roll_ms
         self._voiced_windows = history.count(True)
         self._voice_end = at
@@ -178,10 +192,11 @@ class Segmenter:
         self._voiced_windows += voiced
         if speech:
             self._voice_end = at
+            self._patience_ms = 0.0
         # A voiced window is never the end, even if it is no speech yet: with two more it will be, and the user has gone
         # on in time.
         silent = 0.0 if voiced else at - self._voice_end
-        if silent > 0 and silent >= options.min_silence_ms:
+        if silent > 0 and silent >= max(options.min_silence_ms, self._patience_ms):
             return self._end(at, EndReason.SILENCE)
         if at - self._audio_from >= options.max_utterance_ms:
             return self._end(at, EndReason.TOO_LONG)
@@ -199,7 +214,8 @@ class Segmenter:
         ended = Ended(at, self._audio_from, self._voice_end, self._voiced_windows * self.options.window_ms, reason)
         self._speaking = False
         self._paused = False
-        self._turn_taking = at
+        self._patience_ms = 0.0
+        self._earliest = at
         if reason is not EndReason.TOO_LONG:
             # After a cut for length the voice goes on, and the votes with it: the next utterance starts with the next
             # window.

@@ -208,8 +208,7 @@ class Connection:
         except Exception:
             log.exception("session failed to clean up", device=self.identity.device_id)
 
-    # --- what the connection registry asks and orders (runtime.connections.Live)
-    # ----------------------------------------------------------
+    # --- what the connection registry asks and orders (runtime.connections.Live) --------------------------------------
 
     @property
     def device(self) -> str:

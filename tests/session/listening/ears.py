@@ -21,6 +21,7 @@ from xiaozhi.errors import Overloaded, VendorUnavailable
 from xiaozhi.providers.contracts.asr import Asr, AsrStream, BatchAsr, Transcript
 from xiaozhi.providers.contracts.vad import Vad, VadStream, VadTraits
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.listening.decoder import EchoCanceller
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, Utterance
 
 FRAME = 1920
@@ -70,7 +71,14 @@ class QuickVad(FakeVad):
 class Ears:
     """A listener with everything around it."""
 
-    def __init__(self, *, vad: Vad | None = None, asr: Asr | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        vad: Vad | None = None,
+        asr: Asr | None = None,
+        canceller: EchoCanceller | None = None,
+        **options: Any,
+    ) -> None:
         self.clock = FakeClock()
         self.sink = Sink()
         self.tasks = Tasks()
@@ -83,19 +91,19 @@ class Ears:
         self.listener = Listener(
             vad=self.vad,
             asr=self.asr,
-            inference=None,  # type: ignore[arg-type]
             context=CallContext(device_id="d"),
             options=wanted,
             sink=self.sink,
             tasks=self.tasks,
+            canceller=canceller,
             clock=self.clock,
         )
 
-    def hear(self, pcm: bytes, size: int = FRAME) -> None:
-        """`pcm` in packets that arrive at their time."""
+    def hear(self, pcm: bytes, size: int = FRAME, timestamp_ms: int | None = None) -> None:
+        """`pcm` in packets that arrive at their time, all with one timestamp."""
         for start in range(0, len(pcm), size):
             self.clock.advance(size / 32_000)
-            self.listener.hear(pcm[start : start + size])
+            self.listener.hear(pcm[start : start + size], timestamp_ms)
             settle()
 
     def close(self) -> None:

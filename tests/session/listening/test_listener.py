@@ -20,8 +20,8 @@ from tests.session.listening.ears import (
 from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.session.listening import listener as listener_module
+from xiaozhi.session.listening.decoder import RESYNC_AFTER
 from xiaozhi.session.listening.listener import Utterance
-from xiaozhi.session.listening.push_to_talk import RESYNC_AFTER
 
 make = pytest.fixture(ears_factory)
 
@@ -241,3 +241,74 @@ def test_close_is_final_and_idempotent(make: Make) -> None:
     ears.listener.stop()
     ears.hear(tone(600) + silence(600))
     assert ears.sink.told == ["started"] and not ears.listener.listening and len(ears.tasks) == 0
+
+
+# --- echo cancelling and end of turn ----------------------------------------------------------------------------------
+
+
+class Halver:
+    """An echo canceller that halves every sample and notes what it was told."""
+
+    def __init__(self) -> None:
+        self.timestamps: list[int | None] = []
+
+    def cancel(self, pcm: bytes, timestamp_ms: int | None) -> bytes:
+        self.timestamps.append(timestamp_ms)
+        return b"".join(struct.pack("<h", sample // 2) for (sample,) in struct.iter_unpack("<h", pcm))
+
+
+@pytest.mark.parametrize("mode", [ListenMode.MANUAL, ListenMode.AUTO])
+def test_an_echo_canceller_stands_between_decoder_and_detector(make: Make, mode: ListenMode) -> None:
+    canceller = Halver()
+    ears = make(canceller=canceller, min_utterance_frames=0)
+    ears.listener.start(mode)
+    ears.hear(tone(600, amplitude=8000), timestamp_ms=480)
+    ears.hear(silence(600))
+    ears.listener.stop()
+    settle()
+
+    (utterance,) = ears.sink.utterances
+    assert max(sample for (sample,) in struct.iter_unpack("<h", utterance.pcm)) == 4000
+    assert canceller.timestamps == [480] * 10 + [None] * 10
+
+
+def test_the_end_of_a_turn_may_be_told_from_outside(make: Make) -> None:
+    ears = make()
+    ears.listener.end_now()  # nothing to end
+    ears.hear(silence(300) + tone(600) + silence(120))
+    assert ears.sink.told == ["started"]
+
+    ears.listener.end_now()
+    settle()
+
+    assert ears.sink.told == ["started", "ended"]
+    ears.hear(silence(300) + tone(600) + silence(600))
+    assert ears.sink.told == ["started", "ended"] * 2, "listening goes on"
+
+
+def test_a_pause_may_be_given_more_time_from_outside(make: Make) -> None:
+    ears = make()
+    ears.listener.wait(900)  # nobody speaks
+    ears.hear(silence(300) + tone(600) + silence(120))
+
+    ears.listener.wait(900)
+    ears.hear(silence(600))
+    assert ears.sink.told == ["started"]
+    ears.hear(silence(300))
+
+    assert ears.sink.told == ["started", "ended"]
+
+
+def test_a_button_is_not_overruled(make: Make) -> None:
+    ears = make()
+    ears.listener.start(ListenMode.MANUAL)
+    ears.hear(tone(1200))
+
+    ears.listener.wait(60_000)
+    ears.listener.end_now()
+    settle()
+    assert ears.sink.told == ["started"]
+    ears.listener.stop()
+    settle()
+
+    assert ears.sink.told == ["started", "ended"]

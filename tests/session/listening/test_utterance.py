@@ -111,8 +111,7 @@ def test_a_paused_one_that_was_given_up_is_replaced_when_it_ends(make: Make) -> 
     assert ended.transcribe().text == f"{len(ended.pcm)} bytes"
 
 
-# --- recognisers
-# --------------------------------------------------------------------------------------------------------
+# --- recognisers ------------------------------------------------------------------------------------------------------
 
 
 def test_a_vendor_that_is_slow_to_open_does_not_delay_the_end_of_the_voice(make: Make) -> None:

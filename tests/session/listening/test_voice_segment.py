@@ -141,8 +141,7 @@ def test_an_utterance_whose_sound_stops_coming_ends(make: Make, monkeypatch: pyt
     assert len(ears.sink.utterances) == 2, "and the ears are still open"
 
 
-# --- overload and failure
-# -----------------------------------------------------------------------------------------------
+# --- overload and failure ---------------------------------------------------------------------------------------------
 
 
 def test_an_overloaded_detector_loses_nothing(make: Make) -> None:

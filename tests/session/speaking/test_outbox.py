@@ -419,8 +419,7 @@ def test_a_turn_that_was_shut_before_it_opened_never_opens(real: Rig) -> None:
     outbox.open_turn(400)
 
 
-# --- back-pressure, ends and failures
-# -----------------------------------------------------------------------------------
+# --- back-pressure, ends and failures ---------------------------------------------------------------------------------
 
 
 def test_a_full_lane_makes_the_producer_wait_and_loses_nothing(real: Rig) -> None:

@@ -31,8 +31,7 @@ def tool(text: str, call: ToolCall = CALL) -> Message:
     return Message("tool", text, tool_call_id=call.id)
 
 
-# --- one turn
-# -----------------------------------------------------------------------------------------------------------
+# --- one turn ---------------------------------------------------------------------------------------------------------
 
 
 def whole_turn() -> Exchange:
@@ -100,8 +99,7 @@ def test_sentences_become_a_text_again(sentences: list[str], text: str) -> None:
     assert join_sentences(sentences) == text
 
 
-# --- tool pairs
-# ----------------------------------------------------------------------------------------------------------
+# --- tool pairs -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,8 +125,7 @@ def test_calls_and_results_come_in_pairs_or_not_at_all(messages: list[Message], 
     assert dialogue.messages() == kept
 
 
-# --- a visit
-# -------------------------------------------------------------------------------------------------------------
+# --- a visit ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_system_prompt_has_its_own_place() -> None:
@@ -215,8 +212,7 @@ def test_however_it_is_trimmed_the_history_is_well_formed(
     assert again.snapshot() == dialogue.snapshot()
 
 
-# --- coming back
-# -----------------------------------------------------------------------------------------------------------
+# --- coming back ------------------------------------------------------------------------------------------------------
 
 
 def test_a_snapshot_brings_everything_back() -> None:

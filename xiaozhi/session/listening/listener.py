@@ -1,25 +1,23 @@
-"""The ears of one visit: a bounded queue of packets, the modes of listening, and one loop that is there while there is
-sound.
+"""The listener of one session: a bounded queue of packets, the listening modes, and one greenlet that works while there
+is sound.
 
-    reader ──hear()──► [queue: 200 packets, oldest goes] ──► listener greenlet ──► sink
-                                                              decode ▸ VAD ▸ segmenter ▸ utterances
+    reader ──hear()──► [queue: 200 packets, the oldest goes] ──► listener greenlet ──► sink
+                                                                 decode ▸ VAD ▸ segmenter ▸ utterances
 
-Not what is heard (`push_to_talk.py`, `voice_segment.py`) and not what is said (`utterance.py`).
-`hear`, `start`, `stop`, `pause` and the rest never block: they belong to the reader, which must hear an abort while
-everything else is stuck. The loop is spawned by the first packet and ends after half a minute without any, taking
-decoder and model state with it: an idle device costs nothing here.
+`hear`, `start`, `stop`, `pause` and the others never block: the reader calls them, and it must receive an abort while
+everything else is stuck. The first packet spawns the greenlet; it ends after half a minute without a packet and takes
+decoder and model state with it, so an idle device has none.
 
-Who hears when:
-- a new listener hears in auto mode; `start` begins a new stretch in any mode and forgets the one before, unfinished
-  utterance and all;
-- `stop` ends the utterance under way, behind everything that is queued, and then nobody listens until the next `start`;
-- `pause` is for the time the server speaks: nothing is heard, except in realtime mode, whose device cancels the echo
-  itself;
-- before `ignore_until` voice is not listened to (just woken: that is the wake word); the button always is.
-`start`, `pause`, `reset` and `close` end an unfinished utterance without telling the sink: who calls them knows.
+Modes:
+- A new listener listens in auto mode. `start` begins a new segment in any mode and forgets the one before, unfinished
+  utterance included.
+- `stop` ends the utterance under way after everything that is queued. Then nothing is heard until the next `start`.
+- `pause` is for the time the server speaks: nothing is heard, except in realtime mode, whose device cancels the echo.
+- Before `ignore_until` voice is not heard (the device was just woken: that is the wake word). The button always is.
+- `start`, `pause`, `reset` and `close` end an unfinished utterance without telling the sink: their caller knows.
 
-A device that stops sending in mid-utterance does not keep it open: after two seconds the utterance ends where the sound
-did."""
+When a device stops sending in mid-utterance, the utterance ends after two seconds, where its sound ended.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +32,11 @@ from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.providers.contracts.asr import Asr
 from xiaozhi.providers.contracts.vad import Vad
 from xiaozhi.runtime.alarm import HubAlarm
-from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.listening.push_to_talk import (
-    ListenerOptions,
-    ListenerSink,
-    ListenerStats,
-    ListeningSegment,
-    Packet,
-    PushToTalk,
-)
+from xiaozhi.session.listening.decoder import EchoCanceller, Packet
+from xiaozhi.session.listening.push_to_talk import PushToTalk
+from xiaozhi.session.listening.segment import ListenerOptions, ListenerSink, ListenerStats, ListeningSegment
 from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
 from xiaozhi.session.listening.voice_segment import VoiceSegment
 
@@ -63,20 +55,20 @@ MAX_AT_ONCE = 8
 
 
 class Listener:
-    """See the module. `inference` is not used by Opus and Silero as they are; it is there for hearing that is computed
-    in the pool. `on_drop` is told of every packet that the full queue pushed out."""
+    """See the module. `on_drop` is told of every packet that the full queue pushed out. `canceller`: takes the
+    loudspeaker's sound out of the microphone's, for devices that send both (server-side echo cancelling)."""
 
     def __init__(
         self,
         *,
         vad: Vad,
         asr: Asr,
-        inference: InferencePool,
         context: CallContext,
         options: ListenerOptions,
         sink: ListenerSink,
         tasks: Tasks,
         on_drop: Callable[[], None] = lambda: None,
+        canceller: EchoCanceller | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = ListenerStats()
@@ -87,14 +79,16 @@ class Listener:
         self._sink = sink
         self._tasks = tasks
         self._on_drop = on_drop
+        self._canceller = canceller
         self._clock = clock
         self._queue: deque[Packet] = deque()
         self._queued_bytes = 0
         self._wake = HubAlarm()
         self._loop: Greenlet | None = None
-        self._hearing: ListeningSegment | None = None
+        self._segment: ListeningSegment | None = None
         self._listening = True
         self._stopping = False
+        self._ending = False
         self._paused = False
         self._closed = False
         self._ignore_until = 0.0
@@ -103,8 +97,7 @@ class Listener:
     # --- what the device and the session say; none of it blocks -------------------------------------------------------
 
     def hear(self, payload: bytes, timestamp_ms: int | None = None) -> None:
-        """One packet in the device's format, just arrived. `timestamp_ms` (its playback clock) is accepted and not
-        needed."""
+        """One packet in the device's format, just arrived. `timestamp_ms`: its playback clock, see `Packet`."""
         stats = self.stats
         if not self._listening or not payload or (self._paused and self.mode is not ListenMode.REALTIME):
             stats.ignored += 1
@@ -116,10 +109,10 @@ class Listener:
         stats.packets += 1
         queue = self._queue
         if len(queue) >= self._options.queue_packets:
-            self._queued_bytes -= len(queue.popleft()[0])
+            self._queued_bytes -= len(queue.popleft().payload)
             stats.dropped += 1
             self._on_drop()
-        queue.append((payload, now))
+        queue.append(Packet(payload, now, timestamp_ms))
         self._queued_bytes += len(payload)
         self._awake()
 
@@ -150,6 +143,19 @@ class Listener:
         """The server has spoken."""
         self._paused = False
 
+    def wait(self, ms: float) -> None:
+        """For an end-of-turn model: the user has not finished, so `ms` of silence end the utterance under way, if that
+        is longer than usual. Until the voice goes on."""
+        if self._segment is not None:
+            self._segment.wait(ms)
+
+    def end_now(self) -> None:
+        """For an end-of-turn model: the user has finished. The utterance under way ends at what has been judged,
+        without waiting for more silence; listening goes on."""
+        if self._segment is not None:
+            self._ending = True
+            self._awake()
+
     def ignore_until(self, at: float) -> None:
         """Do not listen to voices before `at` (monotonic s)."""
         self._ignore_until = at
@@ -159,10 +165,11 @@ class Listener:
         self._queue.clear()
         self._queued_bytes = 0
         self._stopping = False
-        hearing, self._hearing = self._hearing, None
-        if hearing is not None:
-            self._note_voice(hearing)
-            hearing.abandon()
+        self._ending = False
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            self._note_voice(segment)
+            segment.abandon()
 
     def close(self) -> None:
         """Hear nothing ever again. Idempotent."""
@@ -183,17 +190,17 @@ class Listener:
     @property
     def last_voice_at(self) -> float:
         """When a voice was last heard (monotonic s); at first, when the listener was made."""
-        if self._hearing is not None:
-            self._note_voice(self._hearing)
+        if self._segment is not None:
+            self._note_voice(self._segment)
         return self._last_voice_at
 
     @property
     def queued_bytes(self) -> int:
         """Memory for sound: packets waiting, pre-roll, and the utterance under way."""
-        return self._queued_bytes + (self._hearing.held_bytes if self._hearing is not None else 0)
+        return self._queued_bytes + (self._segment.held_bytes if self._segment is not None else 0)
 
-    def _note_voice(self, hearing: ListeningSegment) -> None:
-        self._last_voice_at = max(self._last_voice_at, hearing.last_voice_at)
+    def _note_voice(self, segment: ListeningSegment) -> None:
+        self._last_voice_at = max(self._last_voice_at, segment.last_voice_at)
 
     def _awake(self) -> None:
         if self._loop is None:
@@ -201,8 +208,7 @@ class Listener:
         else:
             self._wake.ring()
 
-    # --- the loop
-    # ------------------------------------------------------------------------------------------------------
+    # --- the loop -----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
@@ -220,43 +226,49 @@ class Listener:
 
     def _await_work(self) -> bool:
         """True when there is something to do; False when there has been nothing for so long that the loop may end."""
-        if self._queue or self._stopping:
+        if self._queue or self._stopping or self._ending:
             return True
-        hearing = self._hearing
+        segment = self._segment
         patience = LINGER_S
-        if hearing is not None:
-            patience = OWED_RETRY_S if hearing.owed else STALL_S if hearing.stalls else LINGER_S
+        if segment is not None:
+            patience = OWED_RETRY_S if segment.owed else STALL_S if segment.stalls else LINGER_S
         self._wake.wait(patience)
-        return bool(self._queue) or self._stopping or self._closed or (hearing is not None and patience < LINGER_S)
+        wanted = self._queue or self._stopping or self._ending or self._closed
+        return bool(wanted) or (segment is not None and patience < LINGER_S)
 
     def _work(self) -> None:
         queue = self._queue
-        hearing = self._hearing
+        segment = self._segment
+        if self._ending:
+            self._ending = False
+            if segment is not None:
+                segment.end_now()
+            return
         if not queue:
             if self._stopping:
-                self._finish(hearing)
-            elif hearing is not None and hearing.owed:
-                hearing.hear(())
-            elif hearing is not None and hearing.stalls:
-                hearing.stop()
+                self._finish(segment)
+            elif segment is not None and segment.owed:
+                segment.hear(())
+            elif segment is not None and segment.stalls:
+                segment.stop()
             return
         packets = [queue.popleft() for _ in range(min(len(queue), MAX_AT_ONCE))]
-        self._queued_bytes -= sum([len(payload) for payload, _ in packets])
-        if hearing is None:
-            hearing = self._hearing = self._new_hearing()
-        hearing.hear(packets)
+        self._queued_bytes -= sum([len(packet.payload) for packet in packets])
+        if segment is None:
+            segment = self._segment = self._new_segment()
+        segment.hear(packets)
 
-    def _new_hearing(self) -> ListeningSegment:
+    def _new_segment(self) -> ListeningSegment:
         if self.mode is ListenMode.MANUAL:
-            return PushToTalk(self.mode, self._options, self._access, self._sink, self.stats)
-        return VoiceSegment(self.mode, self._vad, self._options, self._access, self._sink, self.stats)
+            return PushToTalk(self.mode, self._options, self._access, self._sink, self.stats, self._canceller)
+        return VoiceSegment(self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller)
 
-    def _finish(self, hearing: ListeningSegment | None) -> None:
+    def _finish(self, segment: ListeningSegment | None) -> None:
         self._stopping = False
-        if hearing is not None:
-            hearing.stop()
-            self._note_voice(hearing)
-            if self._hearing is hearing:
-                self._hearing = None
+        if segment is not None:
+            segment.stop()
+            self._note_voice(segment)
+            if self._segment is segment:
+                self._segment = None
         elif self.mode is ListenMode.MANUAL:
             self._sink.utterance_dropped("no sound")

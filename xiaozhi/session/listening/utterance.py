@@ -196,8 +196,7 @@ class Utterance:
             self._recognition = None
         self._sound = bytearray()  # a new one: the ears may still need the old one for the utterance that takes over
 
-    # --- for the ears
-    # --------------------------------------------------------------------------------------------------
+    # --- for the ears -------------------------------------------------------------------------------------------------
 
     @property
     def completed(self) -> bool:

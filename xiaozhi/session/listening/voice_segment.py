@@ -1,8 +1,8 @@
-"""Listening by voice (auto and realtime mode): the voice detector judges, the segmenter decides, utterances are cut out
-of the sound.
+"""Endpointing by voice (auto and realtime mode): the voice detector gives probabilities, the segmenter decides, and
+utterances are cut out of the sound.
 
-Not the decision itself (`speech/segmenter.py`, pure) and not the detector. Positions are counted in samples at 16 kHz
-since the stretch began; the segmenter gets them in ms. The wall clock enters in one place: a packet's arrival stands
+The decision itself is in `speech/segmenter.py` (pure). Positions are counted in samples at 16 kHz since the segment
+began; the segmenter gets them in ms. The wall clock enters in one place: a packet's arrival stands
 for the moment its last sample was spoken. `Utterance.ended_at` is computed from that, however late the packet was
 judged.
 
@@ -19,13 +19,13 @@ from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
 from xiaozhi.providers.contracts.vad import Vad
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.session.listening.push_to_talk import (
+from xiaozhi.session.listening.decoder import EchoCanceller, Packet
+from xiaozhi.session.listening.segment import (
     FRAME_MS,
     ListenerOptions,
     ListenerSink,
     ListenerStats,
     ListeningSegment,
-    Packet,
 )
 from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
 from xiaozhi.speech.segmenter import Ended, Event, Paused, Resumed, Segmenter, SegmenterOptions, Started, TooShort
@@ -48,8 +48,9 @@ class VoiceSegment(ListeningSegment):
         access: RecogniserAccess,
         sink: ListenerSink,
         stats: ListenerStats,
+        canceller: EchoCanceller | None = None,
     ) -> None:
-        super().__init__(mode, options, access, sink, stats)
+        super().__init__(mode, options, access, sink, stats, canceller)
         self._vad = vad.open()
         self._window = vad.traits.window_samples
         self._segmenter = Segmenter(segmenter_options(vad, options))
@@ -104,11 +105,18 @@ class VoiceSegment(ListeningSegment):
             self._vad.reset()
             self._end_here()
 
+    def wait(self, ms: float) -> None:
+        self._segmenter.wait(ms)
+
+    def end_now(self) -> None:
+        event = self._segmenter.end_now()
+        if event is not None:
+            self._obey(event)
+
     def _arrive(self, packet: Packet) -> bytes:
-        payload, arrival = packet
-        pcm = self._decoder.decode(payload)
+        pcm = self._decoder.decode(packet)
         self._end += len(pcm) // 2
-        self._arrivals.append((self._end, arrival))
+        self._arrivals.append((self._end, packet.arrived_at))
         return pcm
 
     def _judge(self, probabilities: Sequence[float]) -> None:

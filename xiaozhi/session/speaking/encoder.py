@@ -136,8 +136,7 @@ class FrameEncoder:
     def _in_pool(self, function: Callable[..., list[bytes]], *args: object) -> list[bytes]:
         return work_on_sound(self._inference, function, *args)
 
-    # --- on a pool thread, one at a time; what is cheap on the hub
-    # ------------------------------------------------------------
+    # --- on a pool thread, one at a time; what is cheap on the hub ----------------------------------------------------
 
     def _encode(self, pcm: bytes, rate: int) -> list[bytes]:
         voice = self.voice

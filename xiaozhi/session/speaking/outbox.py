@@ -197,8 +197,7 @@ class Outbox:
         turn.news.set()
         self._room.set()
 
-    # --- what is to be sent
-    # ---------------------------------------------------------------------------------------------
+    # --- what is to be sent -------------------------------------------------------------------------------------------
 
     def urgent(self, message: Sendable) -> None:
         """Send before everything that waits, at once. Never blocks; when the lane is full, `on_overflow` is told and it
@@ -315,8 +314,7 @@ class Outbox:
             self._writing = True
             self._tasks.spawn("writer", self._write)
 
-    # --- the writer's greenlet
-    # ------------------------------------------------------------------------------------------
+    # --- the writer's greenlet ----------------------------------------------------------------------------------------
 
     def _write(self) -> None:
         finished = False

@@ -217,8 +217,7 @@ class Playback:
         if self.error is not None:
             raise self.error
 
-    # --- beside the pump
-    # ------------------------------------------------------------------------------------------------
+    # --- beside the pump ----------------------------------------------------------------------------------------------
 
     def _feed(self, stream: TtsStream) -> None:
         try:
@@ -273,8 +272,7 @@ class Playback:
             self.error = error
         self._room.set()
 
-    # --- the pump's greenlet
-    # ---------------------------------------------------------------------------------------------
+    # --- the pump's greenlet ------------------------------------------------------------------------------------------
 
     def _pump_sound(self) -> None:
         stream: TtsStream | None = None
