@@ -27,6 +27,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.guards import HubWatch, Snapshot
+from xiaozhi.app.process import NAME_THREADS
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
@@ -39,7 +40,6 @@ for _processor in structlog.get_config()["processors"]:
         _processor.exception_formatter = structlog.dev.plain_traceback
 
 _watch = HubWatch()
-NAME_THREADS = 4
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,7 +16,8 @@ from loadtest.device_tools import DeviceTools
 from loadtest.sounds import Sounds
 from loadtest.vendors import OpenAiVendor
 from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, base_settings, merged, open_stage, wait_for_sound, wait_until
-from xiaozhi.app.server import NAME_THREADS, Server
+from xiaozhi.app.process import NAME_THREADS
+from xiaozhi.app.server import Server
 from xiaozhi.settings import load
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")

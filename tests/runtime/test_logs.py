@@ -39,6 +39,7 @@ def lines(tmp_path: Path) -> Lines:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a log file."""
+    logs.flush()
     return [orjson.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -62,6 +63,7 @@ def test_the_terminal_has_lines_for_people(capsys: pytest.CaptureFixture[str]) -
     logs.configure()
     logs.get_logger("xiaozhi.here").warning("breaker", vendor="llm:acme", state="open")
 
+    logs.flush()
     written = capsys.readouterr().err
 
     assert "breaker" in written
@@ -73,6 +75,7 @@ def test_the_terminal_has_json_where_containers_want_it(capsys: pytest.CaptureFi
     logs.configure(json_console=True)
     logs.get_logger("xiaozhi.here").warning("breaker", vendor="llm:acme")
 
+    logs.flush()
     assert orjson.loads(capsys.readouterr().err)["vendor"] == "llm:acme"
 
 
@@ -149,6 +152,7 @@ def test_a_reload_takes_back_what_was_set(tmp_path: Path, capsys: pytest.Capture
         ("first", "hello"),
         ("third", "<5 chars>"),
     ]
+    logs.flush()
     assert capsys.readouterr().err.count("third") == 1
 
 
@@ -158,6 +162,7 @@ def test_the_file_is_rotated_at_its_size(tmp_path: Path) -> None:
     for number in range(100):
         log.info("line", number=number)
 
+    logs.flush()
     files = sorted(tmp_path.iterdir())
 
     assert [path.name for path in files] == ["worker-1.log", "worker-1.log.1", "worker-1.log.2"]

@@ -28,6 +28,8 @@ log = logs.get_logger(__name__)
 
 EXIT_SETTINGS = 1
 EXIT_AT_ONCE = 130
+LAST_WORDS_S = 0.5
+"""How long a process that leaves at once waits for its log."""
 WORKER_VARIABLE = "XIAOZHI_WORKER"
 """Environment variable with the name of this process among several; supervisord.conf sets it."""
 
@@ -102,6 +104,7 @@ def _handle_signals(server: Server) -> None:
         nonlocal stopping
         if stopping:
             log.warning("second signal, leaving at once", signal=name)
+            logs.flush(LAST_WORDS_S)
             os._exit(EXIT_AT_ONCE)
         stopping = True
         log.info("stopping", signal=name)

@@ -10,17 +10,15 @@ decides about sound, text or the protocol."""
 from __future__ import annotations
 
 import datetime
-import gc
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gevent
 from gevent.event import Event
 
 from xiaozhi import __version__
-from xiaozhi.app import listeners, wiring
+from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.banner import StartFacts, own_address
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.telemetry import Observer, configure_logs
@@ -53,18 +51,8 @@ log = logs.get_logger(__name__)
 CLOSE_GOING_AWAY = 1001
 CLOSE_SERVICE_RESTART = 1012
 FLUSH_SECONDS = 5.0
-NAME_THREADS = 4
-"""gevent looks names up on native threads of its own: up to ten, each made when it is needed and gone after five idle
-seconds, unless it is told otherwise. All of ours are there from the start and stay, so that load never adds a
-thread."""
-FOREVER_SECONDS = 1e9
-"""gevent's configuration has no word for it."""
 PULSE_SECONDS = 5.0
 """A sweeper that has not swept for so long is replaced."""
-GC_THRESHOLDS = (10_000, 50, 100)
-"""CPython's defaults collect every 700 new objects, and everything after 70,000: with 400 talking devices that stopped
-the hub for 60 to 190 ms at a time (measured). With these the young ones take 5 ms, rarely; what sessions leave behind
-dies by reference count anyway."""
 
 
 class Server:
@@ -143,9 +131,7 @@ class Server:
 
     def start(self) -> None:
         """Bring everything up. Raises SettingsError for what cannot be built, OSError for ports that cannot be had."""
-        gevent.config.threadpool_idle_task_timeout = FOREVER_SECONDS
-        resolvers = gevent.get_hub().threadpool
-        resolvers.maxsize = resolvers.size = NAME_THREADS
+        process.prepare()
         self.inference.start()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().kit.providers.memory)
@@ -182,10 +168,7 @@ class Server:
         self.connections.start()
         self._watchdog.expect("sweeper", lambda: self.connections.swept_at, PULSE_SECONDS, self.connections.restart)
         self._watchdog.start()
-        # What start-up made lives for ever: keep it out of every later garbage collection.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        process.settle()
         self._started_s = self._clock() - self._began
 
     def wait(self) -> None:
@@ -258,7 +241,7 @@ class Server:
         self._step("traces", self._tracer.close)
         if not self._step("pool", self.inference.close, FLUSH_SECONDS):
             log.warning("inference threads are still busy")
-        gc.unfreeze()
+        process.release()
         log.info("stopped")
 
     def _see_off(self, drain_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""THE fixed native thread pool: every CPU-bound call of every device goes through here, and nothing else owns a thread.
+"""The fixed native thread pool: every CPU-bound call of every device goes through it, and nothing else owns a thread.
 
 Not a queue for blocking I/O: that is what greenlets are for. Functions run here are plain Python or C that releases the
 GIL; they must not touch gevent or anything monkey-patched (a patched lock in a foreign thread would create a second
@@ -17,8 +17,8 @@ between classes.
 
 The GIL: a thread that comes back from C waits for it as long as the interpreter's switch interval whenever the hub is
 busy. At the default of 5 ms a voice batch of 2 ms took 15 to 20, and a pool function that computes in Python kept the
-hub waiting as long; `start` sets it to 0.5 ms, which costs a few forced switches per batch. It also means that a pool
-function should enter C few times and for long.
+hub waiting as long; the server sets it to 0.5 ms (`app/process.py`), which costs a few forced switches per batch. It
+also means that a pool function should enter C few times and for long.
 
 Measured here (Python 3.11, 2 cores): one empty job costs 30 us of hub time and 57 us of CPU in all, which is why many
 small inputs travel together (`runtime/batching.py`) and why anything under about 100 us is better done inline."""
@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import contextvars
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -39,14 +38,13 @@ from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
 from xiaozhi.errors import Overloaded, VendorTimeout, XiaozhiError
+from xiaozhi.runtime.thread_names import name_pool
 
 T = TypeVar("T")
 
 Deliver = Callable[[Any, Exception | None], None]
 """Receives (value, None) or (None, error) of a job, in the hub: it must not block."""
 
-SWITCH_INTERVAL_S = 0.0005
-"""How long a thread that wants the GIL waits before it asks for it; process-wide."""
 QUICK_KINDS = frozenset({"vad", "codec"})
 """Classes whose jobs take milliseconds and that every device waits for, frame by frame."""
 
@@ -103,7 +101,8 @@ class Job:
 class InferencePool:
     """`workers` threads (default: cores, at least 2), at most `queue_size` jobs waiting.
 
-    `shares` caps the threads a class may hold; `reserved` threads are kept free for the quick classes."""
+    `shares` caps the threads a class may hold; `reserved` threads are kept free for the quick classes. `name`: of the
+    threads, as the system shows them."""
 
     def __init__(
         self,
@@ -112,7 +111,9 @@ class InferencePool:
         shares: Mapping[str, int] | None = None,
         *,
         reserved: int | None = None,
+        name: str = "inference",
     ) -> None:
+        self.name = name
         self.workers = workers or max(2, os.cpu_count() or 2)
         self.queue_size = queue_size
         self._shares = dict(shares or {})
@@ -142,8 +143,8 @@ class InferencePool:
 
     def start(self) -> None:
         """Start every thread now, so that the number of threads never changes afterwards."""
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._pool.size = self.workers
+        name_pool(self._pool, self.name)
 
     def run(self, function: Callable[..., T], *args: Any, kind: str = "other", deadline: float) -> T:
         """Run `function(*args)` on a pool thread and wait for its result, at most `deadline` seconds including the

@@ -13,7 +13,6 @@ unless `log.content`."""
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import orjson
 import structlog
 
+from xiaozhi.runtime.log_writer import FLUSH_S, LogThread, LogWriter, RotatingFile, Stream
 from xiaozhi.runtime.redaction import Redaction
 
 MAX_BYTES = 10_485_760
@@ -32,6 +32,8 @@ NOISY = ("urllib3", "geventwebsocket", "werkzeug")
 redaction = Redaction()
 _handlers: list[logging.Handler] = []
 _levels: list[str] = []
+_threads: list[LogThread] = []
+"""The one in force, or none."""
 
 
 def get_logger(name: str) -> Any:
@@ -60,7 +62,7 @@ def configure(
     `backups` older ones beside it.
 
     Raises OSError when the directory or the file cannot be written; what was set before then stays."""
-    file = _file_handler(directory / file_name, max_bytes, backups) if directory is not None else None
+    rotating = _rotating(directory / file_name, max_bytes, backups) if directory is not None else None
     redaction.show_content = show_content
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -81,13 +83,19 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    console = logging.StreamHandler(sys.stderr)
+    thread = LogThread()
+    # A terminal is read; a pipe may not be, and would stop the hub when it is full.
+    console: logging.Handler = (
+        logging.StreamHandler(sys.stderr) if sys.stderr.isatty() else LogWriter(Stream(sys.stderr), thread)
+    )
     for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
     console.setFormatter(_formatter(shared, _for_machines() if json_console else for_people))
+    file = LogWriter(rotating, thread) if rotating is not None else None
     if file is not None:
         file.setFormatter(_formatter(shared, _for_machines()))
     root = logging.getLogger()
     _forget()
+    _threads.append(thread)
     for handler in (console, file):
         if handler is not None:
             _handlers.append(handler)
@@ -96,6 +104,17 @@ def configure(
     for name, own in (dict.fromkeys(NOISY, "WARNING") | dict(levels or {})).items():
         logging.getLogger(name).setLevel(own.upper())
         _levels.append(name)
+
+
+def flush(seconds: float = FLUSH_S) -> None:
+    """Wait until the lines so far have been written; at most `seconds`."""
+    for thread in _threads:
+        thread.flush(seconds)
+
+
+def dropped() -> int:
+    """Lines for which the writing thread had no room, since logging was configured."""
+    return sum(thread.dropped for thread in _threads)
 
 
 def shut_down() -> None:
@@ -111,14 +130,15 @@ def _forget() -> None:
         handler = _handlers.pop()
         root.removeHandler(handler)
         handler.close()
+    while _threads:
+        _threads.pop().close()
     while _levels:
         logging.getLogger(_levels.pop()).setLevel(logging.NOTSET)
 
 
-def _file_handler(path: Path, max_bytes: int, backups: int) -> logging.Handler:
+def _rotating(path: Path, max_bytes: int, backups: int) -> RotatingFile:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Opened now, not at the first line: who may not write there should learn it from the start, not from a silent log.
-    return logging.handlers.RotatingFileHandler(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8")
+    return RotatingFile(path, max_bytes, backups)
 
 
 def _formatter(shared: list[Any], renderer: Any) -> logging.Formatter:

@@ -16,7 +16,7 @@ import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from xiaozhi.runtime import tasks
+from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.connections import Held
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.resilience import BreakerState, Guard
@@ -226,6 +226,13 @@ class ProcessReadings(Collector):
             collections.add_metric([str(generation)], stats["collections"])
         yield GaugeMetricFamily("xiaozhi_native_threads", "Operating system threads.", value=threads)
         yield GaugeMetricFamily("xiaozhi_greenlets", "Greenlets that are at work or waiting.", value=tasks.census.live)
+        by_name = GaugeMetricFamily("xiaozhi_tasks", "Tasks that are at work or waiting, by name.", labels=["name"])
+        for name, count in sorted(tasks.census.by_name.items()):
+            by_name.add_metric([name], count)
+        yield by_name
+        yield CounterMetricFamily(
+            "xiaozhi_log_lines_dropped", "Log lines for which the writing thread had no room.", value=logs.dropped()
+        )
         yield CounterMetricFamily("xiaozhi_greenlets_started", "Greenlets started.", value=tasks.census.started)
         yield CounterMetricFamily(
             "xiaozhi_greenlet_failures", "Greenlets that ended by an unexpected error.", value=tasks.census.failed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
@@ -38,6 +38,8 @@ class Census:
     started: int = 0
     failed: int = 0
     """Ended by an error that nobody expected."""
+    by_name: dict[str, int] = field(default_factory=dict)
+    """Live ones by name. Names are constants of the code, so there are a few dozen."""
 
 
 census = Census()
@@ -106,8 +108,10 @@ def _prepare(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwa
 
 
 def _guarded(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    by_name = census.by_name
     census.live += 1
     census.started += 1
+    by_name[name] = by_name.get(name, 0) + 1
     try:
         return function(*args, **kwargs)
     except _QUIET as ended:
@@ -117,4 +121,5 @@ def _guarded(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwa
         log.exception("task failed", task=name)
     finally:
         census.live -= 1
+        by_name[name] -= 1
     return None

@@ -35,7 +35,7 @@ class GuardedLlm(GuardedProvider, Llm):
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
     ) -> Iterator[str | ToolCall]:
         """As the provider inside; raises CircuitOpen and Overloaded as well."""
-        return _read_ahead(f"{self.guard.name}-reader", lambda: self._ask(messages, tools, context))
+        return _read_ahead("llm-reader", lambda: self._ask(messages, tools, context))
 
     def _ask(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext

@@ -1,13 +1,12 @@
-"""One thing the user said: its sound, when the voice ended, and the recognition that is fed with it while it still
-grows.
+"""One utterance: its sound, when the voice ended, and the recognition that is fed while the sound still grows.
 
-Not the one who decides where it begins and ends (`session/hearing.py` asks the segmenter) and not the one who waits for
-the text (the turn). An utterance is complete when the sink first sees it; the sound that follows a pause goes to its
-successor.
+Where it begins and ends is decided by the listening segments (`segment.py` and its kinds); who waits for the text is
+the turn. An utterance is complete when the sink first sees it; sound that follows a pause goes to its successor.
 
-A streaming recogniser gets a greenlet of its own per utterance: opening a connection or a slow vendor must never keep
-the ears from hearing the end of the voice. A batch recogniser gets nothing before `transcribe`, which costs nothing
-either."""
+A streaming recogniser gets a greenlet of its own per utterance: opening a connection, or a slow vendor, must never keep
+the listener from noticing the end of the voice. A batch recogniser gets nothing before `transcribe`, and costs nothing
+before that.
+"""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Turn:
             self.timeline.prepared = self._clock()
         else:
             self.release()
-        self._tasks.spawn(f"turn-{self.id}", self._run)
+        self._tasks.spawn("turn", self._run)
 
     def release(self) -> None:
         """The user has finished: what was prepared may be heard."""
@@ -260,7 +260,7 @@ class Turn:
             self._go()
         else:
             # Prepared up to the first sentence's sound: stt and tts start go out at the release, ahead of that sound.
-            self._tasks.spawn(f"turn-{self.id}-release", self._go_at_release)
+            self._tasks.spawn("turn-release", self._go_at_release)
         self._exchange = Exchange(self._text)
         self._answer = self._answer_with(self._new_reply(self._parts.providers.tts))
         self._answer.answer(self._text)
