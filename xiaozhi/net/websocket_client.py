@@ -20,6 +20,8 @@ from websocket._abnf import frame_buffer
 
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.http_errors import error_for_status, redact
+from xiaozhi.net.tls import client_context
+from xiaozhi.protocol import close_codes
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 SEND_SECONDS = 5.0
@@ -53,7 +55,7 @@ class VendorSocket:
         self._secrets = tuple(secrets)
         self._max_message = max_message
         self._closed = False
-        self._socket = _Client(max_message, {} if verify else {"cert_reqs": ssl.CERT_NONE, "check_hostname": False})
+        self._socket = _Client(max_message, {"context": client_context(verify)} if url.startswith("wss:") else {})
         self._within(connect, "no connection", self._connect, url, headers, subprotocols)
 
     def __enter__(self) -> VendorSocket:
@@ -106,7 +108,7 @@ class VendorSocket:
         if self._socket.connected and not self._socket.lock.locked():
             timer = gevent.Timeout.start_new(CLOSE_SECONDS)
             try:
-                self._socket.send(b"\x03\xe8", ABNF.OPCODE_CLOSE)  # 1000, RFC 6455, 7.4.1
+                self._socket.send(close_codes.NORMAL.to_bytes(2, "big"), ABNF.OPCODE_CLOSE)
             except (websocket.WebSocketException, OSError):
                 pass  # already gone
             except gevent.Timeout as fired:
@@ -140,7 +142,7 @@ class VendorSocket:
             if frame.opcode == ABNF.OPCODE_PONG:
                 continue
             if frame.opcode == ABNF.OPCODE_CLOSE:
-                code = int.from_bytes(frame.data[:2], "big") if len(frame.data) >= 2 else 1005
+                code = int.from_bytes(frame.data[:2], "big") if len(frame.data) >= 2 else close_codes.NO_STATUS
                 reason = redact(frame.data[2:].decode("utf-8", "replace"), self._secrets)
                 raise VendorUnavailable(self.vendor, f"closed by the vendor: {code} {reason}".rstrip())
             if (frame.opcode == ABNF.OPCODE_CONT) != bool(parts):
