@@ -276,8 +276,8 @@ class ConnectionRegistry:
             self._empty.set()
 
     def of_device(self, device: str) -> list[Live]:
-        """The connections of a device (its id in lower case), oldest first, without those that were replaced."""
-        return [self._entries[number].live for number in self._devices.get(device, [])]
+        """The connections of a device, oldest first, without those that were replaced."""
+        return [self._entries[number].live for number in self._devices.get(device.lower(), [])]
 
     def members(self) -> list[Member]:
         """All connections as they are now."""
