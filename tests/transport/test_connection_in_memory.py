@@ -1,5 +1,5 @@
-"""Every decision of a connection, on a carrier without a network and by a clock that is turned by hand. It also shows that
-a connection does not know what carries it."""
+"""Every decision of a connection, on a carrier without a network and by a clock that is turned by hand. It also shows
+that a connection does not know what carries it."""
 
 from __future__ import annotations
 
