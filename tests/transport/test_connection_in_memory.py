@@ -3,6 +3,8 @@ that a connection does not know what carries it."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -129,6 +131,28 @@ def test_a_socket_that_fails_to_finish_does_not_keep_the_session() -> None:
         socket.hang_up()
         assert session.gone.wait(5)
         eventually(lambda: len(here.registry) == 0)
+
+
+def test_a_session_is_freed_when_it_ends_without_a_collection() -> None:
+    """It knows its connection and its connection knows it; a garbage collection would stop the hub."""
+    made: list[weakref.ref[Noting]] = []
+
+    def session(link: Link) -> LinkHandler:
+        noting = Noting(link)
+        made.append(weakref.ref(noting))
+        return noting
+
+    registry = ConnectionRegistry(RULES)
+    services = ConnectionServices(session, registry, RecordedEvents(), lambda identity: False)
+    socket = MemorySocket()
+    socket.deliver("hello", b"sound")
+    socket.hang_up()
+    gc.disable()
+    try:
+        Connection(socket, IDENTITY, services).run()
+        assert made[0]() is None
+    finally:
+        gc.enable()
 
 
 # --- failures of the session ---

@@ -1,9 +1,9 @@
 """A blocking WebSocket client for vendors: deadlines on every wait, bounded messages, typed errors, `close` from any
 greenlet.
 
-Not the device's socket (`transport/websocket.py` is the server's side) and no reconnecting: a provider knows whether a
-lost connection may be replaced. The protocol itself is websocket-client's; what is added here are the things a server
-with many devices cannot do without."""
+Not the device's socket (`transport/websocket.py` is the server's side), and it does not reconnect: a provider knows
+whether a lost connection may be replaced. websocket-client speaks the protocol; the deadlines, bounds and errors are
+added here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from xiaozhi.protocol import close_codes
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 SEND_SECONDS = 5.0
-# What is left for a close frame: it is a courtesy, nobody waits for it.
+# A close frame is sent within this time or not at all.
 CLOSE_SECONDS = 0.2
 READ_BYTES = 65_536
 
@@ -101,7 +101,7 @@ class VendorSocket:
         return not readable
 
     def close(self) -> None:
-        """Say goodbye without waiting for the answer, and close. Idempotent, callable from any greenlet."""
+        """Send a close frame without waiting for the answer, and close. Idempotent, callable from any greenlet."""
         if self._closed:
             return
         self._closed = True
@@ -215,7 +215,7 @@ class _Client(websocket.WebSocket):
 
     @property
     def unread(self) -> bool:
-        """True when bytes were received that nobody has asked for yet."""
+        """True when bytes were received that were not asked for yet."""
         return self._position < len(self._received)
 
     def _take(self, size: int) -> bytes:
