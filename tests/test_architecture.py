@@ -39,6 +39,8 @@ EMPTY_NAMES = {"util", "common", "manager", "helper", "core"}
 LAZY_IMPORTS_ALLOWED = ("xiaozhi/providers/", "xiaozhi/tools/")
 WEBSOCKET_FILES = {"xiaozhi/transport/websocket.py", "xiaozhi/transport/acceptor.py"}
 SPAWN_FILE = "xiaozhi/runtime/tasks.py"
+TLS_FILE = "xiaozhi/net/tls.py"
+CLOSE_CODE_FILE = "xiaozhi/protocol/close_codes.py"
 POOL_FILE = "xiaozhi/runtime/inference.py"
 SPAWNERS = {"spawn", "spawn_later", "spawn_raw"}
 
@@ -168,6 +170,35 @@ def one_websocket_file(source: Source) -> list[str]:
     ]
 
 
+def one_tls_file(source: Source) -> list[str]:
+    """TLS contexts are made in one place: a context of one's own reads the authorities again."""
+    if source.path == TLS_FILE:
+        return []
+    makers = {"ssl.SSLContext", "SSLContext", "ssl.create_default_context", "create_default_context"}
+    return [f"{source.path}:{line} {name}(...)" for line, name in _calls(source.tree) if name in makers]
+
+
+def named_close_codes(source: Source) -> list[str]:
+    """Close codes have names, all in one file."""
+    if source.path == CLOSE_CODE_FILE:
+        return []
+    wrong = []
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+            target = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+            if "CLOSE" in target.upper() and node.value.value in range(1000, 1016):
+                wrong.append(f"{source.path}:{node.lineno} {target} = {node.value.value}")
+        elif isinstance(node, ast.Call):
+            numbers = [*node.args[:1], *(word.value for word in node.keywords if word.arg in ("code", "close_code"))]
+            closes = ast.unparse(node.func).endswith(("close", "close_all", "ConnectionClosed", "ProtocolError"))
+            wrong += [
+                f"{source.path}:{node.lineno} {ast.unparse(node.func)}({number.value}, ...)"
+                for number in numbers
+                if closes and isinstance(number, ast.Constant) and number.value in range(1000, 1016)
+            ]
+    return wrong
+
+
 def has_docstring(source: Source) -> list[str]:
     """A module says what it is, what it is not, and why so."""
     if not source.tree.body or ast.get_docstring(source.tree):
@@ -255,6 +286,8 @@ PRODUCT_RULES: tuple[Rule, ...] = (
     no_hasattr,
     no_hidden_imports,
     one_websocket_file,
+    one_tls_file,
+    named_close_codes,
     has_docstring,
     short,
     telling_name,
@@ -315,6 +348,11 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (no_hasattr, "xiaozhi/app/main.py", "if not hasattr(x, 'y'):\n    x.y = 1"),
     (no_hidden_imports, "xiaozhi/session/turns/turn.py", "def f():\n    import torch"),
     (one_websocket_file, "xiaozhi/transport/connection.py", "from geventwebsocket.handler import WebSocketHandler"),
+    (one_tls_file, "xiaozhi/web/wsgi.py", "import ssl\nssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"),
+    (one_tls_file, "xiaozhi/net/http_pools.py", "from ssl import create_default_context\ncreate_default_context()"),
+    (named_close_codes, "xiaozhi/session/session.py", "CLOSE_NORMAL = 1000"),
+    (named_close_codes, "xiaozhi/session/session.py", "link.close(1001, 'over')"),
+    (named_close_codes, "xiaozhi/protocol/frames.py", "raise ProtocolError('version', close_code=1002)"),
     (has_docstring, "xiaozhi/app/main.py", "x = 1"),
     (short, "xiaozhi/app/main.py", "x = 1\n" * (MAX_LINES + 1)),
     (telling_name, "xiaozhi/session/utils.py", ""),
@@ -341,6 +379,9 @@ ALLOWED: list[tuple[Rule, str, str]] = [
     (one_spawner, "xiaozhi/app/main.py", "self._tasks.spawn('name', f)\nisinstance(x, Greenlet)"),
     (no_hidden_imports, "xiaozhi/providers/vad/silero.py", "def f():\n    import torch"),
     (one_websocket_file, "xiaozhi/transport/websocket.py", "import geventwebsocket"),
+    (one_tls_file, TLS_FILE, "import ssl\nssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"),
+    (named_close_codes, CLOSE_CODE_FILE, "CLOSE_NORMAL = 1000"),
+    (named_close_codes, "xiaozhi/session/session.py", "link.close(close_codes.NORMAL, 'over')\nTTL = 1000\nf(1000)"),
     (has_docstring, "xiaozhi/tools/__init__.py", ""),
     (top_level, "xiaozhi/errors.py", "x = 1"),
     (providers_by_their_doors, "xiaozhi/session/turn.py", "from xiaozhi.providers.wrappers import with_fallback"),

@@ -27,7 +27,7 @@ class Sent:
 
 @dataclass(slots=True)
 class RecordingSender:
-    """`send_text`, `send_binary` and `close` as `session.visit.Visit` wants them.
+    """`send_text`, `send_binary` and `close` of `session.link.Link`.
 
     `hold()` makes every sender block, like a device that stopped reading; `error` makes them raise."""
 

@@ -120,7 +120,7 @@ def narrow(stage: Stage, device: SimulatedDevice) -> None:
     """Leave little room in the kernel on our side, so that it is full soon."""
     assert device.hello_reply is not None
     (live,) = stage.server.connections.of_device(device.device_id)
-    live._ws._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
+    live._socket._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
 
 
 # --- gone without a word ----------------------------------------------------------------------------------------------

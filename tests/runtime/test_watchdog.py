@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import gevent
 import pytest
 from gevent.event import Event
 from structlog.testing import capture_logs
 
 from tests.fakes.clock import FakeClock
-from xiaozhi.runtime.watchdog import RESTART_PAUSE_S, TICK_S, Shed, ShedPolicy, Watchdog
+from xiaozhi.runtime.watchdog import TICK_S, Shed, ShedPolicy, Watchdog
 
 
 def steadily(policy: ShedPolicy, lag_s: float, backlog: float, seconds: float, begin: float) -> float:
@@ -151,55 +150,9 @@ def test_every_lag_is_measured(ward: Ward) -> None:
     assert 0 < ward.dog.lag_s < 0.1
 
 
-def test_a_loop_that_died_is_restarted_with_a_pause_between_two_attempts(ward: Ward) -> None:
-    runs = 0
-
-    def loop() -> None:
-        nonlocal runs
-        runs += 1
-
-    with capture_logs() as lines:
-        ward.dog.keep("reporter", loop)
-        gevent.sleep(0)
-        ward.tick()
-        gevent.sleep(0)
-        assert runs == 2
-        ward.tick(RESTART_PAUSE_S / 2)
-        gevent.sleep(0)
-        assert runs == 2
-        ward.tick(RESTART_PAUSE_S)
-        gevent.sleep(0)
-
-    assert runs == 3
-    assert ward.restarts == ["reporter", "reporter"]
-    assert [line["event"] for line in lines] == ["loop had died, restarted"] * 2
-
-
-def test_a_loop_that_failed_is_restarted_too_and_one_that_lives_is_left_alone(ward: Ward) -> None:
-    begun: list[str] = []
-    go_on = Event()
-
-    def fails() -> None:
-        begun.append("fails")
-        raise RuntimeError("broken")
-
-    def lives() -> None:
-        begun.append("lives")
-        go_on.wait(60)
-
-    ward.dog.keep("fails", fails)
-    ward.dog.keep("lives", lives)
-    gevent.sleep(0)
-    ward.tick()
-    gevent.sleep(0)
-
-    assert begun == ["fails", "lives", "fails"]
-
-
 def test_stopped_it_restarts_nothing(ward: Ward) -> None:
-    go_on = Event()
-    ward.dog.keep("lives", lambda: go_on.wait(60))
-    gevent.sleep(0)
+    beat = ward.clock.now
+    ward.dog.expect("sweeper", lambda: beat, 10.0, lambda: None)
 
     ward.dog.stop()
     ward.tick(60)

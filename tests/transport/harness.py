@@ -13,12 +13,13 @@ from gevent.event import Event
 from tests.transport.wire import Client
 from xiaozhi.errors import AuthError, ConnectionClosed
 from xiaozhi.net.tcp import SocketLimits
+from xiaozhi.protocol.messages import Sendable
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.runtime.tasks import spawn
-from xiaozhi.session.link import Identity, Link
+from xiaozhi.session.link import Identity, Link, Weight
 from xiaozhi.transport.acceptor import Acceptor, AcceptorOptions
-from xiaozhi.transport.connection import Care
+from xiaozhi.transport.connection import ConnectionServices
 
 SOCKETS = SocketLimits(binary_bytes=1000, text_bytes=2000, send_timeout=0.3, close_timeout=0.3, send_buffer_bytes=4096)
 
@@ -33,6 +34,10 @@ class Noting:
         self.heard: list[str | bytes] = []
         self.closings: list[str] = []
         self.drained: list[float] = []
+        self.ticks: list[float] = []
+        self.trims = 0
+        self.pushed: list[Sendable] = []
+        self.held = Weight()
         self.gone = Event()
         self.sent_after_closing = False
 
@@ -46,6 +51,19 @@ class Noting:
     def on_binary(self, data: bytes) -> None:
         self.heard.append(data)
 
+    def tick(self, now: float) -> None:
+        self.ticks.append(now)
+
+    def trim(self) -> None:
+        self.trims += 1
+
+    def weight(self) -> Weight:
+        return self.held
+
+    def push(self, message: Sendable) -> bool:
+        self.pushed.append(message)
+        return True
+
     def drain(self, seconds: float) -> None:
         self.drained.append(seconds)
 
@@ -57,6 +75,24 @@ class Noting:
         except ConnectionClosed:
             pass
         self.gone.set()
+
+
+class RecordedEvents:
+    """Counts what connections tell."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.drops: list[str] = []
+        self.ended: list[tuple[int, float]] = []
+
+    def frame_heard(self) -> None:
+        self.frames += 1
+
+    def dropped(self, queue: str) -> None:
+        self.drops.append(queue)
+
+    def connection_ended(self, code: int, seconds: float) -> None:
+        self.ended.append((code, seconds))
 
 
 def good_token(identity: Identity, authorization: str) -> None:
@@ -72,6 +108,7 @@ class Port:
     acceptor: Acceptor
     connections: ConnectionRegistry
     admission: Admission
+    events: RecordedEvents
     sessions: list[Any] = field(default_factory=list)
 
     @property
@@ -117,7 +154,7 @@ def serving(
     policy: Policy | None = None,
     sockets: SocketLimits = SOCKETS,
     rates: MessageRates | None = None,
-    care: Care | None = None,
+    pings: Callable[[Identity], bool] = lambda identity: False,
     interval: float = 0.01,
     **options: Any,
 ) -> Iterator[Port]:
@@ -132,20 +169,22 @@ def serving(
 
     connections = ConnectionRegistry(policy or Policy(), interval=interval)
     admission = Admission(limits or AdmissionLimits())
+    events = RecordedEvents()
+    services = ConnectionServices(
+        sessions=factory, connections=connections, events=events, pings=pings, rates=rates or MessageRates()
+    )
     acceptor = Acceptor(
         "127.0.0.1",
         0,
-        sessions=factory,
+        services=services,
         admit=admit,
         admission=admission,
-        connections=connections,
-        care=care,
-        options=replace(AcceptorOptions(), sockets=sockets, rates=rates or MessageRates(), **options),
+        options=replace(AcceptorOptions(), sockets=sockets, **options),
     )
     acceptor.start()
     connections.start()
     try:
-        yield Port(acceptor, connections, admission, made)
+        yield Port(acceptor, connections, admission, events, made)
     finally:
         connections.stop()
         acceptor.close(1001, "test is over")

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xiaozhi.errors import Overloaded, VendorUnavailable
+from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
 from xiaozhi.web.app import WebConfig, create_app
-from xiaozhi.web.origin import trusted_networks
 from xiaozhi.web.ota import Activation, MqttGateway, OtaConfig, OtaHooks, OtaRequest, create_blueprint
 
 NOW = 1_757_567_894.012
@@ -84,7 +84,7 @@ def test_where_to_connect(config: dict[str, Any], headers: dict[str, str], url: 
 
 
 def test_behind_a_trusted_proxy_its_address_serves_for_both() -> None:
-    device = client(trusted_proxies=trusted_networks(["127.0.0.0/8"]))
+    device = client(trusted_proxies=TrustedProxies(["127.0.0.0/8"]))
     forwarded = {"X-Forwarded-Host": "voice.example.com", "X-Forwarded-Proto": "https"}
 
     assert check(device, forwarded)["websocket"]["url"] == "wss://voice.example.com/xiaozhi/v1/"

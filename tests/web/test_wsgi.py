@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.fakes.thinking import FakeVllm
+from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web import ota, vision
 from xiaozhi.web.app import create_app, read_body
-from xiaozhi.web.wsgi import TlsFiles, WebLimits, WebServer, listen
+from xiaozhi.web.wsgi import WebLimits, WebServer
 
 CERTIFICATE = Path(__file__).parent / "tls" / "cert.pem"
 KEY = Path(__file__).parent / "tls" / "key.pem"
@@ -198,20 +199,6 @@ def test_two_workers_can_share_a_port_and_strangers_cannot() -> None:
 
         with pytest.raises(OSError):
             WebServer(Views().app, "127.0.0.1", first.address[1]).start()
-
-
-def test_ipv6_and_both_at_once() -> None:
-    if not socket.has_ipv6:
-        pytest.skip("no IPv6 here")
-    try:
-        listener = listen("::", 0)
-    except OSError:
-        pytest.skip("no IPv6 here")
-    try:
-        with socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=5):
-            pass
-    finally:
-        listener.close()
 
 
 # --- bounds ---

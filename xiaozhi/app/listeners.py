@@ -1,4 +1,4 @@
-"""The two ports of the server, from settings: the device port (WebSocket) and the HTTP port (OTA, vision, operations).
+"""The ports of the server, from settings: the device port (WebSocket) and the HTTP port (OTA, vision, operations).
 
 Part of the composition root: translates settings into the small configs that transport and web take, and nothing else.
 """
@@ -7,29 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from xiaozhi.app.telemetry import Observer
+from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.net.tcp import SocketLimits
+from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens, bearer
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
-from xiaozhi.runtime.metrics import Metrics
-from xiaozhi.session.link import Identity, LinkHandler, SessionFactory
-from xiaozhi.session.session import Session
+from xiaozhi.session.link import Identity, SessionFactory
 from xiaozhi.settings import Settings
 from xiaozhi.settings.server import Limits, ServerSettings
 from xiaozhi.transport.acceptor import Acceptor, AcceptorOptions
-from xiaozhi.transport.connection import Care
-from xiaozhi.transport.handshake import Networks
+from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
 from xiaozhi.web import ops, ota, vision
 from xiaozhi.web.app import WebConfig, create_app
-from xiaozhi.web.origin import Origin, trusted_networks
-from xiaozhi.web.wsgi import TlsFiles, WebServer
+from xiaozhi.web.origin import Origin
+from xiaozhi.web.wsgi import WebServer
 
-# Silence is the session's business (close_connection_no_voice_time, spoken goodbye included); the sweeper's idle rule
-# is the net below.
+# A silent session ends itself, with a spoken goodbye (close_connection_no_voice_time). The sweeper's idle rule comes
+# later, and only when that has failed.
 IDLE_BEYOND_GOODBYE_S = 300.0
 # Keys of `server` and `server.limits` that a reload puts into force; the others are what the ports were built with.
 _LIVE = frozenset(
@@ -66,30 +63,41 @@ def sweep_policy(settings: Settings) -> Policy:
     )
 
 
-def device_port(
+def connection_services(
     settings: Settings,
     *,
+    current: Callable[[], Settings],
     sessions: SessionFactory,
-    tokens: DeviceTokens,
-    admission: Admission,
     connections: ConnectionRegistry,
-    care: Care,
+    events: ConnectionEvents,
+) -> ConnectionServices:
+    """What the connections of all devices share, whatever carries them. `current`: the settings in force."""
+    limits = settings.server.limits
+    return ConnectionServices(
+        sessions=sessions,
+        connections=connections,
+        events=events,
+        pings=lambda identity: current().board_for(identity.user_agent).ping,
+        rates=MessageRates(
+            texts_per_second=float(limits.messages_per_second), frames_per_second=float(limits.frames_per_second)
+        ),
+    )
+
+
+def device_port(
+    settings: Settings, *, services: ConnectionServices, tokens: DeviceTokens, admission: Admission
 ) -> Acceptor:
-    """The port devices connect to."""
+    """The port devices connect to by WebSocket."""
     server = settings.server
     limits = server.limits
     options = AcceptorOptions(
         request_timeout=server.connection_timeout,
         header_bytes=limits.header_bytes,
         reuse_port=server.reuse_port,
-        certfile=server.tls.certfile,
-        keyfile=server.tls.keyfile,
-        trusted=Networks(server.trusted_proxies),
+        tls=_tls(server),
+        trusted=TrustedProxies(server.trusted_proxies),
         sockets=SocketLimits(
             binary_bytes=limits.binary_bytes, text_bytes=limits.text_bytes, send_timeout=limits.send_timeout
-        ),
-        rates=MessageRates(
-            texts_per_second=float(limits.messages_per_second), frames_per_second=float(limits.frames_per_second)
         ),
     )
     allowed = frozenset(device.casefold() for device in server.auth.allowed_devices)
@@ -98,29 +106,7 @@ def device_port(
         if server.auth.enabled and identity.device_id.casefold() not in allowed:
             tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=time.time())
 
-    return Acceptor(
-        server.ip,
-        server.port,
-        sessions=sessions,
-        admit=admit,
-        admission=admission,
-        connections=connections,
-        options=options,
-        care=care,
-    )
-
-
-def care(current: Callable[[], Settings], metrics: Metrics, observer: Observer) -> Care:
-    """What the connections ask and tell. `current`: the settings in force."""
-    return Care(
-        weigh=_weigh,
-        trim=_trim,
-        tick=_tick,
-        pings=lambda identity: current().board_for(identity.user_agent).ping,
-        on_frame=observer.frame_heard,
-        on_drop=observer.dropped,
-        on_end=metrics.connection_ended,
-    )
+    return Acceptor(server.ip, server.port, services=services, admit=admit, admission=admission, options=options)
 
 
 def http_port(
@@ -139,9 +125,9 @@ def http_port(
         vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm),
         ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value()),
     ]
-    web = WebConfig(fallback_port=server.http_port, trusted_proxies=trusted_networks(server.trusted_proxies))
-    tls = TlsFiles(Path(server.tls.certfile), Path(server.tls.keyfile)) if server.tls.enabled else None
-    return WebServer(create_app(blueprints, web), server.ip, server.http_port, tls=tls, reuse_port=server.reuse_port)
+    web = WebConfig(fallback_port=server.http_port, trusted_proxies=TrustedProxies(server.trusted_proxies))
+    app = create_app(blueprints, web)
+    return WebServer(app, server.ip, server.http_port, tls=_tls(server), reuse_port=server.reuse_port)
 
 
 def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:
@@ -173,7 +159,7 @@ def ota_settings(settings: Settings) -> ota.OtaConfig:
 
 
 def addresses(settings: Settings, origin: Origin) -> ops.Addresses:
-    """Where things are, as seen by whoever asked."""
+    """The addresses of this server, as they look from where the request came."""
     return ops.Addresses(
         websocket=ota.websocket_url(ota_settings(settings), origin),
         ota=f"{origin.base_url}/xiaozhi/ota/",
@@ -206,15 +192,5 @@ def _differ(before: object, after: object, key: str) -> bool:
     return bool(getattr(before, key) != getattr(after, key))
 
 
-def _weigh(handler: LinkHandler) -> tuple[int, int]:
-    return (handler.queued_bytes, handler.queue_depth) if isinstance(handler, Session) else (0, 0)
-
-
-def _trim(handler: LinkHandler) -> None:
-    if isinstance(handler, Session):
-        handler.trim()
-
-
-def _tick(handler: LinkHandler, now: float) -> None:
-    if isinstance(handler, Session):
-        handler.tick(now)
+def _tls(server: ServerSettings) -> TlsFiles | None:
+    return TlsFiles(server.tls.certfile, server.tls.keyfile) if server.tls.enabled else None

@@ -24,6 +24,7 @@ from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.errors import Fault, Overloaded, SettingsError
 from xiaozhi.history.quota import OutputQuota
+from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens, same_secret
 from xiaozhi.runtime import logs, tasks
@@ -48,8 +49,6 @@ from xiaozhi.web.wsgi import WebServer
 
 log = logs.get_logger(__name__)
 
-CLOSE_GOING_AWAY = 1001
-CLOSE_SERVICE_RESTART = 1012
 FLUSH_SECONDS = 5.0
 PULSE_SECONDS = 5.0
 """A sweeper that has not swept for so long is replaced."""
@@ -123,6 +122,14 @@ class Server:
             observer=self._observer,
             on_reload=lambda accepted: self.metrics.reloads.labels("accepted" if accepted else "refused").inc(),
         )
+        self.connection_services = listeners.connection_services(
+            settings,
+            current=lambda: self._current().loaded.settings,
+            sessions=self._new_session,
+            connections=self.connections,
+            events=self._observer,
+        )
+        """Whoever accepts devices, by whatever protocol, runs their connections with these."""
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None
@@ -137,14 +144,8 @@ class Server:
         self._memories.start(lambda: self._current().kit.providers.memory)
         self._watch_metrics()
         settings = self._loaded.settings
-        care = listeners.care(lambda: self._current().loaded.settings, self.metrics, self._observer)
         self._acceptor = listeners.device_port(
-            settings,
-            sessions=self._new_session,
-            tokens=self._device_tokens,
-            admission=self.admission,
-            connections=self.connections,
-            care=care,
+            settings, services=self.connection_services, tokens=self._device_tokens, admission=self.admission
         )
         hooks = ops.OpsHooks(
             ready=self.readiness,
@@ -250,7 +251,9 @@ class Server:
             return
         self._acceptor.stop_accepting()
         code, reason = (
-            (CLOSE_SERVICE_RESTART, "restarting") if self.restart_wanted else (CLOSE_GOING_AWAY, "server stopping")
+            (close_codes.SERVICE_RESTART, "restarting")
+            if self.restart_wanted
+            else (close_codes.GOING_AWAY, "server stopping")
         )
         left = self.connections.drain(drain_seconds, code, reason)
         if left:

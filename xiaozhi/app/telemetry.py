@@ -97,6 +97,10 @@ class Observer:
         """One audio frame came in."""
         self._frames.received += 1
 
+    def connection_ended(self, code: int, seconds: float) -> None:
+        """A device's connection is over: close code, and how long it lasted."""
+        self._metrics.connection_ended(code, seconds)
+
     def vendor_called(self, report: CallReport) -> None:
         """One attempt at a vendor has ended."""
         kind, _, vendor = report.vendor.partition(":")

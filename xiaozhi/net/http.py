@@ -193,6 +193,8 @@ class VendorHttp:
                 pool = pools.lend(url, proxy, self._verify)
             except (LocationValueError, ValueError) as error:
                 raise VendorRejected(self.vendor, f"unusable address: {error}") from error
+            except OSError as error:
+                raise VendorRejected(self.vendor, f"unusable file of authorities {self._verify}: {error}") from error
             # A plain-HTTP request through a proxy names its whole target (RFC 9112, 3.2.2).
             found = self._pools[origin] = pool, origin if proxy and url.startswith("http://") else ""
         return found

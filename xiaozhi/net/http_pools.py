@@ -7,6 +7,7 @@ connection swallowed can be told from one that a vendor may have seen."""
 from __future__ import annotations
 
 import http.client
+import ssl
 import urllib.parse
 import urllib.request
 from typing import Any, NoReturn
@@ -14,6 +15,8 @@ from typing import Any, NoReturn
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError
+
+from xiaozhi.net.tls import client_context
 
 # Idle connections kept per endpoint. How many requests run at once is limited elsewhere; connections beyond this are
 # closed after use.
@@ -77,39 +80,50 @@ class _Tls(urllib3.HTTPSConnectionPool):
 
 class _Pools:
     """urllib3's connection pools of this process, shared by every VendorHttp that talks to the same endpoint in the
-    same way."""
+    same way: through the same proxy, with the same trust."""
 
     def __init__(self) -> None:
-        self._managers: dict[tuple[str, bool | str], Any] = {}
+        self._managers: dict[tuple[str, ssl.SSLContext | None], Any] = {}
         self._users: dict[Any, int] = {}
 
     def lend(self, url: str, proxy: str, verify: bool | str) -> Any:
-        key = proxy, verify
+        """The pool for the endpoint of `url`; to be given back. Raises OSError when `verify` names a file of
+        authorities that cannot be used, ValueError and LocationValueError for an address that cannot be one."""
+        context = client_context(verify) if url.startswith("https://") or proxy.startswith("https://") else None
+        if verify is False:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        key = proxy, context
         manager = self._managers.get(key)
         if manager is None:
-            options: dict[str, Any] = {"num_pools": 256, "maxsize": MAX_IDLE, "block": False}
-            if verify is False:
-                options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            elif isinstance(verify, str):
-                options["ca_certs"] = verify
-            manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-            manager.pool_classes_by_scheme = {"http": _Plain, "https": _Tls}
-            self._managers[key] = manager
+            manager = self._managers[key] = _manager(proxy, context)
         pool = manager.connection_from_url(url)
         self._users[pool] = self._users.get(pool, 0) + 1
         return pool
 
     def give_back(self, pool: Any) -> None:
+        """One user less; the last one closes the idle connections."""
         self._users[pool] -= 1
         if self._users[pool]:
             return
         del self._users[pool]
-        for manager in self._managers.values():
-            for key in manager.pools.keys():  # noqa: SIM118  the container refuses to be iterated
+        for shared, manager in self._managers.items():
+            for key in manager.pools.keys():  # noqa: SIM118  # a copy; the container itself cannot be iterated
                 if manager.pools.get(key) is pool:
                     del manager.pools[key]  # closes its idle connections
+                    if not len(manager.pools):
+                        del self._managers[shared]
                     return
+
+
+def _manager(proxy: str, context: ssl.SSLContext | None) -> Any:
+    options: dict[str, Any] = {"num_pools": 256, "maxsize": MAX_IDLE, "block": False}
+    if context is not None:
+        options["ssl_context"] = context
+        if proxy.startswith("https://"):
+            options["proxy_ssl_context"] = context
+    manager: Any = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    manager.pool_classes_by_scheme = {"http": _Plain, "https": _Tls}
+    return manager
 
 
 def is_stale(error: ProtocolError) -> bool:

@@ -1,9 +1,9 @@
 """A blocking WebSocket client for vendors: deadlines on every wait, bounded messages, typed errors, `close` from any
 greenlet.
 
-Not the device's socket (`transport/websocket.py` is the server's side) and no reconnecting: a provider knows whether a
-lost connection may be replaced. The protocol itself is websocket-client's; what is added here are the things a server
-with many devices cannot do without."""
+Not the device's socket (`transport/websocket.py` is the server's side), and it does not reconnect: a provider knows
+whether a lost connection may be replaced. websocket-client speaks the protocol; the deadlines, bounds and errors are
+added here."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from websocket._abnf import frame_buffer
 
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.http_errors import error_for_status, redact
+from xiaozhi.net.tls import client_context
+from xiaozhi.protocol import close_codes
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 SEND_SECONDS = 5.0
-# What is left for a close frame: it is a courtesy, nobody waits for it.
+# A close frame is sent within this time or not at all.
 CLOSE_SECONDS = 0.2
 READ_BYTES = 65_536
 
@@ -53,7 +55,7 @@ class VendorSocket:
         self._secrets = tuple(secrets)
         self._max_message = max_message
         self._closed = False
-        self._socket = _Client(max_message, {} if verify else {"cert_reqs": ssl.CERT_NONE, "check_hostname": False})
+        self._socket = _Client(max_message, {"context": client_context(verify)} if url.startswith("wss:") else {})
         self._within(connect, "no connection", self._connect, url, headers, subprotocols)
 
     def __enter__(self) -> VendorSocket:
@@ -99,14 +101,14 @@ class VendorSocket:
         return not readable
 
     def close(self) -> None:
-        """Say goodbye without waiting for the answer, and close. Idempotent, callable from any greenlet."""
+        """Send a close frame without waiting for the answer, and close. Idempotent, callable from any greenlet."""
         if self._closed:
             return
         self._closed = True
         if self._socket.connected and not self._socket.lock.locked():
             timer = gevent.Timeout.start_new(CLOSE_SECONDS)
             try:
-                self._socket.send(b"\x03\xe8", ABNF.OPCODE_CLOSE)  # 1000, RFC 6455, 7.4.1
+                self._socket.send(close_codes.NORMAL.to_bytes(2, "big"), ABNF.OPCODE_CLOSE)
             except (websocket.WebSocketException, OSError):
                 pass  # already gone
             except gevent.Timeout as fired:
@@ -140,7 +142,7 @@ class VendorSocket:
             if frame.opcode == ABNF.OPCODE_PONG:
                 continue
             if frame.opcode == ABNF.OPCODE_CLOSE:
-                code = int.from_bytes(frame.data[:2], "big") if len(frame.data) >= 2 else 1005
+                code = int.from_bytes(frame.data[:2], "big") if len(frame.data) >= 2 else close_codes.NO_STATUS
                 reason = redact(frame.data[2:].decode("utf-8", "replace"), self._secrets)
                 raise VendorUnavailable(self.vendor, f"closed by the vendor: {code} {reason}".rstrip())
             if (frame.opcode == ABNF.OPCODE_CONT) != bool(parts):
@@ -213,7 +215,7 @@ class _Client(websocket.WebSocket):
 
     @property
     def unread(self) -> bool:
-        """True when bytes were received that nobody has asked for yet."""
+        """True when bytes were received that were not asked for yet."""
         return self._position < len(self._received)
 
     def _take(self, size: int) -> bytes:

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from typing import Final, Literal, NamedTuple
 
 from xiaozhi.errors import ProtocolError
+from xiaozhi.protocol import close_codes
 
 Kind = Literal["audio", "json"]
 
@@ -27,7 +28,6 @@ _GATEWAY: Final = struct.Struct("!BBHIII")
 _U32: Final = 0xFFFF_FFFF
 _U16: Final = 0xFFFF
 _KINDS: Final[tuple[Kind, ...]] = ("audio", "json")
-_CANNOT_SERVE: Final = 1002
 
 
 class Frame(NamedTuple):
@@ -145,7 +145,7 @@ def codec_for(version: int | None, gateway: bool) -> FrameCodec:
             return V2Codec()
         case 3:
             return V3Codec()
-    raise ProtocolError(f"unknown protocol version {version}", close_code=_CANNOT_SERVE)
+    raise ProtocolError(f"unknown protocol version {version}", close_code=close_codes.PROTOCOL_ERROR)
 
 
 def _kind(number: int) -> Kind:

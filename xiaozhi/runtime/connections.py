@@ -1,9 +1,10 @@
-"""Who is here: the live connections, and ONE greenlet that looks after all of them.
+"""The connection registry: all connections of this server, and ONE greenlet, the sweeper, that checks them once a
+second.
 
-Not admission (`limits.py`, before somebody is here) and not a session. The registry knows a connection by the few
-questions and orders of `Live`, so that it can be tested with plain objects. What is to be done with a connection is
-decided by `judge`, a pure function of what the connection says, what was seen before, and the time; the sweeper only
-carries it out, and never waits for anybody."""
+Not admission (`limits.py`, before there is a connection) and not a session. The registry knows a connection by the
+small protocol `Live`, so that it does not matter what carries it, and tests need no sockets. `judge` decides what to do
+with a connection; it is a pure function of what the connection reports, what was seen before, and the time. The sweeper
+only carries the decision out, and never waits for a connection."""
 
 from __future__ import annotations
 
@@ -17,29 +18,26 @@ from typing import Final, Protocol
 import gevent
 from gevent.event import Event
 
+from xiaozhi.protocol import close_codes
+from xiaozhi.protocol.messages import Sendable
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks, spawn
 
 log = get_logger(__name__)
 
-CLOSE_NORMAL: Final = 1000
-CLOSE_GOING_AWAY: Final = 1001
-CLOSE_POLICY: Final = 1008
-CLOSE_TRY_AGAIN: Final = 1013
-
 SLICE: Final = 100
-"""Connections looked after in one go: about a millisecond."""
+"""Connections checked in one go: about a millisecond."""
 DRAIN_GRACE_SECONDS: Final = 5.0
-"""After the answers have ended: for goodbyes on the wire, memory and reports."""
+"""Time after the answers have ended: for close frames, memory and reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a connection says about itself. Times are seconds on the connection registry's clock."""
+    """What a connection reports about itself. Times are seconds on the registry's clock."""
 
     connected_at: float
     greeted: bool
-    """The device has said something."""
+    """The device has sent a message."""
     received: int
     """Messages so far."""
     sent: int
@@ -47,38 +45,42 @@ class Vitals:
     last_heard: float
     """When anything came from the device, pongs included."""
     closing_since: float | None = None
+    """When its end began; None: it has not."""
     pings: bool = False
-    """May it be pinged? Some boards die of it."""
+    """May it be pinged? Some boards crash when they are."""
     memory_bytes: int = 0
     """An estimate of what its session holds."""
     queue_depth: int = 0
-    """Things waiting in the queues of its session."""
+    """How many things wait in the queues of its session."""
 
 
 class Live(Protocol):
-    """A connection, as the connection registry sees it. Nothing but `drain` may wait."""
+    """A connection, as the registry and those who ask the registry see it. Only `drain` may wait."""
 
     @property
     def device(self) -> str:
-        """The device id, for replacing a connection by its successor."""
+        """The device id in lower case. A new connection of a device replaces its old one."""
 
     def vitals(self) -> Vitals:
-        """How it is."""
+        """Its state now."""
 
     def tick(self, now: float) -> None:
-        """About once a second, for what its session does by the clock."""
+        """Called about once a second, for what its session does by the clock."""
 
     def ping(self) -> bool:
-        """Send a ping, if that is possible without waiting."""
+        """Send a ping, if that is possible without waiting; False if not."""
 
     def trim(self) -> None:
-        """Give back memory: drop what can be spared."""
+        """Give back the memory that it can do without."""
+
+    def push(self, message: Sendable) -> bool:
+        """Send the device a message from outside its conversation; False when there is no session that takes it."""
 
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye."""
+        """End it, with a close code."""
 
     def abort(self, reason: str) -> None:
-        """Drop the connection."""
+        """Drop it without a goodbye."""
 
     def drain(self, seconds: float) -> None:
         """Take no new work; wait for the current work, at most `seconds`."""
@@ -93,9 +95,9 @@ class Policy:
     """No message either way for this long."""
     ping_interval: float = 30.0
     ping_timeout: float = 90.0
-    """A device that is pinged and has not been heard for this long is gone."""
+    """A device that is pinged and has sent nothing for this long is taken to be gone."""
     closing_timeout: float = 10.0
-    """An end that takes longer is no end: the connection is a zombie."""
+    """A connection whose end takes longer is dropped."""
     max_memory_bytes: int = 4 << 20
     max_queue_depth: int = 1000
     trim_grace: float = 5.0
@@ -144,21 +146,21 @@ def observe(vitals: Vitals, seen: Seen, now: float) -> None:
 
 
 def judge(vitals: Vitals, seen: Seen, policy: Policy, now: float) -> Verdict:
-    """What to do with a connection. The first rule that applies counts."""
+    """What to do with a connection. The first rule that applies decides."""
     if vitals.closing_since is not None:
         zombie = now - vitals.closing_since > policy.closing_timeout > 0 and not seen.aborted
         return Verdict(SweepAction.ABORT, "did not end") if zombie else KEEP
     if not vitals.greeted and now - vitals.connected_at > policy.hello_timeout > 0:
-        return Verdict(SweepAction.CLOSE, "no hello", CLOSE_POLICY)
+        return Verdict(SweepAction.CLOSE, "no hello", close_codes.POLICY_VIOLATION)
     if vitals.pings and now - max(vitals.last_heard, vitals.connected_at) > policy.ping_timeout > 0:
         return Verdict(SweepAction.ABORT, "no answer to pings")
     if now - max(seen.traffic_at, vitals.connected_at) > policy.idle_timeout > 0:
-        return Verdict(SweepAction.CLOSE, "idle", CLOSE_NORMAL)
+        return Verdict(SweepAction.CLOSE, "idle", close_codes.NORMAL)
     if vitals.memory_bytes > policy.max_memory_bytes > 0 or vitals.queue_depth > policy.max_queue_depth > 0:
         if seen.trimmed_at is None:
             return Verdict(SweepAction.TRIM)
         return (
-            Verdict(SweepAction.CLOSE, "over budget", CLOSE_TRY_AGAIN)
+            Verdict(SweepAction.CLOSE, "over budget", close_codes.TRY_AGAIN_LATER)
             if now - seen.trimmed_at > policy.trim_grace
             else KEEP
         )
@@ -169,15 +171,15 @@ def judge(vitals: Vitals, seen: Seen, policy: Policy, now: float) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What all connections together held when they were last looked after."""
+    """What all connections together held at the last sweep."""
 
     memory_bytes: int = 0
     queued: int = 0
     queued_most: int = 0
-    """Of the fullest one."""
+    """Of the connection with the most."""
 
     def and_of(self, vitals: Sequence[Vitals]) -> Held:
-        """This and that of some more."""
+        """The sum of this and of these connections."""
         return Held(
             self.memory_bytes + sum([one.memory_bytes for one in vitals]),
             self.queued + sum([one.queue_depth for one in vitals]),
@@ -187,7 +189,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A line of the registry, for operators."""
+    """One connection, for operators."""
 
     number: int
     device: str
@@ -206,7 +208,7 @@ class _Entry:
 
 
 class ConnectionRegistry:
-    """See the module. `start` the sweeper once; `drain` ends everybody."""
+    """See the module. `start` the sweeper once; `drain` ends all connections."""
 
     def __init__(
         self,
@@ -216,13 +218,14 @@ class ConnectionRegistry:
         interval: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`per_device`: one more connection of a device closes its oldest. `interval`: seconds between two sweeps."""
+        """`per_device`: connections a device may have; one more closes its oldest. `interval`: seconds between two
+        sweeps."""
         self.policy = policy or Policy()
         self.per_device = per_device
         self.actions: Counter[str] = Counter()
-        """What has been done so far: "replaced", and the values of SweepAction except "keep"."""
+        """How often each was done so far: "replaced", and the values of SweepAction except "keep"."""
         self.swept_at = clock()
-        """When the last sweep ended; a watchdog may worry."""
+        """When the last sweep ended, for a watchdog."""
         self.held = Held()
         """As of the last sweep."""
         self._interval = interval
@@ -232,19 +235,19 @@ class ConnectionRegistry:
         self._last_number = 0
         self._empty = Event()
         self._empty.set()
-        self._farewell: tuple[int, str] | None = None
+        self._closing: tuple[int, str] | None = None
         self._sweeper: gevent.Greenlet | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def adopt(self, policy: Policy, *, per_device: int) -> None:
-        """Other rules from now on; they hold for those who are here too, from the next sweep, or the next newcomer."""
+        """Use other rules from now on: for all connections from the next sweep, `per_device` from the next `join`."""
         self.policy = policy
         self.per_device = per_device
 
     def join(self, live: Live) -> int:
-        """Somebody has come; their number. An older connection of the same device is told to go, and not waited for."""
+        """Add a connection; returns its number. Too many of one device: the oldest is closed, and not waited for."""
         self._last_number = number = self._last_number + 1
         self._entries[number] = _Entry(live, self._clock())
         self._empty.clear()
@@ -254,13 +257,13 @@ class ConnectionRegistry:
             old = self._entries[of_device.pop(0)].live
             self.actions["replaced"] += 1
             log.info("connection replaced", device=live.device)
-            old.close(CLOSE_NORMAL, "replaced")
-        if self._farewell is not None:
-            live.close(*self._farewell)
+            old.close(close_codes.NORMAL, "replaced")
+        if self._closing is not None:
+            live.close(*self._closing)
         return number
 
     def leave(self, number: int) -> None:
-        """Somebody is gone, with all that belonged to them. Idempotent."""
+        """Forget a connection that has ended. Idempotent."""
         entry = self._entries.pop(number, None)
         if entry is None:
             return
@@ -274,10 +277,10 @@ class ConnectionRegistry:
 
     def of_device(self, device: str) -> list[Live]:
         """The connections of a device, oldest first, without those that were replaced."""
-        return [self._entries[number].live for number in self._devices.get(device, [])]
+        return [self._entries[number].live for number in self._devices.get(device.lower(), [])]
 
     def members(self) -> list[Member]:
-        """The registry as it is now."""
+        """All connections as they are now."""
         return [
             Member(number, entry.live.device, entry.joined_at, entry.seen.traffic_at, entry.live.vitals())
             for number, entry in self._entries.items()
@@ -289,10 +292,10 @@ class ConnectionRegistry:
         """Start sweeping."""
         if self._sweeper is None:
             self.swept_at = self._clock()
-            self._sweeper = spawn("sweeper", self._sweep_for_ever)
+            self._sweeper = spawn("sweeper", self._sweep_forever)
 
     def restart(self) -> None:
-        """A new sweeper in place of one that has died or hangs. Does not wait."""
+        """Start a new sweeper in place of one that has died or hangs. Does not wait."""
         sweeper, self._sweeper = self._sweeper, None
         if sweeper is not None:
             sweeper.kill(block=False)
@@ -305,7 +308,7 @@ class ConnectionRegistry:
             sweeper.kill()
 
     def sweep(self, now: float) -> None:
-        """Look after everybody once, all in one go. Never waits, never raises."""
+        """Check all connections once, in one go. Never waits, never raises."""
         self.held = Held().and_of(self._sweep(list(self._entries.values()), now))
         self.swept_at = now
 
@@ -315,14 +318,14 @@ class ConnectionRegistry:
             try:
                 vitals = entry.live.vitals()
                 seen.append(vitals)
-                self._look_after(entry, vitals, now)
+                self._check(entry, vitals, now)
             except Exception:
-                log.exception("cannot look after a connection", device=entry.live.device)
+                log.exception("cannot check a connection", device=entry.live.device)
         return seen
 
-    def _sweep_for_ever(self) -> None:
-        # In slices spread over the interval: looking at 5,000 in one go takes 50 ms, in which nobody's frame would be
-        # sent.
+    def _sweep_forever(self) -> None:
+        # In slices spread over the interval: to check 5,000 connections in one go takes 50 ms, in which no frame would
+        # be sent.
         while True:
             numbers = list(self._entries) or [0]
             slices = [numbers[start : start + SLICE] for start in range(0, len(numbers), SLICE)]
@@ -333,13 +336,13 @@ class ConnectionRegistry:
                 held = held.and_of(self._sweep(entries, self._clock()))
             self.held, self.swept_at = held, self._clock()
 
-    def _look_after(self, entry: _Entry, vitals: Vitals, now: float) -> None:
+    def _check(self, entry: _Entry, vitals: Vitals, now: float) -> None:
         live, seen = entry.live, entry.seen
         observe(vitals, seen, now)
         verdict = judge(vitals, seen, self.policy, now)
         if verdict.action is SweepAction.KEEP:
             if seen.trimmed_at is not None and now - seen.trimmed_at > self.policy.trim_grace:
-                seen.trimmed_at = None  # trimmed in time: the next excess is a new one
+                seen.trimmed_at = None  # the trimming was enough; an excess from now on is trimmed again
             if vitals.closing_since is None:
                 live.tick(now)
             return
@@ -362,26 +365,26 @@ class ConnectionRegistry:
                 log.info("dropping", device=live.device, reason=verdict.reason)
                 live.abort(verdict.reason)
 
-    # --- the end ----------------------------------------------------------------------------------------------------
+    # --- ending ----------------------------------------------------------------------------------------------------
 
-    def close_all(self, code: int = CLOSE_GOING_AWAY, reason: str = "") -> None:
-        """Say goodbye to everybody, also to those who come later. Does not wait."""
-        self._farewell = (code, reason)
+    def close_all(self, code: int = close_codes.GOING_AWAY, reason: str = "") -> None:
+        """Close all connections, and also those that come later. Does not wait."""
+        self._closing = (code, reason)
         for entry in list(self._entries.values()):
             entry.live.close(code, reason)
 
     def drain(
         self,
         seconds: float,
-        code: int = CLOSE_GOING_AWAY,
+        code: int = close_codes.GOING_AWAY,
         reason: str = "server stopping",
         grace: float = DRAIN_GRACE_SECONDS,
     ) -> int:
-        """Let every current answer end (all at the same time, at most `seconds`), say goodbye, and wait until everybody
-        has left.
+        """Let every current answer end (all at the same time, at most `seconds`), close every connection, and wait
+        until all have ended.
 
-        Blocks at most `seconds` and twice `grace`. Returns how many had to be left behind: they were aborted and have
-        not ended even then."""
+        Blocks at most `seconds` and twice `grace`. Returns how many are left: they were aborted and have not ended even
+        then."""
         tasks = Tasks()
         for entry in list(self._entries.values()):
             tasks.spawn("drain", self._drain_one, entry.live, seconds, code, reason)

@@ -29,6 +29,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from xiaozhi.protocol import close_codes
 from xiaozhi.runtime.readings import (
     AdmissionReadings,
     AdmissionView,
@@ -69,10 +70,6 @@ LATENESS_BUCKETS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 LAG_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 VISIT_BUCKETS = (1, 10, 60, 300, 1800, 7200, 86400)
-
-# Close codes with a label of their own; a device may send any other, and must not make as many series as there are
-# numbers.
-_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
 
 # A second timestamp series per counter and histogram would double every scrape.
 disable_created_metrics()
@@ -169,7 +166,7 @@ class Metrics:
 
     def connection_ended(self, code: int, seconds: float) -> None:
         """A connection ended with this close code after so many seconds."""
-        self.connections_closed.labels(str(code) if code in _CLOSE_CODES else "other").inc()
+        self.connections_closed.labels(str(code) if code in close_codes.NAMED else "other").inc()
         self.connection_seconds.observe(seconds)
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:

@@ -1,13 +1,12 @@
-"""Sees when the process is in trouble and does something about it before its users notice.
+"""The watchdog: notices overload and loops that hang, and acts before users notice.
 
 Three jobs, one greenlet: it measures hub lag (how late its own timer fires) and backlog, and sheds load in two steps
-(new turns, then new connections) until they recover; it restarts registered loops that died, and revives those that
-live but have lost their pulse; and it writes the periodic sample of threads, memory and connections that
-`monitoring.sample_interval` asks for.
+(new turns, then new connections) until they recover; it restarts registered loops whose heartbeat stops; and it writes
+the periodic sample of threads, memory and connections that `monitoring.sample_interval` asks for.
 
-Not a profiler and not an alerting system: it says what it sees in metrics, logs and `/readyz`. The decision to shed is
-pure (`ShedPolicy`). A hub that is blocked for good blocks its watchdog too: then `/healthz` stops answering, and who
-supervises the process has to act."""
+Not a profiler and not an alerting system: it reports in metrics, logs and `/readyz`. The decision to shed is pure
+(`ShedPolicy`). A hub that is blocked for good blocks its watchdog too: then `/healthz` stops answering, and the
+supervisor of the process has to act."""
 
 from __future__ import annotations
 
@@ -26,7 +25,6 @@ from xiaozhi.runtime.logs import get_logger
 log = get_logger(__name__)
 
 TICK_S = 0.25
-RESTART_PAUSE_S = 1.0
 
 
 class Shed(IntEnum):
@@ -82,14 +80,6 @@ class ShedPolicy:
 
 
 @dataclass(slots=True)
-class _Loop:
-    name: str
-    function: Callable[[], None]
-    greenlet: Greenlet
-    not_before: float = 0.0
-
-
-@dataclass(slots=True)
 class _Pulse:
     name: str
     beat: Callable[[], float]
@@ -123,7 +113,6 @@ class Watchdog:
         self._on_shed = on_shed
         self._on_restart = on_restart
         self._clock = clock
-        self._loops: list[_Loop] = []
         self._pulses: list[_Pulse] = []
         self._greenlet: Greenlet | None = None
         self._stopped = False
@@ -141,10 +130,6 @@ class Watchdog:
         """Smoothed hub lag, s."""
         return self._policy.lag_s
 
-    def keep(self, name: str, function: Callable[[], None]) -> None:
-        """Run a loop that should never end, and start it again when it does."""
-        self._loops.append(_Loop(name, function, tasks.spawn(name, function)))
-
     def expect(self, name: str, beat: Callable[[], float], within_s: float, revive: Callable[[], None]) -> None:
         """Call `revive` when `beat` (a time on the watchdog's clock) has not moved for `within_s` seconds, and at most
         that often."""
@@ -156,23 +141,15 @@ class Watchdog:
             self._greenlet = tasks.spawn("watchdog", self._watch)
 
     def stop(self) -> None:
-        """Stop watching and end the loops that were kept. Idempotent."""
+        """Stop watching. Idempotent."""
         self._stopped = True
-        dying = [loop.greenlet for loop in self._loops]
         if self._greenlet is not None:
-            dying.append(self._greenlet)
-        gevent.killall(dying, timeout=2.0)
+            gevent.killall([self._greenlet], timeout=2.0)
 
     def check(self, lag_s: float, now: float) -> None:
         """One tick's work; separate from the waiting so that it can be tested with a made-up clock."""
         self._on_lag(lag_s)
         self._shed(lag_s, now)
-        for loop in self._loops:
-            if loop.greenlet.dead and not self._stopped and now >= loop.not_before:
-                log.error("loop had died, restarted", loop=loop.name)
-                self._on_restart(loop.name)
-                loop.not_before = now + RESTART_PAUSE_S
-                loop.greenlet = tasks.spawn(loop.name, loop.function)
         for pulse in self._pulses:
             silent_s = now - pulse.beat()
             # After a stall of the whole hub every pulse is old, and only because nobody was given a turn.
@@ -225,5 +202,5 @@ class Watchdog:
             try:
                 self.check(max(0.0, now - due), now)
             except Exception:
-                # Nobody watches the watchdog: what it was told to call may fail, it may not.
+                # Nothing restarts the watchdog itself, so a fault in what it calls must not end it.
                 log.exception("watchdog check failed")

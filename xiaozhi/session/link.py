@@ -1,44 +1,63 @@
-"""The seam between a socket and a session: who came, and the few things each side may ask of the other.
+"""The seam between what carries a session and the session itself: `Link` downwards, `LinkHandler` upwards.
 
-Not a socket (that is `transport/websocket.py`) and not a session. It exists so that neither has to import the other:
-transport builds a `Link` and calls a `LinkHandler`; the composition root decides which session class that is."""
+Neither side imports the other. A carrier (today the WebSocket, see `transport/connection.py`) gives a session a `Link`
+and calls its `LinkHandler`; the composition root decides, by a `SessionFactory`, which session class that is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from xiaozhi.protocol.messages import Sendable
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is on the line, as told by the upgrade request."""
+    """Which device is connected, as it said when it connected."""
 
     device_id: str
     client_id: str = ""
     peer_ip: str = ""
+    """The address of the device; behind trusted proxies the one they name."""
     protocol_version: int = 1
-    """Binary framing the device announced in the upgrade: 1, 2 or 3. Hello may change it."""
+    """Binary framing the device announced: 1, 2 or 3. Hello may change it."""
     via_gateway: bool = False
     """True for the MQTT gateway bridge: 16-byte frame header, several devices behind one address."""
     user_agent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What a session may do with its connection. The senders block at most the send deadline and raise
-    ConnectionClosed."""
+class Link(Protocol):
+    """What a session may do with the connection that carries it. All methods may be called from any greenlet."""
 
-    identity: Identity
-    send_text: Callable[[str], None]
-    send_binary: Callable[[bytes], None]
-    close: Callable[[int, str], None]
-    """(code, reason): idempotent, returns at once, callable from any greenlet."""
+    @property
+    def identity(self) -> Identity:
+        """Which device this is."""
+
+    def send_text(self, text: str, /) -> None:
+        """Send one JSON message. Blocks at most the send deadline. Raises ConnectionClosed."""
+
+    def send_binary(self, data: bytes, /) -> None:
+        """Send one binary frame, header included. Blocks at most the send deadline. Raises ConnectionClosed."""
+
+    def close(self, code: int, reason: str, /) -> None:
+        """End the connection with a code of `protocol/close_codes.py`. Returns at once. Idempotent."""
+
+
+class Weight(NamedTuple):
+    """What one session costs now; both are estimates."""
+
+    memory_bytes: int = 0
+    queue_depth: int = 0
+    """Things that wait in its queues."""
 
 
 class LinkHandler(Protocol):
-    """What a connection tells its session. `on_*` run in the reader's greenlet, return quickly and raise nothing but
-    ConnectionClosed."""
+    """What a connection tells and asks its session.
+
+    `on_text` and `on_binary` run in the reader's greenlet, return quickly and raise nothing but ConnectionClosed and
+    ProtocolError. `tick`, `trim`, `weight` and `push` come from other greenlets, between two messages; they do not
+    wait."""
 
     def on_text(self, text: str) -> None:
         """One JSON message."""
@@ -46,11 +65,29 @@ class LinkHandler(Protocol):
     def on_binary(self, data: bytes) -> None:
         """One binary frame, header included."""
 
+    def tick(self, now: float) -> None:
+        """About once a second. `now`: seconds on the server's monotonic clock."""
+
+    def trim(self) -> None:
+        """The session holds too much: give back the memory that it can do without."""
+
+    def weight(self) -> Weight:
+        """What the session holds now."""
+
+    def push(self, message: Sendable) -> bool:
+        """Send the device a message that comes from outside the conversation (an operator's alert, a reboot, a
+        notification), before everything that waits. False when the session cannot take it: it has ended, or the device
+        has not said hello yet. True says that the message was queued, not that it has arrived.
+
+        Only messages: what is to be spoken has to wait for its turn, and is the business of turn-taking."""
+
     def drain(self, seconds: float) -> None:
         """The server is stopping: take no new turns, let the current answer finish, at most `seconds`; blocks."""
 
     def closed(self, reason: str) -> None:
-        """The socket is gone: free everything. Called exactly once, after the last `on_*`; may block a few seconds."""
+        """The connection has ended: free everything. Called exactly once, after the last `on_*`; may block a few
+        seconds."""
 
 
 SessionFactory = Callable[[Link], LinkHandler]
+"""Makes the session of a new connection. Raises Overloaded (close 1013) or ConnectionClosed when there will be none."""

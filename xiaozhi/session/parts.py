@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from xiaozhi.chat import CallContext, Message
+from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.frames import FrameCodec, codec_for
 from xiaozhi.runtime.logs import get_logger
@@ -29,7 +30,6 @@ from xiaozhi.tools.toolbox import Toolbox, ToolLimits
 
 log = get_logger(__name__)
 
-CLOSE_GOING_AWAY = 1001
 # Longer than any silence that ends an utterance: nothing is prepared.
 NO_PAUSE_MS = 60_000
 
@@ -110,7 +110,7 @@ class SessionParts:
             prebuffer_frames=self._board.prebuffer_frames,
             fixed_delay_ms=self._kit.settings.tts_audio_send_delay,
             on_frame=self._kit.on_frame,
-            on_overflow=lambda reason: visit.close(CLOSE_GOING_AWAY, reason),
+            on_overflow=lambda reason: visit.close(close_codes.GOING_AWAY, reason),
             clock=self._clock,
         )
 

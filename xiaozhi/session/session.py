@@ -14,10 +14,11 @@ from pathlib import Path
 
 from xiaozhi.chat import CallContext, Message
 from xiaozhi.errors import Overloaded, ProtocolError
+from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.link import Link
+from xiaozhi.session.link import Link, Weight
 from xiaozhi.session.listening.listener import Listener
 from xiaozhi.session.messages import MessageRouter
 from xiaozhi.session.parts import SessionParts
@@ -34,7 +35,6 @@ log = get_logger(__name__)
 JUST_WOKEN_SECONDS = 2.0
 HARD_CLOSE_SECONDS = 60.0
 CALL_PREFIX = "[device_call]"
-CLOSE_NORMAL = 1000
 EXIT_LINGER_SECONDS = 0.2
 FLUSH_SECONDS = 1.0
 # Far above what a visit needs; a babbling device gets no further.
@@ -162,7 +162,7 @@ class Session:
             self.last_voice_at = now
         silent = now - self.last_voice_at
         if silent > limit + HARD_CLOSE_SECONDS:
-            self._visit.close(CLOSE_NORMAL, "no voice")
+            self._visit.close(close_codes.NORMAL, "no voice")
         elif silent > limit and not self._said_goodbye:
             self._said_goodbye = True
             end_prompt = self._kit.settings.end_prompt
@@ -170,22 +170,23 @@ class Session:
                 self._leaving = True
                 self._turn_taking.begin(Opening(), extra_prompt=end_prompt.prompt)
             else:
-                self._visit.close(CLOSE_NORMAL, "no voice")
+                self._visit.close(close_codes.NORMAL, "no voice")
 
     @property
     def speaking(self) -> bool:
         """True while an answer is being spoken."""
         return self._turn_taking.speaking
 
-    @property
-    def queued_bytes(self) -> int:
-        """A rough measure of what this visit holds in memory, for the over-budget sweep."""
-        return self._parts.held_bytes
+    def weight(self) -> Weight:
+        """What this session holds in memory and in its queues, for the sweep; an estimate."""
+        return Weight(self._parts.held_bytes, self._parts.outbox.queued_frames + len(self._tasks))
 
-    @property
-    def queue_depth(self) -> int:
-        """Things waiting in this visit's queues."""
-        return self._parts.outbox.queued_frames + len(self._tasks)
+    def push(self, message: wire.Sendable) -> bool:
+        """A message from outside the conversation, by the urgent lane; False before hello and after the end."""
+        if self._ended or self._parts.hello is None:
+            return False
+        self._parts.outbox.urgent(message)
+        return True
 
     def trim(self) -> None:
         """Give back memory: buffered audio and old history."""
@@ -250,7 +251,7 @@ class Session:
     def on_goodbye(self) -> None:
         """The device ends the session."""
         self._turn_taking.interrupt("goodbye")
-        self._visit.close(CLOSE_NORMAL, "goodbye")
+        self._visit.close(close_codes.NORMAL, "goodbye")
 
     def on_server_command(self, message: wire.ServerCommand) -> None:
         """An order of the management API; may take long, so not in the reader."""
@@ -390,7 +391,7 @@ class Session:
 
     def _leave(self, reason: str) -> None:
         self._leaving = True
-        self._tasks.spawn_later(EXIT_LINGER_SECONDS, "leave", self._visit.close, CLOSE_NORMAL, reason)
+        self._tasks.spawn_later(EXIT_LINGER_SECONDS, "leave", self._visit.close, close_codes.NORMAL, reason)
 
     def _refusal(self) -> str:
         self._kit.admit_turn()

@@ -1,45 +1,41 @@
-"""The device port: accepts, upgrades to WebSocket, and hands every device to a greenlet of its own.
+"""The device port: accepts, upgrades to WebSocket, and gives every device a greenlet of its own.
 
-gevent's WSGIServer accepts and does TLS, gevent-websocket's handler checks and answers the upgrade (RFC 6455 section
-4); both are gone once the socket is a WebSocket. Not the HTTP port (`web/`): here a plain GET only says that the server
-is running.
+gevent's WSGIServer accepts, gevent-websocket's handler checks and answers the upgrade (RFC 6455 section 4); neither is
+used once the socket is a WebSocket. Not the HTTP port (`web/`): here a plain GET only says that the server is running.
 
-A newcomer passes, in this order and before it costs anything more: the size and deadline of the request, the path,
-`Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. Refusals are
-always answered, never left hanging in the backlog."""
+A new connection is checked in this order, the cheap checks first: size and deadline of the request, path,
+`Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. A refused request
+always gets an answer; none is left waiting in the backlog."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import gevent
 from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
 from xiaozhi.errors import AuthError, ConnectionClosed, Overloaded
-from xiaozhi.net.tcp import SocketLimits, configure, listen, server_tls
-from xiaozhi.runtime.connections import ConnectionRegistry
-from xiaozhi.runtime.limits import Admission, MessageRates, Permit, TokenBucket
+from xiaozhi.net.proxies import TrustedProxies, plain_ip
+from xiaozhi.net.tcp import SocketLimits, configure, listen
+from xiaozhi.net.tls import TlsFiles, accept_tls, server_context
+from xiaozhi.protocol import close_codes
+from xiaozhi.runtime.limits import Admission, Permit, TokenBucket
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.link import Identity, SessionFactory
-from xiaozhi.transport import rfc6455
-from xiaozhi.transport.connection import Care, Connection
+from xiaozhi.session.link import Identity
+from xiaozhi.transport.connection import Connection, ConnectionServices
 from xiaozhi.transport.handshake import (
-    Networks,
     PeerGone,
     Refused,
     Request,
     identity_of,
     parse_head,
     plain_answer,
-    plain_ip,
     read_head,
 )
 from xiaozhi.transport.websocket import WebSocket
@@ -48,13 +44,14 @@ log = get_logger(__name__)
 
 PATH: Final = "/xiaozhi/v1/"
 MAX_HANDSHAKES: Final = 2048
-"""Connections whose request is still being read. More are refused unread: each holds a descriptor and a greenlet."""
+"""Connections whose request is still being read. More are refused without reading: each holds a descriptor and a
+greenlet."""
 MAX_HANDSHAKES_PER_ADDRESS: Final = MAX_HANDSHAKES // 2
-"""Who opens connections and says nothing does not keep everybody else out. As many as this may come at once from one
-building."""
+"""So that one address that opens connections and sends nothing cannot keep all others out. As many as this may come at
+once from one building."""
 NO_DEVICE_ID: Final = (
-    "This is the xiaozhi device port, and it works. A device "
-    "says who it is by the header or query parameter device-id. "
+    "This is the xiaozhi device port, and it works. "
+    "A device says who it is by the header or query parameter device-id. "
     "端口正常。设备需要在请求头或查询参数中提供 device-id。"
 )
 _UNREAD_REFUSAL: Final = (
@@ -70,7 +67,7 @@ _UPGRADE_HEADERS: Final = {
 }
 
 Admit = Callable[[Identity, str], None]
-"""(who, the Authorization header or parameter). Raises AuthError or Overloaded."""
+"""(device, the Authorization header or parameter). Raises AuthError or Overloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +81,11 @@ class AcceptorOptions:
     backlog: int = 2048
     reuse_port: bool = False
     """SO_REUSEPORT: several processes share the port."""
-    certfile: str = ""
-    keyfile: str = ""
-    trusted: Networks = field(default_factory=Networks)
-    """Proxies whose X-Forwarded-For is believed, and who are not held to limits per address."""
+    tls: TlsFiles | None = None
+    """None: no encryption."""
+    trusted: TrustedProxies = field(default_factory=TrustedProxies)
+    """Proxies whose X-Forwarded-For is believed, and to whom limits per address do not apply."""
     sockets: SocketLimits = field(default_factory=SocketLimits)
-    rates: MessageRates = field(default_factory=MessageRates)
 
 
 class Acceptor:
@@ -100,27 +96,22 @@ class Acceptor:
         host: str,
         port: int,
         *,
-        sessions: SessionFactory,
+        services: ConnectionServices,
         admit: Admit,
         admission: Admission,
-        connections: ConnectionRegistry,
         options: AcceptorOptions | None = None,
-        care: Care | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Port 0 lets the system choose; see `port`. Nothing is opened before `start`."""
         self._address = (host, port)
-        self._sessions = sessions
+        self._services = services
         self._admit = admit
         self._admission = admission
-        self._connections = connections
         self._options = options or AcceptorOptions()
-        self._care = care or Care()
-        self._clock = clock
+        self._clock = services.clock
         self._path = self._options.path.rstrip("/")
         self._greenlets = Tasks()
         self._server: _Server | None = None
-        self._refusal_lines = TokenBucket(_REFUSALS_LOGGED_PER_SECOND, 10.0, clock())
+        self._refusal_lines = TokenBucket(_REFUSALS_LOGGED_PER_SECOND, 10.0, self._clock())
         self.handshakes = 0
         """Connections whose request is being read right now."""
         self._unread: Counter[str] = Counter()
@@ -134,13 +125,14 @@ class Acceptor:
     def start(self) -> None:
         """Listen. Raises OSError when the address is taken, ssl.SSLError or OSError when the certificate cannot be
         used."""
-        context = server_tls(self._options.certfile, self._options.keyfile) if self._options.certfile else None
-        listener = listen(self._address, backlog=self._options.backlog, reuse_port=self._options.reuse_port)
-        self._server = _Server(self, listener, self._options.request_timeout, context)
+        options = self._options
+        context = server_context(options.tls) if options.tls is not None else None
+        listener = listen(self._address, backlog=options.backlog, reuse_port=options.reuse_port)
+        self._server = _Server(self, listener, options.request_timeout, context)
         self._server.start()
 
     def stop_accepting(self) -> None:
-        """Close the port. Whoever waits in the backlog is still served, or refused if admission is shut. Idempotent."""
+        """Close the port. Connections in the backlog are still served, or refused if admission is shut. Idempotent."""
         server = self._server
         if server is None or server.closed:
             return
@@ -151,10 +143,10 @@ class Acceptor:
             log.debug("cannot empty the backlog", reason=str(error))
         server.close()
 
-    def close(self, code: int = rfc6455.GOING_AWAY, reason: str = "") -> None:
-        """Close the port and say goodbye to every device. Does not wait."""
+    def close(self, code: int = close_codes.GOING_AWAY, reason: str = "") -> None:
+        """Close the port and the connection of every device. Does not wait."""
         self.stop_accepting()
-        self._connections.close_all(code, reason)
+        self._services.connections.close_all(code, reason)
 
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until all connections have ended; True if they have."""
@@ -188,8 +180,7 @@ class Acceptor:
                 del self._unread[ip]
 
     def serve(self, upgrade: _Upgrade) -> None:
-        """One request. Raises Refused for every HTTP answer that is not an upgrade, PeerGone if there is nobody to
-        answer."""
+        """One request. Raises Refused for every HTTP answer that is not an upgrade, PeerGone if the peer has left."""
         options = self._options
         head, early = read_head(
             upgrade.socket, limit=options.header_bytes, timeout=options.request_timeout, clock=self._clock
@@ -205,7 +196,7 @@ class Acceptor:
         try:
             self._admission.knock(identity.peer_ip, exempt=exempt)
             if not identity.device_id:
-                self._explain(upgrade.websocket_for(request, early, identity.peer_ip, options.sockets))
+                self._explain(upgrade.websocket_for(request, early, options.sockets))
                 return
             self._admit(identity, request.value("authorization"))
             permit = self._admission.enter(identity.device_id.lower(), identity.peer_ip, exempt=exempt)
@@ -214,8 +205,8 @@ class Acceptor:
         except Overloaded as error:
             raise Refused("503 Service Unavailable", str(error), retry_after=error.retry_after) from None
         try:
-            ws = upgrade.websocket_for(request, early, identity.peer_ip, options.sockets)
-            self._greenlets.spawn("device", self._visit, ws, identity, permit)
+            ws = upgrade.websocket_for(request, early, options.sockets)
+            self._greenlets.spawn("device", self._serve_device, ws, identity, permit)
         except BaseException:
             permit.release()
             raise
@@ -226,25 +217,17 @@ class Acceptor:
             log.info("refused", status=refusal.status, reason=refusal.text, peer=peer)
         return refusal.answer()
 
-    def _visit(self, ws: WebSocket, identity: Identity, permit: Permit) -> None:
+    def _serve_device(self, ws: WebSocket, identity: Identity, permit: Permit) -> None:
         try:
-            Connection(
-                ws,
-                identity,
-                sessions=self._sessions,
-                connections=self._connections,
-                rates=self._options.rates,
-                care=self._care,
-                clock=self._clock,
-            ).run()
+            Connection(ws, identity, self._services).run()
         finally:
             permit.release()
 
     def _explain(self, ws: WebSocket) -> None:
-        """Nobody knows who this is: say what is missing, and goodbye."""
+        """The request does not say which device this is: send what is missing, and close."""
         try:
             ws.send_text(NO_DEVICE_ID)
-            ws.close(rfc6455.POLICY, "device-id is missing")
+            ws.close(close_codes.POLICY_VIOLATION, "device-id is missing")
         except ConnectionClosed:
             log.debug("left before the explanation")
         finally:
@@ -252,7 +235,7 @@ class Acceptor:
 
 
 class _Quiet:
-    """What gevent-websocket logs per handshake is not needed, and costs more than the handshake."""
+    """gevent-websocket's logger: what it logs per handshake is not needed, and costs more than the handshake."""
 
     def debug(self, *_: object) -> None:
         """Nothing."""
@@ -261,7 +244,7 @@ class _Quiet:
 
 
 class _Upgrade(WebSocketHandler):  # type: ignore[misc]
-    """One accepted socket. Only the checks and the answer of the upgrade are inherited; see the module."""
+    """One accepted socket. Only the checks and the answer of the upgrade are inherited."""
 
     SUPPORTED_VERSIONS = ("13",)
 
@@ -273,7 +256,7 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
         self.rfile = _NoFile()
 
     def handle_one_request(self) -> None:
-        """One request per connection: it becomes a WebSocket, or gets an HTTP answer, or there is nobody to answer."""
+        """One request per connection: it becomes a WebSocket, or gets an HTTP answer, or the peer has left."""
         acceptor = self.server.acceptor
         try:
             acceptor.serve(self)
@@ -286,7 +269,7 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
             if self.socket is not None:
                 _send_if_possible(self.socket, Refused("500 Internal Server Error", "This is our fault.").answer())
 
-    def websocket_for(self, request: Request, early: bytes, peer_ip: str, limits: SocketLimits) -> WebSocket:
+    def websocket_for(self, request: Request, early: bytes, limits: SocketLimits) -> WebSocket:
         """Answer the upgrade and take the socket away from the server. Raises Refused 400 or 426, OSError if the peer
         is gone."""
         self.request_version = request.version
@@ -308,11 +291,11 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
         configure(self.socket, limits)
         sock, self.socket = self.socket, None
         self.server.keep_open(sock)
-        return WebSocket(sock, peer_ip=peer_ip, limits=limits, early=early)
+        return WebSocket(sock, limits=limits, early=early)
 
     def _forget(self) -> None:
-        """gevent-websocket made an object of its own, which refers to everything in a circle and would send a close
-        frame when it dies."""
+        """Take apart the WebSocket object that gevent-websocket made: it is part of reference cycles, and would send a
+        close frame when it is freed."""
         self.websocket.closed = True
         self.websocket.environ = self.websocket.stream = None
         self.websocket = None
@@ -320,14 +303,14 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
         self.environ = None
 
     def log_request(self) -> None:
-        """No access log on this port: what matters is logged by those who know what it means."""
+        """No access log on this port: what matters is logged by `Acceptor` and `Connection`."""
 
     # The inherited class leaves this attribute out when it does not upgrade.
     websocket: Any = None
 
 
 class _NoFile:
-    """Stands where pywsgi keeps the request's file; gevent-websocket takes its `read` along and never calls it here."""
+    """In place of pywsgi's file of the request; gevent-websocket keeps its `read` and never calls it here."""
 
     closed = False
 
@@ -337,7 +320,7 @@ class _NoFile:
 
 
 class _Server(WSGIServer):  # type: ignore[misc]
-    """gevent's server with deadlines, without look-ups of its own name, and able to let go of a socket."""
+    """gevent's server with deadlines, without a look-up of the machine's name, and able to give a socket away."""
 
     handler_class = _Upgrade
 
@@ -347,15 +330,16 @@ class _Server(WSGIServer):  # type: ignore[misc]
         self.acceptor = acceptor
         self.logger = _Quiet()
         self._timeout = timeout
+        self._context: Any = context
         self._kept: set[Any] = set()
         tls = {"ssl_context": context} if context is not None else {}
         super().__init__(listener, log=None, error_log=None, spawn=acceptor.spawn_handshake, **tls)
 
     def update_environ(self) -> None:
-        """Not the inherited one: it asks the name service who we are, and nobody wants to know."""
+        """Not the inherited one: it asks the name service for this machine's name, which is not needed."""
 
     def keep_open(self, sock: Any) -> None:
-        """Do not close this socket when its handler returns: it is a WebSocket now."""
+        """Do not close this socket when its handler returns: it belongs to a WebSocket now."""
         self._kept.add(sock)
 
     def do_close(self, sock: Any, *_: Any) -> None:
@@ -366,11 +350,10 @@ class _Server(WSGIServer):  # type: ignore[misc]
             sock.close()
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
-        """TLS, with a deadline: a client that connects and says nothing would be waited for without end."""
+        """The inherited one has no deadline for the TLS handshake."""
         try:
-            with gevent.Timeout(self._timeout, TimeoutError("TLS handshake")):
-                secure = self.wrap_socket(client_socket, **self.ssl_args)
-        except OSError as error:  # SSLError is one; typically somebody speaks plain HTTP
+            secure = accept_tls(self._context, client_socket, self._timeout)
+        except OSError as error:
             log.debug("TLS handshake failed", peer=address, reason=str(error))
             return
         try:
@@ -380,8 +363,8 @@ class _Server(WSGIServer):  # type: ignore[misc]
 
 
 def _send_if_possible(sock: Any, data: bytes) -> None:
-    """An answer of a few hundred bytes to somebody who may have left: it fits into the kernel's buffer, or it is not
-    sent."""
+    """Send an answer of a few hundred bytes to a peer that may have left. It is sent only as far as the kernel's buffer
+    takes it, so that nothing waits."""
     try:
         sock.settimeout(0.0)
         sock.send(data)

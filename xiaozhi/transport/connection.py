@@ -1,26 +1,28 @@
-"""One device's connection: the reader loop between a WebSocket and a session, and what the connection registry asks
-about it.
+"""One device's connection: the reader loop between a `MessageSocket` and a session, and what the connection registry
+may ask of it.
 
-Owns: the reader, closing once, when the device was last seen, message rates, the session's ending. Not framing
-(`websocket.py`), and not what is said: a session is anything that a `SessionFactory` makes, and malformed input is its
-business. Nothing a device sends ends the reader, except through a close code."""
+Owns: the reader, closing once, when the device was last heard, message rates, the end of the session. Does not know
+what carries the messages (`message_socket.py`; today only `websocket.py`) nor what is said: a session is anything that
+a `SessionFactory` makes, and malformed messages are its business. Nothing a device sends ends the reader, except
+through a close code."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import gevent
 
 from xiaozhi.errors import ConnectionClosed, Overloaded, ProtocolError
+from xiaozhi.protocol import close_codes
+from xiaozhi.protocol.messages import Sendable
 from xiaozhi.runtime.connections import ConnectionRegistry, Vitals
 from xiaozhi.runtime.limits import FloodGuard, Flow, MessageRates
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.session.link import Identity, Link, LinkHandler, SessionFactory
-from xiaozhi.transport import rfc6455
-from xiaozhi.transport.websocket import WebSocket
+from xiaozhi.session.link import Identity, LinkHandler, SessionFactory, Weight
+from xiaozhi.transport.message_socket import MessageSocket
 
 log = get_logger(__name__)
 
@@ -28,102 +30,85 @@ MAX_LOGGED_FAULTS: Final = 3
 """Per connection: a device may fill its own counters, not the log."""
 CLEANUP_SECONDS: Final = 15.0
 """How long a session may take to clean up after its socket."""
+NO_WEIGHT: Final = Weight()
 
 
-def _weightless(session: LinkHandler) -> tuple[int, int]:
-    return 0, 0
+class ConnectionEvents(Protocol):
+    """Who is told what happens on connections. The methods must be quick and must not raise."""
 
+    def frame_heard(self) -> None:
+        """A binary frame has come; called for each."""
 
-def _nothing(*_: object) -> None:
-    """For sessions that need no care."""
+    def dropped(self, queue: str) -> None:
+        """One of the "frames" or "messages" came faster than the limit and was dropped."""
 
-
-def _never(identity: Identity) -> bool:
-    return False
+    def connection_ended(self, code: int, seconds: float) -> None:
+        """A connection is over and its session has cleaned up: close code, and how long it lasted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
-    """What the connection registry's sweeper may ask of a session beyond `LinkHandler`. The composition root, which
-    knows the class, fills it in.
+class ConnectionServices:
+    """What all connections of a server share, whatever carries them."""
 
-    None of them may wait.
-    """
-
-    weigh: Callable[[LinkHandler], tuple[int, int]] = _weightless
-    """(bytes held in memory, things waiting in queues); both estimates."""
-    trim: Callable[[LinkHandler], None] = _nothing
-    tick: Callable[[LinkHandler, float], None] = _nothing
-    """(session, now), about once a second."""
-    pings: Callable[[Identity], bool] = _never
-    """May this device be pinged? The default is what ESP32-C3 boards need."""
-    on_frame: Callable[[], None] = _nothing
-    """A binary frame has come; told for each, so it must be quick."""
-    on_drop: Callable[[str], None] = _nothing
-    """("frames" or "messages"): one came faster than the limit, and was dropped."""
-    on_end: Callable[[int, float], None] = _nothing
-    """(close code, seconds): a connection is over, its session cleaned up."""
+    sessions: SessionFactory
+    connections: ConnectionRegistry
+    events: ConnectionEvents
+    pings: Callable[[Identity], bool]
+    """May this device be pinged? ESP32-C3 boards do not survive it."""
+    rates: MessageRates = field(default_factory=MessageRates)
+    clock: Callable[[], float] = time.monotonic
 
 
 class Connection:
     """See the module. `run` is the reader; everything else may be called from any greenlet and does not wait (but
-    `drain`)."""
+    `drain`).
+
+    It is the session's `Link`: `send_text` and `send_binary` are the socket's own methods, so that a frame passes
+    through no function more than it needs. It is also what the registry knows as `Live`."""
 
     __slots__ = (
-        "_care",
-        "_clock",
         "_connected_at",
-        "_connections",
         "_frames",
         "_handler",
         "_pings",
-        "_sessions",
+        "_services",
+        "_socket",
         "_texts",
-        "_ws",
         "faults",
         "identity",
         "last_seen",
+        "send_binary",
+        "send_text",
     )
 
-    def __init__(
-        self,
-        ws: WebSocket,
-        identity: Identity,
-        *,
-        sessions: SessionFactory,
-        connections: ConnectionRegistry,
-        rates: MessageRates,
-        care: Care,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        now = clock()
+    def __init__(self, socket: MessageSocket, identity: Identity, services: ConnectionServices) -> None:
+        now = services.clock()
         self.identity = identity
+        self.send_text: Callable[[str], None] = socket.send_text
+        self.send_binary: Callable[[bytes], None] = socket.send_binary
         self.last_seen = 0.0
-        """When the last message came, on `clock`; 0: none yet."""
+        """When the last message came, on the services' clock; 0: none yet."""
         self.faults = 0
         """Messages at which the session failed or which it could not accept."""
-        self._ws = ws
-        self._sessions = sessions
-        self._connections = connections
-        self._care = care
-        self._pings = care.pings(identity)
-        self._clock = clock
+        self._socket = socket
+        self._services = services
+        self._pings = services.pings(identity)
         self._connected_at = now
-        self._texts = FloodGuard(rates.texts_per_second, now)
-        self._frames = FloodGuard(rates.frames_per_second, now)
+        self._texts = FloodGuard(services.rates.texts_per_second, now)
+        self._frames = FloodGuard(services.rates.frames_per_second, now)
         self._handler: LinkHandler | None = None
 
     def run(self) -> None:
         """Serve the device until it is gone and its session has cleaned up. Raises nothing."""
-        number = self._connections.join(self)
+        services = self._services
+        number = services.connections.join(self)
         try:
             self._serve()
         finally:
-            self._connections.leave(number)
-            self._care.on_end(self._ws.ending[0], self._clock() - self._connected_at)
+            services.connections.leave(number)
+            services.events.connection_ended(self._socket.ending[0], services.clock() - self._connected_at)
 
     def _serve(self) -> None:
-        ws = self._ws
         try:
             self._handler = self._open()
             self._read()
@@ -131,37 +116,36 @@ class Connection:
             log.debug("connection ended", device=self.identity.device_id, code=end.code, reason=end.reason)
         finally:
             try:
-                ws.finish()
+                self._socket.finish()
             finally:
                 self._clean_up()
 
     def _open(self) -> LinkHandler:
         """The session. Raises ConnectionClosed when there will be none."""
-        visit = Link(self.identity, self._ws.send_text, self._ws.send_binary, self._ws.close)
         try:
-            return self._sessions(visit)
+            return self._services.sessions(self)
         except ConnectionClosed:
             raise
         except Overloaded as refusal:
-            code, reason = rfc6455.TRY_AGAIN_LATER, str(refusal)
+            code, reason = close_codes.TRY_AGAIN_LATER, str(refusal)
         except Exception:
             log.exception("cannot open a session", device=self.identity.device_id)
-            code, reason = rfc6455.INTERNAL_ERROR, "internal error"
-        self._ws.close(code, reason)
+            code, reason = close_codes.INTERNAL_ERROR, "internal error"
+        self._socket.close(code, reason)
         raise ConnectionClosed(code, reason)
 
     def _read(self) -> None:
         """The reader loop. Ends with ConnectionClosed."""
         assert self._handler is not None
-        receive, clock = self._ws.receive, self._clock
+        receive, clock = self._socket.receive, self._services.clock
         on_text, on_binary = self._handler.on_text, self._handler.on_binary
-        texts, frames, on_frame = self._texts, self._frames, self._care.on_frame
+        texts, frames, frame_heard = self._texts, self._frames, self._services.events.frame_heard
         while True:
             message = receive()
             self.last_seen = now = clock()
             try:
                 if isinstance(message, bytes):
-                    on_frame()
+                    frame_heard()
                     if frames.take(now):
                         on_binary(message)
                     else:
@@ -171,17 +155,17 @@ class Connection:
                 else:
                     self._excess("messages", texts, now)
             except ConnectionClosed:
-                continue  # `receive` waits for the peer's goodbye, then says the same
+                continue  # `receive` waits for the peer's goodbye, then raises the same
             except ProtocolError as error:
                 self._malformed(error)
             except Exception:  # noqa: BLE001  one bad message must not end the reader; `_failed` logs it
                 self._failed()
 
     def _excess(self, kind: str, guard: FloodGuard, now: float) -> None:
-        self._care.on_drop(kind)
+        self._services.events.dropped(kind)
         if guard.excess(now) is Flow.CLOSE:
             log.warning("flood", device=self.identity.device_id, dropped=guard.dropped)
-            self._ws.close(rfc6455.POLICY, "too many messages")
+            self._socket.close(close_codes.POLICY_VIOLATION, "too many messages")
         elif guard.dropped == 1:
             log.warning("messages dropped", device=self.identity.device_id, reason="faster than the limit")
 
@@ -190,7 +174,7 @@ class Connection:
         if self.faults <= MAX_LOGGED_FAULTS:
             log.info("malformed message", device=self.identity.device_id, reason=str(error))
         if error.close_code is not None:
-            self._ws.close(error.close_code, str(error))
+            self._socket.close(error.close_code, str(error))
 
     def _failed(self) -> None:
         self.faults += 1
@@ -201,14 +185,14 @@ class Connection:
         handler, self._handler = self._handler, None
         if handler is None:
             return
-        code, reason = self._ws.ending
+        code, reason = self._socket.ending
         try:
             with gevent.Timeout(CLEANUP_SECONDS, TimeoutError("session takes too long to clean up")):
                 handler.closed(f"{code} {reason}".rstrip())
         except Exception:
             log.exception("session failed to clean up", device=self.identity.device_id)
 
-    # --- what the connection registry asks and orders (runtime.connections.Live) --------------------------------------
+    # --- what the session (`Link`) and the registry (`runtime.connections.Live`) may ask and order --------------------
 
     @property
     def device(self) -> str:
@@ -217,41 +201,45 @@ class Connection:
 
     def vitals(self) -> Vitals:
         """See Live."""
-        ws = self._ws
-        memory, queued = self._care.weigh(self._handler) if self._handler is not None else (0, 0)
+        socket, handler = self._socket, self._handler
+        weight = handler.weight() if handler is not None else NO_WEIGHT
         return Vitals(
             connected_at=self._connected_at,
             greeted=self.last_seen > 0,
-            received=ws.received,
-            sent=ws.sent,
-            last_heard=max(self.last_seen, ws.last_control),
-            closing_since=ws.closing_since,
+            received=socket.received,
+            sent=socket.sent,
+            last_heard=max(self.last_seen, socket.last_control),
+            closing_since=socket.closing_since,
             pings=self._pings,
-            memory_bytes=memory,
-            queue_depth=queued,
+            memory_bytes=weight.memory_bytes,
+            queue_depth=weight.queue_depth,
         )
 
     def tick(self, now: float) -> None:
         """See Live."""
         if self._handler is not None:
-            self._care.tick(self._handler, now)
-
-    def ping(self) -> bool:
-        """See Live."""
-        return self._ws.ping()
+            self._handler.tick(now)
 
     def trim(self) -> None:
         """See Live."""
         if self._handler is not None:
-            self._care.trim(self._handler)
+            self._handler.trim()
+
+    def push(self, message: Sendable) -> bool:
+        """See Live."""
+        return self._handler is not None and self._handler.push(message)
+
+    def ping(self) -> bool:
+        """See Live."""
+        return self._socket.ping()
 
     def close(self, code: int, reason: str) -> None:
-        """See Live."""
-        self._ws.close(code, reason)
+        """See Link and Live."""
+        self._socket.close(code, reason)
 
     def abort(self, reason: str) -> None:
         """See Live."""
-        self._ws.abort(reason)
+        self._socket.abort(reason)
 
     def drain(self, seconds: float) -> None:
         """See Live."""

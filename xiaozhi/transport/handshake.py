@@ -1,20 +1,19 @@
-"""The upgrade request: read with a bound and a deadline, parsed, and asked who sent it.
+"""The upgrade request: read with a limit and a deadline, parsed, and turned into the device's `Identity`.
 
-Not a web server: no bodies, no keep-alive, nothing but GET matters here. It replaces the request parsing of pywsgi on
-the device port, which reads up to 100 headers of 64 KiB each for as long as a peer likes, and takes two thirds of the
-time of a handshake. Sources: RFC 9112 (message syntax), RFC 6455 section 4 (upgrade)."""
+Not a web server: no bodies, no keep-alive, only GET. It replaces pywsgi's parsing of requests on the device port, which
+reads up to 100 headers of 64 KiB each without any deadline, and takes two thirds of the time of a handshake. Sources:
+RFC 9112 (message syntax), RFC 6455 section 4 (upgrade)."""
 
 from __future__ import annotations
 
-import ipaddress
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.session.link import Identity
 
 MAX_HEADERS: Final = 64
@@ -55,7 +54,7 @@ class Refused(Exception):
 
 
 class PeerGone(Exception):
-    """The peer left, or said nothing for too long, before there was a request."""
+    """The peer left, or sent nothing in time, before there was a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +80,9 @@ class Request:
 def read_head(
     sock: Any, *, limit: int, timeout: float, clock: Callable[[], float] = time.monotonic
 ) -> tuple[bytes, bytes]:
-    """(head, what came behind it) of one request.
+    """(head, bytes that came behind it) of one request.
 
-    At most `limit` bytes in at most `timeout` seconds altogether, however slowly they drip. Raises Refused 408 or 431,
+    At most `limit` bytes, in at most `timeout` seconds altogether, however slowly they come. Raises Refused 408 or 431,
     or PeerGone."""
     deadline = clock() + timeout
     data = b""
@@ -139,61 +138,24 @@ def parse_head(head: bytes) -> Request:
 
 
 def plain_answer(request: Request) -> Refused:
-    """What a request gets that does not ask for a WebSocket: people and load balancers look whether the port is
-    alive."""
+    """The answer to a request that does not ask for a WebSocket: people and load balancers check whether the port
+    works."""
     if request.method in ("GET", "HEAD"):
         return Refused("200 OK", RUNNING if request.method == "GET" else "")
     return Refused("405 Method Not Allowed", "GET only.")
 
 
-class Networks:
-    """A set of networks, such as the proxies that are trusted."""
-
-    def __init__(self, networks: Iterable[object] = ()) -> None:
-        """CIDR strings, single addresses, or ipaddress objects. Raises ValueError for anything else."""
-        self._networks = tuple(ipaddress.ip_network(str(network), strict=False) for network in networks)
-
-    def __contains__(self, address: str) -> bool:
-        if not self._networks:
-            return False
-        parsed = _address(address)
-        return parsed is not None and any(parsed in network for network in self._networks)
-
-
-def client_ip(peer_ip: str, headers: Mapping[str, str], trusted: Networks) -> str:
-    """The address of the device: the peer's, unless a trusted proxy says whom it speaks for.
-
-    Of X-Forwarded-For the last address that is not itself a trusted proxy counts: what stands before it was written by
-    the device."""
-    peer_ip = plain_ip(peer_ip)
-    if peer_ip not in trusted:
-        return peer_ip
-    forwarded = headers.get("x-forwarded-for", "") or headers.get("x-real-ip", "")
-    for entry in reversed(forwarded.split(",")):
-        hop = plain_ip(entry.strip())
-        if not hop:
-            break
-        if hop not in trusted:
-            return hop
-        peer_ip = hop
-    return peer_ip
-
-
-def plain_ip(address: str) -> str:
-    """Canonical form: IPv4 in IPv6 (::ffff:1.2.3.4) becomes IPv4; "" when it is no address."""
-    parsed = _address(address)
-    return "" if parsed is None else str(parsed)
-
-
-def identity_of(request: Request, peer_ip: str, trusted: Networks) -> Identity:
-    """Who asks. `device_id` is empty when the request does not say. Raises Refused 400 for ids that are none."""
+def identity_of(request: Request, peer_ip: str, trusted: TrustedProxies) -> Identity:
+    """Which device asks. `device_id` is empty when the request does not say. Raises Refused 400 for an id that cannot
+    be one."""
+    headers = request.headers
     return Identity(
         device_id=_checked_id(request, "device-id"),
         client_id=_checked_id(request, "client-id"),
-        peer_ip=client_ip(peer_ip, request.headers, trusted),
+        peer_ip=trusted.client_ip(peer_ip, headers.get("x-forwarded-for", ""), headers.get("x-real-ip", "")),
         protocol_version=_VERSIONS.get(request.value("protocol-version"), 1),
         via_gateway=request.query.get("from") == "mqtt_gateway",
-        user_agent="".join(filter(str.isprintable, request.headers.get("user-agent", "")[:256])),
+        user_agent="".join(filter(str.isprintable, headers.get("user-agent", "")[:256])),
     )
 
 
@@ -202,13 +164,3 @@ def _checked_id(request: Request, name: str) -> str:
     if len(value) > MAX_ID_CHARS or not value.isprintable():
         raise Refused("400 Bad Request", f"{name} is not an id.")
     return value
-
-
-@lru_cache(maxsize=1024)
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        parsed = ipaddress.ip_address(text.split("%", 1)[0])
-    except ValueError:
-        return None
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return mapped or parsed

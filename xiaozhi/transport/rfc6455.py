@@ -14,6 +14,7 @@ import struct
 from typing import Final, NamedTuple
 
 from xiaozhi.errors import ProtocolError
+from xiaozhi.protocol import close_codes
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
@@ -21,17 +22,6 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
-
-NORMAL: Final = 1000
-GOING_AWAY: Final = 1001
-PROTOCOL_VIOLATION: Final = 1002
-NO_STATUS: Final = 1005  # never on the wire: the peer's close frame was empty
-ABNORMAL: Final = 1006  # never on the wire: the connection ended without a close frame
-BAD_TEXT: Final = 1007
-POLICY: Final = 1008
-TOO_BIG: Final = 1009
-INTERNAL_ERROR: Final = 1011
-TRY_AGAIN_LATER: Final = 1013
 
 MAX_CONTROL_BYTES: Final = 125
 MAX_FRAGMENTS: Final = 4096
@@ -88,27 +78,21 @@ def frame(opcode: int, payload: bytes) -> bytes:
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close frame; the reason is cut to 123 bytes at a character. A code that may not be sent (1005, 1006) leaves the
     frame empty."""
-    if not sendable(code):
+    if not close_codes.sendable(code):
         return frame(CLOSE, b"")
     text = reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES].decode("utf-8", "ignore")
     return frame(CLOSE, _LENGTH_16.pack(code) + text.encode())
 
 
-def sendable(code: int) -> bool:
-    """May this code appear in a close frame? RFC 6455 section 7.4 and the IANA registry (1012 to 1014 were added
-    there)."""
-    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
-
-
 def parse_close(payload: bytes) -> tuple[int, str]:
     """(code, reason) of a close frame; 1005 when it is empty. Raises ProtocolError 1002 or 1007."""
     if not payload:
-        return NO_STATUS, ""
+        return close_codes.NO_STATUS, ""
     if len(payload) == 1:
-        raise ProtocolError("close frame with half a code", close_code=PROTOCOL_VIOLATION)
+        raise ProtocolError("close frame with half a code", close_code=close_codes.PROTOCOL_ERROR)
     (code,) = _LENGTH_16.unpack_from(payload)
-    if not sendable(code):
-        raise ProtocolError(f"close code {code}", close_code=PROTOCOL_VIOLATION)
+    if not close_codes.sendable(code):
+        raise ProtocolError(f"close code {code}", close_code=close_codes.PROTOCOL_ERROR)
     return code, _text(payload[2:])
 
 
@@ -210,17 +194,17 @@ class Inbound:
         """(header bytes, payload bytes) of the frame at hand, every rule checked; (0, 0) when the header is not
         complete."""
         if first & _RESERVED_BITS:
-            raise ProtocolError("reserved bits are set", close_code=PROTOCOL_VIOLATION)
+            raise ProtocolError("reserved bits are set", close_code=close_codes.PROTOCOL_ERROR)
         if size & _MASKED:
-            raise ProtocolError("frame is not masked", close_code=PROTOCOL_VIOLATION)
+            raise ProtocolError("frame is not masked", close_code=close_codes.PROTOCOL_ERROR)
         opcode = first & 0x0F
         if opcode >= CLOSE:
             self._check_control(first, opcode, size)
         elif opcode > BINARY:
-            raise ProtocolError(f"reserved opcode {opcode}", close_code=PROTOCOL_VIOLATION)
+            raise ProtocolError(f"reserved opcode {opcode}", close_code=close_codes.PROTOCOL_ERROR)
         elif (opcode == CONTINUATION) != bool(self._kind):
             problem = "continuation of nothing" if opcode == CONTINUATION else "new message inside a fragmented one"
-            raise ProtocolError(problem, close_code=PROTOCOL_VIOLATION)
+            raise ProtocolError(problem, close_code=close_codes.PROTOCOL_ERROR)
         head = 6
         if size >= _SHORT:
             head, size = self._long_size(size)
@@ -232,16 +216,16 @@ class Inbound:
 
     def _check_control(self, first: int, opcode: int, size: int) -> None:
         if opcode > PONG:
-            raise ProtocolError(f"reserved opcode {opcode}", close_code=PROTOCOL_VIOLATION)
+            raise ProtocolError(f"reserved opcode {opcode}", close_code=close_codes.PROTOCOL_ERROR)
         if not first & _FIN:
-            raise ProtocolError("fragmented control frame", close_code=PROTOCOL_VIOLATION)
+            raise ProtocolError("fragmented control frame", close_code=close_codes.PROTOCOL_ERROR)
         if size > MAX_CONTROL_BYTES:
-            raise ProtocolError("control frame over 125 bytes", close_code=PROTOCOL_VIOLATION)
+            raise ProtocolError("control frame over 125 bytes", close_code=close_codes.PROTOCOL_ERROR)
 
     def _check_size(self, kind: int, size: int) -> None:
         limit = self._max_text if kind == TEXT else self._max_binary
         if self._total + size > limit:
-            raise ProtocolError(f"message over {limit} bytes", close_code=TOO_BIG)
+            raise ProtocolError(f"message over {limit} bytes", close_code=close_codes.TOO_BIG)
 
     def _long_size(self, size: int) -> tuple[int, int]:
         """(header bytes, payload bytes) of a frame with an extended length; (0, 0) when the header is not complete."""
@@ -252,7 +236,7 @@ class Inbound:
             return 0, 0
         (size,) = length.unpack_from(self._buffer, self._at + 2)
         if size < smallest or size >> 63:
-            raise ProtocolError("length is not in its shortest form", close_code=PROTOCOL_VIOLATION)
+            raise ProtocolError("length is not in its shortest form", close_code=close_codes.PROTOCOL_ERROR)
         return head, size
 
     def _accept(self, first: int, payload: bytes) -> str | bytes | Control | None:
@@ -273,7 +257,9 @@ class Inbound:
         parts = self._parts if self._parts is not None else []
         self._count += 1
         if self._count > MAX_FRAGMENTS:
-            raise ProtocolError(f"message of more than {MAX_FRAGMENTS} fragments", close_code=POLICY)
+            raise ProtocolError(
+                f"message of more than {MAX_FRAGMENTS} fragments", close_code=close_codes.POLICY_VIOLATION
+            )
         if payload:
             parts.append(payload)
             self._total += len(payload)
@@ -290,4 +276,4 @@ def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError as error:
-        raise ProtocolError("text is not UTF-8", close_code=BAD_TEXT) from error
+        raise ProtocolError("text is not UTF-8", close_code=close_codes.INVALID_TEXT) from error

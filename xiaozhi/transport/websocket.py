@@ -1,18 +1,20 @@
 """One WebSocket: a socket with limits, deadlines, a send lock and exactly one ending.
 
-Not HTTP (`acceptor.py` has done the upgrade), not JSON, not devices. It replaces the object that gevent-websocket would
-make, which has no message-size limit, no send lock, no deadline and no ping, and believes the length a peer claims.
+The first `MessageSocket` (`message_socket.py`). Not HTTP (`acceptor.py` has done the upgrade), not JSON, not devices.
+It replaces the object that gevent-websocket would make, which has no message-size limit, no send lock, no deadline and
+no ping, and believes the length a peer claims.
 
-Reading: `receive` waits for the socket, takes what is there (at most `READ_BYTES`), and cuts all messages out of it
+Reading: `receive` waits for the socket, takes what has arrived (at most `READ_BYTES`), and cuts all messages out of it
 before it waits again. It never reads without having waited, so that a flooding device gets one read per turn of the hub
 and no more.
 
 Writing: a frame is first offered to the kernel without waiting, which costs no timer and no lock. Only when the
-kernel's buffer is full does the sender queue behind a lock and a deadline; then the socket is aborted. A frame of which
-a part was sent is always completed first, whatever happened to its sender, or the stream would be unreadable.
+kernel's buffer is full does the sender wait for a lock and for room, with one deadline; if the deadline passes, the
+socket is aborted. A frame of which a part was sent is always completed before the next one, even if its sender was
+killed: otherwise the stream could not be read any more.
 
-Ending: whoever comes first (the peer, `close`, `abort`, a violation) decides code and reason; everybody else gets them
-as ConnectionClosed. The reader calls `finish` in the end, which is what closes the descriptor."""
+Ending: the first of the peer, `close`, `abort` and a violation decides code and reason; everybody else gets them as
+ConnectionClosed. The reader calls `finish` in the end, which closes the descriptor."""
 
 from __future__ import annotations
 
@@ -28,22 +30,23 @@ from gevent.ssl import SSLSocket
 
 from xiaozhi.errors import ConnectionClosed, ProtocolError
 from xiaozhi.net.tcp import RESET_ON_CLOSE, SocketLimits
+from xiaozhi.protocol import close_codes
 from xiaozhi.runtime.limits import TokenBucket
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import spawn_later
 from xiaozhi.transport import rfc6455
 
 READ_BYTES: Final = 4096
-"""One read. A dozen frames of a device that was held up; more does not make it faster, and is garbage when it is not
-filled."""
+"""One read: room for a dozen frames of a device that was held up. More does not make it faster, and is wasted memory as
+a rule."""
 LARGE_READ_BYTES: Final = 65_536
 """One read in the middle of a long message."""
 CONTROL_FRAMES_PER_SECOND: Final = 10.0
 CONTROL_BURST: Final = 20.0
 MAX_EXCESS_CONTROLS: Final = 1000
-"""Pings beyond the rate are not answered; beyond this many the peer is sent away."""
+"""Pings beyond the rate are not answered; after this many of them the connection is closed."""
 LINGER_BYTES: Final = 1 << 20
-"""What a peer may still send after our close frame before it is cut off."""
+"""What a peer may still send after our close frame before the connection is dropped."""
 
 _READ: Final = 1
 _WRITE: Final = 2
@@ -52,7 +55,7 @@ log = get_logger(__name__)
 
 
 class _Interrupted(OSError):
-    """Thrown into whoever waits for a socket that was aborted by somebody else."""
+    """Raised in a greenlet that waits for a socket which another greenlet has aborted."""
 
 
 class WebSocket:
@@ -70,14 +73,13 @@ class WebSocket:
         "_peer_done",
         "_readable",
         "_secure",
+        "_send_lock",
         "_sock",
         "_tail",
-        "_turnstile",
         "_waiting",
         "_writable",
         "closing_since",
         "last_control",
-        "peer_ip",
         "received",
         "sent",
     )
@@ -86,14 +88,12 @@ class WebSocket:
         self,
         sock: Any,
         *,
-        peer_ip: str,
         limits: SocketLimits,
         early: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`sock`: a connected gevent (SSL) socket that nobody else uses any more. `early`: bytes that came behind the
         upgrade request."""
-        self.peer_ip = peer_ip
         self.received = 0
         """Messages received."""
         self.sent = 0
@@ -102,8 +102,8 @@ class WebSocket:
         """When the last ping or pong came, on `clock`; 0: never."""
         self.closing_since: float | None = None
         """When this socket's end began, on `clock`."""
-        # Never let the socket object wait: TLS sockets of gevent forget the deadline, and fail oddly when they are
-        # closed meanwhile.
+        # The socket object itself must never wait: gevent's TLS sockets forget the deadline, and fail with wrong errors
+        # when they are closed meanwhile.
         sock.settimeout(0.0)
         self._sock = sock
         self._limits = limits
@@ -117,27 +117,27 @@ class WebSocket:
             self._inbound.feed(early)
         self._ended: tuple[int, str] | None = None
         self._peer_done = False
-        self._tail = b""  # what is left of a frame whose sender had to go
+        self._tail = b""  # the rest of a frame that was begun and must be completed
         self._waiting = 0  # senders that wait for the kernel
-        self._turnstile: Semaphore | None = None  # which they pass one by one
+        self._send_lock: Semaphore | None = None  # exists while somebody waits
         self._controls: TokenBucket | None = None
         self._excess_controls = 0
         self._close_deadline: gevent.Greenlet | None = None
 
     @property
     def closed(self) -> bool:
-        """True from the moment on at which nothing can be sent any more."""
+        """True once nothing can be sent any more."""
         return self._ended is not None
 
     @property
     def ending(self) -> tuple[int, str]:
         """(code, reason) of how it ended; 1006 while it has not."""
-        return self._ended or (rfc6455.ABNORMAL, "")
+        return self._ended or (close_codes.ABNORMAL, "")
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def receive(self) -> str | bytes:
-        """The next message; waits for it. Raises ConnectionClosed: from then on only `finish` makes sense."""
+        """The next message; waits for it. Raises ConnectionClosed; after that only `finish` may be called."""
         inbound = self._inbound
         while True:
             try:
@@ -158,7 +158,7 @@ class WebSocket:
         if self._readable is None:
             raise self._gone("closed")
         try:
-            # TLS may hold decrypted bytes that the kernel knows nothing of.
+            # TLS may hold bytes that are decrypted already: the kernel then reports nothing to read.
             if not (self._secure and self._sock.pending()):
                 self._hub.wait(self._readable)
             data = self._sock.recv(size)
@@ -180,7 +180,7 @@ class WebSocket:
                 raise self._violated(error) from None
             if self._ended is None:
                 self._end(code, reason)
-                self._offer(rfc6455.close_frame(rfc6455.NORMAL if code == rfc6455.NO_STATUS else code))
+                self._offer(rfc6455.close_frame(close_codes.NORMAL if code == close_codes.NO_STATUS else code))
             raise self._closed_error()
         now = self._clock()
         self.last_control = now
@@ -189,7 +189,7 @@ class WebSocket:
         if not self._controls.take(now):
             self._excess_controls += 1
             if self._excess_controls > MAX_EXCESS_CONTROLS:
-                raise self._violated(ProtocolError("too many control frames", close_code=rfc6455.POLICY))
+                raise self._violated(ProtocolError("too many control frames", close_code=close_codes.POLICY_VIOLATION))
         elif frame.opcode == rfc6455.PING and self._ended is None:
             self._offer(rfc6455.frame(rfc6455.PONG, frame.payload))
 
@@ -223,7 +223,7 @@ class WebSocket:
         self._send_patiently(frame)
 
     def _try(self, frame: bytes) -> int:
-        """Give the kernel what it takes without waiting; bytes taken. Raises ConnectionClosed."""
+        """Give the kernel as much as it takes without waiting; returns the bytes taken. Raises ConnectionClosed."""
         try:
             return self._take(frame)
         except OSError as error:
@@ -237,7 +237,7 @@ class WebSocket:
             return 0  # as TLS sockets do
 
     def _offer(self, frame: bytes) -> bool:
-        """Send a control frame if nobody has to wait for it; False if nothing was sent."""
+        """Send a control frame if that is possible without waiting; False if nothing was sent."""
         if self._waiting or self._tail:
             return False
         try:
@@ -249,13 +249,13 @@ class WebSocket:
         return sent > 0
 
     def _send_patiently(self, frame: bytes) -> None:
-        """The kernel's buffer is full, or somebody waits for it already: queue up, with one deadline for everything."""
+        """The kernel's buffer is full, or other senders wait already: wait for both, with one deadline."""
         deadline = gevent.Timeout.start_new(self._limits.send_timeout)
         self._waiting += 1
-        if self._turnstile is None:
-            self._turnstile = Semaphore()
+        if self._send_lock is None:
+            self._send_lock = Semaphore()
         try:
-            with self._turnstile:
+            with self._send_lock:
                 self._push(b"")
                 self._push(frame)
             self.sent += 1
@@ -270,7 +270,7 @@ class WebSocket:
             deadline.close()
             self._waiting -= 1
             if not self._waiting:
-                self._turnstile = None
+                self._send_lock = None
                 watcher, self._writable = self._writable, None
                 if watcher is not None:
                     watcher.close()
@@ -301,9 +301,9 @@ class WebSocket:
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
-    def close(self, code: int = rfc6455.NORMAL, reason: str = "") -> None:
-        """Say goodbye, at once and without waiting: the reader will see the answer, or the socket is aborted after a
-        while. Idempotent."""
+    def close(self, code: int = close_codes.NORMAL, reason: str = "") -> None:
+        """Send a close frame and return at once: the reader will see the peer's answer, or the socket is aborted after
+        the close timeout. Idempotent."""
         if self._ended is not None:
             return
         self._end(code, reason)
@@ -313,16 +313,16 @@ class WebSocket:
             self.abort()
 
     def abort(self, reason: str = "aborted") -> None:
-        """Drop the connection, and what the kernel still holds for it, at once. Idempotent."""
-        self._end(rfc6455.ABNORMAL, reason)
+        """Drop the connection at once, and what the kernel has not sent yet. Idempotent."""
+        self._end(close_codes.ABNORMAL, reason)
         if self._readable is not None:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self._shut()
 
     def finish(self) -> None:
-        """Give the socket back. For the reader, after ConnectionClosed; may wait for the peer, at most the close
+        """Close the descriptor. For the reader, after ConnectionClosed; may wait for the peer, at most the close
         timeout. Idempotent."""
-        self.close(rfc6455.GOING_AWAY)
+        self.close(close_codes.GOING_AWAY)
         if self._close_deadline is not None:
             self._close_deadline.kill(block=False)
             self._close_deadline = None
@@ -331,8 +331,8 @@ class WebSocket:
         self._shut()
 
     def _linger(self) -> None:
-        """Read until the peer has hung up: closing with unread bytes would reset the connection, and with it our close
-        frame."""
+        """Read until the peer has closed too: closing with unread bytes resets the connection, and the peer might never
+        see our close frame."""
         deadline = gevent.Timeout.start_new(self._limits.close_timeout)
         left = LINGER_BYTES
         try:
@@ -355,7 +355,7 @@ class WebSocket:
         readable, self._readable = self._readable, None
         writable, self._writable = self._writable, None
         if readable is not None:
-            # Whoever waits is woken with an OSError before the descriptor can be given to somebody else.
+            # Greenlets that wait are woken with an OSError before the descriptor can be used for another socket.
             self._hub.cancel_waits_close_and_then([readable, writable], _Interrupted, self._sock.close)
 
     def _end(self, code: int, reason: str) -> None:
@@ -368,7 +368,7 @@ class WebSocket:
 
     def _gone(self, reason: str) -> ConnectionClosed:
         """The stream has ended without a close frame."""
-        self._end(rfc6455.ABNORMAL, reason)
+        self._end(close_codes.ABNORMAL, reason)
         return self._closed_error()
 
     def _failed(self, error: OSError) -> ConnectionClosed:
@@ -376,9 +376,9 @@ class WebSocket:
         return self._closed_error()
 
     def _violated(self, error: ProtocolError) -> ConnectionClosed:
-        """The peer broke the rules: tell it which."""
+        """The peer broke the rules: close, and say which one."""
         if self._ended is None:
-            code = error.close_code or rfc6455.PROTOCOL_VIOLATION
+            code = error.close_code or close_codes.PROTOCOL_ERROR
             self._end(code, str(error))
             self._offer(rfc6455.close_frame(code, str(error)))
         return self._closed_error()

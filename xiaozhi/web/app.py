@@ -1,8 +1,8 @@
-"""The Flask application: blueprints put together, cross-origin headers, errors as JSON. What serves it is `wsgi.py`.
+"""The Flask application: blueprints, cross-origin headers, errors as JSON. `wsgi.py` serves it.
 
-Not the pages themselves and not a composition root: blueprints come ready-made from `ota.py`, `vision.py`, `ops.py`,
-each with its own config and callables. Every error, whoever raised it, leaves as `{"success": false, "message": ...}`
-with a sentence fit for a person."""
+Not the pages themselves and not a composition root: blueprints are made by `ota.py`, `vision.py` and `ops.py`, each
+with its own config and callables. Every error, wherever it was raised, is answered with `{"success": false, "message":
+...}` and a sentence that a person understands."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from xiaozhi.errors import AuthError, Overloaded, ProtocolError
+from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.web.origin import IpNetwork, Origin, origin_of
+from xiaozhi.web.origin import NO_PROXIES, Origin, origin_of
 
 log = get_logger(__name__)
 
@@ -32,17 +33,17 @@ class WebConfig:
     """What all blueprints share."""
 
     fallback_host: str = "127.0.0.1"
-    """Stands in for a missing Host header: an address under which devices can reach this server."""
+    """Used when the Host header is missing: an address by which devices can reach this server."""
     fallback_port: int = 8003
-    trusted_proxies: tuple[IpNetwork, ...] = ()
-    """Peers whose X-Forwarded-* headers are believed; see `origin.trusted_networks`."""
+    trusted_proxies: TrustedProxies = NO_PROXIES
+    """Peers whose X-Forwarded-* and X-Real-IP headers are believed."""
     max_body_bytes: int = 1024 * 1024
     """Largest request body where a blueprint does not say otherwise."""
 
 
 class _InMemory(Request):
-    """Uploads are bounded to a few MB: kept in memory, they leave no temporary file behind, whatever becomes of the
-    request."""
+    """Keeps uploads in memory: they have at most a few MB, and leave no temporary file behind when a request is
+    killed."""
 
     def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
         return BytesIO()
@@ -79,7 +80,7 @@ def create_app(blueprints: Sequence[Blueprint], config: WebConfig | None = None)
 
 
 def request_origin() -> Origin:
-    """Who sent the current request, and under which address."""
+    """Where the current request comes from, and by which address it reached us."""
     config: WebConfig = current_app.config[_ORIGIN_SETTINGS]
     return origin_of(
         scheme="https" if request.environ.get("wsgi.url_scheme") == "https" else "http",
@@ -94,7 +95,7 @@ def request_origin() -> Origin:
 def read_body(limit: int) -> bytes:
     """The body of the current request. Raises RequestEntityTooLarge when it is longer than `limit` bytes.
 
-    werkzeug cuts a chunked body off at its limit without a word, so one byte more is asked for than may come."""
+    werkzeug cuts a chunked body off at its limit without an error, so one byte more than the limit is asked for."""
     request.max_content_length = limit + 1
     body = request.get_data(cache=False)
     if len(body) > limit:

@@ -1,9 +1,9 @@
-"""One HTTP connection: pywsgi's handler inside bounds that it does not have.
+"""One HTTP connection: pywsgi's handler with limits that it does not have.
 
-Not the server (`wsgi.py` accepts and admits) and not the application. pywsgi 26.9 waits for ever and reads whatever it
-is sent; added here are a deadline for the head of a request, for its body and for each write; a limit on the bytes of
-all headers together (pywsgi: 100 lines of 64 KiB); a limit on how much of a refused body is still read. What a stranger
-sent is never logged: a request line may hold a secret."""
+Not the server (`wsgi.py` accepts and admits) and not the application. pywsgi 26.9 waits without a deadline and reads
+whatever is sent; added here are a deadline for the head of a request, for its body and for each write; a limit on the
+bytes of all headers together (pywsgi: 100 lines of 64 KiB); a limit on how much of a refused body is still read. What a
+client sent is never logged: a request line may hold a secret."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-# What is still read of a body that nobody wanted, so that the client gets to see the answer instead of a reset (RFC
-# 9112, section 9.6).
+# How much is still read of a body that the application did not read, so that the client receives the answer instead of
+# a reset (RFC 9112, section 9.6).
 LINGER_BYTES = 1024 * 1024
 LINGER_SECONDS = 2.0
 
@@ -46,7 +46,7 @@ class WebLimits:
 
 @dataclass(slots=True)
 class WebCounts:
-    """What was served and what was refused; read by metrics."""
+    """Requests served and refused; read by metrics."""
 
     requests: int = 0
     refused: int = 0
@@ -87,7 +87,8 @@ class HeadReader:
 
 
 class RequestBody(pywsgi.Input):
-    """A request body with one deadline for all reads together, of which an unwanted rest is not read to its end."""
+    """A request body with one deadline for all reads together; a rest that the application did not read is read only up
+    to a limit."""
 
     __slots__ = ("_handler", "_seconds", "_until")
 
@@ -115,9 +116,7 @@ class RequestBody(pywsgi.Input):
         unread = self.chunked_input and self.chunk_length != 0
         if not unread and self.position >= (self.content_length or 0):
             return
-        ungranted = (
-            self.socket is not None
-        )  # "Expect: 100-continue", and nobody wanted it: the client sends no body now
+        ungranted = self.socket is not None  # "Expect: 100-continue" was not answered: the client sends no body now
         too_late = self._until is not None and time.monotonic() >= self._until
         if ungranted or too_late:
             self._handler.close_connection = True
@@ -133,7 +132,7 @@ class RequestBody(pywsgi.Input):
                 taken += len(piece)
         except (RequestTimeout, OSError) as error:
             log.debug("rest of a body not read", error=type(error).__name__)
-        # In the middle of a body: there is no next request to be found on this connection.
+        # The rest of the body still comes: where the next request on this connection would begin is unknown.
         self._handler.close_connection = True
 
 
@@ -151,8 +150,7 @@ class HttpConnection(pywsgi.WSGIHandler):
     def handle_one_request(self) -> Any:
         web = self._owner
         limits = web.limits
-        # Requests that are here already (a pipeline, which nobody needs) are read and answered without any wait: others
-        # come first.
+        # Pipelined requests are read and answered without any wait in between: let other greenlets run first.
         gevent.sleep(0)
         self._head_deadline = gevent.Timeout(limits.idle_seconds)
         self._head_deadline.start()
@@ -173,7 +171,7 @@ class HttpConnection(pywsgi.WSGIHandler):
         with self._owner.waiting():
             line = super().read_requestline()
         self.requestline = line
-        # The line has come: from here on the head is due, however slowly the line came.
+        # The line has come: from now on the deadline of the head counts.
         self._head_deadline.close()
         self._head_deadline = gevent.Timeout(self._owner.limits.head_seconds)
         self._head_deadline.start()
@@ -243,8 +241,5 @@ def plain_response(status: int, reason: str, message: str, more: str = "") -> by
     """A whole response that closes the connection, for where no application is reached. `more`: header lines, each with
     its CRLF."""
     body = f'{{"success":false,"message":"{message}"}}'
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n{more}\r\n"
-    )
-    return (head + body).encode("ascii")
+    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Connection: close\r\n{more}\r\n{body}".encode("ascii")

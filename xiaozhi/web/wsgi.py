@@ -1,24 +1,22 @@
-"""Serves a WSGI application over HTTP or HTTPS with gevent's pywsgi, inside bounds that pywsgi does not have.
+"""Serves a WSGI application over HTTP or HTTPS with gevent's pywsgi, with limits that pywsgi does not have.
 
-Not the application (`app.py`), not what happens on one connection (`http_connection.py`), and not the device sockets
-(they have a server of their own in `transport/`). Added to pywsgi here: a limit on connections, beyond which a client
-is told 503 instead of being left hanging; a deadline for the TLS handshake and one for the application; a stop that
-lets answers finish; greenlets spawned by `runtime/tasks.py`."""
+Not the application (`app.py`), not what happens on one connection (`http_connection.py`), and not the device port (it
+has a server of its own in `transport/`). Added to pywsgi here: a limit on connections, beyond which a client gets 503
+instead of no answer; a deadline for the TLS handshake and one for the application; a stop that lets answers finish;
+greenlets spawned by `runtime/tasks.py`."""
 
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gevent
 from gevent import pywsgi
-from gevent.socket import socket as gevent_socket
 
+from xiaozhi.net.tcp import listen
+from xiaozhi.net.tls import TlsFiles, accept_tls, server_context
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web.http_connection import LINGER_SECONDS, HttpConnection, WebCounts, WebLimits, plain_response
@@ -28,14 +26,6 @@ log = get_logger(__name__)
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 BACKLOG = 1024
 TLS_HANDSHAKE_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Certificate (chain) and key, PEM files."""
-
-    certfile: Path
-    keyfile: Path
 
 
 class WebServer:
@@ -70,7 +60,7 @@ class WebServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port we listen on; after `start`."""
+        """Host and port that are listened on; after `start`."""
         server = self._server
         if server is None:
             return self._host, self._port
@@ -86,8 +76,8 @@ class WebServer:
         key)."""
         options: dict[str, Any] = {}
         if self._tls is not None:
-            options["ssl_context"] = tls_context(self._tls)
-        listener = listen(self._host, self._port, reuse_port=self._reuse_port)
+            options["ssl_context"] = server_context(self._tls)
+        listener = listen((self._host, self._port), backlog=BACKLOG, reuse_port=self._reuse_port)
         self._server = _Server(self, listener, self._guarded_app, options)
         self._server.start()
 
@@ -144,38 +134,13 @@ class WebServer:
         self._tasks.spawn("http-connection", function, *args)
 
 
-def listen(host: str, port: int, *, reuse_port: bool = False, backlog: int = BACKLOG) -> gevent_socket:
-    """A listening TCP socket; "::" also takes IPv4 where the system lets it. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = gevent_socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if host == "::":
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind((host, port))
-        listener.listen(backlog)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def tls_context(tls: TlsFiles) -> ssl.SSLContext:
-    """A server context, TLS 1.2 or later. Raises OSError and ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.certfile, tls.keyfile)
-    return context
-
-
 class _Server(pywsgi.WSGIServer):
     """pywsgi with our spawning, admission and TLS deadline."""
 
-    def __init__(self, web: WebServer, listener: gevent_socket, app: WsgiApp, options: dict[str, Any]) -> None:
+    def __init__(self, web: WebServer, listener: socket.socket, app: WsgiApp, options: dict[str, Any]) -> None:
         self.web = web
-        # The name is not looked up in the DNS, as pywsgi would; nothing here uses it.
+        self._context: Any = options.get("ssl_context")
+        # pywsgi would look the machine's name up in the DNS; nothing here uses it.
         environ = {"SERVER_NAME": web.address[0]}
         super().__init__(
             listener,
@@ -190,10 +155,9 @@ class _Server(pywsgi.WSGIServer):
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
         try:
-            with gevent.Timeout(TLS_HANDSHAKE_SECONDS, TimeoutError("TLS handshake took too long")):
-                secure = self.wrap_socket(client_socket, **self.ssl_args)
+            secure = accept_tls(self._context, client_socket, TLS_HANDSHAKE_SECONDS)
         except OSError as error:
-            # Port scanners and plain HTTP on the TLS port: their fault, and not worth a line each.
+            # Port scanners, and plain HTTP on the TLS port: no fault of this server, and too many for a line each.
             self.web.counts.bad_requests += 1
             log.debug("tls handshake failed", error=str(error)[:120])
             return None

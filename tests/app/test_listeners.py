@@ -1,0 +1,164 @@
+"""Settings become ports: what each of them is given, and what a reload cannot change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.device import SimulatedDevice
+from tests.transport.harness import Noting, RecordedEvents, eventually
+from xiaozhi.app import listeners
+from xiaozhi.protocol.token import DeviceTokens, VisionTokens
+from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.limits import Admission
+from xiaozhi.session.link import Identity
+from xiaozhi.settings import Settings, load
+from xiaozhi.transport.connection import ConnectionServices
+from xiaozhi.web import ops
+from xiaozhi.web.origin import Origin
+
+TLS = Path(__file__).parents[1] / "web" / "tls"
+FILES = {"certfile": str(TLS / "cert.pem"), "keyfile": str(TLS / "key.pem")}
+HOOKS = ops.OpsHooks(
+    ready=lambda: (True, []),
+    addresses=lambda origin: ops.Addresses("w", "o", "v"),
+    facts=lambda: ops.PageFacts("1", {}, 0),
+    metrics=lambda: ("text/plain", b"metrics"),
+    reload=lambda: (),
+)
+LOCAL = {"ip": "127.0.0.1", "port": 0, "http_port": 0}
+
+
+def settings(server: Mapping[str, Any] | None = None, **sections: Any) -> Settings:
+    """The defaults with these changes."""
+    return load(environ={}, overrides={"server": {**LOCAL, **(server or {})}, **sections}).settings
+
+
+def services(given: Settings) -> ConnectionServices:
+    return listeners.connection_services(
+        given, current=lambda: given, sessions=Noting, connections=ConnectionRegistry(), events=RecordedEvents()
+    )
+
+
+@contextmanager
+def device_port(given: Settings) -> Iterator[int]:
+    """A running device port; its number."""
+    shared = services(given)
+    acceptor = listeners.device_port(
+        given,
+        services=shared,
+        tokens=DeviceTokens("secret"),
+        admission=Admission(listeners.admission_limits(given)),
+    )
+    acceptor.start()
+    try:
+        yield acceptor.port
+    finally:
+        acceptor.close(1001, "test is over")
+        assert acceptor.join(5)
+    eventually(lambda: len(shared.connections) == 0)
+
+
+def test_what_connections_share() -> None:
+    given = settings(
+        {"limits": {"messages_per_second": 7, "frames_per_second": 70}},
+        enable_websocket_ping=True,
+        boards={"fragile-board": {"ping": False}},
+    )
+    made = services(given)
+    assert (made.rates.texts_per_second, made.rates.frames_per_second) == (7.0, 70.0)
+    assert made.pings(Identity("a", user_agent="sturdy/1.0"))
+    assert not made.pings(Identity("a", user_agent="fragile-board/1.0"))
+
+
+def test_may_be_pinged_by_the_settings_in_force() -> None:
+    now = [settings(enable_websocket_ping=False)]
+    made = listeners.connection_services(
+        now[0], current=lambda: now[0], sessions=Noting, connections=ConnectionRegistry(), events=RecordedEvents()
+    )
+    assert not made.pings(Identity("a"))
+    now[0] = settings(enable_websocket_ping=True)
+    assert made.pings(Identity("a"))
+
+
+@pytest.mark.parametrize("seconds,expected", [(0, 0.0), (120, 120 + listeners.IDLE_BEYOND_GOODBYE_S)])
+def test_the_sweeper_waits_longer_than_a_spoken_goodbye(seconds: int, expected: float) -> None:
+    policy = listeners.sweep_policy(settings({"hello_timeout": 4}, close_connection_no_voice_time=seconds))
+    assert (policy.hello_timeout, policy.idle_timeout) == (4, expected)
+
+
+def test_the_device_port_asks_for_a_token_only_where_it_should() -> None:
+    auth = {"enabled": True, "allowed_devices": ["AA:AA"]}
+    with device_port(settings({"auth": auth})) as port:
+        url = f"ws://127.0.0.1:{port}/xiaozhi/v1/"
+        SimulatedDevice(url, device_id="aa:aa").connect().close()
+        with pytest.raises(Exception, match="401"):
+            SimulatedDevice(url, device_id="bb:bb").connect()
+    with device_port(settings()) as port:
+        SimulatedDevice(f"ws://127.0.0.1:{port}/xiaozhi/v1/", device_id="bb:bb").connect().close()
+
+
+@pytest.mark.parametrize("tls", [{}, FILES])
+def test_the_http_port(tls: dict[str, str]) -> None:
+    web = listeners.http_port(
+        settings({"tls": tls}),
+        hooks=HOOKS,
+        device_tokens=DeviceTokens("secret"),
+        vision_tokens=VisionTokens("secret"),
+        vllm=lambda: None,
+    )
+    web.start()
+    try:
+        host, port = web.address
+        assert (host, port > 0) == ("127.0.0.1", True)
+    finally:
+        assert web.stop()
+
+
+def test_a_worker_has_a_port_of_its_own_if_it_is_told_so() -> None:
+    assert listeners.worker_port(settings(), hooks=HOOKS) is None
+    given = settings({"worker_metrics": {"port": 39_871, "ip": "127.0.0.1"}})
+    worker = listeners.worker_port(given, hooks=HOOKS)
+    assert worker is not None
+    assert worker.address == ("127.0.0.1", 39_871)
+
+
+def test_addresses_as_they_look_from_outside() -> None:
+    seen = listeners.addresses(settings({"port": 8000}), Origin("http", "192.168.1.5", 8003, "192.168.1.9"))
+    assert seen == ops.Addresses(
+        websocket="ws://192.168.1.5:8000/xiaozhi/v1/",
+        ota="http://192.168.1.5:8003/xiaozhi/ota/",
+        vision="http://192.168.1.5:8003/mcp/vision/explain",
+    )
+
+
+def test_the_mqtt_gateway_and_frames_of_boards_are_told_by_ota() -> None:
+    given = settings(
+        {"mqtt_gateway": "192.168.1.7:1883", "mqtt_signature_key": "key"}, boards={"bread": {"protocol_version": 3}}
+    )
+    config = listeners.ota_settings(given)
+    assert config.mqtt is not None
+    assert config.mqtt.endpoint == "192.168.1.7:1883"
+    assert config.protocol_versions == {"bread": 3}
+    assert listeners.ota_settings(settings()).mqtt is None
+
+
+def test_what_takes_a_restart_is_named() -> None:
+    before = settings()
+    assert listeners.settled_at_start(before, before) == []
+    after = settings(
+        {"port": 9000, "max_connections": 7, "limits": {"binary_bytes": 2000, "per_ip": 3}, "tls": FILES},
+        conversation={"resume_seconds": 9},
+        log={"data_dir": "/tmp"},
+    )
+    assert listeners.settled_at_start(before, after) == [
+        "server.port",
+        "server.tls",
+        "server.limits.binary_bytes",
+        "log.data_dir",
+        "conversation.resume_seconds",
+    ]
