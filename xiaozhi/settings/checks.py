@@ -208,15 +208,14 @@ def drop_scalar_blocks(merged: Merged) -> list[str]:
 
 
 def unknown_keys(tree: Mapping[str, Any], model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
-    """One warning for every key of `tree` (which stands behind `prefix`) that means nothing, with the nearest one that
-    does."""
-    everywhere = valid_keys(model, prefix)
+    """One warning for every key of `tree` that `model` does not know, with the nearest one that it does. `prefix`:
+    where `tree` stands in the configuration ("plugins.play_music.")."""
+    everywhere = valid_keys(model)
     warnings = []
-    for prefix, key, siblings in _unknown(tree, model, prefix):
-        near = _NO_MEANING.get(prefix + key) or _nearest_key(prefix, key, siblings, everywhere)
-        warnings.append(
-            f"{prefix}{key} means nothing here and is ignored" + (f"; the nearest key is {near}" if near else "")
-        )
+    for place, key, siblings in _unknown(tree, model, ""):
+        near = _NO_MEANING.get(place + key) or _nearest_key(place, key, siblings, everywhere)
+        hint = f"; the nearest key is {prefix}{near}" if near else ""
+        warnings.append(f"{prefix}{place}{key} means nothing here and is ignored{hint}")
     return warnings
 
 

@@ -183,9 +183,9 @@ class ToolOptions(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _nothing_written_is_the_default(cls, block: Any) -> Any:
+    def _nothing_written_is_the_default(cls, block: Mapping[str, Any]) -> dict[str, Any]:
         # `music_dir:` with nothing behind it.
-        return {key: value for key, value in block.items() if value is not None} if isinstance(block, Mapping) else block
+        return {key: value for key, value in block.items() if value is not None}
 
     def words(self) -> Mapping[str, str]:
         """What is put in place of `{word}` in the descriptions of the tool and of its parameters, such as the names

@@ -59,7 +59,9 @@ def signature_of(function: ToolFunction, *, is_method: bool = False) -> Signatur
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:
-        raise TypeError(f"{where}: an annotation cannot be read ({error}); import it outside of TYPE_CHECKING") from error
+        raise TypeError(
+            f"{where}: an annotation cannot be read ({error}); import its type at the top of the file"
+        ) from error
     fields: dict[str, Any] = {}
     given = {"context": "", "options": "", "services": ""}
     for parameter in list(inspect.signature(function).parameters.values())[is_method:]:
@@ -104,7 +106,7 @@ class DeclaredTool(Tool):
         self._given = given
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
-        values = self._signature.validated(arguments) | self._given
+        values = {**self._signature.validated(arguments), **self._given}
         if self._signature.context:
             values[self._signature.context] = context
         result = self._function(**values)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from gevent import Greenlet
-from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from xiaozhi.chat import ToolSpec

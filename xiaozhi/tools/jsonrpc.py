@@ -240,7 +240,7 @@ class JsonRpcClient:
             case Call(method, params, None):
                 self.counts.notifications += 1
                 self._on_notification(method, params)
-            case Call(method, params, identity):
+            case Call(method, params, int() | str() as identity):
                 self.counts.requests += 1
                 self._serve(method, params, identity)
             case Garbage(what):

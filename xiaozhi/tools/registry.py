@@ -254,9 +254,7 @@ def _ignored(blocks: Mapping[str, Any], known: Catalog) -> Iterator[str]:
         yield from (f"plugins.{other} is ignored: plugins.{used} says the same" for other in others)
 
 
-def _description(
-    found: FoundTool, block: str, options: ToolOptions, blocks: Mapping[str, Any], known: Catalog
-) -> str:
+def _description(found: FoundTool, block: str, options: ToolOptions, blocks: Mapping[str, Any], known: Catalog) -> str:
     own = blocks.get(found.name)
     if found.name != block and isinstance(own, Mapping) and isinstance(own.get("description"), str):
         return str(own["description"])

@@ -111,9 +111,7 @@ class Toolbox:
         `after_tools`: without the tools that only carry an answer (`Tool.answers_directly`). A model that has results
         and is asked for words would call them for ever."""
         self._refresh()
-        return [
-            entry.spec for entry in self._offer.values() if not (after_tools and entry.tool.answers_directly)
-        ]
+        return [entry.spec for entry in self._offer.values() if not (after_tools and entry.tool.answers_directly)]
 
     def direct_text(self, call: ToolCall) -> str | None:
         """The answer that `call` carries, where its tool does nothing else (`Tool.answers_directly`): speak it instead
