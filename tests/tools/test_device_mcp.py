@@ -324,8 +324,10 @@ def test_changed_tools_are_listed_again_once_for_many_notifications(group: Tasks
     device.tools = [SET_VOLUME, STATUS]
     for _ in range(100):
         mcp.on_payload({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+    assert mcp.listing
 
     assert group.join(5)
+    assert not mcp.listing
     assert names(mcp) == [SET_VOLUME["name"], STATUS["name"]]
     assert len(device.requests("tools/list")) == 2
     assert mcp.tools()[0] is old, "an unchanged tool stays the same object"

@@ -69,7 +69,7 @@ class DeviceMcp:
         self._initialized = False
         self._handshake_task: Greenlet | None = None
         self._relist_task: Greenlet | None = None
-        self._listing = BoundedSemaphore(1)
+        self._one_listing = BoundedSemaphore(1)
         self.rpc = JsonRpcClient(
             send,
             peer="the device",
@@ -89,6 +89,11 @@ class DeviceMcp:
     def tools(self) -> Sequence[Tool]:
         """What the device offers now; empty until it has listed its tools."""
         return self._tools
+
+    @property
+    def listing(self) -> bool:
+        """Whether the handshake or a listing of the tools is under way, or about to begin."""
+        return any(task is not None and not task.dead for task in (self._handshake_task, self._relist_task))
 
     def start(self, vision: Vision | None = None) -> None:
         """Begin the handshake in the background; returns at once. A second call begins it anew, with the new
@@ -142,7 +147,7 @@ class DeviceMcp:
         self.rpc.notify("notifications/initialized")
 
     def _list_tools(self) -> None:
-        with self._listing:
+        with self._one_listing:
             listing = ToolListing(self._limits.listing)
             cursor: str | None = ""
             while cursor is not None:
