@@ -289,6 +289,40 @@ def test_close_fails_pending_calls_at_once_and_refuses_new_ones(group: Tasks) ->
     assert len(device.received) == 4
 
 
+def test_a_new_start_begins_anew_with_the_new_vision(group: Tasks) -> None:
+    device = FakeDevice(answers=False)
+    mcp = connect(device, group)
+    mcp.start()
+    gevent.idle()
+    device.answers = True
+
+    mcp.start({"url": "http://host/see", "token": "t"})
+
+    assert group.join(5)
+    assert [payload["params"]["capabilities"] for payload in device.requests("initialize")] == [
+        {},
+        {"vision": {"url": "http://host/see", "token": "t"}},
+    ]
+    assert names(mcp) == [SET_VOLUME["name"], STATUS["name"]]
+
+
+def test_a_device_that_leaves_between_two_pages_offers_nothing(group: Tasks) -> None:
+    device = FakeDevice(many(4), page_size=2)
+    first = device.answer
+
+    def leave_at_the_second_page(payload: dict[str, Any]) -> dict[str, Any]:
+        if payload.get("params", {}).get("cursor"):
+            mcp.close()
+        return first(payload)
+
+    device.answer = leave_at_the_second_page  # type: ignore[method-assign]
+    mcp = connect(device, group)
+    mcp.start()
+
+    assert group.join(5)
+    assert mcp.tools() == ()
+
+
 def test_close_during_the_handshake_ends_it(group: Tasks) -> None:
     mcp = connect(FakeDevice(answers=False), group)
     mcp.start()

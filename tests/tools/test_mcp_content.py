@@ -70,6 +70,19 @@ def test_a_tool_without_words_or_schema_is_a_tool() -> None:
     assert len(listing.specs["b"].description) == 4000
 
 
+def test_after_some_schemas_that_are_too_large_no_other_is_looked_at() -> None:
+    fat = {"properties": {"x": {"description": "x" * 9000}}}
+    listing, _ = listed(
+        {"tools": [*(described(f"fat{number}", inputSchema=fat) for number in range(3)), described("a")]}
+    )
+    assert list(listing.specs) == ["a"]
+
+    listing, _ = listed(
+        {"tools": [*(described(f"fat{number}", inputSchema=fat) for number in range(3)), described("a")]}, oversized=3
+    )
+    assert (list(listing.specs), listing.skipped) == ([], 4)
+
+
 def test_a_schema_nested_without_end_is_cut() -> None:
     listing, _ = listed({"tools": [described("a", inputSchema={"properties": {"x": nested(900)}})]})
 

@@ -266,7 +266,7 @@ def test_a_missing_directory_is_told_and_none_means_the_usual_one(music: Path, t
     assert warnings(music_dir=str(music)) == ()
     nowhere = tmp_path / "nowhere"
     assert warnings(music_dir=str(nowhere)) == (
-        f"plugins.play_music.music_dir: there is no directory {nowhere}; until then play_music cannot work",
+        f"play_music cannot work: plugins.play_music.music_dir: there is no directory {nowhere}",
     )
     assert warnings(music_dir="") == warnings(music_dir=None) == warnings(music_dir="./music") == warnings()
 

@@ -154,8 +154,7 @@ def test_what_is_missing_is_told_once_with_the_tools_that_need_it_and_they_stay_
     selection = choose("house_state", "house_music")
 
     assert selection.warnings == (
-        "plugins.house.base_url: no address is given; until then house_get_state, house_set_state, house_play_music "
-        "cannot work",
+        "house_get_state, house_set_state, house_play_music cannot work: plugins.house.base_url: no address is given",
     )
     assert len(names(selection)) == 3
     assert choose("roll_dice").warnings == ()

@@ -27,6 +27,8 @@ class ListingLimits:
     """Of one tool's parameters as JSON; a page of the firmware has no room for more."""
     total_chars: int = 128_000
     """Names, descriptions and parameters of all tools together."""
+    oversized: int = 8
+    """Schemas that are too large before no other is looked at: each costs a millisecond."""
     cursor_chars: int = 1000
     """A longer cursor ends the listing: it would have to be sent back."""
 
@@ -38,6 +40,7 @@ class ToolListing:
         self._limits = limits
         self._cursors: set[str] = set()
         self._chars = 0
+        self._oversized = 0
         self.specs: dict[str, ToolSpec] = {}
         """What was found, by the peer's own name; the first of two of one name."""
         self.pages = 0
@@ -64,31 +67,35 @@ class ToolListing:
         return cursor
 
     def _add_tool(self, described: Any) -> None:
-        spec = self._spec(described) if len(self.specs) < self._limits.tools else None
-        if spec is None:
+        limits = self._limits
+        name = described.get("name") if isinstance(described, Mapping) else None
+        if isinstance(name, str) and name in self.specs:
+            return
+        if len(self.specs) >= limits.tools or not isinstance(name, str) or not 0 < len(name) <= limits.name_chars:
             self.skipped += 1
-        elif spec.name not in self.specs:
-            chars = len(spec.name) + len(spec.description) + json_chars(spec.parameters)
-            if self._chars + chars > self._limits.total_chars:
-                self.skipped += 1
-                return
-            self._chars += chars
-            self.specs[spec.name] = spec
+            return
+        description = described.get("description")
+        text = description[: limits.description_chars] if isinstance(description, str) else ""
+        parameters = self._parameters(described.get("inputSchema"))
+        chars = len(name) + len(text) + json_chars(parameters)
+        if parameters is None or self._chars + chars > limits.total_chars:
+            self.skipped += 1
+            return
+        self._chars += chars
+        self.specs[name] = ToolSpec(name, text, parameters)
 
-    def _spec(self, described: Any) -> ToolSpec | None:
-        if not isinstance(described, Mapping):
+    def _parameters(self, schema: Any) -> dict[str, Any] | None:
+        """The schema made fit for models, None when it is too large."""
+        if self._oversized >= self._limits.oversized:
             return None
-        name, description = described.get("name"), described.get("description")
-        if not isinstance(name, str) or not name or len(name) > self._limits.name_chars:
-            return None
-        text = description[: self._limits.description_chars] if isinstance(description, str) else ""
         try:
-            parameters = object_schema(described.get("inputSchema"))
+            parameters = object_schema(schema)
+            if json_chars(parameters) <= self._limits.schema_chars:
+                return parameters
         except SchemaTooLarge:
-            return None
-        if json_chars(parameters) > self._limits.schema_chars:
-            return None
-        return ToolSpec(name, text, parameters)
+            pass
+        self._oversized += 1
+        return None
 
 
 def outcome(result: Any) -> ToolOutcome:

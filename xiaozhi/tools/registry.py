@@ -28,6 +28,9 @@ from xiaozhi.tools.declared import DeclaredTool, Signature, ToolFunction, signat
 ALWAYS = ("handle_exit_intent", "get_time")
 """On offer whatever the configuration lists."""
 
+ALIKE = 0.75
+"""Likeness (0 to 1) of a name that may have been meant; many names begin alike (get_, hass_)."""
+
 F = TypeVar("F", bound=ToolFunction)
 
 
@@ -200,7 +203,7 @@ def select(
     for name in dict.fromkeys([*ALWAYS, *names]):
         found = known.named(name)
         if not found and name not in ALWAYS:
-            near = checks.nearest(name, [*known.tools, *known.files])
+            near = checks.nearest(name, [*known.tools, *known.files], ALIKE)
             hint = f"; the nearest is {near}" if near else ""
             warnings.append(f"{where}: there is no tool {name}, it is left out{hint}")
         wanted |= {tool.name: tool for tool in found}
@@ -220,7 +223,7 @@ def select(
         missing = options.missing()
         if missing:
             idle = ", ".join(tool.name for tool in tools)
-            warnings.append(f"plugins.{block}.{missing}; until then {idle} cannot work")
+            warnings.append(f"{idle} cannot work: plugins.{block}.{missing}")
     return Selection(tuple(chosen), tuple(faults), tuple(warnings))
 
 
@@ -244,7 +247,7 @@ def _ignored(blocks: Mapping[str, Any], known: Catalog) -> Iterator[str]:
     for block, written in blocks.items():
         model = known.blocks.get(block)
         if model is None:
-            near = checks.nearest(block, known.blocks)
+            near = checks.nearest(block, known.blocks, ALIKE)
             hint = f"; the nearest key is plugins.{near}" if near else ""
             yield f"plugins.{block} means nothing here and is ignored{hint}"
         elif isinstance(written, Mapping):

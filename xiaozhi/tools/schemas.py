@@ -13,7 +13,7 @@ from typing import Any
 MAX_DEPTH = 16
 """Containers within containers, references followed; real schemas have 3 to 8. The JSON writer of the LLM clients
 refuses more than 254, and would refuse the whole request."""
-MAX_NODES = 2_000
+MAX_NODES = 1_000
 """Values in one schema after its references were replaced: few of them can multiply to any number."""
 _MAX_REF_CHARS = 200
 _NO_USE = frozenset({"$schema", "$id", "$defs", "definitions", "$comment", "$anchor", "title"})

@@ -105,7 +105,7 @@ class Toolbox:
         """Offer the tools of this source no longer. Unknown names are ignored."""
         self._sources = [source for source in self._sources if source.name != source_name]
 
-    def specs(self, *, after_tools: bool = False) -> list[ToolSpec]:
+    def specs(self, after_tools: bool = False) -> list[ToolSpec]:
         """What to show to a language model now, with safe and distinct names.
 
         `after_tools`: without the tools that only carry an answer (`Tool.answers_directly`). A model that has results
