@@ -108,7 +108,7 @@ class DeviceIot:
     def _ignore(self, what: str) -> None:
         self.ignored += 1
         if self.ignored == 1:
-            # Only the first one: a babbling device fills its counter, not the log.
+            # Only the first one: a faulty device fills its counter, not the log.
             log.warning("device iot garbage", what=what)
 
     def _value(self, thing: str, prop: str) -> Any:

@@ -249,7 +249,7 @@ class JsonRpcClient:
     def _garbage(self, what: str) -> None:
         self.counts.garbage += 1
         if self.counts.garbage == 1:
-            # Only the first one: a babbling peer fills its counter, not the log.
+            # Only the first one: a faulty peer fills its counter, not the log.
             log.warning("json-rpc garbage", peer=self._peer, what=what)
 
     def _serve(self, method: str, params: Any, identity: int | str) -> None:

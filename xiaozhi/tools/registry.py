@@ -206,23 +206,23 @@ def select(
             near = checks.nearest(name, [*known.tools, *known.files], ALIKE)
             hint = f"; the nearest is {near}" if near else ""
             warnings.append(f"{where}: there is no tool {name}, it is left out{hint}")
-        wanted |= {tool.name: tool for tool in found}
+        wanted |= {each.name: each for each in found}
     warnings += _ignored(blocks, known)
     faults: list[Fault] = []
     chosen: list[Chosen] = []
     served: dict[str, list[FoundTool]] = {}
-    for tool in wanted.values():
-        served.setdefault(_block(tool, blocks), []).append(tool)
+    for each in wanted.values():
+        served.setdefault(_block(each, blocks), []).append(each)
     for block, tools in served.items():
         try:
             options = _options(block, blocks.get(block), known.blocks[block])
         except SettingsError as error:
             faults += error.faults
             continue
-        chosen += [Chosen(tool, options, _description(tool, block, options, blocks, known)) for tool in tools]
+        chosen += [Chosen(each, options, _description(each, block, options, blocks, known)) for each in tools]
         missing = options.missing()
         if missing:
-            idle = ", ".join(tool.name for tool in tools)
+            idle = ", ".join(each.name for each in tools)
             warnings.append(f"{idle} cannot work: plugins.{block}.{missing}")
     return Selection(tuple(chosen), tuple(faults), tuple(warnings))
 
