@@ -138,8 +138,8 @@ def test_lists_of_every_kind(stage: Stage, witness: Talking) -> None:
             tools = OddTools(pages)
             device = stage.device(tools=tools)
             mcp = stage.server.connections.of_device(device.device_id)[0]._handler._parts.mcp  # type: ignore[attr-defined]
-            wait_until(lambda mcp=mcp: mcp._shaking is None or mcp._shaking.dead or mcp.ready.is_set(), name)
-            assert tools.asked.count("tools/list") <= 2 * LIMITS.pages, name
+            wait_until(lambda mcp=mcp: not mcp.listing, name)
+            assert tools.asked.count("tools/list") <= 2 * LIMITS.listing.pages, name
             answer = ask(device, f"{SAID} with {name}")
             assert answer.stt == f"{SAID} with {name}"
             (question,) = [

@@ -107,15 +107,15 @@ class FakeDevice:
                     "result": {"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}, "serverInfo": info},
                 }
             case "tools/list":
-                return {**base, "result": self._page(payload["params"].get("cursor", ""))}
+                return {**base, "result": self.page(payload["params"].get("cursor", ""))}
             case "tools/call":
-                return {**base, **self._call(payload["params"])}
+                return {**base, **self.call(payload["params"])}
         return {**base, "error": {"message": f"Method not implemented: {payload['method']}"}}
 
     def requests(self, method: str) -> list[dict[str, Any]]:
         return [payload for payload in self.received if payload.get("method") == method]
 
-    def _page(self, cursor: str) -> dict[str, Any]:
+    def page(self, cursor: str) -> dict[str, Any]:
         names = [described["name"] for described in self.tools]
         start = names.index(cursor) if cursor else 0
         page: dict[str, Any] = {"tools": self.tools[start : start + self.page_size]}
@@ -123,7 +123,7 @@ class FakeDevice:
             page["nextCursor"] = names[start + self.page_size]
         return page
 
-    def _call(self, params: dict[str, Any]) -> dict[str, Any]:
+    def call(self, params: dict[str, Any]) -> dict[str, Any]:
         if params["name"] == SET_VOLUME["name"]:
             # The firmware takes nothing but a JSON number for an integer.
             if not isinstance(params["arguments"].get("volume"), int):

@@ -98,21 +98,18 @@ def test_states_are_what_the_getters_answer() -> None:
     assert box.call(call("get_speaker_volume"), context()).text == "Speaker volume: 70"
     assert box.call(call("get_lamp_power"), context()).text == "Lamp power: true"
     iot.on_states([{"name": "Speaker", "state": {"volume": 0}}])
-    assert iot.value("Speaker", "volume") == 0
     assert box.call(call("get_speaker_volume"), context()).text == "Speaker volume: 0"
 
 
 def test_a_thing_described_again_is_replaced_and_keeps_its_state() -> None:
-    changes: list[int] = []
-    iot = DeviceIot(lambda commands: None, changed=lambda: changes.append(1))
+    iot, _, box = made()
     iot.on_descriptors([SPEAKER])
     iot.on_states([{"name": "Speaker", "state": {"volume": 70}}])
 
     iot.on_descriptors([{**SPEAKER, "methods": {}}])
 
     assert [tool.spec.name for tool in iot.tools()] == ["get_speaker_volume"]
-    assert iot.value("Speaker", "volume") == 70
-    assert len(changes) == 2
+    assert box.call(call("get_speaker_volume"), context()).text == "Speaker volume: 70"
 
 
 def test_things_may_have_only_properties_or_only_methods() -> None:
@@ -121,7 +118,7 @@ def test_things_may_have_only_properties_or_only_methods() -> None:
     iot.on_descriptors([{"name": "A", "properties": {"p": {}}}, {"name": "B", "methods": {"m": {}}}, {"name": "C"}])
 
     assert [tool.spec.name for tool in iot.tools()] == ["get_a_p", "b_m"]
-    assert iot.counts.garbage == 1
+    assert iot.ignored == 1
 
 
 def test_chinese_names_get_distinct_safe_tools() -> None:
@@ -150,7 +147,19 @@ def test_a_thing_that_takes_too_many_words_is_none() -> None:
     iot.on_descriptors([SPEAKER | {"properties": {f"p{number}": {"description": "x" * 500} for number in range(20)}}])
 
     assert box.specs() == []
-    assert iot.counts.garbage == 1
+    assert iot.ignored == 1
+
+
+def test_a_thing_nested_without_end_is_none() -> None:
+    iot, _, _ = made()
+    deep: Any = {}
+    for _ in range(1000):
+        deep = {"a": deep}
+
+    iot.on_descriptors([SPEAKER | {"properties": {"p": deep}}])
+
+    assert iot.tools() == ()
+    assert iot.ignored == 1
 
 
 def test_things_and_members_are_bounded() -> None:
@@ -174,13 +183,13 @@ def test_things_and_members_are_bounded() -> None:
     ],
 )
 def test_states_that_mean_nothing_are_counted(states: Any) -> None:
-    iot, _, _ = made()
+    iot, _, box = made()
     iot.on_descriptors([SPEAKER])
 
     iot.on_states(states)
 
-    assert iot.value("Speaker", "volume") is None
-    assert iot.counts.garbage + iot.counts.unknown_states == (1 if isinstance(states, list) else 0)
+    assert box.call(call("get_speaker_volume"), context()).action is Action.ERROR
+    assert iot.ignored == (1 if isinstance(states, list) else 0)
 
 
 json_values = st.recursive(

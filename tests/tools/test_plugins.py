@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +11,71 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from tests.tools.fakes import call, context, recorded
-from xiaozhi.errors import SettingsError
-from xiaozhi.tools.base import Action, ToolContext
-from xiaozhi.tools.plugins import PluginServices, known_plugins, load
+from xiaozhi.tools.base import Action, ToolContext, ToolServices
 from xiaozhi.tools.plugins.play_music import MusicShelf
+from xiaozhi.tools.registry import catalog, select
 from xiaozhi.tools.toolbox import Toolbox
 
 CHINA = timezone(timedelta(hours=8))
 NOON = datetime(2026, 2, 17, 12, 5, tzinfo=CHINA)
-ALL = ("get_time", "get_lunar", "handle_exit_intent", "change_role", "play_music")
 
 
 def box(*names: str, options: dict[str, Any] | None = None, **services: Any) -> Toolbox:
     services.setdefault("now", lambda: NOON)
-    return Toolbox(load(names, options or {}, PluginServices(**services)).source)
+    return Toolbox(select(names, options or {}).build(ToolServices(**services)))
 
 
 def run(toolbox: Toolbox, name: str, made: ToolContext | None = None, **arguments: Any) -> Any:
     return toolbox.call(call(name, **arguments), made or context())
 
 
-# --- loading ---
+# --- all of them ---
 
 
-def test_every_plugin_can_be_loaded_and_describes_itself() -> None:
-    assert set(ALL) <= set(known_plugins())
-    specs = box(*known_plugins()).specs()
+def test_every_tool_can_be_built_and_describes_itself() -> None:
+    known = list(catalog().tools)
+    specs = box(*known).specs()
 
-    assert {spec.name for spec in specs} == set(known_plugins())
+    assert {spec.name for spec in specs} == set(known)
     for spec in specs:
         assert spec.parameters["type"] == "object"
         assert len(spec.description) > 20
         assert re.search("[\u4e00-\u9fff]", spec.description), "models that think in Chinese choose by it"
+        assert "{" not in spec.description
 
 
-def test_exit_and_time_are_always_there_and_unknown_names_are_reported() -> None:
-    plugins = load(["play_music", "get_weather", "play_music"], {})
+def test_names_and_parameters_are_those_of_the_existing_server() -> None:
+    parameters = {
+        spec.name: (list(spec.parameters["properties"]), spec.parameters.get("required", []))
+        for spec in box(*catalog().tools).specs()
+    }
 
-    assert [tool.spec.name for tool in plugins.source.tools()] == ["handle_exit_intent", "get_time", "play_music"]
-    assert plugins.unknown == ("get_weather",)
+    assert parameters == {
+        "handle_exit_intent": (["say_goodbye"], []),
+        "get_time": ([], []),
+        "change_role": (["role", "role_name"], ["role"]),
+        "direct_answer": (["response"], ["response"]),
+        "get_lunar": (["date", "query"], []),
+        "play_music": (["song_name"], []),
+    }
 
 
 def test_all_wrong_options_are_reported_at_once() -> None:
-    options = {"play_music": {"refresh_time": "soon", "music_ext": 5}, "change_role": {"roles": {"pirate": 5}}}
+    options = {
+        "play_music": {"refresh_time": "soon", "music_ext": 5},
+        "change_role": {"roles": {"pirate": 5, "silent": " "}},
+    }
 
-    with pytest.raises(SettingsError) as raised:
-        load(["play_music", "change_role"], options)
+    faults = select(["play_music", "change_role"], options).faults
 
-    assert [fault.key for fault in raised.value.faults] == [
-        "plugins.play_music.refresh_time",
+    assert [fault.key for fault in faults] == [
         "plugins.play_music.music_ext",
+        "plugins.play_music.refresh_time",
         "plugins.change_role.roles.pirate",
+        "plugins.change_role.roles.silent",
+    ]
+    assert [fault.key for fault in select(["change_role"], {"change_role": {"roles": {}}}).faults] == [
+        "plugins.change_role.roles"
     ]
 
 
@@ -245,6 +259,31 @@ def test_the_directory_is_looked_at_again_only_after_a_while(music: Path) -> Non
     assert len(looks) == 2
 
 
+def test_a_missing_directory_is_told_and_none_means_the_usual_one(music: Path, tmp_path: Path) -> None:
+    def warnings(**options: Any) -> tuple[str, ...]:
+        return select(["play_music"], {"play_music": options}).warnings
+
+    assert warnings(music_dir=str(music)) == ()
+    nowhere = tmp_path / "nowhere"
+    assert warnings(music_dir=str(nowhere)) == (
+        f"play_music cannot work: plugins.play_music.music_dir: there is no directory {nowhere}",
+    )
+    assert warnings(music_dir="") == warnings(music_dir=None) == warnings(music_dir="./music") == warnings()
+
+
+# --- answering ---
+
+
+def test_an_answer_inside_a_call_is_its_text() -> None:
+    toolbox = box("direct_answer")
+
+    assert toolbox.direct_text(call("direct_answer", response=" Hello. ")) == "Hello."
+    assert run(toolbox, "direct_answer", response="Hello.").text == "Hello."
+    assert "direct_answer" not in [spec.name for spec in toolbox.specs(after_tools=True)]
+
+
 def test_services_default_to_utc() -> None:
-    assert PluginServices().now().tzinfo is UTC
-    assert date.today() - PluginServices().now().date() <= timedelta(days=1)
+    now = ToolServices().now()
+
+    assert now.tzinfo is UTC
+    assert abs(datetime.now(UTC) - now) < timedelta(minutes=1)

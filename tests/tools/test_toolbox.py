@@ -16,7 +16,7 @@ from tests.tools.fakes import call, context, tool
 from xiaozhi.chat import ToolCall
 from xiaozhi.errors import ConnectionClosed, Overloaded, ToolError, VendorUnavailable
 from xiaozhi.runtime import tasks
-from xiaozhi.tools.base import Action, FixedTools, Tool, ToolOutcome
+from xiaozhi.tools.base import Action, FixedTools, SourceKind, Tool, ToolOutcome
 from xiaozhi.tools.toolbox import Toolbox, ToolLimits, safe_name
 
 SAFE = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
@@ -25,8 +25,9 @@ SAFE = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 class LiveSource:
     """A source whose offer can be changed."""
 
-    def __init__(self, name: str, *tools: Tool) -> None:
+    def __init__(self, name: str, *tools: Tool, kind: SourceKind = SourceKind.DEVICE_MCP) -> None:
         self.name = name
+        self.kind = kind
         self.offer = list(tools)
 
     def tools(self) -> Sequence[Tool]:
@@ -84,21 +85,22 @@ def test_colliding_names_are_told_apart_and_mapped_back() -> None:
     assert [box.call(call(name), context()).text for name in names] == ["a.b", "a/b", "a_b"]
 
 
-@given(st.lists(st.text(max_size=80), max_size=12))
-def test_all_offered_names_are_safe_and_distinct(raws: list[str]) -> None:
-    box = Toolbox(FixedTools("a", [tool(raw) for raw in raws]), FixedTools("b", [tool(raw) for raw in raws]))
+@given(st.lists(st.text(max_size=80), max_size=12), st.lists(st.text(max_size=80), max_size=12))
+def test_all_offered_names_are_safe_and_distinct(raws: list[str], others: list[str]) -> None:
+    box = Toolbox(FixedTools("a", [tool(raw) for raw in raws]), FixedTools("b", [tool(raw) for raw in others]))
 
     names = [spec.name for spec in box.specs()]
-    assert len(names) == len(set(names)) == 2 * len(set(raws))
+    assert len(names) == len(set(names)) == len({*raws, *others})
     assert all(SAFE.match(name) for name in names)
+    assert {box.call(call(name), context()).text for name in names} == {*raws, *others}
 
 
 def test_a_tool_can_be_called_by_its_own_name() -> None:
     box = Toolbox(FixedTools("device", [tool("self.audio_speaker.set_volume")]))
 
-    assert box.offered_name("self.audio_speaker.set_volume") == "self_audio_speaker_set_volume"
+    assert [spec.name for spec in box.specs()] == ["self_audio_speaker_set_volume"]
     assert box.call(call("self.audio_speaker.set_volume"), context()).text == "self.audio_speaker.set_volume"
-    assert box.offered_name("other") is None
+    assert box.call(call("self_audio-speaker.set_volume"), context()).action is Action.NOT_FOUND
 
 
 def test_descriptions_speak_of_other_tools_by_their_offered_names() -> None:
@@ -125,8 +127,67 @@ def test_tools_appear_and_disappear_with_their_sources() -> None:
     assert box.call(call("self_reboot"), context()).action is Action.ASK_LLM
 
     box.remove("device")
+    box.remove("unknown")
     assert [spec.name for spec in box.specs()] == ["get_time"]
     assert box.call(call("self_reboot"), context()).action is Action.NOT_FOUND
+
+
+def says(text: str) -> Any:
+    return lambda arguments: ToolOutcome(Action.ASK_LLM, text)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_two_tools_of_one_name_the_one_of_the_higher_kind_is_offered(backwards: bool) -> None:
+    """Whatever came first: the device may connect before or after another source."""
+    sources = [
+        LiveSource(kind.name, tool("light", says(kind.name)), tool(f"only.{kind}"), kind=kind) for kind in SourceKind
+    ]
+    box = Toolbox(*(reversed(sources) if backwards else sources))
+
+    for kind in reversed(SourceKind):
+        assert [spec.name for spec in box.specs()].count("light") == 1
+        assert box.call(call("light"), context()).text == kind.name
+        box.remove(kind.name)
+    assert box.specs() == []
+
+
+def test_within_a_kind_the_first_source_keeps_the_name() -> None:
+    servers = [LiveSource(name, tool("t", says(name)), kind=SourceKind.SERVER_MCP) for name in ("one", "two")]
+
+    assert Toolbox(*servers).call(call("t"), context()).text == "one"
+
+
+def test_the_plugins_stand_first_and_are_never_pushed_out() -> None:
+    """A stable beginning of the offer is what vendors' prompt caches live on."""
+    device = LiveSource("device", *(tool(f"d{number}") for number in range(10)))
+    box = Toolbox(device, FixedTools("plugins", [tool("a"), tool("b")]), limits=ToolLimits(tools=5))
+
+    assert [spec.name for spec in box.specs()] == ["a", "b", "d0", "d1", "d2"]
+
+
+# --- tools that only carry an answer ---
+
+
+def answering() -> Toolbox:
+    carrier = tool("direct_answer", answers_directly="response", parameters={"properties": {"response": {}}})
+    return Toolbox(FixedTools("x", [tool("get_time"), carrier]))
+
+
+def test_a_tool_that_only_carries_an_answer_is_offered_in_the_first_round_only() -> None:
+    box = answering()
+
+    assert [spec.name for spec in box.specs()] == ["get_time", "direct_answer"]
+    assert [spec.name for spec in box.specs(after_tools=True)] == ["get_time"]
+
+
+@pytest.mark.parametrize("arguments,text", [({"response": " Hi. "}, "Hi."), ({"response": None}, ""), ({}, "")])
+def test_the_answer_that_such_a_call_carries(arguments: dict[str, Any], text: str) -> None:
+    assert answering().direct_text(ToolCall("1", "direct_answer", arguments)) == text
+
+
+@pytest.mark.parametrize("name", ["get_time", "no_such_tool"])
+def test_other_calls_carry_no_answer(name: str) -> None:
+    assert answering().direct_text(call(name, response="Hi.")) is None
 
 
 def test_adding_a_source_of_the_same_name_replaces_it() -> None:
@@ -148,14 +209,10 @@ def test_a_name_once_given_stays_with_its_tool() -> None:
     assert box.call(call("a_b"), context()).text == "a.b"
 
 
-def test_the_number_of_tools_and_of_remembered_names_is_bounded() -> None:
-    source = LiveSource("device")
-    box = Toolbox(source, limits=ToolLimits(tools=3))
-    for generation in range(50):
-        source.offer = [tool(f"t{generation}_{number}") for number in range(5)]
-        assert len(box.specs()) == 3
+def test_the_number_of_tools_is_bounded() -> None:
+    source = LiveSource("device", *(tool(f"t{number}") for number in range(5)))
 
-    assert len(box._given) <= 15
+    assert len(Toolbox(source, limits=ToolLimits(tools=3)).specs()) == 3
 
 
 # --- calling ---
@@ -208,7 +265,6 @@ def test_errors_become_outcomes(error: Exception, word: str) -> None:
         assert outcome.action is Action.ERROR
         assert word in outcome.text
         assert "secret" not in outcome.text and "10.0.0.1" not in outcome.text
-        assert box.counts.failed == 1
 
 
 def test_a_tool_that_returns_no_outcome_is_an_error() -> None:
@@ -225,7 +281,6 @@ def test_a_slow_tool_is_given_up_at_the_deadline(gate: Event) -> None:
 
     assert "0.01 seconds" in box.call(call("slow"), context()).text
     assert "0.02 seconds" in box.call(call("own"), context()).text
-    assert box.counts.timed_out == 2
 
 
 def test_a_deadline_of_the_caller_reaches_the_caller(gate: Event) -> None:
@@ -257,28 +312,23 @@ def test_killing_the_caller_kills_an_ordinary_tool(gate: Event) -> None:
 
 
 def test_an_uninterruptible_tool_outlives_the_caller(gate: Event) -> None:
-    done = Event()
+    began, done = Event(), Event()
 
     def order(arguments: Any) -> ToolOutcome:
+        began.set()
         gate.wait(30)
         done.set()
         return ToolOutcome(Action.ASK_LLM, "ordered")
 
-    box = Toolbox(FixedTools("x", [tool("order", order, uninterruptible=True), tool("plain")]))
-    assert box.is_uninterruptible("order")
-    assert not box.is_uninterruptible("plain")
-    assert not box.is_uninterruptible("unknown")
+    box = Toolbox(FixedTools("x", [tool("order", order, uninterruptible=True)]))
     turn = tasks.spawn("turn", box.call, call("order"), context())
-    gevent.sleep(0)
-    assert box.detached == 1
+    assert began.wait(5)
 
     turn.kill()
     assert not done.is_set()
     gate.set()
 
     assert done.wait(5)
-    gevent.sleep(0)
-    assert box.detached == 0
 
 
 def test_an_uninterruptible_tool_answers_like_any_other() -> None:
@@ -305,7 +355,6 @@ def test_uninterruptible_calls_are_bounded_in_number_and_life(gate: Event) -> No
     refused = box.call(call("order"), context())
     assert refused.action is Action.ERROR
     assert "still under way" in refused.text
-    assert box.counts.refused == 1
 
     assert ended.wait(5)
 
@@ -320,7 +369,6 @@ def test_long_results_are_cut_visibly() -> None:
 
     assert outcome.text == "a" * 10 + "... (90 more characters)"
     assert outcome.data == "raw"
-    assert box.counts.truncated == 1
 
 
 def test_calls_run_side_by_side_and_answer_in_order() -> None:

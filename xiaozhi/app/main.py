@@ -19,7 +19,7 @@ from xiaozhi import __version__
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.server import Server
 from xiaozhi.app.telemetry import configure_logs
-from xiaozhi.app.wiring import check
+from xiaozhi.app.wiring import check, selected_tools
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.runtime import logs
 from xiaozhi.settings import Loaded, load, masked_yaml
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(masked_yaml(loaded.settings), end="")
         return 0
     if options.check_config:
-        for warning in loaded.warnings:
+        for warning in [*loaded.warnings, *selected_tools(loaded.settings).warnings]:
             print(f"warning: {warning}", file=sys.stderr)
         print("The configuration is fine.")
         return 0

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lunar_python import Solar
 
@@ -18,6 +19,7 @@ from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.history.quota import OutputQuota
+from xiaozhi.net.http import VendorHttp
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers import registry
 from xiaozhi.providers.pool import LIMITED_BY, ProviderPool, vendor_limits
@@ -40,7 +42,8 @@ from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings
-from xiaozhi.tools import plugins
+from xiaozhi.tools import registry as tool_registry
+from xiaozhi.tools.base import ToolServices
 from xiaozhi.tools.device_mcp import Vision
 
 log = get_logger(__name__)
@@ -68,7 +71,8 @@ class Fixtures:
 
 
 def check(loaded: Loaded) -> list[Fault]:
-    """Every fault in the provider blocks that are in use, and in the files that they name; builds nothing."""
+    """Every fault in the blocks of providers and tools that are in use, and in the files that they name; builds
+    nothing."""
     faults: list[Fault] = []
     settings = loaded.settings
     for kind, name in settings.in_use():
@@ -85,7 +89,7 @@ def check(loaded: Loaded) -> list[Fault]:
                 vendor_limits(settings, kind, name)
             except SettingsError as error:
                 faults += [fault for fault in error.faults if fault.key not in {known.key for known in faults}]
-    return faults
+    return [*faults, *selected_tools(settings).faults]
 
 
 def provider_set(provider_pool: ProviderPool, settings: Settings) -> ProviderSet:
@@ -107,12 +111,7 @@ def session_kit(loaded: Loaded, provider_pool: ProviderPool, fixtures: Fixtures)
     """The kit of one configuration, and warnings for the log. Raises SettingsError."""
     settings = loaded.settings
     providers = provider_set(provider_pool, settings)
-    warnings: list[str] = []
-    tools = plugins.load(_wanted_plugins(settings), settings.plugins, _plugin_services(settings, fixtures.inference))
-    if tools.unknown:
-        warnings.append(
-            f"Intent.{settings.selected('intent')}.functions: not available here, left out: {', '.join(tools.unknown)}"
-        )
+    tools = selected_tools(settings)
     phrases = Phrases(
         providers.tts,
         texts=_phrases(settings, providers),
@@ -134,7 +133,7 @@ def session_kit(loaded: Loaded, provider_pool: ProviderPool, fixtures: Fixtures)
         prompter=prompter(loaded.prompt_template, settings, _live_context(settings, provider_pool)),
         memories=fixtures.memories,
         quota=Quota(left=fixtures.quota.left, spend=fixtures.quota.spend),
-        plugins=tools.source,
+        plugins=tools.build(_tool_services(settings, fixtures.inference, provider_pool)),
         lasting=fixtures.lasting,
         vision=fixtures.vision,
         admit_turn=fixtures.admit_turn,
@@ -144,7 +143,7 @@ def session_kit(loaded: Loaded, provider_pool: ProviderPool, fixtures: Fixtures)
         on_drop=fixtures.on_drop,
         server_command=fixtures.server_command,
     )
-    return kit, warnings
+    return kit, list(tools.warnings)
 
 
 def usual_voice(settings: Settings) -> VoiceFormat:
@@ -188,16 +187,26 @@ def zone(settings: Settings) -> datetime.timezone:
     return datetime.timezone(datetime.timedelta(hours=settings.server.timezone_offset))
 
 
-def _wanted_plugins(settings: Settings) -> list[str]:
-    wanted = settings.block("intent", settings.selected("intent")).get("functions") or []
-    return [str(name) for name in wanted] if isinstance(wanted, list) else []
+def selected_tools(settings: Settings) -> tool_registry.Selection:
+    """The server's own tools that the configuration asks for: checked, not built."""
+    intent = settings.selected("intent")
+    wanted = settings.block("intent", intent).get("functions") or []
+    names = [str(name) for name in wanted] if isinstance(wanted, list) else []
+    return tool_registry.select(names, settings.plugins, where=f"Intent.{intent}.functions")
 
 
-def _plugin_services(settings: Settings, inference: InferencePool) -> plugins.PluginServices:
+def _tool_services(settings: Settings, inference: InferencePool, provider_pool: ProviderPool) -> ToolServices:
     here = zone(settings)
-    return plugins.PluginServices(
+
+    def http(vendor: str, **deadlines: Any) -> VendorHttp:
+        client = VendorHttp(vendor, **deadlines)
+        provider_pool.close_with_me(client.close)
+        return client
+
+    return ToolServices(
         now=lambda: datetime.datetime.now(here),
         offload=lambda function: inference.run(function, kind="other", deadline=OFFLOAD_DEADLINE_S),
+        http=http,
     )
 
 

@@ -7,7 +7,7 @@ that is wrong is told at once. Types of providers and their options are not chec
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -43,18 +43,18 @@ def shown(value: Any, key: str = "") -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-def field_faults(error: ValidationError, merged: Merged) -> list[Fault]:
-    """pydantic's findings as faults: the key as in the file, what was found, what is expected and which layer said
-    so."""
+def field_faults(error: ValidationError, merged: Merged | None = None, prefix: str = "") -> list[Fault]:
+    """pydantic's findings as faults: the key as in the file (behind `prefix`), what was found, what is expected and,
+    where the layers are known, which of them said so."""
     faults = []
     for problem in error.errors(include_url=False):
         path = tuple(map(str, problem["loc"]))
-        key = ".".join(path) or "the configuration"
+        key = prefix + ".".join(path) or "the configuration"
         value = "missing" if problem["type"] == "missing" else shown(problem["input"], _telling_key(path))
         expected = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         if expected.startswith("Input should"):
             expected = "must" + expected.removeprefix("Input should")
-        faults.append(Fault(key, value, expected + _said_by(merged, path)))
+        faults.append(Fault(key, value, expected + (_said_by(merged, path) if merged is not None else "")))
     return faults
 
 
@@ -173,7 +173,7 @@ def _references(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _no_such_block(section: str, name: str, blocks: Mapping[str, Any]) -> str:
-    near = _nearest(name, [str(block) for block in blocks])
+    near = nearest(name, [str(block) for block in blocks])
     known = f"nearest: {near}" if near else f"there are {', '.join(map(str, blocks)) or 'none'}"
     return f"must be the name of a block under {section} ({known}), or add {section}.{name} with a 'type'"
 
@@ -207,15 +207,15 @@ def drop_scalar_blocks(merged: Merged) -> list[str]:
     return warnings
 
 
-def unknown_keys(tree: Mapping[str, Any]) -> list[str]:
-    """One warning for every key that means nothing, with the nearest one that does."""
-    everywhere = valid_keys()
+def unknown_keys(tree: Mapping[str, Any], model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """One warning for every key of `tree` that `model` does not know, with the nearest one that it does. `prefix`:
+    where `tree` stands in the configuration ("plugins.play_music.")."""
+    everywhere = valid_keys(model)
     warnings = []
-    for prefix, key, siblings in _unknown(tree, Settings, ""):
-        near = _NO_MEANING.get(prefix + key) or _nearest_key(prefix, key, siblings, everywhere)
-        warnings.append(
-            f"{prefix}{key} means nothing here and is ignored" + (f"; the nearest key is {near}" if near else "")
-        )
+    for place, key, siblings in _unknown(tree, model, ""):
+        near = _NO_MEANING.get(place + key) or _nearest_key(place, key, siblings, everywhere)
+        hint = f"; the nearest key is {prefix}{near}" if near else ""
+        warnings.append(f"{prefix}{place}{key} means nothing here and is ignored{hint}")
     return warnings
 
 
@@ -260,21 +260,21 @@ def _unknown_inside(value: Any, annotation: Any, prefix: str) -> Iterator[tuple[
 
 def _nearest_key(prefix: str, key: str, siblings: list[str], everywhere: list[str]) -> str | None:
     """A key of the same section if one is close; else one whose path, or at least whose last part, is."""
-    near = _nearest(key, siblings)
+    near = nearest(key, siblings)
     if near:
         return prefix + near
     paths = {known.replace(".", "_"): known for known in everywhere}
-    near = _nearest((prefix + key).replace(".", "_"), list(paths), cutoff=0.75)
+    near = nearest((prefix + key).replace(".", "_"), list(paths), cutoff=0.75)
     if near:
         return paths[near]
     leaves: dict[str, str] = {}
     for known in everywhere:
         leaves.setdefault(known.rpartition(".")[2], known)
-    near = _nearest(key, list(leaves))
+    near = nearest(key, list(leaves))
     return leaves[near] if near else None
 
 
-def _nearest(name: str, known: list[str], cutoff: float = 0.6) -> str | None:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known name closest to `name`, case aside, or None when nothing is close."""
     folded = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=cutoff)

@@ -6,7 +6,8 @@ the firmware of the devices ignores an argument whose JSON type differs from the
 devices and foreign servers, so that a full validator would run their regular expressions and follow their references.
 Understood here: type (one or several), enum, const, minimum / maximum (and exclusive), minLength / maxLength, minItems
 / maxItems, items, properties, required, default, additionalProperties false, anyOf / oneOf. Everything else is let
-through. Nesting is followed to a fixed depth."""
+through. Nesting is followed to a fixed depth. References were replaced before (`schemas.py`); the arguments of the
+server's own tools are afterwards validated by pydantic (`declared.py`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Things of older firmware: what it describes in `iot` messages becomes tools, what it reports becomes what they
-answer.
+"""The things of older firmware (IoT): what a device describes in its `iot` messages becomes tools; what it reports is
+what they answer.
 
-Not MCP (newer firmware speaks that, see `device_mcp.py`); a device may use both. Descriptors come one or several at a
+Not MCP (newer firmware uses that, see `device_mcp.py`); a device may use both. Descriptors come one or several at a
 time, `{name, description, properties{name: {type, description}}, methods{name: {description, parameters}}}`; states as
 `{name, state: {property: value}}`; commands go out as `{name, method, parameters}` and are never answered: the next
 state report tells what became of them.
@@ -20,8 +20,8 @@ from typing import Any
 from xiaozhi.chat import ToolSpec
 from xiaozhi.errors import ConnectionClosed, ToolError
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.tools.base import Action, FunctionTool, Tool, ToolContext, ToolOutcome
-from xiaozhi.tools.mcp_content import json_chars
+from xiaozhi.tools.base import Action, FunctionTool, SourceKind, Tool, ToolContext, ToolOutcome
+from xiaozhi.tools.schemas import json_chars
 
 log = get_logger(__name__)
 
@@ -41,14 +41,6 @@ Command = dict[str, Any]
 
 
 @dataclass(slots=True)
-class DeviceIotCounts:
-    """What could not be understood."""
-
-    garbage: int = 0
-    unknown_states: int = 0
-
-
-@dataclass(slots=True)
 class _Thing:
     name: str
     description: str
@@ -60,21 +52,22 @@ class _Thing:
 class DeviceIot:
     """The things of one device; also the toolbox's source of their tools.
 
-    `send_commands(commands)` must not block for long and may raise ConnectionClosed. `changed()` is called when the
-    offer has changed."""
+    `send_commands(commands)` must not block for long and may raise ConnectionClosed."""
 
-    def __init__(
-        self, send_commands: Callable[[list[Command]], None], *, changed: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, send_commands: Callable[[list[Command]], None]) -> None:
         self._send_commands = send_commands
-        self._changed = changed
         self._things: dict[str, _Thing] = {}
         self._tools: tuple[Tool, ...] = ()
-        self.counts = DeviceIotCounts()
+        self.ignored = 0
+        """Descriptors and states that could not be understood, or had no room."""
 
     @property
     def name(self) -> str:
         return "iot"
+
+    @property
+    def kind(self) -> SourceKind:
+        return SourceKind.DEVICE_IOT
 
     def tools(self) -> Sequence[Tool]:
         """One tool for each property and each method."""
@@ -86,41 +79,39 @@ class DeviceIot:
         before = self._tools
         for described in _items(descriptors):
             thing = self._thing(described)
-            if thing is None:
-                self.counts.garbage += 1
+            old = self._things.get(thing.name) if thing is not None else None
+            if thing is None or (old is None and len(self._things) >= MAX_THINGS):
+                self._ignore("descriptor")
                 continue
-            old = self._things.get(thing.name)
             if old is not None:
                 thing.values = {name: value for name, value in old.values.items() if name in thing.properties}
-            elif len(self._things) >= MAX_THINGS:
-                self.counts.garbage += 1
-                continue
             self._things[thing.name] = thing
             self._tools = tuple(tool for known in self._things.values() for tool in known.tools)
         if self._tools is not before:
             log.info("device things", things=len(self._things), tools=len(self._tools))
-            if self._changed is not None:
-                self._changed()
 
     def on_states(self, states: Any) -> None:
         """Take the `states` of an `iot` message, whatever they are. Never raises."""
         for reported in _items(states):
             name = reported.get("name") if isinstance(reported, Mapping) else None
             state = reported.get("state") if isinstance(reported, Mapping) else None
-            if not isinstance(name, str) or not isinstance(state, Mapping):
-                self.counts.garbage += 1
-                continue
-            thing = self._things.get(name)
-            if thing is None:
-                self.counts.unknown_states += 1
+            thing = self._things.get(name) if isinstance(name, str) else None
+            if thing is None or not isinstance(state, Mapping):
+                self._ignore("state")
                 continue
             for prop, value in state.items():
                 if prop in thing.properties and _is_value(value):
                     thing.values[prop] = value
                 else:
-                    self.counts.unknown_states += 1
+                    self._ignore("state")
 
-    def value(self, thing: str, prop: str) -> Any:
+    def _ignore(self, what: str) -> None:
+        self.ignored += 1
+        if self.ignored == 1:
+            # Only the first one: a faulty device fills its counter, not the log.
+            log.warning("device iot garbage", what=what)
+
+    def _value(self, thing: str, prop: str) -> Any:
         """The last reported value of a property; None when it was never reported."""
         known = self._things.get(thing)
         return known.values.get(prop) if known else None
@@ -154,7 +145,7 @@ class DeviceIot:
 
         def get(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
             # Looked up anew: the thing may have been described again since.
-            value = self.value(thing.name, prop)
+            value = self._value(thing.name, prop)
             if value is None:
                 return ToolOutcome(Action.ERROR, f"{thing.name} has not reported its {prop} yet.")
             return ToolOutcome(Action.ASK_LLM, f"{thing.name} {prop}: {_worded(value)}", value)

@@ -1,67 +1,101 @@
-"""What MCP says, read forgivingly: ids, errors, schemas and results as devices and servers really write them.
+"""What MCP says, read forgivingly: pages of tools and results of calls, as devices and servers really write them.
 
-Pure functions of decoded JSON; no session and no I/O (`device_mcp.py` has those). Nothing here raises for a wrong
-shape: what cannot be read becomes None, an empty schema, or a word in brackets. Protocol: MCP 2024-11-05."""
+Pure functions and data of decoded JSON; no session and no I/O (`device_mcp.py` has those). Nothing here raises for a
+wrong shape: what cannot be read is skipped, or becomes a word in brackets. Protocol: MCP 2024-11-05."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from xiaozhi.chat import ToolSpec
 from xiaozhi.tools.base import Action, ToolOutcome
-
-MAX_ERROR_CHARS = 500
-# JSON parsers on devices keep numbers as doubles.
-_EXACT = 2**53
+from xiaozhi.tools.schemas import SchemaTooLarge, json_chars, object_schema
 
 
-def answer_id(identity: Any) -> int | None:
-    """The id of an answer as the number we gave, None when it cannot be one of ours."""
-    if isinstance(identity, bool):
+@dataclass(frozen=True, slots=True)
+class ListingLimits:
+    """Bounds of one listing of a peer's tools: they are kept, and shown to the model with every question."""
+
+    pages: int = 32
+    tools: int = 128
+    name_chars: int = 200
+    description_chars: int = 4000
+    schema_chars: int = 8_000
+    """Of one tool's parameters as JSON; a page of the firmware has no room for more."""
+    total_chars: int = 128_000
+    """Names, descriptions and parameters of all tools together."""
+    oversized: int = 8
+    """Schemas that are too large before no other is looked at: each costs a millisecond."""
+    cursor_chars: int = 1000
+    """A longer cursor ends the listing: it would have to be sent back."""
+
+
+class ToolListing:
+    """Collects the pages of `tools/list`."""
+
+    def __init__(self, limits: ListingLimits) -> None:
+        self._limits = limits
+        self._cursors: set[str] = set()
+        self._chars = 0
+        self._oversized = 0
+        self.specs: dict[str, ToolSpec] = {}
+        """What was found, by the peer's own name; the first of two of one name."""
+        self.pages = 0
+        """Pages added so far."""
+        self.skipped = 0
+        """Descriptions that were no tools, or had no room."""
+        self.whole = False
+        """Whether the peer's last page was added."""
+
+    def add(self, page: Any) -> str | None:
+        """Take one page; returns the cursor to ask for the next one with, None when no other is wanted."""
+        given = page if isinstance(page, Mapping) else {}
+        listed, cursor = given.get("tools"), given.get("nextCursor")
+        for described in listed if isinstance(listed, list) else ():
+            self._add_tool(described)
+        self.pages += 1
+        if not isinstance(cursor, str) or not cursor:
+            self.whole = True
+            return None
+        full = self.pages >= self._limits.pages or len(self.specs) >= self._limits.tools
+        if full or len(cursor) > self._limits.cursor_chars or cursor in self._cursors:
+            return None
+        self._cursors.add(cursor)
+        return cursor
+
+    def _add_tool(self, described: Any) -> None:
+        limits = self._limits
+        name = described.get("name") if isinstance(described, Mapping) else None
+        if isinstance(name, str) and name in self.specs:
+            return
+        if len(self.specs) >= limits.tools or not isinstance(name, str) or not 0 < len(name) <= limits.name_chars:
+            self.skipped += 1
+            return
+        description = described.get("description")
+        text = description[: limits.description_chars] if isinstance(description, str) else ""
+        parameters = self._parameters(described.get("inputSchema"))
+        chars = len(name) + len(text) + json_chars(parameters)
+        if parameters is None or self._chars + chars > limits.total_chars:
+            self.skipped += 1
+            return
+        self._chars += chars
+        self.specs[name] = ToolSpec(name, text, parameters)
+
+    def _parameters(self, schema: Any) -> dict[str, Any] | None:
+        """The schema made fit for models, None when it is too large."""
+        if self._oversized >= self._limits.oversized:
+            return None
+        try:
+            parameters = object_schema(schema)
+            if json_chars(parameters) <= self._limits.schema_chars:
+                return parameters
+        except SchemaTooLarge:
+            pass
+        self._oversized += 1
         return None
-    if isinstance(identity, int):
-        return identity
-    if isinstance(identity, float) and identity.is_integer():
-        return int(identity)
-    if isinstance(identity, str) and identity.isascii() and identity.isdigit() and len(identity) <= 12:
-        return int(identity)
-    return None
-
-
-def may_echo(identity: Any) -> bool:
-    """Whether the id of a request can be written back as it came."""
-    # Whatever else JSON can hold might not survive being written again: huge numbers, lone surrogates.
-    if isinstance(identity, str):
-        return identity.isascii() and len(identity) <= 64
-    return isinstance(identity, int) and abs(identity) < _EXACT
-
-
-def error_text(error: Any) -> str:
-    """What an error says, in whatever shape it came; firmware often leaves the code out."""
-    message = error.get("message") if isinstance(error, Mapping) else error
-    return message[:MAX_ERROR_CHARS] if isinstance(message, str) and message else "the device reported an error"
-
-
-def object_schema(schema: Any) -> dict[str, Any]:
-    """An object schema that language models accept, whatever the device sent."""
-    given = schema if isinstance(schema, Mapping) else {}
-    properties = given.get("properties")
-    clean = (
-        {name: value for name, value in properties.items() if isinstance(value, Mapping)}
-        if isinstance(properties, Mapping)
-        else {}
-    )
-    made: dict[str, Any] = {"type": "object", "properties": clean}
-    required = given.get("required")
-    if isinstance(required, list):
-        made["required"] = [name for name in required if isinstance(name, str) and name in clean]
-    return made
-
-
-def json_chars(value: Any) -> int:
-    """How long a decoded JSON value is when it is written again."""
-    return len(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def outcome(result: Any) -> ToolOutcome:
@@ -73,11 +107,18 @@ def outcome(result: Any) -> ToolOutcome:
         text = result
     else:
         # Not what the protocol says, but some boards answer with a bare value.
-        text = json.dumps(result, ensure_ascii=False, default=str)
+        text = _written(result)
     failed = isinstance(result, Mapping) and result.get("isError") is True
     if failed:
         return ToolOutcome(Action.ERROR, text or "the device reported an error", result)
     return ToolOutcome(Action.ASK_LLM, text, result)
+
+
+def _written(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return "[unknown content]"
 
 
 def _content_text(item: Any) -> str:

@@ -1,9 +1,10 @@
-"""The tools on offer in one visit, and the one way to call them.
+"""The tools that one session offers to its language model, and the one way to call them.
 
-Not where tools come from: sources are added and removed while the visit runs (a device lists its own seconds after it
-connected), and the offer is read from them anew each time. Names are made fit for language models (letters, digits,
-"_", "-", at most 64) and mapped back; a name once given to a tool stays with it as long as its source is here, so that
-an answer in progress still finds what it was offered.
+Not where tools come from: sources are added and removed while the session runs (a device lists its own tools seconds
+after it connected), and the offer is read from them anew each time. There is one namespace: of two tools of one name
+the one of the higher kind of source is offered (`SourceKind`), within a kind the first. Names are made fit for language
+models (letters, digits, "_", "-", at most 64) and mapped back; a name once given stays as long as its tool is on offer,
+so that an answer in progress still finds what it was offered.
 
 A call never raises: every failure becomes a `ToolOutcome` that the model can be told about. Deadlines are kept here,
 not by the tools. A tool that declares itself `uninterruptible` runs in a greenlet of its own, which outlives the turn;
@@ -15,7 +16,7 @@ import difflib
 import re
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,18 +57,6 @@ class ToolLimits:
     """Tools on offer at once; sources added later lose."""
 
 
-@dataclass(slots=True)
-class ToolCounts:
-    """What became of the calls."""
-
-    called: int = 0
-    failed: int = 0
-    timed_out: int = 0
-    not_found: int = 0
-    refused: int = 0
-    truncated: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: str
@@ -78,11 +67,11 @@ class _Entry:
 
 
 class Toolbox:
-    """`sources` in order of precedence: the first one keeps a name that two would have.
+    """`sources`: those there from the start.
 
-    `observe(source_name, seconds, action)` is told of every call, for metrics (of the source, as tool names are without
-    bound). `spawn` starts uninterruptible calls; give the `spawn` of a process-wide group to be able to wait for them
-    at shutdown."""
+    `observe(source_name, seconds, action)` is told of every call, for metrics (of the source, as the number of tool
+    names has no bound). `spawn` starts uninterruptible calls; give the `spawn` of a process-wide group to be able to
+    wait for them at shutdown."""
 
     def __init__(
         self,
@@ -95,52 +84,41 @@ class Toolbox:
         self._spawn = spawn
         self._observe = observe
         self._sources: list[ToolSource] = []
-        self._given: dict[tuple[str, str], str] = {}
+        self._names: dict[str, str] = {}
+        """Offered names, by the names the tools have in their sources."""
         self._seen: list[Tool] = []
-        self._entries: dict[str, _Entry] = {}
-        self._raw: dict[str, _Entry] = {}
+        self._offer: dict[str, _Entry] = {}
+        """By offered name."""
         self._detached: set[Greenlet] = set()
-        self.counts = ToolCounts()
         for source in sources:
             self.add(source)
 
     # --- what is on offer ---
 
     def add(self, source: ToolSource) -> None:
-        """Offer the tools of `source` too; one of the same name is replaced."""
+        """Offer the tools of `source` too; a source of the same name is replaced."""
         self.remove(source.name)
         self._sources.append(source)
+        self._sources.sort(key=lambda known: known.kind)
 
     def remove(self, source_name: str) -> None:
         """Offer the tools of this source no longer. Unknown names are ignored."""
         self._sources = [source for source in self._sources if source.name != source_name]
-        self._given = {key: name for key, name in self._given.items() if key[0] != source_name}
 
-    def specs(self) -> list[ToolSpec]:
-        """What to show to a language model now, with safe and distinct names."""
+    def specs(self, after_tools: bool = False) -> list[ToolSpec]:
+        """What to show to a language model now, with safe and distinct names.
+
+        `after_tools`: without the tools that only carry an answer (`Tool.answers_directly`). A model that has results
+        and is asked for words would call them for ever."""
         self._refresh()
-        return [entry.spec for entry in self._entries.values()]
+        return [entry.spec for entry in self._offer.values() if not (after_tools and entry.tool.answers_directly)]
 
-    def find(self, name: str) -> Tool | None:
-        """The tool that is offered as `name`, or whose own name it is."""
-        entry = self._lookup(name)
-        return entry.tool if entry else None
-
-    def offered_name(self, raw_name: str) -> str | None:
-        """The name under which the tool that its source calls `raw_name` is offered; None when there is none."""
-        self._refresh()
-        entry = self._raw.get(raw_name)
-        return entry.name if entry else None
-
-    def is_uninterruptible(self, name: str) -> bool:
-        """Whether this tool, once begun, runs to its end; False for unknown names."""
-        tool = self.find(name)
-        return tool is not None and tool.uninterruptible
-
-    @property
-    def detached(self) -> int:
-        """Uninterruptible calls under way."""
-        return len(self._detached)
+    def direct_text(self, call: ToolCall) -> str | None:
+        """The answer that `call` carries, where its tool does nothing else (`Tool.answers_directly`): speak it instead
+        of running the call. None for every other tool."""
+        entry = self._lookup(call.name)
+        argument = entry.tool.answers_directly if entry is not None else ""
+        return str(call.arguments.get(argument) or "").strip() if argument else None
 
     # --- calling ---
 
@@ -148,15 +126,11 @@ class Toolbox:
         """Run one call to its end, its deadline, or its failure; blocks. Raises nothing; kills and deadlines of the
         caller pass."""
         began = time.monotonic()
-        self.counts.called += 1
         entry = self._lookup(call.name)
         if entry is None:
-            self.counts.not_found += 1
             outcome = ToolOutcome(Action.NOT_FOUND, self._no_such_tool(call.name))
         else:
             outcome = self._bounded(self._outcome(entry, call, context))
-        if outcome.action is Action.ERROR:
-            self.counts.failed += 1
         if self._observe is not None:
             self._observe(entry.source if entry else "none", time.monotonic() - began, outcome.action)
         return outcome
@@ -207,7 +181,6 @@ class Toolbox:
 
     def _detach(self, entry: _Entry, arguments: dict[str, Any], context: ToolContext, seconds: float) -> ToolOutcome:
         if len(self._detached) >= self._limits.detached:
-            self.counts.refused += 1
             return ToolOutcome(
                 Action.ERROR, f"{entry.name} was not called: too many earlier actions are still under way."
             )
@@ -244,12 +217,11 @@ class Toolbox:
         return outcome
 
     def _timed_out(self, entry: _Entry, seconds: float) -> ToolOutcome:
-        self.counts.timed_out += 1
         log.warning("tool timed out", tool=entry.name, source=entry.source, seconds=seconds)
         return ToolOutcome(Action.ERROR, f"{entry.name} gave no result within {seconds:g} seconds.")
 
     def _no_such_tool(self, name: str) -> str:
-        near = difflib.get_close_matches(safe_name(name), list(self._entries), n=3)
+        near = difflib.get_close_matches(safe_name(name), list(self._offer), n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         return f"There is no tool called {safe_name(name)}.{hint}"
 
@@ -257,7 +229,6 @@ class Toolbox:
         most = self._limits.result_chars
         if len(outcome.text) <= most:
             return outcome
-        self.counts.truncated += 1
         text = f"{outcome.text[:most]}... ({len(outcome.text) - most} more characters)"
         return ToolOutcome(outcome.action, text, outcome.data)
 
@@ -266,45 +237,42 @@ class Toolbox:
     def _lookup(self, name: str) -> _Entry | None:
         self._refresh()
         # A model (or a hand-written rule) may know a device's tool by the name the device gave it.
-        return self._entries.get(name) or self._raw.get(name) or self._entries.get(safe_name(name))
+        return self._offer.get(name) or self._offer.get(self._names.get(name, "")) or self._offer.get(safe_name(name))
 
     def _refresh(self) -> None:
         found = [(source, tool) for source in self._sources for tool in source.tools()][: self._limits.tools]
         tools = [tool for _, tool in found]
         if len(tools) == len(self._seen) and all(new is old for new, old in zip(tools, self._seen, strict=True)):
             return
-        if len(self._given) > 4 * self._limits.tools:
-            # A device that keeps inventing names; those it still uses are given out again below.
-            self._given = {}
-        named: dict[str, tuple[str, Tool]] = {}
+        chosen: dict[str, tuple[ToolSource, Tool]] = {}
         for source, tool in found:
-            named.setdefault(self._name_for(source.name, tool.spec.name), (source.name, tool))
-        renamed: dict[str, str] = {}
-        for name, (_, tool) in named.items():
-            if tool.spec.name != name:
-                renamed.setdefault(tool.spec.name, name)
-        self._entries = {
-            name: _Entry(name, source, tool, _presented(tool.spec, name, renamed))
-            for name, (source, tool) in named.items()
+            other = chosen.get(tool.spec.name)
+            if other is None or source.kind > other[0].kind:
+                chosen[tool.spec.name] = (source, tool)
+        self._names = self._named(chosen)
+        renamed = {raw: name for raw, name in self._names.items() if raw != name}
+        self._offer = {
+            name: _Entry(name, chosen[raw][0].name, chosen[raw][1], _presented(chosen[raw][1].spec, name, renamed))
+            for raw, name in self._names.items()
         }
-        self._raw = {}
-        for entry in self._entries.values():
-            self._raw.setdefault(entry.tool.spec.name, entry)
         self._seen = tools
 
-    def _name_for(self, source: str, raw: str) -> str:
-        known = self._given.get((source, raw))
-        if known is not None:
-            return known
-        taken = set(self._given.values())
-        name = base = safe_name(raw)
-        number = 2
-        while name in taken:
-            suffix = f"_{number}"
-            name = base[: MAX_NAME_CHARS - len(suffix)] + suffix
-            number += 1
-        self._given[source, raw] = name
-        return name
+    def _named(self, raws: Iterable[str]) -> dict[str, str]:
+        """Safe and distinct names; those given before stay."""
+        taken = {self._names[raw] for raw in raws if raw in self._names}
+        names: dict[str, str] = {}
+        for raw in raws:
+            name = self._names.get(raw)
+            if name is None:
+                name = base = safe_name(raw)
+                number = 2
+                while name in taken:
+                    suffix = f"_{number}"
+                    name = base[: MAX_NAME_CHARS - len(suffix)] + suffix
+                    number += 1
+                taken.add(name)
+            names[raw] = name
+        return names
 
 
 def safe_name(raw: str) -> str:

@@ -24,7 +24,6 @@ from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.speech.cleanup import ReplyText
 from xiaozhi.speech.sentences import Sentence
 from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
-from xiaozhi.tools.plugins import direct_answer
 from xiaozhi.tools.toolbox import Toolbox
 
 
@@ -97,10 +96,15 @@ class Cascade:
         depth_limit = parts.options.tool_depth if intent.traits.offers_tools and providers.llm.traits.calls_tools else 0
         for depth in range(depth_limit + 1):
             # At the limit the model is no longer offered tools: it has to answer with what it has.
-            said, calls = self._ask(briefing.history, self._offer(depth) if depth < depth_limit else [])
-            direct = " ".join(filter(None, (_direct_answer(call) for call in calls)))
+            said, calls = self._ask(
+                briefing.history, parts.toolbox.specs(after_tools=depth > 0) if depth < depth_limit else []
+            )
+            answers = [self._parts.toolbox.direct_text(call) for call in calls]
+            direct = " ".join(filter(None, answers))
             # What was not offered is not run, whatever a model makes up.
-            calls = [call for call in calls if call.name != direct_answer.NAME] if depth < depth_limit else []
+            calls = [
+                call for call, answer in zip(calls, answers, strict=True) if answer is None and depth < depth_limit
+            ]
             if direct:
                 self.speak(direct)
                 said = f"{said} {direct}".strip()
@@ -126,12 +130,6 @@ class Cascade:
             self.speak(known)
             self._exchange.answered(known)
         return bool(known)
-
-    def _offer(self, depth: int) -> list[ToolSpec]:
-        specs = self._parts.toolbox.specs()
-        # Answering through a tool is for the first round: after real tools a model that is asked for words would call
-        # it for ever.
-        return specs if depth == 0 else [spec for spec in specs if spec.name != direct_answer.NAME]
 
     def _ask(self, history: Sequence[Message], specs: Sequence[ToolSpec]) -> tuple[str, list[ToolCall]]:
         """One streamed completion, spoken while it comes."""
@@ -202,10 +200,6 @@ class Cascade:
         if speeches:
             self._exchange.answered(" ".join(speeches))
         return False
-
-
-def _direct_answer(call: ToolCall) -> str:
-    return str(call.arguments.get(direct_answer.RESPONSE) or "").strip() if call.name == direct_answer.NAME else ""
 
 
 def _told(outcome: ToolOutcome) -> str:

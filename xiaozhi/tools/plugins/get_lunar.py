@@ -5,57 +5,52 @@ The calendar itself is the library lunar-python; this file words what it says. O
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date
-from typing import Any
+import datetime
+from typing import Annotated
 
 from cachetools import LRUCache
 from lunar_python import Solar
+from pydantic import Field
 
-from xiaozhi.chat import ToolSpec
 from xiaozhi.errors import ToolError
-from xiaozhi.tools.base import Action, FunctionTool, Tool, ToolContext, ToolOutcome
-from xiaozhi.tools.plugins import PluginServices
+from xiaozhi.tools.base import ToolOptions, ToolServices
+from xiaozhi.tools.registry import tool
 
 MAX_DAYS_KEPT = 64
 # The library's tables of solar terms are good for these years.
 FIRST_YEAR, LAST_YEAR = 1900, 2100
 _MAX_ALMANAC = 10
-_SPEC = ToolSpec(
-    "get_lunar",
-    "Chinese lunar calendar of a date: lunar date, zodiac animal, "
-    "stems and branches, solar terms, festivals, and what the almanac "
-    "advises. 查询某一天的农历日期、干支、生肖、节气、节日和黄历宜忌。",
-    {
-        "type": "object",
-        "properties": {
-            "date": {"type": "string", "description": "The day, as YYYY-MM-DD; today when left out. 日期，默认今天。"},
-            "query": {"type": "string", "description": "What the user wants to know of it. 用户想了解的内容。"},
-        },
-        "required": [],
-    },
-)
 
 
-def build(options: Mapping[str, Any], services: PluginServices) -> Tool:
-    """The tool; it has no options."""
-    kept: LRUCache[date, str] = LRUCache(MAX_DAYS_KEPT)
+class LunarCalendar:
+    """Keeps the days that were asked for."""
 
-    def get_lunar(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
-        day = _day(arguments.get("date")) or services.now().date()
-        text = kept.get(day)
+    def __init__(self, options: ToolOptions, services: ToolServices) -> None:
+        self._services = services
+        self._kept: LRUCache[datetime.date, str] = LRUCache(MAX_DAYS_KEPT)
+
+    @tool("get_lunar")
+    def get_lunar(
+        self,
+        date: Annotated[str, Field(description="The day, as YYYY-MM-DD; today when left out. 日期，默认今天。")] = "",
+        query: Annotated[str, Field(description="What the user wants to know of it. 用户想了解的内容。")] = "",
+    ) -> str:
+        """Chinese lunar calendar of a date: lunar date, zodiac animal, stems and branches, solar terms, festivals, and
+        what the almanac advises. 查询某一天的农历日期、干支、生肖、节气、节日和黄历宜忌。"""
+        # The model reads what `query` asks for out of the whole page.
+        del query
+        day = _day(date) or self._services.now().date()
+        text = self._kept.get(day)
         if text is None:
-            text = kept[day] = services.offload(lambda: almanac(day))
-        return ToolOutcome(Action.ASK_LLM, text)
-
-    return FunctionTool(_SPEC, get_lunar)
+            text = self._kept[day] = self._services.offload(lambda: almanac(day))
+        return text
 
 
-def _day(written: Any) -> date | None:
-    if not isinstance(written, str) or not written.strip():
+def _day(written: str) -> datetime.date | None:
+    if not written.strip():
         return None
     try:
-        day = date.fromisoformat(written.strip()[:10])
+        day = datetime.date.fromisoformat(written.strip()[:10])
     except ValueError:
         raise ToolError(f"'{written[:20]}' is no date; write it as YYYY-MM-DD") from None
     if not FIRST_YEAR <= day.year <= LAST_YEAR:
@@ -63,7 +58,7 @@ def _day(written: Any) -> date | None:
     return day
 
 
-def almanac(day: date) -> str:
+def almanac(day: datetime.date) -> str:
     """What the calendar says of `day`, in Chinese: the terms have no other names that people use. CPU-bound, plain
     Python."""
     solar = Solar.fromYmd(day.year, day.month, day.day)

@@ -1,30 +1,20 @@
-"""What time and day it is, where the server's owner lives. Not a calendar of the moon (`get_lunar.py`)."""
+"""What time and day it is where the server's owner lives. Not the lunar calendar (`get_lunar.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-from xiaozhi.chat import ToolSpec
-from xiaozhi.tools.base import Action, FunctionTool, Tool, ToolContext, ToolOutcome
-from xiaozhi.tools.plugins import PluginServices
+from xiaozhi.tools.base import ToolContext, ToolServices
+from xiaozhi.tools.registry import tool
 
 _WEEKDAYS = "一二三四五六日"
-_SPEC = ToolSpec(
-    "get_time",
-    "Tells the current time, date and weekday. Call it whenever the answer depends on what time or day it is now. "
-    "查询当前时间、日期和星期。",
-)
 
 
-def build(options: Mapping[str, Any], services: PluginServices) -> Tool:
-    """The tool; it has no options."""
-
-    def get_time(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
-        return ToolOutcome(Action.ASK_LLM, spoken_time(services.now(), chinese=context.chinese))
-
-    return FunctionTool(_SPEC, get_time)
+@tool("get_time")
+def get_time(context: ToolContext, services: ToolServices) -> str:
+    """Tells the current time, date and weekday. Call it whenever the answer depends on what time or day it is now.
+    查询当前时间、日期和星期。"""
+    return spoken_time(services.now(), chinese=context.chinese)
 
 
 def spoken_time(now: datetime, *, chinese: bool) -> str:

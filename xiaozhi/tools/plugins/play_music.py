@@ -1,24 +1,23 @@
 """Plays a sound file from a directory of the server: the one whose name is most like what was asked for, or any.
 
-Not a player: it picks a file and asks the visit to play it after the announcement; decoding and pacing are done there.
-Options, as in the existing server: `music_dir` [./music], `music_ext` [.mp3 .wav .ogg .opus .flac .m4a], `refresh_time`
-[60 s] between two looks at the directory."""
+Not a player: it picks a file and asks the session to play it after the announcement; decoding and pacing are done
+there."""
 
 from __future__ import annotations
 
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, field_validator
 from rapidfuzz import fuzz, process, utils
 
-from xiaozhi.chat import ToolSpec
-from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.tools.base import Action, Tool, ToolContext, ToolOutcome
-from xiaozhi.tools.plugins import PluginServices
+from xiaozhi.errors import ToolError
+from xiaozhi.tools.base import Action, ToolContext, ToolOptions, ToolOutcome, ToolServices
+from xiaozhi.tools.registry import tool
 
 DEFAULT_EXTENSIONS = (".mp3", ".wav", ".ogg", ".opus", ".flac", ".m4a")
 DEFAULT_REFRESH_S = 60.0
@@ -26,47 +25,57 @@ MAX_FILES = 10_000
 # 0..100: lets a mumbled or partial title through, but not any two titles that share a character.
 MIN_LIKENESS = 55
 _ANY = frozenset({"", "random", "any", "music", "随机", "任意", "音乐", "歌"})
-_SPEC = ToolSpec(
-    "play_music",
-    (
-        "Plays a song from the local music collection. Call "
-        "it when the user wants to hear music. 用户想听音乐或某首歌时调用。"
-    ),
-    {
-        "type": "object",
-        "properties": {
-            "song_name": {
-                "type": "string",
-                "description": (
-                    "Title of the song as the user said it, or "
-                    "'random' when none was named. 歌名；没有指定时填 random。"
-                ),
-                "default": "random",
-            }
-        },
-        "required": [],
-    },
-)
 
 
-def build(options: Mapping[str, Any], services: PluginServices) -> Tool:
-    """The tool, with its options. Raises SettingsError."""
-    refresh = options.get("refresh_time", DEFAULT_REFRESH_S)
-    extensions = options.get("music_ext", DEFAULT_EXTENSIONS)
-    faults = []
-    if not isinstance(refresh, (int, float)) or isinstance(refresh, bool) or refresh < 0:
-        faults.append(Fault("plugins.play_music.refresh_time", repr(refresh)[:80], "seconds, 0 or more"))
-    if not isinstance(extensions, (list, tuple)) or not all(isinstance(extension, str) for extension in extensions):
-        faults.append(Fault("plugins.play_music.music_ext", repr(extensions)[:80], "a list of file name endings"))
-    if faults:
-        raise SettingsError(faults)
-    shelf = MusicShelf(
-        Path(str(options.get("music_dir") or "music")),
-        extensions=tuple(str(extension).lower() for extension in extensions),
-        refresh_seconds=float(refresh),
-        offload=services.offload,
-    )
-    return PlayMusic(shelf)
+class PlayMusicOptions(ToolOptions):
+    """`plugins.play_music`."""
+
+    music_dir: Path = Field(Path("music"), description="Directory that is searched, with everything below.")
+    music_ext: tuple[str, ...] = Field(DEFAULT_EXTENSIONS, description="Endings of music files.")
+    refresh_time: float = Field(DEFAULT_REFRESH_S, ge=0, description="Seconds between two looks at the directory.")
+
+    @field_validator("music_dir", mode="before")
+    @classmethod
+    def _nothing_is_the_default(cls, value: Any) -> Any:
+        return value or "music"
+
+    def missing(self) -> str:
+        return "" if self.music_dir.is_dir() else f"music_dir: there is no directory {self.music_dir}"
+
+
+class PlayMusic:
+    """The tool and what it knows of the files."""
+
+    def __init__(self, options: PlayMusicOptions, services: ToolServices) -> None:
+        self._shelf = MusicShelf(
+            options.music_dir,
+            extensions=tuple(extension.lower() for extension in options.music_ext),
+            refresh_seconds=options.refresh_time,
+            offload=services.offload,
+        )
+
+    @tool("play_music", PlayMusicOptions)
+    def play_music(
+        self,
+        context: ToolContext,
+        song_name: Annotated[
+            str,
+            Field(
+                description="Title of the song as the user said it, or 'random' when none was named. "
+                "歌名；没有指定时填 random。"
+            ),
+        ] = "random",
+    ) -> ToolOutcome:
+        """Plays a song from the local music collection. Call it when the user wants to hear music.
+        用户想听音乐或某首歌时调用。"""
+        song = self._shelf.find(song_name.strip())
+        if song is None:
+            if not self._shelf.titles():
+                raise ToolError("There is no music on this server. 服务器上没有音乐文件。")
+            raise ToolError(f"There is no song like '{song_name[:80]}' on this server. 没有找到这首歌。")
+        title, path = song
+        context.actions.play(path)
+        return ToolOutcome(Action.SPEAK, f"为您播放《{title}》。" if context.chinese else f"Here is {title}.")
 
 
 class MusicShelf:
@@ -124,22 +133,3 @@ class MusicShelf:
                 if len(files) >= MAX_FILES:
                     return files
         return files
-
-
-class PlayMusic(Tool):
-    """The tool itself."""
-
-    def __init__(self, shelf: MusicShelf) -> None:
-        self.spec = _SPEC
-        self._shelf = shelf
-
-    def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
-        wanted = str(arguments.get("song_name") or "").strip()
-        song = self._shelf.find(wanted)
-        if song is None:
-            if not self._shelf.titles():
-                return ToolOutcome(Action.ERROR, "There is no music on this server. 服务器上没有音乐文件。")
-            return ToolOutcome(Action.ERROR, f"There is no song like '{wanted[:80]}' on this server. 没有找到这首歌。")
-        title, path = song
-        context.actions.play(path)
-        return ToolOutcome(Action.SPEAK, f"为您播放《{title}》。" if context.chinese else f"Here is {title}.")

@@ -1,0 +1,1 @@
+"""Tools as their authors write them, in every way that there is."""
