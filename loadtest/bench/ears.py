@@ -28,7 +28,8 @@ import numpy as np
 import opuslib
 from opuslib import constants
 
-from loadtest.speech import speak
+from loadtest import ROOT
+from loadtest.simulator.speech import speak
 from xiaozhi.audio import opus
 from xiaozhi.audio.pcm import Resampler
 from xiaozhi.chat import CallContext
@@ -44,7 +45,6 @@ from xiaozhi.session.listening.voice_segment import VoiceSegment
 
 Row = tuple[str, float, str, str]
 
-ROOT = Path(__file__).resolve().parents[2]
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog. She had your dark suit in greasy wash water all year.",
     "今天天气怎么样？我想听一首好听的歌。现在几点了，请告诉我。",

@@ -8,9 +8,9 @@ from typing import Any
 import gevent
 import pytest
 
-from loadtest.http_vendor import Answer, HttpVendor
-from loadtest.sounds import Sounds, wav
-from loadtest.vendors import TTS, OpenAiVendor, Script
+from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer
+from loadtest.vendors.openai_vendor import TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds, wav
 from tests.audio.test_decode import page, stream
 from tests.contract.suites import pcm_of
 from tests.fakes.inference import InlineInference
@@ -70,13 +70,13 @@ def test_what_is_asked_for(vendor: OpenAiVendor) -> None:
 
 def test_formats_and_voices_of_existing_blocks() -> None:
     def form(**block: Any) -> str:
-        return tts_for("http://h/v1/audio/speech", **block)._form
+        return tts_for("http://h/v1/audio/speech", **block).parsed_form
 
     assert form() == "wav"
     assert form(format="mp3") == "mp3"
     assert form(response_format="opus") == "opus"
-    assert tts_for("https://api.openai.com/v1/audio/speech")._form == "opus"
-    assert tts_for("https://api.openai.com/v1/audio/speech", format="pcm")._form == "pcm"
+    assert tts_for("https://api.openai.com/v1/audio/speech").parsed_form == "opus"
+    assert tts_for("https://api.openai.com/v1/audio/speech", format="pcm").parsed_form == "pcm"
     both = tts_for("http://h", voice="public", private_voice="mine", speed="")
     assert both._options.voice == "mine"
     assert both.traits.voice_key != tts_for("http://h", voice="public").traits.voice_key
@@ -156,7 +156,7 @@ def test_a_wav_tells_its_own_rate_whatever_its_header_claims_of_sizes(vendor: Op
     ],
 )
 def test_what_is_no_sound(body: bytes, content_type: str, expected: type[Exception]) -> None:
-    with HttpVendor(lambda request: Answer(body, content_type)) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(body, content_type)) as vendor:
         tts = tts_for(vendor.url)
         with pytest.raises(expected):
             say(tts)

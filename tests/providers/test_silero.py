@@ -13,7 +13,7 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtest.speech import speak
+from loadtest.simulator.speech import speak
 from tests.fakes.inference import InlineInference
 from tests.fakes.sound import silence
 from xiaozhi.errors import Overloaded, SettingsError, VendorError

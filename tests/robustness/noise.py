@@ -9,7 +9,7 @@ import numpy as np
 import opuslib
 import soxr
 
-from loadtest.speech import SAMPLE_RATE, Speech
+from loadtest.simulator.speech import SAMPLE_RATE, Speech
 
 
 def white(seconds: float, rate: int = SAMPLE_RATE, channels: int = 1) -> bytes:
