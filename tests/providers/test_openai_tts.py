@@ -70,13 +70,13 @@ def test_what_is_asked_for(vendor: OpenAiVendor) -> None:
 
 def test_formats_and_voices_of_existing_blocks() -> None:
     def form(**block: Any) -> str:
-        return tts_for("http://h/v1/audio/speech", **block).parsed_form
+        return tts_for("http://h/v1/audio/speech", **block)._form
 
     assert form() == "wav"
     assert form(format="mp3") == "mp3"
     assert form(response_format="opus") == "opus"
-    assert tts_for("https://api.openai.com/v1/audio/speech").parsed_form == "opus"
-    assert tts_for("https://api.openai.com/v1/audio/speech", format="pcm").parsed_form == "pcm"
+    assert tts_for("https://api.openai.com/v1/audio/speech")._form == "opus"
+    assert tts_for("https://api.openai.com/v1/audio/speech", format="pcm")._form == "pcm"
     both = tts_for("http://h", voice="public", private_voice="mine", speed="")
     assert both._options.voice == "mine"
     assert both.traits.voice_key != tts_for("http://h", voice="public").traits.voice_key
