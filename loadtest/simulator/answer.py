@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-OPUS_LONGEST_MS = 120
+from loadtest.simulator import opus
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,10 @@ class HeardAnswer:
         return {name: at - self.spoken_until for name, at in stages.items() if at is not None}
 
     def pcm(self) -> bytes:
-        """The sound as s16le mono PCM at `sample_rate`. Raises opuslib.OpusError for what is no Opus."""
+        """The sound as s16le mono PCM at `sample_rate`. Raises av.FFmpegError for what is no Opus."""
         if self.audio_format == "pcm":
             return b"".join(self.frames)
-        import opuslib
-
-        decoder = opuslib.Decoder(self.sample_rate, 1)
-        longest = self.sample_rate * OPUS_LONGEST_MS // 1000
-        return b"".join(decoder.decode(frame, longest) for frame in self.frames)
+        return opus.decode(self.frames, self.sample_rate)
 
     def write_wav(self, path: Path) -> float:
         """Save the sound; returns its length in seconds."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest import ROOT
+from loadtest.simulator import opus
 
 SAMPLE_RATE = 16_000
 """Hz: what devices send."""
@@ -111,12 +112,7 @@ def silence(frame_ms: int = 60) -> bytes:
 
 @functools.lru_cache(maxsize=512)
 def _encoded(pcm: bytes, frame_ms: int) -> tuple[bytes, ...]:
-    import opuslib
-
-    encoder = opuslib.Encoder(SAMPLE_RATE, 1, opuslib.APPLICATION_VOIP)
-    samples = SAMPLE_RATE * frame_ms // 1000
-    size = 2 * samples
-    return tuple(encoder.encode(pcm[at : at + size].ljust(size, b"\0"), samples) for at in range(0, len(pcm), size))
+    return tuple(opus.encode(pcm, frame_ms, sample_rate=SAMPLE_RATE))
 
 
 def _voiced_range(pcm: bytes) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from gevent.event import Event
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
 from loadtest.simulator import speech
-from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.device import MAX_SILENCE_MS, SimulatedDevice
 from loadtest.simulator.device_tools import DeviceTools
 from loadtest.simulator.framing import unwrap, wrap
 from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
@@ -103,11 +103,12 @@ def test_in_auto_mode_it_goes_on_with_silence_until_the_server_speaks():
         while len(heard) < len(WORDS.packets()) + 6:
             heard.append(peer.receive())
         answer_with(peer)
-        after.append(peer.receive())
+        while (message := peer.receive()) != {"session_id": "s-1", "type": "ping"}:
+            late.append(message)
         peer.send({"type": "pong"})
         until_gone(peer)
 
-    after: list[object] = []
+    late: list[object] = []
     with serving(script) as url, SimulatedDevice(url) as device:
         device.hello()
         device.ask(WORDS, "auto")
@@ -116,7 +117,7 @@ def test_in_auto_mode_it_goes_on_with_silence_until_the_server_speaks():
     assert heard[0] == {"session_id": "s-1", "type": "listen", "state": "start", "mode": "auto"}
     assert heard[1 : len(WORDS.packets()) + 1] == list(WORDS.packets())
     assert set(heard[len(WORDS.packets()) + 1 :]) == {speech.silence(60)}
-    assert after == [{"session_id": "s-1", "type": "ping"}], "it went on sending while the server spoke"
+    assert len(late) < MAX_SILENCE_MS / 60 / 2, "it went on sending while the server spoke"
 
 
 def test_in_realtime_mode_the_microphone_stays_open_and_may_interrupt():

@@ -52,6 +52,8 @@ _NEW_STATE = np.zeros((2, 1, 128), dtype=np.float32)
 _SCALE = np.float32(1 / 32768)
 _SAMPLE_RATE = np.array(16_000, dtype=np.int64)
 _MODEL_FILES = {"onnx": "silero_vad.onnx", "torch": "silero_vad.jit"}
+_LIBRARIES = {"onnx": ("onnxruntime", "make setup"), "torch": ("torch", "make setup WITH=torch")}
+"""runtime -> its package, and the command that installs it. torch (gigabytes) is not among what everybody gets."""
 _PLACES = ("", "data", "silero_vad/data", "src/silero_vad/data")
 """Where a model file lies in a `model_dir`: a plain folder, the package, or a clone of its repository."""
 
@@ -269,11 +271,10 @@ def _model_path(options: SileroOptions) -> Path:
                 )
             ]
         )
-    library = "onnxruntime" if options.runtime == "onnx" else "torch"
+    library, command = _LIBRARIES[options.runtime]
     if importlib.util.find_spec(library) is None:
-        raise SettingsError(
-            [Fault("VAD.silero.runtime", repr(options.runtime), f"a runtime that is installed; {library} is not")]
-        )
+        wanted = f"a runtime that is installed; {library} is not:  {command}"
+        raise SettingsError([Fault("VAD.silero.runtime", repr(options.runtime), wanted)])
     return found
 
 
