@@ -47,17 +47,12 @@ python_hint() {
     if [ -r /etc/os-release ]; then system=$(. /etc/os-release && echo " ${ID:-} ${ID_LIKE:-} "); fi
     case "$system" in
     *" debian "* | *" ubuntu "*)
-        for version in 3.13 3.12 3.11; do
-            if apt-cache show "python$version-venv" >/dev/null 2>&1; then
-                echo "sudo apt-get install python$version python$version-venv"
-                return
-            fi
-        done
+        packages=$(apt-cache pkgnames python3 2>/dev/null | grep -E '^python3(\.1[1-3])?-venv$' | sort -V)
+        case "$packages" in
         # Without package lists, as in a fresh container, nothing is known yet.
-        if ! apt-cache show python3-venv >/dev/null 2>&1; then
-            echo "sudo apt-get update && sudo apt-get install python3 python3-venv"
-            return
-        fi
+        "") echo "sudo apt-get update && sudo apt-get install python3 python3-venv" && return ;;
+        *.*) newest=${packages##*python} && echo "sudo apt-get install python${newest%-venv} python$newest" && return ;;
+        esac
         ;;
     *" fedora "* | *" rhel "*) echo "sudo dnf install python3.12" && return ;;
     *" suse "*) echo "sudo zypper install python312" && return ;;
@@ -66,7 +61,7 @@ python_hint() {
     if command -v brew >/dev/null 2>&1; then
         echo "brew install python@3.13"
     else
-        echo "uv python install 3.13   (uv: https://docs.astral.sh/uv)"
+        echo "uv python install 3.13"
     fi
 }
 

@@ -76,7 +76,9 @@ def test_every_version_is_exact_and_no_address_is_given_away(name: str) -> None:
         assert pin.url is None
     for ending in (".in", ".txt"):
         text = (ROOT / f"{name}{ending}").read_text(encoding="utf-8")
-        assert not re.search(r"https?:|file:|^\s*--?(index|extra-index|find-links|trusted)|/\w+/\w+", text, re.MULTILINE)
+        assert not re.search(
+            r"https?:|file:|^\s*--?(index|extra-index|find-links|trusted)|/\w+/\w+", text, re.MULTILINE
+        )
 
 
 def test_all_files_agree_on_versions() -> None:
