@@ -3,7 +3,7 @@
 python -m loadtest.vendors --port 9100 --asr-ms 100 --llm-ms 100 --tts-ms 80 --jitter-ms 20 --error-rate 0.01
 """
 
-from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
+from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
 
 import argparse
 
