@@ -1,17 +1,11 @@
-"""Two servers, the same scenario, in alternation: `python -m loadtest compare A B` (or `python -m loadtest.compare A
-B`).
+"""Two servers, the same scenario, in alternation: `python -m loadtest compare A B`.
 
 Absolute figures drift on a machine that others use, too; the ratio of two runs made right after one another drifts much
 less. A and B are each a WebSocket address (any server that speaks the protocol), a directory (another tree of this
-server) or a YAML file (this tree with that file laid over its configuration). Order: A B, B A, A B, ...; every pair
-gives one ratio per figure."""
+server, with its own .venv where it has one) or a YAML file (this tree with that file laid over its configuration).
+Order: A B, B A, A B, ...; every pair gives one ratio per figure."""
 
 from __future__ import annotations
-
-if __name__ == "__main__":
-    from gevent import monkey
-
-    monkey.patch_all()
 
 import argparse
 import contextlib

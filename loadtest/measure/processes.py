@@ -137,7 +137,7 @@ def server_running(setup: Setup, vendor_url: str) -> Iterator[MeasuredServer]:
                 http_port, home = free_port(), folder / f"worker-{number}"
                 home.mkdir()
                 (home / "config.yaml").write_text(yaml.safe_dump(configuration(setup, home)), encoding="utf-8")
-                command = [sys.executable, "server.py", "--port", str(port), "--http-port", str(http_port)]
+                command = [python_of(setup.tree), "server.py", "--port", str(port), "--http-port", str(http_port)]
                 for file in (home / "config.yaml", *setup.files):
                     command += ["--config", str(file)]
                 log = home / "server.console"
@@ -150,6 +150,12 @@ def server_running(setup: Setup, vendor_url: str) -> Iterator[MeasuredServer]:
             yield MeasuredServer(f"ws://127.0.0.1:{port}/xiaozhi/v1/", pids, http_urls, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def python_of(tree: Path) -> str:
+    """The interpreter for another tree: that of its own .venv where it has one, since packages change with the code."""
+    own = tree / ".venv" / "bin" / "python"
+    return str(own) if tree != ROOT and own.exists() else sys.executable
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from loadtest import ROOT
 from loadtest.measure import processes
 from loadtest.measure.processes import Setup, StartError, Vendors
 from xiaozhi.settings import load
@@ -56,6 +58,16 @@ def test_nothing_of_the_callers_environment_reaches_the_server(monkeypatch: pyte
     monkeypatch.setenv("XIAOZHI__SERVER__PORT", "1")
 
     assert "XIAOZHI__SERVER__PORT" not in processes.server_environment("http://x")
+
+
+def test_another_tree_runs_with_its_own_packages_where_it_has_some(tmp_path: Path) -> None:
+    assert processes.python_of(ROOT) == processes.python_of(tmp_path) == sys.executable
+
+    own = tmp_path / ".venv/bin/python"
+    own.parent.mkdir(parents=True)
+    own.touch()
+
+    assert processes.python_of(tmp_path) == str(own)
 
 
 def test_vendors_that_cannot_start_are_told_with_their_last_words():
