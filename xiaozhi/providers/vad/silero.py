@@ -65,7 +65,7 @@ thread."""
 class SileroOptions(ProviderOptions):
     """Names and defaults as existing configuration files have them; an empty value means the default."""
 
-    runtime: Literal["onnx", "torch"] = "onnx"
+    runtime: Literal["onnx", "torch"] = Field("onnx", validate_default=True)
     model_dir: str = ""
     threshold: float = Field(0.5, ge=0, le=1)
     threshold_low: float = Field(0.2, ge=0, le=1)
@@ -80,6 +80,14 @@ class SileroOptions(ProviderOptions):
     @classmethod
     def _empty_is_default(cls, value: Any, info: Any) -> Any:
         return cls.model_fields[info.field_name].default if value == "" else value
+
+    @field_validator("runtime")
+    @classmethod
+    def _is_installed(cls, runtime: str) -> str:
+        library, command = _LIBRARIES[runtime]
+        if importlib.util.find_spec(library) is None:
+            raise ValueError(f"a runtime that is installed; {library} is not:  {command}")
+        return runtime
 
     @model_validator(mode="after")
     def _ordered(self) -> SileroOptions:
@@ -271,10 +279,6 @@ def _model_path(options: SileroOptions) -> Path:
                 )
             ]
         )
-    library, command = _LIBRARIES[options.runtime]
-    if importlib.util.find_spec(library) is None:
-        wanted = f"a runtime that is installed; {library} is not:  {command}"
-        raise SettingsError([Fault("VAD.silero.runtime", repr(options.runtime), wanted)])
     return found
 
 
