@@ -3,9 +3,11 @@
 #   docker build -t xiaozhi .
 #   docker run -p 8000:8000 -p 8003:8003 -v xiaozhi-data:/app/data --stop-timeout 75 xiaozhi
 #
-# Without a GPU, PyTorch's CPU build makes the image much smaller: --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's CPU wheel index>
+# --build-arg WITH=torch adds PyTorch, for `runtime: torch` of the voice detector. Without a GPU, its CPU build makes the image
+# much smaller: --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's CPU wheel index>
 FROM python:3.11-slim-bookworm
 
+# Not needed, but encodes faster than the one in PyAV's wheel.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libopus0 \
     && rm -rf /var/lib/apt/lists/*
@@ -15,9 +17,11 @@ RUN useradd --system --uid 10001 --no-create-home --home-dir /app/data xiaozhi
 WORKDIR /app
 
 # The packages first: they change seldom and take minutes.
+ARG WITH=
 ARG PIP_EXTRA_INDEX_URL=
-COPY requirements.txt ./
-RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
+COPY requirements.txt requirements-torch.txt ./
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps -r requirements.txt \
+    && if [ "$WITH" = torch ]; then pip install --no-cache-dir --disable-pip-version-check -r requirements-torch.txt; fi
 
 COPY server.py ./
 COPY config/ config/

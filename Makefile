@@ -5,16 +5,22 @@ ARGS ?=
 export SAY WAV URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run talk test lint format bench loadtest capacity soak supervise new-provider clean
+.PHONY: help setup setup-dev tools pins run talk test lint format bench loadtest capacity soak supervise new-provider clean
 
 help: ## list the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the server needs into .venv (every other command does this by itself)
-	@./setup.sh
+setup: ## install what the server needs into .venv, as other commands do by themselves (WITH=torch adds PyTorch)
+	@./setup.sh $(WITH:%=--%)
 
 setup-dev:
 	@./setup.sh --dev
+
+tools: ## unpack nginx and promtool, for the tests of config/, into .tools where the system has none
+	@./tools.sh
+
+pins: setup ## write requirements*.txt after a change to requirements*.in (ARGS=--upgrade moves versions on)
+	@./pins.sh $(ARGS)
 
 run: setup ## start the server (ARGS="--port 8001 --config my.yaml")
 	@exec $(PY) server.py $(ARGS)
@@ -53,6 +59,6 @@ supervise: setup ## run workers under supervisord (WORKERS=4)
 new-provider: setup ## scaffold a provider and its test (KIND=tts NAME=acme)
 	@exec $(PY) -m xiaozhi.providers.scaffold $(or $(KIND),$(error say KIND=asr|llm|tts|...)) $(or $(NAME),$(error say NAME=acme)) $(ARGS)
 
-clean: ## remove .venv and caches (not data/)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove .venv, .tools and caches (not data/)
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,33 +1,68 @@
 #!/bin/sh
-# Sets up everything the server needs in .venv, and nothing twice: `make setup` (or `make test`, which adds --dev) calls this.
+# Makes .venv with everything the server needs, and nothing twice. Nothing outside this directory is changed.
 #
-#   setup.sh          what the server needs
-#   setup.sh --dev    also what tests, checks and load tests need
+#   setup.sh            what the server needs (make setup)
+#   setup.sh --torch    and PyTorch, for the voice detector's `runtime: torch` (make setup WITH=torch)
+#   setup.sh --dev      and what tests, checks and load tests need, PyTorch included (make test, lint, bench, loadtest)
 #
 # PYTHON=/path/to/python chooses the interpreter (3.11 or newer) for a new virtual environment.
 set -eu
 cd "$(dirname "$0")"
 
-wanted=requirements.txt
-stamp=.venv/.set-up
-if [ "${1:-}" = --dev ]; then
-    wanted=requirements-dev.txt
-    stamp=.venv/.set-up-dev
-fi
+say() {
+    printf 'setup: %s\n' "$*" >&2
+}
 
 fail() {
-    printf 'setup: %s\n' "$*" >&2
+    say "$*"
     exit 1
 }
 
-# Two terminals may start `make run` and `make talk` at once: the second waits for the first.
+wanted=${1:-}
+case "$wanted" in
+"" | --torch | --dev) ;;
+*) fail "unknown option $wanted; there are --torch and --dev" ;;
+esac
+
+# Otherwise the shell goes on with its next line after Ctrl-C has ended pip.
+trap 'exit 130' INT TERM
+
+# Two terminals may start `make run` and `make talk` at once.
 if command -v flock >/dev/null 2>&1; then
     exec 9<setup.sh
-    flock 9
+    flock --nonblock 9 || {
+        say "another terminal is setting up at the moment; waiting for it"
+        flock 9
+    }
 fi
 
 is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# The command that brings a new enough Python to this system.
+python_hint() {
+    system=
+    # shellcheck source=/dev/null
+    if [ -r /etc/os-release ]; then system=$(. /etc/os-release && echo " ${ID:-} ${ID_LIKE:-} "); fi
+    case "$system" in
+    *" debian "* | *" ubuntu "*)
+        packages=$(apt-cache pkgnames python3 2>/dev/null | grep -E '^python3(\.1[1-3])?-venv$' | sort -V)
+        case "$packages" in
+        # Without package lists, as in a fresh container, nothing is known yet.
+        "") echo "sudo apt-get update && sudo apt-get install python3 python3-venv" && return ;;
+        *.*) newest=${packages##*python} && echo "sudo apt-get install python${newest%-venv} python$newest" && return ;;
+        esac
+        ;;
+    *" fedora "* | *" rhel "*) echo "sudo dnf install python3.12" && return ;;
+    *" suse "*) echo "sudo zypper install python312" && return ;;
+    *" arch "*) echo "sudo pacman -S python" && return ;;
+    esac
+    if command -v brew >/dev/null 2>&1; then
+        echo "brew install python@3.13"
+    else
+        echo "uv python install 3.13"
+    fi
 }
 
 find_python() {
@@ -37,98 +72,59 @@ find_python() {
             return
         fi
     done
-    fail "Python 3.11 or newer is needed: install it (Debian, Ubuntu: apt-get install python3 python3-venv) or set PYTHON=/path/to/it"
+    first=${PYTHON:-python3}
+    found=$("$first" --version 2>/dev/null) || found="no $first"
+    fail "Python 3.11 or newer is needed, and here is $found. Install one:  $(python_hint)
+setup: or choose one that you have:  PYTHON=/path/to/python make setup"
+}
+
+# A .venv counts only as a whole: made to the end, where it is now, with a Python that starts.
+is_whole() {
+    [ -x .venv/bin/python ] && [ ! -e .venv/.unfinished ] && ls .venv/.set-up* >/dev/null 2>&1 && is_new_enough .venv/bin/python &&
+        made=$(sed -n 's/^command = .* -m venv .* \(\/.*\)/\1/p' .venv/pyvenv.cfg) && [ "${made:-$here}" = "$here" ]
 }
 
 make_venv() {
+    if [ -L .venv ]; then fail ".venv is a link to $here, which is incomplete: run make setup there"; fi
     python=$(find_python) || exit 1
-    "$python" -c 'import venv, ensurepip' 2>/dev/null ||
-        fail "$python has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)"
-    printf 'setup: creating .venv with %s (%s)\n' "$python" "$("$python" --version)"
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python has no venv module. Install it:  $(python_hint)"
+    if [ -e .venv ]; then say "the .venv here is incomplete, was moved or has lost its Python; making it anew"; fi
+    say "making .venv with $python ($("$python" --version))"
     "$python" -m venv --clear .venv
+    : >.venv/.set-up
 }
 
-# A moved tree or an upgraded Python leaves a .venv that does not start.
-{ [ -x .venv/bin/python ] && is_new_enough .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; } || make_venv
-
-install_requirements() {
-    # Everything the outcome depends on. Python does the hashing because no such command is everywhere.
-    now=$(.venv/bin/python - "$wanted" requirements.txt <<'PYTHON'
-import hashlib, platform, sys
-digest = hashlib.sha256(f"{sys.version} {platform.machine()} {sys.prefix}".encode())
-for name in sys.argv[1:]:
-    digest.update(open(name, "rb").read())
-print(digest.hexdigest())
-PYTHON
-    )
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then
-        return
-    fi
-    printf 'setup: installing the packages of %s (the first time this takes a few minutes)\n' "$wanted"
-    rm -f "$stamp"
-    quiet=--quiet
-    if [ -t 1 ]; then quiet=; fi
-    # shellcheck disable=SC2086
-    .venv/bin/python -m pip install --disable-pip-version-check $quiet -r "$wanted" ||
-        fail "pip could not install $wanted (see above); \`make setup\` goes on where it stopped"
-    printf '%s\n' "$now" >"$stamp"
+# What a set-up depends on: the file, and the Python and the place that pyvenv.cfg names.
+key() {
+    cat "$1" .venv/pyvenv.cfg | cksum
 }
 
-has_opus() {
-    .venv/bin/python -c 'import ctypes.util as u, sys; sys.exit(not u.find_library("opus"))'
+# install STAMP FILE [OPTION...]: the packages of FILE, unless STAMP says that exactly these are here.
+install() {
+    stamp=.venv/$1 file=$2
+    shift 2
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$(key "$file")" ]; then return; fi
+    say "installing the packages of $file (the first time this takes a few minutes)"
+    if [ ! -t 1 ]; then set -- --quiet "$@"; fi
+    : >.venv/.unfinished
+    .venv/bin/python -m pip install --disable-pip-version-check -r "$file" "$@" || {
+        # A pip that gives up by itself (no network) leaves nothing half done; one that was killed may.
+        if [ $? -lt 128 ]; then rm .venv/.unfinished; fi
+        fail "pip could not install $file (see above); \`make setup\` goes on where it stopped"
+    }
+    rm .venv/.unfinished
+    key "$file" >"$stamp"
 }
 
-install_opus() {
-    sudo=
-    if [ "$(id -u)" != 0 ]; then sudo="sudo "; fi
-    if command -v apt-get >/dev/null 2>&1; then
-        install="${sudo}apt-get install -y --no-install-recommends libopus0"
-        refresh="${sudo}apt-get update"
-    elif command -v dnf >/dev/null 2>&1; then
-        install="${sudo}dnf install -y opus"
-    elif command -v yum >/dev/null 2>&1; then
-        install="${sudo}yum install -y opus"
-    elif command -v apk >/dev/null 2>&1; then
-        install="${sudo}apk add opus"
-    elif command -v pacman >/dev/null 2>&1; then
-        install="${sudo}pacman -S --noconfirm opus"
-    elif command -v zypper >/dev/null 2>&1; then
-        install="${sudo}zypper --non-interactive install libopus0"
-    elif command -v brew >/dev/null 2>&1; then
-        sudo=
-        install="brew install opus"
-    else
-        fail "the Opus library is missing: install libopus with your system's package manager, then run this again"
-    fi
-    if [ -n "$sudo" ] && ! sudo -n true 2>/dev/null; then
-        fail "the Opus library is missing: run  $install  and then this again"
-    fi
-    printf 'setup: the Opus library is missing; running: %s\n' "$install"
-    # A fresh image has no package lists yet, hence the second try.
-    $install >/dev/null 2>&1 || { ${refresh:-true} >/dev/null && $install >/dev/null; } || true
-    has_opus || fail "the Opus library is still missing: run  $install  by hand, then this again"
-}
+here=$(cd .venv 2>/dev/null && pwd -P) || here=
+is_whole || make_venv
 
-# Checkers of the files under config/, for the tests only: nginx -t and promtool. Without them those tests are left out (but not in CI).
-install_checkers() {
-    missing=
-    command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
-    command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
-    if [ -z "$missing" ] || ! command -v apt-get >/dev/null 2>&1; then return; fi
-    sudo=
-    if [ "$(id -u)" != 0 ]; then
-        sudo -n true 2>/dev/null || return 0
-        sudo=sudo
-    fi
-    printf 'setup: installing checkers for the tests:%s\n' "$missing"
-    # RUNLEVEL=1: they are wanted as commands, their daemons must not start.
-    # shellcheck disable=SC2086
-    install="$sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing"
-    # shellcheck disable=SC2086
-    $install >/dev/null 2>&1 || { $sudo apt-get update >/dev/null 2>&1 && $install >/dev/null 2>&1; } ||
-        printf 'setup: could not install%s; the tests that need them are left out\n' "$missing" >&2
-}
-
-install_requirements
-has_opus || install_opus
-if [ "${1:-}" = --dev ]; then install_checkers; fi
+# The files are complete, so pip has nothing to add: above all not torch, which silero-vad asks for and the server does without.
+if [ "$wanted" = --dev ]; then
+    install .set-up-dev requirements-dev.txt --no-deps
+    key requirements.txt >.venv/.set-up  # its packages are among them
+else
+    install .set-up requirements.txt --no-deps
+fi
+# Here pip may add: a CUDA build of torch needs packages that a CPU build does not.
+if [ -n "$wanted" ]; then install .set-up-torch requirements-torch.txt; fi

@@ -12,9 +12,9 @@ import gevent
 from rich.console import Console
 from rich.markup import escape
 
-from loadtest import capacity, churn, compare, hotspots, idle, run, soak
-from loadtest.fleet import FleetError
-from loadtest.stage import StageError
+from loadtest.measure import capacity, churn, compare, hotspots, idle, run, soak
+from loadtest.measure.fleet import FleetError
+from loadtest.measure.processes import StartError
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         return int(options.main(options, console))
-    except (StageError, FleetError, ValueError) as error:
+    except (StartError, FleetError, ValueError) as error:
         console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         return 2
     except KeyboardInterrupt:

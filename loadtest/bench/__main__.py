@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loadtest import bench, machine
-from loadtest.run import REPORTS
+from loadtest import ROOT, bench
+from loadtest.measure.run import REPORTS
+from loadtest.report import machine
 
 Row = tuple[str, float | None, str, str]
 
 ORDER = ("ears", "vendors", "offline", "connections", "turns", "ops")
-ROOT = Path(__file__).resolve().parents[2]
 _AIM = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([\d.]+)")
 
 

@@ -12,11 +12,11 @@ import gevent
 from gevent.event import Event
 from rich.console import Console
 
-from loadtest import idle
-from loadtest.record import Record
-from loadtest.scenario import Scenario
-from loadtest.stage import Setup, Stage, StageError, set_up
-from loadtest.visits import FAILURES, Visitor, reason_of
+from loadtest.measure import idle
+from loadtest.measure.processes import MeasuredServer, Setup, StartError, set_up
+from loadtest.simulator.record import Record
+from loadtest.simulator.scenario import Scenario
+from loadtest.simulator.visits import FAILURES, Visitor, reason_of
 
 Row = tuple[str, float | None, str, str]
 
@@ -48,14 +48,14 @@ def idle_devices(count: int = IDLE, setup: Setup | None = None) -> list[Row]:
 def arrivals(count: int = AT_ONCE, tries: int = TRIES, setup: Setup | None = None) -> list[Row]:
     """All connect at the same moment; the time until the last one has its hello. The best of some tries: the load
     generator works, too."""
-    with set_up(setup or Setup()) as stage:
-        seconds = [_all_at_once(stage, count, first=number * count) for number in range(tries)]
+    with set_up(setup or Setup()) as measured:
+        seconds = [_all_at_once(measured, count, first=number * count) for number in range(tries)]
     return [(f"{count} connections at once, the last hello answered", min(seconds), "s", "< 1.5")]
 
 
-def _all_at_once(stage: Stage, count: int, first: int) -> float:
+def _all_at_once(measured: MeasuredServer, count: int, first: int) -> float:
     plan = Scenario(devices=count, first_device=first, sources=4)
-    visitors = [Visitor(stage.url, plan, number, Record()) for number in range(count)]
+    visitors = [Visitor(measured.url, plan, number, Record()) for number in range(count)]
     go, done = Event(), Event()
 
     def arrive(visitor: Visitor) -> str:
@@ -72,13 +72,15 @@ def _all_at_once(stage: Stage, count: int, first: int) -> float:
     gevent.sleep(0.1)
     began = time.monotonic()
     go.set()
-    connected = lambda: sum(visitor.record.counts["connections"] for visitor in visitors)  # noqa: E731
-    while connected() + sum(greenlet.dead for greenlet in greenlets) < count and time.monotonic() < began + GIVE_UP_S:
+    while time.monotonic() < began + GIVE_UP_S:
+        connected = sum(visitor.record.counts["connections"] for visitor in visitors)
+        if connected + sum(greenlet.dead for greenlet in greenlets) >= count:
+            break
         gevent.sleep(0.005)
     seconds = time.monotonic() - began
     done.set()
     gevent.joinall(greenlets, timeout=GIVE_UP_S)
     failures = [str(greenlet.value) for greenlet in greenlets if greenlet.value]
     if failures:
-        raise StageError(f"{len(failures)} of {count} connections failed: {failures[0]}")
+        raise StartError(f"{len(failures)} of {count} connections failed: {failures[0]}")
     return seconds

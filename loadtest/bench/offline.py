@@ -15,9 +15,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from loadtest.speech import Speech, from_pcm, speak_all
+from loadtest import ROOT
+from loadtest.simulator.speech import Speech, from_pcm, speak_all
 from xiaozhi.audio.opus import Decoder
 from xiaozhi.chat import CallContext
 from xiaozhi.providers import registry
@@ -29,7 +29,7 @@ from xiaozhi.runtime.inference import InferencePool
 
 Row = tuple[str, float, str, str]
 
-CONFIG = Path(__file__).resolve().parents[2] / "config"
+CONFIG = ROOT / "config"
 CONTEXT = CallContext()
 VOICES = ("en-us", "en")
 OTHER_VOICE = "en-us+f3"
@@ -85,17 +85,16 @@ LONG = (
 SHORT = (
     "play the radio", "i am tired", "open the fridge", "it is cold", "call the police", "wait for me", "not today",
     "that was fun", "give me the keys", "where are we", "feed the cat", "i do not know", "read a book",
-    "what is for lunch",
-    "you are wrong", "turn left here", "stay at home", "one more time", "dance with me", "the bus is late",
+    "what is for lunch", "you are wrong", "turn left here", "stay at home", "one more time", "dance with me",
+    "the bus is late",
 )  # fmt: skip
 """Remarks about as long as a phrase: the hard case. Thresholds were set on others than these."""
 
 CONFUSABLE = (
     "open the door", "where is my phone", "what is the weather", "turn on the light", "come here", "no",
-    "what did you say",
-    "that is great", "what time does the shop open", "how old is he", "tell me a story", "set an alarm for seven",
-    "what is for dinner", "see you on monday", "never mind", "thank god", "where are you", "the volume of a sphere",
-    "how much is it", "he made me laugh",
+    "what did you say", "that is great", "what time does the shop open", "how old is he", "tell me a story",
+    "set an alarm for seven", "what is for dinner", "see you on monday", "never mind", "thank god", "where are you",
+    "the volume of a sphere", "how much is it", "he made me laugh",
 )  # fmt: skip
 """Short ones that share words or sounds with phrases."""
 

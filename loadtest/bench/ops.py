@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 import gevent
 from rich.console import Console
 
-from loadtest import fleet, hotspots, run
-from loadtest.scenario import Scenario
-from loadtest.stage import EXPECTED, Setup, set_up
-from loadtest.watch import Watch, scrape
+from loadtest.measure import fleet, hotspots, run
+from loadtest.measure.processes import EXPECTED, Setup, set_up
+from loadtest.measure.watch import Watch, scrape
+from loadtest.report.usage import usage_between
+from loadtest.simulator.scenario import Scenario
 
 Row = tuple[str, float | None, str, str]
 
@@ -46,8 +47,8 @@ def rows() -> list[Row]:
 def threads(idle: Sequence[int] = IDLE, setup: Setup | None = None) -> list[Row]:
     """Operating system threads of the server with nobody, with some and with many devices."""
     found: list[Row] = []
-    with set_up(setup or Setup()) as stage:
-        watch = Watch(stage.pids)
+    with set_up(setup or Setup()) as measured:
+        watch = Watch(measured.pids)
         nobody = watch.look().threads
         found.append(("threads with 0 devices", float(nobody), "threads", ""))
         for count in idle:
@@ -55,7 +56,7 @@ def threads(idle: Sequence[int] = IDLE, setup: Setup | None = None) -> list[Row]
                 devices=count, turns=0, seconds=2.0, ramp=count / 400, roles="holder", first_device=100_000 + count
             )
             with watch:
-                record = fleet.run(plan, stage.url)
+                record = fleet.run(plan, measured.url)
             began, ended = record.window or (0.0, 0.0)
             most = max(sample.threads for sample in watch.samples if began <= sample.at <= ended + 1)
             found.append((f"threads with {count:,} devices", float(most), "threads", f"<= {nobody}"))
@@ -67,19 +68,19 @@ def cost_of_watching(devices: int = TALKING, seconds: int = SECONDS, setup: Setu
     plan = Scenario(devices=devices, turns=0, seconds=float(seconds), expect=EXPECTED)
     shares: list[tuple[int, int] | None] = []
     console = Console(stderr=True)
-    with set_up(setup or Setup()) as stage, run.progress_bar(console) as follow:
+    with set_up(setup or Setup()) as measured, run.progress_bar(console) as follow:
 
         def look() -> None:
-            shares.append(watching_share(hotspots.sampled(stage.pids[0], seconds)))
+            shares.append(watching_share(hotspots.sampled(measured.pids[0], seconds)))
 
-        scraper = gevent.spawn(_scrape, stage.metrics_urls)
+        scraper = gevent.spawn(_scrape, measured.metrics_urls)
         looker: list[gevent.Greenlet] = []
         try:
             label = f"{devices} talking, sampled"
-            with Watch(stage.pids) as watch:
+            with Watch(measured.pids) as watch:
                 record = fleet.run(
                     plan,
-                    stage.url,
+                    measured.url,
                     on_progress=follow(plan, label),
                     on_all_there=lambda: looker.append(gevent.spawn(look)),
                 )
@@ -88,7 +89,7 @@ def cost_of_watching(devices: int = TALKING, seconds: int = SECONDS, setup: Setu
             scraper.kill()
     counted = shares[0] if shares else None
     began, ended = record.window or (0.0, 0.0)
-    usage = watch.between(began, ended)
+    usage = usage_between(watch.samples, began, ended)
     turns = record.counts["turns"]
     share = counted[0] / counted[1] if counted is not None and counted[1] else None
     each = usage.cores * (ended - began) * 1000 / turns if usage is not None and turns else None

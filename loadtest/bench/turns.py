@@ -9,17 +9,16 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from loadtest import run
-from loadtest.record import ABORT, BARGE_IN, FIRST_AUDIO
-from loadtest.result import Step, figure
-from loadtest.scenario import Scenario
-from loadtest.stage import EXPECTED, Setup, set_up
+from loadtest.measure import run
+from loadtest.measure.processes import EXPECTED, Setup, set_up
+from loadtest.report.result import Step, figure
+from loadtest.simulator.record import ABORT, BARGE_IN, FIRST_AUDIO
+from loadtest.simulator.scenario import Scenario
 
 Row = tuple[str, float | None, str, str]
 
 LEVELS = ((1, 5), (25, 3), (100, 3))
 """(devices, turns)"""
-MANY = 100
 INTERRUPTERS = 10
 INTERRUPTS = 4
 
@@ -79,5 +78,5 @@ def _each(total: int, count: int) -> float | None:
 
 def _talk(plan: Scenario, setup: Setup | None) -> Step:
     console = Console(stderr=True)
-    with run.progress_bar(console) as follow, set_up(setup or Setup()) as stage:
-        return run.measure(plan, stage.url, stage.pids, on_progress=follow(plan, f"{plan.devices} {plan.roles}"))
+    with run.progress_bar(console) as follow, set_up(setup or Setup()) as measured:
+        return run.measure(plan, measured.url, measured.pids, on_progress=follow(plan, f"{plan.devices} {plan.roles}"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.device import SimulatedDevice
+from loadtest.simulator.device import SimulatedDevice
 from tests.transport.harness import Noting, RecordedEvents, eventually
 from xiaozhi.app import listeners
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.sounds import Sounds, hum, wav
+from loadtest.vendors.sounds import Sounds, hum, wav
 from xiaozhi.audio.decode import (
     DecodeError,
     FileDecoder,

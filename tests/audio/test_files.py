@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.sounds import Sounds
+from loadtest.vendors.sounds import Sounds
 from tests.fakes.sound import tone
 from xiaozhi.audio.decode import DecodeError
 from xiaozhi.audio.files import open_sound

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loadtest.http_vendor import Answer, HttpVendor, Request, Script
+from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRequest
 from tests.contract.suites import Subject
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build
@@ -43,7 +43,7 @@ def failing(vendor: HttpVendor, kind: str) -> Callable[[str], None]:
 
 
 @contextmanager
-def http_subject(make: Callable[[str], Any], answer: Callable[[Request], Answer]) -> Iterator[Subject]:
+def http_subject(make: Callable[[str], Any], answer: Callable[[VendorRequest], VendorAnswer]) -> Iterator[Subject]:
     """The Subject of a provider made by `make(url)` for one endpoint that answers with `answer(request)`. The
     provider's deadlines must be short (0.3 s): silent vendors are part of the suite."""
     with HttpVendor(answer) as vendor:

@@ -17,7 +17,7 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtest.sounds import hum
+from loadtest.vendors.sounds import hum
 from xiaozhi.audio.opus import Decoder
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import (

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from loadtest.sounds import Sounds
-from loadtest.vendors import ASR, CHAT, TTS, OpenAiVendor
+from loadtest.vendors.openai_vendor import ASR, CHAT, TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 from tests.contract.loopback import failing
 from tests.contract.suites import AsrBatchContract, LlmContract, Subject, TtsSentenceContract, VllmContract
 from tests.fakes.inference import InlineInference

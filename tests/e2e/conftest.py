@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadtest import speech
-from loadtest.sounds import Sounds
+from loadtest.simulator import speech
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import Stage, open_stage
 
 WORDS = ("what is up with you", "tell me a long story", "and one more thing please")

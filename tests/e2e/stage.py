@@ -16,12 +16,12 @@ from typing import Any
 
 import gevent
 
-from loadtest.answer import Answer
-from loadtest.device import SimulatedDevice
-from loadtest.http_vendor import Script
-from loadtest.sounds import Sounds, hum, wav
-from loadtest.speech import Speech
-from loadtest.vendors import CHAT, TTS, OpenAiVendor
+from loadtest.simulator.answer import HeardAnswer
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.http_vendor import Script
+from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds, hum, wav
 from xiaozhi.app.generations import Generation
 from xiaozhi.app.server import Server
 from xiaozhi.chat import ToolSpec
@@ -273,7 +273,7 @@ def wait_until(condition: Any, what: str, seconds: float = PATIENCE_S) -> None:
         gevent.sleep(0.005)
 
 
-def ask(device: SimulatedDevice, text: str, timeout: float = PATIENCE_S) -> Answer:
+def ask(device: SimulatedDevice, text: str, timeout: float = PATIENCE_S) -> HeardAnswer:
     """Type a question and hear its answer."""
     device.replies.forget_answers()
     device.detect(text)
@@ -293,7 +293,7 @@ def utter(
         device.send_silence(silence_ms, realtime=False)
 
 
-def speak_to(device: SimulatedDevice, words: Speech, mode: Any = "auto", timeout: float = PATIENCE_S) -> Answer:
+def speak_to(device: SimulatedDevice, words: Speech, mode: Any = "auto", timeout: float = PATIENCE_S) -> HeardAnswer:
     """Say something and hear the answer."""
     device.replies.forget_answers()
     utter(device, words, mode)

@@ -10,10 +10,10 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from loadtest.http_vendor import Request
-from loadtest.sounds import Sounds
-from loadtest.speech import Speech
-from loadtest.vendors import ASR, OpenAiVendor
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.http_vendor import VendorRequest
+from loadtest.vendors.openai_vendor import ASR, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import (
     CHAT,
     QUARTER,
@@ -178,7 +178,7 @@ def test_downlink_sample_rates(tmp_path: Path, sounds: Sounds, rate: int) -> Non
 
 
 def test_two_devices_at_once_get_their_own_answers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer_by_question(self: OpenAiVendor, request: Request, script: Script) -> object:
+    def answer_by_question(self: OpenAiVendor, request: VendorRequest, script: Script) -> object:
         question = request.json()["messages"][-1]["content"]
         return original(self, request, Script(answer=f"You said {question}."))
 

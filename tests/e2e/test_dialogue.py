@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.http_vendor import Answer as VendorAnswer
-from loadtest.http_vendor import HttpVendor, Request
-from loadtest.sounds import Sounds
+from loadtest.vendors.http_vendor import HttpVendor, VendorAnswer, VendorRequest
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, LONG, TTS, Script, Stage, ask, open_stage, tool_call, wait_for_sound, wait_until
 from xiaozhi.errors import SettingsError
 
@@ -167,7 +166,7 @@ class Sensors(HttpVendor):
     def __init__(self) -> None:
         super().__init__(keep_alive=False)
 
-    def answer(self, request: Request, script: Script) -> VendorAnswer:
+    def answer(self, request: VendorRequest, script: Script) -> VendorAnswer:
         if request.path.startswith("/room"):
             return VendorAnswer(b'{"code": 0, "data": {"Temperature": "21 degrees", "Door": "open"}}')
         if request.path.startswith("/todo"):

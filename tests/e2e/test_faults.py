@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.speech import Speech
-from loadtest.vendors import ASR
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.openai_vendor import ASR
 from tests.e2e.stage import CHAT, SHORT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, speak_to, wait_until
 from tests.e2e.voices import spoken_by_beeper
 

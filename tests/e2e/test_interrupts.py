@@ -8,9 +8,9 @@ from collections.abc import Callable
 import gevent
 import pytest
 
-from loadtest.device import SimulatedDevice
-from loadtest.speech import Speech
-from loadtest.vendors import ASR
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.openai_vendor import ASR
 from tests.e2e.stage import (
     CHAT,
     LONG,

@@ -11,10 +11,10 @@ import gevent
 import pytest
 import requests
 
-from loadtest.device import SimulatedDevice
-from loadtest.device_tools import DeviceTools
-from loadtest.sounds import Sounds
-from loadtest.vendors import OpenAiVendor
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.device_tools import DeviceTools
+from loadtest.vendors.openai_vendor import OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, base_settings, merged, open_stage, wait_for_sound, wait_until
 from xiaozhi.app.process import NAME_THREADS
 from xiaozhi.app.server import Server

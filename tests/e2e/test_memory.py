@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.http_vendor import Answer, HttpVendor, Request
-from loadtest.sounds import Sounds
+from loadtest.vendors.http_vendor import HttpVendor, VendorAnswer, VendorRequest
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, Script, Stage, ask, open_stage, wait_until
 from xiaozhi.session.memory import PENDING_FILE
 
@@ -93,10 +93,10 @@ def test_what_was_resumed_is_not_saved_twice(tmp_path: Path, sounds: Sounds) -> 
 class Mem0Vendor(HttpVendor):
     """The two calls of the Mem0 service."""
 
-    def answer(self, request: Request, script: Script) -> Answer:
+    def answer(self, request: VendorRequest, script: Script) -> VendorAnswer:
         if request.path == "/v3/memories/search/":
-            return Answer(b'{"results": [{"memory": "Likes tea.", "updated_at": "2026-01-02T03:04:05Z"}]}')
-        return Answer(b'{"results": []}')
+            return VendorAnswer(b'{"results": [{"memory": "Likes tea.", "updated_at": "2026-01-02T03:04:05Z"}]}')
+        return VendorAnswer(b'{"results": []}')
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtest import speech
-from loadtest.answer import Answer
-from loadtest.device import SimulatedDevice
-from loadtest.device_tools import DeviceTools
-from loadtest.speech import Speech
+from loadtest.simulator import speech
+from loadtest.simulator.answer import HeardAnswer
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.device_tools import DeviceTools
+from loadtest.simulator.speech import Speech
 from tests.e2e.stage import ask, hear_nothing_more, speak_to, utter, wait_for_sound, wait_until
 from xiaozhi.app.server import Server
 from xiaozhi.settings import load
@@ -98,7 +98,7 @@ def together(*asked: Callable[[], Any]) -> list[Any]:
     return [greenlet.value for greenlet in greenlets]
 
 
-def assert_speech(answer: Answer, at_least_s: float) -> None:
+def assert_speech(answer: HeardAnswer, at_least_s: float) -> None:
     """Decodable sound of that length, with the energy and the pauses of a voice."""
     samples = np.frombuffer(answer.pcm(), "<i2").astype(float)
     assert len(samples) / answer.sample_rate >= at_least_s

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.speech import Speech
-from loadtest.vendors import ASR
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.openai_vendor import ASR
 from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, utter, wait_until
 
 Words = Callable[[str], Speech]

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 import pytest
 
-from loadtest.sounds import Sounds, hum
-from loadtest.speech import Speech
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.sounds import Sounds, hum
 from tests.e2e.stage import (
     CHAT,
     Script,

@@ -11,8 +11,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from loadtest.device_tools import DeviceTools
-from loadtest.sounds import Sounds
+from loadtest.simulator.device_tools import DeviceTools
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, TTS, Script, Stage, a_tool, ask, hear_nothing_more, open_stage, tool_call, wait_until
 from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
 

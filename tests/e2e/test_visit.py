@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from loadtest.device import SimulatedDevice
-from loadtest.sounds import Sounds
-from loadtest.speech import Speech
-from loadtest.vendors import ASR
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.openai_vendor import ASR
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import (
     CHAT,
     TTS,

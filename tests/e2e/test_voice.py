@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.sounds import Sounds
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, open_stage, settle_phrases, tool_call
 from xiaozhi.audio import clips
 from xiaozhi.audio.ogg import OggOpusDemuxer

@@ -16,8 +16,8 @@ from typing import Any
 
 import orjson
 
-from loadtest.device import SimulatedDevice
-from loadtest.vendors import OpenAiVendor
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.vendors.openai_vendor import OpenAiVendor
 from tests.e2e.stage import base_settings, merged
 from tests.lifecycle.house import SECRET, until
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from structlog._config import BoundLoggerLazyProxy
 
-from loadtest import speech
-from loadtest.sounds import Sounds
+from loadtest.simulator import speech
+from loadtest.vendors.sounds import Sounds
 from tests.lifecycle.house import House, open_house
 from xiaozhi.runtime import logs
 

@@ -20,9 +20,9 @@ import gevent
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.http_vendor import Script
-from loadtest.sounds import Sounds
-from loadtest.vendors import CHAT, TTS, OpenAiVendor
+from loadtest.vendors.http_vendor import Script
+from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import QUARTER, SHORT, Stage, ask, base_settings, merged, settle_phrases, wait_until
 from xiaozhi.app.server import Server
 from xiaozhi.runtime.breaker import Breaker

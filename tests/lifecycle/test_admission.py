@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.replies import DeviceClosed
-from loadtest.sounds import Sounds
-from loadtest.wire import Refused
+from loadtest.simulator.inbox import DeviceClosed
+from loadtest.simulator.wire import UpgradeRefused
+from loadtest.vendors.sounds import Sounds
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house, wait_until
 from xiaozhi.runtime.watchdog import Shed
 
@@ -28,9 +28,9 @@ def crowd(house: House) -> list[Any]:
     return [house.device() for _ in range(PLACES)]
 
 
-def refused(connect: Callable[[], object]) -> Refused:
+def refused(connect: Callable[[], object]) -> UpgradeRefused:
     """The refusal that `connect` meets."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(UpgradeRefused) as caught:
         connect()
     return caught.value
 

@@ -13,8 +13,8 @@ from gevent.event import Event
 from prometheus_client.metrics_core import Metric
 from structlog.testing import capture_logs
 
-from loadtest.sounds import Sounds
-from loadtest.speech import Speech
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import speak_to, tool_call, utter, wait_for_sound
 from tests.lifecycle.house import CHAT, QUARTER, TTS, House, Script, ask, open_house, wait_until
 from xiaozhi.app import server

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.device import SimulatedDevice
-from loadtest.http_vendor import Answer, Request, Script
-from loadtest.sounds import Sounds
-from loadtest.vendors import CHAT, TTS, OpenAiVendor
-from loadtest.wire import Refused
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.wire import UpgradeRefused
+from loadtest.vendors.http_vendor import Script, VendorAnswer, VendorRequest
+from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import SHORT, ask
 from tests.lifecycle.child import Child, running
 from tests.lifecycle.house import SECRET, until
@@ -36,7 +36,7 @@ class Storyteller(OpenAiVendor):
 
     seconds = 1.0
 
-    def answer(self, request: Request, script: Script) -> Answer:
+    def answer(self, request: VendorRequest, script: Script) -> VendorAnswer:
         if self.kind(request) == TTS and request.json().get("input") == STORY:
             script = Script(answer=("wav", self.seconds))
         return super().answer(request, script)
@@ -104,7 +104,7 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
             503,
             {"ready": False, "reasons": ["draining"]},
         )
-        with pytest.raises((OSError, Refused)):
+        with pytest.raises((OSError, UpgradeRefused)):
             child.device()
         answer = talking.collect_answer()
         assert answer.sentences == [STORY]

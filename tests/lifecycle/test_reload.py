@@ -13,8 +13,8 @@ import pytest
 from gevent.event import Event
 from structlog.testing import capture_logs
 
-from loadtest.sounds import Sounds
-from loadtest.vendors import OpenAiVendor
+from loadtest.vendors.openai_vendor import OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 from tests.lifecycle.house import ADMIN_TOKEN, CHAT, SECRET, TTS, House, Script, ask, open_house, wait_until
 from xiaozhi.chat import Message
 from xiaozhi.errors import Fault, SettingsError

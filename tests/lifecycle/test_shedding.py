@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from loadtest.wire import Refused
+from loadtest.simulator.wire import UpgradeRefused
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask
 from xiaozhi.runtime.watchdog import Shed, ShedPolicy
 
@@ -59,7 +59,7 @@ def test_in_two_steps_and_back(watched: House) -> None:
     assert house.measured("xiaozhi_shedding") == 2
     assert house.ask_http("/readyz").json["reasons"][0].startswith("overloaded, refusing connections")
     assert [line["refusing"] for line in lines if line["event"] == "load shedding"] == ["connections"]
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UpgradeRefused) as refusal:
         house.device()
     assert refusal.value.status == 503
     assert int(refusal.value.headers["retry-after"]) >= 1

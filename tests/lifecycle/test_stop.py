@@ -11,9 +11,9 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from loadtest.device import SimulatedDevice
-from loadtest.sounds import Sounds
-from loadtest.speech import Speech
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import utter, wait_for_sound
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house, wait_until
 from xiaozhi.chat import Message

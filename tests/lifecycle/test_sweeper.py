@@ -12,8 +12,8 @@ import gevent
 import pytest
 from structlog.testing import capture_logs
 
-from loadtest.device import SimulatedDevice
-from loadtest.wire import PING, Frame
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.wire import PING, WireFrame
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask, wait_until
 from xiaozhi.app.server import PULSE_SECONDS
 from xiaozhi.runtime.connections import Policy
@@ -63,7 +63,7 @@ def count_pings(device: SimulatedDevice) -> list[float]:
     pings: list[float] = []
     on_frame = device._on_frame
 
-    def watch(frame: Frame) -> bool:
+    def watch(frame: WireFrame) -> bool:
         if frame.opcode == PING:
             pings.append(time.monotonic())
         return on_frame(frame)

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
-from loadtest.sounds import Sounds
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import merged
 from tests.lifecycle.house import CHAT, House, Script, ask, open_house, wait_until
 from xiaozhi.app.wiring import check

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from loadtest.record import ABORT, FIRST_AUDIO, GAP, HANDSHAKE, HELLO, LATENESS, STT, Record
-from loadtest.result import Step, of_run
-from loadtest.scenario import Scenario
-from loadtest.watch import Sample, Watch
+from loadtest.report.result import Step, of_run
+from loadtest.report.usage import Sample
+from loadtest.simulator.record import ABORT, FIRST_AUDIO, GAP, HANDSHAKE, HELLO, LATENESS, STT, Record
+from loadtest.simulator.scenario import Scenario
 
 MB = 1_000_000
 
@@ -30,9 +30,8 @@ def a_step(
     record.failures.update(failures or {})
     record.clients["1"] = {"cpu_s": 1.0, "wall_s": 10.0, "rss": 60.0 * MB, "began": 100.0}
     record.window = (100.0, 110.0)
-    watch = Watch([])
-    watch.samples = [
+    samples = [
         Sample(99.0 + number, 1, 5, 100 * MB + number * MB, cores * number, 100 * number, 10 * number, 20 + number, 0.4)
         for number in range(13)
     ]
-    return of_run(Scenario(devices=devices), record, watch, watch.samples[0])
+    return of_run(Scenario(devices=devices), record, samples, samples[0])

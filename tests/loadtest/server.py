@@ -38,7 +38,7 @@ class Peer:
     """One connected device, from the server's side. `received` is every event that came, messages whole."""
 
     def __init__(self, connected: socket.socket) -> None:
-        self._socket = connected
+        self.socket = connected
         self._ws = WSConnection(ConnectionType.SERVER)
         self._events: Iterator[Event] = iter(())
         self.request = self._expect(Request)
@@ -65,7 +65,7 @@ class Peer:
 
     def send_raw(self, data: bytes) -> None:
         """Bytes below the WebSocket."""
-        self._socket.sendall(data)
+        self.socket.sendall(data)
 
     def receive(self) -> dict[str, Any] | bytes:
         """The next message. Raises Gone at a close or the end of the stream."""
@@ -113,16 +113,16 @@ class Peer:
 
     def _all_events(self) -> Iterator[Event]:
         while True:
-            for event in self._events:  # noqa: UP028  `yield from` would close what the next call still needs
+            for event in self._events:  # noqa: UP028  (`yield from` would close what the next call still needs)
                 yield event
-            data = self._socket.recv(65536)
+            data = self.socket.recv(65536)
             if not data:
                 return
             self._ws.receive_data(data)
             self._events = self._ws.events()
 
     def _send(self, event: Event) -> None:
-        self._socket.sendall(self._ws.send(event))
+        self.socket.sendall(self._ws.send(event))
 
 
 @contextmanager

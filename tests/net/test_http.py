@@ -12,12 +12,12 @@ import pytest
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from loadtest.http_vendor import Answer, HttpVendor, Request, Script
+from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRequest
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.http import VendorHttp, multipart
 from xiaozhi.net.http_errors import redact
 
-DONE = Answer([b"one ", b"two ", b"three"], "text/plain")
+DONE = VendorAnswer([b"one ", b"two ", b"three"], "text/plain")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_streams_the_body_and_keeps_the_connection(vendor: HttpVendor, http: Ven
 
 
 def test_bodies_with_a_length_keep_the_connection_too(http: VendorHttp) -> None:
-    with HttpVendor(lambda request: Answer(b'{"ok": true}')) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(b'{"ok": true}')) as vendor:
         assert http.json("GET", vendor.url + "/") == {"ok": True}
         assert http.json("GET", vendor.url) == {"ok": True}
         assert http.read("GET", vendor.url + "/") == b'{"ok": true}'
@@ -164,7 +164,7 @@ def test_a_trickle_is_ended_by_the_total_deadline() -> None:
         while True:
             yield b"."
 
-    with HttpVendor(lambda request: Answer(trickle())) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(trickle())) as vendor:
         vendor.stand("/", Script(gap=0.02))
         http = VendorHttp("acme", read=5.0, total=0.3)
         with pytest.raises(VendorTimeout, match=r"0\.3 s"):
@@ -221,7 +221,7 @@ def test_what_is_not_json_is_garbage(vendor: HttpVendor, http: VendorHttp, what:
 
 
 def test_endless_answers_are_garbage(http: VendorHttp) -> None:
-    with HttpVendor(lambda request: Answer(b"x" * 1000 for _ in range(1000))) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(b"x" * 1000 for _ in range(1000))) as vendor:
         with pytest.raises(VendorGarbage, match="longer than 5000"):
             http.read("GET", vendor.url + "/", limit=5000)
         with pytest.raises(VendorGarbage), http.stream("GET", vendor.url + "/") as reply:
@@ -331,7 +331,7 @@ def test_lines_and_events_survive_any_cut() -> None:
     text = b": hello\r\ndata: one\r\n\r\nevent: x\ndata:two\ndata: three\n\nid: 4\ndata: last"
     for size in (1, 2, 3, 7, 1000):
         pieces = [text[start : start + size] for start in range(0, len(text), size)]
-        with HttpVendor(lambda request, pieces=pieces: Answer(pieces, "text/event-stream")) as vendor:
+        with HttpVendor(lambda request, pieces=pieces: VendorAnswer(pieces, "text/event-stream")) as vendor:
             http = VendorHttp("acme")
             with http.stream("GET", vendor.url + "/") as reply:
                 assert list(reply.sse()) == [b"one", b"two", b"three", b"last"]
@@ -342,7 +342,7 @@ def test_compressed_answers_are_understood(http: VendorHttp) -> None:
     import gzip
 
     packed = gzip.compress(b'{"a": 1}' + b" " * 1000)
-    with HttpVendor(lambda request: Answer(packed, headers={"Content-Encoding": "gzip"})) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(packed, headers={"Content-Encoding": "gzip"})) as vendor:
         assert http.json("GET", vendor.url + "/") == {"a": 1}
         assert http.json("GET", vendor.url + "/") == {"a": 1}
 
@@ -369,11 +369,11 @@ def test_multipart_and_redact() -> None:
 
 
 def test_through_a_proxy() -> None:
-    seen: list[Request] = []
+    seen: list[VendorRequest] = []
 
-    def answer(request: Request) -> Answer:
+    def answer(request: VendorRequest) -> VendorAnswer:
         seen.append(request)
-        return Answer(b"proxied")
+        return VendorAnswer(b"proxied")
 
     with HttpVendor(answer) as proxy:
         http = VendorHttp("acme", proxy=proxy.url)

@@ -71,7 +71,7 @@ def test_an_expression_asks_for_what_is_there(title: str, expression: str) -> No
 
 
 def test_expressions_are_promql(tmp_path: Path) -> None:
-    promtool = need("promtool", "prometheus")
+    promtool = need("promtool")
     rules = [
         {"record": f"dashboard:{number}", "expr": concrete(expression)}
         for number, (_, expression) in enumerate(targets())

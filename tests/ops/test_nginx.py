@@ -170,7 +170,7 @@ class Front:
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    nginx = need("nginx", "nginx")
+    nginx = need("nginx")
     backends = [Backend() for _ in range(4)]
     made = Front(nginx, tmp_path_factory.mktemp("nginx"), backends)
     try:

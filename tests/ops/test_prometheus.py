@@ -16,7 +16,6 @@ from xiaozhi.runtime.metrics import Metrics
 ALERTS = ROOT / "config/prometheus/alerts.yml"
 SCRAPES = ROOT / "config/prometheus/prometheus.yml"
 TESTS = ROOT / "tests/ops/alerts_test.yml"
-PACKAGE = "prometheus"
 
 
 def rules() -> list[dict[str, Any]]:
@@ -26,14 +25,14 @@ def rules() -> list[dict[str, Any]]:
 
 
 def test_the_files_are_valid() -> None:
-    promtool = need("promtool", PACKAGE)
+    promtool = need("promtool")
 
     check(promtool, "check", "rules", str(ALERTS))
     check(promtool, "check", "config", str(SCRAPES))
 
 
 def test_the_alerts_do_what_they_say() -> None:
-    promtool = need("promtool", PACKAGE)
+    promtool = need("promtool")
 
     done = run(promtool, "test", "rules", str(TESTS))
 
@@ -73,7 +72,7 @@ def test_the_manual_knows_no_alert_that_is_gone() -> None:
 
 
 def test_names_follow_the_conventions() -> None:
-    promtool = need("promtool", PACKAGE)
+    promtool = need("promtool")
     metrics = Metrics(worker="0", version="1")
     metrics.watch_process()
     metrics.turns.labels("answered").inc()
@@ -118,7 +117,7 @@ def test_the_check_itself_lets_right_things_pass() -> None:
 
 
 def test_promtool_would_notice(tmp_path: Path) -> None:
-    promtool = need("promtool", PACKAGE)
+    promtool = need("promtool")
     broken = tmp_path / "broken.yml"
     broken.write_text("groups: [{name: a, rules: [{alert: A, expr: 'sum(('}]}]", encoding="utf-8")
 

@@ -16,11 +16,11 @@ import pytest
 from gevent.event import Event
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest import speech
-from loadtest.device import SimulatedDevice
-from loadtest.replies import DeviceClosed, DeviceTimeout
-from loadtest.vendors import OpenAiVendor
-from loadtest.wire import Closed, Refused
+from loadtest.simulator import speech
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
+from loadtest.simulator.wire import Closed, UpgradeRefused
+from loadtest.vendors.openai_vendor import OpenAiVendor
 from tests.ops.programs import ROOT
 from tests.ops.site import Site, until
 
@@ -111,7 +111,7 @@ def chat(site: Site, number: int, tally: Tally, over: Event) -> None:
             tally.lost += device.replies.speaking
             assert device.closed is not None
             assert device.closed[0] in (1001, 1012), device.closed
-        except (OSError, Refused, DeviceTimeout):
+        except (OSError, UpgradeRefused, DeviceTimeout):
             gevent.sleep(0.2)  # no worker had its port open in this moment
         finally:
             device.close()

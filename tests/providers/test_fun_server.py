@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from loadtest.sounds import hum
+from loadtest.vendors.sounds import hum
 from tests.vendors.funasr_vendor import FunAsrVendor
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import (

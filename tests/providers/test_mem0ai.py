@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from loadtest.http_vendor import Answer, HttpVendor, Request, Script
+from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRequest
 from tests.fakes.inference import InlineInference
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected
@@ -19,18 +19,20 @@ class Mem0Vendor(HttpVendor):
 
     results: Any = ()
 
-    def kind(self, request: Request) -> str:
+    def kind(self, request: VendorRequest) -> str:
         return request.path.strip("/").split("/")[-1]
 
-    def answer(self, request: Request, script: Script) -> Answer:
+    def answer(self, request: VendorRequest, script: Script) -> VendorAnswer:
         if request.headers.get("authorization") != "Token m0-secret-key":
-            return Answer(b'{"detail": "bad key"}', status=401)
+            return VendorAnswer(b'{"detail": "bad key"}', status=401)
         body = request.json()
         if request.path == "/v3/memories/add/":
             assert body["user_id"] and all(set(message) == {"role", "content"} for message in body["messages"])
-            return Answer(b'{"results": []}')
+            return VendorAnswer(b'{"results": []}')
         assert request.path == "/v3/memories/search/" and set(body) == {"query", "filters", "top_k"}
-        return Answer(orjson.dumps({"results": self.results} if not isinstance(self.results, str) else self.results))
+        return VendorAnswer(
+            orjson.dumps({"results": self.results} if not isinstance(self.results, str) else self.results)
+        )
 
 
 @pytest.fixture

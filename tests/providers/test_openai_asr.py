@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.http_vendor import Answer, HttpVendor
-from loadtest.sounds import Sounds, hum
-from loadtest.vendors import ASR, OpenAiVendor, Script, _form, check_wav
+from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer
+from loadtest.vendors.openai_vendor import ASR, OpenAiVendor, check_wav, parsed_form
+from loadtest.vendors.sounds import Sounds, hum
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import SettingsError, VendorGarbage, VendorRejected
 from xiaozhi.providers.asr.openai import OpenAiAsr, wav_file
@@ -38,7 +38,7 @@ def test_what_is_uploaded(vendor: OpenAiVendor) -> None:
     request = vendor.requests[0]
     assert request.path == "/v1/audio/transcriptions"
     assert request.headers["authorization"] == "Bearer k"
-    fields = _form(request)
+    fields = parsed_form(request)
     name, content = fields.pop("file")
     assert name == "utterance.wav" and content == wav_file(PCM)
     check_wav(content)
@@ -93,7 +93,7 @@ def test_tags_and_languages(vendor: OpenAiVendor) -> None:
     ],
 )
 def test_answers_of_all_forms(body: bytes, content_type: str, expected: Any) -> None:
-    with HttpVendor(lambda request: Answer(body, content_type)) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(body, content_type)) as vendor:
         asr = asr_for(vendor.url)
         if isinstance(expected, Transcript):
             assert asr.transcribe(PCM, CallContext()) == expected

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.sounds import Sounds
-from loadtest.vendors import CHAT, OpenAiVendor, Script
+from loadtest.vendors.http_vendor import Script
+from loadtest.vendors.openai_vendor import CHAT, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import (
     SettingsError,

@@ -8,9 +8,9 @@ from typing import Any
 import gevent
 import pytest
 
-from loadtest.http_vendor import Answer, HttpVendor
-from loadtest.sounds import Sounds, wav
-from loadtest.vendors import TTS, OpenAiVendor, Script
+from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer
+from loadtest.vendors.openai_vendor import TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds, wav
 from tests.audio.test_decode import page, stream
 from tests.contract.suites import pcm_of
 from tests.fakes.inference import InlineInference
@@ -156,7 +156,7 @@ def test_a_wav_tells_its_own_rate_whatever_its_header_claims_of_sizes(vendor: Op
     ],
 )
 def test_what_is_no_sound(body: bytes, content_type: str, expected: type[Exception]) -> None:
-    with HttpVendor(lambda request: Answer(body, content_type)) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(body, content_type)) as vendor:
         tts = tts_for(vendor.url)
         with pytest.raises(expected):
             say(tts)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.http_vendor import Answer, HttpVendor
-from loadtest.sounds import Sounds
-from loadtest.vendors import CHAT, OpenAiVendor, Script
+from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer
+from loadtest.vendors.openai_vendor import CHAT, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorGarbage
 from xiaozhi.providers.registry import validate
@@ -48,7 +48,7 @@ def test_what_is_sent_and_answered() -> None:
     ],
 )
 def test_what_is_no_answer(body: bytes, expected: type[Exception]) -> None:
-    with HttpVendor(lambda request: Answer(body)) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(body)) as vendor:
         vllm = vllm_for(vendor.url)
         with pytest.raises(expected):
             vllm.describe("?", b"", "image/png", CallContext())

@@ -11,7 +11,7 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtest.speech import speak_all
+from loadtest.simulator.speech import speak_all
 from tests.fakes.inference import InlineInference
 from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.chat import CallContext

@@ -3,6 +3,7 @@ overload."""
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtest.speech import speak
+from loadtest.simulator.speech import speak
 from tests.fakes.inference import InlineInference
 from tests.fakes.sound import silence
 from xiaozhi.errors import Overloaded, SettingsError, VendorError
@@ -279,10 +280,26 @@ def test_model_dir_is_used_when_it_has_a_model(tmp_path: Path) -> None:
     assert silero._model_path(silero.SileroOptions(model_dir=str(tmp_path))) == own
 
 
-def test_a_runtime_that_is_not_installed_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silero.importlib.util, "find_spec", lambda name: None)
+def test_a_model_that_is_not_installed_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "silero_vad" else find_spec(name))
+
     with pytest.raises(SettingsError, match="silero-vad package"):
         silero.SileroVad(silero.SileroOptions(), services())
+
+
+@pytest.mark.parametrize(
+    "runtime,library,command",
+    [("onnx", "onnxruntime", "make setup"), ("torch", "torch", "make setup WITH=torch")],
+)
+def test_a_runtime_that_is_missing_is_a_fault_that_names_the_command(
+    runtime: str, library: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else find_spec(name))
+
+    with pytest.raises(SettingsError, match=rf"VAD\.Mine\.runtime.*{library} is not:  {command}"):
+        registry.validate("vad", "Mine", {"type": "silero", "runtime": runtime})
 
 
 def test_onnx_does_not_import_torch_and_adds_no_threads() -> None:

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import gevent
 import pytest
 
-from loadtest import speech
-from loadtest.sounds import Sounds
-from loadtest.speech import Speech
+from loadtest.simulator import speech
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import PATIENCE_S, Stage, merged, open_stage
 from tests.robustness.logbook import SECRET, Logbook, reading
 from tests.robustness.witness import LONG_WORDS, Mirror, Witness, talking

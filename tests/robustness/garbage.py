@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from loadtest.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, masked
+from loadtest.simulator.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, masked
 from tests.robustness.logbook import SAID, SECRET
 
 MAX_CHARS = 60_000

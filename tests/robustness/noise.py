@@ -6,10 +6,10 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
-import opuslib
 import soxr
 
-from loadtest.speech import SAMPLE_RATE, Speech
+from loadtest.simulator import opus
+from loadtest.simulator.speech import SAMPLE_RATE, Speech
 
 
 def white(seconds: float, rate: int = SAMPLE_RATE, channels: int = 1) -> bytes:
@@ -20,10 +20,7 @@ def white(seconds: float, rate: int = SAMPLE_RATE, channels: int = 1) -> bytes:
 
 def encoded(pcm: bytes, frame_ms: float, rate: int = SAMPLE_RATE, channels: int = 1) -> list[bytes]:
     """s16le PCM as Opus packets of any legal length."""
-    encoder = opuslib.Encoder(rate, channels, opuslib.APPLICATION_AUDIO)
-    samples = int(rate * frame_ms / 1000)
-    size = 2 * channels * samples
-    return [encoder.encode(pcm[at : at + size].ljust(size, b"\0"), samples) for at in range(0, len(pcm), size)]
+    return opus.encode(pcm, frame_ms, sample_rate=rate, channels=channels, bits_per_s=64_000)
 
 
 def stereo_48k(words: Speech, frame_ms: float = 60) -> list[bytes]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loadtest.device import SimulatedDevice
-from loadtest.device_tools import DeviceTools
-from loadtest.http_vendor import Script
-from loadtest.speech import Speech
-from loadtest.vendors import ASR, CHAT, TTS
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.device_tools import DeviceTools
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.http_vendor import Script
+from loadtest.vendors.openai_vendor import ASR, CHAT, TTS
 from tests.e2e.stage import LONG, Stage, utter, wait_for_sound, wait_until
 from tests.robustness.logbook import SAID
 from tests.robustness.witness import Mirror, calling

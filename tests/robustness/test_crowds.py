@@ -10,12 +10,12 @@ from typing import Any
 import gevent
 import pytest
 
-from loadtest.device import SimulatedDevice
-from loadtest.http_vendor import Script
-from loadtest.replies import DeviceClosed, DeviceTimeout
-from loadtest.speech import Speech
-from loadtest.vendors import ASR, CHAT, TTS
-from loadtest.wire import BINARY, TEXT, Closed, Refused, masked
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
+from loadtest.simulator.speech import Speech
+from loadtest.simulator.wire import BINARY, TEXT, Closed, UpgradeRefused, masked
+from loadtest.vendors.http_vendor import Script
+from loadtest.vendors.openai_vendor import ASR, CHAT, TTS
 from tests.e2e.stage import Stage, ask, speak_to, utter, wait_until
 from tests.robustness.conftest import Talking
 from tests.robustness.garbage import Garbage
@@ -61,7 +61,7 @@ def test_a_storm_of_one_device_all_at_once(stage: Stage, witness: Talking) -> No
             device.connect()
             device.hello()
             ends["greeted"] += 1
-        except Refused as refused:
+        except UpgradeRefused as refused:
             ends[str(refused.status)] += 1
         except (DeviceClosed, Closed):
             ends["replaced"] += 1
@@ -121,7 +121,7 @@ def test_two_hundred_at_once_with_garbage_among_them(stage: Stage, witness: Talk
                 gevent.sleep(0)
             device.send_raw(garbage.chance.randbytes(50))
             device.wait_closed(0.5)
-        except (Closed, Refused, DeviceTimeout):
+        except (Closed, UpgradeRefused, DeviceTimeout):
             pass  # whatever it deserves
         device.drop()
 

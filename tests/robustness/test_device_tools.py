@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.device import SimulatedDevice
-from loadtest.device_tools import DeviceTools
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.device_tools import DeviceTools
 from tests.e2e.stage import Stage, ask, wait_until
 from tests.robustness.conftest import Talking
 from tests.robustness.garbage import MAX_CHARS, Garbage

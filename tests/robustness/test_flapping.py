@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from loadtest.device import Mode, SimulatedDevice
-from loadtest.speech import Speech
-from loadtest.vendors import CHAT, TTS
-from loadtest.wire import BINARY, masked
+from loadtest.simulator.device import Mode, SimulatedDevice
+from loadtest.simulator.speech import Speech
+from loadtest.simulator.wire import BINARY, masked
+from loadtest.vendors.openai_vendor import CHAT, TTS
 from tests.e2e.stage import LONG, Stage, ask, speak_to, utter, wait_for_sound
 from tests.robustness.conftest import Talking
 from tests.robustness.logbook import SAID, Logbook

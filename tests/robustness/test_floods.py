@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.speech import silence
-from loadtest.wire import BINARY, CONTINUATION, PING, TEXT, Closed, masked
+from loadtest.simulator.speech import silence
+from loadtest.simulator.wire import BINARY, CONTINUATION, PING, TEXT, Closed, masked
 from tests.e2e.stage import Stage, wait_until
 from tests.robustness.conftest import Talking
 from tests.robustness.logbook import SAID, Logbook

@@ -14,9 +14,9 @@ from collections import Counter, deque
 import gevent
 import pytest
 
-from loadtest.device import SimulatedDevice
-from loadtest.replies import DeviceClosed, DeviceTimeout
-from loadtest.wire import BINARY, CLOSE, CONTINUATION, TEXT, Closed, masked
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
+from loadtest.simulator.wire import BINARY, CLOSE, CONTINUATION, TEXT, Closed, masked
 from tests.e2e.stage import Stage, ask, wait_until
 from tests.robustness.conftest import Talking
 from tests.robustness.garbage import Garbage, Violation, violations

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import gevent
 
-from loadtest.device import SimulatedDevice
-from loadtest.device_tools import DeviceTools
-from loadtest.http_vendor import Script
-from loadtest.speech import Speech
-from loadtest.vendors import CHAT, TTS
-from loadtest.wire import BINARY, TEXT, Closed, masked
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.device_tools import DeviceTools
+from loadtest.simulator.speech import Speech
+from loadtest.simulator.wire import BINARY, TEXT, Closed, masked
+from loadtest.vendors.http_vendor import Script
+from loadtest.vendors.openai_vendor import CHAT, TTS
 from tests.e2e.stage import LONG, Stage, ask, speak_to, utter, wait_for_sound, wait_until
 from tests.robustness import noise
 from tests.robustness.conftest import busy

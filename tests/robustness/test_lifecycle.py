@@ -7,10 +7,10 @@ from typing import Any
 
 import gevent
 
-from loadtest.device import SimulatedDevice
-from loadtest.sounds import Sounds
-from loadtest.speech import Speech
-from loadtest.vendors import CHAT
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.openai_vendor import CHAT
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import Stage, merged, open_stage, wait_until
 from tests.robustness.conftest import SETTINGS, Talking
 from tests.robustness.phases import PHASES

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.device import Mode
-from loadtest.speech import Speech
-from loadtest.wire import BINARY, masked
+from loadtest.simulator.device import Mode
+from loadtest.simulator.speech import Speech
+from loadtest.simulator.wire import BINARY, masked
 from tests.e2e.stage import Stage, speak_to
 from tests.robustness import noise
 from tests.robustness.conftest import Talking

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.device import SimulatedDevice
-from loadtest.speech import Speech
-from loadtest.vendors import TTS
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.openai_vendor import TTS
 from tests.e2e.stage import LONG, Stage, wait_for_sound, wait_until
 from tests.robustness.conftest import Talking
 from tests.robustness.logbook import SAID

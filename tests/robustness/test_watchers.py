@@ -5,9 +5,9 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from loadtest.http_vendor import Script
-from loadtest.speech import Speech
-from loadtest.vendors import CHAT
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.http_vendor import Script
+from loadtest.vendors.openai_vendor import CHAT
 from tests.e2e.stage import Stage, wait_until
 from tests.robustness.conftest import Talking, leftovers
 from tests.robustness.logbook import SAID, SECRET, reading

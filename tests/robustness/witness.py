@@ -15,12 +15,12 @@ from typing import Any
 
 import gevent
 
-from loadtest.device import SimulatedDevice
-from loadtest.http_vendor import Answer, Request, Script
-from loadtest.replies import DeviceClosed, DeviceTimeout
-from loadtest.speech import Speech
-from loadtest.vendors import ASR, CHAT, TTS, OpenAiVendor
-from loadtest.wire import Closed
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
+from loadtest.simulator.speech import Speech
+from loadtest.simulator.wire import Closed
+from loadtest.vendors.http_vendor import Script, VendorAnswer, VendorRequest
+from loadtest.vendors.openai_vendor import ASR, CHAT, TTS, OpenAiVendor
 from tests.e2e.stage import Stage, utter, wait_until
 from tests.robustness.logbook import SAID
 
@@ -41,7 +41,7 @@ class Mirror:
     device can have a vendor that fails while all others have one that works."""
 
     def __init__(self, vendor: OpenAiVendor) -> None:
-        self.rules: list[tuple[str, Callable[[Request], bool], Script]] = []
+        self.rules: list[tuple[str, Callable[[VendorRequest], bool], Script]] = []
         self.met: Counter[str] = Counter()
         """Requests that a rule applied to, by kind."""
         self._vendor = vendor
@@ -73,7 +73,7 @@ class Mirror:
             (CHAT, lambda request: request.json()["messages"][-1] == {"role": "user", "content": question}, script)
         )
 
-    def _obey(self, line: Any, request: Request, script: Script) -> bool:
+    def _obey(self, line: Any, request: VendorRequest, script: Script) -> bool:
         kind = self._vendor.kind(request)
         for ruled, applies, other in self.rules:
             if ruled == kind and applies(request):
@@ -82,7 +82,7 @@ class Mirror:
                 break
         return self._follow(line, request, script)
 
-    def _reflect(self, request: Request, script: Script) -> Answer:
+    def _reflect(self, request: VendorRequest, script: Script) -> VendorAnswer:
         if self._vendor.kind(request) == CHAT and script.answer is None:
             questions = [str(message["content"]) for message in request.json()["messages"] if message["role"] == "user"]
             script = replace(script, answer=reflected(*questions[-2:]))

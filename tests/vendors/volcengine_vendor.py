@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.sounds import Sounds, hum
+from loadtest.vendors.sounds import Sounds, hum
 from tests.vendors.ws_vendor import Fault, Peer, WsVendor
 
 PATH = "/api/v3/tts/bidirection"

@@ -1,12 +1,11 @@
-"""Opus packets <-> PCM, and merging of packets without decoding them. RFC 6716; libopus through opuslib's library
-handle.
+"""Opus packets <-> PCM, and merging of packets without decoding them. RFC 6716; libopus by ctypes (`audio/libopus.py`).
 
 Not a container demuxer (Ogg lives in `audio/decode.py`) and not a pacer. Everything here is plain C work on memory the
 object owns: no gevent, no locks, no finalizers (states are initialised in Python-owned buffers), so it may be used on
 the hub or in the pool, one object in one thread at a time.
 
-Why not opuslib's own Decoder and Encoder: per 60 ms packet their wrapper costs as much again as the decoding (50 us
-against 24 us). opuslib finds and loads the library and names its constants; calls go straight to C.
+Why not the opuslib package: per 60 ms packet its wrapper costs as much again as the decoding (50 us against 24 us),
+and without it calls go straight to C.
 
 The GIL. ctypes offers two handles: CDLL releases the GIL around a call, PyDLL keeps it. Decoding a packet takes 24 us,
 less than two thread switches, so the decoder keeps it: inline on the hub is the cheapest place in the process
@@ -35,9 +34,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, Final
 
-from opuslib import constants
-from opuslib.api import libopus as _released
-
+from xiaozhi.audio import libopus
 from xiaozhi.errors import ProtocolError
 
 SAMPLE_RATES: Final = (8_000, 12_000, 16_000, 24_000, 48_000)
@@ -57,41 +54,40 @@ _MAX_ENCODED: Final = 4_000
 """Bytes: libopus's recommendation for its output buffer; 60 ms at 64 kbit/s are 480."""
 _RELEASE_GIL_FROM: Final = 3
 """Frames. Below this an encode is shorter than the thread switches that letting go of the GIL costs. From here on
-frames of 60 ms are encoded two at a time and taken apart again, which is the same bit for bit: a thread that comes back
-from C to a busy hub waits for the GIL six times as long as a frame takes to encode."""
+frames of 60 ms are encoded two at a time and taken apart again, which is the same bit for bit in the CELT layer: a
+thread that comes back from C to a busy hub waits for the GIL six times as long as a frame takes to encode."""
 _SILK_MS: Final = (10.0, 20.0, 40.0, 60.0)
 _CELT_MS: Final = (2.5, 5.0, 10.0, 20.0)
-
-# The same loaded library twice: this handle keeps the GIL.
-_held = ctypes.PyDLL(_released._name, handle=_released._handle)
 
 _POINTER, _INT, _INT32, _BYTES = ctypes.c_void_p, ctypes.c_int, ctypes.c_int32, ctypes.c_char_p
 
 
 def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
-    # Looked up by item, not by attribute: opuslib sets its own argument types on the shared attribute.
+    # Looked up by item, not by attribute: every item is a function object of its own, with its own argument types.
     function = library[name]
     function.restype = result
     function.argtypes = arguments
     return function
 
 
-_decoder_size = _function(_held, "opus_decoder_get_size", _INT, _INT)(1)
-_decoder_init = _function(_held, "opus_decoder_init", _INT, _POINTER, _INT32, _INT)
-_decode = _function(_held, "opus_decode", _INT, _POINTER, _BYTES, _INT32, _POINTER, _INT, _INT)
-_encoder_size = _function(_held, "opus_encoder_get_size", _INT, _INT)(1)
-_encoder_init = _function(_held, "opus_encoder_init", _INT, _POINTER, _INT32, _INT, _INT)
-_encoder_ctl = _function(_held, "opus_encoder_ctl", _INT, _POINTER, _INT)  # variadic: a c_int follows
+_decoder_size = _function(libopus.HELD, "opus_decoder_get_size", _INT, _INT)(1)
+_decoder_init = _function(libopus.HELD, "opus_decoder_init", _INT, _POINTER, _INT32, _INT)
+_decode = _function(libopus.HELD, "opus_decode", _INT, _POINTER, _BYTES, _INT32, _POINTER, _INT, _INT)
+_encoder_size = _function(libopus.HELD, "opus_encoder_get_size", _INT, _INT)(1)
+_encoder_init = _function(libopus.HELD, "opus_encoder_init", _INT, _POINTER, _INT32, _INT, _INT)
+_encoder_ctl = _function(libopus.HELD, "opus_encoder_ctl", _INT, _POINTER, _INT)  # variadic: a c_int follows
 _ENCODE_ARGUMENTS = (_POINTER, _BYTES, _INT, _POINTER, _INT32)
-_encode_held = _function(_held, "opus_encode", _INT32, *_ENCODE_ARGUMENTS)
-_encode_released = _function(_released, "opus_encode", _INT32, *_ENCODE_ARGUMENTS)
-_repacketizer_size = _function(_held, "opus_repacketizer_get_size", _INT)()
-_repacketizer_init = _function(_held, "opus_repacketizer_init", _POINTER, _POINTER)
-_repacketizer_cat = _function(_held, "opus_repacketizer_cat", _INT, _POINTER, _BYTES, _INT32)
-_repacketizer_out = _function(_held, "opus_repacketizer_out", _INT32, _POINTER, _POINTER, _INT32)
-_repacketizer_part = _function(_held, "opus_repacketizer_out_range", _INT32, _POINTER, _INT, _INT, _POINTER, _INT32)
-_repacketizer_frames = _function(_held, "opus_repacketizer_get_nb_frames", _INT, _POINTER)
-_strerror = _function(_held, "opus_strerror", _BYTES, _INT)
+_encode_held = _function(libopus.HELD, "opus_encode", _INT32, *_ENCODE_ARGUMENTS)
+_encode_released = _function(libopus.RELEASED, "opus_encode", _INT32, *_ENCODE_ARGUMENTS)
+_repacketizer_size = _function(libopus.HELD, "opus_repacketizer_get_size", _INT)()
+_repacketizer_init = _function(libopus.HELD, "opus_repacketizer_init", _POINTER, _POINTER)
+_repacketizer_cat = _function(libopus.HELD, "opus_repacketizer_cat", _INT, _POINTER, _BYTES, _INT32)
+_repacketizer_out = _function(libopus.HELD, "opus_repacketizer_out", _INT32, _POINTER, _POINTER, _INT32)
+_repacketizer_part = _function(
+    libopus.HELD, "opus_repacketizer_out_range", _INT32, _POINTER, _INT, _INT, _POINTER, _INT32
+)
+_repacketizer_frames = _function(libopus.HELD, "opus_repacketizer_get_nb_frames", _INT, _POINTER)
+_strerror = _function(libopus.HELD, "opus_strerror", _BYTES, _INT)
 
 
 class OpusError(ProtocolError):
@@ -188,7 +184,7 @@ class Decoder:
     def reset(self) -> None:
         """Forget the past: the next packet starts a new stream."""
         status = _decoder_init(self._state_at, self.sample_rate, 1)
-        if status != constants.OK:
+        if status != libopus.OK:
             raise RuntimeError(f"opus_decoder_init: {_reason(status)}")
         self._last_samples = 0
 
@@ -239,9 +235,9 @@ class Encoder:
         self._state_at = ctypes.addressof(self._state)
         self._residue = b""
         self._ctls = (
-            (constants.SET_BITRATE_REQUEST, bitrate or BITRATES[sample_rate]),
-            (constants.SET_COMPLEXITY_REQUEST, complexity or 0),
-            (constants.SET_SIGNAL_REQUEST, constants.SIGNAL_MUSIC),
+            (libopus.SET_BITRATE_REQUEST, bitrate or BITRATES[sample_rate]),
+            (libopus.SET_COMPLEXITY_REQUEST, complexity or 0),
+            (libopus.SET_SIGNAL_REQUEST, libopus.SIGNAL_MUSIC),
         )
         self.reset()
 
@@ -280,11 +276,11 @@ class Encoder:
 
     def reset(self) -> None:
         """Forget the past and what waits: the next sample starts a new stream."""
-        status = _encoder_init(self._state_at, self.sample_rate, 1, constants.APPLICATION_VOIP)
-        if status != constants.OK:
+        status = _encoder_init(self._state_at, self.sample_rate, 1, libopus.APPLICATION_VOIP)
+        if status != libopus.OK:
             raise RuntimeError(f"opus_encoder_init: {_reason(status)}")
         for request, value in self._ctls:
-            if _encoder_ctl(self._state_at, request, ctypes.c_int(value)) != constants.OK:
+            if _encoder_ctl(self._state_at, request, ctypes.c_int(value)) != libopus.OK:
                 raise ValueError(f"libopus refuses the value {value} for control {request}")
         self._residue = b""
 
@@ -312,7 +308,7 @@ def merge(packets: Sequence[bytes]) -> bytes:
     for packet in packets:
         # libopus keeps pointers into the packets; the caller's sequence keeps them alive until `out` has copied them.
         status = _repacketizer_cat(at, packet, len(packet))
-        if status != constants.OK:
+        if status != libopus.OK:
             raise CannotMerge(f"opus_repacketizer_cat: {_reason(status)}")
     room = (
         sum(map(len, packets)) + 2 * MAX_PACKET_MS
@@ -331,7 +327,7 @@ def split(packet: bytes, parts: int) -> list[bytes]:
     at = ctypes.addressof(state)
     _repacketizer_init(at)
     status = _repacketizer_cat(at, packet, len(packet))
-    if status != constants.OK:
+    if status != libopus.OK:
         raise CannotMerge(f"opus_repacketizer_cat: {_reason(status)}")
     each, rest = divmod(_repacketizer_frames(at), parts)
     if rest or not each:

@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from loadtest.speech import speak
+from loadtest.simulator.speech import speak
 from tests.fakes.hearing import FakeVadStream
 from tests.fakes.sound import silence, tone
 from tests.session.listening.ears import (

@@ -52,6 +52,8 @@ _NEW_STATE = np.zeros((2, 1, 128), dtype=np.float32)
 _SCALE = np.float32(1 / 32768)
 _SAMPLE_RATE = np.array(16_000, dtype=np.int64)
 _MODEL_FILES = {"onnx": "silero_vad.onnx", "torch": "silero_vad.jit"}
+_LIBRARIES = {"onnx": ("onnxruntime", "make setup"), "torch": ("torch", "make setup WITH=torch")}
+"""runtime -> its package, and the command that installs it. torch (gigabytes) is not among what everybody gets."""
 _PLACES = ("", "data", "silero_vad/data", "src/silero_vad/data")
 """Where a model file lies in a `model_dir`: a plain folder, the package, or a clone of its repository."""
 
@@ -63,7 +65,7 @@ thread."""
 class SileroOptions(ProviderOptions):
     """Names and defaults as existing configuration files have them; an empty value means the default."""
 
-    runtime: Literal["onnx", "torch"] = "onnx"
+    runtime: Literal["onnx", "torch"] = Field("onnx", validate_default=True)
     model_dir: str = ""
     threshold: float = Field(0.5, ge=0, le=1)
     threshold_low: float = Field(0.2, ge=0, le=1)
@@ -78,6 +80,14 @@ class SileroOptions(ProviderOptions):
     @classmethod
     def _empty_is_default(cls, value: Any, info: Any) -> Any:
         return cls.model_fields[info.field_name].default if value == "" else value
+
+    @field_validator("runtime")
+    @classmethod
+    def _is_installed(cls, runtime: str) -> str:
+        library, command = _LIBRARIES[runtime]
+        if importlib.util.find_spec(library) is None:
+            raise ValueError(f"a runtime that is installed; {library} is not:  {command}")
+        return runtime
 
     @model_validator(mode="after")
     def _ordered(self) -> SileroOptions:
@@ -268,11 +278,6 @@ def _model_path(options: SileroOptions) -> Path:
                     f"a folder with {name}, or the silero-vad package installed",
                 )
             ]
-        )
-    library = "onnxruntime" if options.runtime == "onnx" else "torch"
-    if importlib.util.find_spec(library) is None:
-        raise SettingsError(
-            [Fault("VAD.silero.runtime", repr(options.runtime), f"a runtime that is installed; {library} is not")]
         )
     return found
 
