@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ops.programs import ROOT
+from xiaozhi.runtime import tasks
 from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
@@ -45,6 +46,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.watch_connections(ConnectionRegistry())
     metrics.watch_vendors(lambda: [Guard("llm:acme", window=Window("llm:acme", 1))])
     metrics.watch_process()
+    tasks.spawn("nothing", lambda: None).join()  # so that there is a task to count
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             _touch(metric)
