@@ -174,7 +174,7 @@ def test_what_it_does_is_measured(house: House) -> None:
 
     assert house.measured("xiaozhi_sweeper_actions_total", action="close") == 1
     assert house.measured("xiaozhi_sessions_memory_bytes") >= 0
-    assert 0 <= house.measured("xiaozhi_sweep_age_seconds") < 60
+    assert 0 <= house.measured("xiaozhi_loop_silent_seconds", loop="sweeper") < 60
 
 
 @pytest.mark.parametrize("fate", ["dead", "stuck"])

@@ -20,6 +20,7 @@ from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.resilience import Guard, Window
+from xiaozhi.runtime.watchdog import LoopHealth
 
 TARGET_LABELS = frozenset({"job", "instance", "worker"})
 """What Prometheus, or the server's worker number, puts on every series."""
@@ -46,6 +47,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.watch_connections(ConnectionRegistry())
     metrics.watch_vendors(lambda: [Guard("llm:acme", window=Window("llm:acme", 1))])
     metrics.watch_process()
+    metrics.watch_loops(lambda: [LoopHealth("sweeper", 0.0, 5.0)])
     tasks.spawn("nothing", lambda: None).join()  # so that there is a task to count
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):

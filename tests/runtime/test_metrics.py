@@ -49,7 +49,6 @@ class FakeConnections:
     """What metrics read of the live connections."""
 
     actions: Counter[str] = field(default_factory=Counter)
-    swept_at: float = 1000.0
     loads: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -210,15 +209,12 @@ def test_the_causes_known_beforehand_are_those_of_the_door() -> None:
 
 
 def test_the_sweepers_work_and_what_sessions_hold() -> None:
-    clock = FakeClock(1004.0)
-    connections = FakeConnections(Counter({"close": 2}), swept_at=1000.0, loads=[(100, 3), (50, 9)])
+    connections = FakeConnections(Counter({"close": 2}), loads=[(100, 3), (50, 9)])
 
-    samples = {
-        sample.name: sample for family in ConnectionReadings(connections, clock).collect() for sample in family.samples
-    }
+    samples = {sample.name: sample for family in ConnectionReadings(connections).collect() for sample in family.samples}
     actions = {
         sample.labels["action"]: sample.value
-        for family in ConnectionReadings(connections, clock).collect()
+        for family in ConnectionReadings(connections).collect()
         for sample in family.samples
         if sample.name == "xiaozhi_sweeper_actions_total"
     }
@@ -226,7 +222,6 @@ def test_the_sweepers_work_and_what_sessions_hold() -> None:
     assert samples["xiaozhi_sessions_memory_bytes"].value == 150
     assert samples["xiaozhi_sessions_queued"].value == 12
     assert samples["xiaozhi_sessions_queued_most"].value == 9
-    assert samples["xiaozhi_sweep_age_seconds"].value == 4
     assert actions == {"replaced": 0, "ping": 0, "trim": 0, "close": 2, "abort": 0}
 
 

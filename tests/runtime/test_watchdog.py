@@ -176,6 +176,17 @@ def test_a_loop_without_a_pulse_is_revived_and_given_time(ward: Ward) -> None:
     assert ward.restarts == ["sweeper", "sweeper"]
 
 
+def test_the_health_of_every_loop_is_told_the_watchdogs_included(ward: Ward) -> None:
+    beat = ward.clock.now
+    ward.dog.expect("sweeper", lambda: beat, 10.0, lambda: None)
+    ward.tick(0.25)
+
+    ward.clock.advance(6.0)
+
+    health = {loop.name: (loop.silent_s, loop.alive) for loop in ward.dog.loops()}
+    assert health == {"watchdog": (6.0, False), "sweeper": (6.25, True)}
+
+
 def test_a_pulse_is_not_missed_because_everybody_had_to_wait(ward: Ward) -> None:
     beat = ward.clock.now
     revived: list[str] = []

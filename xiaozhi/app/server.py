@@ -361,6 +361,12 @@ class Server:
             )
         if len(self.connections) >= self.admission.limits.max_connections:
             reasons.append("all places are taken")
+        if not self._draining:
+            reasons += [
+                f"the {loop.name} has not run for {loop.silent_s:.0f} s"
+                for loop in self._watchdog.loops()
+                if not loop.alive
+            ]
         return not reasons, reasons
 
     def _page_facts(self) -> ops.PageFacts:
@@ -398,6 +404,7 @@ class Server:
         metrics.watch_admission(self.admission)
         metrics.watch_connections(self.connections)
         metrics.watch_vendors(self._generations.guards)
+        metrics.watch_loops(self._watchdog.loops)
         metrics.watch_process()
 
     def _today(self) -> datetime.date:

@@ -37,12 +37,14 @@ from xiaozhi.runtime.readings import (
     ConnectionsView,
     FrameCounts,
     FrameReadings,
+    LoopReadings,
     PoolReadings,
     PoolView,
     ProcessReadings,
     VendorReadings,
 )
 from xiaozhi.runtime.resilience import Guard
+from xiaozhi.runtime.watchdog import LoopHealth
 
 STAGE_BUCKETS = (
     0.05,
@@ -182,7 +184,7 @@ class Metrics:
         self.registry.register(AdmissionReadings(admission))
 
     def watch_connections(self, connections: ConnectionsView) -> None:
-        """What the sweeper did, its pulse, memory and queues of all sessions. (How many there are is the caller's to
+        """What the sweeper did, memory and queues of all sessions. (How many there are is the caller's to
         `watch`.)"""
         self.registry.register(ConnectionReadings(connections))
 
@@ -190,6 +192,10 @@ class Metrics:
         """Windows and breakers of the guards that `guards` names at the time of the scrape: those of the configuration
         in force."""
         self.registry.register(VendorReadings(guards))
+
+    def watch_loops(self, loops: Callable[[], Iterable[LoopHealth]]) -> None:
+        """How long each lasting loop has not run."""
+        self.registry.register(LoopReadings(loops))
 
     def watch_process(self) -> None:
         """Threads, greenlets, context switches, garbage collections. Memory and file descriptors are there already."""

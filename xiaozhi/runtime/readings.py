@@ -7,7 +7,6 @@ configuration, never from a device."""
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +19,7 @@ from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.connections import Held
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.resilience import BreakerState, Guard
+from xiaozhi.runtime.watchdog import LoopHealth
 
 # Known beforehand, so that their series begin at 0: an alert cannot see the first increase of a series that did not
 # exist.
@@ -58,10 +58,6 @@ class ConnectionsView(Protocol):
     @property
     def actions(self) -> Mapping[str, int]:
         """What was done so far, by action."""
-
-    @property
-    def swept_at(self) -> float:
-        """When everybody was last looked after."""
 
     @property
     def held(self) -> Held:
@@ -118,9 +114,8 @@ class AdmissionReadings(Collector):
 class ConnectionReadings(Collector):
     """What the sweeper did, and what all sessions together held when it last looked: a scrape asks nobody."""
 
-    def __init__(self, connections: ConnectionsView, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, connections: ConnectionsView) -> None:
         self._connections = connections
-        self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client.registry.Collector."""
@@ -143,11 +138,22 @@ class ConnectionReadings(Collector):
             "Things waiting in the queues of the fullest session.",
             value=held.queued_most,
         )
-        yield GaugeMetricFamily(
-            "xiaozhi_sweep_age_seconds",
-            "Time since all connections were looked after.",
-            value=max(0.0, self._clock() - connections.swept_at),
+
+
+class LoopReadings(Collector):
+    """How long each lasting loop has not run."""
+
+    def __init__(self, loops: Callable[[], Iterable[LoopHealth]]) -> None:
+        self._loops = loops
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        silent = GaugeMetricFamily(
+            "xiaozhi_loop_silent_seconds", "Time since a loop that never ends has run, by loop.", labels=["loop"]
         )
+        for loop in self._loops():
+            silent.add_metric([loop.name], loop.silent_s)
+        yield silent
 
 
 @dataclass(slots=True)

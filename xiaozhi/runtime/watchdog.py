@@ -25,6 +25,8 @@ from xiaozhi.runtime.logs import get_logger
 log = get_logger(__name__)
 
 TICK_S = 0.25
+OWN_PULSE_S = 5.0
+"""How long the watchdog itself may be silent: a hub that is busy for longer serves nobody."""
 
 
 class Shed(IntEnum):
@@ -79,6 +81,20 @@ class ShedPolicy:
         return self.level
 
 
+@dataclass(frozen=True, slots=True)
+class LoopHealth:
+    """How a loop is that should never end: seconds since it last ran, and how many are all right."""
+
+    name: str
+    silent_s: float
+    within_s: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has run recently enough."""
+        return self.silent_s <= self.within_s
+
+
 @dataclass(slots=True)
 class _Pulse:
     name: str
@@ -117,6 +133,7 @@ class Watchdog:
         self._greenlet: Greenlet | None = None
         self._stopped = False
         self._next_sample = clock() + sample_interval
+        self._ticked_at = clock()
         self._process = psutil.Process()
         self._last_switches = self._process.num_ctx_switches()
 
@@ -135,6 +152,13 @@ class Watchdog:
         that often."""
         self._pulses.append(_Pulse(name, beat, within_s, revive))
 
+    def loops(self) -> list[LoopHealth]:
+        """Every lasting loop, this one included, for metrics and `/readyz`: nobody else would notice its end."""
+        now = self._clock()
+        beats = [("watchdog", self._ticked_at, OWN_PULSE_S)]
+        beats += [(pulse.name, pulse.beat(), pulse.within_s) for pulse in self._pulses]
+        return [LoopHealth(name, max(0.0, now - beat), within_s) for name, beat, within_s in beats]
+
     def start(self) -> None:
         """Begin to watch. Idempotent."""
         if self._greenlet is None:
@@ -148,6 +172,7 @@ class Watchdog:
 
     def check(self, lag_s: float, now: float) -> None:
         """One tick's work; separate from the waiting so that it can be tested with a made-up clock."""
+        self._ticked_at = now
         self._on_lag(lag_s)
         self._shed(lag_s, now)
         for pulse in self._pulses:
