@@ -10,7 +10,7 @@
       ToolError               a tool could not do its work    -> the mind is told, the turn goes on
       StorageError            the database refuses this work  -> never retried; it would be refused again
         StorageUnavailable      locked, full, lost, damaged     retryable; keep it in memory, bounded, and go on without
-        StorageTimeout          a deadline passed               retryable; `undecided` says whether it may have been done
+        StorageTimeout          a deadline passed               retryable; when `undecided`, it may have been done
       VendorError(vendor)     a provider failed
         VendorUnavailable       could not connect, 5xx          retryable
         VendorTimeout           a deadline passed               retryable
@@ -99,13 +99,15 @@ class StorageError(XiaozhiError):
 
 
 class StorageUnavailable(StorageError):
-    """Locked by another process, disk full, connection lost, file damaged, closed: nothing was changed, the work may succeed later."""
+    """Locked by another process, disk full, connection lost, file damaged, closed: nothing was changed, and the work
+    may succeed later."""
 
     retryable = True
 
 
 class StorageTimeout(StorageError):
-    """No result within the deadline. `undecided`: the work was being committed, nobody knows whether it was; else nothing was changed."""
+    """No result within the deadline. `undecided`: the work was being committed and nobody knows whether it was; else
+    nothing was changed."""
 
     retryable = True
 

@@ -1,8 +1,9 @@
-"""How many characters a device has been told today, across restarts and workers: the memory behind `device_max_output_size`.
-
-Not a limiter: the session decides what to do about an empty allowance. `left` and `spend` are on the hot path and touch memory only. Counts
-are written behind (`storage/write_behind.py`), where those of all workers add up; what the others wrote is read every `SYNC_S` seconds.
-So a device that changes its worker may hear a few seconds' worth too much, and a new day's first answers are given before its counts are read.
+"""How many characters a device has been told today, across restarts and workers: the memory behind
+`device_max_output_size`.
+ Not a limiter: the session decides what to do about an empty allowance. `left` and `spend` are on the hot path and
+touch memory only. Counts are written behind (`storage/write_behind.py`), where those of all workers add up; what the
+others wrote is read every `SYNC_S` seconds. So a device that changes its worker may hear a few seconds' worth too much,
+and a new day's first answers are given before its counts are read.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ READ_DEADLINE_S = 10.0
 
 
 class OutputQuota:
-    """`limit` characters per device and day (0: none, as long as `adopt` was not called). `today`: the date in the server's time zone.
+    """`limit` characters per device and day (0: none, as long as `adopt` was not called). `today`: the date in the
+    server's time zone.
 
     `clock`: seconds since 1970."""
 
-    def __init__(self, database: Database, today: Callable[[], datetime.date], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, today: Callable[[], datetime.date], *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.limit = 0
         self._database = database
         self._today = today
@@ -57,8 +61,8 @@ class OutputQuota:
         self._unread = False
 
     def adopt(self, limit: int) -> None:
-        """Another limit from now on. The first one above 0 reads today's counts; blocks for that. Raises StorageError, Overloaded; then the
-        limit stays as it was."""
+        """Another limit from now on. The first one above 0 reads today's counts; blocks for that. Raises StorageError,
+        Overloaded; then the limit stays as it was."""
         if limit > 0 and self._reader is None:
             self.sync()
             self._counts.start()
@@ -89,7 +93,9 @@ class OutputQuota:
         """Read what all workers have counted since the last time. Raises StorageError, Overloaded."""
         self._turn_page()
         day, since, now = self._day, self._read_until - OVERLAP_S, self._clock()
-        changed = self._database.read(lambda connection: output_counts.changed_since(connection, day, since), deadline=READ_DEADLINE_S)
+        changed = self._database.read(
+            lambda connection: output_counts.changed_since(connection, day, since), deadline=READ_DEADLINE_S
+        )
         if day != self._day:
             return
         self._read_until = now
@@ -117,7 +123,9 @@ class OutputQuota:
             else:
                 self._unread = False
 
-    def _on_written(self, batch: Mapping[tuple[datetime.date, str], int], totals: Mapping[tuple[datetime.date, str], int]) -> None:
+    def _on_written(
+        self, batch: Mapping[tuple[datetime.date, str], int], totals: Mapping[tuple[datetime.date, str], int]
+    ) -> None:
         self._know({device: total for (day, device), total in totals.items() if day == self._day})
 
     def _know(self, totals: Mapping[str, int]) -> None:

@@ -2,36 +2,43 @@
 
     greenlet ── run(work) ──► [queue, bounded] ──► storage thread: BEGIN ▸ work(connection) ▸ COMMIT
              ◄── result ─────────────────────────┘
-
-Why a thread: SQLite and libpq wait in C, which gevent cannot patch. A write lock held by another process would stop every device of this
-process. Here it stops only the greenlets that want the database. The thread is there from `start` to `close`; load never adds one. It is an
-`InferencePool` of one thread, which already has what is needed: admission, deadlines, context variables and a safe way to wake a greenlet.
-
-SQLite runs in WAL mode: readers never wait for writers. A write transaction begins with BEGIN IMMEDIATE, so it either has the lock or has
-done nothing. SQLite waits for the lock `LOCK_SLICE_S` at a time in the thread; between two slices the work of others is done, so a reading
-waits a slice for each waiting writer and not for the process that holds the lock. After `busy_timeout` the writer gets StorageUnavailable.
-
-PostgreSQL is reached by psycopg 3. psycopg would wait with gevent's patched `select` and so start a second hub in the storage thread; it is
-told to wait in C instead.
-
-Not an ORM and not a place for queries: tables stand in `tables.py`, queries in one file per family of tables beside this one.
+ Why a thread: SQLite and libpq wait in C, which gevent cannot patch. A write lock held by another process would stop
+every device of this process. Here it stops only the greenlets that want the database. The thread is there from `start`
+to `close`; load never adds one. It is an `InferencePool` of one thread, which already has what is needed: admission,
+deadlines, context variables and a safe way to wake a greenlet.
+ SQLite runs in WAL mode: readers never wait for writers. A write transaction begins with BEGIN IMMEDIATE, so it either
+has the lock or has done nothing. SQLite waits for the lock `LOCK_SLICE_S` at a time in the thread; between two slices
+the work of others is done, so a reading waits a slice for each waiting writer and not for the process that holds the
+lock. After `busy_timeout` the writer gets StorageUnavailable.
+ PostgreSQL is reached by psycopg 3. psycopg would wait with gevent's patched `select` and so start a second hub in the
+storage thread; it is told to wait in C instead.
+ Not an ORM and not a place for queries: tables stand in `tables.py`, queries in one file per family of tables beside
+this one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gevent
+from gevent import monkey
 from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
-from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError, StorageTimeout, StorageUnavailable, VendorTimeout
+from xiaozhi.errors import (
+    Fault,
+    Overloaded,
+    SettingsError,
+    StorageError,
+    StorageTimeout,
+    StorageUnavailable,
+    VendorTimeout,
+)
 from xiaozhi.runtime.inference import InferenceClosed, InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.settings.masking import mask_text
@@ -77,10 +84,12 @@ _POSTGRESQL_ARGUMENTS = {
 
 _SQLITE_LOCKED = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"})
 _SQLITE_DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
-_SQLITE_UNAVAILABLE = frozenset({"SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_NOMEM", "SQLITE_PERM"})
+_SQLITE_UNAVAILABLE = frozenset(
+    {"SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_NOMEM", "SQLITE_PERM"}
+)
 _SQLSTATES = ("08", "40", "53", "57", "58", "55P03", "25006")
-"""Classes (and single codes) of PostgreSQL's SQLSTATE that pass: connection, rolled back for another's sake, resources such as disk space,
-operator, system; a lock that was not to be had; a server that only reads for now."""
+"""Classes (and single codes) of PostgreSQL's SQLSTATE that pass: connection, rolled back for another's sake, resources
+such as disk space, operator, system; a lock that was not to be had; a server that only reads for now."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -91,8 +100,8 @@ def sqlite_url(path: Path) -> str:
 class Database:
     """`start`, then `run` and `read` from any greenlet, then `close`.
 
-    `url`: `sqlite:///file`, `postgresql://user:password@host/name`. `queue_size`: jobs that may wait; one more raises Overloaded.
-    `busy_timeout`: seconds that a writer waits for a lock which another process holds."""
+    `url`: `sqlite:///file`, `postgresql://user:password@host/name`. `queue_size`: jobs that may wait; one more raises
+    Overloaded. `busy_timeout`: seconds that a writer waits for a lock which another process holds."""
 
     def __init__(self, url: str, *, queue_size: int = QUEUE_SIZE, busy_timeout: float = BUSY_TIMEOUT_S) -> None:
         self._url = url
@@ -116,8 +125,8 @@ class Database:
     def start(self, patience: float = START_PATIENCE_S) -> tuple[int, int]:
         """Start the thread, open the database and bring its tables up to date; (version found, version now).
 
-        Waits at most about `patience` seconds for a lock, for another worker that upgrades, or for a server that is not up yet. Raises
-        SettingsError that says what to do."""
+        Waits at most about `patience` seconds for a lock, for another worker that upgrades, or for a server that is not
+        up yet. Raises SettingsError that says what to do."""
         self._engine = _engine(self._url)
         self._thread.start()
         until, warned = time.monotonic() + patience, False
@@ -138,14 +147,17 @@ class Database:
             gevent.sleep(START_PAUSE_S)
 
     def run(self, work: Callable[[Connection], T], *, deadline: float = DEADLINE_S) -> T:
-        """`work(connection)` on the storage thread, in a transaction that is committed when it returns and rolled back when it raises.
+        """`work(connection)` on the storage thread, in a transaction that is committed when it returns and rolled back
+        when it raises.
 
-        `work` may compute little and must use nothing of gevent; what it returns must not need the connection (plain rows, not a result).
-        Blocks only this greenlet, at most `deadline` seconds. Whatever `work` raises is raised here, the database's errors as StorageError.
-        Raises Overloaded when the queue is full, StorageUnavailable, StorageTimeout.
+        `work` may compute little and must use nothing of gevent; what it returns must not need the connection (plain
+        rows, not a result). Blocks only this greenlet, at most `deadline` seconds. Whatever `work` raises is raised
+        here, the database's errors as StorageError. Raises Overloaded when the queue is full, StorageUnavailable,
+        StorageTimeout.
 
-        A greenlet that is killed, or whose deadline passes, leaves at once. Its work never begins if it has not begun; if it has, it is
-        rolled back, unless the commit itself is under way already (`StorageTimeout.undecided`; a killed greenlet is not told)."""
+        A greenlet that is killed, or whose deadline passes, leaves at once. Its work never begins if it has not begun;
+        if it has, it is rolled back, unless the commit itself is under way already (`StorageTimeout.undecided`; a
+        killed greenlet is not told)."""
         return self._do(work, True, deadline)
 
     def read(self, work: Callable[[Connection], T], *, deadline: float = DEADLINE_S) -> T:
@@ -153,8 +165,8 @@ class Database:
         return self._do(work, False, deadline)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Refuse new work, let what waits be done, close the connection; False when the thread is still at work after `timeout` seconds.
-        Idempotent."""
+        """Refuse new work, let what waits be done, close the connection; False when the thread is still at work after
+        `timeout` seconds. Idempotent."""
         self._open = False
         if self._engine is not None:
             with contextlib.suppress(VendorTimeout, Overloaded, InferenceClosed):
@@ -251,7 +263,9 @@ class Database:
         if code in _SQLITE_LOCKED:
             return StorageUnavailable(text) if begun else _Locked(text)
         if code in _SQLITE_DAMAGED:
-            return StorageUnavailable(f"{text}: stop the server, move the file away and start again, or put a backup in its place")
+            return StorageUnavailable(
+                f"{text}: stop the server, move the file away and start again, or put a backup in its place"
+            )
         state = getattr(error.orig, "sqlstate", None)
         lost = error.connection_invalidated or (not code and state is None and isinstance(error, exc.OperationalError))
         if lost or code in _SQLITE_UNAVAILABLE or (state or "").startswith(_SQLSTATES):
@@ -264,7 +278,8 @@ class _Locked(StorageUnavailable):
 
 
 class _Attempt:
-    """One try of one job: its work, and the right to end it, which goes to the thread or to the greenlet that gives up, whoever is first."""
+    """One try of one job: its work, and the right to end it, which goes to the thread or to the greenlet that gives up,
+    whoever is first."""
 
     def __init__(self, work: Callable[[Connection], Any], writes: bool) -> None:
         self.work = work
@@ -330,14 +345,22 @@ def _set_pragmas(connection: Any, record: object) -> None:
 
 
 def _postgresql(url: URL, text: str) -> Engine:
-    # Read by psycopg when it is imported; gevent's select must not be used outside the hub's thread.
-    os.environ.setdefault("PSYCOPG_WAIT_FUNC", "wait_c")
     try:
-        return create_engine(
-            url.set(drivername="postgresql+psycopg"), poolclass=NullPool, hide_parameters=True, connect_args=_POSTGRESQL_ARGUMENTS
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            poolclass=NullPool,
+            hide_parameters=True,
+            connect_args=_POSTGRESQL_ARGUMENTS,
         )
     except ImportError as error:
-        raise _unusable(text, f"PostgreSQL's driver, which is missing: run  .venv/bin/pip install '{DRIVER}'  ({error})") from error
+        raise _unusable(
+            text, f"PostgreSQL's driver, which is missing: run  .venv/bin/pip install '{DRIVER}'  ({error})"
+        ) from error
+    # psycopg has seen that the standard library is patched and would wait with gevent, by a hub in the storage thread.
+    waiting: Any = engine.dialect.loaded_dbapi.waiting
+    waiting.DefaultSelector = monkey.get_original("selectors", "DefaultSelector")
+    waiting.wait = getattr(waiting, "wait_c", waiting.wait_selector)
+    return engine
 
 
 def _unusable(text: str, expected: str) -> SettingsError:

@@ -4,9 +4,9 @@
     memory.sqlite                  summaries of the local memory
     .memory.yaml                   summaries of the existing server
     pending-memories[.N].jsonl     visits whose memory was not saved yet
-
-The files stay as they are, except for the last: they hold what was said, and are removed when their visits are rows. What has been taken over
-is noted by name, size and time of change in the same transaction, so that a crash or a second worker takes over nothing twice.
+ The files stay as they are, except for the last: they hold what was said, and are removed when their visits are rows.
+What has been taken over is noted by name, size and time of change in the same transaction, so that a crash or a second
+worker takes over nothing twice.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ _Taker = Callable[[Connection, Path], tuple[int, int]]
 
 
 def import_earlier_files(database: Database, data_dir: Path) -> None:
-    """Take over what is there; a file that cannot be read is left alone and logged. Call it at start, before devices come in."""
+    """Take over what is there; a file that cannot be read is left alone and logged. Call it at start, before devices
+    come in."""
     takers: list[tuple[Path, _Taker]] = [
         (data_dir / "quota.sqlite", _quota),
         (data_dir / "memory.sqlite", _summaries),
@@ -115,7 +116,9 @@ def _pending(connection: Connection, path: Path) -> tuple[int, int]:
         try:
             entry = json.loads(line)
             said = tuple((str(role), str(content)) for role, content in entry["said"])
-            visits.append(PendingVisit(hashlib.sha256(line).hexdigest(), str(entry["device"]), str(entry["session"]), said, now))
+            visits.append(
+                PendingVisit(hashlib.sha256(line).hexdigest(), str(entry["device"]), str(entry["session"]), said, now)
+            )
         except (ValueError, KeyError, TypeError):
             unreadable += 1
     pending_memories.accept(connection, (), "", now, [(visit, now) for visit in visits])

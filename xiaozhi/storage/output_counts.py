@@ -1,4 +1,5 @@
-"""Queries about the characters a device was told on a day. Each function runs inside `Database.run` or `Database.read`."""
+"""Queries about the characters a device was told on a day. Each function runs inside `Database.run` or
+`Database.read`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Counts = dict[tuple[datetime.date, str], int]
 
 
 def add(connection: Connection, counts: Mapping[tuple[datetime.date, str], int], now: float, kept_days: int) -> Counts:
-    """Add to what stands there; the new totals. Days that are more than `kept_days` older are removed. `now`: seconds since 1970."""
+    """Add to what stands there; the new totals. Days that are more than `kept_days` older are removed. `now`: seconds
+    since 1970."""
     statement = insert(connection, output_count)
     statement = statement.on_conflict_do_update(
         index_elements=[output_count.c.day, output_count.c.device],
@@ -31,7 +33,8 @@ def add(connection: Connection, counts: Mapping[tuple[datetime.date, str], int],
     if not keys:
         return {}
     connection.execute(
-        statement, [{"day": day, "device": device, "characters": counts[day, device], "updated_at": now} for day, device in keys]
+        statement,
+        [{"day": day, "device": device, "characters": counts[day, device], "updated_at": now} for day, device in keys],
     )
     oldest = max(day for day, _ in keys) - datetime.timedelta(days=kept_days)
     connection.execute(delete(output_count).where(output_count.c.day < oldest))
@@ -40,14 +43,23 @@ def add(connection: Connection, counts: Mapping[tuple[datetime.date, str], int],
 
 def changed_since(connection: Connection, day: datetime.date, since: float) -> dict[str, int]:
     """Device -> characters on `day`, of those that any worker counted for at or after `since`."""
-    found = select(output_count.c.device, output_count.c.characters).where(output_count.c.day == day, output_count.c.updated_at >= since)
+    found = select(output_count.c.device, output_count.c.characters).where(
+        output_count.c.day == day, output_count.c.updated_at >= since
+    )
     return {device: characters for device, characters in connection.execute(found)}
 
 
-def at_least(connection: Connection, counts: Mapping[tuple[datetime.date, str], int], now: float, kept_days: int) -> None:
+def at_least(
+    connection: Connection, counts: Mapping[tuple[datetime.date, str], int], now: float, kept_days: int
+) -> None:
     """Raise totals that are lower than these; the rest stays. May be repeated without harm."""
     totals = _totals(connection, sorted(counts))
-    add(connection, {key: count - totals.get(key, 0) for key, count in counts.items() if count > totals.get(key, 0)}, now, kept_days)
+    add(
+        connection,
+        {key: count - totals.get(key, 0) for key, count in counts.items() if count > totals.get(key, 0)},
+        now,
+        kept_days,
+    )
 
 
 def _totals(connection: Connection, keys: Iterable[tuple[datetime.date, str]]) -> Counts:

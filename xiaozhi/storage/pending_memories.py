@@ -1,7 +1,7 @@
 """Queries about visits whose memory is not saved yet. Each function runs inside `Database.run` or `Database.read`.
-
-A visit is taken by one worker for the time of a lease, which it renews while it is at work; when the worker dies, the lease ends and any
-worker may take the visit. A worker that lost its lease changes nothing: every change asks for its owner.
+ A visit is taken by one worker for the time of a lease, which it renews while it is at work; when the worker dies, the
+lease ends and any worker may take the visit. A worker that lost its lease changes nothing: every change asks for its
+owner.
 """
 
 from __future__ import annotations
@@ -33,9 +33,14 @@ class PendingVisit:
 
 
 def accept(
-    connection: Connection, mine: Sequence[PendingVisit], owner: str, until: float, others: Sequence[tuple[PendingVisit, float]] = ()
+    connection: Connection,
+    mine: Sequence[PendingVisit],
+    owner: str,
+    until: float,
+    others: Sequence[tuple[PendingVisit, float]] = (),
 ) -> None:
-    """Add visits that `owner` is at until `until`, and others with the time when they are due; what is there already stays as it is."""
+    """Add visits that `owner` is at until `until`, and others with the time when they are due; what is there already
+    stays as it is."""
     rows = [_row(visit, owner, until) for visit in mine] + [_row(visit, "", due_at) for visit, due_at in others]
     if rows:
         connection.execute(insert(connection, pending_memory).on_conflict_do_nothing(), rows)
@@ -60,14 +65,23 @@ def claim(
     rows = connection.execute(select(pending_memory).where(_columns.id.in_(ids)).order_by(_columns.created_at)).all()
     connection.execute(update(pending_memory).where(_columns.id.in_(ids)).values(owner=owner, due_at=until))
     return [
-        PendingVisit(row.id, row.device, row.session, tuple((role, content) for role, content in row.said), row.created_at, row.attempts)
+        PendingVisit(
+            row.id,
+            row.device,
+            row.session,
+            tuple((role, content) for role, content in row.said),
+            row.created_at,
+            row.attempts,
+        )
         for row in rows
     ], given_up
 
 
 def tend(connection: Connection, owner: str, held: Sequence[str], until: float, finished: Sequence[str]) -> None:
     """`owner` is still at work with the visits `held`, and done with those `finished`."""
-    connection.execute(update(pending_memory).where(_columns.id.in_(held), _columns.owner == owner).values(due_at=until))
+    connection.execute(
+        update(pending_memory).where(_columns.id.in_(held), _columns.owner == owner).values(due_at=until)
+    )
     remove(connection, owner, finished)
 
 
@@ -79,11 +93,15 @@ def remove(connection: Connection, owner: str, ids: Sequence[str]) -> None:
 def put_back(connection: Connection, owner: str, id: str, attempts: int, due_at: float) -> None:
     """Saving has failed; anybody may try again from `due_at` on."""
     connection.execute(
-        update(pending_memory).where(_columns.id == id, _columns.owner == owner).values(owner="", attempts=attempts, due_at=due_at)
+        update(pending_memory)
+        .where(_columns.id == id, _columns.owner == owner)
+        .values(owner="", attempts=attempts, due_at=due_at)
     )
 
 
-def let_go(connection: Connection, owner: str, loose: Sequence[PendingVisit], finished: Sequence[str], now: float) -> None:
+def let_go(
+    connection: Connection, owner: str, loose: Sequence[PendingVisit], finished: Sequence[str], now: float
+) -> None:
     """`owner` stops: what it holds, `loose` visits that are no rows yet included, is due at once for anybody."""
     accept(connection, (), owner, now, [(visit, now) for visit in loose])
     remove(connection, owner, finished)

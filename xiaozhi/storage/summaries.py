@@ -1,4 +1,5 @@
-"""Queries about what the local memory knows of each device's user. Each function runs inside `Database.run` or `Database.read`."""
+"""Queries about what the local memory knows of each device's user. Each function runs inside `Database.run` or
+`Database.read`."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def add_unknown(connection: Connection, summaries: Mapping[str, str], now: float
     """Keep the summaries of devices that have none; how many there were."""
     known = {device for (device,) in connection.execute(select(memory_summary.c.device))}
     rows = [
-        {"device": device, "summary": summary, "updated_at": now} for device, summary in summaries.items() if summary and device not in known
+        {"device": device, "summary": summary, "updated_at": now}
+        for device, summary in summaries.items()
+        if summary and device not in known
     ]
     if rows:
         connection.execute(insert(connection, memory_summary).on_conflict_do_nothing(), rows)

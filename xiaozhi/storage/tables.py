@@ -1,14 +1,27 @@
-"""The tables of the database as they are today. How a database gets there is told by `migrations/`; a test holds the two together.
-
-Times are seconds since 1970 (UTC). Texts are cleaned on the way in: PostgreSQL takes no NUL character, and neither engine takes half of a
-surrogate pair, both of which a language model or a device may send.
+"""The tables of the database as they are today. How a database gets there is told by `migrations/`; a test holds the
+two together.
+ Times are seconds since 1970 (UTC). Texts are cleaned on the way in: PostgreSQL takes no NUL character, and neither
+engine takes half of a surrogate pair, both of which a language model or a device may send.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Connection, Date, Dialect, Double, Index, Integer, MetaData, String, Table, Text, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Date,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.types import TypeEngine
 
 
 class CleanText(TypeDecorator[str]):
@@ -16,10 +29,6 @@ class CleanText(TypeDecorator[str]):
 
     impl = Text
     cache_ok = True
-
-    def __init__(self, kind: TypeEngine[str] | None = None) -> None:
-        super().__init__()
-        self.impl = kind or Text()
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """SQLAlchemy calls this for every value that is sent."""
@@ -32,7 +41,7 @@ output_count = Table(
     "output_count",
     metadata,
     Column("day", Date, primary_key=True),
-    Column("device", CleanText(String()), primary_key=True),
+    Column("device", CleanText(), primary_key=True),
     Column("characters", BigInteger, nullable=False),
     Column("updated_at", Double, nullable=False),
 )
@@ -41,7 +50,7 @@ output_count = Table(
 memory_summary = Table(
     "memory_summary",
     metadata,
-    Column("device", CleanText(String()), primary_key=True),
+    Column("device", CleanText(), primary_key=True),
     Column("summary", CleanText(), nullable=False),
     Column("updated_at", Double, nullable=False),
 )
@@ -50,23 +59,23 @@ memory_summary = Table(
 pending_memory = Table(
     "pending_memory",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("device", CleanText(String()), nullable=False),
-    Column("session", CleanText(String()), nullable=False),
+    Column("id", Text, primary_key=True),
+    Column("device", CleanText(), nullable=False),
+    Column("session", CleanText(), nullable=False),
     Column("said", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("due_at", Double, nullable=False),
-    Column("owner", String, nullable=False),
+    Column("owner", Text, nullable=False),
 )
-"""Visits whose memory is not saved yet. `owner`: the worker at it ("": none). `due_at`: from then on any worker may take it; while a worker
-is at it, that is the end of its lease."""
+"""Visits whose memory is not saved yet. `owner`: the worker at it ("": none). `due_at`: from then on any worker may
+take it; while a worker is at it, that is the end of its lease."""
 Index("pending_memory_due_at", pending_memory.c.due_at)
 
 imported_file = Table(
     "imported_file",
     metadata,
-    Column("name", String, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("size", BigInteger, primary_key=True),
     Column("modified_ns", BigInteger, primary_key=True),
     Column("imported_at", Double, nullable=False),

@@ -1,7 +1,7 @@
-"""Write-behind: values gathered in memory by key, written together by one lasting greenlet, kept and tried again when the database fails.
-
-For what is counted or noted on a hot path, which must never wait for a database. Nothing is durable until it is written: for what a process
-must not lose when it is killed, call `Database.run`.
+"""Write-behind: values gathered in memory by key, written together by one lasting greenlet, kept and tried again when
+the database fails.
+ For what is counted or noted on a hot path, which must never wait for a database. Nothing is durable until it is
+written: for what a process must not lose when it is killed, call `Database.run`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ CAPACITY = 20_000
 LONGEST_PAUSE_S = 60.0
 """Between two tries while the database fails; it begins with `GATHER_S` and doubles."""
 WRITE_DEADLINE_S = 30.0
-"""Long on purpose: a batch whose commit nobody knows of is written again, and may then be counted twice (StorageTimeout.undecided)."""
+"""Long on purpose: a batch whose commit nobody knows of is written again, and may then be counted twice
+(StorageTimeout.undecided)."""
 
 
 def _latest(old: Any, new: Any) -> Any:
@@ -41,8 +42,9 @@ def _latest(old: Any, new: Any) -> Any:
 class WriteBehind(Generic[K, V]):
     """`put` from anywhere, never blocking; `start` and `close` around it.
 
-    `write(connection, batch)` runs on the storage thread in a transaction; `on_written(batch, result)` on the hub with what it returned.
-    `merge(old, new)` joins two values of one key that wait (default: the new one counts). `name` is for logs."""
+    `write(connection, batch)` runs on the storage thread in a transaction; `on_written(batch, result)` on the hub with
+    what it returned. `merge(old, new)` joins two values of one key that wait (default: the new one counts). `name` is
+    for logs."""
 
     def __init__(
         self,
@@ -106,7 +108,8 @@ class WriteBehind(Generic[K, V]):
         return self._merge(writing[key], waiting[key]) if key in waiting else writing[key]
 
     def flush(self) -> bool:
-        """Write what waits, now; False when the database failed (it is kept). Blocks at most about `WRITE_DEADLINE_S`."""
+        """Write what waits, now; False when the database failed (it is kept). Blocks at most about
+        `WRITE_DEADLINE_S`."""
         with self._one_at_a_time:
             if not self._waiting:
                 return True
@@ -114,7 +117,9 @@ class WriteBehind(Generic[K, V]):
             self._writing = batch
             self._wanted.clear()
             try:
-                result = self._database.run(lambda connection: self._write(connection, batch), deadline=WRITE_DEADLINE_S)
+                result = self._database.run(
+                    lambda connection: self._write(connection, batch), deadline=WRITE_DEADLINE_S
+                )
             except (StorageError, Overloaded) as error:
                 if isinstance(error, StorageError) and not error.retryable:
                     self.dropped += len(batch)

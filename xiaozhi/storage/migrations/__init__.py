@@ -1,13 +1,12 @@
 """Brings the tables of a database up to date, one numbered step after the other, in one transaction and under a lock.
-
-A step is a module here with `upgrade(connection)`, listed in `STEPS`. A step that was released is never changed: it writes its tables out
-instead of importing those of today. There is no way down: a database that is newer than the code is refused.
-
-Several workers of one machine may start at once. SQLite lets one of them write at a time (the transaction began with BEGIN IMMEDIATE); for
-PostgreSQL an advisory lock does the same, and ends with the transaction.
-
-Why not Alembic: it would add two packages and 140 ms to every start (measured) for branches, downgrades and generated scripts. Numbered steps
-in one line need none of it, and the lock, the refusal of newer databases and the start from inside the package would be ours to write anyway.
+ A step is a module here with `upgrade(connection)`, listed in `STEPS`. A step that was released is never changed: it
+writes its tables out instead of importing those of today. There is no way down: a database that is newer than the code
+is refused.
+ Several workers of one machine may start at once. SQLite lets one of them write at a time (the transaction began with
+BEGIN IMMEDIATE); for PostgreSQL an advisory lock does the same, and ends with the transaction.
+ Why not Alembic: it would add two packages and 140 ms to every start (measured) for branches, downgrades and generated
+scripts. Numbered steps in one line need none of it, and the lock, the refusal of newer databases and the start from
+inside the package would be ours to write anyway.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ class NewerDatabase(XiaozhiError):
 
     def __init__(self, found: int, known: int) -> None:
         super().__init__(
-            f"a database of version {known} or older (this one has version {found}): start the newer server that upgraded it, "
-            "or restore the backup from before"
+            f"a database of version {known} or older, not {found}: start the newer server that upgraded it, or restore "
+            "the backup from before"
         )
 
 
@@ -60,7 +59,8 @@ def version_of(connection: Connection, latest: int = LATEST) -> int:
 
 
 def upgrade(connection: Connection, steps: Mapping[int, Step] = STEPS) -> tuple[int, int]:
-    """Take the steps that are missing, within the caller's transaction; (version found, version now). Raises NewerDatabase."""
+    """Take the steps that are missing, within the caller's transaction; (version found, version now). Raises
+    NewerDatabase."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))

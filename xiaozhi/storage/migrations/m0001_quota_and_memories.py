@@ -1,8 +1,9 @@
-"""Version 1: what was spoken per device and day, summaries of memories, visits whose memory is not saved yet, files taken over."""
+"""Version 1: what was spoken per device and day, summaries of memories, visits whose memory is not saved yet, files
+taken over."""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Connection, Date, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, Connection, Date, Double, Index, Integer, MetaData, Table, Text
 
 _metadata = MetaData()
 
@@ -10,7 +11,7 @@ Table(
     "output_count",
     _metadata,
     Column("day", Date, primary_key=True),
-    Column("device", String, primary_key=True),
+    Column("device", Text, primary_key=True),
     Column("characters", BigInteger, nullable=False),
     Column("updated_at", Double, nullable=False),
 )
@@ -18,7 +19,7 @@ Table(
 Table(
     "memory_summary",
     _metadata,
-    Column("device", String, primary_key=True),
+    Column("device", Text, primary_key=True),
     Column("summary", Text, nullable=False),
     Column("updated_at", Double, nullable=False),
 )
@@ -26,21 +27,21 @@ Table(
 _pending = Table(
     "pending_memory",
     _metadata,
-    Column("id", String, primary_key=True),
-    Column("device", String, nullable=False),
-    Column("session", String, nullable=False),
+    Column("id", Text, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("session", Text, nullable=False),
     Column("said", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("due_at", Double, nullable=False),
-    Column("owner", String, nullable=False),
+    Column("owner", Text, nullable=False),
 )
 Index("pending_memory_due_at", _pending.c.due_at)
 
 Table(
     "imported_file",
     _metadata,
-    Column("name", String, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("size", BigInteger, primary_key=True),
     Column("modified_ns", BigInteger, primary_key=True),
     Column("imported_at", Double, nullable=False),
