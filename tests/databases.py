@@ -80,9 +80,8 @@ class PostgresServer:
         command = [str(self._programs / program), *arguments]
         if self._user is not None:
             command = ["setpriv", f"--reuid={self._user}", "--clear-groups", *command]
-        done = subprocess.run(
-            command, cwd=self._directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=START_S, check=False
-        )
+        silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": self._directory}
+        done = subprocess.run(command, timeout=START_S, check=False, **silent)
         assert not check or done.returncode == 0, done.stderr.decode()
 
 

@@ -206,9 +206,8 @@ def test_pragmas(tmp_path: Path) -> None:
         return lambda connection: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
 
     with opened(tmp_path) as database:
-        found = {
-            name: database.read(pragma(name)) for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        }
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        found = {name: database.read(pragma(name)) for name in names}
     assert found == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 100}
 
 
@@ -253,7 +252,7 @@ def test_a_file_damaged_while_it_runs_is_an_error_that_others_survive(tmp_path: 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     database = Database(sqlite_url(tmp_path / "file/xiaozhi.sqlite"))
-    with pytest.raises(SettingsError, match="storage.url"):
+    with pytest.raises(SettingsError, match=r"storage\.url"):
         database.start()
     database.close()
 
@@ -319,5 +318,3 @@ def test_the_driver_that_is_named_is_the_one_that_is_tested() -> None:
 def test_a_url_that_means_nothing_is_told(url: str) -> None:
     with pytest.raises(SettingsError, match="sqlite:///"):
         Database(url).start()
-
-

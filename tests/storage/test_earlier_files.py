@@ -59,7 +59,8 @@ def test_todays_counts_are_taken_over_once_and_never_lowered(database: Database,
     database.run(lambda connection: output_counts.add(connection, {(TODAY, "b"): 50}, 1.0, 7))
     for _ in range(2):
         import_earlier_files(database, tmp_path)
-        assert database.read(lambda connection: output_counts.changed_since(connection, TODAY, 0.0)) == {"a": 60, "b": 50}
+        counts = database.read(lambda connection: output_counts.changed_since(connection, TODAY, 0.0))
+        assert counts == {"a": 60, "b": 50}
     assert (tmp_path / "quota.sqlite").exists()
 
 

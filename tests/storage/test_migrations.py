@@ -1,4 +1,4 @@
-"""Migrations: from nothing, from an older version, several starts at once, and a database that is newer than the code."""
+"""Migrations: from nothing, from an older version, several starts at once, a database that is newer than the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of visits that are not saved yet: taken by one worker, renewed, put back, never changed by who lost the lease."""
+"""Visits that are not saved yet: taken by one worker, renewed, put back, never changed by who lost the lease."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from xiaozhi.storage.tables import pending_memory
 
 def visit(id: str, created_at: float = 100.0) -> PendingVisit:
     """A visit with texts that are hard to keep."""
-    return PendingVisit(id, f"device-{id}", "s", (("user", "a\x00b \ud83d \u2028 \r '"), ("assistant", "ho")), created_at)
+    said = (("user", "a\x00b \ud83d \u2028 \r '"), ("assistant", "ho"))
+    return PendingVisit(id, f"device-{id}", "s", said, created_at)
 
 
 def accept(database: Database, *ids: str, owner: str = "", until: float = 0.0) -> None:

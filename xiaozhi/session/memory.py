@@ -164,11 +164,12 @@ class MemoryWriter:
             self._wanted.wait(timeout=self._tick_s)
             self._wanted.clear()
             self._store_accepted()
-            if self._more_due or self._clock() >= tick_at:
+            if self._failing or self._more_due or self._clock() >= tick_at:
                 tick_at = self._clock() + self._tick_s
                 self._tick()
             if self._failing:
                 gevent.sleep(STORE_PAUSE_S)
+                self._wanted.set()
 
     def _store_accepted(self) -> None:
         """Make rows of what was accepted, and have it saved; without rows when the store fails."""

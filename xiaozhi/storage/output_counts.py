@@ -46,7 +46,7 @@ def changed_since(connection: Connection, day: datetime.date, since: float) -> d
     found = select(output_count.c.device, output_count.c.characters).where(
         output_count.c.day == day, output_count.c.updated_at >= since
     )
-    return {device: characters for device, characters in connection.execute(found)}
+    return {row.device: row.characters for row in connection.execute(found)}
 
 
 def at_least(
