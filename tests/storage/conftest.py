@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.sounds import Sounds
 from tests.databases import opened, postgres_server
 from xiaozhi.storage.database import Database, sqlite_url
 
@@ -24,3 +25,11 @@ def database(url: str) -> Iterator[Database]:
     """A database with its tables."""
     with opened(url) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def sounds() -> Sounds:
+    """Speech-like sound for the vendor of a whole server."""
+    made = Sounds()
+    made.body("wav", 0.25)
+    return made
