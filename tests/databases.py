@@ -50,20 +50,25 @@ class PostgresServer:
         if self._user is not None:
             shutil.chown(self._directory, self._user)
         self._run("initdb", "--pgdata", str(self.data), "--auth=trust", "--username=tester", "--no-sync", "-E", "UTF8")
-        options = f"-k {self._directory} -c listen_addresses= -c fsync=off -c shared_buffers=16MB"
-        self._run("pg_ctl", "-D", str(self.data), "-l", str(self._directory / "log"), "-o", options, "-w", "start")
+        self._control("start")
 
     def stop(self) -> None:
         """Stop the server at once and remove it."""
-        if self.data.exists():
-            self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop", check=False)
+        self._control("stop", check=False)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self) -> None:
-        """Stop it hard, so that every connection is lost, and start it again."""
-        options = f"-k {self._directory} -c listen_addresses= -c fsync=off -c shared_buffers=16MB"
-        log = str(self._directory / "log")
-        self._run("pg_ctl", "-D", str(self.data), "-m", "fast", "-w", "-l", log, "-o", options, "restart")
+        """Every connection is lost."""
+        self._control("restart")
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Nobody answers inside the block."""
+        self._control("stop")
+        try:
+            yield
+        finally:
+            self._control("start")
 
     def new_url(self) -> str:
         """The URL of a new, empty database."""
@@ -75,6 +80,13 @@ class PostgresServer:
     def data(self) -> Path:
         """The directory of the cluster."""
         return self._directory / "data"
+
+    def _control(self, what: str, *, check: bool = True) -> None:
+        options = f"-k {self._directory} -c listen_addresses= -c fsync=off -c shared_buffers=16MB"
+        command = ["pg_ctl", what, "-w", "-D", str(self.data)]
+        command += ["-m", "fast"] if what != "start" else []
+        command += ["-l", str(self._directory / "log"), "-o", options] if what != "stop" else []
+        self._run(*command, check=check)
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         command = [str(self._programs / program), *arguments]

@@ -22,6 +22,7 @@ from tests.e2e.stage import wait_until
 from tests.fakes.thinking import FakeMemory
 from xiaozhi.chat import Message
 from xiaozhi.errors import Overloaded, VendorBusy, VendorRejected, VendorUnavailable
+from xiaozhi.providers.contracts.memory import MemoryTraits
 from xiaozhi.session import memory as memory_module
 from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.storage.database import Database
@@ -60,7 +61,7 @@ class Refusing(FakeMemory):
 
 
 class Forgetful(FakeMemory):
-    remembers = False
+    traits = MemoryTraits(offline=True, remembers=False)
 
 
 class Clock:

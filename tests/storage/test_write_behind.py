@@ -18,7 +18,7 @@ Batch = Mapping[str, int]
 
 
 class FakeDatabase:
-    """Runs work in the caller. `fails`: with what calls fail, one after the other; `hold` keeps them until it is set."""
+    """Runs work in the caller. `fails`: with what calls fail, in order; `hold` keeps them until it is set."""
 
     def __init__(self) -> None:
         self.fails: list[Exception | None] = []

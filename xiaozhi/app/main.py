@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         "command",
         nargs="*",
         metavar="COMMAND",
-        help="none: run the server; 'db upgrade': bring the database up to date and exit (so does the server at its start)",
+        help="none: run the server; 'db upgrade': bring the database up to date (as every start does) and exit",
     )
     parser.add_argument(
         "--config", action="append", metavar="FILE", help="a YAML file laid over config/default.yaml; may be repeated"

@@ -113,7 +113,7 @@ class MemoryWriter:
             for message in messages
             if message.role in ("user", "assistant") and message.content
         )
-        if not said or not memory.remembers:
+        if not said or not memory.traits.remembers:
             return
         if len(self._accepted) >= MAX_WAITING:
             self._lose(1)
@@ -216,7 +216,7 @@ class MemoryWriter:
             self._more_due = False
             if (
                 memory is None
-                or not memory.remembers
+                or not memory.traits.remembers
                 or not self._database.read(lambda connection: pending_memories.any_due(connection, now))
             ):
                 return
