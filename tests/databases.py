@@ -10,13 +10,17 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from xiaozhi.storage.database import Database, sqlite_url
@@ -36,39 +40,42 @@ def opened(url: str | Path, **options: Any) -> Iterator[Database]:
 
 
 class PostgresServer:
-    """`start`, `new_url` for each test, `stop`."""
+    """`start`, `new_url` for each test, `stop`. It ends with the process that started it, however that ends."""
 
     def __init__(self) -> None:
         self._programs = _programs()
         self._user = _user()
         self._numbers = itertools.count(1)
         self._directory = Path()
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Make a cluster and start its server."""
         self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
         if self._user is not None:
             shutil.chown(self._directory, self._user)
-        self._run("initdb", "--pgdata", str(self.data), "--auth=trust", "--username=tester", "--no-sync", "-E", "UTF8")
-        self._control("start")
+        self._run("initdb", "--pgdata", self._data, "--auth=trust", "--username=tester", "--no-sync", "-E", "UTF8")
+        self._begin()
 
     def stop(self) -> None:
-        """Stop the server at once and remove it."""
-        self._control("stop", check=False)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """Stop the server and remove it."""
+        self._end()
+        # A process of its own: it goes on should the tests be ended meanwhile.
+        subprocess.Popen(["rm", "-rf", str(self._directory)], start_new_session=True).wait(timeout=START_S)
 
     def restart(self) -> None:
         """Every connection is lost."""
-        self._control("restart")
+        self._end()
+        self._begin()
 
     @contextmanager
     def gone(self) -> Iterator[None]:
         """Nobody answers inside the block."""
-        self._control("stop")
+        self._end()
         try:
             yield
         finally:
-            self._control("start")
+            self._begin()
 
     def new_url(self) -> str:
         """The URL of a new, empty database."""
@@ -77,24 +84,44 @@ class PostgresServer:
         return f"postgresql://tester:secret@/{name}?host={self._directory}"
 
     @property
-    def data(self) -> Path:
-        """The directory of the cluster."""
-        return self._directory / "data"
+    def _data(self) -> str:
+        return str(self._directory / "data")
 
-    def _control(self, what: str, *, check: bool = True) -> None:
-        options = f"-k {self._directory} -c listen_addresses= -c fsync=off -c shared_buffers=16MB"
-        command = ["pg_ctl", what, "-w", "-D", str(self.data)]
-        command += ["-m", "fast"] if what != "start" else []
-        command += ["-l", str(self._directory / "log"), "-o", options] if what != "stop" else []
-        self._run(*command, check=check)
+    def _begin(self) -> None:
+        options = [
+            "-k",
+            str(self._directory),
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "fsync=off",
+            "-c",
+            "shared_buffers=16MB",
+        ]
+        command = [*self._as_user("--pdeathsig=QUIT"), str(self._programs / "postgres"), "-D", self._data, *options]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log)
+        until = time.monotonic() + START_S
+        while self._run("pg_isready", "-q", "-h", str(self._directory), check=False) != 0:
+            assert time.monotonic() < until and self._process.poll() is None, (self._directory / "log").read_text()
+            gevent.sleep(0.02)
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
-        command = [str(self._programs / program), *arguments]
-        if self._user is not None:
-            command = ["setpriv", f"--reuid={self._user}", "--clear-groups", *command]
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+            self._process.wait(timeout=START_S)
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": self._directory}
+        command = [*self._as_user(), str(self._programs / program), *arguments]
         done = subprocess.run(command, timeout=START_S, check=False, **silent)
         assert not check or done.returncode == 0, done.stderr.decode()
+        return done.returncode
+
+    def _as_user(self, *options: str) -> list[str]:
+        if self._user is not None:
+            options = (f"--reuid={self._user}", "--clear-groups", *options)
+        return ["setpriv", *options] if options else []
 
 
 def _programs() -> Path:
@@ -144,7 +171,7 @@ def write_lock(path: Path, seconds: float) -> Iterator[None]:
         "c.execute('COMMIT')\n"
     )
     with subprocess.Popen(
-        ["python3", "-c", script, str(path), str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", script, str(path), str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdin is not None and holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"

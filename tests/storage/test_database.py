@@ -81,13 +81,6 @@ def test_a_statement_at_fault_is_never_retryable_and_its_values_are_not_told(dat
     assert database.read(count) == 0
 
 
-def test_reading_work_may_not_write(database: Database) -> None:
-    if database.shown_url.startswith("sqlite"):
-        pytest.skip("SQLite takes the lock at the first write; nothing is asserted about it")
-    with pytest.raises(StorageError):
-        database.read(keep("a"))
-
-
 def test_one_native_thread_whatever_the_load_and_no_hub_in_it(database: Database) -> None:
     def where(connection: Connection) -> tuple[int, object]:
         return monkey.get_original("threading", "get_ident")(), get_hub_if_exists()
@@ -211,6 +204,12 @@ def test_pragmas(tmp_path: Path) -> None:
     assert found == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 100}
 
 
+def test_the_file_is_its_owners(tmp_path: Path) -> None:
+    with opened(tmp_path) as database:
+        database.run(keep("a"))
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
 def test_a_full_disk_is_told_and_passes(tmp_path: Path) -> None:
     with opened(tmp_path) as database:
         pages = database.read(lambda connection: connection.exec_driver_sql("PRAGMA page_count").scalar())
@@ -275,6 +274,12 @@ def test_a_lost_connection_is_replaced(request: pytest.FixtureRequest) -> None:
         with pytest.raises(StorageUnavailable):
             database.run(cut)
         assert database.read(count) == 2
+
+
+def test_reading_work_may_not_write(request: pytest.FixtureRequest) -> None:
+    with opened(postgres_server(request.config).new_url()) as database:
+        with pytest.raises(StorageError):
+            database.read(keep("a"))
 
 
 def test_a_row_locked_by_another_is_not_waited_for_too_long(request: pytest.FixtureRequest) -> None:

@@ -47,6 +47,8 @@ LEASE_S = 60.0
 STORE_PAUSE_S = 2.0
 """Between two tries while the store fails."""
 STORE_DEADLINE_S = 10.0
+LAST_DEADLINE_S = 5.0
+"""The same when the server stops."""
 FIRST_RETRY_S = 15.0
 LONGEST_RETRY_S = 3_600.0
 KEPT_S = 30 * 86_400.0
@@ -146,7 +148,7 @@ class MemoryWriter:
                 lambda connection: pending_memories.let_go(
                     connection, self._owner, loose, list(self._finished), self._clock()
                 ),
-                deadline=STORE_DEADLINE_S,
+                deadline=LAST_DEADLINE_S,
             )
         except (StorageError, Overloaded) as error:
             self._store_failed(error)

@@ -106,7 +106,7 @@ class Database:
     def __init__(self, url: str, *, queue_size: int = QUEUE_SIZE, busy_timeout: float = BUSY_TIMEOUT_S) -> None:
         self._url = url
         self._busy_timeout = busy_timeout
-        self._thread = InferencePool(1, queue_size, reserved=0)
+        self._thread = InferencePool(1, queue_size, reserved=0, name="storage")
         self._open = False
         # From here on: touched by the storage thread only, once it runs.
         self._engine: Engine | None = None
@@ -232,7 +232,8 @@ class Database:
             with transaction:
                 yield connection
         except exc.DBAPIError as error:
-            raise self._told(error, begun=True) from error
+            # Reading changes nothing: a lock (another process recovers the file) may be waited for once more.
+            raise self._told(error, begun=writes) from error
 
     def _begin(self, writes: bool) -> tuple[Connection, RootTransaction]:
         if self._connection is not None:
@@ -328,8 +329,9 @@ def _engine(text: str) -> Engine:
 
 def _sqlite(url: URL) -> Engine:
     try:
-        if url.database:
+        if url.database and not Path(url.database).exists():
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(url.database).touch(mode=0o600)  # what people said is nobody else's business
     except OSError as error:
         raise _unusable(str(url), f"a file in a directory that can be written ({error.strerror or error})") from error
     # isolation_level None: the driver begins no transaction behind our back.
