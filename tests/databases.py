@@ -1,7 +1,7 @@
 """Databases for tests: SQLite files, and one real PostgreSQL server per test process, started when the first test asks.
 
-The server is Debian's package `postgresql` (setup.sh --dev installs it), run as a user who is not root, on a Unix
-socket in a temporary directory. Where it is missing its tests are skipped with the reason, but not on the build machine
+The server is the system's, or the one that `make tools` unpacks. It is run as a user who is not root, on a Unix socket
+in a temporary directory. Where it is missing its tests are skipped with the reason, but not on the build machine
 (CI=1)."""
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import psycopg
 import pytest
 
 from xiaozhi.storage.database import Database, sqlite_url
 
+ROOT = Path(__file__).resolve().parent.parent
 START_S = 60
 
 
@@ -54,7 +56,10 @@ class PostgresServer:
         self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
         if self._user is not None:
             shutil.chown(self._directory, self._user)
-        self._run("initdb", "--pgdata", self._data, "--auth=trust", "--username=tester", "--no-sync", "-E", "UTF8")
+        options = ["--pgdata", self._data, "--auth=trust", "--username=tester", "--no-sync", "-E", "UTF8"]
+        command = [*self._as_user(), str(self._programs / "initdb"), *options]
+        done = subprocess.run(command, cwd=self._directory, capture_output=True, timeout=START_S, check=False)
+        assert done.returncode == 0, done.stderr.decode()
         self._begin()
 
     def stop(self) -> None:
@@ -80,7 +85,8 @@ class PostgresServer:
     def new_url(self) -> str:
         """The URL of a new, empty database."""
         name = f"test{next(self._numbers)}"
-        self._run("createdb", "-h", str(self._directory), "-U", "tester", name)
+        with self._connect() as connection:
+            connection.execute(f"CREATE DATABASE {name}")
         return f"postgresql://tester:secret@/{name}?host={self._directory}"
 
     @property
@@ -102,21 +108,21 @@ class PostgresServer:
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log)
         until = time.monotonic() + START_S
-        while self._run("pg_isready", "-q", "-h", str(self._directory), check=False) != 0:
-            assert time.monotonic() < until and self._process.poll() is None, (self._directory / "log").read_text()
-            gevent.sleep(0.02)
+        while True:
+            try:
+                self._connect().close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < until and self._process.poll() is None, (self._directory / "log").read_text()
+                gevent.sleep(0.02)
 
     def _end(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
             self._process.wait(timeout=START_S)
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> int:
-        silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": self._directory}
-        command = [*self._as_user(), str(self._programs / program), *arguments]
-        done = subprocess.run(command, timeout=START_S, check=False, **silent)
-        assert not check or done.returncode == 0, done.stderr.decode()
-        return done.returncode
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(host=str(self._directory), user="tester", dbname="postgres", autocommit=True)
 
     def _as_user(self, *options: str) -> list[str]:
         if self._user is not None:
@@ -125,11 +131,12 @@ class PostgresServer:
 
 
 def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    if not found and on_path is None:
-        raise FileNotFoundError("PostgreSQL is not installed (Debian, Ubuntu: apt-get install postgresql)")
-    return found[-1].parent if found else Path(str(on_path)).resolve().parent
+    """The directory of initdb and postgres. Raises FileNotFoundError."""
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    for place in [*reversed(system), ROOT / ".tools" / "bin", *map(Path, os.get_exec_path())]:
+        if (place / "initdb").exists() and (place / "postgres").exists():
+            return place
+    raise FileNotFoundError("PostgreSQL is missing: make tools")
 
 
 def _user() -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.sounds import Sounds
+from loadtest.vendors.sounds import Sounds
 from tests.databases import opened, postgres_server
 from xiaozhi.storage.database import Database, sqlite_url
 
