@@ -1,5 +1,6 @@
 #!/bin/sh
-# Unpacks the programs that tests of the files under config/ ask for (nginx, promtool) into .tools/ where the system has none: `make tools`.
+# Unpacks the programs that tests ask for into .tools/ where the system has none: nginx and promtool, which check the files under config/, and
+# PostgreSQL, a database to test with. `make tools` calls this.
 # Nothing is installed or started, and root is not needed. The packages are Debian's; other systems are told what to install.
 set -eu
 cd "$(dirname "$0")"
@@ -9,13 +10,13 @@ fail() {
     exit 1
 }
 
-# Where tests/ops/programs.py looks, too.
+# Where tests/ops/programs.py and tests/databases.py look, too.
 is_there() {
-    PATH="$PATH:/usr/sbin:/sbin:$PWD/.tools/bin" command -v "$1" >/dev/null 2>&1
+    PATH="$PATH:/usr/sbin:/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' :):$PWD/.tools/bin" command -v "$1" >/dev/null 2>&1
 }
 
 missing=
-for program in nginx promtool; do
+for program in nginx promtool postgres; do
     is_there "$program" || missing="$missing $program"
 done
 if [ -z "$missing" ]; then exit 0; fi
@@ -62,6 +63,11 @@ apt apt-get update || fail "the package lists could not be had"
 for program in $missing; do
     case $program in
     promtool) offer promtool prometheus ;;
+    postgres)
+        offer postgres "$(apt apt-cache depends postgresql | sed -n 's/^ *Depends: \(postgresql-[0-9]*\)$/\1/p')"
+        sed 's|/bin/postgres |/bin/initdb |' .tools/bin/postgres >.tools/bin/initdb
+        chmod +x .tools/bin/initdb
+        ;;
     *) offer "$program" "$program" ;;
     esac
 done

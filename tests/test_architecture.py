@@ -54,6 +54,7 @@ TLS_FILE = "xiaozhi/net/tls.py"
 CLOSE_CODE_FILE = "xiaozhi/protocol/close_codes.py"
 POOL_FILE = "xiaozhi/runtime/inference.py"
 SPAWNERS = {"spawn", "spawn_later", "spawn_raw"}
+DRIVERS = {"sqlite3", "sqlalchemy", "psycopg"}
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,15 @@ def named_close_codes(source: Source) -> list[str]:
     return wrong
 
 
+def one_room_for_databases(source: Source) -> list[str]:
+    """Drivers and SQL are known to storage/ only: what blocks in C runs on its thread."""
+    if source.room == "storage":
+        return []
+    return [
+        f"{source.path}:{line} imports {name}" for line, name in _imports(source.tree) if name.split(".")[0] in DRIVERS
+    ]
+
+
 def has_docstring(source: Source) -> list[str]:
     """A module says what it is, what it is not, and why so."""
     if not source.tree.body or ast.get_docstring(source.tree):
@@ -325,6 +335,7 @@ PRODUCT_RULES: tuple[Rule, ...] = (
     one_websocket_file,
     one_tls_file,
     named_close_codes,
+    one_room_for_databases,
     has_docstring,
     short,
     telling_name,
@@ -391,6 +402,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (named_close_codes, "xiaozhi/session/session.py", "CLOSE_NORMAL = 1000"),
     (named_close_codes, "xiaozhi/session/session.py", "link.close(1001, 'over')"),
     (named_close_codes, "xiaozhi/protocol/frames.py", "raise ProtocolError('version', close_code=1002)"),
+    (one_room_for_databases, "xiaozhi/devices/quota.py", "from sqlalchemy import select"),
     (has_docstring, "xiaozhi/app/main.py", "x = 1"),
     (short, "xiaozhi/app/main.py", "x = 1\n" * (MAX_LINES + 1)),
     (telling_name, "xiaozhi/session/utils.py", ""),

@@ -8,6 +8,9 @@
       ConnectionClosed        the peer is gone, or was closed -> the visit ends quietly
       TurnClosed              the turn's gate is shut         -> whoever still produces for it stops
       ToolError               a tool could not do its work    -> the mind is told, the turn goes on
+      StorageError            the database refuses this work  -> never retried; it would be refused again
+        StorageUnavailable      locked, full, lost, damaged     retryable; keep it in memory, bounded, and go on without
+        StorageTimeout          a deadline passed               retryable; when `undecided`, it may have been done
       VendorError(vendor)     a provider failed
         VendorUnavailable       could not connect, 5xx          retryable
         VendorTimeout           a deadline passed               retryable
@@ -87,6 +90,30 @@ class TurnClosed(XiaozhiError):
 
 class ToolError(XiaozhiError):
     """A tool failed; the message is fit to be told to the language model."""
+
+
+class StorageError(XiaozhiError):
+    """The database refuses the work itself (a constraint, a wrong statement): the same work will be refused again."""
+
+    retryable = False
+
+
+class StorageUnavailable(StorageError):
+    """Locked by another process, disk full, connection lost, file damaged, closed: nothing was changed, and the work
+    may succeed later."""
+
+    retryable = True
+
+
+class StorageTimeout(StorageError):
+    """No result within the deadline. `undecided`: the work was being committed and nobody knows whether it was; else
+    nothing was changed."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, undecided: bool = False) -> None:
+        self.undecided = undecided
+        super().__init__(message)
 
 
 class VendorError(XiaozhiError):

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from loadtest.vendors.http_vendor import HttpVendor, VendorAnswer, VendorRequest
 from loadtest.vendors.sounds import Sounds
+from tests.databases import opened
 from tests.e2e.stage import CHAT, Script, Stage, ask, open_stage, wait_until
-from xiaozhi.session.memory import PENDING_FILE
+from xiaozhi.storage.tables import pending_memory
 
 ANNA = "02:00:00:00:00:aa"
 LOCAL = {"selected_module": {"Memory": "mem_local_short"}, "conversation": {"resume_seconds": 0}}
@@ -20,6 +22,13 @@ LOCAL = {"selected_module": {"Memory": "mem_local_short"}, "conversation": {"res
 def saved(stage: Stage) -> None:
     """Until every visit that has ended has been saved."""
     wait_until(lambda: stage.server._memories.waiting == 0, "the memories")
+
+
+def left_behind(directory: Path) -> list[Any]:
+    """What was said in the visits that are not saved yet."""
+    with opened(directory) as database:
+        found = select(pending_memory.c.said)
+        return list(database.read(lambda connection: connection.execute(found).scalars().all()))
 
 
 def test_a_summary_is_kept_for_the_next_visit(tmp_path: Path, sounds: Sounds) -> None:
@@ -65,12 +74,12 @@ def test_a_visit_that_cannot_be_saved_in_time_is_saved_by_the_next_server(
         ask(stage.device(device_id=ANNA), "I am Anna")
         stage.vendor.script(CHAT, Script(stall="before"))
         stage.server.stop()
-        assert "I am Anna" in (tmp_path / PENDING_FILE).read_text(encoding="utf-8")
+    assert "I am Anna" in str(left_behind(tmp_path))
 
     with open_stage(tmp_path, sounds, LOCAL) as stage:
         saved(stage)
         assert stage.server._memories.saved == 1
-        assert not (tmp_path / PENDING_FILE).exists()
+        assert left_behind(tmp_path) == []
         ask(stage.device(device_id=ANNA), "who am I")
         assert "This is answer number" in stage.messages()[0]["content"], "what the vendor made of the visit"
 

@@ -113,8 +113,8 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
         assert child.exit_code() == 0
 
     talker = talking.device_id
-    assert rows(tmp_path / "data/memory.sqlite", "SELECT device, summary FROM memory") == [(talker, SUMMARY)]
-    assert rows(tmp_path / "data/quota.sqlite", "SELECT device, characters FROM output") == [
+    assert rows(tmp_path / "data/xiaozhi.sqlite", "SELECT device, summary FROM memory_summary") == [(talker, SUMMARY)]
+    assert rows(tmp_path / "data/xiaozhi.sqlite", "SELECT device, characters FROM output_count") == [
         (talker, len("Fine.") + len(STORY))
     ]
     assert [line["outcome"] for line in child.log("turn")] == ["answered", "answered"]

@@ -90,7 +90,7 @@ def test_no_new_turn_while_it_stops(tmp_path: Path, sounds: Sounds, question: Sp
 def test_one_connection_ends_in_the_order_that_loses_nothing(
     tmp_path: Path, sounds: Sounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No new work, current work finished, memory saved, socket closed, registry left."""
+    """No new work, current work finished, socket closed, registry left; memory saved before the server has stopped."""
     close, leave = WebSocket.close, ConnectionRegistry.leave
 
     def noting_close(self: WebSocket, code: int = 1000, reason: str = "") -> None:
@@ -116,7 +116,9 @@ def test_one_connection_ends_in_the_order_that_loses_nothing(
 
         house.server.stop()
 
-        assert happened == ["turn answered", "saved 2", "closed 1001", "left"]
+        # The visit is handed in before the socket is closed; when its memory is saved depends on store and vendor.
+        assert happened.index("saved 2") > 0
+        assert [event for event in happened if event != "saved 2"] == ["turn answered", "closed 1001", "left"]
         stop = device.replies.answers[0].messages[-1].data
         assert (stop["type"], stop["state"]) == ("tts", "stop"), "told before the goodbye"
 
@@ -156,6 +158,7 @@ def test_a_step_that_fails_does_not_keep_the_others_from_being_taken(
             house.ask_http("/healthz")
         server._generations.close()
         server._quota.close()
+        server._memories.flush(0)
         device.close()
 
 

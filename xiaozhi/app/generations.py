@@ -176,6 +176,7 @@ class Generations:
             self._inference,
             self._observer.vendor_called,
             self._observer.breaker_changed,
+            database=self._fixtures.database,
             predecessor=predecessor.provider_pool if predecessor is not None else None,
         )
         try:

@@ -19,7 +19,7 @@ from xiaozhi import __version__
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.server import Server
 from xiaozhi.app.telemetry import configure_logs
-from xiaozhi.app.wiring import check, selected_tools
+from xiaozhi.app.wiring import check, make_database, selected_tools
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.runtime import logs
 from xiaozhi.settings import Loaded, load, masked_yaml
@@ -30,6 +30,8 @@ EXIT_SETTINGS = 1
 EXIT_AT_ONCE = 130
 LAST_WORDS_S = 0.5
 """How long a process that leaves at once waits for its log."""
+UPGRADE = ["db", "upgrade"]
+UPGRADE_PATIENCE_S = 3_600.0
 WORKER_VARIABLE = "XIAOZHI_WORKER"
 """Environment variable with the name of this process among several; supervisord.conf sets it."""
 
@@ -37,7 +39,10 @@ WORKER_VARIABLE = "XIAOZHI_WORKER"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command not in ([], UPGRADE):
+        parser.error(f"unknown command {' '.join(options.command)!r}; there is: {' '.join(UPGRADE)}")
     try:
         loaded = _load(options)
         faults = check(loaded)
@@ -54,7 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"warning: {warning}", file=sys.stderr)
         print("The configuration is fine.")
         return 0
+    if options.command == UPGRADE:
+        return _upgrade_database(loaded)
     return _serve(options, loaded)
+
+
+def _upgrade_database(loaded: Loaded) -> int:
+    database = make_database(loaded.settings)
+    try:
+        found, now = database.start(UPGRADE_PATIENCE_S)
+    except SettingsError as error:
+        show_faults(error.faults)
+        return EXIT_SETTINGS
+    finally:
+        database.close()
+    print(f"{database.shown_url} was of version {found} and is of version {now}.")
+    return 0
 
 
 def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
@@ -150,6 +170,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Every key of the configuration is explained in "
         "config/default.yaml; XIAOZHI__SERVER__PORT=9000 in the environment "
         "sets server.port.",
+    )
+    parser.add_argument(
+        "command",
+        nargs="*",
+        metavar="COMMAND",
+        help="none: run the server; 'db upgrade': bring the database up to date (as every start does) and exit",
     )
     parser.add_argument(
         "--config", action="append", metavar="FILE", help="a YAML file laid over config/default.yaml; may be repeated"

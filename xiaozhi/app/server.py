@@ -1,8 +1,8 @@
 """What runs: everything with a lifetime, started in one order and stopped in the reverse.
 
-    start   inference pool ▸ stores ▸ providers (warmed up) ▸ web ▸ devices ▸ sweeper, watchdog ▸ ready
+    start   inference pool ▸ database ▸ providers (warmed up) ▸ web ▸ devices ▸ sweeper, watchdog ▸ ready
     stop    not ready ▸ no new devices ▸ answers finish (bounded) ▸ goodbyes 1001/1012 ▸ memories, quota ▸ web
-            ▸ providers ▸ pool
+            ▸ providers ▸ database ▸ pool
 
 What belongs to one reading of the configuration, and how one reading follows another, is `generations.py`. Nothing here
 decides about sound, text or the protocol."""
@@ -10,7 +10,6 @@ decides about sound, text or the protocol."""
 from __future__ import annotations
 
 import datetime
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,8 +21,8 @@ from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.banner import StartFacts, own_address
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.telemetry import Observer, configure_logs
-from xiaozhi.errors import Fault, Overloaded, SettingsError
-from xiaozhi.history.quota import OutputQuota
+from xiaozhi.devices.quota import OutputQuota
+from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens, same_secret
@@ -41,6 +40,7 @@ from xiaozhi.session.session import Session
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.settings import Loaded, token_secret
+from xiaozhi.storage.earlier_files import import_earlier_files
 from xiaozhi.tools.device_mcp import Vision
 from xiaozhi.transport.acceptor import Acceptor
 from xiaozhi.web import ops
@@ -88,8 +88,9 @@ class Server:
         )
         self.metrics = Metrics(worker=worker, version=__version__)
         self._tracer = open_tracer(version=__version__, worker=worker)
-        self._memories = MemoryWriter(settings.data_dir)
-        self._quota = OutputQuota(settings.data_dir / "quota.sqlite", settings.device_max_output_size, self._today)
+        self._database = wiring.make_database(settings)
+        self._memories = MemoryWriter(self._database)
+        self._quota = OutputQuota(self._database, self._today)
         self._observer = Observer(self.metrics, self._tracer)
         self._watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
@@ -101,6 +102,7 @@ class Server:
         )
         self._fixtures = wiring.Fixtures(
             inference=self.inference,
+            database=self._database,
             replies=SpeechCache(settings.conversation.reply_cache_bytes),
             resume=ResumeStore(seconds=settings.conversation.resume_seconds),
             memories=self._memories,
@@ -140,6 +142,7 @@ class Server:
         """Bring everything up. Raises SettingsError for what cannot be built, OSError for ports that cannot be had."""
         process.prepare()
         self.inference.start()
+        self._open_database()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().kit.providers.memory)
         self._watch_metrics()
@@ -202,6 +205,19 @@ class Server:
             started_s=self._started_s,
         )
 
+    def _open_database(self) -> None:
+        """The database, up to date, with what earlier versions kept in files. Raises SettingsError."""
+        self._database.start()
+        import_earlier_files(self._database, self._loaded.settings.data_dir)
+        self._limit_output(self._loaded.settings.device_max_output_size)
+
+    def _limit_output(self, limit: int) -> None:
+        try:
+            self._quota.adopt(limit)
+        except (StorageError, Overloaded) as error:
+            expected = f"a limit whose counts can be kept ({error})"
+            raise SettingsError([Fault("device_max_output_size", str(limit), expected)]) from error
+
     # --- stop -------------------------------------------------------------------------------------------------------
 
     def request_stop(self) -> None:
@@ -240,6 +256,8 @@ class Server:
                 self._step("web", web.stop, FLUSH_SECONDS)
         self._step("providers", self._generations.close)
         self._step("traces", self._tracer.close)
+        if not self._step("database", self._database.close, FLUSH_SECONDS):
+            log.warning("the database is still busy")
         if not self._step("pool", self.inference.close, FLUSH_SECONDS):
             log.warning("inference threads are still busy")
         process.release()
@@ -277,17 +295,12 @@ class Server:
     def _adopt(self, old: Loaded, new: Loaded) -> None:
         """Put into force what outlives a generation. Raises SettingsError before anything has changed."""
         settings, before = new.settings, old.settings
-        try:
-            self._quota.adopt(settings.device_max_output_size)
-        except (OSError, sqlite3.Error) as error:
-            raise SettingsError(
-                [Fault("log.data_dir", str(before.data_dir), f"a place to keep counts in ({error})")]
-            ) from error
+        self._limit_output(settings.device_max_output_size)
         try:
             if settings.log != before.log:
                 configure_logs(settings.log)
         except OSError as error:
-            self._quota.adopt(before.device_max_output_size)
+            self._limit_output(before.device_max_output_size)
             raise SettingsError(
                 [Fault("log.log_dir", settings.log.log_dir, f"a place for {settings.log.log_file} ({error})")]
             ) from error
@@ -393,6 +406,9 @@ class Server:
         metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(self.connections))
         metrics.watch(
             "xiaozhi_connections_limit", "Devices that may be connected.", lambda: self.admission.limits.max_connections
+        )
+        metrics.watch(
+            "xiaozhi_storage_waiting", "Jobs that wait for the storage thread.", lambda: self._database.waiting
         )
         metrics.watch(
             "xiaozhi_memories_waiting", "Visits whose memory has not been saved yet.", lambda: self._memories.waiting

@@ -17,8 +17,8 @@ from lunar_python import Solar
 
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
+from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.history.quota import OutputQuota
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers import registry
@@ -42,6 +42,7 @@ from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings
+from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.tools import registry as tool_registry
 from xiaozhi.tools.base import ToolServices
 from xiaozhi.tools.device_mcp import Vision
@@ -56,6 +57,7 @@ class Fixtures:
     """What stays when the configuration changes."""
 
     inference: InferencePool
+    database: Database
     replies: SpeechCache
     resume: ResumeStore
     memories: MemoryWriter
@@ -90,6 +92,11 @@ def check(loaded: Loaded) -> list[Fault]:
             except SettingsError as error:
                 faults += [fault for fault in error.faults if fault.key not in {known.key for known in faults}]
     return [*faults, *selected_tools(settings).faults]
+
+
+def make_database(settings: Settings) -> Database:
+    """The database of a configuration, not started."""
+    return Database(settings.storage.url or sqlite_url(settings.data_dir / "xiaozhi.sqlite"))
 
 
 def provider_set(provider_pool: ProviderPool, settings: Settings) -> ProviderSet:

@@ -26,6 +26,7 @@ from xiaozhi.runtime.resilience import Breaker, BreakerOptions, BreakerState, Gu
 from xiaozhi.runtime.resilience import Observer as VendorObserver
 from xiaozhi.settings import Loaded, Settings
 from xiaozhi.settings.schema import REFERRING, SECTIONS
+from xiaozhi.storage.database import Database
 
 log = get_logger(__name__)
 
@@ -96,6 +97,7 @@ class ProviderPool:
         observer: VendorObserver,
         on_breaker: Callable[[str, BreakerState], None] = lambda name, state: None,
         *,
+        database: Database | None = None,
         predecessor: ProviderPool | None = None,
     ) -> None:
         self._loaded = loaded
@@ -111,6 +113,7 @@ class ProviderPool:
             data_dir=settings.data_dir,
             config_dir=loaded.config_dir,
             provider=self.get,
+            database=database,
             now=lambda: datetime.now(here),
         )
         self._built: dict[tuple[str, str], Any] = {}

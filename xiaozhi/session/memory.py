@@ -1,153 +1,338 @@
-"""Saves what a visit left behind, off the hot path and without losing it when the server stops.
+"""Saves what a visit left behind, off the hot path, without losing it when the vendor fails, the server stops or the
+process is killed.
+ Not a memory provider: it only sees to it that `Memory.save` is called for each visit, by few workers, with a bounded
+backlog.
 
-Not a memory provider: it only sees to it that `Memory.save` is called once per visit, by few workers, with a bounded
-backlog. What cannot be saved before the process ends is written to `pending-memories.jsonl` in the data directory and
-taken up by the next start."""
+    save ─► [accepted] ─► keeper: a row of the store ─► [held] ─► a worker: Memory.save ─► the row is removed
+                                                                       └─ failed for now ─► the row is due again later
+ A visit is a row before its saving begins and until it has succeeded, so it is saved at least once; it is saved twice
+only when the process dies between the two. A row belongs to one process for the time of a lease
+(`storage/pending_memories.py`). Rows that are due, of whichever process, are taken up at start and every `TICK_S`.
+While the store is down, visits are saved from memory, of which there is a bound.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import chain
 
+import gevent
+from gevent import Greenlet
 from gevent.event import Event
-from gevent.queue import Empty, Full, Queue
 
 from xiaozhi.chat import Message
-from xiaozhi.errors import Overloaded, VendorError
+from xiaozhi.errors import Overloaded, StorageError, VendorBusy, VendorError, VendorGarbage, VendorRejected
 from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.storage import pending_memories
+from xiaozhi.storage.database import Database
+from xiaozhi.storage.pending_memories import PendingVisit
 
 log = get_logger(__name__)
 
 MAX_WAITING = 500
+"""Visits in memory that are accepted, and visits that are held to be saved. More of the latter wait in the store only;
+more of the former, which come together only while the store is down, are lost and counted."""
 WORKERS = 4
-PENDING_FILE = "pending-memories.jsonl"
+TAKEN_AT_ONCE = 16
+"""Rows of others, and of earlier times, that one process holds."""
+TICK_S = 15.0
+LEASE_S = 60.0
+STORE_PAUSE_S = 2.0
+"""Between two tries while the store fails."""
+STORE_DEADLINE_S = 10.0
+LAST_DEADLINE_S = 5.0
+"""The same when the server stops."""
+FIRST_RETRY_S = 15.0
+LONGEST_RETRY_S = 3_600.0
+KEPT_S = 30 * 86_400.0
+"""A visit that could not be saved for so long is given up."""
 
-_Job = tuple[Memory, str, tuple[Message, ...], str]
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    memory: Memory
+    visit: PendingVisit
+    stored: bool = False
+    due_at: float = 0.0
 
 
 class MemoryWriter:
-    """A bounded queue of finished visits. Overflow goes to disk at once: nothing is dropped."""
+    """`start`, `save` for each visit, `flush` in the end. `clock`: seconds since 1970, the same for all processes of a
+    store."""
 
-    def __init__(self, data_dir: Path, *, workers: int = WORKERS) -> None:
-        self._path = data_dir / PENDING_FILE
-        self._queue: Queue[_Job] = Queue(MAX_WAITING)
-        self._tasks = Tasks()
-        self._workers = workers
-        self._busy: dict[int, _Job] = {}
-        self._progress = Event()
+    def __init__(
+        self,
+        database: Database,
+        *,
+        workers: int = WORKERS,
+        lease_s: float = LEASE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.saved = 0
         self.failed = 0
+        self.lost = 0
+        self._database = database
+        self._workers = workers
+        self._lease_s = lease_s
+        self._tick_s = min(TICK_S, lease_s / 4)
+        self._clock = clock
+        self._owner = uuid.uuid4().hex
+        self._memory: Callable[[], Memory] | None = None
+        self._accepted: deque[_Job] = deque()
+        self._held: dict[str, _Job] = {}
+        self._queue: deque[_Job] = deque()
+        self._finished: set[str] = set()
+        self._more_due = False
+        self._tasks = Tasks()
+        self._keeper: Greenlet | None = None
+        self._wanted = Event()
+        self._progress = Event()
+        self._stopping = False
+        self._failing = False
 
     @property
     def waiting(self) -> int:
-        """Visits not saved yet."""
-        return int(self._queue.qsize()) + len(self._busy)
+        """Visits in memory that are not saved yet."""
+        return len(self._accepted) + len(self._held)
 
     def start(self, memory: Callable[[], Memory]) -> None:
-        """Take up what an earlier process could not save (with today's provider); what the queue cannot hold waits on
-        disk again."""
-        for device_id, messages, session_id in self._take_pending():
-            self.save(memory(), device_id, messages, session_id)
+        """Begin, with what is due. `memory`: the provider in force, for visits of earlier processes."""
+        self._memory = memory
+        self._tick()
+        self._keeper = tasks.spawn("memory-keeper", self._keep)
 
     def save(self, memory: Memory, device_id: str, messages: Sequence[Message], session_id: str) -> None:
-        """Hand in a visit; never blocks."""
-        if not messages or not memory.traits.remembers:
+        """Hand in a visit; never blocks. It is a row of the store a few milliseconds later."""
+        said = tuple(
+            (message.role, message.content)
+            for message in messages
+            if message.role in ("user", "assistant") and message.content
+        )
+        if not said or not memory.traits.remembers:
             return
-        job = (memory, device_id, tuple(messages), session_id)
-        try:
-            self._queue.put_nowait(job)
-        except Full:
-            self._spill([job])
+        if len(self._accepted) >= MAX_WAITING:
+            self._lose(1)
             return
-        if len(self._tasks) < self._workers:
-            self._tasks.spawn("memory-writer", self._work)
+        visit = PendingVisit(uuid.uuid4().hex, device_id, session_id, said, self._clock())
+        self._accepted.append(_Job(memory, visit))
+        self._wanted.set()
 
     def settle(self, memory: Memory, seconds: float) -> bool:
         """Wait until nothing is left to be saved with `memory`, at most `seconds`; True when nothing is."""
-        until = time.monotonic() + seconds
-        while any(job[0] is memory for job in (*self._queue.queue, *self._busy.values())):
-            self._progress.clear()
-            if not self._progress.wait(timeout=max(0.0, until - time.monotonic())):
-                return False
-        return True
+        return self._wait(
+            lambda: not any(job.memory is memory for job in chain(self._accepted, self._held.values())), seconds
+        )
 
     def flush(self, seconds: float) -> bool:
-        """Wait for the backlog at most `seconds`, then put the rest on disk; True when nothing had to be."""
-        until = time.monotonic() + seconds
-        if self._tasks.join(timeout=max(0.0, until - time.monotonic())) and self._queue.empty():
-            return True
-        left = list(self._busy.values())
+        """Wait for the backlog at most `seconds`, then leave the rest to another process, and stop; True when nothing
+        was left."""
+        self._stopping = True
+        self._wanted.set()
+        self._wait(lambda: not self.waiting, seconds)
+        if self._keeper is not None:
+            self._keeper.kill()
         self._tasks.kill(timeout=1.0)
-        while True:
-            try:
-                left.append(self._queue.get_nowait())
-            except Empty:
-                break
-        self._spill(left)
-        return not left
+        jobs = [*self._accepted, *self._held.values()]
+        loose = [job.visit for job in jobs if not job.stored]
+        if not jobs and not self._finished:
+            return True
+        try:
+            self._database.run(
+                lambda connection: pending_memories.let_go(
+                    connection, self._owner, loose, list(self._finished), self._clock()
+                ),
+                deadline=LAST_DEADLINE_S,
+            )
+        except (StorageError, Overloaded) as error:
+            self._store_failed(error)
+            self._lose(len(loose))
+        self._accepted.clear()
+        self._held.clear()
+        self._queue.clear()
+        return not jobs
 
-    def _work(self) -> None:
-        while True:
-            try:
-                job = self._queue.get_nowait()
-            except Empty:
-                return
-            self._busy[id(job)] = job
-            memory, device_id, messages, session_id = job
-            try:
-                memory.save(device_id, messages, session_id)
-                self.saved += 1
-            except (VendorError, Overloaded) as error:
-                self.failed += 1
-                log.warning("memory not saved", vendor=memory.name, error=str(error)[:200])
-                if isinstance(error, Overloaded) or error.retryable:
-                    self._spill([job])
-            except Exception:
-                # A bug in one provider must not cost the visits that wait behind this one.
-                self.failed += 1
-                log.exception("memory not saved")
-            finally:
-                self._busy.pop(id(job), None)
-                self._progress.set()
+    # --- the keeper: between memory and store -------------------------------------------------------------------------
 
-    def _spill(self, jobs: Sequence[_Job]) -> None:
+    def _keep(self) -> None:
+        tick_at = self._clock() + self._tick_s
+        while True:
+            self._wanted.wait(timeout=self._tick_s)
+            self._wanted.clear()
+            self._store_accepted()
+            if self._failing or self._more_due or self._clock() >= tick_at:
+                tick_at = self._clock() + self._tick_s
+                self._tick()
+            if self._failing:
+                gevent.sleep(STORE_PAUSE_S)
+                self._wanted.set()
+
+    def _store_accepted(self) -> None:
+        """Make rows of what was accepted, and have it saved; without rows when the store fails."""
+        jobs, now = list(self._accepted), self._clock()
         if not jobs:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            for _, device_id, messages, session_id in jobs:
-                said = [
-                    [message.role, message.content]
-                    for message in messages
-                    if message.role in ("user", "assistant") and message.content
-                ]
-                file.write(
-                    json.dumps({"device": device_id, "session": session_id, "said": said}, ensure_ascii=False) + "\n"
-                )
-
-    def _take_pending(self) -> list[tuple[str, list[Message], str]]:
-        mine = self._path.with_suffix(f".{os.getpid()}.jsonl")
+        ready = [job for job in jobs if job.due_at <= now][: max(0, MAX_WAITING - len(self._held))]
+        others = [job for job in jobs if job not in ready]
         try:
-            # First the name: another worker that starts now must not take the same visits, nor one that stops add to a
-            # file about to go.
-            self._path.replace(mine)
-        except FileNotFoundError:
-            return []
-        lines = mine.read_text(encoding="utf-8").splitlines()
-        mine.unlink()
-        pending = []
-        for line in lines:
+            mine, theirs = [job.visit for job in ready], [(job.visit, max(now, job.due_at)) for job in others]
+            self._database.run(
+                lambda connection: pending_memories.accept(connection, mine, self._owner, now + self._lease_s, theirs),
+                deadline=STORE_DEADLINE_S,
+            )
+        except (StorageError, Overloaded) as error:
+            self._store_failed(error)
+        else:
+            self._store_works()
+            for job in ready:
+                job.stored = True
+            # There is no room for these here and now: whoever has some takes them from the store.
+            self._more_due = self._more_due or bool(others)
+            others = []
+        for _ in jobs:
+            self._accepted.popleft()
+        self._accepted.extendleft(reversed(others))
+        self._hand_over(ready)
+
+    def _tick(self) -> None:
+        """Renew the leases of what is held, and take what is due."""
+        now = self._clock()
+        held, finished = [id for id, job in self._held.items() if job.stored], list(self._finished)
+        memory = self._memory() if self._memory is not None and not self._stopping else None
+        room = min(TAKEN_AT_ONCE, MAX_WAITING) - len(self._held)
+        try:
+            if held or finished:
+                self._database.run(
+                    lambda connection: pending_memories.tend(
+                        connection, self._owner, held, now + self._lease_s, finished
+                    ),
+                    deadline=STORE_DEADLINE_S,
+                )
+                self._finished.difference_update(finished)
+            self._more_due = False
+            if (
+                memory is None
+                or not memory.traits.remembers
+                or not self._database.read(lambda connection: pending_memories.any_due(connection, now))
+            ):
+                return
+            self._more_due = True
+            if room > 0:
+                visits, given_up = self._database.run(
+                    lambda connection: pending_memories.claim(
+                        connection, self._owner, now, now + self._lease_s, limit=room, kept_since=now - KEPT_S
+                    ),
+                    deadline=STORE_DEADLINE_S,
+                )
+                self._more_due = len(visits) == room
+                self._lose(given_up)
+                self._hand_over([_Job(memory, visit, stored=True) for visit in visits if visit.id not in self._held])
+        except (StorageError, Overloaded) as error:
+            self._store_failed(error)
+        else:
+            self._store_works()
+
+    # --- the workers: between memory and vendor -----------------------------------------------------------------------
+
+    def _hand_over(self, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            self._held[job.visit.id] = job
+            self._queue.append(job)
+        for _ in range(min(len(self._queue), self._workers - len(self._tasks))):
+            self._tasks.spawn("memory-writer", self._work)
+
+    def _work(self) -> None:
+        while self._queue:
+            job = self._queue.popleft()
             try:
-                entry = json.loads(line)
-                messages = [
-                    Message(role, str(content)) for role, content in entry["said"] if role in ("user", "assistant")
-                ]
-                pending.append((str(entry["device"]), messages, str(entry["session"])))
-            except (ValueError, KeyError, TypeError):
-                log.warning("unreadable pending memory skipped")
-        return pending
+                self._save(job)
+            finally:
+                self._progress.set()
+        if self._more_due:
+            self._wanted.set()
+
+    def _save(self, job: _Job) -> None:
+        visit = job.visit
+        try:
+            job.memory.save(
+                visit.device,
+                [Message("user" if role == "user" else "assistant", content) for role, content in visit.said],
+                visit.session,
+            )
+        except (VendorError, Overloaded) as error:
+            self.failed += 1
+            log.warning("memory not saved", vendor=job.memory.name, error=str(error)[:200], attempts=visit.attempts + 1)
+            if isinstance(error, VendorRejected | VendorGarbage):
+                self._done(job)
+            else:
+                self._again(job, error.after if isinstance(error, VendorBusy) else None)
+        except Exception:
+            # A bug in one provider must not cost the visits that wait behind this one.
+            self.failed += 1
+            log.exception("memory not saved")
+            self._again(job)
+        else:
+            self.saved += 1
+            self._done(job)
+
+    def _done(self, job: _Job) -> None:
+        if job.stored:
+            # First noted: a worker that is killed now has its row removed by `flush`.
+            self._finished.add(job.visit.id)
+        self._held.pop(job.visit.id, None)
+        if job.stored:
+            try:
+                self._database.run(
+                    lambda connection: pending_memories.remove(connection, self._owner, [job.visit.id]),
+                    deadline=STORE_DEADLINE_S,
+                )
+                self._finished.discard(job.visit.id)
+            except (StorageError, Overloaded) as error:
+                self._store_failed(error)
+
+    def _again(self, job: _Job, after: float | None = None) -> None:
+        visit = replace(job.visit, attempts=job.visit.attempts + 1)
+        due_at = self._clock() + max(after or 0.0, min(FIRST_RETRY_S * 2 ** (visit.attempts - 1), LONGEST_RETRY_S))
+        self._held.pop(visit.id, None)
+        if not job.stored:
+            self._accepted.append(_Job(job.memory, visit, due_at=due_at))
+            return
+        try:
+            self._database.run(
+                lambda connection: pending_memories.put_back(connection, self._owner, visit.id, visit.attempts, due_at),
+                deadline=STORE_DEADLINE_S,
+            )
+        except (StorageError, Overloaded) as error:
+            # Its lease ends by itself.
+            self._store_failed(error)
+
+    # --- what is said of it -------------------------------------------------------------------------------------------
+
+    def _store_failed(self, error: StorageError | Overloaded) -> None:
+        if not self._failing:
+            self._failing = True
+            log.warning("pending memories are in memory only, the store fails", error=str(error), waiting=self.waiting)
+
+    def _store_works(self) -> None:
+        if self._failing:
+            self._failing = False
+            log.warning("pending memories are in the store again", lost=self.lost)
+
+    def _lose(self, count: int) -> None:
+        if count and not self.lost:
+            log.error("visits lost that could not be saved; further ones are only counted", count=count)
+        self.lost += count
+
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not condition():
+            self._progress.clear()
+            if not self._progress.wait(timeout=max(0.0, until - time.monotonic())):
+                return condition()
+        return True

@@ -73,6 +73,19 @@ def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _database_url(value: str) -> str:
+    value = value.strip()
+    scheme, _, rest = value.partition("://")
+    if not value or (scheme == "sqlite" and rest.startswith("/") and len(rest) > 1):
+        return value
+    host, slash, name = rest.partition("/")
+    if "@" in name or host.count("@") > 1:
+        raise ValueError("must write @ and / in a user name or password as %40 and %2F")
+    if scheme in ("postgresql", "postgresql+psycopg") and slash and name and not re.search(r"\s", value):
+        return value
+    raise ValueError("must be sqlite:///path/to/file, postgresql://user:password@host/name, or empty")
+
+
 def _listen_address(value: str) -> str:
     try:
         ipaddress.ip_address(value)
@@ -130,6 +143,7 @@ CountOrUnlimited = Annotated[int, Field(ge=0, le=1_000_000)]
 """Zero is no limit."""
 WebSocketUrl = Annotated[str, _url(("ws", "wss"), "ws://192.168.1.2:8000/xiaozhi/v1/")]
 HttpUrl = Annotated[str, _url(("http", "https"), "http://192.168.1.2:8003/path")]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
 Network = Annotated[str, AfterValidator(_network)]

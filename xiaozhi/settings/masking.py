@@ -41,7 +41,7 @@ _AMOUNT_WORDS = {"max", "min", "first", "limit", "count", "timeout", "budget", "
 _SECRET_QUERY = re.compile(
     r"(?i)([?&;][^=&;\s]*(?:key|token|secret|passw|pwd|auth|sign|credential)[^=&;\s]*=)[^&;#\s]+"
 )
-_USER_INFO = re.compile(r"(://)[^/@\s]+@")
+_USER_INFO = re.compile(r"(://)[^/\s]+@")
 
 
 def looks_secret(key: str, value: Any = "") -> bool:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from xiaozhi.settings.fields import (
+    DatabaseUrl,
     HttpUrl,
     LogLevel,
     OffIsAWord,
@@ -64,6 +65,16 @@ class Log(Section):
         default=10_485_760, ge=65_536, le=10_737_418_240, description="Size at which the log file is rotated, bytes."
     )
     backups: int = Field(default=5, ge=0, le=1_000, description="Rotated files to keep.")
+
+
+class StorageSettings(Section):
+    """The database of everything that must survive a restart."""
+
+    url: DatabaseUrl = Field(
+        default="",
+        repr=False,
+        description="sqlite:///file or postgresql://user:password@host/name; empty: xiaozhi.sqlite in log.data_dir.",
+    )
 
 
 class SelectedModule(Section):
@@ -261,6 +272,7 @@ class Settings(Section):
         default_factory=ServerSettings, description="Addresses, admission, limits, shutdown."
     )
     log: Log = Field(default_factory=Log, description="Log lines and the data directory.")
+    storage: StorageSettings = Field(default_factory=StorageSettings, description="The database.")
     manager_api: ManagerApi = Field(default_factory=ManagerApi, alias="manager-api", description="Management console.")
     selected_module: SelectedModule = Field(default_factory=SelectedModule, description="Which providers are in use.")
     fallback: FallbackSettings = Field(default_factory=FallbackSettings, description="Which providers take over.")

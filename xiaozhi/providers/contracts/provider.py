@@ -23,6 +23,7 @@ from xiaozhi.errors import Fault
 
 if TYPE_CHECKING:
     from xiaozhi.runtime.inference import InferencePool
+    from xiaozhi.storage.database import Database
 
 
 class ProviderOptions(BaseModel):
@@ -49,6 +50,8 @@ class Services:
     """(kind, name) -> another configured provider, such as the language model that a memory summarises with."""
     now: Callable[[], datetime] = _utc_now
     """The time where the server's owner lives (aware)."""
+    database: Database | None = None
+    """What must survive a restart; called through functions of `storage/`. None in tests that need none."""
 
 
 @dataclass(frozen=True, slots=True)

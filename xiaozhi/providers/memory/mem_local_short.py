@@ -2,36 +2,34 @@
 
 Not a transcript: the model is given the old memory and the visit, and returns the new memory, a page at most. Nothing
 leaves the machine except what the chosen language model is told. The offline assistant cannot summarise: with it the
-memory stays as it is. Kept in SQLite (several workers may share it); a `.memory.yaml` of the existing server in the
-data directory is read for devices that have nothing newer."""
+memory stays as it is. Kept in the server's database, which its workers share; what earlier versions and the existing
+server kept in files was taken over at start (`storage/earlier_files.py`)."""
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
 
-import yaml
 from cachetools import LRUCache
 from pydantic import Field
 
 from xiaozhi.chat import CallContext, Message
-from xiaozhi.errors import VendorError, VendorUnavailable
+from xiaozhi.errors import Overloaded, StorageError, VendorError, VendorUnavailable
 from xiaozhi.providers.contracts.llm import Llm
 from xiaozhi.providers.contracts.memory import Memory, MemoryTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.registry import provider
-from xiaozhi.runtime.logs import get_logger
+from xiaozhi.storage import summaries
+from xiaozhi.storage.database import Database
 
-log = get_logger(__name__)
+T = TypeVar("T")
 
 CACHED_DEVICES = 2_000
-LEGACY_FILE = ".memory.yaml"
-_SCHEMA = "CREATE TABLE IF NOT EXISTS memory (device TEXT PRIMARY KEY, summary TEXT NOT NULL, updated REAL NOT NULL)"
-_UPSERT = """INSERT INTO memory (device, summary, updated) VALUES (?, ?, ?)
-             ON CONFLICT (device) DO UPDATE SET summary = excluded.summary, updated = excluded.updated"""
+FRESH_S = 30.0
+"""How long a summary is believed before it is read again: the device may have talked to another worker meanwhile."""
+RECALL_DEADLINE_S = 1.0
+STORE_DEADLINE_S = 10.0
 _INSTRUCTION = """You keep the long-term memory of a voice assistant about one user.
 Merge the conversation below into the existing memory and return the complete new memory as plain text, in the
 language the user speaks.
@@ -53,7 +51,7 @@ class LocalShortMemoryOptions(ProviderOptions):
 
 @provider("memory", "mem_local_short", LocalShortMemoryOptions)
 class LocalShortMemory(Memory):
-    """Summaries in `<data_dir>/memory.sqlite`."""
+    """One summary per device, in the table `memory_summary`."""
 
     needs_services: ClassVar[bool] = True
     traits = MemoryTraits(offline=True)
@@ -61,16 +59,19 @@ class LocalShortMemory(Memory):
     def __init__(self, options: LocalShortMemoryOptions, services: Services) -> None:
         self._options = options
         self._services = services
-        self._path = services.data_dir / "memory.sqlite"
-        self._legacy: dict[str, str] | None = None
-        self._cache: LRUCache[str, str] = LRUCache(CACHED_DEVICES)
-        self._database: sqlite3.Connection | None = None
+        # device -> (summary, when it was read)
+        self._cache: LRUCache[str, tuple[str, float]] = LRUCache(CACHED_DEVICES)
 
     def recall(self, device_id: str, query: str) -> str:
         known = self._cache.get(device_id)
-        if known is None:
-            known = self._cache[device_id] = self._load(device_id)
-        return known
+        if known is not None and time.monotonic() - known[1] < FRESH_S:
+            return known[0]
+        try:
+            return self._load(device_id, RECALL_DEADLINE_S)
+        except VendorError:
+            if known is None:
+                raise
+            return known[0]  # better what was true a while ago than nothing
 
     def save(self, device_id: str, messages: Sequence[Message], session_id: str) -> None:
         said = [message for message in messages if message.role in ("user", "assistant") and message.content]
@@ -82,17 +83,15 @@ class LocalShortMemory(Memory):
         talk = "\n".join(f"{'User' if message.role == 'user' else 'Assistant'}: {message.content}" for message in said)
         request = [
             Message("system", _INSTRUCTION.format(limit=self._options.max_chars)),
-            Message("user", f"Existing memory:\n{self._load(device_id) or '(none)'}\n\nConversation:\n{talk}"),
+            Message(
+                "user",
+                f"Existing memory:\n{self._load(device_id, STORE_DEADLINE_S) or '(none)'}\n\nConversation:\n{talk}",
+            ),
         ]
         context = CallContext(device_id=device_id, session_id=session_id)
         summary = "".join(piece for piece in summariser.chat(request, (), context) if isinstance(piece, str)).strip()
         if summary:
             self._store(device_id, summary[: self._options.max_chars])
-
-    def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
 
     def _summariser(self) -> Llm:
         if self._services.provider is None:
@@ -100,40 +99,26 @@ class LocalShortMemory(Memory):
         found: Llm = self._services.provider("llm", self._options.llm)
         return found
 
-    def _open(self) -> sqlite3.Connection:
-        if self._database is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute(_SCHEMA)
-        return self._database
-
-    def _load(self, device_id: str) -> str:
-        try:
-            row = self._open().execute("SELECT summary FROM memory WHERE device = ?", (device_id,)).fetchone()
-        except sqlite3.Error as error:
-            raise VendorError(self.name, f"cannot read {self._path.name}: {error}") from error
-        return str(row[0]) if row else self._from_legacy(device_id)
+    def _load(self, device_id: str, deadline: float) -> str:
+        summary = self._ask(
+            lambda database: database.read(lambda connection: summaries.of(connection, device_id), deadline=deadline)
+        )
+        self._cache[device_id] = summary, time.monotonic()
+        return summary
 
     def _store(self, device_id: str, summary: str) -> None:
+        self._ask(
+            lambda database: database.run(
+                lambda connection: summaries.keep(connection, device_id, summary, time.time()),
+                deadline=STORE_DEADLINE_S,
+            )
+        )
+        self._cache[device_id] = summary, time.monotonic()
+
+    def _ask(self, query: Callable[[Database], T]) -> T:
+        if self._services.database is None:
+            raise VendorUnavailable(self.name, "no database to keep memories in")
         try:
-            self._open().execute(_UPSERT, (device_id, summary, time.time()))
-        except sqlite3.Error as error:
-            raise VendorUnavailable(self.name, f"cannot write {self._path.name}: {error}") from error
-        self._cache[device_id] = summary
-
-    def _from_legacy(self, device_id: str) -> str:
-        if self._legacy is None:
-            self._legacy = _read_legacy(self._services.data_dir / LEGACY_FILE)
-        return self._legacy.get(device_id, "")
-
-
-def _read_legacy(path: Path) -> dict[str, str]:
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        log.warning("old memory file is unreadable, left alone", file=path.name, error=str(error)[:120])
-        return {}
-    return {str(device): str(summary) for device, summary in loaded.items()} if isinstance(loaded, dict) else {}
+            return query(self._services.database)
+        except (StorageError, Overloaded) as error:
+            raise VendorUnavailable(self.name, str(error)) from error

@@ -1,0 +1,88 @@
+"""The tables of the database as they are today. How a database gets there is told by `migrations/`; a test holds the
+two together.
+ Times are seconds since 1970 (UTC). Texts are cleaned on the way in: PostgreSQL takes no NUL character, and neither
+engine takes half of a surrogate pair, both of which a language model or a device may send.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Date,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+class CleanText(TypeDecorator[str]):
+    """A text without what no database can hold."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """SQLAlchemy calls this for every value that is sent."""
+        return value if value is None else value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+metadata = MetaData()
+
+output_count = Table(
+    "output_count",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("device", CleanText(), primary_key=True),
+    Column("characters", BigInteger, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+"""Characters a device was told on a day, all workers together."""
+
+memory_summary = Table(
+    "memory_summary",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("summary", CleanText(), nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+"""What the local memory knows of a device's user."""
+
+pending_memory = Table(
+    "pending_memory",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("device", CleanText(), nullable=False),
+    Column("session", CleanText(), nullable=False),
+    Column("said", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("owner", Text, nullable=False),
+)
+"""Visits whose memory is not saved yet. `owner`: the worker at it ("": none). `due_at`: from then on any worker may
+take it; while a worker is at it, that is the end of its lease."""
+Index("pending_memory_due_at", pending_memory.c.due_at)
+
+imported_file = Table(
+    "imported_file",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("size", BigInteger, primary_key=True),
+    Column("modified_ns", BigInteger, primary_key=True),
+    Column("imported_at", Double, nullable=False),
+)
+"""Files of earlier versions whose content has been taken over."""
+
+
+def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that may say what happens on a conflict, which both engines spell alike and SQLAlchemy types apart."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
