@@ -101,10 +101,6 @@ class Boundaries:
                 self._anchor, self._elapsed, pause = start, 0.0, 0
         return began
 
-    def rest(self) -> list[str]:
-        """The vendor has spoken everything."""
-        return self._begin(self.unbegun)
-
     def _start_of_next(self) -> float | None:
         """Where the next sentence starts, None when it is not part of the present sound."""
         if not self.unbegun:
