@@ -18,12 +18,10 @@ from xiaozhi.providers.contracts.tts import (
     Sound,
     SpeechEnds,
     SpeechEvent,
-    StreamingTts,
     TtsStream,
     TtsTraits,
 )
-from xiaozhi.providers.tts_session import SessionStream, TtsSession
-from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.providers.tts_session import SessionTts, TtsSession
 
 CHUNK_MS = 100
 PATIENCE_S = 5.0
@@ -44,7 +42,7 @@ def speech_of(stream: TtsStream, patience: float = PATIENCE_S) -> Iterator[Speec
             raise TimeoutError(f"nothing for {patience:g} s")
 
 
-class FakeTts(StreamingTts):
+class FakeTts(SessionTts):
     """`ms_per_char` of tone per character, after `delay` seconds per sentence. `errors` maps a sentence to what is
     raised instead of it.
 
@@ -60,6 +58,7 @@ class FakeTts(StreamingTts):
         sample_rate: int = 24_000,
         errors: Mapping[str, Exception] | None = None,
     ) -> None:
+        super().__init__(timeout=PATIENCE_S)
         self.ms_per_char = ms_per_char
         self.delay = delay
         self.traits = TtsTraits(offline=True, sample_rate=sample_rate)
@@ -67,9 +66,9 @@ class FakeTts(StreamingTts):
         self.said: list[str] = []
         self.sessions: list[FakeTtsSession] = []
 
-    def open(self, context: CallContext) -> TtsStream:
+    def connect(self, context: CallContext) -> TtsSession:
         self.sessions.append(FakeTtsSession(self))
-        return SessionStream(self.sessions[-1], "fake", Tasks(), timeout=PATIENCE_S)
+        return self.sessions[-1]
 
     def sound_of(self, sentence: str) -> Iterator[Pcm]:
         """What a sentence sounds like, in chunks."""

@@ -13,6 +13,7 @@ from gevent.queue import Queue
 from tests.fakes.clock import FakeClock
 from tests.fakes.voice import speech_of
 from xiaozhi.audio.opus import OpusError
+from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.tts import (
     MAX_WAITING_SENTENCES,
@@ -23,7 +24,7 @@ from xiaozhi.providers.contracts.tts import (
     SpeechEnds,
     SpeechEvent,
 )
-from xiaozhi.providers.tts_session import SessionStream, TtsSession
+from xiaozhi.providers.tts_session import SessionStream, SessionTts, TtsSession
 from xiaozhi.runtime.tasks import Tasks, census
 
 END = SentenceEnds()
@@ -349,6 +350,48 @@ def test_closing_the_provider_fails_its_streams(rig: Rig) -> None:
     rig.tasks.kill()
     reader.get(timeout=2)
     assert rig.session.left == "GreenletExit"
+
+
+class Provider(SessionTts):
+    """Its sessions stand when they are told to."""
+
+    type_name = "acme"
+
+    def __init__(self) -> None:
+        super().__init__(timeout=TIMEOUT)
+        self.stands = Event()
+        self.sessions: list[Session] = []
+
+    def connect(self, context: CallContext) -> TtsSession:
+        self.sessions.append(Session())
+        assert self.stands.wait(2)
+        return self.sessions[-1]
+
+
+def test_a_provider_of_sessions() -> None:
+    provider = Provider()
+    provider.stands.set()
+    assert provider.vendor == "acme"
+    provider.name = "Ours"
+    stream = provider.open(CallContext())
+    reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.receive, 60))
+    gevent.sleep(0)
+    provider.close()
+    provider.close()
+    reader.get(timeout=2)
+    with pytest.raises(VendorUnavailable, match="Ours: closed"):
+        provider.open(CallContext())
+    assert len(provider.sessions) == 1
+
+
+def test_a_provider_that_is_closed_while_it_connects() -> None:
+    provider = Provider()
+    opening = gevent.spawn(lambda: pytest.raises(VendorUnavailable, provider.open, CallContext()))
+    gevent.sleep(0)
+    provider.close()
+    provider.stands.set()
+    opening.get(timeout=2)
+    assert provider.sessions[0].sent == ["HANG UP"]
 
 
 def test_a_session_has_one_greenlet(rig: Rig) -> None:

@@ -1,6 +1,7 @@
 """One session per answer at a vendor that takes text while it sends sound, over a WebSocket as a rule.
 
-An author writes a `TtsSession`, four methods in plain blocking style, and `open` returns a `SessionStream` around it:
+An author writes a `SessionTts`, whose `connect` makes a session, and a `TtsSession`, four methods in plain blocking
+style:
 
     send_sentence(text)   hand one sentence to the vendor; does not wait for an answer
     send_end()            tell the vendor that no more text will come
@@ -15,8 +16,8 @@ An author writes a `TtsSession`, four methods in plain blocking style, and `open
                           their ends are marked: sound that follows an end begins the next sentence by itself
     None                  a message without sound, which proves that the vendor is alive
 
-and the stream does the rest: order, bounds, deadlines, `SentenceEnds` where the vendor sends none, interrupts, errors.
-For a vendor that marks nothing at all, `families/sentence_boundaries.py` finds where sentences begin.
+and `SessionStream` does the rest: order, bounds, deadlines, `SentenceEnds` where the vendor sends none, interrupts,
+errors. For a vendor that marks nothing at all, `families/sentence_boundaries.py` finds where sentences begin.
 
     class _Session(TtsSession):
         def __init__(self, options):
@@ -42,9 +43,15 @@ For a vendor that marks nothing at all, `families/sentence_boundaries.py` finds 
         def hang_up(self):
             self._socket.close()
 
-    class AcmeTts(StreamingTts):
-        def open(self, context):
-            return SessionStream(_Session(self._options), "acme", self._tasks, timeout=self._options.timeout)
+    class AcmeTts(SessionTts):
+        def __init__(self, options):
+            super().__init__(timeout=options.timeout)
+            self._options = options
+
+        def connect(self, context):
+            return _Session(self._options)
+
+`tests/contract/test_tts_session.py` is a whole one, with its vendor.
 """
 
 from __future__ import annotations
@@ -60,6 +67,7 @@ from gevent.queue import Empty, Full, Queue
 
 from xiaozhi.audio.decode import DecodeError
 from xiaozhi.audio.opus import OpusError
+from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, VendorError, VendorGarbage, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.tts import (
     MAX_WAITING_SENTENCES,
@@ -68,6 +76,7 @@ from xiaozhi.providers.contracts.tts import (
     SentenceEnds,
     SpeechEnds,
     SpeechEvent,
+    StreamingTts,
     TtsStream,
 )
 from xiaozhi.runtime.tasks import Tasks
@@ -85,8 +94,8 @@ the stream's `timeout` is what counts."""
 
 
 class TtsSession(ABC):
-    """One answer, as its vendor speaks it; see the module. Made when the session stands: whatever is to be waited for
-    (connection, handshake) belongs into `open` or the constructor."""
+    """One answer, as its vendor speaks it; see the module. Its constructor is the place to wait for the connection and
+    the vendor's "ready"; it closes the connection when that fails."""
 
     @abstractmethod
     def send_sentence(self, sentence: str) -> None:
@@ -109,6 +118,47 @@ class TtsSession(ABC):
     def hang_up(self) -> None:
         """End the session now, so that `read` ends soon. Called at most once, by any greenlet, and not when `read` has
         ended; does not wait for the vendor, raises nothing. What `read` still yields is thrown away."""
+
+
+class SessionTts(StreamingTts):
+    """A provider whose answers are sessions. `timeout`, `marks_sentences`: as for `SessionStream`."""
+
+    def __init__(self, *, timeout: float, marks_sentences: bool = True) -> None:
+        self._timeout = timeout
+        self._marks_sentences = marks_sentences
+        self._closed = False
+        self.tasks = Tasks()
+        """The greenlets of its sessions; killed by `close`."""
+
+    @property
+    def vendor(self) -> str:
+        """Its name in errors."""
+        return self.name or self.type_name
+
+    @abstractmethod
+    def connect(self, context: CallContext) -> TtsSession:
+        """A session that takes text. Blocks; raises VendorError."""
+
+    def open(self, context: CallContext) -> TtsStream:
+        """A stream for one answer. Blocks until the session stands; raises VendorError."""
+        self.check_open()
+        session = self.connect(context)
+        if self._closed:
+            session.hang_up()
+        self.check_open()
+        return SessionStream(
+            session, self.vendor, self.tasks, timeout=self._timeout, marks_sentences=self._marks_sentences
+        )
+
+    def close(self) -> None:
+        """Break off every session. Idempotent."""
+        self._closed = True
+        self.tasks.kill()
+
+    def check_open(self) -> None:
+        """Raises VendorUnavailable when the provider was closed."""
+        if self._closed:
+            raise VendorUnavailable(self.vendor, "closed")
 
 
 class SessionStream(TtsStream):

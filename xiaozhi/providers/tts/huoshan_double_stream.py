@@ -32,8 +32,6 @@ from xiaozhi.providers.contracts.tts import (
     SentenceBegins,
     Sound,
     SpeechEvent,
-    StreamingTts,
-    TtsStream,
     TtsTraits,
 )
 from xiaozhi.providers.families.openai import ApiKey
@@ -41,8 +39,7 @@ from xiaozhi.providers.families.sentence_boundaries import WINDOW_S, Boundaries
 from xiaozhi.providers.families.volcengine import Event, VolcengineFrame
 from xiaozhi.providers.families.volcengine_connections import Line, Lines
 from xiaozhi.providers.registry import provider
-from xiaozhi.providers.tts_session import WAIT_S, SessionStream, TtsSession
-from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.providers.tts_session import WAIT_S, SessionTts, TtsSession
 
 CANCEL_S = 2.0
 """How long a cancelled session may take to say so before its connection is given up."""
@@ -114,12 +111,13 @@ def _of_percent(percent: float, low: int, high: int) -> int:
 
 
 @provider("tts", "huoshan_double_stream", HuoshanTtsOptions)
-class HuoshanTts(StreamingTts):
+class HuoshanTts(SessionTts):
     """One session per answer, over kept connections."""
 
     def __init__(self, options: HuoshanTtsOptions) -> None:
-        self.options = options
         self.marks_sentences = not options.resource_id.startswith(("seed-tts-2", "seed-icl-2"))
+        super().__init__(timeout=options.timeout, marks_sentences=self.marks_sentences)
+        self.options = options
         audio = options.audio()
         self.speed = 1 + audio["speech_rate"] / 100
         self.request: dict[str, Any] = {"speaker": options.speaker, "audio_params": audio}
@@ -131,38 +129,26 @@ class HuoshanTts(StreamingTts):
             sample_rate=options.audio_params.sample_rate,
             voice_key=f"{options.resource_id}/{orjson.dumps(self.request).decode()}",
         )
-        self.tasks = Tasks()
-        self._closed = False
         keep = options.idle_connections if options.enable_ws_reuse else 0
         self.lines = Lines(self._dial, keep=keep, idle_seconds=options.idle_seconds, tasks=self.tasks)
 
-    @property
-    def vendor(self) -> str:
-        """The name in errors."""
-        return self.name or "huoshan_double_stream"
-
-    def open(self, context: CallContext) -> TtsStream:
+    def connect(self, context: CallContext) -> TtsSession:
         """Start a session. A kept connection that turns out to be dead is replaced once: no text has been sent yet."""
         line, used = self.lines.take()
         try:
-            session = _Session(self, line, context)
+            return _Session(self, line, context)
         except VendorUnavailable:
             if not used:
                 raise
-            session = _Session(self, self.lines.dial(), context)
-        return SessionStream(
-            session, self.vendor, self.tasks, timeout=self.options.timeout, marks_sentences=self.marks_sentences
-        )
+            return _Session(self, self.lines.dial(), context)
 
     def close(self) -> None:
         """Hang up on idle connections, break off the others."""
-        self._closed = True
         self.lines.close()
-        self.tasks.kill()
+        super().close()
 
     def _dial(self) -> Line:
-        if self._closed:
-            raise VendorUnavailable(self.vendor, "closed")
+        self.check_open()
         options = self.options
         token, key = options.access_token.get_secret_value(), options.api_key.get_secret_value()
         headers = {"X-Api-Resource-Id": options.resource_id}
