@@ -1,5 +1,5 @@
-"""A streaming voice written as `providers/tts_session.py` shows it keeps the contract, over a real WebSocket. Begin here
-with a new one."""
+"""A streaming voice written as `providers/tts_session.py` shows it keeps the contract, over a real WebSocket. Begin
+here with a new one."""
 
 from __future__ import annotations
 

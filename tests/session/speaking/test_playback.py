@@ -404,6 +404,21 @@ def test_before_the_release_a_sentence_without_sound_is_waited_behind() -> None:
     assert rig.outbox.texts == ["Two."]
 
 
+def test_the_voice_is_not_blamed_for_a_late_release_behind_a_sentence_without_sound() -> None:
+    rig = Rig(released=False)
+    rig.say("…", "Two.")
+    rig.stream.speaks("…")
+    settle()
+    rig.clock.advance(30)
+    rig.audible.set()
+    rig.stream.sends(None)
+    settle()
+    assert rig.playback.error is None
+    rig.stream.speaks("Two.", Pcm(pcm(60)))
+    rig.playback.finish()
+    assert rig.outbox.texts == ["Two."]
+
+
 def test_a_playback_that_is_never_released(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RELEASE_DEADLINE_S", 0.01)
     rig = Rig(released=False)

@@ -409,6 +409,7 @@ class Playback:
     def _await_release(self) -> None:
         if not self._audible.wait(timeout=RELEASE_DEADLINE_S):
             raise TurnClosed("never released")
+        self._waiting_since = self._clock()
 
     def _was_sent(self, display: str) -> None:
         # Runs in the writer when everything before the sentence's first frame is on the wire.
