@@ -7,7 +7,7 @@ import json
 from collections.abc import Generator
 from typing import Any
 
-from loadtest.sounds import hum
+from loadtest.vendors.sounds import hum
 from tests.contract.loopback import LoopbackPeer, ws_subject
 from tests.contract.suites import TtsStreamContract
 from tests.vendors.ws_vendor import Fault

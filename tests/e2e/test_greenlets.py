@@ -15,7 +15,7 @@ import gevent
 import pytest
 from gevent import Greenlet
 
-from loadtest.sounds import Sounds
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, TTS, Script, Stage, open_stage, settle_phrases, wait_until
 from tests.e2e.test_streaming import QuickVoice, open_ensemble
 

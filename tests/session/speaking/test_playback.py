@@ -11,7 +11,7 @@ import pytest
 from gevent.event import Event
 from structlog.testing import capture_logs
 
-from loadtest.sounds import wav
+from loadtest.vendors.sounds import wav
 from tests.fakes.clock import FakeClock
 from tests.fakes.inference import InlineInference
 from tests.fakes.sound import tone

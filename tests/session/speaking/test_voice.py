@@ -6,7 +6,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from loadtest.sounds import wav
+from loadtest.vendors.sounds import wav
 from tests.fakes.clock import FakeClock
 from tests.fakes.inference import InlineInference
 from tests.session.speaking.speech import RATE, RecordingOutbox, Sayer, Streamer, pcm
