@@ -32,8 +32,9 @@ from loadtest import ROOT
 from loadtest.vendors.sounds import hum
 from xiaozhi.chat import CallContext, Message
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.tts import SpeechEnds
 from xiaozhi.providers.registry import build
-from xiaozhi.providers.wrappers import VendorLimits, guard
+from xiaozhi.providers.wrappers import VendorLimits, guard, open_speech
 from xiaozhi.runtime.inference import InferencePool
 
 Row = tuple[str, float, str, str]
@@ -125,10 +126,10 @@ def _ms(work: Callable[[], Any]) -> float:
 
 
 def _stream(voice: Any) -> None:
-    with closing(voice.open(CONTEXT)) as stream:
+    with closing(open_speech(voice, CONTEXT)) as stream:
         stream.say(SENTENCE)
         stream.finish()
-        for _ in stream.events():
+        while not isinstance(stream.receive(10.0), SpeechEnds):
             pass
 
 

@@ -1,8 +1,9 @@
-"""Subjects for contract tests: a vendor for providers that speak HTTP, which answers as a function says and fails as
-the suite demands; and the real inference pool for providers that need no vendor."""
+"""Subjects for contract tests: vendors for providers that speak HTTP or WebSocket, which answer as a function says and
+fail as the suite demands; and the real inference pool for providers that need no vendor."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRequest
 from tests.contract.suites import Subject
+from tests.vendors.ws_vendor import Peer, WsVendor
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build
 from xiaozhi.runtime.inference import InferencePool
@@ -50,6 +52,72 @@ def http_subject(make: Callable[[str], Any], answer: Callable[[VendorRequest], V
         provider = make(vendor.url + VENDOR_PATH)
         yield Subject(provider, failing(vendor, VENDOR_PATH), vendor.wait_gone)
         provider.close()
+
+
+class LoopbackPeer:
+    """One connection, as a vendor's function sees it. `fault`: what happens with its first sound."""
+
+    def __init__(self, peer: Peer, fault: str, is_sound: Callable[[str | bytes], bool]) -> None:
+        self._peer = peer
+        self._fault = fault
+        self._is_sound = is_sound
+        self.headers = peer.headers
+
+    def receive(self) -> str | bytes:
+        """The client's next message. Raises PeerGone."""
+        return self._peer.receive(60)
+
+    def send(self, message: str | bytes) -> None:
+        """Answer, unless a fault comes between. Raises PeerGone."""
+        fault = self._fault if self._is_sound(message) else ""
+        if fault == "garbage":
+            self._peer.send("<html>oops</html>")
+        if fault in ("garbage", "stall_before"):
+            self._peer.wait_gone()
+        self._peer.send(message)
+        if fault == "disconnect":
+            self._peer.drop()
+        if fault in ("disconnect", "stall_after"):
+            self._peer.wait_gone()
+
+
+class _LoopbackWsVendor(WsVendor):
+    def __init__(self, talk: Callable[[LoopbackPeer], None], is_sound: Callable[[str | bytes], bool]) -> None:
+        super().__init__()
+        self._talk = talk
+        self._is_sound = is_sound
+        self.once: deque[str] = deque()
+        """Faults of the next connections."""
+
+    def converse(self, peer: Peer) -> None:
+        self._talk(LoopbackPeer(peer, self.once.popleft() if self.once else "", self._is_sound))
+
+    def fail(self, fault: str) -> None:
+        """The next connection meets this fault."""
+        if fault == "refused":
+            self.stop()
+        elif fault.isdigit():
+            self.reject.append(int(fault))
+        else:
+            self.once.append(fault)
+
+
+@contextmanager
+def ws_subject(
+    make: Callable[[str], Any],
+    talk: Callable[[LoopbackPeer], None],
+    *,
+    is_sound: Callable[[str | bytes], bool] = lambda message: isinstance(message, bytes),
+) -> Iterator[Subject]:
+    """The Subject of a provider made by `make(url)` that opens one connection per use, to a vendor that talks as
+    `talk(peer)` does; raise `Fault` there when the client breaks the vendor's rules. `is_sound`: which of the vendor's
+    messages bring sound (or text, for recognisers): faults happen there. The provider's deadlines must be short
+    (0.3 s)."""
+    with _LoopbackWsVendor(talk, is_sound) as vendor:
+        provider = make(vendor.url + VENDOR_PATH)
+        yield Subject(provider, vendor.fail, vendor.wait_gone)
+        provider.close()
+        assert vendor.faults == []
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from loadtest.vendors.sounds import hum
+from tests.fakes.voice import speech_of
 from xiaozhi.audio.opus import Decoder
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import (
@@ -30,7 +31,21 @@ from xiaozhi.errors import (
     VendorUnavailable,
 )
 from xiaozhi.providers.contracts.asr import AsrStream, BatchAsr, Transcript
-from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, TtsStream
+from xiaozhi.providers.contracts.tts import (
+    MAX_WAITING_SENTENCES,
+    OpusPackets,
+    Pcm,
+    SentenceBegins,
+    SentenceEnds,
+    SentenceTts,
+    Sound,
+    SpeechEnds,
+    SpeechEvent,
+    StreamingTts,
+    TtsStream,
+)
+from xiaozhi.providers.wrappers import open_speech
+from xiaozhi.runtime.tasks import census
 
 CONTEXT = CallContext(device_id="aa:bb:cc:dd:ee:ff", client_id="c", session_id="s", turn_id=1, language="zh")
 SPEECH = hum(1.5, 16_000)
@@ -295,14 +310,21 @@ def pcm_of(sounds: Sequence[Sound], sample_rate: int) -> tuple[bytes, float]:
 
 
 def by_sentence(events: Sequence[SpeechEvent]) -> list[tuple[str, list[Sound]]]:
-    """Sounds grouped by the sentence they belong to."""
+    """Sounds grouped by the sentence they belong to; every sentence has a beginning and an end."""
     grouped: list[tuple[str, list[Sound]]] = []
+    begun = False
     for event in events:
         if isinstance(event, SentenceBegins):
+            assert not begun, "a sentence begins in another"
+            begun = True
             grouped.append((event.text, []))
+        elif isinstance(event, SentenceEnds):
+            assert begun, "the end of no sentence"
+            begun = False
         else:
-            assert grouped, "sound before the first sentence"
+            assert begun and isinstance(event, Pcm | OpusPackets), f"{event} outside of a sentence"
             grouped[-1][1].append(event)
+    assert not begun, "a sentence without an end"
     return grouped
 
 
@@ -310,23 +332,16 @@ class _TtsContract(ProviderContract):
     kind = "tts"
 
     def use(self, provider: Any) -> list[SpeechEvent]:
-        return self.speak(provider.open(CONTEXT), SENTENCES)
+        return self.speak(open_speech(provider, CONTEXT), SENTENCES)
 
     @staticmethod
     def speak(stream: TtsStream, sentences: Sequence[str]) -> list[SpeechEvent]:
-        """Say everything while listening; all events."""
-
-        def talk() -> None:
+        """Say everything, then receive it; all events."""
+        with closing(stream):
             for sentence in sentences:
                 stream.say(sentence)
             stream.finish()
-
-        talker = gevent.spawn(lambda: _quietly(talk))
-        try:
-            with closing(stream):
-                return list(stream.events())
-        finally:
-            talker.kill()
+            return list(speech_of(stream))
 
     def test_sentences_in_order_with_sound_in_them(self, it: Subject) -> None:
         grouped = by_sentence(self.use(it.provider))
@@ -339,46 +354,83 @@ class _TtsContract(ProviderContract):
         assert 8_000 <= it.provider.traits.sample_rate <= 48_000
         assert isinstance(it.provider.traits.voice_key, str)
 
-    def test_a_reply_of_nothing(self, it: Subject) -> None:
-        assert self.speak(it.provider.open(CONTEXT), ()) == []
+    def test_a_speech_of_nothing(self, it: Subject) -> None:
+        assert self.speak(open_speech(it.provider, CONTEXT), ()) == []
+
+    def test_the_end_stays_the_end(self, it: Subject) -> None:
+        with closing(open_speech(it.provider, CONTEXT)) as stream:
+            stream.say(SENTENCES[0])
+            stream.finish()
+            stream.finish()
+            assert list(speech_of(stream))
+            assert stream.receive(5.0) == stream.receive(5.0) == SpeechEnds()
+
+    def test_saying_never_waits_and_has_a_bound(self, it: Subject) -> None:
+        if it.fail is not None:
+            it.fail("stall_before")
+        with closing(open_speech(it.provider, CONTEXT)) as stream:
+
+            def talk() -> None:
+                for _ in range(MAX_WAITING_SENTENCES):
+                    stream.say(SENTENCES[2])
+                with pytest.raises(Overloaded):
+                    stream.say(SENTENCES[2])
+                stream.finish()
+
+            talker = gevent.spawn(talk)
+            gevent.sleep(0)  # its turn, and nobody else's
+            assert talker.ready()
+            talker.get()
+
+    def test_receiving_waits_no_longer_than_it_is_told_to(self, it: Subject) -> None:
+        with closing(open_speech(it.provider, CONTEXT)) as stream, gevent.Timeout(5):
+            assert stream.receive(0.01) is None
+            stream.say(SENTENCES[0])
+            stream.finish()
+            assert len(by_sentence(list(speech_of(stream)))) == 1, "the stream is as it was"
 
     def test_leaving_in_the_middle_frees_the_vendor(self, it: Subject) -> None:
         if it.fail is not None:
             it.fail("stall_after")
-        stream = it.provider.open(CONTEXT)
-        stream.say(SENTENCES[0])
-        events = stream.events()
-        assert next(events) == SentenceBegins(SENTENCES[0])
-        assert not isinstance(next(events), SentenceBegins)
-        events.close()
+        with closing(open_speech(it.provider, CONTEXT)) as stream:
+            stream.say(SENTENCES[0])
+            events = speech_of(stream)
+            assert next(events) == SentenceBegins(SENTENCES[0])
+            assert isinstance(next(events), Pcm | OpusPackets)
         if it.wait_gone is not None:
             it.wait_gone()
         assert self.use(it.provider)
 
     def test_a_closed_stream_takes_nothing(self, it: Subject) -> None:
-        stream = it.provider.open(CONTEXT)
+        stream = open_speech(it.provider, CONTEXT)
         stream.close()
         stream.close()
         stream.finish()
-        with pytest.raises(VendorError):
-            stream.say(SENTENCES[0])
-        with pytest.raises(VendorError), gevent.Timeout(5):
-            list(stream.events())
+        for _ in range(2):
+            with pytest.raises(VendorUnavailable):
+                stream.say(SENTENCES[0])
+            with pytest.raises(VendorUnavailable), gevent.Timeout(5):
+                stream.receive(10)
 
-    def test_close_wakes_a_listener(self, it: Subject) -> None:
-        stream = it.provider.open(CONTEXT)
-        listener = gevent.spawn(lambda: _quietly(lambda: list(stream.events())))
-        gevent.sleep(0.02)
+    @pytest.mark.parametrize("said", [False, True])
+    def test_close_wakes_whoever_receives(self, it: Subject, said: bool) -> None:
+        if it.fail is not None:
+            it.fail("stall_before")
+        stream = open_speech(it.provider, CONTEXT)
+        if said:
+            stream.say(SENTENCES[0])
+
+        def receive() -> None:
+            with pytest.raises(VendorUnavailable):
+                while True:
+                    stream.receive(60)
+
+        listener = gevent.spawn(receive)
+        gevent.sleep(0)
         stream.close()
         listener.join(timeout=5)
         assert listener.ready()
-
-
-def _quietly(function: Callable[[], Any]) -> None:
-    try:
-        function()
-    except (VendorError, Overloaded):
-        pass  # the other side of the stream sees the same error and is the one that is looked at
+        listener.get()
 
 
 class TtsSentenceContract(_TtsContract):
@@ -405,12 +457,24 @@ class TtsStreamContract(_TtsContract):
     """A voice that speaks while text still comes in."""
 
     def test_it_streams(self, it: Subject) -> None:
+        assert isinstance(it.provider, StreamingTts)
         assert it.provider.traits.streaming is True
 
     def test_sound_comes_before_the_last_text(self, it: Subject) -> None:
         with closing(it.provider.open(CONTEXT)) as stream:
             stream.say(SENTENCES[0])
-            events = stream.events()
-            with gevent.Timeout(10):
-                assert next(events) == SentenceBegins(SENTENCES[0])
-                assert not isinstance(next(events), SentenceBegins)
+            events = speech_of(stream)
+            assert next(events) == SentenceBegins(SENTENCES[0])
+            assert isinstance(next(events), Pcm | OpusPackets)
+
+    def test_one_greenlet_per_session(self, it: Subject) -> None:
+        before = census.live
+        with closing(it.provider.open(CONTEXT)) as stream:
+            stream.say(SENTENCES[0])
+            assert next(speech_of(stream)) == SentenceBegins(SENTENCES[0])
+            assert census.live == before + 1
+
+    def test_more_sentences_than_the_vendor_is_given_at_once(self, it: Subject) -> None:
+        sentences = [f"{number} {SENTENCES[2]}" for number in range(12)]
+        grouped = by_sentence(self.speak(it.provider.open(CONTEXT), sentences))
+        assert [text for text, _ in grouped] == sentences

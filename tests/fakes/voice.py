@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 
 import gevent
-from gevent.event import Event
 from gevent.queue import Queue
 
 from tests.fakes.sound import tone
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.contracts.tts import (
     Pcm,
-    SentenceBegins,
+    SentenceEnds,
     SentenceTts,
     Sound,
+    SpeechEnds,
     SpeechEvent,
-    Tts,
     TtsStream,
     TtsTraits,
 )
+from xiaozhi.providers.tts_session import SessionTts, TtsSession
 
 CHUNK_MS = 100
-LOOK_AHEAD = 4
+PATIENCE_S = 5.0
 
 
-class FakeTts(Tts):
+def speech_of(stream: TtsStream, patience: float = PATIENCE_S) -> Iterator[SpeechEvent]:
+    """The events of `stream` up to SpeechEnds, which is left out. Raises what `receive` raises, and TimeoutError after
+    `patience` seconds without an event."""
+    until = time.monotonic() + patience
+    while True:
+        event = stream.receive(0.5)
+        if isinstance(event, SpeechEnds):
+            return
+        if event is not None:
+            yield event
+            until = time.monotonic() + patience
+        elif time.monotonic() > until:
+            raise TimeoutError(f"nothing for {patience:g} s")
+
+
+class FakeTts(SessionTts):
     """`ms_per_char` of tone per character, after `delay` seconds per sentence. `errors` maps a sentence to what is
     raised instead of it.
 
-    `said` is every sentence of every stream; `streams` are all that were opened."""
+    `said` is every sentence of every session; `sessions` are all that were opened."""
 
     type_name = "fake"
 
@@ -43,17 +58,17 @@ class FakeTts(Tts):
         sample_rate: int = 24_000,
         errors: Mapping[str, Exception] | None = None,
     ) -> None:
+        super().__init__(timeout=PATIENCE_S)
         self.ms_per_char = ms_per_char
         self.delay = delay
         self.traits = TtsTraits(offline=True, sample_rate=sample_rate)
         self.errors = dict(errors or {})
         self.said: list[str] = []
-        self.streams: list[FakeTtsStream] = []
+        self.sessions: list[FakeTtsSession] = []
 
-    def open(self, context: CallContext) -> TtsStream:
-        stream = FakeTtsStream(self)
-        self.streams.append(stream)
-        return stream
+    def connect(self, context: CallContext) -> TtsSession:
+        self.sessions.append(FakeTtsSession(self))
+        return self.sessions[-1]
 
     def sound_of(self, sentence: str) -> Iterator[Pcm]:
         """What a sentence sounds like, in chunks."""
@@ -66,42 +81,29 @@ class FakeTts(Tts):
             yield Pcm(pcm[at : at + step])
 
 
-class FakeTtsStream(TtsStream):
-    """`closed` tells whether somebody cleaned up."""
+class FakeTtsSession(TtsSession):
+    """`hung_up` tells whether it was interrupted."""
 
     def __init__(self, tts: FakeTts) -> None:
         self._tts = tts
-        self._sentences: Queue[str | None] = Queue(LOOK_AHEAD)
-        self._gone = Event()
+        self._sentences: Queue[str | None] = Queue()
+        self.hung_up = False
 
-    @property
-    def closed(self) -> bool:
-        """True after close()."""
-        return self._gone.is_set()
-
-    def say(self, sentence: str) -> None:
-        if self.closed:
-            raise VendorUnavailable("fake", "the stream is closed")
+    def send_sentence(self, sentence: str) -> None:
         self._tts.said.append(sentence)
         self._sentences.put(sentence)
 
-    def finish(self) -> None:
+    def send_end(self) -> None:
         self._sentences.put(None)
 
-    def events(self) -> Iterator[SpeechEvent]:
-        while not self.closed and (sentence := self._sentences.get()) is not None:
-            yield SentenceBegins(sentence)
-            for sound in self._tts.sound_of(sentence):
-                if self.closed:
-                    return
-                yield sound
+    def read(self) -> Generator[SpeechEvent | None]:
+        while (sentence := self._sentences.get()) is not None:
+            yield from self._tts.sound_of(sentence)
+            yield SentenceEnds()
 
-    def close(self) -> None:
-        self._gone.set()
-        # Wakes both sides: whoever waits to say (there is room now) and whoever waits for a sentence.
-        while not self._sentences.empty():
-            self._sentences.get_nowait()
-        self._sentences.put_nowait(None)
+    def hang_up(self) -> None:
+        self.hung_up = True
+        self._sentences.put(None)
 
 
 class FakeSentenceTts(SentenceTts):

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import gevent
+import gevent.queue
 import pytest
 from gevent.event import Event
 
+from tests.fakes.voice import speech_of
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import (
     CircuitOpen,
     Overloaded,
-    VendorError,
     VendorGarbage,
     VendorRejected,
     VendorTimeout,
     VendorUnavailable,
 )
 from xiaozhi.providers.contracts.asr import Asr, AsrStream, AsrTraits, BatchAsr, Transcript
-from xiaozhi.providers.contracts.intent import Intent, Intention, IntentTraits
-from xiaozhi.providers.contracts.llm import Llm, LlmTraits
-from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.contracts.llm import Llm
 from xiaozhi.providers.contracts.tts import (
+    MAX_WAITING_SENTENCES,
     OpusPackets,
     Pcm,
     SentenceBegins,
+    SentenceEnds,
     SentenceTts,
     Sound,
+    SpeechEnds,
     SpeechEvent,
-    Tts,
+    StreamingTts,
     TtsStream,
     TtsTraits,
 )
 from xiaozhi.providers.contracts.vad import Vad, VadStream
 from xiaozhi.providers.contracts.vllm import Vllm
-from xiaozhi.providers.contracts.voiceprint import Speaker, Voiceprint
-from xiaozhi.providers.wrappers import SentenceStream, VendorLimits, guard, with_fallback
+from xiaozhi.providers.wrappers import VendorLimits, by_sentence, guard, open_speech, with_fallback
 from xiaozhi.runtime.resilience import NO_RETRY, Breaker, BreakerOptions, BreakerState, CallReport, RetryOptions
+from xiaozhi.runtime.tasks import census
 
 CONTEXT = CallContext(device_id="d1")
 QUICK = RetryOptions(attempts=3, first=0.0, longest=0.0)
@@ -84,21 +88,32 @@ def hangs(*before: Sound) -> Callable[[], Iterator[Sound]]:
     return sounds
 
 
-def heard(stream: TtsStream | Iterator[SpeechEvent]) -> list[str]:
+def heard(stream: TtsStream) -> list[str]:
     """Sentences and pieces of sound, also of pieces that were handed on together."""
-    return [
-        part
-        for event in (stream.events() if isinstance(stream, TtsStream) else stream)
-        if not _opus(event)
-        for part in ([event.text] if isinstance(event, SentenceBegins) else re.findall(r".+?#\d", event.data.decode()))
-    ]
+    found: list[str] = []
+    for event in speech_of(stream):
+        if isinstance(event, SentenceBegins):
+            found.append(event.text)
+        elif isinstance(event, Pcm):
+            found += re.findall(r".+?#\d", event.data.decode())
+    return found
 
 
-def _opus(event: SpeechEvent) -> bool:
-    return isinstance(event, OpusPackets)
+def take(stream: TtsStream, count: int) -> list[SpeechEvent]:
+    """The next events."""
+    return list(itertools.islice(speech_of(stream), count))
+
+
+def settle() -> None:
+    """The turn of everybody who can go on."""
+    for _ in range(20):
+        gevent.sleep(0)
 
 
 # --- sentence stream -----------------------------------------------------------------------------------------------
+
+
+END = SentenceEnds()
 
 
 def test_sentences_come_out_in_order_whatever_finishes_first() -> None:
@@ -111,22 +126,21 @@ def test_sentences_come_out_in_order_whatever_finishes_first() -> None:
         yield Pcm(b"a#2")
 
     voice.script["a"] = slow
-    stream = voice.open(CONTEXT)
-    assert isinstance(stream, SentenceStream)
-    events = stream.events()
+    stream = open_speech(voice, CONTEXT)
     stream.say("a")
     stream.say("b")
-    got = [next(events), next(events)]
+    got = take(stream, 2)
     while voice.left != ["b"]:
         gevent.sleep(0)  # b is made while a still sounds
     first_may_end.set()
     stream.finish()
-    got += events
-    assert got == [SentenceBegins("a"), Pcm(b"a#1"), Pcm(b"a#2"), SentenceBegins("b"), Pcm(b"b#1b#2")]
+    got += speech_of(stream)
+    assert got == [SentenceBegins("a"), Pcm(b"a#1"), Pcm(b"a#2"), END, SentenceBegins("b"), Pcm(b"b#1b#2"), END]
+    assert stream.receive(0) == SpeechEnds()
 
 
 def test_sound_that_waits_comes_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xiaozhi.providers.wrappers.sentence_stream.JOINED_BYTES", 6)
+    monkeypatch.setattr("xiaozhi.providers.tts_session.JOINED_BYTES", 6)
     voice = Voice()
     voice.script["a"] = lambda: iter(
         [
@@ -139,43 +153,48 @@ def test_sound_that_waits_comes_in_one_piece(monkeypatch: pytest.MonkeyPatch) ->
             Pcm(b"ff", 16_000, substitute=True),
         ]
     )
-    stream = voice.open(CONTEXT)
+    stream = open_speech(voice, CONTEXT)
     stream.say("a")
     stream.finish()
-    gevent.sleep(0)  # all of it has been made
-    assert list(stream.events()) == [
+    settle()  # all of it has been made
+    assert list(speech_of(stream)) == [
         SentenceBegins("a"),
         Pcm(b"aabbcc"),
         Pcm(b"dd"),
         Pcm(b"ee", 16_000),
         OpusPackets((b"p",), 20.0),
         Pcm(b"ff", 16_000, substitute=True),
+        END,
     ]
 
 
 def test_look_ahead_is_bounded() -> None:
     voice = Voice()
-    stream = SentenceStream(voice, CONTEXT, look_ahead=1)
-    said: list[str] = []
+    stream = open_speech(voice, CONTEXT)
+    for sentence in "abcd":
+        stream.say(sentence)
+    stream.finish()
+    settle()
+    assert voice.asked == ["a", "b"]
+    assert take(stream, 2) == [SentenceBegins("a"), Pcm(b"a#1a#2")]
+    settle()
+    assert voice.asked == ["a", "b"]
+    assert take(stream, 2) == [END, SentenceBegins("b")]
+    settle()
+    assert voice.asked == ["a", "b", "c"]
+    assert heard(stream) == ["b#1", "b#2", "c", "c#1", "c#2", "d", "d#1", "d#2"]
 
-    def talk() -> None:
-        for sentence in "abcd":
-            stream.say(sentence)
-            said.append(sentence)
-        stream.finish()
 
-    talker = gevent.spawn(talk)
-    for _ in range(20):
-        gevent.sleep(0)
-    assert said == voice.asked == ["a", "b"]
-    events = stream.events()
-    assert [next(events), next(events)] == [SentenceBegins("a"), Pcm(b"a#1a#2")]
-    assert next(events) == SentenceBegins("b")
-    for _ in range(20):
-        gevent.sleep(0)
-    assert said == voice.asked == ["a", "b", "c"]
-    assert [event.text for event in events if isinstance(event, SentenceBegins)] == ["c", "d"]
-    talker.join(2)
+def test_no_more_sentences_wait_than_a_stream_takes() -> None:
+    stream = open_speech(Voice(), CONTEXT)
+    for _ in range(MAX_WAITING_SENTENCES):
+        stream.say("a")
+    with pytest.raises(Overloaded):
+        stream.say("b")
+    assert take(stream, 1) == [SentenceBegins("a")]
+    stream.say("b")
+    stream.finish()
+    assert heard(stream)[-1] == "b#2"
 
 
 def test_the_second_sentence_waits_for_the_first_sound_of_the_first() -> None:
@@ -187,12 +206,13 @@ def test_the_second_sentence_waits_for_the_first_sound_of_the_first() -> None:
         yield Pcm(b"a#1")
 
     voice.script["a"] = late
-    stream = voice.open(CONTEXT)
+    stream = open_speech(voice, CONTEXT)
+    live = census.live
     stream.say("a")
     stream.say("b")
-    for _ in range(20):
-        gevent.sleep(0)
+    settle()
     assert voice.asked == ["a"]
+    assert census.live == live + 1, "a sentence that waits has no greenlet"
     sound.set()
     stream.finish()
     assert heard(stream) == ["a", "a#1", "b", "b#1", "b#2"]
@@ -202,76 +222,66 @@ def test_the_second_sentence_waits_for_the_first_sound_of_the_first() -> None:
 def test_an_error_surfaces_where_its_sentence_would_be_heard(error: Exception) -> None:
     voice = Voice()
     voice.script["b"] = fails(error, Pcm(b"b#1"))
-    stream = voice.open(CONTEXT)
+    stream = open_speech(voice, CONTEXT)
     stream.say("a")
     stream.say("b")
+    stream.say("c")
     got = []
     with pytest.raises(type(error)):
-        for event in stream.events():
+        for event in speech_of(stream):
             got.append(event)
-    assert got[-2:] == [SentenceBegins("b"), Pcm(b"b#1")]
+    assert got[-3:] == [END, SentenceBegins("b"), Pcm(b"b#1")]
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            stream.receive(1)
     with pytest.raises(type(error)):
-        stream.say("c")
+        stream.say("d")
+    stream.close()
 
 
-def test_a_waiting_say_hears_of_the_failure() -> None:
-    voice = Voice()
-    voice.script["a"] = fails(VendorUnavailable("v"))
-    stream = voice.open(CONTEXT)
-    stream.say("a")
-    stream.say("b")
-    talker = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.say, "c"))
-    gevent.sleep(0)
-    with pytest.raises(VendorUnavailable):
-        list(stream.events())
-    talker.get(timeout=2)
-
-
-def test_close_breaks_off_the_requests_and_wakes_everybody() -> None:
+def test_close_breaks_off_the_requests_and_wakes_whoever_receives() -> None:
     voice = Voice()
     voice.script["a"] = hangs(Pcm(b"a#1"))
     voice.script["b"] = hangs()
-    stream = voice.open(CONTEXT)
+    stream = open_speech(voice, CONTEXT)
     stream.say("a")
     stream.say("b")
-    reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, list, stream.events()))
-    talker = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.say, "c"))
-    gevent.sleep(0.01)
+    reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, list, speech_of(stream)))
+    settle()
     assert voice.asked == ["a", "b"]
     stream.close()
     stream.close()
-    gevent.joinall([reader, talker], timeout=2, raise_error=True)
-    assert reader.ready() and talker.ready()
-    gevent.sleep(0)
+    reader.get(timeout=2)
+    with pytest.raises(VendorUnavailable):
+        stream.say("c")
+    settle()
     assert sorted(voice.left) == ["a", "b"]
 
 
-def test_leaving_the_events_closes_the_stream() -> None:
-    voice = Voice()
-    voice.script["a"] = hangs(Pcm(b"a#1"))
-    stream = voice.open(CONTEXT)
-    stream.say("a")
-    for event in stream.events():
-        if isinstance(event, Pcm):
-            break
-    gevent.sleep(0)
-    assert voice.left == ["a"]
+def test_close_wakes_whoever_waits_for_the_first_sentence() -> None:
+    stream = open_speech(Voice(), CONTEXT)
+    reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, list, speech_of(stream)))
+    settle()
+    stream.close()
+    reader.get(timeout=2)
 
 
-def test_killing_the_reader_closes_the_stream() -> None:
+def test_receiving_with_a_timeout() -> None:
     voice = Voice()
     voice.script["a"] = hangs(Pcm(b"a#1"))
-    stream = voice.open(CONTEXT)
+    stream = open_speech(voice, CONTEXT)
+    assert stream.receive(0) is None
+    assert stream.receive(0.001) is None
     stream.say("a")
-    reader = gevent.spawn(lambda: list(stream.events()))
-    gevent.sleep(0.01)
-    reader.kill()
-    gevent.sleep(0)
-    assert voice.left == ["a"]
+    assert take(stream, 2) == [SentenceBegins("a"), Pcm(b"a#1")]
+    assert stream.receive(0) is None
+    assert stream.receive(0.001) is None
+    stream.close()
 
 
 def test_a_vendor_that_is_faster_than_the_listener_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xiaozhi.providers.wrappers.sentence_stream.BUFFERED_PIECES", 4)
+    monkeypatch.setattr("xiaozhi.providers.wrappers.sentence_stream.WAIT_S", 0.02)
     voice = Voice()
     made: list[int] = []
 
@@ -281,37 +291,51 @@ def test_a_vendor_that_is_faster_than_the_listener_is_held_back(monkeypatch: pyt
             yield Pcm(b"xx")
 
     voice.script["a"] = endless
-    stream = voice.open(CONTEXT)
+    stream = open_speech(voice, CONTEXT)
     stream.say("a")
-    gevent.sleep(0.01)
+    settle()
     assert len(made) <= 6
+    with gevent.Timeout(2):
+        while not voice.left:
+            gevent.sleep(0.005)  # nobody receives: it gives up
+    with pytest.raises(VendorTimeout):
+        stream.receive(1)
     stream.close()
 
 
 def test_nothing_said_and_empty_sentences() -> None:
-    stream = Voice().open(CONTEXT)
+    stream = open_speech(Voice(), CONTEXT)
     stream.finish()
     stream.finish()
     assert heard(stream) == []
     voice = Voice()
     voice.script["…"] = lambda: iter(())
-    stream = voice.open(CONTEXT)
+    stream = open_speech(voice, CONTEXT)
     stream.say("…")
     stream.say("a")
     stream.finish()
     assert heard(stream) == ["…", "a", "a#1", "a#2"]
 
 
-def test_waits_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xiaozhi.providers.wrappers.sentence_stream.WAIT_S", 0.02)
-    stream = Voice().open(CONTEXT)
+def test_a_streaming_voice_says_single_sentences_in_sessions_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = Speech("s")
+    voice = by_sentence(speech)
+    assert by_sentence(voice) is voice
+    assert (voice.name, voice.traits) == ("s", TtsTraits(streaming=False, sample_rate=16_000, voice_key="s"))
+    for sentence in "ab":
+        assert (
+            b"".join(sound.data for sound in voice.synthesize(sentence, CONTEXT))
+            == f"s:{sentence}#1s:{sentence}#2".encode()
+        )
+    assert speech.closed == 2
+    with closing(voice.synthesize("c", CONTEXT)) as sounds:
+        next(sounds)
+    assert speech.closed == 3
+    monkeypatch.setattr("xiaozhi.providers.wrappers.sentence_stream.WAIT_S", 0.01)
+    speech.silent = True
     with pytest.raises(VendorTimeout):
-        list(stream.events())
-    stream = Voice().open(CONTEXT)
-    with pytest.raises(VendorTimeout):
-        for sentence in "abc":
-            stream.say(sentence)
-    stream.close()
+        list(voice.synthesize("d", CONTEXT))
+    assert speech.closed == 4
 
 
 # --- guarded -------------------------------------------------------------------------------------------------------
@@ -432,15 +456,14 @@ def test_the_window_of_a_sentence_voice_is_free_before_the_sound_has_played() ->
     voice = guard("tts", Voice(), VendorLimits(max_concurrent=1))
     assert isinstance(voice, SentenceTts) and not voice.traits.streaming
     assert voice.traits.voice_key == "voice" and voice.traits.sample_rate == 24_000
-    stream = voice.open(CONTEXT)
+    stream = open_speech(voice, CONTEXT)
     stream.say("a")
-    events = stream.events()
-    assert next(events) == SentenceBegins("a")
-    gevent.sleep(0.01)
+    assert take(stream, 1) == [SentenceBegins("a")]
+    settle()
     assert voice.guard.window.active == 0
     stream.say("b")
     stream.finish()
-    assert heard(events) == ["a#1", "a#2", "b", "b#1", "b#2"]
+    assert heard(stream) == ["a#1", "a#2", "b", "b#1", "b#2"]
 
 
 def test_a_sentence_is_retried_only_before_its_first_sound() -> None:
@@ -557,8 +580,9 @@ def test_a_guarded_stream_holds_its_place_until_the_end() -> None:
     assert asr.guard.window.active == 0
 
 
-class Speech(Tts):
-    """A streaming voice: takes sentences at once, says them back; fails after `fail_after` sounds or at open/say."""
+class Speech(StreamingTts):
+    """A streaming voice: takes sentences at once, says them back; fails after `fail_after` sounds or at open, say or
+    finish; makes no sound while `silent`."""
 
     type_name = "speech"
 
@@ -566,9 +590,10 @@ class Speech(Tts):
         self, name: str = "speech", rate: int = 16_000, *, fail_after: int | None = None, fail_at: str = ""
     ) -> None:
         self.name = name
-        self.traits = TtsTraits(sample_rate=rate)
+        self.traits = TtsTraits(sample_rate=rate, voice_key=name)
         self.fail_after = fail_after
         self.fail_at = fail_at
+        self.silent = False
         self.closed = 0
         self.said: list[str] = []
 
@@ -581,43 +606,65 @@ class Speech(Tts):
 class _SpeechStream(TtsStream):
     def __init__(self, speech: Speech) -> None:
         self._speech = speech
-        self._queue: Any = gevent.queue.Queue(100)
+        self._events: gevent.queue.Queue[SpeechEvent | None] = gevent.queue.Queue()
+        self._sounds = 0
+        self._closed = False
 
     def say(self, sentence: str) -> None:
+        self._check()
         if self._speech.fail_at == "say":
             raise VendorUnavailable(self._speech.name)
         self._speech.said.append(sentence)
-        self._queue.put(sentence)
+        for event in (SentenceBegins(sentence), *self._sound(sentence), END):
+            self._events.put(event)
+
+    def _sound(self, sentence: str) -> list[Pcm]:
+        return [Pcm(f"{self._speech.name}:{sentence}#{part}".encode()) for part in (1, 2)]
 
     def finish(self) -> None:
-        self._queue.put(None)
+        self._events.put(SpeechEnds())
 
-    def events(self) -> Iterator[SpeechEvent]:
-        sounds = 0
-        while (sentence := self._queue.get(timeout=5)) is not None:
-            if sentence is Ellipsis:
-                raise VendorUnavailable(self._speech.name, "closed")
-            yield SentenceBegins(sentence)
-            for part in (1, 2):
-                if sounds == self._speech.fail_after:
-                    raise VendorUnavailable(self._speech.name)
-                sounds += 1
-                yield Pcm(f"{self._speech.name}:{sentence}#{part}".encode())
+    def receive(self, timeout: float) -> SpeechEvent | None:
+        self._check()
+        if self._speech.silent:
+            gevent.sleep(timeout)
+            return None
+        try:
+            event = self._events.get(timeout=timeout)
+        except gevent.queue.Empty:
+            return None
+        self._check()
+        if isinstance(event, Pcm):
+            if self._sounds == self._speech.fail_after:
+                raise VendorUnavailable(self._speech.name)
+            self._sounds += 1
+        if isinstance(event, SpeechEnds):
+            self._events.put(event)
+        return event
 
     def close(self) -> None:
-        self._speech.closed += 1
-        self._queue.put(...)
+        if not self._closed:
+            self._closed = True
+            self._speech.closed += 1
+            self._events.put(None)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise VendorUnavailable(self._speech.name, "closed")
 
 
 def test_a_guarded_streaming_voice() -> None:
     reports: list[CallReport] = []
     inner = Speech()
     tts = guard("tts", inner, VendorLimits(max_concurrent=1), observer=reports.append, retry=NO_RETRY)
-    assert isinstance(tts, Tts) and tts.traits.streaming and tts.traits.sample_rate == 16_000
+    assert isinstance(tts, StreamingTts) and tts.traits.streaming and tts.traits.sample_rate == 16_000
+    assert tts.traits.voice_key == "speech"
     stream = tts.open(CONTEXT)
+    assert stream.receive(0) is None
     stream.say("a")
     stream.finish()
     assert heard(stream) == ["a", "speech:a#1", "speech:a#2"]
+    assert tts.guard.window.active == 0, "the place is free when all of it has been received"
     stream.close()
     inner.fail_after = 1
     stream = tts.open(CONTEXT)
@@ -629,7 +676,9 @@ def test_a_guarded_streaming_voice() -> None:
     with pytest.raises(VendorUnavailable):
         stream.say("a")
     stream.close()
-    assert [report.outcome for report in reports] == ["ok", "unavailable", "unavailable"]
+    inner.fail_at = ""
+    tts.open(CONTEXT).close()
+    assert [report.outcome for report in reports] == ["ok", "unavailable", "unavailable", "cancelled"]
     assert tts.guard.window.active == 0
 
 
@@ -769,11 +818,11 @@ def test_the_next_voice_says_the_sentence_at_its_own_rate() -> None:
     first.script["b"] = fails(VendorTimeout("v"))
     tts = with_fallback([first, second])
     assert isinstance(tts, SentenceTts) and tts.traits.voice_key == "first"
-    stream = tts.open(CONTEXT)
+    stream = open_speech(tts, CONTEXT)
     stream.say("a")
     stream.say("b")
     stream.finish()
-    sounds = [event for event in stream.events() if isinstance(event, Pcm)]
+    sounds = [event for event in speech_of(stream) if isinstance(event, Pcm)]
     assert [(sound.data, sound.rate) for sound in sounds] == [(b"a#1a#2", 24_000), (b"b#1b#2", 16_000)]
     assert [sound.substitute for sound in sounds] == [False, True]
 
@@ -799,27 +848,64 @@ def test_a_sentence_that_broke_off_is_not_said_twice() -> None:
 def test_another_streaming_voice_goes_on_with_what_nobody_has_heard(fail_after: int, expected: list[str]) -> None:
     first, second = Speech("first", fail_after=fail_after), Speech("second", rate=24_000)
     tts = with_fallback([first, second])
-    assert tts.traits.streaming and tts.traits.sample_rate == 16_000
+    assert tts.traits.streaming and tts.traits.sample_rate == 16_000 and tts.traits.voice_key == "first"
     stream = tts.open(CONTEXT)
-
-    def talk() -> None:
-        for sentence in "abc":
-            stream.say(sentence)
-        stream.finish()
-
-    talker = gevent.spawn(talk)
+    for sentence in "abc":
+        stream.say(sentence)
+    stream.finish()
     assert heard(stream) == expected
-    talker.join(2)
-    assert talker.successful()
-    assert first.closed
+    stream.close()
+    assert first.closed == 1
+    assert second.closed == (fail_after < 6)
+
+
+def test_every_sentence_of_a_fallback_has_one_beginning_and_one_end() -> None:
+    tts = with_fallback([Speech("first", fail_after=3), Speech("second", rate=24_000)])
+    stream = tts.open(CONTEXT)
+    stream.say("a")
+    stream.say("b")
+    got = take(stream, 5)
+    stream.say("c")  # the first has failed, which nobody has come upon
+    stream.finish()
+    got += speech_of(stream)
+    assert got == [
+        *(SentenceBegins("a"), Pcm(b"first:a#1", 16_000), Pcm(b"first:a#2", 16_000), END),
+        *(SentenceBegins("b"), Pcm(b"first:b#1", 16_000), END),
+        *(SentenceBegins("c"), Pcm(b"second:c#1", 24_000), Pcm(b"second:c#2", 24_000), END),
+    ]
+    assert [event.substitute for event in got if isinstance(event, Pcm)] == [False, False, False, True, True]
+    assert stream.receive(0) == stream.receive(0) == SpeechEnds()
 
 
 @pytest.mark.parametrize("where", ["open", "say"])
 def test_a_streaming_voice_that_fails_at_once(where: str) -> None:
     stream = with_fallback([Speech("first", fail_at=where), Voice("second")]).open(CONTEXT)
     stream.say("a")
+    stream.say("b")
     stream.finish()
-    assert heard(stream) == ["a", "a#1", "a#2"]
+    assert heard(stream) == ["a", "a#1", "a#2", "b", "b#1", "b#2"]
+
+
+def test_a_sentence_without_sound_is_not_lost_in_a_fallback() -> None:
+    second = Voice("second")
+    second.script["…"] = lambda: iter(())
+    stream = with_fallback([Speech("first", fail_after=0), second]).open(CONTEXT)
+    stream.say("…")
+    stream.say("a")
+    stream.finish()
+    assert list(speech_of(stream))[:3] == [SentenceBegins("…"), END, SentenceBegins("a")]
+
+
+def test_ready_packets_of_a_substitute_are_marked() -> None:
+    second = Voice("second")
+    second.script["a"] = lambda: iter([OpusPackets((b"p",), 20.0)])
+    for first in (Voice("first"), Speech("first", fail_at="open")):
+        if isinstance(first, Voice):
+            first.script["a"] = fails(VendorTimeout("v"))
+        stream = open_speech(with_fallback([first, second]), CONTEXT)
+        stream.say("a")
+        stream.finish()
+        assert [event.substitute for event in speech_of(stream) if isinstance(event, OpusPackets)] == [True]
 
 
 def test_when_all_voices_fail_the_error_reaches_both_sides() -> None:
@@ -827,128 +913,84 @@ def test_when_all_voices_fail_the_error_reaches_both_sides() -> None:
     stream = tts.open(CONTEXT)
     stream.say("a")
     stream.finish()
+    for _ in range(2):
+        with pytest.raises(VendorUnavailable, match="second"):
+            heard(stream)
     with pytest.raises(VendorUnavailable, match="second"):
-        heard(stream)
-    with pytest.raises(VendorUnavailable):
         stream.say("b")
     with pytest.raises(VendorUnavailable):
         with_fallback([Speech("first", fail_at="open"), Speech("second", fail_at="open")]).open(CONTEXT)
 
 
-def test_closing_a_fallback_reply_wakes_the_speaker() -> None:
+def test_a_fallback_takes_no_more_sentences_than_any_stream() -> None:
     stream = with_fallback([Speech("first"), Speech("second")]).open(CONTEXT)
-    for sentence in "abc":
-        stream.say(sentence)
-    talker = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.say, "d"))
-    gevent.sleep(0.01)
+    for _ in range(MAX_WAITING_SENTENCES):
+        stream.say("a")
+    with pytest.raises(Overloaded):
+        stream.say("b")
+    assert take(stream, 1) == [SentenceBegins("a")]
+    stream.say("b")
+    stream.close()
+
+
+def test_closing_a_fallback_wakes_whoever_receives() -> None:
+    first = Speech("first")
+    stream = with_fallback([first, Speech("second")]).open(CONTEXT)
+    assert stream.receive(0) is None
+    reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.receive, 60))
+    settle()
     stream.close()
     stream.close()
-    talker.get(timeout=2)
-
-
-# --- what a wrapper takes over, and the small kinds -------------------------------------------------------------------
-
-
-def test_no_trait_is_lost_behind_guard_and_fallback() -> None:
-    """A guard and a fallback look like what is inside, in everything that it can do."""
-    ears = Ears("ears")
-    ears.traits = AsrTraits(streaming=False, unheard_reply="Pardon?")
-    model = Model()
-    model.traits = LlmTraits(calls_tools=False, writes=False)
-
-    for wrapped, inner in (
-        (guard("asr", ears), ears),
-        (with_fallback([guard("asr", ears), Ears("second")]), ears),
-        (guard("llm", model), model),
-        (with_fallback([guard("llm", model), Model()]), model),
-    ):
-        assert wrapped.traits == inner.traits
-
-
-class _Diary(Memory):
-    """Fails as often as told, or waits for `go`."""
-
-    def __init__(self, *failures: Exception, go: Event | None = None) -> None:
-        self.name = "diary"
-        self.failures = list(failures)
-        self.calls = 0
-        self.go = go
-
-    def recall(self, device_id: str, query: str) -> str:
-        self.calls += 1
-        if self.go is not None:
-            self.go.wait()
-        if self.failures:
-            raise self.failures.pop(0)
-        return f"{device_id}: {query}"
-
-    def save(self, device_id: str, messages: Sequence[Message], session_id: str) -> None:
-        self.recall(device_id, session_id)
-
-
-def test_a_memory_is_guarded_and_not_asked_twice() -> None:
-    reports: list[CallReport] = []
-    diary = _Diary(VendorUnavailable("diary", "down"), VendorUnavailable("diary", "down"))
-    memory = guard("memory", diary, breaker=BreakerOptions(), observer=reports.append)
-    assert isinstance(memory, Memory)
+    reader.get(timeout=2)
+    assert first.closed == 1
     with pytest.raises(VendorUnavailable):
-        memory.recall("d", "q")
-    with pytest.raises(VendorUnavailable):
-        memory.save("d", [], "s")
-    assert memory.recall("d", "q") == "d: q"
-    assert diary.calls == 3
-    assert [(report.vendor, report.outcome) for report in reports] == [
-        ("memory:diary", "unavailable"),
-        ("memory:diary", "unavailable"),
-        ("memory:diary", "ok"),
-    ]
+        stream.say("d")
 
 
-def test_a_memory_that_does_not_answer_is_broken_off() -> None:
-    memory = guard("memory", _Diary(go=Event()), VendorLimits(timeout=0.02))
-    with pytest.raises(VendorTimeout, match="no answer within"):
-        memory.recall("d", "q")
+class _Connecting(Speech):
+    """Connects when it is told to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.connected = Event()
+
+    def open(self, context: CallContext) -> TtsStream:
+        self.connected.wait(5)
+        return super().open(context)
 
 
-def test_a_memory_that_is_down_is_not_asked_any_more() -> None:
-    diary = _Diary(*[VendorUnavailable("diary", "down") for _ in range(50)])
-    memory = guard("memory", diary)
-    for _ in range(30):
-        with pytest.raises(VendorError):
-            memory.recall("d", "q")
-    with pytest.raises(CircuitOpen):
-        memory.recall("d", "q")
-    assert diary.calls < 30
+def changing() -> tuple[TtsStream, _Connecting, Speech, gevent.Greenlet]:
+    """A fallback whose second voice is connecting, a third one, and whoever receives."""
+    second, third = _Connecting("second"), Speech("third")
+    stream = with_fallback([Speech("first", fail_after=0), second, third]).open(CONTEXT)
+    stream.say("a")
+    reader = gevent.spawn(heard, stream)
+    settle()
+    return stream, second, third, reader
 
 
-def test_an_intent_provider_is_guarded() -> None:
-    class Sorter(Intent):
-        name = "sorter"
-        traits = IntentTraits(offers_tools=True)
-
-        def classify(
-            self, text: str, history: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
-        ) -> Intention:
-            return Intention(reply="hello") if text == "hi" else Intention()
-
-    intent = guard("intent", Sorter())
-    assert isinstance(intent, Intent) and intent.traits.offers_tools
-    assert intent.classify("hi", [], [], CallContext()).reply == "hello"
-    assert intent.classify("ho", [], [], CallContext()) == Intention()
+def test_what_is_said_while_the_next_voice_connects_is_said_by_it() -> None:
+    stream, second, third, reader = changing()
+    stream.say("b")
+    stream.finish()
+    second.connected.set()
+    assert reader.get(timeout=2) == ["a", "second:a#1", "second:a#2", "b", "second:b#1", "second:b#2"]
+    assert third.said == []
 
 
-def test_a_voiceprint_service_is_guarded() -> None:
-    class Known(Voiceprint):
-        name = "known"
+def test_closing_while_the_next_voice_connects() -> None:
+    stream, second, third, reader = changing()
+    stream.close()
+    second.connected.set()
+    with pytest.raises(VendorUnavailable, match="closed"):
+        reader.get(timeout=2)
+    assert second.closed == 1
+    assert third.said == [], "nobody listens any more"
 
-        def identify(self, pcm: bytes) -> Speaker | None:
-            if not pcm:
-                raise VendorUnavailable("known", "down")
-            return Speaker("1", "Anna")
 
-    voiceprint = guard("voiceprint", Known())
-    assert isinstance(voiceprint, Voiceprint)
-    found = voiceprint.identify(b"..")
-    assert found is not None and found.name == "Anna"
-    with pytest.raises(VendorUnavailable):
-        voiceprint.identify(b"")
+def test_a_voice_that_does_not_connect_in_time_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi.providers.wrappers.tts.OPEN_DEADLINE_S", 0.01)
+    stream, _, third, reader = changing()
+    stream.finish()
+    assert reader.get(timeout=2) == ["a", "third:a#1", "third:a#2"]
+    assert third.said == ["a"]

@@ -19,7 +19,7 @@ from xiaozhi.session.listening.listener import Listener, ListenerOptions, Listen
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.speaking.encoder import VoiceFormat
 from xiaozhi.session.speaking.outbox import Outbox
-from xiaozhi.session.speaking.playback import DeviceVoice
+from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.cascade import Briefing
 from xiaozhi.session.turns.dialogue import Dialogue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gevent
 import pytest
 
 from tests.fakes.inference import InlineInference
@@ -140,6 +141,28 @@ def test_the_last_frame_is_filled_up_without_encoding(left_over: int) -> None:
     assert [packet_duration_ms(frame) for frame in frames] == [60] * 10
     decoder = Decoder(24_000)
     assert all(len(decoder.decode(frame)) == 60 * 24 * 2 for frame in frames)
+
+
+def test_a_last_frame_that_cannot_be_filled_up_is_encoded_anew() -> None:
+    """40 ms are left, and a second packet of 40 would be too long."""
+    frames_of, pool = maker()
+
+    frames = [*frames_of.packets(vendor_packets(80, frame_ms=40, rate=16_000, bitrate=12_000)[:1]), *frames_of.end()]
+
+    assert len(pool.calls) == 1
+    assert [packet_duration_ms(frame) for frame in frames] == [60]
+
+
+def test_a_full_pool_is_waited_for() -> None:
+    frames_of, pool = maker()
+    pool.full = True
+    greenlet = gevent.spawn(frames_of.pcm, tone(120, 24_000), 24_000)
+    gevent.sleep(0)
+    assert not greenlet.ready()
+
+    pool.full = False
+
+    assert len(greenlet.get(timeout=2)) == 2
 
 
 def test_frames_of_the_devices_own_length_are_passed_on() -> None:

@@ -210,6 +210,49 @@ def test_timestamps_are_a_playback_clock_of_the_turn() -> None:
     assert stamps == [60, 120, 180, 60, 120, 180]
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_observer_is_told_of_each_frame_that_was_sent(version: int) -> None:
+    """What an echo canceller needs: the packet without the wire's framing, and when on the turn's clock it plays."""
+    rig = Rig(fake_time=True, version=version)
+    told: list[tuple[bytes, int, int]] = []
+    rig.outbox.on_sent = lambda packet, timestamp: told.append((packet, timestamp, len(rig.sender.binaries)))
+    rig.outbox.open_turn(1)
+    rig.outbox.message(1, START)
+    rig.outbox.frames(1, packets(3))
+    rig.run()
+    assert told == [(b"f0", 60, 1), (b"f1", 120, 2), (b"f2", 180, 3)], "each behind its frame"
+    rig.outbox.on_sent = None
+    rig.outbox.frames(1, packets(1))
+    rig.run()
+    assert len(told) == 3
+
+
+def test_no_observer_is_told_of_a_frame_that_was_not_sent() -> None:
+    told: list[int] = []
+    rig = Rig(fake_time=True, on_sent=lambda packet, timestamp: told.append(timestamp))
+    rig.outbox.open_turn(1)
+    rig.outbox.frames(1, packets(9))
+    assert rig.alarm is not None
+    rig.alarm.while_waiting = lambda seconds: rig.outbox.shut_turn(1)
+    rig.run()
+    assert told == [60 * (number + 1) for number in range(len(rig.sender.binaries))]
+    assert 0 < len(told) < 9
+
+
+def test_flushing_waits_for_what_is_urgent() -> None:
+    rig = Rig(fake_time=False, linger_s=0.01)
+    assert rig.outbox.flush(0), "nothing waits"
+    rig.sender.hold()
+    rig.outbox.urgent(Pong(1))
+    assert not rig.outbox.flush(0.01)
+    rig.sender.release()
+    assert rig.outbox.flush(2)
+    assert [message["type"] for message in rig.sender.messages] == ["pong"]
+    rig.outbox.close()
+    assert not rig.outbox.flush(2)
+    rig.run()
+
+
 def test_a_fixed_delay_is_kept() -> None:
     rig = Rig(fake_time=True, fixed_delay_ms=40)
     rig.outbox.open_turn(1)

@@ -1,4 +1,13 @@
-"""Speech synthesis: sentences in, sound out, in order."""
+"""Text to speech (TTS): sentences in, speech events out, in the order of the sentences.
+
+    say("Hello."), say("How are you?"), finish()
+    receive(1.0) ─► SentenceBegins("Hello.")        Pcm Pcm SentenceEnds
+                    SentenceBegins("How are you?")  Pcm     SentenceEnds    SpeechEnds
+
+Two kinds of vendors. `SentenceTts` takes one sentence per request; its author writes `synthesize` and nothing else.
+`StreamingTts` takes text while it sends sound (one session per answer, most often over a WebSocket); its author writes
+`open` and a `TtsStream`, for which `providers/tts_session.py` has the base class. Whoever speaks with either kind asks
+`providers/wrappers` for a stream (`open_speech`): the contracts know nothing of greenlets."""
 
 from __future__ import annotations
 
@@ -10,20 +19,34 @@ from typing import ClassVar
 from xiaozhi.chat import CallContext
 from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
 
+MAX_WAITING_SENTENCES = 256
+"""Sentences that a stream takes ahead of the sound: said, and not begun. `say` raises Overloaded beyond that."""
+
 
 @dataclass(frozen=True, slots=True)
 class SentenceBegins:
-    """All sound that follows belongs to this sentence, until the next one begins. `text` as it was given to `say`."""
+    """All sound that follows belongs to this sentence, until its `SentenceEnds`. `text` as it was given to `say`."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceEnds:
+    """The sentence is complete. A vendor that does not mark its sentences sends it late: together with the next
+    `SentenceBegins`, or with the end of the speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnds:
+    """The speech is complete: every sentence has ended, and nothing comes any more. `receive` repeats it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pcm:
     """s16le mono PCM, any even number of bytes, at `rate` Hz (0: the provider's `sample_rate`).
 
-    `substitute`: made by another voice than the one that was asked for (a fallback), so nobody may keep it under that
-    voice's name."""
+    `substitute`: another voice than the selected one (a fallback) made this sound, so it may not be cached under the
+    selected voice's key."""
 
     data: bytes
     rate: int = 0
@@ -43,28 +66,39 @@ class OpusPackets:
 Sound = Pcm | OpusPackets
 
 
-SpeechEvent = SentenceBegins | Pcm | OpusPackets
+SpeechEvent = SentenceBegins | Pcm | OpusPackets | SentenceEnds | SpeechEnds
 
 
 class TtsStream(ABC):
-    """One reply. One greenlet may `say` while another iterates `events`."""
+    """The speech of one answer.
+
+    One greenlet may `say` and `finish` while another receives. `close` may come from any greenlet at any time."""
 
     @abstractmethod
     def say(self, sentence: str) -> None:
-        """Queue one speakable sentence; blocks while the look-ahead is full. Raises VendorError when the stream has
-        failed."""
+        """Queue one sentence. Never waits: neither for the vendor nor for whoever receives.
+
+        Raises VendorError when the stream has failed or was closed, and Overloaded when `MAX_WAITING_SENTENCES`
+        sentences wait for their `SentenceBegins` already. A caller that counts those never sees Overloaded."""
 
     @abstractmethod
     def finish(self) -> None:
-        """No more sentences will come; `events` ends after the last one's sound."""
+        """No more sentences will come; the last one is followed by `SpeechEnds`. Idempotent, never waits, never
+        raises."""
 
     @abstractmethod
-    def events(self) -> Iterator[SpeechEvent]:
-        """Sentences and their sound strictly in the order of `say`. Raises VendorError."""
+    def receive(self, timeout: float) -> SpeechEvent | None:
+        """The next event; None when none came within `timeout` seconds, which leaves the stream as it is.
+
+        `SentenceBegins`, its sound, `SentenceEnds` for each sentence in the order of `say`, and after `finish` one
+        `SpeechEnds`. Raises VendorError or Overloaded when the speech has failed; sound that came before the failure is
+        received first. Raises VendorUnavailable after `close`. A fallback that connects to its next vendor may need
+        longer than `timeout`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Stop now; idempotent, callable from any greenlet."""
+        """Stop now: the vendor's work ends, a `receive` that waits raises VendorUnavailable, and so does every later
+        `say` and `receive`. Idempotent; never waits for the vendor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,36 +106,36 @@ class TtsTraits(ProviderTraits):
     """What a voice can do and how it sounds."""
 
     streaming: bool = True
-    """True: text goes in while sound comes out (one vendor session per reply). False: one request per sentence."""
+    """True: text goes in while sound comes out (one vendor session per answer). False: one request per sentence."""
     sample_rate: int = 24_000
-    """Hz of every `Pcm` that does not say otherwise."""
+    """Hz of every `Pcm` that does not carry its own rate."""
     voice_key: str = ""
     """Changes whenever the same text would sound different: voice, speed, model. With the provider's name it is part of
     the speech cache's key."""
 
 
 class Tts(Provider, ABC):
-    """Speech synthesis."""
+    """Text to speech of either kind: `StreamingTts` or `SentenceTts`."""
 
     kind: ClassVar[str] = "tts"
     traits: TtsTraits = TtsTraits()
 
+
+class StreamingTts(Tts):
+    """For vendors that take text while they send sound."""
+
     @abstractmethod
     def open(self, context: CallContext) -> TtsStream:
-        """A stream for one reply. May connect; raises VendorError."""
+        """A stream for one answer. May connect, and so may block; raises VendorError, Overloaded."""
 
 
 class SentenceTts(Tts):
-    """For vendors that take one sentence per request: implement `synthesize`; look-ahead and order are given by
-    `providers/adapters.py`, which the composition root wraps around it."""
+    """For vendors that take one sentence per request: implement `synthesize`. Order, look-ahead and interrupts are
+    given by the stream that `providers/wrappers` makes of it."""
 
     traits: TtsTraits = TtsTraits(streaming=False)
 
     @abstractmethod
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
-        """The sound of one sentence, as it comes. Raises VendorError."""
-
-    def open(self, context: CallContext) -> TtsStream:
-        from xiaozhi.providers.wrappers.sentence_stream import SentenceStream  # the adapter needs this module
-
-        return SentenceStream(self, context)
+        """The sound of one sentence, as it comes. Raises VendorError, Overloaded. Closing the iterator, or killing the
+        greenlet, ends the request."""

@@ -1,5 +1,5 @@
-"""Which of the sentences said is sounding now, for vendors that cut the text themselves. Pure: sound and marks come in,
-sentences that begin come out.
+"""Sentence boundaries: finds where our sentences begin in the sound of a vendor that cuts the text itself. Pure: sound
+and marks come in, sentences that begin come out.
 
 The first voice generation names each of its own sentences as it begins: ours are looked for in its text by their first
 letters, and counted when the vendor has rewritten them. The second generation marks nothing. There, and where the
@@ -100,10 +100,6 @@ class Boundaries:
                 began += self._begin(1)
                 self._anchor, self._elapsed, pause = start, 0.0, 0
         return began
-
-    def rest(self) -> list[str]:
-        """The vendor has spoken everything."""
-        return self._begin(self.unbegun)
 
     def _start_of_next(self) -> float | None:
         """Where the next sentence starts, None when it is not part of the present sound."""

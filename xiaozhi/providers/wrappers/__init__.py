@@ -1,4 +1,5 @@
-"""The door to the wrappers: `guard` puts limits around a provider, `with_fallback` makes one provider of several.
+"""The door to the wrappers: `guard` puts limits around a provider, `with_fallback` makes one provider of several,
+`open_speech` and `by_sentence` make one kind of TTS of the other.
 
 Each kind's wrappers are in a file of their own here; whoever is outside `providers/` imports this door and nothing
 behind it."""
@@ -16,25 +17,26 @@ from xiaozhi.providers.contracts.asr import Asr, BatchAsr
 from xiaozhi.providers.contracts.intent import Intent
 from xiaozhi.providers.contracts.llm import Llm
 from xiaozhi.providers.contracts.memory import Memory
-from xiaozhi.providers.contracts.tts import SentenceTts, Tts
+from xiaozhi.providers.contracts.tts import SentenceTts, StreamingTts, Tts
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.providers.contracts.voiceprint import Voiceprint
 from xiaozhi.providers.wrappers import asr, intent, llm, memory, tts, vllm, voiceprint
 from xiaozhi.providers.wrappers.guarded import VendorLimits
-from xiaozhi.providers.wrappers.sentence_stream import SentenceStream
+from xiaozhi.providers.wrappers.sentence_stream import by_sentence, open_speech
 from xiaozhi.runtime.resilience import Breaker, BreakerOptions, Clock, Guard, Observer, RetryOptions, Window
 
-__all__ = ["SentenceStream", "VendorLimits", "guard", "with_fallback"]
+__all__ = ["VendorLimits", "by_sentence", "guard", "open_speech", "with_fallback"]
 
-# Contract, guard, fallback (None: there is none for this kind); the narrower contract first: a BatchAsr is an Asr as
-# well.
+# Contract, guard, fallback (None: there is none of its own); the narrower contract first: a BatchAsr is an Asr as well.
+# Every Tts is of one of the two kinds, and a mixture of them is streamed.
 _WRAPPERS: tuple[tuple[type, Any, Any], ...] = (
     (Llm, llm.GuardedLlm, llm.FallbackLlm),
     (Vllm, vllm.GuardedVllm, vllm.FallbackVllm),
     (BatchAsr, asr.GuardedBatchAsr, asr.FallbackBatchAsr),
     (Asr, asr.GuardedAsr, asr.FallbackAsr),
     (SentenceTts, tts.GuardedSentenceTts, tts.FallbackSentenceTts),
-    (Tts, tts.GuardedTts, tts.FallbackTts),
+    (StreamingTts, tts.GuardedStreamingTts, tts.FallbackStreamingTts),
+    (Tts, None, tts.FallbackStreamingTts),
     (Memory, memory.GuardedMemory, None),
     (Intent, intent.GuardedIntent, None),
     (Voiceprint, voiceprint.GuardedVoiceprint, None),

@@ -1,103 +1,146 @@
-"""A vendor that speaks one sentence per request -> a stream that looks ahead.
+"""Adapters between the two kinds of TTS: a stream made of single sentences, and single sentences made of streams.
 
-While one sentence plays, the next is synthesised: each sentence has its own greenlet and its own buffer, and starts
-when the sentence before it has made its first sound, so that the first words of an answer never compete with the second
-sentence for the vendor. Sound comes out strictly in the order of `say`; an error surfaces where the failed sentence
-would have been heard.
+`SentenceStream` looks ahead: while one sentence plays, the next is synthesised. Each sentence has its own greenlet and
+its own buffer, and starts when the sentence before it has made its first sound, so that the first words of an answer
+never compete with the second sentence for the vendor. Sound comes out in the order of `say`; an error surfaces where
+the failed sentence would have been heard.
 
 A buffer holds a whole sentence as a rule. That is deliberate: a vendor's place in its concurrency window and its
 connection are free as soon as the sentence has been made, not when it has been played."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
 
-from gevent.event import Event
-from gevent.lock import Semaphore
-from gevent.queue import Empty, Queue
+from gevent.queue import Empty, Full, Queue
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import VendorTimeout, VendorUnavailable
-from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, TtsStream
+from xiaozhi.errors import Overloaded, VendorTimeout, VendorUnavailable
+from xiaozhi.providers.contracts.tts import (
+    MAX_WAITING_SENTENCES,
+    OpusPackets,
+    Pcm,
+    SentenceBegins,
+    SentenceEnds,
+    SentenceTts,
+    Sound,
+    SpeechEnds,
+    SpeechEvent,
+    StreamingTts,
+    Tts,
+    TtsStream,
+)
+from xiaozhi.providers.tts_session import joined
 from xiaozhi.runtime.tasks import Tasks
 
 LOOK_AHEAD = 1
-"""Sentences under way or ready beyond the one being consumed."""
+"""Sentences under way or ready beyond the one being received."""
 BUFFERED_PIECES = 256
 """Pieces of sound per sentence, each what one read of the network gave (at most 64 KB, usually far less); full: the
 vendor waits."""
-JOINED_BYTES = 65_536
-"""PCM that waits is handed on in pieces of about this size: what becomes of each costs a trip to the inference pool."""
 WAIT_S = 120.0
-"""No wait here is longer: a listener that takes nothing, or a caller that says nothing, for that long is gone."""
+"""No wait here is longer: whoever receives nothing, or makes no sound, for that long is gone."""
+
+
+def open_speech(tts: Tts, context: CallContext) -> TtsStream:
+    """A stream for one answer of a voice of either kind. May block to connect; raises VendorError, Overloaded."""
+    if isinstance(tts, SentenceTts):
+        return SentenceStream(tts, context)
+    assert isinstance(tts, StreamingTts)
+    return tts.open(context)
+
+
+def by_sentence(tts: Tts) -> SentenceTts:
+    """`tts` as a voice for single sentences, such as phrases whose sound is cached one by one."""
+    if isinstance(tts, SentenceTts):
+        return tts
+    assert isinstance(tts, StreamingTts)
+    return _SessionPerSentence(tts)
 
 
 class _Sentence:
-    """One sentence: its text, what has been made of it, and whether it has made a sound."""
+    """One sentence: its text, what has come of it (sound, its end, an error), and whether anything has."""
 
-    __slots__ = ("pieces", "sounding", "text")
+    __slots__ = ("pieces", "sounded", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.sounding = Event()
-        # A Sound, an Exception that ends it, or None: complete.
-        self.pieces: Queue[Sound | Exception | None] = Queue(BUFFERED_PIECES)
+        self.sounded = False
+        # Sound, then SentenceEnds or the Exception that ended it. None wakes a `receive` when the stream is closed.
+        self.pieces: Queue[Sound | SentenceEnds | Exception | None] = Queue(BUFFERED_PIECES)
 
 
 class SentenceStream(TtsStream):
-    """Makes one reply of a SentenceTts. `say` blocks while `look_ahead` sentences beyond the one being consumed are
-    under way."""
+    """The speech of one answer by a SentenceTts."""
 
     def __init__(self, tts: SentenceTts, context: CallContext, *, look_ahead: int = LOOK_AHEAD) -> None:
         self._tts = tts
         self._context = context
+        self._look_ahead = look_ahead
         self._tasks = Tasks()
-        self._places = Semaphore(look_ahead + 1)
-        # Never full: the places bound the sentences, and `finish` and `close` add one mark each.
-        self._order: Queue[_Sentence | None] = Queue(look_ahead + 3)
-        self._last: _Sentence | None = None
+        # Said and not begun. None: `finish` and `close` add one each, so that a `receive` wakes.
+        self._order: Queue[_Sentence | None] = Queue(MAX_WAITING_SENTENCES + 2)
+        self._to_make: deque[_Sentence] = deque()
+        """Said, and not asked for yet."""
+        self._newest: _Sentence | None = None
+        """The last sentence that was asked for."""
+        self._under_way = 0
+        """Sentences asked for whose end has not been received."""
         self._current: _Sentence | None = None
+        """The sentence being received."""
         self._error: Exception | None = None
         self._finished = False
         self._closed = False
 
     def say(self, sentence: str) -> None:
-        """Queue one sentence. Raises VendorError, Overloaded when an earlier one failed, or the stream was closed."""
-        if not self._places.acquire(timeout=WAIT_S):
-            raise VendorTimeout(self._vendor, f"nobody listened for {WAIT_S:g} s")
+        """See TtsStream. Raises the error of an earlier sentence as well, once it was received."""
         self._check()
+        if self._order.qsize() >= MAX_WAITING_SENTENCES:
+            raise Overloaded(self._vendor)
         said = _Sentence(sentence)
-        before, self._last = self._last, said
-        self._order.put(said)
-        self._tasks.spawn("tts-sentence", self._make, said, before)
+        self._order.put_nowait(said)
+        self._to_make.append(said)
+        self._make_next()
 
     def finish(self) -> None:
-        """No more sentences will come."""
+        """See TtsStream."""
         if not self._finished:
             self._finished = True
-            self._order.put(None)
+            self._order.put_nowait(None)
 
-    def events(self) -> Iterator[SpeechEvent]:
-        """Sentences and their sound, in order."""
+    def receive(self, timeout: float) -> SpeechEvent | None:
+        """See TtsStream."""
+        self._check()
+        sentence = self._current
+        if sentence is None:
+            return self._begin(timeout)
         try:
-            while (sentence := self._next(self._order)) is not None:
-                self._current = sentence
-                yield SentenceBegins(sentence.text)
-                while (piece := self._next(sentence.pieces)) is not None:
-                    yield _joined(piece, sentence.pieces) if isinstance(piece, Pcm) else piece
-                self._places.release()
-        finally:
-            self.close()
+            piece = sentence.pieces.get(timeout=timeout)
+        except Empty:
+            return None
+        self._check()
+        if isinstance(piece, Pcm):
+            return joined(piece, sentence.pieces)
+        if isinstance(piece, OpusPackets):
+            return piece
+        if isinstance(piece, SentenceEnds):
+            self._current = None
+            self._under_way -= 1
+            self._make_next()
+            return piece
+        self._error = piece
+        self._check()
+        return None
 
     def close(self) -> None:
-        """Stop: requests under way are broken off, `say` and `events` raise."""
+        """See TtsStream: requests under way are broken off."""
         if self._closed:
             return
         self._closed = True
-        # Wake whoever waits; each looks whether the stream was closed. A queue that is full has no reader waiting at
-        # it.
-        self._places.release()
+        # Wake whoever receives. A queue of pieces that is full has nobody waiting for its next piece.
         self._order.put_nowait(None)
         if self._current is not None and not self._current.pieces.full():
             self._current.pieces.put_nowait(None)
@@ -107,29 +150,46 @@ class SentenceStream(TtsStream):
     def _vendor(self) -> str:
         return self._tts.name or self._tts.type_name
 
-    def _make(self, sentence: _Sentence, before: _Sentence | None) -> None:
+    def _begin(self, timeout: float) -> SpeechEvent | None:
+        if self._finished and self._order.empty():
+            return SpeechEnds()
         try:
-            if before is not None and not before.sounding.wait(timeout=WAIT_S):
-                raise VendorTimeout(self._vendor, "the sentence before made no sound")
-            for sound in self._tts.synthesize(sentence.text, self._context):
-                sentence.sounding.set()
-                sentence.pieces.put(sound, timeout=WAIT_S)
-            sentence.pieces.put(None, timeout=WAIT_S)
-        except Exception as error:  # noqa: BLE001  raised again where the sentence would be heard
-            sentence.pieces.put(error, timeout=WAIT_S)
-        finally:
-            sentence.sounding.set()
-
-    def _next(self, queue: Queue[Any]) -> Any:
-        self._check()
-        try:
-            item = queue.get(timeout=WAIT_S)
+            sentence = self._order.get(timeout=timeout)
         except Empty:
-            raise VendorTimeout(self._vendor, f"nothing was said for {WAIT_S:g} s") from None
-        if isinstance(item, Exception):
-            self._error = item
+            return None
         self._check()
-        return item
+        if sentence is None:
+            return SpeechEnds()
+        self._current = sentence
+        return SentenceBegins(sentence.text)
+
+    def _make_next(self) -> None:
+        """Ask for the next sentence if it is its time. Called whenever that may have become true."""
+        newest = self._newest
+        if self._to_make and self._under_way <= self._look_ahead and (newest is None or newest.sounded):
+            sentence = self._newest = self._to_make.popleft()
+            self._under_way += 1
+            self._tasks.spawn("tts-sentence", self._make, sentence)
+
+    def _make(self, sentence: _Sentence) -> None:
+        # The greenlet of one sentence.
+        try:
+            with closing(self._pieces(sentence.text)) as pieces:
+                for piece in pieces:
+                    if not sentence.sounded:
+                        sentence.sounded = True
+                        self._make_next()
+                    sentence.pieces.put(piece, timeout=WAIT_S)
+        except Full:
+            self._error = VendorTimeout(self._vendor, f"nobody received its sound for {WAIT_S:g} s")
+
+    def _pieces(self, text: str) -> Generator[Sound | SentenceEnds | Exception]:
+        try:
+            yield from self._tts.synthesize(text, self._context)
+        except Exception as error:  # noqa: BLE001  `receive` raises it where the sentence would have been heard
+            yield error
+        else:
+            yield SentenceEnds()
 
     def _check(self) -> None:
         if self._error is not None:
@@ -138,14 +198,24 @@ class SentenceStream(TtsStream):
             raise VendorUnavailable(self._vendor, "the stream was closed")
 
 
-def _joined(first: Pcm, waiting: Queue[Sound | Exception | None]) -> Pcm:
-    """`first` and what waits behind it, as far as it is of the same kind. Never waits."""
-    parts, size = [first.data], len(first.data)
-    while size < JOINED_BYTES and not waiting.empty():
-        piece = waiting.peek_nowait()
-        if not isinstance(piece, Pcm) or piece.rate != first.rate or piece.substitute != first.substitute:
-            break
-        waiting.get_nowait()
-        parts.append(piece.data)
-        size += len(piece.data)
-    return first if len(parts) == 1 else Pcm(b"".join(parts), first.rate, first.substitute)
+class _SessionPerSentence(SentenceTts):
+    """A streaming voice for single sentences, each in a session of its own."""
+
+    def __init__(self, inner: StreamingTts) -> None:
+        self._inner = inner
+        self.name = inner.name
+        self.traits = replace(inner.traits, streaming=False)
+
+    def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
+        """The sound of one sentence."""
+        stream = self._inner.open(context)
+        try:
+            stream.say(sentence)
+            stream.finish()
+            while not isinstance(event := stream.receive(WAIT_S), SpeechEnds):
+                if event is None:
+                    raise VendorTimeout(self.name or self._inner.type_name, f"no sound for {WAIT_S:g} s")
+                if isinstance(event, Pcm | OpusPackets):
+                    yield event
+        finally:
+            stream.close()

@@ -1,44 +1,40 @@
-"""Guard and fallback of voices. A fallback goes on with the first sentence nobody has heard."""
+"""Guard and fallback of TTS, for both kinds of vendors. A fallback goes on with the first sentence nobody has heard."""
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import gevent
-from gevent.event import Event
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import VendorTimeout, VendorUnavailable, XiaozhiError
+from xiaozhi.errors import Overloaded, VendorTimeout, VendorUnavailable, XiaozhiError
 from xiaozhi.providers.contracts.tts import (
+    MAX_WAITING_SENTENCES,
     OpusPackets,
     Pcm,
     SentenceBegins,
+    SentenceEnds,
     SentenceTts,
     Sound,
+    SpeechEnds,
     SpeechEvent,
+    StreamingTts,
     Tts,
     TtsStream,
 )
 from xiaozhi.providers.wrappers.fallback import FAILURES, FallbackProvider
 from xiaozhi.providers.wrappers.guarded import GuardedProvider
+from xiaozhi.providers.wrappers.sentence_stream import open_speech
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import Attempt
-from xiaozhi.runtime.tasks import Tasks
 
 log = get_logger(__name__)
 
-
-UNHEARD_SENTENCES = 3
-"""Sentences accepted beyond those that have made a sound, before `say` blocks."""
-
-
-WAIT_S = 120.0
-"""No wait is longer: whoever is waited for that long is gone."""
+OPEN_DEADLINE_S = 10.0
+"""How long the next vendor of a fallback may take to connect while an answer is being spoken."""
 
 
 class GuardedSentenceTts(GuardedProvider, SentenceTts):
@@ -49,16 +45,18 @@ class GuardedSentenceTts(GuardedProvider, SentenceTts):
         return self.guard.iterate(lambda: self.inner.synthesize(sentence, context))
 
 
-class GuardedTts(GuardedProvider, Tts):
-    """One place per reply, while the vendor speaks it."""
+class GuardedStreamingTts(GuardedProvider, StreamingTts):
+    """One place per answer, until all of its speech has been received."""
 
     def open(self, context: CallContext) -> TtsStream:
         """As the provider inside; raises CircuitOpen and Overloaded as well."""
         stream, attempt = self.guard.begin(lambda: self.inner.open(context))
-        return _GuardedReply(stream, attempt)
+        return _GuardedSpeech(stream, attempt)
 
 
-class _GuardedReply(TtsStream):
+class _GuardedSpeech(TtsStream):
+    """Tells the guard's attempt how the speech goes."""
+
     def __init__(self, inner: TtsStream, attempt: Attempt) -> None:
         self._inner = inner
         self._attempt = attempt
@@ -73,16 +71,17 @@ class _GuardedReply(TtsStream):
     def finish(self) -> None:
         self._inner.finish()
 
-    def events(self) -> Iterator[SpeechEvent]:
+    def receive(self, timeout: float) -> SpeechEvent | None:
         try:
-            for event in self._inner.events():
-                self._attempt.first()
-                yield event
+            event = self._inner.receive(timeout)
         except BaseException as error:
             self._attempt.end(error)
             raise
-        finally:
+        if isinstance(event, SpeechEnds):
             self._attempt.end()
+        elif event is not None:
+            self._attempt.first()
+        return event
 
     def close(self) -> None:
         try:
@@ -91,16 +90,14 @@ class _GuardedReply(TtsStream):
             self._attempt.end(gevent.GreenletExit())
 
 
-def marked(provider: Tts, sounds: Iterator[Any], *, substitute: bool) -> Iterator[Any]:
-    """Sound that no longer depends on whose `sample_rate` is meant, and that tells when it is not the voice that is
-    meant."""
-    for sound in sounds:
-        if isinstance(sound, Pcm) and (substitute or not sound.rate):
-            yield Pcm(sound.data, sound.rate or provider.traits.sample_rate, substitute or sound.substitute)
-        elif isinstance(sound, OpusPackets) and substitute:
-            yield OpusPackets(sound.packets, sound.frame_ms, True)
-        else:
-            yield sound
+def marked(sound: Sound, provider: Tts, *, substitute: bool) -> Sound:
+    """`sound` of `provider`, so that it no longer depends on whose sample rate is meant, and tells whether it is made
+    by another voice than the selected one."""
+    if isinstance(sound, Pcm) and (substitute or not sound.rate):
+        return Pcm(sound.data, sound.rate or provider.traits.sample_rate, substitute or sound.substitute)
+    if isinstance(sound, OpusPackets) and substitute:
+        return OpusPackets(sound.packets, sound.frame_ms, True)
+    return sound
 
 
 class FallbackSentenceTts(FallbackProvider, SentenceTts):
@@ -108,16 +105,17 @@ class FallbackSentenceTts(FallbackProvider, SentenceTts):
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of the first that makes one."""
-        return self.first_to_yield(
-            lambda provider: marked(
-                provider, provider.synthesize(sentence, context), substitute=provider is not self.providers[0]
-            )
-        )
+        return self.first_to_yield(lambda provider: self._sounds(provider, sentence, context))
+
+    def _sounds(self, provider: SentenceTts, sentence: str, context: CallContext) -> Iterator[Sound]:
+        substitute = provider is not self.providers[0]
+        for sound in provider.synthesize(sentence, context):
+            yield marked(sound, provider, substitute=substitute)
 
 
-class FallbackTts(FallbackProvider, Tts):
-    """For vendors that speak a whole reply in one session: the next one continues with the first sentence nobody has
-    heard."""
+class FallbackStreamingTts(FallbackProvider, StreamingTts):
+    """For vendors that speak a whole answer in one session, and for both kinds mixed: the next one continues with the
+    first sentence nobody has heard."""
 
     def __init__(self, providers: Sequence[Any]) -> None:
         super().__init__(providers)
@@ -125,132 +123,131 @@ class FallbackTts(FallbackProvider, Tts):
 
     def open(self, context: CallContext) -> TtsStream:
         """A stream at the first provider that opens one."""
-        return _FallbackReply(self, context)
+        return _FallbackSpeech(self, context)
 
 
-class _FallbackReply(TtsStream):
-    """`say` only notes the sentence; a feeder greenlet passes them on to the current provider's stream, which may block
-    it. When that stream fails, `events` opens the next one and a new feeder starts with the first sentence that has
-    made no sound."""
+class _FallbackSpeech(TtsStream):
+    """Keeps every sentence until it has made a sound, so that another provider can say it.
 
-    def __init__(self, owner: FallbackTts, context: CallContext) -> None:
+    The change happens in `receive`, which blocks while the next provider connects; `say` and `finish` only note that
+    their provider has failed."""
+
+    def __init__(self, owner: FallbackStreamingTts, context: CallContext) -> None:
         self._owner = owner
         self._context = context
         self._left = deque(owner.providers)
-        self._sentences: list[str] = []
-        self._heard = 0
-        """Sentences that have made a sound."""
+        self._unheard: deque[str] = deque()
+        """Said, and no sound yet."""
+        self._begins: SentenceBegins | None = None
+        """Announced by the provider, and kept back until its sound: another provider may have to say the sentence."""
+        self._ready: deque[SpeechEvent] = deque()
+        """To be received before anything else."""
+        self._in_sentence = False
         self._finished = False
         self._closed = False
-        self._error: Exception | None = None
-        self._changed = Event()
-        self._tasks = Tasks()
+        self._exhausted = False
+        """No provider is left."""
         self._provider: Any = None
         self._stream: TtsStream | None = None
-        self._open_next(None)
+        """None while the next provider connects, and when there is none."""
+        self._failure: Exception | None = None
+        """Why the present stream is of no use."""
+        self._change()
 
     def say(self, sentence: str) -> None:
-        self._wait_until(lambda: len(self._sentences) - self._heard < UNHEARD_SENTENCES)
-        self._sentences.append(sentence)
-        self._notify()
+        self._check()
+        if len(self._unheard) >= MAX_WAITING_SENTENCES:
+            raise Overloaded(self._owner.name)
+        self._unheard.append(sentence)
+        if self._stream is not None and self._failure is None:
+            try:
+                self._stream.say(sentence)
+            except FAILURES as error:
+                self._failure = error
 
     def finish(self) -> None:
         self._finished = True
-        self._notify()
+        if self._stream is not None:
+            self._stream.finish()
 
-    def events(self) -> Iterator[SpeechEvent]:
-        try:
-            while True:
-                stream, provider = self._stream, self._provider
-                if self._closed or stream is None:
-                    raise self._error or VendorUnavailable(self._owner.name, "the stream was closed")
-                try:
-                    substitute = provider is not self._owner.providers[0]
-                    yield from self._pass_on(marked(provider, stream.events(), substitute=substitute))
-                    return
-                except FAILURES as error:
-                    if self._closed:
-                        raise
-                    self._open_next(error)
-        finally:
-            self.close()
+    def receive(self, timeout: float) -> SpeechEvent | None:
+        while not self._ready:
+            self._check()
+            if self._failure is not None or self._stream is None:
+                self._change()
+                continue
+            try:
+                event = self._stream.receive(timeout)
+            except FAILURES as error:
+                self._failure = error
+                continue
+            if event is None:
+                return None
+            self._take(event)
+        return self._ready.popleft()
 
     def close(self) -> None:
-        if self._closed:
-            return
         self._closed = True
-        self._notify()
-        if self._stream is not None:
-            self._stream.close()
-        self._tasks.kill(timeout=0)
+        self._drop()
 
-    def _pass_on(self, events: Iterator[SpeechEvent]) -> Iterator[SpeechEvent]:
-        # A sentence is announced with its first sound, or when it turns out to have none: until then another provider
-        # may have to say it.
-        begins: SentenceBegins | None = None
-        for event in events:
-            if isinstance(event, SentenceBegins):
-                if begins is not None:
-                    yield from self._begin(begins)
-                begins = event
-                continue
-            if begins is not None:
-                yield from self._begin(begins)
-                begins = None
-            yield event
-        if begins is not None:
-            yield from self._begin(begins)
+    def _check(self) -> None:
+        if self._closed:
+            raise VendorUnavailable(self._owner.name, "the stream was closed")
+        if self._exhausted:
+            raise self._failure or VendorUnavailable(self._owner.name, "no provider")
 
-    def _begin(self, begins: SentenceBegins) -> Iterator[SentenceBegins]:
-        self._heard += 1
-        self._notify()
-        yield begins
+    def _take(self, event: SpeechEvent) -> None:
+        if isinstance(event, SentenceBegins):
+            self._begins = event
+            return
+        if self._begins is not None:
+            self._ready.append(self._begins)
+            self._begins = None
+            self._unheard.popleft()
+        self._in_sentence = isinstance(event, Pcm | OpusPackets)
+        if isinstance(event, Pcm | OpusPackets):
+            event = marked(event, self._provider, substitute=self._provider is not self._owner.providers[0])
+        self._ready.append(event)
 
-    def _open_next(self, error: Exception | None) -> None:
-        self._tasks.kill(timeout=1.0)
-        while True:
-            if self._stream is not None:
-                self._stream.close()
-                self._stream = None
-            if not self._left:
-                self._error = error
-                self._notify()
-                raise error or VendorUnavailable(self._owner.name, "no provider")
+    def _change(self) -> None:
+        """To the next provider that opens; it gets what nobody has heard. Raises the last error when there is none."""
+        self._drop()
+        self._begins = None
+        while self._left and not self._closed:
             self._provider = self._left.popleft()
-            if error is not None:
-                log.warning("fallback", kind="tts", provider=self._provider.name, error=str(error))
+            if self._failure is not None:
+                log.warning("fallback", kind="tts", provider=self._provider.name, error=str(self._failure))
             try:
-                self._stream = self._provider.open(self._context)
+                self._stream = self._opened()
+                self._failure = None
                 break
-            except FAILURES as failed:
-                error = failed
-        self._tasks.spawn("tts-feeder", self._feed, self._stream, self._heard)
+            except FAILURES as error:
+                self._failure = error
+        stream = self._stream
+        self._exhausted = stream is None
+        self._check()
+        if self._finished and stream is not None:
+            stream.finish()
+        if self._in_sentence:  # it broke off, and is not said again
+            self._in_sentence = False
+            self._ready.append(SentenceEnds())
 
-    def _feed(self, stream: TtsStream, start: int) -> None:
+    def _opened(self) -> TtsStream:
+        """A stream of the present provider that has been told everything."""
+        with gevent.Timeout(OPEN_DEADLINE_S, VendorTimeout(self._provider.name, "not connected in time")):
+            stream = open_speech(self._provider, self._context)
         try:
-            for number in itertools.count(start):
-                self._wait_until(functools.partial(self._has, number))
-                if number == len(self._sentences):
-                    stream.finish()
-                    return
-                stream.say(self._sentences[number])
-        except FAILURES:
-            stream.close()  # `events` hears of it and decides
+            told = 0
+            while told < len(self._unheard):  # more may be said meanwhile
+                stream.say(self._unheard[told])
+                told += 1
+            self._check()
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
-    def _has(self, number: int) -> bool:
-        return number < len(self._sentences) or self._finished
-
-    def _wait_until(self, condition: Callable[[], bool]) -> None:
-        while True:
-            if self._error is not None:
-                raise self._error
-            if self._closed:
-                raise VendorUnavailable(self._owner.name, "the stream was closed")
-            if condition():
-                return
-            self._changed.clear()
-            if not self._changed.wait(timeout=WAIT_S):
-                raise VendorTimeout(self._owner.name, f"nothing happened for {WAIT_S:g} s")
-
-    def _notify(self) -> None:
-        self._changed.set()
+    def _drop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()

@@ -1,8 +1,8 @@
-"""Sound of any provider -> frames of one device: encoded on the hub where that is cheap, in the pool where it is not
-(resampling, higher complexity), or, where the vendor sends Opus, passed on as it is.
+"""Frame encoder: the sound of any provider becomes frames of one device. It encodes on the hub where that is cheap, in
+the pool where it is not (resampling, higher complexity), and passes Opus of the vendor on as it is.
 
-Not a queue and not a clock. One `FrameEncoder` belongs to one reply and dies with it: a thread that still encodes for a
-reply that was killed must never touch the encoder of the next one.
+It holds no queue and keeps no time. One `FrameEncoder` belongs to one answer and dies with it: a thread that still
+encodes for an answer that was killed must never touch the encoder of the next one.
 
 Ready Opus packets are merged into frames of the device's length without decoding (RFC 6716, 3.2.5). What is left at the
 end of a sentence is filled up with frames of length zero, which mean "nothing was sent" (RFC 6716, 3.2.1): the decoder
@@ -55,7 +55,7 @@ def work_on_sound(inference: InferencePool, function: Callable[..., T], *args: o
 
 
 class FrameEncoder:
-    """Makes the frames of one reply; used by one greenlet at a time. The methods block for the pool and raise
+    """Makes the frames of one answer; used by one greenlet at a time. The methods block for the pool and raise
     Overloaded when it stays full; `OpusError` for packets that are none."""
 
     def __init__(self, voice: VoiceFormat, inference: InferencePool) -> None:
@@ -71,7 +71,7 @@ class FrameEncoder:
         """Whether something waits for `end`."""
 
     def at_once_bytes(self, rate: int) -> int:
-        """How much PCM at `rate` Hz may be given to `at_once`; 0: it is dear, use `pcm`."""
+        """How much PCM at `rate` Hz may be given to `at_once`; 0: encoding is expensive, use `pcm`."""
         voice = self.voice
         cheap = voice.format == "opus" and not voice.complexity and rate == voice.sample_rate
         return rate * AT_ONCE_MS // 1000 * 2 if cheap and self._resampler is None and not self._merger.held else 0

@@ -1,5 +1,5 @@
-"""The only thing that writes to a device: an urgent lane for control, a paced lane for an answer, and a gate between
-turns.
+"""Outbox: the only thing that writes to a device. An urgent lane for control, a paced lane for an answer, and a gate
+between turns.
 
     urgent(message) ───────────────────────────────► [urgent lane] ─┐
     message / frames / mark(turn) ─► gate ─► [paced lane, in order] ─┴─► writer ─► socket
@@ -82,7 +82,12 @@ class Outbox:
     """See the module. `send_text` and `send_binary` block at most the send deadline and raise ConnectionClosed.
 
     `frame_ms`: the sound in one frame. `fixed_delay_ms`: the existing server's `tts_audio_send_delay`, 0 for exact
-    pacing. `on_frame` is told each frame's lateness in seconds, from the writer; it must be quick."""
+    pacing. `on_frame` is told each frame's lateness in seconds, from the writer; it must be quick.
+
+    `on_sent` is told each frame that the socket has taken: (packet, timestamp). The packet is Opus or s16le PCM in the
+    device's format, without the framing of the wire; the timestamp (ms) is that of the turn's playback clock, which the
+    device gets with the frame and sends back with what its microphone hears meanwhile. For an echo canceller; called
+    from the writer, so it must be quick and raise nothing. It may be set or taken away at any time."""
 
     def __init__(
         self,
@@ -100,6 +105,7 @@ class Outbox:
         max_frames: int = 50,
         linger_s: float = LINGER_S,
         on_frame: Callable[[float], None] | None = None,
+        on_sent: Callable[[bytes, int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         alarm: Alarm | None = None,
     ) -> None:
@@ -116,6 +122,7 @@ class Outbox:
         self._max_frames = max_frames
         self._linger_s = linger_s
         self._on_frame = on_frame
+        self.on_sent = on_sent
         self._clock = clock
         self._alarm: Alarm = alarm if alarm is not None else HubAlarm()
         # bytes: a packet; str: a message; a callable: a mark.
@@ -132,7 +139,7 @@ class Outbox:
         self._closed = False
         self.stats = OutboxStats()
 
-    # --- what is there ------------------------------------------------------------------------------------------------
+    # --- what it holds ------------------------------------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
@@ -384,7 +391,8 @@ class Outbox:
         pacer = turn.pacer
         # The playback clock counts from one frame on: 0 means "no timestamp" to firmware with echo cancelling on the
         # server.
-        self._send_binary(self._codec.pack(packet, (pacer.frames + 1) * self._frame_ms))
+        timestamp = (pacer.frames + 1) * self._frame_ms
+        self._send_binary(self._codec.pack(packet, timestamp))
         ended = self._clock()
         pacer.sent(now, ended)
         late = ended - due
@@ -398,6 +406,8 @@ class Outbox:
             stats.late_max_s = late
         if self._on_frame is not None:
             self._on_frame(late)
+        if self.on_sent is not None:
+            self.on_sent(packet, timestamp)
 
     @staticmethod
     def _call(mark: Callable[[], None]) -> None:

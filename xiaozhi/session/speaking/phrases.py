@@ -1,28 +1,28 @@
-"""Fixed phrases (greetings, apologies, refusals) that must be heard at once, or when nothing else works any more.
+"""Fixed phrases (greetings, apologies, refusals): spoken at once from the speech cache, and by an emergency voice when
+nothing else works.
 
-    prepare ─► the voice says every phrase once, in the background ─► reply cache
-    fixed   ─► cache, else the voice, else the emergency voice
+    prepare ─► the selected voice says every phrase once, in the background ─► speech cache
+    fixed   ─► cache, else the selected voice, else the emergency voice
     apology ─► cache, else whatever still works
 
-Not the reply cache (`replies.py` keeps the frames) and not a synthesiser. The emergency voice is a synthesiser that
-needs no network; it is made when it is first needed. What it has said is never kept under the name of the real voice.
-"""
+It gives voices to `playback.py` and plays nothing itself. The emergency voice needs no network and is made when it is
+first needed. Its sound is never cached as the selected voice's."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, ProtocolError, VendorError
-from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SentenceTts, Sound, SpeechEvent, Tts
-from xiaozhi.providers.wrappers import with_fallback
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceTts, Sound, Tts
+from xiaozhi.providers.wrappers import by_sentence, with_fallback
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.speaking.encoder import FrameEncoder, VoiceFormat
-from xiaozhi.session.speaking.speech_cache import Frames, SpeechCache, SpeechKey
+from xiaozhi.session.speaking.speech_cache import Frames, SpeechCache
+from xiaozhi.session.speaking.voice import speech_key
 from xiaozhi.speech.cleanup import ReplyText
 
 log = get_logger(__name__)
@@ -31,70 +31,6 @@ RETRY_S = 60.0
 """A voice that could not say the phrases is not asked again for so long."""
 MAX_FORMATS = 8
 """Formats of devices for which phrases are prepared."""
-
-
-def reply_key(tts: Tts, voice: VoiceFormat, text: str) -> SpeechKey:
-    """Where the sound of `text` is cached for devices with this format."""
-    return SpeechKey(f"{tts.name}/{tts.traits.voice_key}", voice.format, voice.sample_rate, voice.frame_ms, text)
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Frames from the cache, ready for this device."""
-
-    frames: Frames
-
-
-@dataclass(frozen=True, slots=True)
-class SentenceOver:
-    """All sound of the sentence is here. Only vendors of single sentences can tell."""
-
-
-class CacheFirst(SentenceTts):
-    """A voice that knows the frames of what it has said before, and says where a sentence ends. Its events are for
-    `Reply` only."""
-
-    def __init__(self, inner: SentenceTts, replies: SpeechCache, voice: VoiceFormat) -> None:
-        self._inner = inner
-        self._replies = replies
-        self._voice = voice
-        self.name = inner.name
-        self.traits = inner.traits
-
-    def synthesize(self, sentence: str, context: CallContext) -> Iterator[SpeechEvent | Ready | SentenceOver]:  # type: ignore[override]
-        frames = self._replies.get(reply_key(self._inner, self._voice, sentence))
-        if frames is not None:
-            yield Ready(frames)
-        else:
-            yield from self._inner.synthesize(sentence, context)
-        yield SentenceOver()
-
-
-class OneByOne(SentenceTts):
-    """A streaming voice for single sentences, each in a session of its own: so that their sound can be cached one by
-    one."""
-
-    def __init__(self, inner: Tts) -> None:
-        self._inner = inner
-        self.name = inner.name
-        self.traits = replace(inner.traits, streaming=False)
-
-    def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
-        """The sound of one sentence."""
-        stream = self._inner.open(context)
-        try:
-            stream.say(sentence)
-            stream.finish()
-            for event in stream.events():
-                if not isinstance(event, SentenceBegins):
-                    yield event
-        finally:
-            stream.close()
-
-
-def by_sentence(tts: Tts) -> SentenceTts:
-    """`tts` as a voice for single sentences."""
-    return tts if isinstance(tts, SentenceTts) else OneByOne(tts)
 
 
 class Phrases:
@@ -113,48 +49,34 @@ class Phrases:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._voice = by_sentence(tts)
+        self._emergency = _EmergencyVoice(self._voice, emergency)
+        self._fixed: SentenceTts = with_fallback([self._voice, self._emergency])
         self._texts = tuple(texts)
         self._correct_words = tuple(correct_words)
         self._replies = replies
         self._inference = inference
-        self._make_emergency = emergency
-        self._emergency: Tts | None = None
-        self._asked_for_emergency = False
         self._clock = clock
         self._tasks = Tasks()
         self._ready: set[VoiceFormat] = set()
         self._at_work: set[VoiceFormat] = set()
         self._not_before = 0.0
 
-    # --- voices -----------------------------------------------------------------------------------------------------
+    # --- voices -------------------------------------------------------------------------------------------------------
 
     @property
     def fixed(self) -> SentenceTts:
         """The voice for fixed phrases."""
-        return self._with_emergency(self._voice)
+        return self._fixed
 
-    def apology(self, *, voice_failed: bool) -> Tts:
-        """The voice for an apology; `voice_failed`: the real one has just proved not to work, so only its cache is
+    def apology(self, *, voice_failed: bool) -> SentenceTts:
+        """The voice for an apology. `voice_failed`: of the selected one, which has just failed, only cached sound is
         used."""
-        if not voice_failed:
-            return self.fixed
-        return self._with_emergency(_Mute(self._voice))
+        return self._emergency if voice_failed else self._fixed
 
-    def _with_emergency(self, voice: SentenceTts) -> SentenceTts:
-        emergency = _Lazily(self._emergency_voice)
-        both: SentenceTts = with_fallback([voice, emergency])
-        return both
-
-    def _emergency_voice(self) -> SentenceTts | None:
-        if not self._asked_for_emergency:
-            self._asked_for_emergency = True
-            self._emergency = self._make_emergency()
-        return by_sentence(self._emergency) if self._emergency is not None else None
-
-    # --- preparation ------------------------------------------------------------------------------------------------
+    # --- preparation --------------------------------------------------------------------------------------------------
 
     def prepare(self, voice: VoiceFormat) -> None:
-        """See to it that devices with this format hear the phrases without a wait; returns at once."""
+        """Have the phrases said for devices with this format, so that they are cached; returns at once."""
         if voice in self._ready or voice in self._at_work or not self._texts or self._clock() < self._not_before:
             return
         if len(self._ready) + len(self._at_work) < MAX_FORMATS:
@@ -172,7 +94,7 @@ class Phrases:
     def _say_all(self, voice: VoiceFormat) -> None:
         try:
             for sentence in self._sentences():
-                key = reply_key(self._voice, voice, sentence)
+                key = speech_key(self._voice, voice, sentence)
                 if self._replies.get(key) is None:
                     self._replies.put(key, self._say(sentence, voice))
             self._ready.add(voice)
@@ -187,44 +109,39 @@ class Phrases:
         return [sentence.spoken for text in self._texts for sentence in [*words.feed(text), *words.flush()]]
 
     def _say(self, sentence: str, voice: VoiceFormat) -> Frames:
-        maker = FrameEncoder(voice, self._inference)
+        encoder = FrameEncoder(voice, self._inference)
         frames: list[bytes] = []
         for sound in self._voice.synthesize(sentence, CallContext()):
             if sound.substitute:
                 raise VendorError(self._voice.name, "only a substitute answers")
             if isinstance(sound, OpusPackets):
-                frames += maker.packets(sound.packets)
-            elif isinstance(sound, Pcm):
-                frames += maker.pcm(sound.data, sound.rate or self._voice.traits.sample_rate)
-        return tuple(frames + maker.end())
+                frames += encoder.packets(sound.packets)
+            else:
+                frames += encoder.pcm(sound.data, sound.rate or self._voice.traits.sample_rate)
+        return tuple(frames + encoder.end())
 
 
-class _Lazily(SentenceTts):
-    """The emergency voice, made when its first word is needed."""
+class _EmergencyVoice(SentenceTts):
+    """The emergency voice, made when its first word is needed. It has the name and the traits of the voice that it
+    stands in for, so that cached sound of that voice is found; its own sound is marked as a substitute's."""
 
-    name = "emergency"
-
-    def __init__(self, make: Callable[[], SentenceTts | None]) -> None:
-        self._make = make
+    def __init__(self, stands_in_for: SentenceTts, make: Callable[[], Tts | None]) -> None:
+        self.name = stands_in_for.name
+        self.traits = stands_in_for.traits
+        self._make: Callable[[], Tts | None] | None = make
+        self._voice: SentenceTts | None = None
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of one sentence. Raises VendorError when there is no such voice."""
-        voice = self._make()
+        make, self._make = self._make, None
+        if make is not None:
+            made = make()
+            self._voice = by_sentence(made) if made is not None else None
+        voice = self._voice
         if voice is None:
-            raise VendorError(self.name, "there is no emergency voice")
+            raise VendorError("emergency", "there is no emergency voice")
         for sound in voice.synthesize(sentence, context):
-            yield Pcm(sound.data, sound.rate or voice.traits.sample_rate) if isinstance(sound, Pcm) else sound
-
-
-class _Mute(SentenceTts):
-    """A voice that does not work any more; its name is what its cached sound is found by."""
-
-    def __init__(self, inner: SentenceTts) -> None:
-        self._inner = inner
-        self.name = inner.name
-        self.traits = inner.traits
-
-    def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
-        """Raises VendorError."""
-        raise VendorError(self.name, "the voice has failed")
-        yield  # makes it a generator, like every other voice
+            if isinstance(sound, Pcm):
+                yield Pcm(sound.data, sound.rate or voice.traits.sample_rate, True)
+            else:
+                yield OpusPackets(sound.packets, sound.frame_ms, True)

@@ -1,106 +1,88 @@
-"""The voice: sentences in, paced frames out. One `DeviceVoice` per visit knows the device; one `Playback` per answer
-owns a TTS stream.
+"""Playback of one answer: sentences in, paced frames out. It owns one TTS stream and dies with its turn.
 
-    turn ──say()──► [sentences] ──feeder──► TTS stream ──events──► pump: frames.py (pool) ──► outbox
+    turn ──say()──► [sentences] ──► TTS stream ──receive()──► encoder ──► outbox
+                         └── in the speech cache: ready frames ──────────────┘
 
-Not the place where text is split (speech/) and not the place where time is kept (outbox). `say` does not wait for the
-voice: a language model is read to its end while its first sentence plays, which frees its connection early and keeps
-its deadlines honest. The pump starts with the first sentence, and nothing of it reaches the outbox before the turn may
-be heard (`audible`): that is what makes speculative synthesis invisible.
+It does not split text (speech/) and does not keep time (outbox). `say` does not wait for the voice: a language model is
+read to its end while its first sentence plays, which frees its connection early and keeps its deadlines honest.
 
-Plain PCM at the device's rate is encoded here, on the hub, a third of a millisecond at a time. Not for want of a pool:
-a thread that comes back from each frame's 40 us in C waits for the interpreter lock for 250 us when the hub is busy,
-and the hub for it (see docs/performance.md). What is dearer (resampling, higher complexity) goes to the pool in
-batches, because each trip costs as much as encoding a frame or two: small ones while the device has little in hand,
-large ones once the queue ahead is long. What has come from the vendor meanwhile goes along, and the last frame of a
-sentence is made together with the rest of it."""
+One greenlet plays. While the turn is still saying sentences it is a greenlet of its own; from `finish` on it is the
+turn's, which has nothing else to do then. It opens the stream, receives, encodes, waits for the outbox, and looks at
+the clock whenever `receive` comes back without an event: for a vendor that has stalled, and for sound that is held back
+for a larger batch. Nothing reaches the outbox before the turn may be heard (`audible`), and before that only the first
+sentence goes to the voice: that makes speculative synthesis invisible and cheap.
+
+PCM at the device's rate is encoded here, on the hub, a third of a millisecond at a time: a thread that comes back from
+each frame's 40 us in C waits for the interpreter lock for 250 us when the hub is busy, and the hub for it
+(docs/performance.md). What is dearer (resampling, higher complexity) goes to the pool in batches, because each trip
+costs as much as encoding a frame or two: small ones while the device has little in hand, large ones once the queue
+ahead is long. The last frame of a sentence is made together with the rest of it."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import gevent
 from gevent import Greenlet
 from gevent.event import Event
-from gevent.lock import RLock
 
-from xiaozhi.audio.clips import ClipFormat, Clips
 from xiaozhi.audio.files import open_sound
 from xiaozhi.audio.opus import OpusError
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError, VendorGarbage, VendorTimeout
 from xiaozhi.protocol import messages as wire
-from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SentenceTts, SpeechEvent, Tts, TtsStream
-from xiaozhi.providers.wrappers import SentenceStream
-from xiaozhi.runtime.inference import InferencePool
-from xiaozhi.runtime.logs import get_logger
+from xiaozhi.providers.contracts.tts import (
+    OpusPackets,
+    Pcm,
+    SentenceBegins,
+    SentenceEnds,
+    SpeechEnds,
+    SpeechEvent,
+    Tts,
+    TtsStream,
+)
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.speaking.encoder import FrameEncoder, VoiceFormat, work_on_sound
-from xiaozhi.session.speaking.outbox import Outbox
-from xiaozhi.session.speaking.phrases import CacheFirst, Ready, SentenceOver, reply_key
-from xiaozhi.session.speaking.speech_cache import Frames, SpeechCache
+from xiaozhi.session.speaking.encoder import work_on_sound
+from xiaozhi.session.speaking.speech_cache import Frames
+from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turn_record import Timeline
 from xiaozhi.speech.emotion import Emotion
 from xiaozhi.speech.sentences import Sentence
-
-log = get_logger(__name__)
 
 MIN_BATCH_MS = 120
 MAX_BATCH_MS = 1_200
 FIRST_MS = 120
 """Encoded and sent before the rest when a device has nothing in hand."""
-# Longer sentences are hardly ever said twice.
-CACHED_TEXT_LENGTH = 60
 MAX_WAITING_SENTENCES = 200
-"""What a model may be ahead of the voice; then it has to wait."""
-FEEDER_WAIT_S = 60.0
+"""What a model may be ahead of the voice; then it has to wait. Fewer than a TTS stream takes."""
+SAY_WAIT_S = 60.0
+"""No single wait for the next sentence, or for room for one, is longer; each is taken up again."""
 RELEASE_DEADLINE_S = 60.0
 """Longer than a prepared turn waits for its release; who waits longer has been forgotten."""
-FRAMES_AT_ONCE = 8
-"""Half a second: progress is seen while the device is being waited for."""
+TICK_S = 1.0
+"""How often the clock is looked at while a voice makes no sound."""
 IDLE_FLUSH_S = 0.3
-"""Sound of a vendor that does not say where a sentence ends is not held back longer than this for a larger batch."""
+"""Sound is not held back longer than this for a larger batch: not every vendor says where a sentence ends."""
 
 
-class DeviceVoice:
-    """What the replies of a visit share. `chime`: a sound file, "" for the built-in one."""
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A sentence, and its frames when the speech cache has them; else the TTS stream makes its sound."""
 
-    def __init__(
-        self,
-        *,
-        outbox: Outbox,
-        inference: InferencePool,
-        replies: SpeechCache,
-        clips: Clips,
-        voice: VoiceFormat,
-        chime: str = "",
-    ) -> None:
-        self.outbox = outbox
-        self.inference = inference
-        self.voice = voice
-        self.replies = replies
-        self._clips = clips
-        self._chime = chime
-
-    def chime(self) -> Frames:
-        """The sound that says "your turn"; the built-in one when the configured file is none."""
-        form = ClipFormat(self.voice.format, self.voice.sample_rate, self.voice.frame_ms)
-        try:
-            return work_on_sound(self.inference, self._clips.frames, self._chime, form)
-        except (OSError, ValueError) as error:
-            log.warning("chime cannot be played", file=self._chime, error=str(error)[:200])
-            return work_on_sound(self.inference, self._clips.frames, "", form)
+    sentence: Sentence
+    frames: Frames | None
 
 
 class Playback:
-    """The sound of one answer. `say`, `finish`, `play` and `chime` belong to the turn's greenlet, `close` to anyone.
+    """The sound of one answer. `say`, `finish`, `play` and `chime` belong to the turn's greenlet, `close` to any.
 
     `audible` is set when the turn may be heard. `on_heard` is told the display text of each sentence when its sound
     begins to be sent, from the writer; it must be quick. `timeline` learns when the first sound came and the first
-    frame went."""
+    frame went. `stall_seconds`: a voice that owes sound and makes none for so long has failed."""
 
     def __init__(
         self,
@@ -129,24 +111,33 @@ class Playback:
         self._stall_seconds = stall_seconds
         self._emotes = emotes
         self._clock = clock
-        self._maker = FrameEncoder(speaker.voice, speaker.inference)
-        self._busy = RLock()
-        """Held by whoever makes frames: the pump, or the watch when the vendor pauses."""
+        self._encoder = speaker.encoder()
+        self._greenlet: Greenlet | None = None
+        self._player: Greenlet | None = None
+        """The greenlet that plays: `_greenlet`, then the turn's."""
+        self._over = False
+        """Nothing more will be played: all of it has been, or it was stopped."""
         self._stream: TtsStream | None = None
-        self._pump: Greenlet | None = None
-        self._to_say: deque[str] = deque()
+        self._stream_finished = False
+        self._stream_ended = False
+        self._to_say: deque[_Said] = deque()
+        """Said by the turn, and not passed on yet."""
+        self._coming: deque[_Said] = deque()
+        """Passed on; their sound comes in this order."""
+        self._passed_on = False
+        self._unended = 0
+        """Sentences that the stream was given and has not ended."""
+        self._finishing = False
         self._news = Event()
         self._room = Event()
-        self._finishing = False
-        self._said: deque[Sentence] = deque()
-        self._unfinished = 0
-        self._progress = clock()
+        self._waiting_since = clock()
         self._pcm = bytearray()
         self._rate = tts.traits.sample_rate
-        self._keep: list[bytes] | None = None
         self._sentence: Sentence | None = None
+        self._keep: list[bytes] | None = None
+        """The frames of the sentence so far, when they are to be cached."""
         self._sounded = False
-        self._marked = True
+        self._announced = True
         self._emotion: Emotion | None = None
         self.error: Exception | None = None
         """Why there is no (more) sound."""
@@ -157,47 +148,49 @@ class Playback:
             self._emotion = emotion
 
     def say(self, sentence: Sentence) -> None:
-        """Queue a sentence; blocks only when the voice is very far behind. Raises the provider's error, also an earlier
-        sentence's."""
+        """Queue a sentence; waits only when the voice is `MAX_WAITING_SENTENCES` behind. Raises the voice's error, also
+        an earlier sentence's."""
         self._check()
-        if self._pump is None:
-            self._pump = self._tasks.spawn("speaker", self._pump_sound)
-            self._tasks.spawn("speaker-watch", self._watch, self._pump)
-        if not self._stalls:
-            self._progress = self._clock()  # until now it was waiting for us
-        self._said.append(sentence)
-        self._unfinished += 1
-        self._to_say.append(sentence.spoken)
+        if not self._owes:
+            self._waiting_since = self._clock()  # until now the voice was waiting for us
+        self._to_say.append(_Said(sentence, self._speaker.cached(self._tts, sentence.spoken)))
+        if self._greenlet is None:
+            self._player = self._greenlet = self._tasks.spawn("playback", self._play)
+        self._pass_on()
         self._news.set()
-        while len(self._to_say) >= MAX_WAITING_SENTENCES:
+        while len(self._to_say) + len(self._coming) >= MAX_WAITING_SENTENCES and not self._over:
             self._room.clear()
-            self._room.wait(timeout=FEEDER_WAIT_S)
+            self._room.wait(timeout=SAY_WAIT_S)
             self._check()
 
     def finish(self) -> None:
-        """Wait until all sound of what was said has been queued. Raises the provider's error, VendorTimeout when it
-        stalled."""
-        if self._pump is None:
+        """Play the rest of what was said, until all of it is in the outbox. Raises the voice's error, VendorTimeout
+        when it has stalled."""
+        greenlet = self._greenlet
+        if greenlet is None:
             return
-        if not self._stalls:
-            self._progress = self._clock()
+        if not self._owes:
+            self._waiting_since = self._clock()
         self._finishing = True
+        self._player = gevent.getcurrent()
+        self._pass_on()
         self._news.set()
-        self._pump.join()
+        greenlet.join()  # until it has dealt with the event that it waits for: one tick, or the outbox's deadline
+        self._play()
         self._check()
 
     def play(self, path: Path) -> None:
         """Play a sound file, in step with the device. Raises VendorGarbage when it is none."""
-        speaker = self._speaker
+        speaker, encoder = self._speaker, self._encoder
         try:
             sound = work_on_sound(speaker.inference, open_sound, path, speaker.voice.sample_rate)
             while piece := work_on_sound(speaker.inference, sound.read):
                 self._send(
-                    self._maker.pcm(piece, speaker.voice.sample_rate)
+                    encoder.pcm(piece, speaker.voice.sample_rate)
                     if isinstance(piece, bytes)
-                    else self._maker.packets(piece)
+                    else encoder.packets(piece)
                 )
-            self._send(self._maker.end())
+            self._send(encoder.end())
         except (OSError, ValueError, OpusError) as error:
             raise VendorGarbage("music", f"{path.name}: {error}") from error
 
@@ -207,103 +200,121 @@ class Playback:
 
     def close(self) -> None:
         """Stop synthesising; what the outbox holds is the turn's business. Idempotent."""
+        self._over = True
         if self._stream is not None:
             self._stream.close()
-        if self._pump is not None and self._pump is not gevent.getcurrent():
-            self._pump.kill(block=False)
+        if self._greenlet is not None and self._greenlet is not gevent.getcurrent():
+            self._greenlet.kill(block=False)
         self._room.set()
 
     def _check(self) -> None:
         if self.error is not None:
             raise self.error
 
-    # --- beside the pump ----------------------------------------------------------------------------------------------
-
-    def _feed(self, stream: TtsStream) -> None:
-        try:
-            while True:
-                if self._to_say:
-                    stream.say(self._to_say.popleft())
-                    self._room.set()
-                    # Before the release one sentence is prepared, not a whole answer that may be thrown away.
-                    self._audible.wait(timeout=RELEASE_DEADLINE_S)
-                elif self._finishing:
-                    stream.finish()
-                    return
-                else:
-                    self._news.clear()
-                    self._news.wait(timeout=FEEDER_WAIT_S)
-        except (VendorError, Overloaded) as error:
-            self._fail(error)
-            stream.close()
-
-    def _watch(self, pump: Greenlet) -> None:
-        # What bounds every wait of `say`, `finish` and the pump: closing the stream makes all three return.
-        tick = IDLE_FLUSH_S if self._tts.traits.streaming else min(1.0, self._stall_seconds)
-        while not pump.ready():
-            pump.join(timeout=tick)
-            idle = self._clock() - self._progress
-            if pump.ready() or not self._audible.is_set():
-                continue
-            if self._stalls and idle > self._stall_seconds:
-                self._fail(VendorTimeout(self._tts.name or "tts", f"no sound for {self._stall_seconds:g} s"))
-                if self._stream is not None:
-                    self._stream.close()
-                pump.kill(block=False)
-            elif (
-                self._tts.traits.streaming and self._pcm and idle > IDLE_FLUSH_S and self._busy.acquire(blocking=False)
-            ):
+    def _pass_on(self) -> None:
+        """Pass on what waits: before the release one sentence is prepared, not an answer that may be thrown away."""
+        stream = self._stream
+        while self._to_say and (self._audible.is_set() or not self._passed_on):
+            said = self._to_say[0]
+            if said.frames is None and stream is None:
+                return  # whoever plays opens it
+            self._to_say.popleft()
+            self._passed_on = True
+            self._coming.append(said)
+            if said.frames is None and stream is not None:
+                self._unended += 1
                 try:
-                    self._encode()
-                except Overloaded as error:
-                    self._fail(error)
-                finally:
-                    self._busy.release()
+                    stream.say(said.sentence.spoken)
+                except (VendorError, Overloaded):
+                    return  # `receive` raises it, after the sound that came before
+        if self._finishing and not self._to_say and stream is not None and not self._stream_finished:
+            self._stream_finished = True
+            stream.finish()
 
-    @property
-    def _stalls(self) -> bool:
-        """Whether silence is the vendor's fault. A streaming one may still be waiting for the words after its last
-        sentence."""
-        waits_for_us = self._tts.traits.streaming and not self._finishing and not self._said and self._sounded
-        return self._unfinished > 0 and not waits_for_us
+    # --- the greenlet that plays --------------------------------------------------------------------------------------
 
-    def _fail(self, error: Exception) -> None:
-        if self.error is None:
-            self.error = error
-        self._room.set()
-
-    # --- the pump's greenlet ------------------------------------------------------------------------------------------
-
-    def _pump_sound(self) -> None:
-        stream: TtsStream | None = None
+    def _play(self) -> None:
+        me = gevent.getcurrent()
         try:
-            stream = self._stream = self._open()
-            self._tasks.spawn("speaker-feeder", self._feed, stream)
-            for event in stream.events():
-                with self._busy:
-                    self._progress = self._clock()
-                    self._take(event)
-            self._end_sentence()
+            while self._player is me and not self._over:
+                if not self._step():
+                    self._over = True
         except (VendorError, Overloaded) as error:
             self._fail(error)
         except OpusError as error:
             self._fail(VendorGarbage(self._tts.name or "tts", str(error)))
         except (TurnClosed, ConnectionClosed):
-            raise  # nobody listens any more, which is no failure of the voice
+            self._over = True  # nobody listens any more, which is no failure of the voice
+            raise
         except Exception as error:
             self._fail(error)
             raise
         finally:
-            if stream is not None:
-                stream.close()
+            if self._player is me:
+                self._over = True
+                if self._stream is not None:
+                    self._stream.close()
+                self._room.set()
 
-    def _open(self) -> TtsStream:
-        tts = self._tts
-        if isinstance(tts, SentenceTts):
-            return SentenceStream(CacheFirst(tts, self._speaker.replies, self._speaker.voice), self._context)
-        return tts.open(self._context)
+    def _fail(self, error: Exception) -> None:
+        if not self._over:  # else it was closed, and nobody asks
+            self.error = error
+            self._over = True
 
-    def _take(self, event: SpeechEvent | Ready | SentenceOver) -> None:
+    def _step(self) -> bool:
+        """Do what is next; False when everything has been played."""
+        self._pass_on()
+        if self._sentence is None and self._coming and (frames := self._coming[0].frames) is not None:
+            self._play_cached(frames)
+        elif self._unended:
+            self._receive()
+        elif self._to_say and self._passed_on and not self._audible.is_set():
+            self._await_release()
+        elif self._to_say:
+            self._open()
+        elif not self._finishing:
+            self._news.clear()
+            self._news.wait(timeout=SAY_WAIT_S)
+        elif self._stream is None or self._stream_ended:
+            return False
+        else:
+            self._receive()
+        return True
+
+    def _open(self) -> None:
+        with gevent.Timeout(self._stall_seconds, self._stalled()):
+            self._stream = self._speaker.open(self._tts, self._context)
+
+    def _play_cached(self, frames: Frames) -> None:
+        self._begin_sentence()
+        self._sound(True)
+        self._send(frames)
+        self._end_sentence()
+
+    def _receive(self) -> None:
+        assert self._stream is not None
+        event = self._stream.receive(IDLE_FLUSH_S if self._pcm else min(TICK_S, self._stall_seconds))
+        if event is not None:
+            self._take(event)
+            self._waiting_since = self._clock()
+        elif self._pcm:
+            self._encode()
+        elif not self._audible.is_set():
+            self._waiting_since = self._clock()
+        elif self._owes and self._clock() - self._waiting_since > self._stall_seconds:
+            raise self._stalled()
+
+    def _stalled(self) -> VendorTimeout:
+        return VendorTimeout(self._tts.name or "tts", f"no sound for {self._stall_seconds:g} s")
+
+    @property
+    def _owes(self) -> bool:
+        """Whether silence is the voice's fault. A streaming one may still be waiting for the words after its last
+        sentence."""
+        waits_for_us = self._tts.traits.streaming and self._sounded and not (self._to_say or self._coming)
+        return self._finishing or (self._unended > 0 and not waits_for_us)
+
+    def _take(self, event: SpeechEvent) -> None:
         if isinstance(event, Pcm):
             self._sound(event.substitute)
             if self._pcm and event.rate and event.rate != self._rate:
@@ -315,15 +326,15 @@ class Playback:
         elif isinstance(event, OpusPackets):
             self._sound(event.substitute)
             self._encode()
-            self._send(self._maker.packets(event.packets))
-        elif isinstance(event, Ready):
-            self._sound(True)
-            self._send(event.frames)
+            self._send(self._encoder.packets(event.packets))
         elif isinstance(event, SentenceBegins):
-            self._end_sentence()
             self._begin_sentence()
-        elif isinstance(event, SentenceOver):
+        elif isinstance(event, SentenceEnds):
+            self._unended -= self._sentence is not None
             self._end_sentence()
+        elif isinstance(event, SpeechEnds):
+            self._stream_ended = True
+            self._unended = 0  # whatever it has not marked
 
     def _sound(self, not_to_be_kept: bool) -> None:
         self._sounded = True
@@ -342,42 +353,34 @@ class Playback:
         return self._outbox.queued_frames * self._speaker.voice.frame_ms
 
     def _begin_sentence(self) -> None:
-        self._sentence = self._said.popleft() if self._said else None
+        sentence = self._sentence = self._coming.popleft().sentence if self._coming else None
+        self._room.set()
         self._sounded = False
-        self._marked = False
-        cacheable = (
-            self._sentence is not None
-            and not self._tts.traits.streaming
-            and len(self._sentence.spoken) <= CACHED_TEXT_LENGTH
-        )
-        self._keep = [] if cacheable else None
+        self._announced = False
+        self._keep = [] if sentence is not None and self._speaker.caches(self._tts, sentence.spoken) else None
 
     def _end_sentence(self) -> None:
-        self._send(self._maker.end(self._rest_of_pcm(), self._rate))
+        self._send(self._encoder.end(self._rest_of_pcm(), self._rate))
         sentence, self._sentence = self._sentence, None
-        if sentence is None:
-            return
-        if self._keep:
-            self._speaker.replies.put(reply_key(self._tts, self._speaker.voice, sentence.spoken), tuple(self._keep))
+        if self._keep and sentence is not None:
+            self._speaker.keep(self._tts, sentence.spoken, self._keep)
         self._keep = None
-        self._unfinished -= 1
-        self._progress = self._clock()
 
     def _encode(self) -> None:
         rest = self._rest_of_pcm()
         if rest:
-            self._send(self._maker.pcm(rest, self._rate))
+            self._send(self._encoder.pcm(rest, self._rate))
 
     def _rest_of_pcm(self) -> bytes:
         """Encode here what is cheap; what is left of the PCM for the pool to encode."""
         pcm = bytes(self._pcm)
         self._pcm.clear()
-        at_once = self._maker.at_once_bytes(self._rate)
+        at_once = self._encoder.at_once_bytes(self._rate)
         if not at_once:
             return pcm
         start, end = 0, at_once if self._outbox.queued_frames else self._rate * FIRST_MS // 1000 * 2
         while start < len(pcm):
-            self._send(self._maker.at_once(pcm[start:end]))
+            self._send(self._encoder.at_once(pcm[start:end]))
             start, end = end, end + at_once
             if start < len(pcm):
                 gevent.sleep(0)  # others first: the hub is not to be held for longer
@@ -386,19 +389,15 @@ class Playback:
     def _send(self, frames: Sequence[bytes]) -> None:
         if not frames:
             return
-        if not self._marked:
+        if not self._announced:
             self._announce()
         if self._keep is not None:
             self._keep.extend(frames)
-        for start in range(0, len(frames), FRAMES_AT_ONCE):
-            self._outbox.frames(self._turn_id, frames[start : start + FRAMES_AT_ONCE])
-            self._progress = self._clock()
+        self._outbox.frames(self._turn_id, frames)
 
     def _announce(self) -> None:
-        if not self._audible.wait(timeout=RELEASE_DEADLINE_S):
-            raise TurnClosed("never released")
-        self._marked = True
-        self._progress = self._clock()
+        self._await_release()
+        self._announced = True
         sentence = self._sentence
         if self._emotion is not None and self._emotes:
             self._outbox.message(self._turn_id, wire.LlmEmotion(self._emotion.name, self._emotion.emoji))
@@ -406,6 +405,11 @@ class Playback:
         if sentence is not None:
             self._outbox.message(self._turn_id, wire.TtsState(wire.TtsPhase.SENTENCE_START, sentence.display))
             self._outbox.mark(self._turn_id, lambda: self._was_sent(sentence.display))
+
+    def _await_release(self) -> None:
+        if not self._audible.wait(timeout=RELEASE_DEADLINE_S):
+            raise TurnClosed("never released")
+        self._waiting_since = self._clock()
 
     def _was_sent(self, display: str) -> None:
         # Runs in the writer when everything before the sentence's first frame is on the wire.

@@ -27,7 +27,8 @@ from xiaozhi.runtime.tracing import new_trace_id
 from xiaozhi.session.listening.listener import Utterance
 from xiaozhi.session.speaking.outbox import Outbox
 from xiaozhi.session.speaking.phrases import Phrases
-from xiaozhi.session.speaking.playback import DeviceVoice, Playback
+from xiaozhi.session.speaking.playback import Playback
+from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turn_record import Outcome, Speculation, Timeline, TurnRecord
 from xiaozhi.session.turns.cascade import Cascade, CascadeParts
 from xiaozhi.session.turns.dialogue import Exchange

@@ -1,0 +1,738 @@
+"""Playback of one answer: order, caching, release, deadlines, ends; by fake voices, a fake outbox and a fake clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from structlog.testing import capture_logs
+
+from loadtest.vendors.sounds import wav
+from tests.fakes.clock import FakeClock
+from tests.fakes.inference import InlineInference
+from tests.fakes.sound import tone
+from tests.session.speaking.speech import (
+    FRAME_BYTES,
+    RATE,
+    RecordingOutbox,
+    Sayer,
+    Streamer,
+    pcm,
+    settle,
+)
+from xiaozhi.audio.clips import Clips
+from xiaozhi.audio.decode import decode_file
+from xiaozhi.audio.opus import Encoder, packet_duration_ms
+from xiaozhi.chat import CallContext
+from xiaozhi.errors import Overloaded, TurnClosed, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SentenceEnds, Sound, Tts
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.speaking import playback as module
+from xiaozhi.session.speaking.encoder import VoiceFormat
+from xiaozhi.session.speaking.playback import Playback
+from xiaozhi.session.speaking.speech_cache import SpeechCache
+from xiaozhi.session.speaking.voice import DeviceVoice, speech_key
+from xiaozhi.session.turn_record import Timeline
+from xiaozhi.speech.emotion import Emotion
+from xiaozhi.speech.sentences import Sentence
+
+STALL_S = 10.0
+PCM = VoiceFormat("pcm", RATE, 60)
+OPUS = VoiceFormat("opus", RATE, 60)
+
+
+class Rig:
+    """A playback and everything around it. `released=False`: the turn is prepared, and may not be heard yet."""
+
+    def __init__(
+        self,
+        tts: Tts | None = None,
+        *,
+        form: VoiceFormat = PCM,
+        released: bool = True,
+        emotes: bool = True,
+        stall: float = STALL_S,
+        cache: SpeechCache | None = None,
+    ) -> None:
+        self.clock = FakeClock()
+        self.outbox = RecordingOutbox()
+        self.inference = InlineInference()
+        self.cache = cache if cache is not None else SpeechCache(1 << 20)
+        self.tts = tts if tts is not None else Streamer(self.clock)
+        self.tasks = Tasks()
+        self.audible = Event()
+        if released:
+            self.audible.set()
+        self.timeline = Timeline()
+        self.heard: list[str] = []
+        self.on_heard: Callable[[str], None] = self.heard.append
+        self.playback = Playback(
+            DeviceVoice(
+                outbox=self.outbox,  # type: ignore[arg-type]
+                inference=self.inference,  # type: ignore[arg-type]
+                replies=self.cache,
+                clips=Clips(decode_file),
+                voice=form,
+            ),
+            turn_id=1,
+            tts=self.tts,
+            context=CallContext(),
+            audible=self.audible,
+            tasks=self.tasks,
+            timeline=self.timeline,
+            on_heard=lambda text: self.on_heard(text),
+            stall_seconds=stall,
+            emotes=emotes,
+            clock=self.clock,
+        )
+
+    @property
+    def stream(self) -> Any:
+        """The script of a streaming voice."""
+        assert isinstance(self.tts, Streamer)
+        return self.tts.stream
+
+    def say(self, *texts: str) -> None:
+        for text in texts:
+            self.playback.say(Sentence(text, f"{text} spoken"))
+
+    def key(self, text: str) -> Any:
+        return speech_key(self.tts, PCM, f"{text} spoken")
+
+    def known(self, text: str, frame: bytes) -> None:
+        """The speech cache has the sound of `text`."""
+        self.cache.put(self.key(text), (frame,))
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = Rig()
+    yield made
+    made.playback.close()
+    assert made.tasks.join(timeout=2)
+
+
+# --- what is played ------------------------------------------------------------------------------------------------
+
+
+def test_sentences_with_their_subtitles_in_order(rig: Rig) -> None:
+    rig.say("One.", "Two.")
+    rig.stream.speaks("One.", Pcm(pcm(60)), Pcm(pcm(60, value=2)))
+    rig.stream.speaks("Two.", Pcm(pcm(60, value=3), RATE))
+    rig.playback.finish()
+    assert rig.outbox.log == ["One.", pcm(60), pcm(60, value=2), "Two.", pcm(60, value=3)]
+    assert rig.stream.said == ["One. spoken", "Two. spoken"]
+    assert rig.heard == ["One.", "Two."]
+    assert (rig.stream.finished, rig.stream.closed) == (1, 1)
+    assert rig.timeline.tts_first == rig.timeline.first_frame == rig.clock.now
+    assert rig.playback.error is None
+
+
+def test_the_last_frame_of_a_sentence_is_filled_up_and_sent_with_its_end(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.sends(SentenceBegins("One."), Pcm(pcm(90)), SentenceEnds())
+    settle()
+    assert rig.outbox.packets == [pcm(60), pcm(30).ljust(FRAME_BYTES, b"\0")], (
+        "nobody has to say a second sentence for it"
+    )
+
+
+def test_a_sentence_without_sound_is_not_shown(rig: Rig) -> None:
+    rig.say("…", "Two.")
+    rig.stream.speaks("…")
+    rig.stream.speaks("Two.", Pcm(pcm(60)))
+    rig.playback.finish()
+    assert rig.outbox.texts == rig.heard == ["Two."]
+
+
+def test_a_sentence_of_the_vendors_own_has_no_subtitle(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    rig.stream.speaks("who knows", Pcm(pcm(60, value=2)))
+    rig.playback.finish()
+    assert rig.outbox.log == ["One.", pcm(60), pcm(60, value=2)]
+
+
+@pytest.mark.parametrize("emotes", [True, False])
+def test_the_face_comes_with_the_first_sentence(emotes: bool) -> None:
+    rig = Rig(emotes=emotes)
+    rig.playback.emote(Emotion("happy", ":)"))
+    rig.playback.emote(Emotion("sad", ":("))
+    rig.say("One.", "Two.")
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    rig.stream.speaks("Two.", Pcm(pcm(60)))
+    rig.playback.finish()
+    assert rig.outbox.texts == (["face happy"] if emotes else []) + ["One.", "Two."]
+
+
+def test_sound_of_another_rate_is_resampled_from_there(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(pcm(60)), Pcm(tone(100, 16_000), 16_000), Pcm(b"", 16_000))
+    rig.playback.finish()
+    assert rig.outbox.packets[0] == pcm(60)
+    assert len(rig.outbox.packets) == 3
+
+
+def test_plain_sound_is_encoded_on_the_hub_a_little_at_first() -> None:
+    rig = Rig(form=OPUS)
+    others: list[int] = []
+
+    def tick() -> None:
+        others.append(len(rig.outbox.packets))
+        gevent.sleep(0)
+        others.append(len(rig.outbox.packets))
+
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(tone(1_200, RATE)))
+    gevent.spawn(tick)
+    rig.playback.finish()
+    assert len(rig.outbox.packets) == 20
+    assert {packet_duration_ms(packet) for packet in rig.outbox.packets} == {60}
+    assert rig.inference.calls == []
+    assert others[0] == 0
+    assert 0 < others[1] < 20, "the others have their turn in between"
+
+
+def test_batches_grow_with_what_the_device_has_in_hand() -> None:
+    rig = Rig()
+    rig.say("One.")
+    rig.stream.sends(SentenceBegins("One."), *[Pcm(pcm(60))] * 2)
+    settle()
+    assert len(rig.outbox.packets) == 2
+    assert len(rig.inference.calls) == 1, "120 ms, for a device that has nothing"
+    rig.outbox.queued_frames = 20
+    rig.stream.sends(*[Pcm(pcm(60))] * 9)
+    settle()
+    assert len(rig.inference.calls) == 1
+    rig.stream.sends(Pcm(pcm(60)))
+    settle()
+    assert len(rig.inference.calls) == 2, "half of the 1,200 ms that it has"
+    rig.playback.finish()
+
+
+def test_ready_packets_are_passed_on() -> None:
+    rig = Rig(form=OPUS)
+    packets = tuple(Encoder(RATE, 60).encode(tone(240, RATE)))
+    rig.say("One.")
+    rig.stream.speaks("One.", OpusPackets(packets[:2], 60), OpusPackets(packets[2:], 60))
+    rig.playback.finish()
+    assert rig.outbox.packets == list(packets)
+    assert rig.inference.calls == []
+
+
+def test_packets_that_are_none_are_the_vendors_fault() -> None:
+    rig = Rig(form=PCM)
+    rig.say("One.")
+    rig.stream.speaks("One.", OpusPackets((b"\xff",), 60))
+    with pytest.raises(VendorGarbage, match="streamer"):
+        rig.playback.finish()
+    assert rig.stream.closed == 1
+
+
+def test_nothing_said_is_nothing_to_play(rig: Rig) -> None:
+    rig.playback.finish()
+    assert rig.tts.opened == 0  # type: ignore[attr-defined]
+    assert rig.outbox.log == []
+
+
+def test_finishing_twice(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    rig.playback.finish()
+    rig.playback.finish()
+    assert rig.outbox.log == ["One.", pcm(60)]
+
+
+def test_it_waits_for_words_without_asking_the_voice(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    settle()
+    asked = len(rig.stream.timeouts)
+    settle()
+    rig.say("Two.")
+    rig.stream.speaks("Two.", Pcm(pcm(60)))
+    settle()
+    assert rig.outbox.texts == ["One.", "Two."]
+    assert asked == 3, "every event of the first sentence, and no more"
+
+
+# --- who plays -----------------------------------------------------------------------------------------------------
+
+
+def test_one_greenlet_plays_and_the_turns_own_takes_over(rig: Rig) -> None:
+    rig.say("One.", "Two.")
+    settle()
+    assert len(rig.tasks) == 1, "the playback"
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    settle()
+    rig.stream.ends = False
+    turn = gevent.spawn(rig.playback.finish)
+    settle()
+    assert len(rig.tasks) == 1, "until it has dealt with the event that it waits for"
+    rig.stream.sends(SentenceBegins("Two."))
+    settle()
+    assert len(rig.tasks) == 0, "the turn plays"
+    rig.stream.ends = True
+    rig.stream.sends(Pcm(pcm(60)), SentenceEnds())
+    turn.get(timeout=2)
+    assert rig.outbox.log == ["One.", pcm(60), "Two.", pcm(60)]
+
+
+def test_the_turn_takes_over_from_a_playback_that_waits_for_words(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    settle()
+    rig.playback.finish()
+    assert len(rig.tasks) == 0
+    assert rig.stream.closed == 1
+
+
+# --- the speech cache ----------------------------------------------------------------------------------------------
+
+
+def test_short_sentences_are_cached_and_then_played_without_a_voice() -> None:
+    first = Rig(Sayer())
+    first.say("One.", "Two.")
+    first.playback.finish()
+    again = Rig(Sayer(), cache=first.cache)
+    again.say("One.", "Two.")
+    again.playback.finish()
+    assert again.tts.asked == []  # type: ignore[attr-defined]
+    assert again.outbox.log == first.outbox.log == ["One.", pcm(60), "Two.", pcm(60)]
+    assert again.timeline.tts_first is not None
+    assert len(first.cache) == 2
+
+
+def test_cached_sentences_keep_their_place_among_the_others() -> None:
+    rig = Rig(Sayer())
+    for text, value in (("One.", 11), ("Three.", 13), ("Four.", 14)):
+        rig.known(text, pcm(60, value=value))
+    rig.say("One.", "Two.", "Three.", "Four.", "Five.")
+    rig.playback.finish()
+    assert rig.tts.asked == ["Two. spoken", "Five. spoken"]  # type: ignore[attr-defined]
+    assert rig.outbox.texts == rig.heard == ["One.", "Two.", "Three.", "Four.", "Five."]
+    assert [packet[0] for packet in rig.outbox.packets] == [11, 1, 13, 14, 1]
+
+
+def test_a_cached_sentence_wakes_a_playback_that_waits_for_words() -> None:
+    rig = Rig(Sayer())
+    rig.known("Two.", pcm(60, value=2))
+    rig.say("One.")
+    settle()
+    rig.say("Two.")
+    settle()
+    assert rig.outbox.texts == ["One.", "Two."]
+    rig.playback.finish()
+
+
+def test_what_is_not_cached() -> None:
+    voice = Sayer()
+    voice.script["Substitute. spoken"] = lambda: iter([Pcm(pcm(60)), Pcm(pcm(60), substitute=True)])
+    voice.script["Silence. spoken"] = lambda: iter(())
+    rig = Rig(voice)
+    rig.say("Substitute.", "Silence.", "Long " * 20)
+    rig.playback.finish()
+    assert len(rig.outbox.packets) == 3
+    assert len(rig.cache) == 0
+    streaming = Rig()
+    streaming.say("One.")
+    streaming.stream.speaks("One.", Pcm(pcm(60)))
+    streaming.playback.finish()
+    assert len(streaming.cache) == 0
+
+
+def test_a_sentence_that_breaks_off_is_not_cached() -> None:
+    voice = Sayer()
+
+    def breaks() -> Iterator[Sound]:
+        yield Pcm(pcm(120))
+        raise VendorUnavailable("sayer")
+
+    voice.script["One. spoken"] = breaks
+    rig = Rig(voice)
+    rig.say("One.")
+    with pytest.raises(VendorUnavailable):
+        rig.playback.finish()
+    assert len(rig.outbox.packets) == 2
+    assert len(rig.cache) == 0
+
+
+# --- the release ---------------------------------------------------------------------------------------------------
+
+
+def test_before_the_release_one_sentence_is_prepared_and_nothing_leaves() -> None:
+    rig = Rig(released=False)
+    rig.say("One.", "Two.", "Three.")
+    rig.stream.speaks("One.", Pcm(pcm(60)), Pcm(pcm(60)))
+    settle()
+    assert rig.stream.said == ["One. spoken"]
+    assert rig.outbox.log == []
+    rig.audible.set()
+    settle()
+    assert rig.stream.said == ["One. spoken", "Two. spoken", "Three. spoken"]
+    rig.stream.speaks("Two.", Pcm(pcm(60)))
+    rig.stream.speaks("Three.", Pcm(pcm(60)))
+    rig.playback.finish()
+    assert rig.outbox.texts == ["One.", "Two.", "Three."]
+
+
+def test_before_the_release_a_cached_sentence_is_not_followed_by_a_synthesised_one() -> None:
+    rig = Rig(Sayer(), released=False)
+    rig.known("One.", pcm(60))
+    rig.say("One.", "Two.")
+    settle()
+    assert rig.tts.asked == []  # type: ignore[attr-defined]
+    assert rig.outbox.log == []
+    rig.audible.set()
+    rig.playback.finish()
+    assert rig.outbox.texts == ["One.", "Two."]
+
+
+def test_before_the_release_a_sentence_without_sound_is_waited_behind() -> None:
+    rig = Rig(released=False)
+    rig.say("…", "Two.")
+    rig.stream.speaks("…")
+    settle()
+    assert rig.stream.said == ["… spoken"]
+    rig.audible.set()
+    rig.stream.speaks("Two.", Pcm(pcm(60)))
+    rig.playback.finish()
+    assert rig.outbox.texts == ["Two."]
+
+
+def test_the_voice_is_not_blamed_for_a_late_release_behind_a_sentence_without_sound() -> None:
+    rig = Rig(released=False)
+    rig.say("…", "Two.")
+    rig.stream.speaks("…")
+    settle()
+    rig.clock.advance(30)
+    rig.audible.set()
+    rig.stream.sends(None)
+    settle()
+    assert rig.playback.error is None
+    rig.stream.speaks("Two.", Pcm(pcm(60)))
+    rig.playback.finish()
+    assert rig.outbox.texts == ["Two."]
+
+
+def test_a_playback_that_is_never_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RELEASE_DEADLINE_S", 0.01)
+    rig = Rig(released=False)
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(pcm(120)))
+    assert rig.tasks.join(timeout=2)
+    assert rig.stream.closed == 1
+    assert rig.playback.error is None, "it is no fault of the voice"
+    rig.playback.finish()
+    assert rig.outbox.log == []
+
+
+def test_the_voice_has_its_whole_patience_after_the_release() -> None:
+    rig = Rig(released=False)
+    rig.say("One.")
+    rig.stream.sends(*[None] * 30)
+    settle()
+    rig.audible.set()
+    rig.stream.sends(*[None] * 9)
+    settle()
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    rig.playback.finish()
+    assert rig.outbox.texts == ["One."]
+
+
+# --- a voice that fails --------------------------------------------------------------------------------------------
+
+
+def test_a_voice_that_makes_no_sound(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.sends(*[None] * 11)
+    with pytest.raises(VendorTimeout, match="no sound for 10 s"):
+        rig.playback.finish()
+    assert rig.stream.closed == 1
+    with pytest.raises(VendorTimeout):
+        rig.say("Two.")
+
+
+def test_a_voice_that_stops_within_a_sentence() -> None:
+    def hangs() -> Iterator[Sound]:
+        yield Pcm(pcm(120))
+        gevent.sleep(60)
+
+    voice = Sayer()
+    voice.script["One. spoken"] = hangs
+    rig = Rig(voice, stall=0.01)
+    rig.say("One.")
+    turn = gevent.spawn(lambda: pytest.raises(VendorTimeout, rig.playback.finish))
+    while len(rig.outbox.packets) < 2:
+        gevent.sleep(0)
+    rig.clock.advance(1)
+    turn.get(timeout=2)
+
+
+def test_a_streaming_voice_may_be_waiting_for_words(rig: Rig) -> None:
+    """Not every vendor says where a sentence ends."""
+    rig.say("One.")
+    rig.stream.sends(SentenceBegins("One."), Pcm(pcm(60)), *[None] * 60)
+    settle()
+    assert rig.playback.error is None
+    rig.say("Two.")
+    rig.stream.sends(*[None] * 9)
+    settle()
+    assert rig.playback.error is None, "its patience begins with the words"
+    rig.stream.sends(None, None)
+    settle()
+    assert isinstance(rig.playback.error, VendorTimeout)
+
+
+def test_a_streaming_voice_that_never_ends(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.sends(SentenceBegins("One."), Pcm(pcm(60)), *[None] * 60)
+    settle()
+    rig.stream.ends = False
+    rig.stream.sends(*[None] * 11)
+    with pytest.raises(VendorTimeout):
+        rig.playback.finish()
+
+
+def test_sound_is_not_held_back_when_the_vendor_pauses(rig: Rig) -> None:
+    rig.say("One.")
+    rig.outbox.queued_frames = 100
+    rig.stream.sends(SentenceBegins("One."), Pcm(pcm(60)))
+    settle()
+    assert rig.outbox.packets == []
+    rig.stream.sends(None)
+    settle()
+    assert rig.outbox.packets == [pcm(60)]
+    assert rig.stream.timeouts[:3] == [1.0, 1.0, module.IDLE_FLUSH_S]
+
+
+def test_a_failure_is_raised_behind_the_sound_before_it(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.refuses = VendorUnavailable("streamer", "connection lost")
+    rig.say("Two.")
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    rig.stream.sends(VendorRejected("streamer", "and this is why"))
+    with pytest.raises(VendorRejected):
+        rig.playback.finish()
+    assert rig.outbox.log == ["One.", pcm(60)]
+    with pytest.raises(VendorRejected):
+        rig.say("Three.")
+
+
+@pytest.mark.parametrize("error", [VendorUnavailable("streamer"), Overloaded("tts")])
+def test_a_voice_that_cannot_be_opened(rig: Rig, error: Exception) -> None:
+    rig.tts.error = error  # type: ignore[attr-defined]
+    rig.say("One.")
+    with pytest.raises(type(error)):
+        rig.playback.finish()
+    assert rig.playback.error is error
+
+
+def test_a_voice_that_does_not_connect() -> None:
+    rig = Rig(stall=0.01)
+    rig.tts.connected.clear()  # type: ignore[attr-defined]
+    rig.say("One.")
+    with pytest.raises(VendorTimeout):
+        rig.playback.finish()
+
+
+def test_what_is_said_while_the_voice_connects_is_passed_on(rig: Rig) -> None:
+    rig.tts.connected.clear()  # type: ignore[attr-defined]
+    rig.say("One.")
+    settle()
+    rig.say("Two.")
+    assert rig.stream.said == []
+    rig.tts.connected.set()  # type: ignore[attr-defined]
+    settle()
+    assert rig.stream.said == ["One. spoken", "Two. spoken"]
+
+
+def test_a_full_pool_fails_the_playback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi.session.speaking.encoder.POOL_DEADLINE_S", 0.0)
+    rig = Rig()
+    rig.inference.full = True
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(pcm(120)))
+    with pytest.raises(Overloaded):
+        rig.playback.finish()
+
+
+def test_a_bug_is_logged_and_told(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.sends(ValueError("a bug"))
+    with capture_logs() as logs:
+        settle()
+    assert [entry["event"] for entry in logs] == ["task failed"]
+    with pytest.raises(ValueError):
+        rig.playback.finish()
+
+
+# --- back-pressure -------------------------------------------------------------------------------------------------
+
+
+def ahead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> gevent.Greenlet:
+    """A turn whose next sentence has to wait."""
+    monkeypatch.setattr(module, "MAX_WAITING_SENTENCES", 2)
+    rig.say("One.")
+    turn = gevent.spawn(rig.say, "Two.")
+    settle()
+    assert not turn.ready()
+    return turn
+
+
+def test_a_model_that_is_too_far_ahead_waits_for_the_voice(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = ahead(rig, monkeypatch)
+    rig.stream.sends(SentenceBegins("One."))
+    turn.get(timeout=2)
+
+
+def test_a_waiting_model_hears_of_the_failure(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = ahead(rig, monkeypatch)
+    rig.stream.sends(VendorUnavailable("streamer"))
+    with pytest.raises(VendorUnavailable):
+        turn.get(timeout=2)
+
+
+def test_a_waiting_model_is_let_go_when_the_playback_is_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = ahead(rig, monkeypatch)
+    rig.playback.close()
+    turn.get(timeout=2)
+
+
+def test_a_waiting_model_looks_again_now_and_then(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAY_WAIT_S", 0.001)
+    turn = ahead(rig, monkeypatch)
+    gevent.sleep(0.01)
+    assert not turn.ready()
+    rig.stream.sends(SentenceBegins("One."))
+    turn.get(timeout=2)
+
+
+# --- ends ----------------------------------------------------------------------------------------------------------
+
+
+def playing(rig: Rig) -> gevent.Greenlet:
+    """The turn's greenlet, which plays and waits for the sound of a sentence."""
+    rig.stream.ends = False
+    rig.say("One.")
+    turn = gevent.spawn(rig.playback.finish)
+    settle()
+    rig.stream.sends(SentenceBegins("One."))
+    settle()
+    assert len(rig.tasks) == 0
+    return turn
+
+
+def test_close_stops_the_voice(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.sends(SentenceBegins("One."))
+    settle()
+    rig.playback.close()
+    rig.playback.close()
+    assert rig.tasks.join(timeout=2)
+    assert rig.stream.closed
+    assert rig.playback.error is None
+    rig.playback.finish()
+    assert rig.outbox.log == []
+
+
+def test_close_before_it_has_begun(rig: Rig) -> None:
+    rig.playback.close()
+    other = Rig()
+    other.say("One.")
+    other.playback.close()
+    other.playback.finish()
+    assert other.tts.opened == 0  # type: ignore[attr-defined]
+
+
+def test_close_while_the_turn_plays(rig: Rig) -> None:
+    turn = playing(rig)
+    rig.playback.close()
+    turn.get(timeout=2)
+    assert rig.stream.closed
+
+
+def test_close_by_whoever_plays(rig: Rig) -> None:
+    rig.on_heard = lambda _: rig.playback.close()
+    rig.say("One.")
+    rig.stream.speaks("One.", Pcm(pcm(120)))
+    assert rig.tasks.join(timeout=2)
+    assert rig.outbox.packets == [pcm(60), pcm(60)], "what it was about to send"
+    assert rig.stream.closed
+    assert rig.playback.error is None
+
+
+def test_a_kill_closes_the_stream(rig: Rig) -> None:
+    rig.say("One.")
+    rig.stream.sends(SentenceBegins("One."))
+    settle()
+    rig.tasks.kill()
+    assert rig.stream.closed == 1
+
+
+@pytest.mark.parametrize("finishing", [False, True])
+def test_a_turn_that_was_shut_is_no_failure_of_the_voice(rig: Rig, finishing: bool) -> None:
+    rig.say("One.")
+    rig.outbox.hold()
+    rig.stream.speaks("One.", Pcm(pcm(120)))
+    turn = gevent.spawn(rig.playback.finish) if finishing else None
+    settle()
+    rig.outbox.closed = True
+    rig.outbox.release()
+    settle()
+    if turn is not None:
+        turn.get(timeout=2)
+    assert rig.playback.error is None
+    assert rig.stream.closed == 1
+    assert len(rig.tasks) == 0
+
+
+def test_a_turn_that_is_shut_while_it_plays(rig: Rig) -> None:
+    turn = playing(rig)
+    rig.outbox.closed = True
+    rig.stream.sends(Pcm(pcm(120)))
+    with pytest.raises(TurnClosed):
+        turn.get(timeout=2)
+    assert rig.stream.closed == 1
+
+
+# --- files and the chime -------------------------------------------------------------------------------------------
+
+
+def test_a_sound_file_is_played_after_the_words(rig: Rig, tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    song.write_bytes(wav(pcm(150, value=5), RATE))
+    rig.say("Here it is.")
+    rig.stream.speaks("Here it is.", Pcm(pcm(60)))
+    rig.playback.finish()
+    rig.playback.play(song)
+    assert rig.outbox.log[:3] == ["Here it is.", pcm(60), pcm(60, value=5)]
+    assert len(rig.outbox.packets) == 4
+    assert rig.outbox.texts == ["Here it is."], "music has no subtitle"
+    rig.inference.calls.clear()  # they hold the file open
+
+
+def test_packets_from_a_file_are_passed_on(tmp_path: Path) -> None:
+    rig = Rig(form=OPUS)
+    packets = Encoder(RATE, 60).encode(tone(180, RATE))
+    song = tmp_path / "song.p3"
+    song.write_bytes(b"".join(b"\0\0" + len(packet).to_bytes(2, "big") + packet for packet in packets))
+    rig.playback.play(song)
+    assert rig.outbox.packets == packets
+
+
+def test_a_file_that_is_no_sound(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "song.mp3").write_bytes(b"no sound" * 100)
+    for name in ("song.mp3", "missing.mp3"):
+        with pytest.raises(VendorGarbage, match=name):
+            rig.playback.play(tmp_path / name)
+
+
+def test_the_chime(rig: Rig) -> None:
+    rig.playback.chime()
+    assert rig.outbox.packets
+    assert rig.outbox.texts == []
