@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 
 from tests.e2e.stage import merged
 from tests.fakes.registered import RegisteredLlm, configuration, lives
-from tests.fakes.sessions import FakeMemories, make_services
+from tests.fakes.sessions import FakeMemories, FakeQuota, make_services
 from tests.fakes.thinking import FakeVllm
 from xiaozhi.app import generations as module
 from xiaozhi.app.agents import ConfiguredAgents
 from xiaozhi.app.generations import Generations
 from xiaozhi.app.telemetry import Observer
-from xiaozhi.errors import Fault, Overloaded, SettingsError
+from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.metrics import Metrics
@@ -36,6 +36,7 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.settings: dict[str, Any] = dict(configuration(directory))
         self.memories = FakeMemories()
+        self.quota = FakeQuota()
         self.reloads: list[bool] = []
         self.adopted: list[tuple[Loaded, Loaded]] = []
         self.refuses: Exception | None = None
@@ -43,7 +44,7 @@ class Site:
         self.generations = Generations(
             read=self.read,
             adopt=self.adopt,
-            services=make_services(memories=self.memories),
+            services=make_services(memories=self.memories, quota=self.quota),
             provider_pool=self.pool,
             observer=Observer(Metrics()),
             on_reload=self.reloads.append,
@@ -357,6 +358,23 @@ def test_it_is_made_although_its_configuration_is_replaced_meanwhile(
     assert agent.providers.llm in lives
     agent.release()
     until(lambda: site.generations.in_use == 1)
+
+
+def test_a_limit_of_its_own_is_counted(site: Site) -> None:
+    plain = site.own({"prompt": "Ahoy."})
+    assert (plain.output_limit, site.agent.output_limit, site.quota.own_limits) == (None, None, False)
+    limited = site.own({"device_max_output_size": 10})
+
+    assert (limited.output_limit, site.quota.own_limits) == (10, True)
+    plain.release()
+    limited.release()
+
+
+def test_a_limit_that_cannot_be_counted_is_refused(site: Site) -> None:
+    site.quota.error = StorageError("the disk is full")
+
+    with pytest.raises(SettingsError, match=r"device_max_output_size: 10 - .*the disk is full"):
+        site.own({"device_max_output_size": 10})
 
 
 # --- memories ---------------------------------------------------------------------------------------------------------

@@ -116,14 +116,21 @@ class FakeMemories:
 
 
 class FakeQuota:
-    """`allowance` characters; None: no limit."""
+    """`allowance` characters; None: no limit. `error` is raised when own limits are asked for."""
 
     def __init__(self, allowance: int | None = None) -> None:
         self.allowance = allowance
         self.spent: list[tuple[str, int]] = []
+        self.own_limits = False
+        self.error: Exception | None = None
 
-    def left(self, device: str) -> int | None:
-        return self.allowance
+    def allow_own_limits(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.own_limits = True
+
+    def left(self, device: str, limit: int | None = None) -> int | None:
+        return self.allowance if limit is None else limit - sum(spent for _, spent in self.spent)
 
     def spend(self, device: str, characters: int) -> None:
         self.spent.append((device, characters))
@@ -172,7 +179,7 @@ def make_prompter(prompt: str = "You are a test.", context: LiveContext | None =
 
 def make_agent(settings: Mapping[str, Any] | None = None, *, tools: Sequence[Tool] = (), **parts: Any) -> Agent:
     """An agent of fakes. `settings` as in the file; `parts` are fields of Agent, or providers."""
-    fields = {"prompter", "phrases", "answers", "on_unused", "close"}
+    fields = {"prompter", "phrases", "answers", "on_unused", "close", "output_limit"}
     voice = {"tts": FakeTts(ms_per_char=MS_PER_CHAR)}
     providers = provider_set(**voice | {kind: part for kind, part in parts.items() if kind not in fields})
     given = {name: part for name, part in parts.items() if name in fields}

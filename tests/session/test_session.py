@@ -425,6 +425,17 @@ def test_when_the_allowance_is_used_up_that_is_said(allowance: int | None, sente
         assert device.spoken() == [sentences]
 
 
+def test_a_device_may_have_an_allowance_of_its_own() -> None:
+    agent = make_agent(llm=FakeLlm("Yes."), prompter=make_prompter(quota_refusal="Enough."), output_limit=4)
+    with visitor(FakeAgents(agent)) as device:
+        device.hello()
+        for stops in (1, 2):
+            device.detect("hello")
+            device.wait_stops(stops)
+
+        assert device.spoken() == ["Yes.", "Enough."]
+
+
 def test_under_overload_there_is_an_apology() -> None:
     def refuse() -> None:
         raise Overloaded("server")

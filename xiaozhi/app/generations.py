@@ -17,7 +17,7 @@ from gevent.lock import BoundedSemaphore
 
 from xiaozhi.app import wiring
 from xiaozhi.app.telemetry import Observer
-from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
@@ -211,9 +211,20 @@ class Generations:
         gevent.sleep(0)
         if faults:
             raise SettingsError(faults)
+        self._count_output(loaded, generation.loaded)
         agent = self._make_agent(loaded, generation.agent)
         self._observer.watch_vad(agent.providers.vad)
         return agent
+
+    def _count_output(self, loaded: Loaded, below: Loaded) -> None:
+        """See to it that a limit of its own can be kept. Raises SettingsError."""
+        limit = loaded.settings.device_max_output_size
+        if limit and limit != below.settings.device_max_output_size:
+            try:
+                self._services.quota.allow_own_limits()
+            except (StorageError, Overloaded) as error:
+                expected = f"a limit whose counts can be kept ({error})"
+                raise SettingsError([Fault("device_max_output_size", str(limit), expected)]) from error
 
     def _make_agent(self, loaded: Loaded, like: Agent | None = None) -> Agent:
         """Raises SettingsError."""

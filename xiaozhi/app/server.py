@@ -250,7 +250,7 @@ class Server:
         self._stopped = self._draining = True
         settings = (self._generation.loaded if self._generation is not None else self._loaded).settings
         self.admission.shut("server stopping")
-        self._step("devices", self._see_off, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
+        self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self._watchdog.stop)
         self._step("tools", self._lasting.join, FLUSH_SECONDS)
@@ -271,8 +271,8 @@ class Server:
         process.release()
         log.info("stopped")
 
-    def _see_off(self, drain_seconds: float) -> None:
-        """Nobody new; everybody who is here may finish, and is told goodbye."""
+    def _drain(self, drain_seconds: float) -> None:
+        """Accept no new device; let the answers under way finish, at most `drain_seconds`; close every connection."""
         if self._acceptor is None:
             return
         self._acceptor.stop_accepting()

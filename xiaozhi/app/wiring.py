@@ -113,10 +113,17 @@ def make_agent(
         phrases=phrases,
         plugins=plugins,
         answers=AnswerCache() if settings.conversation.llm_cache else None,
+        output_limit=_own_limit(settings, like),
         close=closing.close,
         on_unused=on_unused,
     )
     return agent, list(tools.warnings)
+
+
+def _own_limit(settings: Settings, like: Agent | None) -> int | None:
+    if like is None or settings.device_max_output_size == like.settings.device_max_output_size:
+        return None
+    return settings.device_max_output_size
 
 
 def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:

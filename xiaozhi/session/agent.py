@@ -68,6 +68,8 @@ class Agent:
     plugins: ToolSource
     answers: AnswerCache | None = None
     """None: the language model is asked every question."""
+    output_limit: int | None = None
+    """Characters a day (0: no limit) for a device with settings of its own; None: the general limit."""
     close: Callable[[], None] = lambda: None
     """Gives back what the agent works with, its leases of providers among them; returns at once, idempotent. For the
     one who is told by `on_unused`; everybody else calls `release`."""

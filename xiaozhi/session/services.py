@@ -22,10 +22,14 @@ from xiaozhi.tools.device_mcp import Vision
 
 
 class Quota(Protocol):
-    """The daily allowance of spoken characters of a device. Touches memory only."""
+    """The daily allowance of spoken characters of a device (`devices/quota.py`). `left` and `spend` touch memory
+    only."""
 
-    def left(self, device: str) -> int | None:
-        """Characters left today; None: no limit."""
+    def allow_own_limits(self) -> None:
+        """Count from now on, whatever the general limit. May block. Raises StorageError, Overloaded."""
+
+    def left(self, device: str, limit: int | None = None) -> int | None:
+        """Characters left today of `limit`, None: of the general one; None: no limit."""
 
     def spend(self, device: str, characters: int) -> None:
         """So many were spoken."""

@@ -396,7 +396,7 @@ class Session:
             self._woken = self._turn_taking.current, self._clock()
 
     def _stay(self) -> None:
-        """Somebody is there; perhaps during the goodbye that silence had brought about."""
+        """The user is there. If that is during the goodbye after a long silence, the session goes on."""
         self.last_voice_at = self._clock()
         if self._said_goodbye:
             self._said_goodbye = self._leaving = False
@@ -434,7 +434,7 @@ class Session:
         )
 
     def _on_turn_text(self, text: str) -> bool:
-        """The turn knows what was said: exit commands end the session here."""
+        """The turn knows what was said. False for an exit command, which ends the session."""
         if text and is_exit(text, self._agent.settings.exit_commands):
             self._parts.outbox.urgent(wire.Stt(text))
             self._leave("exit command")
@@ -442,7 +442,7 @@ class Session:
         return True
 
     def _on_turn_open(self) -> None:
-        """The ears rest while the server speaks."""
+        """Nobody is listened to while the server speaks, except in realtime mode."""
         if not self._barges_in() and self._parts.listener is not None:
             self._parts.listener.pause()
             self._turn_taking.forget_voice()
@@ -475,7 +475,7 @@ class Session:
         self._services.admit_turn()
         if self._draining:
             raise Overloaded("server draining")
-        left = self._services.quota.left(self.device_id)
+        left = self._services.quota.left(self.device_id, self._agent.output_limit)
         return self._agent.prompter.quota_refusal if left is not None and left <= 0 else ""
 
     def _obey(self, message: wire.ServerCommand) -> None:
