@@ -111,6 +111,19 @@ def test_workers_see_what_the_others_spent(tmp_path: Path) -> None:
             assert one.left("a") == 69, "what is not written yet stays on top"
 
 
+def test_a_device_may_have_a_limit_of_its_own(database: Database) -> None:
+    with quota(database, limit=0) as made:
+        made.spend("a", 30)
+        made.allow_own_limits()
+        made.spend("a", 60)
+        made.spend("b", 60)
+        assert (made.left("a", 100), made.left("b", 50), made.left("a", 0), made.left("a")) == (40, 0, None, None)
+        made.adopt(70)
+        assert (made.left("a"), made.left("a", 100)) == (10, 40)
+        made.flush()
+        assert stored(database) == {"a": 60, "b": 60}, "nobody counted before there was a limit"
+
+
 def test_a_locked_database_costs_the_hot_path_nothing_and_no_count(tmp_path: Path) -> None:
     with opened(tmp_path, busy_timeout=0.2) as database:
         with quota(database) as made:

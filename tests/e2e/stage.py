@@ -22,6 +22,7 @@ from loadtest.simulator.speech import Speech
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds, hum, wav
+from xiaozhi.app.agents import Overlays
 from xiaozhi.app.generations import Generation
 from xiaozhi.app.server import Server
 from xiaozhi.chat import ToolSpec
@@ -153,10 +154,10 @@ class Stage:
 
     def keep_phrases(self) -> None:
         """What has been spoken so far is what every test may find in the reply cache, and nothing else."""
-        self._phrases = dict(self.server._fixtures.replies._kept)
+        self._phrases = dict(self.server._services.speech_cache._kept)
 
     def _forget_speech(self) -> None:
-        replies = self.server._fixtures.replies
+        replies = self.server._services.speech_cache
         replies.clear()
         for key, frames in self._phrases.items():
             replies.put(key, frames)
@@ -170,7 +171,7 @@ class Stage:
             self.vendor.gone.get_nowait()
 
     def _close_breakers(self) -> None:
-        for guard in self.generation.provider_pool.guards:
+        for guard in self.server.provider_pool.guards:
             if guard.breaker is not None:
                 guard.breaker._change(BreakerState.CLOSED)
 
@@ -199,7 +200,7 @@ class Stage:
     def tools(self, *tools: Tool) -> Iterator[None]:
         """Further plugins, for the visits that begin inside the block."""
         generation = self.generation
-        source: Any = generation.kit.plugins
+        source: Any = generation.agent.plugins
         before, source._tools = source._tools, (*source._tools, *tools)
         try:
             yield
@@ -222,13 +223,19 @@ class Stage:
 
 
 @contextmanager
-def open_stage(directory: Path, sounds: Sounds, overrides: Mapping[str, Any] | None = None) -> Iterator[Stage]:
-    """Vendor and server, started; stopped at the end. The phrases of the voice are ready."""
+def open_stage(
+    directory: Path,
+    sounds: Sounds,
+    overrides: Mapping[str, Any] | None = None,
+    overlays: Overlays | None = None,
+) -> Iterator[Stage]:
+    """Vendor and server, started; stopped at the end. The phrases of the voice are ready. `overlays`: devices' own
+    settings."""
     with OpenAiVendor(sounds=sounds, keep_alive=False, heard="what is up") as vendor:
         assert isinstance(vendor, OpenAiVendor)
         vendor.stand(TTS, SHORT)
         loaded = load(environ={}, overrides=merged(base_settings(vendor, directory), overrides or {}))
-        server = Server(loaded, reload=lambda: loaded)
+        server = Server(loaded, reload=lambda: loaded, overlays=overlays)
         stage = Stage(vendor, server, loaded)
         try:
             server.start()
@@ -244,7 +251,7 @@ def open_stage(directory: Path, sounds: Sounds, overrides: Mapping[str, Any] | N
 def settle_phrases(stage: Stage) -> None:
     """Until the background work on fixed phrases is over, well or not."""
     generation = stage.generation
-    phrases = generation.kit.phrases
+    phrases = generation.agent.phrases
     wait_until(lambda: not phrases._at_work, "the phrases")
 
 

@@ -219,7 +219,7 @@ def test_the_prompt_knows_the_moment_the_device_and_live_data(tmp_path: Path, so
 def edition_context(stage: Stage) -> Any:
     """The live data of the server's configuration."""
     generation = stage.generation
-    return generation.kit.prompter._context
+    return generation.agent.prompter._context
 
 
 def test_a_template_of_ones_own(tmp_path: Path, sounds: Sounds) -> None:

@@ -143,8 +143,8 @@ _KINDS = {ASR: "asr", CHAT: "llm", TTS: "tts"}
 
 def provider(stage: Stage, kind: str) -> Any:
     """The vendor's client inside the server."""
-    generation = stage.generation
-    return generation.provider_pool._built[_KINDS[kind], "Vendor"].inner
+    providers = stage.generation.agent.providers
+    return getattr(providers, _KINDS[kind]).inner
 
 
 def unplug(stage: Stage, kind: str) -> None:
@@ -251,7 +251,7 @@ def test_without_any_voice_the_apology_is_shown(tmp_path: Any, sounds: Any, stag
         assert answer.sentences == [APOLOGY]
         assert answer.frames == []
         assert not device.replies.speaking
-        stage.server._fixtures.replies.clear()
+        stage.server._services.speech_cache.clear()
 
 
 def test_the_phrases_are_tried_again_when_the_voice_is_back(
@@ -259,9 +259,9 @@ def test_the_phrases_are_tried_again_when_the_voice_is_back(
 ) -> None:
     monkeypatch.setattr("xiaozhi.session.speaking.phrases.RETRY_S", 0.0)
     with open_stage(tmp_path, sounds, {"ai_providers": {"tts": {"timeout": 0.2}}}) as stage:
-        stage.server._fixtures.replies.clear()
+        stage.server._services.speech_cache.clear()
         generation = stage.generation
-        phrases = generation.kit.phrases
+        phrases = generation.agent.phrases
         phrases._ready.clear()
         stage.vendor.stand(TTS, Script(status=400))
         stage.device()

@@ -76,8 +76,8 @@ def open_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         server.start()
         generation = server._generations.current
         assert generation is not None
-        wait_until(lambda: not generation.kit.phrases._at_work, "the phrases")
-        generation.kit.providers.llm._now = lambda: NOW
+        wait_until(lambda: not generation.agent.phrases._at_work, "the phrases")
+        generation.agent.providers.llm._now = lambda: NOW
         yield House(server)
     finally:
         server.stop(drain_seconds=0)

@@ -220,7 +220,7 @@ def test_a_voice_that_fails(ensemble: Ensemble, fault: str) -> None:
 def test_ears_that_fail(ensemble: Ensemble, words: Words, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = ensemble.stage
     generation = stage.generation
-    asr = generation.kit.providers.asr.inner  # type: ignore[attr-defined]
+    asr = generation.agent.providers.asr.inner  # type: ignore[attr-defined]
     monkeypatch.setattr(asr, "options", asr.options.model_copy(update={"timeout": 0.4}))
     device = stage.device()
     ensemble.ears.once.append(fault)

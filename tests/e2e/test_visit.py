@@ -120,7 +120,7 @@ def test_the_model_greets_when_greetings_are_not_cached(tmp_path: Path, sounds: 
 def test_another_format_gets_its_own_ready_made_greetings(stage: Stage) -> None:
     device = stage.device(frame_ms=20)
     generation = stage.generation
-    phrases = generation.kit.phrases
+    phrases = generation.agent.phrases
     wait_until(lambda: not phrases._at_work, "the phrases")
     stage.forget_requests()
 

@@ -122,8 +122,8 @@ def remembering_stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds) 
 def remembering(remembering_stage: Stage, _no_leaks: None) -> Any:
     remembering_stage.reset()
     generation = remembering_stage.generation
-    assert generation.kit.answers is not None
-    generation.kit.answers._kept.clear()
+    assert generation.agent.answers is not None
+    generation.agent.answers._kept.clear()
     yield remembering_stage
     remembering_stage.close_devices()
 

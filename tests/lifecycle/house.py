@@ -88,7 +88,7 @@ class House(Stage):
 
     def guard(self, name: str) -> Guard:
         """The guard of a vendor in force, such as "llm:Vendor"."""
-        return next(guard for guard in self.server._generations.guards() if guard.name == name)
+        return next(guard for guard in reversed(self.server.provider_pool.guards) if guard.name == name)
 
     def impatient(self, name: str = "llm:Vendor") -> None:
         """Retries of this vendor come at once."""

@@ -114,7 +114,7 @@ def tell_story(house: House, device: Any) -> None:
 
 
 def test_a_visit_finishes_on_the_old_and_newcomers_get_the_new(house: House, other: OpenAiVendor) -> None:
-    old, kit = house.device(), house.server._current().kit
+    old, agent = house.device(), house.server._current().agent
     tell_story(house, old)
     use(house, other)
 
@@ -125,15 +125,17 @@ def test_a_visit_finishes_on_the_old_and_newcomers_get_the_new(house: House, oth
     assert len(story.frames) >= 16, "not one frame of it was lost"
     assert ask(house.device(), "who are you").sentences == [ANSWER_OF_THE_NEW]
     assert ask(old, "and who are you").sentences == ["Fine."]
-    assert house.server._current().kit is not kit
+    assert house.server._current().agent is not agent
     assert house.server._generations.in_use == 2
 
 
-def test_the_old_is_closed_when_the_last_of_its_visits_has_left(house: House, other: OpenAiVendor) -> None:
+def test_the_old_is_closed_when_the_last_of_its_visits_has_left(
+    house: House, other: OpenAiVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = house.device(), house.device()
     old = house.server._current()
     closed: list[str] = []
-    old.provider_pool.close_with_me(lambda: closed.append("old"))
+    monkeypatch.setattr(old.agent.phrases, "close", lambda: closed.append("old"))
     use(house, other)
     assert house.server.reload() == ()
 
@@ -155,15 +157,13 @@ def test_without_visits_the_old_is_closed_at_once(house: House, other: OpenAiVen
     wait_until(lambda: house.server._generations.in_use == 1, "the end of the old ones")
 
 
-def test_memories_are_saved_before_what_saves_them_is_closed(
-    tmp_path: Path, sounds: Sounds, other: OpenAiVendor
-) -> None:
+def test_memories_are_saved_before_what_saves_them_is_closed(tmp_path: Path, sounds: Sounds) -> None:
     memory = {"selected_module": {"Memory": "Diary"}, "Memory": {"Diary": {"type": f"{__name__}:SlowDiary"}}}
     with open_house(tmp_path, sounds, memory) as house:
         device = house.device()
         ask(device, "my name is Ann")
         diary.go.clear()
-        use(house, other)
+        house.change({"Memory": {"Diary": {"pages": 200}}})
         assert house.server.reload() == ()
         device.close()
         wait_until(lambda: house.server._memories.waiting == 1, "the memory")
@@ -175,16 +175,35 @@ def test_memories_are_saved_before_what_saves_them_is_closed(
         assert diary.entries == ["saved 2", "closed"]
 
 
+def test_a_memory_that_others_use_is_not_waited_for(tmp_path: Path, sounds: Sounds, other: OpenAiVendor) -> None:
+    """It is the same provider in both configurations, and stays open."""
+    memory = {"selected_module": {"Memory": "Diary"}, "Memory": {"Diary": {"type": f"{__name__}:SlowDiary"}}}
+    with open_house(tmp_path, sounds, memory) as house:
+        device = house.device()
+        ask(device, "my name is Ann")
+        diary.go.clear()
+        use(house, other)
+        assert house.server.reload() == ()
+        device.close()
+
+        wait_until(lambda: house.server._generations.in_use == 1, "the end of the old")
+
+        assert diary.entries == []
+        diary.go.set()
+        wait_until(lambda: house.server._memories.waiting == 0, "the memory")
+        assert diary.entries == ["saved 2"]
+
+
 # --- what did not change ----------------------------------------------------------------------------------------------
 
 
 def test_what_did_not_change_is_taken_over(house: House, other: OpenAiVendor) -> None:
     """Models are not loaded twice, and the windows of a vendor hold for the visits of both configurations together."""
-    before = house.server._current().kit.providers
+    before = house.server._current().agent.providers
     visitor = house.device()
     use(house, other)
     assert house.server.reload() == ()
-    after = house.server._current().kit.providers
+    after = house.server._current().agent.providers
 
     assert after.llm is not before.llm
     assert (after.vad, after.asr, after.tts) == (before.vad, before.asr, before.tts)
@@ -209,6 +228,7 @@ def test_other_limits_make_another_vendor(house: House) -> None:
     assert house.server.reload() == ()
 
     assert house.guard("llm:Vendor").window is not window
+    wait_until(lambda: house.server._generations.in_use == 1, "the end of the old")
     assert house.measured("xiaozhi_vendor_active_limit", kind="llm", vendor="Vendor") == 3
 
 
@@ -217,14 +237,14 @@ def test_a_file_that_a_block_names_counts_as_part_of_it(house: House, tmp_path: 
     named.write_text("1")
     house.change({"TTS": {"Vendor": {"voice": str(named)}}})
     assert house.server.reload() == ()
-    tts = house.server._current().kit.providers.tts
+    tts = house.server._current().agent.providers.tts
     assert house.server.reload() == ()
-    assert house.server._current().kit.providers.tts is tts
+    assert house.server._current().agent.providers.tts is tts
 
     named.write_text("22")
     assert house.server.reload() == ()
 
-    assert house.server._current().kit.providers.tts is not tts
+    assert house.server._current().agent.providers.tts is not tts
 
 
 def test_limits_levels_and_allowances_follow(house: House) -> None:
@@ -297,7 +317,7 @@ def test_what_was_built_of_a_refused_configuration_is_closed(house: House) -> No
 
     assert house.server.reload()
 
-    assert diary.entries == ["closed"]
+    wait_until(lambda: diary.entries == ["closed"], "its end")
 
 
 def test_a_reader_that_fails_is_a_refusal_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

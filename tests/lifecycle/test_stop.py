@@ -107,9 +107,10 @@ def test_one_connection_ends_in_the_order_that_loses_nothing(
     memory = {"selected_module": {"Memory": "Noted"}, "Memory": {"Noted": {"type": f"{__name__}:Noted"}}}
     with open_house(tmp_path, sounds, memory) as house:
         observe = house.server._observer.turn_ended
-        kit = house.server._current().kit
-        object.__setattr__(
-            kit, "observe", lambda device, record: (happened.append(f"turn {record.outcome}"), observe(device, record))
+        monkeypatch.setattr(
+            house.server._observer,
+            "turn_ended",
+            lambda device, record: (happened.append(f"turn {record.outcome}"), observe(device, record)),
         )
         device = house.device()
         tell_story(house, device, 0.5)

@@ -3,7 +3,6 @@ fallbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,8 @@ import gevent
 import pytest
 
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import merged
 from tests.lifecycle.house import CHAT, House, Script, ask, open_house, wait_until
-from xiaozhi.app.wiring import check
-from xiaozhi.providers.pool import ProviderPool, vendor_limits
-from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.resilience import BreakerState
-from xiaozhi.settings import Loaded, load
 
 SORRY = "Sorry, that did not work."
 BROKEN = Script(status=500)
@@ -122,122 +116,3 @@ def test_a_window_of_one_with_a_queue_of_one_and_a_deadline(tmp_path: Path, soun
         assert house.vendor.counts[CHAT] == 1
         assert house.measured("xiaozhi_vendor_window_refused_total", kind="llm", vendor="Vendor") == 2
         assert house.outcomes() == {"answered": 1, "overloaded": 2}
-
-
-# --- how it is wired --------------------------------------------------------------------------------------------------
-
-
-def loaded(**overrides: Any) -> Loaded:
-    """Settings with language models A, B and C, of which A is selected."""
-    blocks = {name: {**ENDPOINT, "base_url": f"http://127.0.0.1:9/{name}/v1"} for name in "ABC"}
-    voice = {"type": "openai", "api_key": "k", "api_url": "http://127.0.0.1:9/v1", "model": "m", "voice": "v"}
-    everything = {
-        "selected_module": {"LLM": "A", "ASR": "A", "TTS": "A"},
-        "LLM": blocks,
-        "ASR": {"A": blocks["A"]},
-        "TTS": {"A": voice},
-    }
-    return load(environ={}, overrides=merged(everything, overrides))
-
-
-def shop_of(configuration: Loaded, heard: list[tuple[str, BreakerState]] | None = None) -> ProviderPool:
-    """A provider_pool whose breakers tell `heard`."""
-    told = heard if heard is not None else []
-    return ProviderPool(
-        configuration, InferencePool(2), lambda report: None, lambda name, state: told.append((name, state))
-    )
-
-
-@pytest.mark.parametrize(
-    ("own", "expected"),
-    [
-        ({}, (7, 11, True, 3.0)),
-        ({"max_concurrent": 2, "timeout": 5}, (2, 11, True, 5.0)),
-        ({"queue_size": "4", "enable_queue": "false"}, (7, 4, False, 3.0)),
-        ({"timeout": {"first_byte": 1}}, (7, 11, True, 3.0)),
-        ({"max_concurrent": "", "timeout": None}, (7, 11, True, 3.0)),
-    ],
-)
-def test_limits_come_from_the_kind_and_a_block_may_have_its_own(
-    own: Mapping[str, Any], expected: tuple[Any, ...]
-) -> None:
-    configuration = loaded(ai_providers={"llm": {"max_concurrent": 7, "queue_size": 11, "timeout": 3}})
-    settings = configuration.settings
-    settings.LLM["A"].update(own)
-
-    limits = vendor_limits(settings, "llm", "A")
-
-    assert (limits.max_concurrent, limits.queue_size, limits.enable_queue, limits.timeout) == expected
-
-
-def test_wrong_limits_of_a_block_are_faults_of_the_configuration() -> None:
-    configuration = loaded()
-    configuration.settings.LLM["A"].update({"max_concurrent": "many", "queue_size": -1})
-
-    assert [fault.key for fault in check(configuration)] == ["LLM.A.max_concurrent", "LLM.A.queue_size"]
-
-
-def test_one_endpoint_has_one_breaker_whatever_it_is_called() -> None:
-    configuration = loaded()
-    configuration.settings.LLM["B"]["base_url"] = configuration.settings.LLM["A"]["base_url"] + "/"
-    heard: list[tuple[str, BreakerState]] = []
-    provider_pool = shop_of(configuration, heard)
-    breakers = {name: provider_pool.get("llm", name).guard.breaker for name in "ABC"}
-
-    assert breakers["A"] is breakers["B"]
-    assert breakers["A"] is not breakers["C"]
-    breakers["A"]._change(BreakerState.OPEN)
-    assert heard == [("llm:A", BreakerState.OPEN), ("llm:B", BreakerState.OPEN)]
-    provider_pool.close()
-
-
-def test_a_breaker_that_outlives_a_provider_forgets_it() -> None:
-    """A and B share an endpoint; B changes with every reload, A never."""
-    configuration = loaded()
-    configuration.settings.LLM["B"]["base_url"] = configuration.settings.LLM["A"]["base_url"]
-    heard: list[tuple[str, BreakerState]] = []
-    provider_pool = shop_of(configuration, heard)
-    breaker = provider_pool.get("llm", "A").guard.breaker
-    provider_pool.get("llm", "B")
-    for number in range(5):
-        configuration = loaded()
-        configuration.settings.LLM["B"].update(
-            base_url=configuration.settings.LLM["A"]["base_url"], model_name=f"m{number}"
-        )
-        successor = ProviderPool(
-            configuration,
-            InferencePool(2),
-            lambda report: None,
-            lambda name, state: heard.append((name, state)),
-            predecessor=provider_pool,
-        )
-        assert successor.get("llm", "A").guard.breaker is breaker
-        assert successor.get("llm", "B").guard.breaker is breaker
-        successor.warm_up()
-        provider_pool.close()
-        provider_pool = successor
-
-    breaker._change(BreakerState.OPEN)
-    assert heard == [("llm:A", BreakerState.OPEN), ("llm:B", BreakerState.OPEN)]
-    provider_pool.close()
-    assert breaker.listeners == []
-
-
-def test_another_kind_at_the_same_address_is_another_endpoint() -> None:
-    configuration = loaded(
-        selected_module={"VLLM": "Eyes"}, VLLM={"Eyes": {**ENDPOINT, "base_url": "http://127.0.0.1:9/A/v1"}}
-    )
-    provider_pool = shop_of(configuration)
-
-    assert provider_pool.get("vllm").guard.breaker is not provider_pool.get("llm").guard.breaker
-    provider_pool.close()
-
-
-def test_a_shop_that_was_closed_builds_nothing_any_more() -> None:
-    provider_pool = shop_of(loaded())
-    provider_pool.get("llm")
-    provider_pool.close()
-
-    assert provider_pool.get("llm", "A").name == "A", "what it has it may still name"
-    with pytest.raises(Exception, match="replaced"):
-        provider_pool.get("llm", "B")

@@ -19,7 +19,7 @@ from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.readings import REFUSALS, SWEEPS, ConnectionReadings
-from xiaozhi.runtime.resilience import Guard, Window
+from xiaozhi.runtime.resilience import Breaker, Guard, Window
 
 
 def scrape(metrics: Metrics) -> dict[str, Metric]:
@@ -252,6 +252,27 @@ def test_windows_of_the_vendors_in_force_and_no_longer_of_those_before() -> None
     guards[:] = [Guard("llm:other", window=Window("llm:other", 3))]
     waiting = scrape(metrics)["xiaozhi_vendor_waiting"].samples
     assert [sample.labels["vendor"] for sample in waiting] == ["other"]
+
+
+def test_guards_of_one_name_are_one_series() -> None:
+    """The same block in two configurations, or with devices' own keys; two samples of one name are no exposition."""
+    broken, limitless = Breaker("llm:acme"), Window("llm:acme", 0)
+    for _ in range(broken.options.min_volume):
+        broken.record(broken.admit(), False)
+    windows = [Window("llm:acme", 2), Window("llm:acme", 3)]
+    guards = [Guard("llm:acme", window=windows[0]), Guard("llm:acme", window=windows[1], breaker=broken)]
+    guards += [Guard("llm:other", window=windows[0]), Guard("llm:other", window=limitless), Guard("tts:plain")]
+    metrics = Metrics()
+    metrics.watch_vendors(lambda: guards)
+    for window in windows:
+        window.enter(0.0)
+
+    assert len(scrape(metrics)["xiaozhi_vendor_active"].samples) == 2
+    assert value(metrics, "xiaozhi_vendor_active", kind="llm", vendor="acme") == 2
+    assert value(metrics, "xiaozhi_vendor_active_limit", kind="llm", vendor="acme") == 5
+    assert value(metrics, "xiaozhi_vendor_breaker_state", kind="llm", vendor="acme") == 2
+    assert value(metrics, "xiaozhi_vendor_active_limit", kind="llm", vendor="other") == 0, "no limit"
+    assert value(metrics, "xiaozhi_vendor_breaker_state", kind="tts", vendor="plain") == 0
 
 
 def test_greenlets_are_counted_while_they_live_and_when_they_fail() -> None:

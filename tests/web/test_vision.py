@@ -32,7 +32,9 @@ JPEG = b"\xff\xd8\xff\xe0" + b"x" * 100
 
 
 def client(vllm: Vllm | None, clock: Callable[[], float] = lambda: NOW, **config: Any) -> FlaskClient:
-    return create_app([create_blueprint(VisionConfig(**config), TOKENS, lambda: vllm, clock=clock)]).test_client()
+    return create_app(
+        [create_blueprint(VisionConfig(**config), TOKENS, lambda device: vllm, clock=clock)]
+    ).test_client()
 
 
 def ask(

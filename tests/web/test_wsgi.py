@@ -143,7 +143,7 @@ def test_a_device_gets_its_ota_answer() -> None:
 
 def test_a_camera_uploads_in_chunks_as_the_firmware_does() -> None:
     vllm, tokens = FakeVllm("a cat"), VisionTokens("secret")
-    app = create_app([vision.create_blueprint(vision.VisionConfig(), tokens, lambda: vllm, clock=lambda: 1000)])
+    app = create_app([vision.create_blueprint(vision.VisionConfig(), tokens, lambda device: vllm, clock=lambda: 1000)])
     image = b"\xff\xd8\xff" + bytes(range(256)) * 500
     boundary = "----ESP32_CAMERA_BOUNDARY"
     parts = [

@@ -1,64 +1,56 @@
-"""The configuration in force, those that visits under way still use, and how one follows another.
+"""The configuration in force, those that sessions under way still use, and how one follows another.
 
-Part of the composition root. A reload builds everything of the new configuration beside the old (what did not change is
-taken over, see `provider_pool.py`), and swaps when all of it works: a configuration with a fault is refused whole and
-leaves nothing behind. Visits keep what they began with. A replaced generation is closed when the last of its visits has
-left and what they are remembered by has been saved."""
+Part of the composition root. A reload makes everything of the new configuration beside the old (what did not change is
+the same provider, see `providers/pool.py`), and swaps when all of it works: a configuration with a fault is refused
+whole and leaves nothing behind. Sessions keep what they began with. An agent is closed when nobody holds it any more
+and what its sessions are remembered by has been saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import gevent
 from gevent.lock import BoundedSemaphore
 
 from xiaozhi.app import wiring
 from xiaozhi.app.telemetry import Observer
-from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import tasks
-from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.resilience import Guard
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.agent import Agent
 from xiaozhi.session.services import SessionServices
-from xiaozhi.settings import Loaded
+from xiaozhi.settings import Loaded, lay_over
 
 log = get_logger(__name__)
 
 SETTLE_SECONDS = 120.0
-"""How long a replaced generation waits for the memories of its visits before it closes what they are saved with."""
+"""How long an agent that nobody uses waits for the memories of its sessions before it is closed."""
+MAKERS = 4
+"""Agents of devices with settings of their own that are made at the same time; the others wait."""
 
 
 class Generation:
-    """Everything that belongs to one reading of the configuration, and how many visits use it."""
+    """One reading of the configuration and its agents: the default one, which the generation itself holds until it is
+    replaced, and those of devices with settings of their own."""
 
-    def __init__(
-        self, loaded: Loaded, provider_pool: ProviderPool, kit: SessionServices, retire: Callable[[Generation], None]
-    ) -> None:
+    def __init__(self, loaded: Loaded, agent: Agent) -> None:
         self.loaded = loaded
-        self.provider_pool = provider_pool
-        self.kit = kit
-        self.sessions = 0
+        self.agent = agent
+        self.own: dict[str, Agent] = {}
+        """Agents that are held, by the content of the devices' own settings."""
+        self.alive = {agent}
+        """Agents that are not closed: held, or with a memory to be saved."""
         self.replaced = False
-        self._retire = retire
 
-    def enter(self) -> None:
-        """A visit begins to use it."""
-        self.sessions += 1
-
-    def leave(self) -> None:
-        """A visit that used it has ended."""
-        self.sessions -= 1
-        self._retire_if_unused()
-
-    def replace(self) -> None:
-        """Another generation is in force now."""
-        self.replaced = True
-        self._retire_if_unused()
-
-    def _retire_if_unused(self) -> None:
-        if self.replaced and self.sessions <= 0:
-            self._retire(self)
+    @property
+    def sessions(self) -> int:
+        """Those that work with the default agent."""
+        return self.agent.holders.count - (not self.replaced)
 
 
 class Generations:
@@ -73,30 +65,33 @@ class Generations:
         *,
         read: Callable[[], Loaded],
         adopt: Callable[[Loaded, Loaded], None],
-        fixtures: wiring.Fixtures,
-        inference: InferencePool,
+        services: SessionServices,
+        provider_pool: ProviderPool,
         observer: Observer,
         on_reload: Callable[[bool], None] = lambda accepted: None,
     ) -> None:
         self.current: Generation | None = None
         self._read = read
         self._adopt = adopt
-        self._fixtures = fixtures
-        self._inference = inference
+        self._services = services
+        self._provider_pool = provider_pool
         self._observer = observer
         self._on_reload = on_reload
         self._replaced: list[Generation] = []
         self._reloading = BoundedSemaphore(1)
+        self._making = BoundedSemaphore(MAKERS)
+        self._retiring = Tasks()
         self._closed = False
 
     @property
     def in_use(self) -> int:
         """Generations that are not closed yet."""
-        return len(self._replaced) + (self.current is not None)
+        return len(self._all)
 
-    def guards(self) -> list[Guard]:
-        """Those of the vendors in force."""
-        return self.current.provider_pool.guards if self.current is not None else []
+    @property
+    def _all(self) -> list[Generation]:
+        """The newest first."""
+        return [*([self.current] if self.current is not None else []), *reversed(self._replaced)]
 
     def open(self, loaded: Loaded) -> Generation:
         """The first generation, ready to be used. Raises SettingsError with every fault."""
@@ -118,13 +113,49 @@ class Generations:
             else (Fault("the configuration", "not read", "no internal error; see the log"),)
         )
 
+    def own_agent(self, overlay: Mapping[str, Any], source: str) -> Agent:
+        """The agent of a device with settings of its own, in the configuration in force, held for the caller: the same
+        one for the same settings. `source`: what to call the settings in faults. Blocks while models load.
+
+        Raises SettingsError with every fault."""
+        generation, key = self.current, _key_of(overlay)
+        if generation is None:
+            raise _stopping()
+        known = generation.own.get(key)
+        if known is not None:
+            return known.hold()
+        # The generation must not be closed before it has this agent.
+        default = generation.agent.hold()
+        try:
+            with self._making:
+                agent = generation.own.get(key) or self._make_own(generation, overlay, source)
+                if agent in generation.alive:
+                    return agent.hold()
+                known = generation.own.get(key)
+                if known is not None:  # somebody else with the same settings was quicker
+                    agent.close()
+                    return known.hold()
+                generation.own[key] = agent
+                generation.alive.add(agent)
+                return agent
+        finally:
+            default.release()
+
+    def own_agent_in_use(self, overlay: Mapping[str, Any]) -> Agent | None:
+        """The agent of devices with these settings, if a session works with it now; not held for the caller."""
+        key = _key_of(overlay)
+        return next((generation.own[key] for generation in self._all if key in generation.own), None)
+
     def close(self) -> None:
         """Close every generation. Idempotent."""
         self._closed = True
-        current, self.current = self.current, None
-        for generation in [*self._replaced, *([current] if current is not None else [])]:
-            generation.provider_pool.close()
+        generations = self._all
+        self.current = None
         self._replaced.clear()
+        self._retiring.kill()
+        for generation in generations:
+            for agent in generation.alive:
+                agent.close()
 
     def _reload(self) -> Sequence[Fault]:
         with self._reloading:
@@ -137,13 +168,13 @@ class Generations:
                 gevent.sleep(0)
                 if self._closed:
                     raise _stopping()
-                generation = self._make(loaded, old)
+                generation = self._make(loaded)
                 if self._closed:
                     raise _stopping()
                 self._adopt(old.loaded, loaded)
             except Exception as error:
                 if generation is not None:
-                    generation.provider_pool.close()
+                    generation.agent.close()
                 if not isinstance(error, SettingsError):
                     log.exception("configuration cannot be read")
                 faults = (
@@ -158,58 +189,86 @@ class Generations:
             self._replaced.append(old)
             self._on_reload(True)
             log.info("configuration reloaded", sessions_on_the_old_one=old.sessions)
-            old.replace()
+            old.replaced = True
+            old.agent.release()
             return ()
 
     def _put_in_force(self, generation: Generation) -> None:
         self.current = generation
-        self._observer.watch_vad(generation.kit.providers.vad)
-        generation.kit.phrases.prepare(wiring.usual_voice(generation.loaded.settings))
+        self._observer.watch_vad(generation.agent.providers.vad)
+        generation.agent.phrases.prepare(wiring.usual_voice(generation.loaded.settings))
 
-    def _make(self, loaded: Loaded, predecessor: Generation | None = None) -> Generation:
+    def _make(self, loaded: Loaded) -> Generation:
         faults = wiring.check(loaded)
         gevent.sleep(0)
         if faults:
             raise SettingsError(faults)
-        provider_pool = ProviderPool(
-            loaded,
-            self._inference,
-            self._observer.vendor_called,
-            self._observer.breaker_changed,
-            database=self._fixtures.database,
-            predecessor=predecessor.provider_pool if predecessor is not None else None,
-        )
+        return Generation(loaded, self._make_agent(loaded))
+
+    def _make_own(self, generation: Generation, overlay: Mapping[str, Any], source: str) -> Agent:
+        loaded = lay_over(generation.loaded, overlay, source)
+        faults = wiring.check(loaded, generation.loaded.settings)
+        gevent.sleep(0)
+        if faults:
+            raise SettingsError(faults)
+        self._count_output(loaded, generation.loaded)
+        agent = self._make_agent(loaded, generation.agent)
+        self._observer.watch_vad(agent.providers.vad)
+        return agent
+
+    def _count_output(self, loaded: Loaded, below: Loaded) -> None:
+        """See to it that a limit of its own can be kept. Raises SettingsError."""
+        limit = loaded.settings.device_max_output_size
+        if limit and limit != below.settings.device_max_output_size:
+            try:
+                self._services.quota.allow_own_limits()
+            except (StorageError, Overloaded) as error:
+                expected = f"a limit whose counts can be kept ({error})"
+                raise SettingsError([Fault("device_max_output_size", str(limit), expected)]) from error
+
+    def _make_agent(self, loaded: Loaded, like: Agent | None = None) -> Agent:
+        """Raises SettingsError."""
         try:
-            kit, warnings = wiring.session_kit(loaded, provider_pool, self._fixtures)
-            gevent.sleep(0)
-            provider_pool.warm_up()
+            agent, warnings = wiring.make_agent(
+                loaded, self._provider_pool, self._services, on_unused=self._retire, like=like
+            )
         except SettingsError:
-            provider_pool.close()
             raise
         except Exception as error:
-            provider_pool.close()
             log.exception("a provider does not start")
             raise SettingsError(
                 [Fault("providers", f"{type(error).__name__}: {error}"[:300], "providers that start")]
             ) from error
-        except BaseException:
-            provider_pool.close()
-            raise
         for warning in [*loaded.warnings, *warnings]:
             log.warning("configuration", note=warning)
-        return Generation(loaded, provider_pool, kit, self._retire)
+        return agent
 
-    def _retire(self, generation: Generation) -> None:
-        if generation in self._replaced:
-            tasks.spawn("retire", self._close_when_settled, generation)
+    def _retire(self, agent: Agent) -> None:
+        """Nobody holds this agent any more."""
+        generation = next((generation for generation in self._all if agent in generation.alive), None)
+        if generation is None:
+            return  # everything is being closed
+        for key in [key for key, own in generation.own.items() if own is agent]:
+            del generation.own[key]
+        self._retiring.spawn("retire", self._close_when_settled, generation, agent)
 
-    def _close_when_settled(self, generation: Generation) -> None:
-        if not self._fixtures.memories.settle(generation.kit.providers.memory, SETTLE_SECONDS):
-            log.warning("a replaced memory is closed before it has saved everything")
-        if generation in self._replaced:
+    def _close_when_settled(self, generation: Generation, agent: Agent) -> None:
+        memory = agent.providers.memory
+        others = [other for each in self._all for other in each.alive if other is not agent]
+        if not any(other.providers.memory is memory for other in others) and not self._services.memories.settle(
+            memory, SETTLE_SECONDS
+        ):
+            log.warning("a memory is closed before it has saved everything")
+        agent.close()
+        generation.alive.discard(agent)
+        if not generation.alive and generation in self._replaced:
             self._replaced.remove(generation)
-            generation.provider_pool.close()
             log.info("old configuration closed")
+
+
+def _key_of(overlay: Mapping[str, Any]) -> str:
+    """Equal for equal settings; a digest, as they may hold secrets."""
+    return hashlib.sha256(json.dumps(overlay, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _stopping() -> SettingsError:

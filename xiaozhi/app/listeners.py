@@ -115,7 +115,7 @@ def http_port(
     hooks: ops.OpsHooks,
     device_tokens: DeviceTokens,
     vision_tokens: VisionTokens,
-    vllm: Callable[[], Vllm | None],
+    vllm: Callable[[str], Vllm | None],
 ) -> WebServer:
     """The port for OTA, vision and operators."""
     server = settings.server

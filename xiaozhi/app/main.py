@@ -1,5 +1,5 @@
-"""The composition root's front door: flags, signals, exit codes. What is started and stopped, and in which order, is
-`running.py`.
+"""The composition root's front door: flags, signals, exit codes. What is started and stopped,
+and in which order, stands in `server.py`.
 
 SIGTERM and SIGINT stop the server gracefully, a second one ends it at once; SIGHUP reads the configuration again.
 """

@@ -18,14 +18,18 @@ from gevent.event import Event
 
 from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
+from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, own_address
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.telemetry import Observer, configure_logs
+from xiaozhi.audio.clips import Clips
+from xiaozhi.audio.decode import decode_file
 from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens, same_secret
+from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.inference import InferencePool
@@ -36,6 +40,7 @@ from xiaozhi.runtime.tracing import open_tracer
 from xiaozhi.runtime.watchdog import Shed, Watchdog
 from xiaozhi.session.link import Identity, Link, LinkHandler
 from xiaozhi.session.memory import MemoryWriter
+from xiaozhi.session.services import SessionServices
 from xiaozhi.session.session import Session
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.turns.dialogue import ResumeStore
@@ -57,7 +62,7 @@ PULSE_SECONDS = 5.0
 class Server:
     """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers.
 
-    `worker`: the name of this process where several share a port."""
+    `worker`: the name of this process where several share a port. `overlays`: devices' own settings."""
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Server:
         *,
         reload: Callable[[], Loaded],
         worker: str = "",
+        overlays: Overlays | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.restart_wanted = False
@@ -100,27 +106,27 @@ class Server:
             on_shed=self._on_shed,
             on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),
         )
-        self._fixtures = wiring.Fixtures(
+        self._services = SessionServices(
             inference=self.inference,
-            database=self._database,
-            replies=SpeechCache(settings.conversation.reply_cache_bytes),
+            speech_cache=SpeechCache(settings.conversation.reply_cache_bytes),
+            clips=Clips(decode_file),
             resume=ResumeStore(seconds=settings.conversation.resume_seconds),
             memories=self._memories,
             quota=self._quota,
             lasting=self._lasting,
+            telemetry=self._observer,
             vision=self._vision,
             admit_turn=self._admit_turn,
-            observe=self._observer.turn_ended,
-            on_discard=self._observer.prepared_in_vain,
-            on_frame=self._observer.frame_sent,
-            on_drop=self._observer.dropped,
             server_command=self._obey,
+        )
+        self.provider_pool = ProviderPool(
+            self.inference, self._observer.vendor_called, self._observer.breaker_changed, database=self._database
         )
         self._generations = Generations(
             read=reload,
             adopt=self._adopt,
-            fixtures=self._fixtures,
-            inference=self.inference,
+            services=self._services,
+            provider_pool=self.provider_pool,
             observer=self._observer,
             on_reload=lambda accepted: self.metrics.reloads.labels("accepted" if accepted else "refused").inc(),
         )
@@ -132,6 +138,7 @@ class Server:
             events=self._observer,
         )
         """Whoever accepts devices, by whatever protocol, runs their connections with these."""
+        self.agents = ConfiguredAgents(self._generations, overlays if overlays is not None else {})
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None
@@ -144,7 +151,7 @@ class Server:
         self.inference.start()
         self._open_database()
         self._generations.open(self._loaded)
-        self._memories.start(lambda: self._current().kit.providers.memory)
+        self._memories.start(lambda: self._current().agent.providers.memory)
         self._watch_metrics()
         settings = self._loaded.settings
         self._acceptor = listeners.device_port(
@@ -163,7 +170,7 @@ class Server:
             hooks=hooks,
             device_tokens=self._device_tokens,
             vision_tokens=self._vision_tokens,
-            vllm=lambda: self._current().kit.providers.vllm,
+            vllm=self.agents.vllm,
         )
         for web in (self._web, self._worker_web):
             if web is not None:
@@ -194,7 +201,7 @@ class Server:
         settings = self._loaded.settings
         host = own_address() if settings.server.ip in ("0.0.0.0", "::") else settings.server.ip
         secure = "s" if settings.server.tls.enabled else ""
-        providers = self._current().kit.providers
+        providers = self._current().agent.providers
         return StartFacts(
             version=__version__,
             websocket=settings.server.websocket or f"ws{secure}://{host}:{self.port}/xiaozhi/v1/",
@@ -243,7 +250,7 @@ class Server:
         self._stopped = self._draining = True
         settings = (self._generation.loaded if self._generation is not None else self._loaded).settings
         self.admission.shut("server stopping")
-        self._step("devices", self._see_off, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
+        self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self._watchdog.stop)
         self._step("tools", self._lasting.join, FLUSH_SECONDS)
@@ -254,7 +261,8 @@ class Server:
         for web in (self._web, self._worker_web):
             if web is not None:
                 self._step("web", web.stop, FLUSH_SECONDS)
-        self._step("providers", self._generations.close)
+        self._step("agents", self._generations.close)
+        self._step("providers", self.provider_pool.close, FLUSH_SECONDS)
         self._step("traces", self._tracer.close)
         if not self._step("database", self._database.close, FLUSH_SECONDS):
             log.warning("the database is still busy")
@@ -263,8 +271,8 @@ class Server:
         process.release()
         log.info("stopped")
 
-    def _see_off(self, drain_seconds: float) -> None:
-        """Nobody new; everybody who is here may finish, and is told goodbye."""
+    def _drain(self, drain_seconds: float) -> None:
+        """Accept no new device; let the answers under way finish, at most `drain_seconds`; close every connection."""
         if self._acceptor is None:
             return
         self._acceptor.stop_accepting()
@@ -321,12 +329,10 @@ class Server:
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
-    def _new_session(self, visit: Link) -> LinkHandler:
+    def _new_session(self, link: Link) -> LinkHandler:
         if self._draining or self._watchdog.shedding is Shed.CONNECTIONS:
             raise Overloaded("server")  # it has become so since the door let this one in
-        generation = self._current()
-        session = Session(visit, generation.kit, on_closed=generation.leave)
-        generation.enter()
+        session = Session(link, self._services, self.agents)
         self.metrics.connections_opened.inc()
         return session
 
@@ -334,11 +340,8 @@ class Server:
         if self._watchdog.shedding >= Shed.TURNS:
             raise Overloaded("server")
 
-    def _vision(self, identity: Identity) -> Vision | None:
-        generation = self._current()
-        if generation.kit.providers.vllm is None:
-            return None
-        settings = generation.loaded.settings
+    def _vision(self, identity: Identity) -> Vision:
+        settings = self._current().loaded.settings
         url = vision_url(settings.server.vision_explain, f"http://{own_address()}:{self.http_port}")
         return Vision(url=url, token=self._vision_tokens.issue(identity.device_id, now=time.time()))
 
@@ -384,7 +387,7 @@ class Server:
 
     def _page_facts(self) -> ops.PageFacts:
         return ops.PageFacts(
-            version=__version__, providers=self._current().kit.providers.names, connections=len(self.connections)
+            version=__version__, providers=self._current().agent.providers.names, connections=len(self.connections)
         )
 
     def _on_shed(self, level: Shed) -> None:
@@ -414,12 +417,14 @@ class Server:
             "xiaozhi_memories_waiting", "Visits whose memory has not been saved yet.", lambda: self._memories.waiting
         )
         metrics.watch(
-            "xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: self._fixtures.replies.size_bytes
+            "xiaozhi_reply_cache_bytes",
+            "Ready speech in the reply cache.",
+            lambda: self._services.speech_cache.size_bytes,
         )
         metrics.watch_pool(self.inference)
         metrics.watch_admission(self.admission)
         metrics.watch_connections(self.connections)
-        metrics.watch_vendors(self._generations.guards)
+        metrics.watch_vendors(lambda: self.provider_pool.guards)
         metrics.watch_loops(self._watchdog.loops)
         metrics.watch_process()
 

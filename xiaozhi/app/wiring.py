@@ -1,83 +1,52 @@
-"""From settings to objects: providers with their guards and fallbacks, tools, prompts, and the kit that sessions share.
+"""From settings to an agent: providers with their fallbacks, tools, prompts, phrases.
 
-Part of the composition root (`app.py` starts and stops what is assembled here). Not a registry: which class serves a
-block is found by `providers/registry.py`. Everything made here belongs to one configuration and is replaced as a whole
-when it is reloaded; what outlives a reload (the inference pool, caches, stores) comes in as `Fixtures`."""
+Part of the composition root. Not a registry: which class serves a block is found by `providers/registry.py`. What is
+made here belongs to one configuration, or to one device's settings over it; what outlives a reload (the inference pool,
+caches, stores) comes in as `SessionServices`, and providers are leased from the `ProviderPool`."""
 
 from __future__ import annotations
 
 import datetime
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
+import gevent
 from lunar_python import Solar
 
-from xiaozhi.audio.clips import Clips
-from xiaozhi.audio.decode import decode_file
-from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.net.http import VendorHttp
-from xiaozhi.protocol import messages as wire
 from xiaozhi.providers import registry
-from xiaozhi.providers.pool import LIMITED_BY, ProviderPool, vendor_limits
+from xiaozhi.providers.pool import LIMITED_BY, LeasedProviders, ProviderPool, vendor_limits
 from xiaozhi.runtime.inference import InferencePool
-from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.agent import ProviderSet
-from xiaozhi.session.link import Identity
-from xiaozhi.session.memory import MemoryWriter
-from xiaozhi.session.services import Quota, SessionServices
+from xiaozhi.session.agent import Agent, ProviderSet
+from xiaozhi.session.services import SessionServices
 from xiaozhi.session.speaking.encoder import VoiceFormat
 from xiaozhi.session.speaking.phrases import Phrases
-from xiaozhi.session.speaking.speech_cache import SpeechCache
-from xiaozhi.session.turn_record import TurnRecord
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.context import LiveContext
 from xiaozhi.session.turns.context_sources import DEADLINE_S as CONTEXT_DEADLINE_S
 from xiaozhi.session.turns.context_sources import HttpContextSource
-from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings
 from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.tools import registry as tool_registry
 from xiaozhi.tools.base import ToolServices
-from xiaozhi.tools.device_mcp import Vision
-
-log = get_logger(__name__)
 
 OFFLOAD_DEADLINE_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Fixtures:
-    """What stays when the configuration changes."""
-
-    inference: InferencePool
-    database: Database
-    replies: SpeechCache
-    resume: ResumeStore
-    memories: MemoryWriter
-    quota: OutputQuota
-    lasting: Tasks
-    vision: Callable[[Identity], Vision | None]
-    admit_turn: Callable[[], None]
-    observe: Callable[[str, TurnRecord], None]
-    on_discard: Callable[[], None]
-    on_frame: Callable[[float], None] | None
-    on_drop: Callable[[str], None]
-    server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
-
-
-def check(loaded: Loaded) -> list[Fault]:
+def check(loaded: Loaded, known: Settings | None = None) -> list[Fault]:
     """Every fault in the blocks of providers and tools that are in use, and in the files that they name; builds
-    nothing."""
+    nothing. `known`: provider blocks that stand there in the same way have been checked."""
     faults: list[Fault] = []
     settings = loaded.settings
+    checked = known.in_use() if known is not None else ()
     for kind, name in settings.in_use():
+        if known is not None and (kind, name) in checked and known.block(kind, name) == settings.block(kind, name):
+            continue
         try:
             block = settings.block(kind, name)
             options = registry.validate(kind, name, block)
@@ -90,7 +59,7 @@ def check(loaded: Loaded) -> list[Fault]:
             try:
                 vendor_limits(settings, kind, name)
             except SettingsError as error:
-                faults += [fault for fault in error.faults if fault.key not in {known.key for known in faults}]
+                faults += [fault for fault in error.faults if fault.key not in {other.key for other in faults}]
     return [*faults, *selected_tools(settings).faults]
 
 
@@ -99,58 +68,92 @@ def make_database(settings: Settings) -> Database:
     return Database(settings.storage.url or sqlite_url(settings.data_dir / "xiaozhi.sqlite"))
 
 
-def provider_set(provider_pool: ProviderPool, settings: Settings) -> ProviderSet:
-    """The providers a session works with. Raises SettingsError."""
-    kinds = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent")
-    return ProviderSet(
-        vad=provider_pool.selected("vad"),
-        asr=provider_pool.selected("asr"),
-        llm=provider_pool.selected("llm"),
-        tts=provider_pool.selected("tts"),
-        memory=provider_pool.selected("memory"),
-        intent=provider_pool.selected("intent"),
-        vllm=provider_pool.selected("vllm") if settings.selected("vllm") else None,
-        names={kind: settings.selected(kind) for kind in kinds if settings.selected(kind)},
-    )
+def make_agent(
+    loaded: Loaded,
+    provider_pool: ProviderPool,
+    services: SessionServices,
+    *,
+    on_unused: Callable[[Agent], None],
+    like: Agent | None = None,
+) -> tuple[Agent, list[str]]:
+    """The agent of one configuration, its providers warmed up, and warnings for the log. `like`: an agent of the same
+    configuration, whose prompt template need not be compiled again. Blocks while models load.
 
-
-def session_kit(loaded: Loaded, provider_pool: ProviderPool, fixtures: Fixtures) -> tuple[SessionServices, list[str]]:
-    """The kit of one configuration, and warnings for the log. Raises SettingsError."""
+    Raises SettingsError, and whatever a provider's warm-up raises; then nothing of it is left."""
     settings = loaded.settings
-    providers = provider_set(provider_pool, settings)
-    tools = selected_tools(settings)
+    leased = LeasedProviders(provider_pool, loaded)
+    closing = ExitStack()
+    closing.callback(leased.release)
+    try:
+        providers = _provider_set(leased, settings)
+        # Each step keeps the hub for milliseconds; sound that is due goes out in between.
+        gevent.sleep(0)
+        sources = [HttpContextSource(provider) for provider in settings.context_providers]
+        for source in sources:
+            closing.callback(source.close)
+        prompter = _prompter(loaded, LiveContext(sources, deadline=CONTEXT_DEADLINE_S), like)
+        tools = selected_tools(settings)
+        plugins = tools.build(_tool_services(settings, services.inference, closing))
+    except BaseException:
+        closing.close()
+        raise
     phrases = Phrases(
         providers.tts,
         texts=_phrases(settings, providers),
         correct_words=settings.correct_words,
-        replies=fixtures.replies,
-        inference=fixtures.inference,
-        emergency=provider_pool.emergency_voice,
+        replies=services.speech_cache,
+        inference=services.inference,
+        emergency=leased.emergency_voice,
     )
-    provider_pool.close_with_me(phrases.close)
-    kit = SessionServices(
+    closing.callback(phrases.close)
+    agent = Agent(
         settings=settings,
         providers=providers,
-        inference=fixtures.inference,
-        replies=fixtures.replies,
+        prompter=prompter,
         phrases=phrases,
-        clips=Clips(decode_file),
+        plugins=plugins,
         answers=AnswerCache() if settings.conversation.llm_cache else None,
-        resume=fixtures.resume,
-        prompter=prompter(loaded.prompt_template, settings, _live_context(settings, provider_pool)),
-        memories=fixtures.memories,
-        quota=Quota(left=fixtures.quota.left, spend=fixtures.quota.spend),
-        plugins=tools.build(_tool_services(settings, fixtures.inference, provider_pool)),
-        lasting=fixtures.lasting,
-        vision=fixtures.vision,
-        admit_turn=fixtures.admit_turn,
-        observe=fixtures.observe,
-        on_discard=fixtures.on_discard,
-        on_frame=fixtures.on_frame,
-        on_drop=fixtures.on_drop,
-        server_command=fixtures.server_command,
+        output_limit=_own_limit(settings, like),
+        close=closing.close,
+        on_unused=on_unused,
     )
-    return kit, list(tools.warnings)
+    return agent, list(tools.warnings)
+
+
+def _own_limit(settings: Settings, like: Agent | None) -> int | None:
+    if like is None or settings.device_max_output_size == like.settings.device_max_output_size:
+        return None
+    return settings.device_max_output_size
+
+
+def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:
+    kinds = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent")
+    return ProviderSet(
+        vad=leased.selected("vad"),
+        asr=leased.selected("asr"),
+        llm=leased.selected("llm"),
+        tts=leased.selected("tts"),
+        memory=leased.selected("memory"),
+        intent=leased.selected("intent"),
+        vllm=leased.selected("vllm") if settings.selected("vllm") else None,
+        names={kind: settings.selected(kind) for kind in kinds if settings.selected(kind)},
+    )
+
+
+def _prompter(loaded: Loaded, context: LiveContext, like: Agent | None) -> Prompter:
+    """The renderer of system prompts. Raises SettingsError."""
+    settings, template = loaded.settings, loaded.prompt_template
+    return Prompter(
+        base_prompt=settings.prompt,
+        template_dir=template.parent,
+        template_name=template.name,
+        timezone_offset=settings.server.timezone_offset,
+        language=settings.language,
+        quota_refusal=settings.quota_response,
+        context=context,
+        lunar=_lunar_date,
+        like=like.prompter if like is not None else None,
+    )
 
 
 def usual_voice(settings: Settings) -> VoiceFormat:
@@ -169,26 +172,6 @@ def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
     return [*texts, *filter(None, [providers.asr.traits.unheard_reply])]
 
 
-def _live_context(settings: Settings, provider_pool: ProviderPool) -> LiveContext:
-    sources = [HttpContextSource(provider) for provider in settings.context_providers]
-    for source in sources:
-        provider_pool.close_with_me(source.close)
-    return LiveContext(sources, deadline=CONTEXT_DEADLINE_S)
-
-
-def prompter(template: Path, settings: Settings, context: LiveContext) -> Prompter:
-    """The renderer of system prompts. Raises SettingsError."""
-    return Prompter(
-        base_prompt=settings.prompt,
-        template_dir=template.parent,
-        template_name=template.name,
-        timezone_offset=settings.server.timezone_offset,
-        quota_refusal=settings.quota_response,
-        context=context,
-        lunar=_lunar_date,
-    )
-
-
 def zone(settings: Settings) -> datetime.timezone:
     """The owner's time zone."""
     return datetime.timezone(datetime.timedelta(hours=settings.server.timezone_offset))
@@ -202,12 +185,12 @@ def selected_tools(settings: Settings) -> tool_registry.Selection:
     return tool_registry.select(names, settings.plugins, where=f"Intent.{intent}.functions")
 
 
-def _tool_services(settings: Settings, inference: InferencePool, provider_pool: ProviderPool) -> ToolServices:
+def _tool_services(settings: Settings, inference: InferencePool, closing: ExitStack) -> ToolServices:
     here = zone(settings)
 
     def http(vendor: str, **deadlines: Any) -> VendorHttp:
         client = VendorHttp(vendor, **deadlines)
-        provider_pool.close_with_me(client.close)
+        closing.callback(client.close)
         return client
 
     return ToolServices(

@@ -34,8 +34,8 @@ READ_DEADLINE_S = 10.0
 
 
 class OutputQuota:
-    """`limit` characters per device and day (0: none, as long as `adopt` was not called). `today`: the date in the
-    server's time zone.
+    """`limit` characters per device and day (0: none, as long as `adopt` was not called). A device may have a limit of
+    its own, see `left`. `today`: the date in the server's time zone.
 
     `clock`: seconds since 1970."""
 
@@ -59,26 +59,33 @@ class OutputQuota:
         self._another_day = Event()
         self._reader: Greenlet | None = None
         self._unread = False
+        self._own_limits = False
+        """Whether there have been devices with limits of their own."""
 
     def adopt(self, limit: int) -> None:
         """Another limit from now on. The first one above 0 reads today's counts; blocks for that. Raises StorageError,
         Overloaded; then the limit stays as it was."""
-        if limit > 0 and self._reader is None:
-            self.sync()
-            self._counts.start()
-            self._reader = tasks.spawn("quota-reader", self._read)
+        if limit > 0:
+            self._begin()
         self.limit = limit
 
-    def left(self, device: str) -> int | None:
-        """Characters `device` may still hear today; None: no limit."""
-        if self.limit <= 0:
+    def allow_own_limits(self) -> None:
+        """Count from now on, whatever the general limit: a device has one of its own. Blocks and raises as `adopt`."""
+        self._begin()
+        self._own_limits = True
+
+    def left(self, device: str, limit: int | None = None) -> int | None:
+        """Characters `device` may still hear today; None: no limit. `limit`: its own one (0: none); None: the general
+        one."""
+        allowed = self.limit if limit is None else limit
+        if allowed <= 0:
             return None
         self._turn_page()
-        return max(0, self.limit - self._stored.get(device, 0) - self._counts.unwritten((self._day, device), 0))
+        return max(0, allowed - self._stored.get(device, 0) - self._counts.unwritten((self._day, device), 0))
 
     def spend(self, device: str, characters: int) -> None:
         """Count what was spoken; in the database within a second or so."""
-        if self.limit <= 0 or characters <= 0:
+        if characters <= 0 or not self._counting:
             return
         self._turn_page()
         if not self._counts.put((self._day, device), characters):
@@ -108,11 +115,21 @@ class OutputQuota:
         self._reader.kill()
         return self._counts.close(seconds)
 
+    @property
+    def _counting(self) -> bool:
+        return self.limit > 0 or self._own_limits
+
+    def _begin(self) -> None:
+        if self._reader is None:
+            self.sync()
+            self._counts.start()
+            self._reader = tasks.spawn("quota-reader", self._read)
+
     def _read(self) -> None:
         while True:
             self._another_day.wait(timeout=SYNC_S)
             self._another_day.clear()
-            if self.limit <= 0:
+            if not self._counting:
                 continue
             try:
                 self.sync()

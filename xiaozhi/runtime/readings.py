@@ -179,7 +179,8 @@ class FrameReadings(Collector):
 
 
 class VendorReadings(Collector):
-    """The windows and breakers in front of vendors."""
+    """The windows and breakers in front of vendors. Guards of one name (a vendor's block in two configurations, or with
+    several devices' own settings) are one series: their sums, and the worst state."""
 
     def __init__(self, guards: Callable[[], Iterable[Guard]]) -> None:
         self._guards = guards
@@ -198,16 +199,21 @@ class VendorReadings(Collector):
             "xiaozhi_vendor_window_refused", "Calls that found no place in time.", labels=labels
         )
         state = GaugeMetricFamily("xiaozhi_vendor_breaker_state", "0 closed, 1 half-open, 2 open.", labels=labels)
+        by_name: dict[str, list[Guard]] = {}
         for guard in self._guards():
-            kind, _, vendor = guard.name.partition(":")
-            window = guard.window
-            state.add_metric([kind, vendor], BREAKER_VALUES[guard.breaker.state] if guard.breaker is not None else 0)
-            if window is None:
+            by_name.setdefault(guard.name, []).append(guard)
+        for name, guards in by_name.items():
+            kind, _, vendor = name.partition(":")
+            states = [BREAKER_VALUES[guard.breaker.state] for guard in guards if guard.breaker is not None]
+            state.add_metric([kind, vendor], max(states, default=0))
+            windows = [guard.window for guard in guards if guard.window is not None]
+            if not windows:
                 continue
-            active.add_metric([kind, vendor], window.active)
-            waiting.add_metric([kind, vendor], window.waiting)
-            limit.add_metric([kind, vendor], window.max_concurrent)
-            refused.add_metric([kind, vendor], window.refused)
+            active.add_metric([kind, vendor], sum(window.active for window in windows))
+            waiting.add_metric([kind, vendor], sum(window.waiting for window in windows))
+            limits = [window.max_concurrent for window in windows]
+            limit.add_metric([kind, vendor], sum(limits) if all(limits) else 0)
+            refused.add_metric([kind, vendor], sum(window.refused for window in windows))
         yield from (active, waiting, limit, refused, state)
 
 

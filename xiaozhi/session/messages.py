@@ -1,8 +1,8 @@
-"""From one JSON text to one handler call: parsed once at the door, matched by type, never fatal.
+"""From one JSON text to one handler call: parsed once on arrival, matched by type, never fatal.
 
-Not the behaviour itself (that is `session.py`). Malformed or unknown messages are counted and logged at a bounded rate
-per connection; a healthy session is never closed for them. Text that is not a JSON object is echoed back, as the
-existing server does and as some connection checkers expect."""
+Not the behaviour itself (that is `session.py`). Malformed or unknown messages are counted and logged a few times per
+connection; a healthy session is never closed for them. Text that is not a JSON object is echoed back, as the existing
+server does and as some connection checkers expect."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-# A babbling device may fill its own counters, not the log.
 MAX_LOGGED_FAULTS = 3
+"""Per connection: a faulty device may fill its own counters, not the log."""
 
 
 class MessageHandlers(Protocol):
@@ -33,19 +33,22 @@ class MessageHandlers(Protocol):
 
 
 class MessageRouter:
-    """Routes the texts of one connection; counts what it could not route."""
+    """`read` each text, then `route` the message. Counts what it could not read or route."""
 
     def __init__(self, handlers: MessageHandlers) -> None:
         self._handlers = handlers
         self.faults = 0
 
-    def route(self, text: str) -> None:
-        """Hand one text to its handler. Raises nothing but what the handler raises."""
+    def read(self, text: str) -> wire.DeviceMessage | None:
+        """The message in a text; None when there is none that can be read."""
         try:
-            message = wire.parse_device(text)
+            return wire.parse_device(text)
         except ProtocolError as error:
             self._fault("unreadable message", str(error))
-            return
+            return None
+
+    def route(self, message: wire.DeviceMessage) -> None:
+        """Hand a message to its handler. Raises only what the handler raises."""
         match message:
             case wire.Listen():
                 self._handlers.on_listen(message)
@@ -64,7 +67,7 @@ class MessageRouter:
             case wire.ServerCommand():
                 self._handlers.on_server_command(message)
             case wire.Bare():
-                self._handlers.echo(text)
+                self._handlers.echo(message.text)
             case _:
                 self._fault("unknown message", str(message))
 

@@ -1,7 +1,7 @@
-"""The parts of one visit, made when they are first needed: outbox, ears, voice, tools, dialogue.
+"""The parts of one session, made when they are first needed: outbox, listener, voice, tools, dialogue.
 
-Not the behaviour of a visit (`session.py` has that): here is only how each part is built from the kit, the device's
-hello and the settings, and how all of them are given back."""
+Not the behaviour of a session (`session.py` has that): here is only how each part is made from the services, the agent
+and the device's hello, and how all of them are given back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.frames import FrameCodec, codec_for
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.agent import Agent
 from xiaozhi.session.link import Link
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, ListenerSink
 from xiaozhi.session.services import SessionServices
@@ -35,40 +36,52 @@ NO_PAUSE_MS = 60_000
 
 
 class SessionParts:
-    """See the module. `sink` is who the ears tell."""
+    """See the module. `agent`: the default one, to begin with."""
 
     def __init__(
         self,
-        visit: Link,
-        kit: SessionServices,
+        link: Link,
+        services: SessionServices,
+        agent: Agent,
         context: CallContext,
         tasks: Tasks,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._visit = visit
-        self._kit = kit
+        self.agent = agent
+        self._link = link
+        self._services = services
         self._context = context
         self._tasks = tasks
         self._clock = clock
-        self._board = kit.settings.board_for(visit.identity.user_agent)
+        self._board = agent.settings.board_for(link.identity.user_agent)
         self._speaker: DeviceVoice | None = None
         self._dialogue: Dialogue | None = None
         self._toolbox: Toolbox | None = None
         self.hello: wire.Hello | None = None
-        self.codec: FrameCodec = codec_for(visit.identity.protocol_version, visit.identity.via_gateway)
+        self.codec: FrameCodec = codec_for(link.identity.protocol_version, link.identity.via_gateway)
         self.voice = self._voice()
         self.outbox = self._new_outbox()
         self.listener: Listener | None = None
         self.mcp: DeviceMcp | None = None
         self.iot: DeviceIot | None = None
 
+    def adopt_agent(self, agent: Agent) -> None:
+        """Work with this agent from now on; nothing of the default one may be in use but the outbox."""
+        default, self.agent = self.agent, agent
+        default.release()
+
+    @property
+    def prepares(self) -> bool:
+        """Whether pauses are used to prepare answers."""
+        return self.agent.settings.conversation.speculative != "off"
+
     # --- what the device told -----------------------------------------------------------------------------------------
 
     def adopt(self, hello: wire.Hello) -> None:
         """Make what follows fit what the device says of itself. Parts that would not fit any more are made anew."""
         self.hello = hello
-        identity = self._visit.identity
+        identity = self._link.identity
         if not identity.via_gateway:
             # Header and hello should agree; firmware that sets only one of them means that one.
             self.codec = codec_for(max(hello.version or 1, identity.protocol_version), False)
@@ -86,7 +99,7 @@ class SessionParts:
         return self.hello is None or self.hello.features.emoji
 
     def _voice(self) -> VoiceFormat:
-        params = self._kit.settings.xiaozhi.audio_params
+        params = self.agent.settings.xiaozhi.audio_params
         audio = self.hello.audio if self.hello is not None else None
         fmt = audio.format if audio is not None and audio.format in ("opus", "pcm") else params.format
         frame_ms = (
@@ -99,54 +112,54 @@ class SessionParts:
     # --- parts --------------------------------------------------------------------------------------------------------
 
     def _new_outbox(self) -> Outbox:
-        visit = self._visit
+        link = self._link
         return Outbox(
-            send_text=visit.send_text,
-            send_binary=visit.send_binary,
+            send_text=link.send_text,
+            send_binary=link.send_binary,
             codec=self.codec,
             session_id=self._context.session_id,
             frame_ms=self.voice.frame_ms,
             tasks=self._tasks,
             prebuffer_frames=self._board.prebuffer_frames,
-            fixed_delay_ms=self._kit.settings.tts_audio_send_delay,
-            on_frame=self._kit.on_frame,
-            on_overflow=lambda reason: visit.close(close_codes.GOING_AWAY, reason),
+            fixed_delay_ms=self.agent.settings.tts_audio_send_delay,
+            on_frame=self._services.telemetry.frame_sent,
+            on_overflow=lambda reason: link.close(close_codes.GOING_AWAY, reason),
             clock=self._clock,
         )
 
     def speaker(self) -> DeviceVoice:
         """The voice."""
         if self._speaker is None:
-            kit = self._kit
+            services = self._services
             self._speaker = DeviceVoice(
                 outbox=self.outbox,
-                inference=kit.inference,
-                replies=kit.replies,
-                clips=kit.clips,
+                inference=services.inference,
+                replies=services.speech_cache,
+                clips=services.clips,
                 voice=self.voice,
-                chime=kit.settings.stop_tts_notify_voice,
+                chime=self.agent.settings.stop_tts_notify_voice,
             )
         return self._speaker
 
     def ears(self, sink: ListenerSink, mode: wire.ListenMode) -> Listener:
-        """The ears; new ones begin to listen in `mode` and tell `sink`."""
+        """The listener; a new one begins to listen in `mode` and tells `sink`."""
         if self.listener is None:
-            kit = self._kit
+            services, providers = self._services, self.agent.providers
             self.listener = Listener(
-                vad=kit.providers.vad,
-                asr=kit.providers.asr,
+                vad=providers.vad,
+                asr=providers.asr,
                 context=self._context,
                 options=self._listener_options(),
                 sink=sink,
                 tasks=self._tasks,
-                on_drop=lambda: kit.on_drop("microphone"),
+                on_drop=lambda: services.telemetry.dropped("microphone"),
                 clock=self._clock,
             )
             self.listener.start(mode)
         return self.listener
 
     def _listener_options(self) -> ListenerOptions:
-        conversation = self._kit.settings.conversation
+        conversation = self.agent.settings.conversation
         audio = self.hello.audio if self.hello is not None else wire.AudioParams()
         return ListenerOptions(
             audio_format=audio.format,
@@ -155,16 +168,17 @@ class SessionParts:
             max_utterance_ms=conversation.max_utterance_ms,
             pre_roll_frames=conversation.pre_roll_frames,
             min_utterance_frames=conversation.min_utterance_frames,
-            pause_ms=conversation.pause_ms if conversation.speculative != "off" else NO_PAUSE_MS,
-            asr_deadline=self._kit.settings.asr_timeout,
+            pause_ms=conversation.pause_ms if self.prepares else NO_PAUSE_MS,
+            asr_deadline=self.agent.settings.asr_timeout,
         )
 
     def toolbox(self) -> Toolbox:
         """The tools on offer."""
         if self._toolbox is None:
-            kit = self._kit
-            limits = ToolLimits(call_timeout=kit.settings.tool_call_timeout)
-            self._toolbox = Toolbox(kit.plugins, limits=limits, spawn=kit.lasting.spawn, observe=_tool_called)
+            agent = self.agent
+            limits = ToolLimits(call_timeout=agent.settings.tool_call_timeout)
+            spawn = self._services.lasting.spawn
+            self._toolbox = Toolbox(agent.plugins, limits=limits, spawn=spawn, observe=_tool_called)
         return self._toolbox
 
     def device_mcp(self) -> DeviceMcp:
@@ -172,7 +186,8 @@ class SessionParts:
         if self.mcp is None:
             self.mcp = DeviceMcp(lambda payload: self.outbox.urgent(wire.Mcp(payload)), self._tasks)
             self.toolbox().add(self.mcp)
-            self.mcp.start(self._kit.vision(self._visit.identity))
+            sees = self.agent.providers.vllm is not None
+            self.mcp.start(self._services.vision(self._link.identity) if sees else None)
         return self.mcp
 
     def device_iot(self) -> DeviceIot:
@@ -185,13 +200,13 @@ class SessionParts:
     # --- what was said ------------------------------------------------------------------------------------------------
 
     def dialogue(self) -> Dialogue:
-        """What was said, in this visit and in one that ended a moment ago."""
+        """What was said, in this session and in one that ended a moment ago."""
         if self._dialogue is None:
-            conversation = self._kit.settings.conversation
+            conversation = self.agent.settings.conversation
             self._dialogue = Dialogue(max_turns=conversation.history_turns, max_tokens=conversation.history_tokens)
-            kept = self._kit.resume.take(self._context.device_id)
+            kept = self._services.resume.take(self._context.device_id)
             if kept is not None and not self._dialogue.restore(kept):
-                log.warning("dialogue of the last visit cannot be read")
+                log.warning("dialogue of the last session cannot be read")
         return self._dialogue
 
     @property
@@ -201,16 +216,16 @@ class SessionParts:
 
     def brief(self, question: str, role: str) -> Briefing:
         """What the language model is told before a question. May block for the memory."""
-        kit = self._kit
-        identity, prompter = self._visit.identity, kit.prompter
-        remembered = prompter.recall(kit.providers.memory, identity.device_id, question)
+        agent = self.agent
+        identity, prompter = self._link.identity, agent.prompter
+        remembered = prompter.recall(agent.providers.memory, identity.device_id, question)
         system = prompter.system_prompt(identity, role, remembered, emoji=self.emotes)
         past = self.dialogue().messages()
         key = ""
-        if kit.answers is not None and not past and question:
+        if agent.answers is not None and not past and question:
             key = AnswerCache.key(
                 question,
-                model=kit.providers.names.get("llm", kit.providers.llm.name),
+                model=agent.providers.names.get("llm", agent.providers.llm.name),
                 prompt=prompter.system_prompt(identity, role, remembered, emoji=self.emotes, timeless=True),
                 tools=(spec.name for spec in self.toolbox().specs()),
             )

@@ -1,70 +1,56 @@
-"""What every session of one configuration shares: built once by the composition root, swapped as one on a reload.
+"""What all sessions of the process share, whatever the configuration: made once by the composition root.
 
-Not a service locator: it is taken apart by `Session` and `SessionParts`, and no smaller object ever sees it.
-"""
+What belongs to a configuration, or to one device's settings, is `agent.py`. Not a service locator: `Session` and
+`SessionParts` take it apart and hand each smaller object what that one needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from xiaozhi.audio.clips import Clips
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.agent import ProviderSet
 from xiaozhi.session.link import Identity
 from xiaozhi.session.memory import MemoryWriter
-from xiaozhi.session.speaking.phrases import Phrases
 from xiaozhi.session.speaking.speech_cache import SpeechCache
-from xiaozhi.session.turn_record import TurnRecord
-from xiaozhi.session.turns.answer_cache import AnswerCache
+from xiaozhi.session.telemetry import Telemetry
 from xiaozhi.session.turns.dialogue import ResumeStore
-from xiaozhi.session.turns.prompt import Prompter
-from xiaozhi.settings import Settings
-from xiaozhi.tools.base import ToolSource
 from xiaozhi.tools.device_mcp import Vision
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """The daily allowance of spoken characters of a device."""
+class Quota(Protocol):
+    """The daily allowance of spoken characters of a device (`devices/quota.py`). `left` and `spend` touch memory
+    only."""
 
-    left: Callable[[str], int | None]
-    """device id -> characters left today, None: no limit."""
-    spend: Callable[[str, int], None]
+    def allow_own_limits(self) -> None:
+        """Count from now on, whatever the general limit. May block. Raises StorageError, Overloaded."""
+
+    def left(self, device: str, limit: int | None = None) -> int | None:
+        """Characters left today of `limit`, None: of the general one; None: no limit."""
+
+    def spend(self, device: str, characters: int) -> None:
+        """So many were spoken."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionServices:
-    """See the module. Callables are non-blocking unless they say otherwise."""
+    """See the module. Callables do not block unless they say otherwise."""
 
-    settings: Settings
-    providers: ProviderSet
     inference: InferencePool
-    replies: SpeechCache
-    phrases: Phrases
+    speech_cache: SpeechCache
     clips: Clips
-    answers: AnswerCache | None
-    """None: every question is asked."""
     resume: ResumeStore
-    prompter: Prompter
     memories: MemoryWriter
     quota: Quota
-    plugins: ToolSource
     lasting: Tasks
-    """Where tools that must not be cut in half run on when their turn is gone."""
-    vision: Callable[[Identity], Vision | None]
-    """Where the device may send pictures: address and token, or None."""
+    """Where tools that must not be cut off run on when their turn is over."""
+    telemetry: Telemetry
+    vision: Callable[[Identity], Vision]
+    """Where the device may send pictures: address and token."""
     admit_turn: Callable[[], None]
-    """Raises Overloaded while the server sheds load or drains."""
-    observe: Callable[[str, TurnRecord], None]
-    """(device id, record) of every turn that ended."""
-    on_discard: Callable[[], None]
-    """A prepared answer was thrown away."""
-    on_frame: Callable[[float], None] | None
-    """Told the lateness (s) of every audio frame sent; must be quick."""
-    on_drop: Callable[[str], None]
-    """(queue) Something had to go because that queue was full."""
+    """Raises Overloaded while the server sheds load."""
     server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
-    """The management API's orders: (command, peer ip). May block."""
+    """Carries out an order of the management API: (command, peer ip). May block."""

@@ -1,8 +1,12 @@
-"""One device's visit: what it announced, what it may do, its dialogue, and the turn under way.
+"""One device's session: what it announced, which agent it gets, its dialogue, and the turn under way.
 
-What the connection tells it (`LinkHandler`, in the reader's greenlet) is decided here and handed on; nothing waits for
-a vendor, so an abort is heard while everything else is stuck. Not a place for sound, sockets or prompts; who may speak
-is `floor.py`, how the parts are built is `equipment.py`."""
+The connection tells it what has come (`LinkHandler`, in the reader's greenlet); it decides and hands on. Nothing waits
+for a vendor here, so an abort is heard while everything else is stuck. Not a place for sound, sockets or prompts: who
+may speak is decided in `turn_taking.py`, how the parts are made in `parts.py`.
+
+A session begins with the default agent, and hello is answered at once. A device without settings of its own keeps that
+agent, which costs nothing. For the others a greenlet asks the `AgentSource`; what needs the agent waits meanwhile
+(`agent_wait.py`)."""
 
 from __future__ import annotations
 
@@ -11,13 +15,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from xiaozhi.chat import CallContext, Message
 from xiaozhi.errors import Overloaded, ProtocolError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
+from xiaozhi.protocol.frames import Frame
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.agent import Agent, AgentSource
+from xiaozhi.session.agent_wait import AgentWait
 from xiaozhi.session.link import Link, Weight
 from xiaozhi.session.listening.listener import Listener
 from xiaozhi.session.messages import MessageRouter
@@ -32,45 +40,51 @@ from xiaozhi.tools.base import ToolContext
 
 log = get_logger(__name__)
 
-JUST_WOKEN_SECONDS = 2.0
-HARD_CLOSE_SECONDS = 60.0
-CALL_PREFIX = "[device_call]"
-EXIT_LINGER_SECONDS = 0.2
-FLUSH_SECONDS = 1.0
-# Far above what a visit needs; a babbling device gets no further.
-MAX_TASKS = 32
-MAX_REMEMBERED = 400
-"""Messages of one visit that are handed to the memory when it ends."""
+AGENT_SECONDS: Final = 10.0
+"""How long a device waits for an agent of its own before it is served by the default one."""
+JUST_WOKEN_SECONDS: Final = 2.0
+HARD_CLOSE_SECONDS: Final = 60.0
+CALL_PREFIX: Final = "[device_call]"
+EXIT_LINGER_SECONDS: Final = 0.2
+FLUSH_SECONDS: Final = 1.0
+MAX_TASKS: Final = 32
+"""Far above what a session needs; a device that sends many orders or echoes gets no further."""
+MAX_REMEMBERED: Final = 400
+"""Messages of one session that are handed to the memory when it ends."""
+_NEED_AGENT = (wire.Listen, wire.Abort, wire.Mcp, wire.Iot)
+"""Messages that wait until it is known which agent a device gets. Hello, pings and farewells are answered at once."""
 
 
 class Session:
-    """See the module. Made when the socket is open; `closed` ends it."""
+    """See the module. Made when the link is open; `closed` ends it."""
 
     def __init__(
         self,
-        visit: Link,
-        kit: SessionServices,
+        link: Link,
+        services: SessionServices,
+        agents: AgentSource,
         *,
-        on_closed: Callable[[], None] = lambda: None,
+        agent_seconds: float = AGENT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        identity = visit.identity
+        identity = link.identity
         self.id = secrets.token_hex(16)
         self.device_id = identity.device_id
-        self._visit = visit
-        self._kit = kit
-        self._on_closed = on_closed
+        self._link = link
+        self._services = services
+        self._agents = agents
+        self._agent_seconds = agent_seconds
         self._clock = clock
         self._tasks = Tasks()
         self._router = MessageRouter(self)
         self._context = CallContext(device_id=identity.device_id, client_id=identity.client_id, session_id=self.id)
-        self._parts = SessionParts(visit, kit, self._context, self._tasks, clock=clock)
+        self._parts = SessionParts(link, services, agents.default(), self._context, self._tasks, clock=clock)
         self._turn_taking = TurnTaking(
             self._new_turn,
             accepts=self._accepts_turns,
             barges_in=self._barges_in,
             on_voice=self._stay,
-            prepares=kit.settings.conversation.speculative != "off",
+            prepares=self._parts.prepares,
         )
         self._hooks = TurnHooks(
             refusal=self._refusal,
@@ -78,15 +92,19 @@ class Session:
             await_quiet=self._turn_taking.await_quiet,
             on_open=self._on_turn_open,
             on_end=self._on_turn_end,
-            on_discard=kit.on_discard,
+            on_discard=services.telemetry.prepared_in_vain,
         )
+        self._agent_known = False
+        self._wait: AgentWait | None = None
+        """There is one while the agent is being looked for."""
         self._prompt_override = ""
         self._turn_count = 0
         self._mode = wire.ListenMode.AUTO
         self._woken: tuple[Turn, float] | None = None
         """The turn that a `detect` has begun, and when: the `listen start` that firmware sends behind it does not
         interrupt it."""
-        self._visit_script: deque[Message] = deque(maxlen=MAX_REMEMBERED)
+        self._said: deque[Message] | None = None
+        """What was said in this session, for the memory; None: nothing yet."""
         self._draining = False
         self._leaving = False
         self._said_goodbye = False
@@ -99,7 +117,13 @@ class Session:
 
     def on_text(self, text: str) -> None:
         """One JSON message."""
-        self._router.route(text)
+        message = self._router.read(text)
+        if message is None:
+            return
+        if self._agent_known or not isinstance(message, _NEED_AGENT) or (wait := self._find_agent(None)) is None:
+            self._router.route(message)
+        else:
+            wait.add_message(message, len(text))
 
     def on_binary(self, data: bytes) -> None:
         """One binary frame."""
@@ -109,9 +133,11 @@ class Session:
             self.binary_faults += 1
             return
         if frame.kind == "json":
-            self._router.route(frame.payload.decode("utf-8", "replace"))
-            return
-        self._ears().hear(frame.payload, frame.timestamp_ms)
+            self.on_text(frame.payload.decode("utf-8", "replace"))
+        elif self._agent_known or (wait := self._find_agent(None)) is None:
+            self._ears().hear(frame.payload, frame.timestamp_ms)
+        else:
+            wait.add_sound(frame)
 
     def drain(self, seconds: float) -> None:
         """Take no new turns; let the current answer finish, at most `seconds`. Then what was said is handed in, and
@@ -133,27 +159,29 @@ class Session:
         self._parts.close()
         self._tasks.kill()
         self._hand_in()
-        self._on_closed()
+        self._agent.release()
         log.info("session ended", reason=reason, turns=self._turn_count)
-        # The parts know this object by its methods: cut here, a visit is freed at once, not by a collection that stops
-        # the hub.
+        # The parts know this object by its methods: cut here, a session is freed at once, not by a collection that
+        # stops the hub.
         self._turn_taking.release()
         self._parts.release()
-        self._woken = None
+        self._woken = self._wait = None
         del self._router, self._hooks
 
     def _hand_in(self) -> None:
         dialogue = self._parts.known_dialogue
         if dialogue is not None and dialogue.turns:
-            self._kit.resume.put(self.device_id, dialogue.snapshot())
-        # Only what was said in this visit, and once: what was resumed has been handed in when that visit ended.
-        said, self._visit_script = tuple(self._visit_script), deque(maxlen=MAX_REMEMBERED)
-        self._kit.memories.save(self._kit.providers.memory, self.device_id, said, self.id)
+            self._services.resume.put(self.device_id, dialogue.snapshot())
+        # Only what was said in this session, and once: what was resumed has been handed in when that session ended.
+        said, self._said = self._said, None
+        if said:
+            self._services.memories.save(self._agent.providers.memory, self.device_id, tuple(said), self.id)
 
     def tick(self, now: float) -> None:
         """Once a second or so: silence. Says goodbye after `close_connection_no_voice_time`, closes for good a minute
         later."""
-        limit = self._kit.settings.close_connection_no_voice_time
+        settings = self._agent.settings
+        limit = settings.close_connection_no_voice_time
         if limit <= 0 or self._ended:
             return
         if self._parts.listener is not None:
@@ -162,15 +190,15 @@ class Session:
             self.last_voice_at = now
         silent = now - self.last_voice_at
         if silent > limit + HARD_CLOSE_SECONDS:
-            self._visit.close(close_codes.NORMAL, "no voice")
+            self._link.close(close_codes.NORMAL, "no voice")
         elif silent > limit and not self._said_goodbye:
             self._said_goodbye = True
-            end_prompt = self._kit.settings.end_prompt
-            if end_prompt.enable and self._parts.hello is not None and not self._draining:
+            end_prompt = settings.end_prompt
+            if end_prompt.enable and self._agent_known and self._parts.hello is not None and not self._draining:
                 self._leaving = True
                 self._turn_taking.begin(Opening(), extra_prompt=end_prompt.prompt)
             else:
-                self._visit.close(close_codes.NORMAL, "no voice")
+                self._link.close(close_codes.NORMAL, "no voice")
 
     @property
     def speaking(self) -> bool:
@@ -179,7 +207,10 @@ class Session:
 
     def weight(self) -> Weight:
         """What this session holds in memory and in its queues, for the sweep; an estimate."""
-        return Weight(self._parts.held_bytes, self._parts.outbox.queued_frames + len(self._tasks))
+        memory, waiting = self._parts.held_bytes, self._parts.outbox.queued_frames + len(self._tasks)
+        if self._wait is not None:
+            return Weight(memory + self._wait.held_bytes, waiting + len(self._wait))
+        return Weight(memory, waiting)
 
     def push(self, message: wire.Sendable) -> bool:
         """A message from outside the conversation, by the urgent lane; False before hello and after the end."""
@@ -191,12 +222,62 @@ class Session:
     def trim(self) -> None:
         """Give back memory: buffered audio and old history."""
         self._parts.trim()
+        if self._wait is not None:
+            self._wait.drop_sound()
+
+    # --- which agent ------------------------------------------------------------------------------------------------
+
+    def agent_found(self, agent: Agent | None) -> None:
+        """See AgentWaiter."""
+        if agent is not None:
+            self._parts.adopt_agent(agent)
+            self._turn_taking.prepares = self._parts.prepares
+        self._begin()
+
+    def take_message(self, message: wire.DeviceMessage) -> None:
+        """See AgentWaiter."""
+        self._router.route(message)
+
+    def take_sound(self, frame: Frame) -> None:
+        """See AgentWaiter."""
+        self._ears().hear(frame.payload, frame.timestamp_ms)
+
+    def agent_settled(self) -> None:
+        """See AgentWaiter."""
+        self._wait = None
+        self._agent_known = True
+
+    @property
+    def _agent(self) -> Agent:
+        return self._parts.agent
+
+    def _find_agent(self, hello: wire.Hello | None) -> AgentWait | None:
+        """None: it is known which agent this device gets. Else what has to wait for it goes there."""
+        if self._agent_known or self._wait is not None:
+            return self._wait
+        if not self._agents.has_own(self._link.identity):
+            self._agent_known = True
+            return None
+        wait = AgentWait(self._agents, self._link, self, self._services.telemetry, seconds=self._agent_seconds)
+        self._wait = wait
+        self._tasks.spawn("agent", wait.run, hello)
+        return wait
+
+    def _begin(self) -> None:
+        """Hello was said and the agent is known: start what takes time."""
+        parts = self._parts
+        if parts.hello is None:
+            return
+        if parts.hello.features.mcp:
+            parts.device_mcp()
+        parts.agent.prompter.prefetch(self._link.identity)
+        parts.agent.phrases.prepare(parts.voice)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
     def on_hello(self, message: wire.Hello) -> None:
         """Answer at once; everything that takes time starts behind it."""
-        parts, identity = self._parts, self._visit.identity
+        parts = self._parts
         was_speaking = self.speaking
         self._turn_taking.interrupt("hello again")
         parts.adopt(message)
@@ -206,10 +287,11 @@ class Session:
         if was_speaking:
             # The one that the interrupt had queued went with the outbox that does not fit the device any more.
             parts.outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
-        if message.features.mcp:
-            parts.device_mcp()
-        self._kit.prompter.prefetch(identity)
-        self._kit.phrases.prepare(voice)
+        wait = self._find_agent(message)
+        if wait is None:
+            self._begin()
+        else:
+            wait.start_anew()
 
     def on_listen(self, message: wire.Listen) -> None:
         """start, stop, or a detected wake word / typed text."""
@@ -251,7 +333,7 @@ class Session:
     def on_goodbye(self) -> None:
         """The device ends the session."""
         self._turn_taking.interrupt("goodbye")
-        self._visit.close(close_codes.NORMAL, "goodbye")
+        self._link.close(close_codes.NORMAL, "goodbye")
 
     def on_server_command(self, message: wire.ServerCommand) -> None:
         """An order of the management API; may take long, so not in the reader."""
@@ -261,7 +343,7 @@ class Session:
     def echo(self, text: str) -> None:
         """Text that is no message goes back as it came."""
         if len(self._tasks) < MAX_TASKS:
-            self._tasks.spawn("echo", self._visit.send_text, text)
+            self._tasks.spawn("echo", self._link.send_text, text)
 
     # --- turns ------------------------------------------------------------------------------------------------------
 
@@ -291,7 +373,7 @@ class Session:
         self._stay()
         if not self._accepts_turns():
             return
-        settings = self._kit.settings
+        settings = self._agent.settings
         ears = self._ears()
         ears.reset()
         self._turn_taking.forget_voice()
@@ -314,7 +396,7 @@ class Session:
             self._woken = self._turn_taking.current, self._clock()
 
     def _stay(self) -> None:
-        """Somebody is there; perhaps during the goodbye that silence had brought about."""
+        """The user is there. If that is during the goodbye after a long silence, the session goes on."""
         self.last_voice_at = self._clock()
         if self._said_goodbye:
             self._said_goodbye = self._leaving = False
@@ -327,7 +409,7 @@ class Session:
 
     def _new_turn(self, opening: Opening, *, extra_prompt: str = "") -> Turn:
         self._turn_count += 1
-        kit, parts = self._kit, self._parts
+        agent, parts = self._agent, self._parts
         context = CallContext(
             self.device_id, self._context.client_id, self.id, self._turn_count, self._context.language
         )
@@ -335,22 +417,16 @@ class Session:
             self._turn_count,
             opening,
             parts=CascadeParts(
-                providers=kit.providers,
+                providers=agent.providers,
                 toolbox=parts.toolbox(),
-                tool_context=ToolContext(
-                    device_id=self.device_id,
-                    session_id=self.id,
-                    client_id=context.client_id,
-                    language=context.language,
-                    actions=self,
-                ),
+                tool_context=ToolContext(self.device_id, self.id, self, context.client_id, context.language),
                 context=context,
-                options=TurnOptions.of(kit.settings, emotes=parts.emotes),
+                options=TurnOptions.of(agent.settings, emotes=parts.emotes),
                 brief=lambda question: parts.brief(question, self._prompt_override),
-                answers=kit.answers,
+                answers=agent.answers,
                 extra_prompt=extra_prompt,
             ),
-            phrases=kit.phrases,
+            phrases=agent.phrases,
             speaker=parts.speaker(),
             outbox=parts.outbox,
             hooks=self._hooks,
@@ -358,15 +434,15 @@ class Session:
         )
 
     def _on_turn_text(self, text: str) -> bool:
-        """The turn knows what was said: exit commands end the visit here."""
-        if text and is_exit(text, self._kit.settings.exit_commands):
+        """The turn knows what was said. False for an exit command, which ends the session."""
+        if text and is_exit(text, self._agent.settings.exit_commands):
             self._parts.outbox.urgent(wire.Stt(text))
             self._leave("exit command")
             return False
         return True
 
     def _on_turn_open(self) -> None:
-        """The ears rest while the server speaks."""
+        """Nobody is listened to while the server speaks, except in realtime mode."""
         if not self._barges_in() and self._parts.listener is not None:
             self._parts.listener.pause()
             self._turn_taking.forget_voice()
@@ -374,10 +450,12 @@ class Session:
     def _on_turn_end(self, turn: Turn, record: TurnRecord) -> None:
         if record.outcome is not Outcome.UNHEARD:
             self._parts.dialogue().append(*record.script)
-            if self._kit.providers.memory.traits.remembers:
-                self._visit_script.extend(record.script)
-        self._kit.quota.spend(self.device_id, record.characters)
-        self._kit.observe(self.device_id, record)
+            if self._agent.providers.memory.traits.remembers:
+                if self._said is None:
+                    self._said = deque(maxlen=MAX_REMEMBERED)
+                self._said.extend(record.script)
+        self._services.quota.spend(self.device_id, record.characters)
+        self._services.telemetry.turn_ended(self.device_id, record)
         if turn is not self._turn_taking.current:
             return
         if self._parts.listener is not None:
@@ -391,26 +469,26 @@ class Session:
 
     def _leave(self, reason: str) -> None:
         self._leaving = True
-        self._tasks.spawn_later(EXIT_LINGER_SECONDS, "leave", self._visit.close, close_codes.NORMAL, reason)
+        self._tasks.spawn_later(EXIT_LINGER_SECONDS, "leave", self._link.close, close_codes.NORMAL, reason)
 
     def _refusal(self) -> str:
-        self._kit.admit_turn()
+        self._services.admit_turn()
         if self._draining:
             raise Overloaded("server draining")
-        left = self._kit.quota.left(self.device_id)
-        return self._kit.prompter.quota_refusal if left is not None and left <= 0 else ""
+        left = self._services.quota.left(self.device_id, self._agent.output_limit)
+        return self._agent.prompter.quota_refusal if left is not None and left <= 0 else ""
 
     def _obey(self, message: wire.ServerCommand) -> None:
-        self._parts.outbox.urgent(self._kit.server_command(message, self._visit.identity.peer_ip))
+        self._parts.outbox.urgent(self._services.server_command(message, self._link.identity.peer_ip))
 
-    # --- actions tools may ask for (tools.base.SessionActions) --------------------------------------------------------
+    # --- actions tools may ask for (tools.base.SessionActions) ------------------------------------------------------
 
     def close_after_reply(self) -> None:
-        """Close the visit when the current answer has been spoken."""
+        """Close the session when the current answer has been spoken."""
         self._leaving = True
 
     def set_prompt(self, text: str) -> None:
-        """Another role, until the visit ends."""
+        """Another role, until the session ends."""
         self._prompt_override = text
 
     def play(self, path: Path) -> None:

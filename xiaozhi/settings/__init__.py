@@ -8,6 +8,7 @@
     checks.py              what no single field can see; faults and warnings in the operator's words
     masking.py             what may be shown of secrets: nothing
     loading.py             `load`: all of the above in order
+    overlay.py             `lay_over`: a device's own settings over the configuration
     token_secret.py        the one secret the server makes for itself
 
 Not a place for behaviour, and not a reader of provider options: the block of a provider is carried as it was written
@@ -17,7 +18,8 @@ Key names are those of the server most devices talk to today, so that its users 
 
 from xiaozhi.settings.loading import Loaded, load
 from xiaozhi.settings.masking import masked, masked_yaml
+from xiaozhi.settings.overlay import lay_over
 from xiaozhi.settings.schema import SECTIONS, BoardTraits, Settings
 from xiaozhi.settings.token_secret import token_secret
 
-__all__ = ["SECTIONS", "BoardTraits", "Loaded", "Settings", "load", "masked", "masked_yaml", "token_secret"]
+__all__ = ["SECTIONS", "BoardTraits", "Loaded", "Settings", "lay_over", "load", "masked", "masked_yaml", "token_secret"]

@@ -37,6 +37,8 @@ class Loaded:
     config_dir: Path = CONFIG_DIR
     prompt_template: Path = CONFIG_DIR / "prompts" / "agent-base-prompt.txt"
     """The file `settings.prompt_template` stands for."""
+    merged: Merged = field(default_factory=Merged, repr=False, compare=False)
+    """The layers as one tree: what a device's own settings are laid over (`overlay.py`)."""
 
 
 def load(
@@ -66,8 +68,9 @@ def load(
         raise SettingsError(_each_once(faults))
 
     layers = [*base, *profile, *above]
-    merged = merge(layers)
-    _pause_of_the_detector(merged)
+    below = merge(layers)
+    merged = Merged(dict(below.tree), below.origins, below.unfilled)
+    apply_pause_of_the_detector(merged)
     faults = list(checks.cross_faults(merged))
     template, wrong = _template(merged, config_dir)
     faults += wrong
@@ -80,7 +83,7 @@ def load(
         faults = checks.field_faults(error, merged) + faults
     if faults or settings is None:
         raise SettingsError(_each_once(faults))
-    return Loaded(settings, warnings, [layer.source for layer in layers], config_dir, template)
+    return Loaded(settings, warnings, [layer.source for layer in layers], config_dir, template, below)
 
 
 def _files(paths: list[Path]) -> tuple[list[Layer], list[Fault]]:
@@ -118,16 +121,16 @@ def _profile(merged: Merged, directory: Path) -> tuple[list[Layer], list[Fault]]
     return _files([directory / f"{name}.yaml"])
 
 
-def _pause_of_the_detector(merged: Merged) -> None:
-    """A `pause_ms` in the block of the selected VAD speaks for conversation.pause_ms: detectors differ in how soon they
-    are sure."""
+def apply_pause_of_the_detector(merged: Merged) -> None:
+    """A `pause_ms` in the block of the selected VAD replaces conversation.pause_ms: detectors differ in how soon they
+    are sure. The section is replaced, not changed: another tree may share it."""
     selected = merged.tree.get("selected_module")
     name = selected.get("VAD") if isinstance(selected, dict) else None
     blocks = merged.tree.get("VAD")
     block = blocks.get(name) if isinstance(blocks, dict) and isinstance(name, str) else None
     conversation = merged.tree.get("conversation")
     if isinstance(block, dict) and "pause_ms" in block and isinstance(conversation, dict):
-        conversation["pause_ms"] = block["pause_ms"]
+        merged.tree["conversation"] = {**conversation, "pause_ms": block["pause_ms"]}
         merged.origins["conversation", "pause_ms"] = f"VAD.{name}.pause_ms"
 
 

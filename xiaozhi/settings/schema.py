@@ -298,6 +298,9 @@ class Settings(Section):
         "unless a story is asked for.\n",
         description="Who the assistant is.",
     )
+    language: str = Field(
+        default="", max_length=80, description="Language to answer in, as a prompt calls it; empty: the user's."
+    )
     prompt_template: str = Field(
         default="agent-base-prompt.txt",
         min_length=1,

@@ -51,11 +51,12 @@ class VisionConfig:
 def create_blueprint(
     config: VisionConfig,
     tokens: VisionTokens,
-    provider: Callable[[], Vllm | None],
+    provider: Callable[[str], Vllm | None],
     *,
     clock: Callable[[], float] = time.time,
 ) -> Blueprint:
-    """The routes under /mcp/vision. `provider()` is the model of the moment, None when none is configured."""
+    """The routes under /mcp/vision. `provider(device id)` is the model of the moment for that device, "" for
+    any; None when none is configured."""
     desk = _Desk(config, tokens, provider, clock)
     blueprint = Blueprint("vision", __name__)
     blueprint.add_url_rule(VISION_PATH, "status", desk.status, methods=["GET"])
@@ -99,7 +100,7 @@ class _Desk:
         self,
         config: VisionConfig,
         tokens: VisionTokens,
-        provider: Callable[[], Vllm | None],
+        provider: Callable[[str], Vllm | None],
         clock: Callable[[], float],
     ) -> None:
         self._config = config
@@ -111,7 +112,7 @@ class _Desk:
     def status(self) -> Response:
         """For people with a browser."""
         url = vision_url(self._config.url, request_origin().base_url)
-        if self._provider() is None:
+        if self._provider("") is None:
             text = (
                 "No vision model is configured (selected_module.VLLM); "
                 f"the address would be {url}\n没有配置视觉模型。\n"
@@ -138,7 +139,7 @@ class _Desk:
             self._places.release()
 
     def _ask(self, question: str, image: bytes, mime: str, context: CallContext) -> Response:
-        vllm = self._provider()
+        vllm = self._provider(context.device_id)
         if vllm is None:
             return _unanswered("No vision model is configured on the server. 服务器没有配置视觉模型。")
         seconds = self._config.deadline_seconds

@@ -47,7 +47,8 @@ class Services:
     data_dir: Path = Path("data")
     config_dir: Path = Path("config")
     provider: Callable[[str, str], Any] | None = None
-    """(kind, name) -> another configured provider, such as the language model that a memory summarises with."""
+    """(kind, name) -> the provider that this one's block refers to: for a memory or an intent the language model named
+    under `llm`, "" for the selected one. It is open as long as this provider is."""
     now: Callable[[], datetime] = _utc_now
     """The time where the server's owner lives (aware)."""
     database: Database | None = None

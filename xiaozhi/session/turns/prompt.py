@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gevent
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from xiaozhi.errors import Fault, SettingsError, VendorError
@@ -36,7 +36,8 @@ _WEEKDAYS = (
 
 
 class Prompter:
-    """Renders system prompts. `lunar`, `locate` are injected lookups that must not block (they answer from a cache)."""
+    """Renders system prompts. `lunar`, `locate` are injected lookups that must not block (they answer from a cache).
+    `like`: a prompter of the same template, which need not be compiled again."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Prompter:
         lunar: Callable[[datetime.date], str] = lambda day: "",
         locate: Callable[[str], tuple[str, str]] = lambda ip: ("", ""),
         now: Callable[[], float] = time.time,
+        like: Prompter | None = None,
     ) -> None:
         self.quota_refusal = quota_refusal
         self._base_prompt = base_prompt
@@ -60,6 +62,10 @@ class Prompter:
         self._lunar = lunar
         self._locate = locate
         self._now = now
+        self._template: Template
+        if like is not None:
+            self._template = like._template
+            return
         environment: Environment = SandboxedEnvironment(
             loader=FileSystemLoader(template_dir), undefined=StrictUndefined, autoescape=False
         )

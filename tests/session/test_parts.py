@@ -1,0 +1,258 @@
+"""The parts of a session: made when they are needed, as the device and its agent want them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+import pytest
+from structlog.testing import capture_logs
+
+from tests.fakes.sessions import DEVICE, FakeAgents, FakeLink, make_agent, make_services, visitor
+from tests.fakes.sound import silence, tone
+from tests.fakes.thinking import FakeLlm, FakeMemory
+from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.protocol import messages as wire
+from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.link import Identity
+from xiaozhi.session.listening.listener import ListenerOptions
+from xiaozhi.session.parts import SessionParts
+from xiaozhi.session.turns.answer_cache import AnswerCache
+from xiaozhi.session.turns.dialogue import ResumeStore
+from xiaozhi.tools.base import Action, FunctionTool, ToolOutcome
+
+
+class Nobody:
+    """Does not care what is heard."""
+
+    def speech_started(self) -> None: ...
+    def utterance_paused(self, utterance: Any) -> None: ...
+    def utterance_resumed(self) -> None: ...
+    def utterance_ended(self, utterance: Any) -> None: ...
+    def utterance_dropped(self, reason: str) -> None: ...
+
+
+def parts_of(
+    settings: Mapping[str, Any] | None = None,
+    services: Any = None,
+    identity: Identity | None = None,
+    **parts: Any,
+) -> Any:
+    """The parts of a device that has not said hello."""
+    device = identity or Identity(DEVICE)
+    agent = make_agent(settings, **parts)
+    return SessionParts(FakeLink(device), services or make_services(), agent, CallContext(device_id=DEVICE), Tasks())
+
+
+def hello(**audio: Any) -> wire.Hello:
+    """As a device says it."""
+    return wire.Hello(audio=wire.AudioParams(**audio))
+
+
+@pytest.mark.parametrize(
+    ("audio", "expected"),
+    [
+        (None, ("opus", 24_000, 60)),
+        ({"format": "pcm", "frame_duration": 20}, ("pcm", 24_000, 20)),
+        ({"format": "flac", "frame_duration": 35}, ("opus", 24_000, 60)),
+    ],
+)
+def test_the_voice_is_what_the_device_can_play(audio: dict[str, Any] | None, expected: tuple[Any, ...]) -> None:
+    parts = parts_of()
+    if audio is not None:
+        parts.adopt(hello(**audio))
+
+    assert (parts.voice.format, parts.voice.sample_rate, parts.voice.frame_ms) == expected
+    assert parts.speaker().voice == parts.voice
+
+
+@pytest.mark.parametrize(
+    ("identity", "version", "header"),
+    [
+        (Identity(DEVICE), None, 0),
+        (Identity(DEVICE), 3, 4),
+        (Identity(DEVICE, protocol_version=2), 1, 16),
+        (Identity(DEVICE, via_gateway=True), 3, 16),
+    ],
+)
+def test_header_and_hello_agree_on_the_framing(identity: Identity, version: int | None, header: int) -> None:
+    parts = parts_of(identity=identity)
+
+    parts.adopt(wire.Hello(version=version))
+
+    assert len(parts.codec.pack(b"packet", 0)) == header + len(b"packet")
+
+
+def test_hello_again_makes_anew_what_does_not_fit() -> None:
+    parts = parts_of()
+    ears, speaker, outbox = parts.ears(Nobody(), wire.ListenMode.AUTO), parts.speaker(), parts.outbox
+    assert parts.ears(Nobody(), wire.ListenMode.MANUAL) is ears
+    assert parts.speaker() is speaker
+
+    parts.adopt(hello(format="pcm"))
+
+    assert outbox.closed
+    assert parts.outbox is not outbox
+    assert parts.speaker() is not speaker
+    assert parts.ears(Nobody(), wire.ListenMode.AUTO) is not ears
+    parts.close()
+    parts.close()
+
+
+@pytest.mark.parametrize(("speculative", "pauses"), [("off", False), ("asr", True), ("llm", True)])
+def test_pauses_are_told_only_where_they_are_used(speculative: str, pauses: bool) -> None:
+    class Noted(Nobody):
+        paused = False
+
+        def utterance_paused(self, utterance: Any) -> None:
+            self.paused = True
+
+    noted = Noted()
+    parts = parts_of({"conversation": {"speculative": speculative, "pause_ms": 100}})
+    parts.adopt(hello(format="pcm"))
+    ears = parts.ears(noted, wire.ListenMode.AUTO)
+    for at in range(20):
+        ears.hear(tone(60) if at < 16 else silence(60))
+    gevent.sleep(0)
+
+    assert parts.prepares is pauses
+    assert noted.paused is pauses
+    parts.close()
+
+
+def test_another_agent_takes_over() -> None:
+    parts = parts_of()
+    default, own = parts.agent, make_agent({"conversation": {"speculative": "off"}})
+
+    parts.adopt_agent(own)
+
+    assert parts.agent is own
+    assert default.holders.count == 0
+    assert parts.prepares is False
+
+
+def test_a_faulty_microphone_is_told() -> None:
+    services: Any = make_services()
+    parts = parts_of(services=services)
+    ears = parts.ears(Nobody(), wire.ListenMode.AUTO)
+    for _ in range(ListenerOptions().queue_packets + 3):
+        ears.hear(b"packet")
+
+    assert services.telemetry.drops == ["microphone"] * 3
+    parts.close()
+
+
+def test_a_device_that_does_not_read_is_closed() -> None:
+    with visitor() as device:
+        device.hello()
+        device.sender.hold()
+        for _ in range(600):
+            device.session.on_ping()
+            gevent.sleep(0)
+
+        assert device.sender.closed is not None
+        assert device.sender.closed[0] == 1001
+
+
+def test_whether_faces_are_drawn() -> None:
+    parts = parts_of()
+    assert parts.emotes
+
+    parts.adopt(wire.Hello(features=wire.Features(emoji=False)))
+
+    assert not parts.emotes
+    assert "no emoji" in parts.brief("", "").history[0].content
+
+
+def test_tools_of_the_device_join_those_of_the_agent() -> None:
+    known = FunctionTool(ToolSpec("known", "Is known."), lambda arguments, context: ToolOutcome(Action.NOTHING))
+    parts = parts_of(tools=[known])
+
+    toolbox = parts.toolbox()
+
+    assert parts.toolbox() is toolbox
+    assert [spec.name for spec in toolbox.specs()] == ["known"]
+    assert parts.device_iot() is parts.device_iot()
+    assert parts.device_mcp() is parts.device_mcp()
+    parts.close()
+    parts.release()
+    assert (parts.mcp, parts.iot, parts.listener) == (None, None, None)
+
+
+# --- what was said ----------------------------------------------------------------------------------------------------
+
+
+def test_a_dialogue_goes_on_where_it_ended() -> None:
+    resume = ResumeStore()
+    before = parts_of(services=make_services(resume=resume))
+    assert before.known_dialogue is None
+    before.dialogue().append(Message("user", "my name is Ann"), Message("assistant", "Hello Ann."))
+    resume.put(DEVICE, before.dialogue().snapshot())
+
+    after = parts_of(services=make_services(resume=resume))
+
+    assert [message.content for message in after.dialogue().messages()] == ["my name is Ann", "Hello Ann."]
+    assert after.known_dialogue is after.dialogue()
+    assert after.held_bytes > 0
+    after.trim()
+    assert after.held_bytes > 0, "a short dialogue is kept"
+
+
+def test_a_dialogue_that_cannot_be_read_is_left_behind() -> None:
+    resume = ResumeStore()
+    resume.put(DEVICE, b"{}")
+    with capture_logs() as lines:
+        assert parts_of(services=make_services(resume=resume)).dialogue().messages() == []
+
+    assert "dialogue of the last session cannot be read" in [line["event"] for line in lines]
+
+
+def test_the_prompt_has_role_memory_and_history() -> None:
+    parts = parts_of(memory=FakeMemory("Likes tea."))
+    parts.dialogue().append(Message("user", "hello"), Message("assistant", "Hi."))
+
+    system, *history = parts.brief("who am I", "You are a pirate.").history
+
+    assert "You are a pirate." in system.content
+    assert "Likes tea." in system.content
+    assert [message.content for message in history] == ["hello", "Hi."]
+
+
+@pytest.mark.parametrize(
+    ("cache", "question", "past", "kept"),
+    [
+        (True, "how tall is a giraffe", False, True),
+        (True, "how tall is a giraffe", True, False),
+        (True, "", False, False),
+        (False, "how tall is a giraffe", False, False),
+    ],
+)
+def test_where_an_answer_may_be_kept(cache: bool, question: str, past: bool, kept: bool) -> None:
+    parts = parts_of(answers=AnswerCache() if cache else None)
+    if past:
+        parts.dialogue().append(Message("user", "hello"), Message("assistant", "Hi."))
+
+    assert bool(parts.brief(question, "").cache_key) is kept
+
+
+def test_a_repeated_question_is_answered_from_memory() -> None:
+    agents = FakeAgents(make_agent(answers=AnswerCache(), llm=FakeLlm("Five metres.", "Six metres.")))
+    for _ in range(2):
+        with visitor(agents) as device:
+            device.hello()
+            device.detect("how tall is a giraffe")
+            device.wait_stops()
+            assert device.spoken() == ["Five metres."]
+
+
+def test_tool_calls_are_noted() -> None:
+    known = FunctionTool(ToolSpec("known", "Is known."), lambda arguments, context: ToolOutcome(Action.SPEAK, "Done."))
+    with visitor(FakeAgents(make_agent(tools=[known], llm=FakeLlm([ToolCall("1", "known", {})])))) as device:
+        device.hello()
+        with capture_logs() as lines:
+            device.detect("do it")
+            device.wait_turns()
+
+        [line] = [line for line in lines if line["event"] == "tool call"]
+        assert (line["source"], line["outcome"]) == ("plugins", "speak")
