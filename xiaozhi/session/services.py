@@ -19,7 +19,9 @@ from xiaozhi.session.speaking.phrases import Phrases
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.turn_record import TurnRecord
 from xiaozhi.session.turns.answer_cache import AnswerCache
+from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.dialogue import ResumeStore
+from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.settings import Settings
 from xiaozhi.tools.base import ToolSource
@@ -68,3 +70,5 @@ class SessionServices:
     """(queue) Something had to go because that queue was full."""
     server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
     """The management API's orders: (command, peer ip). May block."""
+    pipeline: PipelineFactory = Cascade
+    """What makes the answers."""

@@ -24,8 +24,9 @@ from xiaozhi.session.messages import MessageRouter
 from xiaozhi.session.parts import SessionParts
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
-from xiaozhi.session.turns.cascade import CascadeParts
-from xiaozhi.session.turns.turn import Opening, Turn, TurnHooks
+from xiaozhi.session.turns.opening import Opening
+from xiaozhi.session.turns.pipeline import PipelineParts
+from xiaozhi.session.turns.turn import Turn, TurnHooks
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.session.turns.wakeup import is_exit, is_wake_word, pick_greeting
 from xiaozhi.tools.base import ToolContext
@@ -67,10 +68,12 @@ class Session:
         self._parts = SessionParts(visit, kit, self._context, self._tasks, clock=clock)
         self._turn_taking = TurnTaking(
             self._new_turn,
+            tasks=self._tasks,
             accepts=self._accepts_turns,
             barges_in=self._barges_in,
             on_voice=self._stay,
             prepares=kit.settings.conversation.speculative != "off",
+            clock=clock,
         )
         self._hooks = TurnHooks(
             refusal=self._refusal,
@@ -137,7 +140,7 @@ class Session:
         log.info("session ended", reason=reason, turns=self._turn_count)
         # The parts know this object by its methods: cut here, a visit is freed at once, not by a collection that stops
         # the hub.
-        self._turn_taking.release()
+        self._turn_taking.close()
         self._parts.release()
         self._woken = None
         del self._router, self._hooks
@@ -168,7 +171,7 @@ class Session:
             end_prompt = self._kit.settings.end_prompt
             if end_prompt.enable and self._parts.hello is not None and not self._draining:
                 self._leaving = True
-                self._turn_taking.begin(Opening(), extra_prompt=end_prompt.prompt)
+                self._turn_taking.begin(Opening(instruction=end_prompt.prompt))
             else:
                 self._visit.close(close_codes.NORMAL, "no voice")
 
@@ -298,7 +301,7 @@ class Session:
         if text.startswith(CALL_PREFIX):
             call = text.removeprefix(CALL_PREFIX).strip()
             if call:
-                self._turn_taking.begin(Opening(fixed=call, shown=call))
+                self._turn_taking.announce(Opening(fixed=call, shown=call), when="now")
         elif is_wake_word(text, settings.wakeup_words):
             ears.ignore_until(self._clock() + JUST_WOKEN_SECONDS)
             if not settings.enable_greeting:
@@ -325,7 +328,7 @@ class Session:
     def _barges_in(self) -> bool:
         return self._mode is wire.ListenMode.REALTIME
 
-    def _new_turn(self, opening: Opening, *, extra_prompt: str = "") -> Turn:
+    def _new_turn(self, opening: Opening) -> Turn:
         self._turn_count += 1
         kit, parts = self._kit, self._parts
         context = CallContext(
@@ -334,22 +337,23 @@ class Session:
         return Turn(
             self._turn_count,
             opening,
-            parts=CascadeParts(
-                providers=kit.providers,
-                toolbox=parts.toolbox(),
-                tool_context=ToolContext(
-                    device_id=self.device_id,
-                    session_id=self.id,
-                    client_id=context.client_id,
-                    language=context.language,
-                    actions=self,
-                ),
-                context=context,
-                options=TurnOptions.of(kit.settings, emotes=parts.emotes),
-                brief=lambda question: parts.brief(question, self._prompt_override),
-                answers=kit.answers,
-                extra_prompt=extra_prompt,
+            pipeline=kit.pipeline(
+                PipelineParts(
+                    providers=kit.providers,
+                    toolbox=parts.toolbox(),
+                    tool_context=ToolContext(
+                        device_id=self.device_id,
+                        session_id=self.id,
+                        client_id=context.client_id,
+                        language=context.language,
+                        actions=self,
+                    ),
+                    brief=lambda question: parts.brief(question, self._prompt_override),
+                    answers=kit.answers,
+                )
             ),
+            context=context,
+            options=TurnOptions.of(kit.settings, emotes=parts.emotes),
             phrases=kit.phrases,
             speaker=parts.speaker(),
             outbox=parts.outbox,
@@ -378,6 +382,7 @@ class Session:
                 self._visit_script.extend(record.script)
         self._kit.quota.spend(self.device_id, record.characters)
         self._kit.observe(self.device_id, record)
+        self._turn_taking.turn_ended()
         if turn is not self._turn_taking.current:
             return
         if self._parts.listener is not None:
