@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from itertools import count
 from typing import Any, Final
 
 import gevent
@@ -90,7 +91,7 @@ class _Answer:
                 return
         offers = intent.traits.offers_tools and providers.llm.traits.calls_tools
         rounds = self._turn.options.tool_depth if offers else 0
-        for depth in range(rounds + 1):
+        for depth in count():
             # At the limit the model is no longer offered tools: it has to answer with what it has.
             offer = parts.toolbox.specs(after_tools=depth > 0) if depth < rounds else []
             said, calls, direct = self._ask(briefing.history, offer)
