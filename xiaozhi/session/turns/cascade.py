@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from itertools import count
 from typing import Any, Final
 
 import gevent
@@ -20,7 +19,7 @@ from xiaozhi.chat import Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorGarbage, VendorTimeout
 from xiaozhi.session.speaking.playback import Playback
 from xiaozhi.session.turn_record import Outcome, Speculation
-from xiaozhi.session.turns.pipeline import PipelineParts, TurnControl
+from xiaozhi.session.turns.pipeline import Briefing, PipelineParts, TurnControl
 from xiaozhi.session.turns.spoken_text import SpokenText
 from xiaozhi.tools.base import Action, ToolOutcome
 
@@ -76,8 +75,8 @@ class _Answer:
 
     def give(self, text: str) -> None:
         """Answer `text` ("": the instruction of the opening)."""
-        parts, exchange = self._parts, self._exchange
-        providers, intent = parts.providers, parts.providers.intent
+        parts = self._parts
+        intent = parts.providers.intent
         briefing = parts.brief(text)
         if text:
             intention = intent.classify(text, briefing.history, parts.toolbox.specs(), self._turn.context)
@@ -89,9 +88,15 @@ class _Answer:
                     return
             elif self._answer_from_cache(briefing.cache_key):
                 return
-        offers = intent.traits.offers_tools and providers.llm.traits.calls_tools
+        self._ask_with_tools(briefing)
+
+    def _ask_with_tools(self, briefing: Briefing) -> None:
+        """Ask the model, and again with what its tools found, at most `tool_depth` times."""
+        parts, exchange, llm = self._parts, self._exchange, self._parts.providers.llm
+        offers = parts.providers.intent.traits.offers_tools and llm.traits.calls_tools
         rounds = self._turn.options.tool_depth if offers else 0
-        for depth in count():
+        depth = 0
+        while True:
             # At the limit the model is no longer offered tools: it has to answer with what it has.
             offer = parts.toolbox.specs(after_tools=depth > 0) if depth < rounds else []
             said, calls, direct = self._ask(briefing.history, offer)
@@ -100,14 +105,15 @@ class _Answer:
                 said = f"{said} {direct}".strip()
             # What was not offered is not run, whatever a model makes up.
             if not calls or depth == rounds:
-                if not said.strip() and not exchange.tool_calls:
-                    raise VendorGarbage(providers.llm.name or "llm", "an empty answer")
-                exchange.answered(said)
-                if not exchange.tool_calls and parts.answers is not None:
-                    parts.answers.put(briefing.cache_key, said)
-                return
+                break
             if not self._run_tools(calls, said):
                 return
+            depth += 1
+        if not said.strip() and not exchange.tool_calls:
+            raise VendorGarbage(llm.name or "llm", "an empty answer")
+        exchange.answered(said)
+        if not exchange.tool_calls and parts.answers is not None:
+            parts.answers.put(briefing.cache_key, said)
 
     def _answer_from_cache(self, key: str) -> bool:
         known = self._parts.answers.get(key) if self._parts.answers is not None else ""

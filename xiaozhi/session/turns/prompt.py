@@ -51,6 +51,7 @@ class Prompter:
         lunar: Callable[[datetime.date], str] = lambda day: "",
         locate: Callable[[str], tuple[str, str]] = lambda ip: ("", ""),
         now: Callable[[], float] = time.time,
+        recall_deadline: float = RECALL_DEADLINE_S,
     ) -> None:
         self.quota_refusal = quota_refusal
         self._base_prompt = base_prompt
@@ -60,6 +61,7 @@ class Prompter:
         self._lunar = lunar
         self._locate = locate
         self._now = now
+        self._recall_deadline = recall_deadline
         environment: Environment = SandboxedEnvironment(
             loader=FileSystemLoader(template_dir), undefined=StrictUndefined, autoescape=False
         )
@@ -91,12 +93,12 @@ class Prompter:
         self._context.prefetch(identity)
 
     def recall(self, memory: Memory, device_id: str, query: str) -> str:
-        """What is remembered of earlier visits, "" when nothing is, or not soon enough. Blocks at most
-        `RECALL_DEADLINE_S`."""
+        """What is remembered of earlier sessions, "" when nothing is, or not soon enough. Blocks at most
+        `recall_deadline` seconds."""
         if not memory.traits.remembers:
             return ""
         try:
-            with gevent.Timeout(RECALL_DEADLINE_S, VendorError(memory.name, "recall too slow")):
+            with gevent.Timeout(self._recall_deadline, VendorError(memory.name, "recall too slow")):
                 return memory.recall(device_id, query)
         except VendorError as error:
             log.warning("memory not recalled", vendor=error.vendor, error=str(error)[:200])
