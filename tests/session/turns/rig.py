@@ -106,6 +106,7 @@ class Told:
         self.refusal: str | Exception = ""
         self.takes_text = True
         self.quiet: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
 
     def hooks(self) -> TurnHooks:
         return TurnHooks(
@@ -130,6 +131,7 @@ class Told:
         assert turn.record is record
         self.calls.append(f"end {record.outcome}")
         self.records.append(record)
+        self.on_end()
 
 
 class TurnRig:

@@ -147,7 +147,7 @@ def test_calls_and_results_come_in_pairs_or_not_at_all(messages: list[Message], 
     assert dialogue.messages() == kept
 
 
-# --- a visit ----------------------------------------------------------------------------------------------------------
+# --- a session --------------------------------------------------------------------------------------------------------
 
 
 def test_the_system_prompt_has_its_own_place() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.session.turns.rig import (
 )
 from xiaozhi.chat import Message
 from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorTimeout, VendorUnavailable
+from xiaozhi.providers.contracts.tts import Pcm
 from xiaozhi.session.turn_record import Outcome
 from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
 from xiaozhi.session.turns.pipeline import TurnControl
@@ -37,8 +38,6 @@ from xiaozhi.session.turns.turn import Turn, TurnState
 
 make = pytest.fixture(rig_factory)
 Make = Callable[..., TurnRig]
-
-LONG = "This sentence is long enough that it may be interrupted."
 
 
 @pytest.fixture
@@ -281,8 +280,8 @@ def test_a_released_turn_does_not_wait_for_its_release(rig: TurnRig) -> None:
 
 def test_an_interrupt_keeps_what_was_heard_and_stops_at_once(make: Make) -> None:
     rig = make()
-    rig.tts.ms_per_char = 10
-    turn = rig.turn(words=f"First. {LONG}")
+    voice = OneSentence()
+    turn = rig.turn(pipeline=ScriptedPipeline(voice, "First. Then another one."))
     turn.start(prepared=False)
     rig.wait_for("tts sentence_start First.")
     assert turn.speaking
@@ -298,8 +297,17 @@ def test_an_interrupt_keeps_what_was_heard_and_stops_at_once(make: Make) -> None
     assert record.script[0] == Message("user", "what is up")
     assert record.script[1:] == [Message("assistant", "First.", interrupted=True)]
     assert rig.told.calls[-1] == "end interrupted"
-    wait_until(lambda: rig.tts.streams[0].closed)
+    wait_until(lambda: voice.streams[0].closed)
     assert rig.sent.count("tts stop") == 1
+
+
+class OneSentence(FakeTts):
+    """Says the first sentence and keeps the next one to itself."""
+
+    def sound_of(self, sentence: str) -> Iterator[Pcm]:
+        if sentence != "First.":
+            gevent.sleep(60)
+        yield from super().sound_of(sentence)
 
 
 def test_an_interrupt_before_anything_was_heard_sends_nothing(rig: TurnRig) -> None:

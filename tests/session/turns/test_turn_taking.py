@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.alarm import FakeAlarm
 from tests.fakes.clock import FakeClock
-from tests.session.turns.rig import FakeUtterance, settle
+from tests.session.turns.rig import FakeUtterance, TurnRig, settle
 from xiaozhi.chat import Message
 from xiaozhi.errors import TurnClosed
 from xiaozhi.runtime.tasks import Tasks
@@ -421,11 +421,6 @@ def test_one_that_finds_no_moment_is_dropped_at_its_deadline(stage: Stage) -> No
     stage.ended(FakeUtterance())
     soon, late = stage.taking.announce(TEA, deadline=5), stage.taking.announce(LATER, deadline=50)
 
-    def check(seconds: float) -> None:
-        if stage.clock() > 1_004:
-            assert soon.delivery is Delivery.DROPPED or stage.clock() == 1_005
-
-    stage.alarm.while_waiting = check
     assert stage.tasks.join(timeout=5)
 
     assert stage.alarm.waits == [5, 45]
@@ -524,3 +519,35 @@ def once(function: Any) -> Any:
 
 def settle_once() -> None:
     gevent.sleep(0)
+
+
+# --- with real turns --------------------------------------------------------------------------------------------------
+
+
+def test_an_announcement_follows_a_real_answer_and_its_caller_is_told() -> None:
+    rig = TurnRig()
+    words = iter(["Fine. And you?"])
+    taking = TurnTaking(
+        lambda opening: rig.turn(opening, words=next(words)) if opening.text else rig.turn(opening),
+        tasks=rig.tasks,
+        accepts=lambda: True,
+        barges_in=lambda: False,
+    )
+    rig.told.on_end = taking.turn_ended
+    try:
+        taking.begin(Opening(text="what is up"))
+        answer = taking.current
+        tea = taking.announce(TEA)
+        assert answer is not None and answer.wait(5)
+
+        assert tea.wait(5) is Delivery.SPOKEN
+
+        assert rig.sentences == ["Fine.", "And you?", TEA.fixed]
+        assert [record.announcement for record in rig.told.records] == [False, True]
+        interrupted = taking.announce(LATER, when="now")
+        rig.wait_for("tts sentence_start Dinner too.")
+        taking.begin(Opening(fixed="Stop."))
+        assert interrupted.delivery is Delivery.INTERRUPTED
+    finally:
+        taking.close()
+        rig.close()

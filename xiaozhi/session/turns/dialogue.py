@@ -1,11 +1,11 @@
-"""What was said in a visit, as a language model is to be shown it: whole exchanges, trimmed, never more than was heard.
+"""The dialogue of a session as a language model is shown it: whole exchanges, trimmed, never more than was heard.
 
 Not a record for people (history/ is) and not a summary (memory providers are). Three objects:
 
-- `Exchange`: one turn's own script while it lasts. It belongs to the turn, so throwing a speculation away is dropping
-  the object, and nothing has to be undone. When the turn ends it says what may be remembered: everything, or only the
-  sentences whose sound was sent.
-- `Dialogue`: the exchanges of a visit. It is trimmed by whole exchanges, so a tool call never loses its result.
+- `Exchange`: what one turn adds. It belongs to the turn, so a speculation is discarded with the object and nothing has
+  to be undone. When the turn ends it says what may be remembered: everything, or only the sentences whose sound was
+  sent.
+- `Dialogue`: the exchanges of a session. It is trimmed by whole exchanges, so a tool call never loses its result.
 - `ResumeStore`: snapshots of dialogues of devices that left, for a while, so that a short loss of the network loses no
   thread.
 
@@ -148,7 +148,7 @@ class Exchange:
 
 
 class Dialogue:
-    """The exchanges of a visit, at most `max_turns` and about `max_tokens` of them. `system`: the prompt in front, if
+    """The exchanges of a session, at most `max_turns` and about `max_tokens` of them. `system`: the prompt in front, if
     it is kept here."""
 
     def __init__(self, *, max_turns: int = MAX_TURNS, max_tokens: int = MAX_TOKENS, system: str = "") -> None:

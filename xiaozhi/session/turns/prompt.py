@@ -1,7 +1,7 @@
 """The system prompt of a turn: a Jinja2 template filled with what is known of the moment, the place and the device.
 
-Not a memory (it is asked with a deadline, and what does not come in time is left out) and not a source of live data
-(`context.py`)."""
+Not a memory (it is asked under a deadline, and left out when it is late) and not a source of live data (`context.py`).
+"""
 
 from __future__ import annotations
 

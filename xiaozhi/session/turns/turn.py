@@ -301,9 +301,7 @@ class Turn:
     # --- the turn's greenlet ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # All of it: a goodbye after silence is begun by the sweeper, whose lines bear no device.
-        context = self.context
-        bind_context(session=context.session_id[:8], device=context.device_id, turn=self.id, trace=self.trace)
+        self._bind_context()
         try:
             try:
                 self._conclude(self._answer())
@@ -348,10 +346,16 @@ class Turn:
         return outcome
 
     def _open_aside(self) -> None:
+        self._bind_context()
         try:
             self.open()
         except TurnClosed:
             self._stop()
+
+    def _bind_context(self) -> None:
+        # All of it: a goodbye after silence is begun by the sweeper, whose lines bear no device.
+        context = self.context
+        bind_context(session=context.session_id[:8], device=context.device_id, turn=self.id, trace=self.trace)
 
     # --- speaking -----------------------------------------------------------------------------------------------------
 
