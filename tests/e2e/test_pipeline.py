@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.sounds import Sounds
-from loadtest.speech import Speech
+from loadtest.simulator.speech import Speech
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import (
     Stage,
     ask,

@@ -28,7 +28,6 @@ from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
 from xiaozhi.speech.sentences import Sentence
-from xiaozhi.tools import plugins
 from xiaozhi.tools.base import Action, FixedTools, ToolOutcome
 from xiaozhi.tools.toolbox import Toolbox
 
@@ -386,10 +385,8 @@ def test_tools_are_not_offered_where_they_cannot_be_called(kind: str) -> None:
 # --- answers through a tool -------------------------------------------------------------------------------------------
 
 
-def direct_rig(*answers: Any, **options: Any) -> Rig:
-    rig = Rig(*answers, **options)
-    rig.toolbox.add(plugins.load(["direct_answer"], {}).source)
-    return rig
+def direct_rig(*answers: Any, tools: Sequence[Any] = (), **options: Any) -> Rig:
+    return Rig(*answers, tools=[tool("direct_answer", answers_directly="response"), *tools], **options)
 
 
 def test_an_answer_inside_a_tool_call_is_an_answer() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.http_vendor import Answer, HttpVendor
+from loadtest.vendors.http_vendor import HttpVendor, VendorAnswer
 from xiaozhi.errors import VendorGarbage, VendorRejected
 from xiaozhi.session.link import Identity
 from xiaozhi.session.turns.context_sources import HttpContextSource, lines_of
@@ -21,7 +21,7 @@ DEVICE = Identity(device_id="11:22:33:44:55:66", client_id="a b")
 @contextmanager
 def source_of(answer: Any, path: str = "/", **headers: str) -> Iterator[tuple[HttpContextSource, HttpVendor]]:
     """A source, and the server it asks."""
-    with HttpVendor(lambda request: Answer(json.dumps(answer).encode(), "application/json")) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(json.dumps(answer).encode(), "application/json")) as vendor:
         source = HttpContextSource(ContextProvider(url=f"{vendor.url}{path}", headers=headers))
         try:
             yield source, vendor
@@ -48,7 +48,7 @@ def test_an_address_without_places_is_used_as_it_is() -> None:
 
 
 def test_a_refusal_is_an_error() -> None:
-    with HttpVendor(lambda request: Answer(b"{}", "application/json", status=401)) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(b"{}", "application/json", status=401)) as vendor:
         source = HttpContextSource(ContextProvider(url=vendor.url))
         with pytest.raises(VendorRejected):
             source(DEVICE)

@@ -146,7 +146,7 @@ class Turn:
             self.timeline.prepared = self.clock()
         else:
             self.release()
-        self._tasks.spawn(f"turn-{self.id}", self._run)
+        self._tasks.spawn("turn", self._run)
 
     def release(self) -> None:
         """The user has finished: what was prepared may be heard. Without effect later."""
@@ -158,7 +158,7 @@ class Turn:
         self._move(TurnState.RELEASED)
         if self._playback is not None:
             # Prepared up to the first sentence's sound: stt and tts start go out now, ahead of that sound.
-            self._tasks.spawn(f"turn-{self.id}-open", self._open_aside)
+            self._tasks.spawn("turn-open", self._open_aside)
 
     def discard(self) -> None:
         """The user went on speaking: forget the prepared turn without a trace. Without effect after the release."""
