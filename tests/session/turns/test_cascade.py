@@ -480,12 +480,33 @@ def test_the_whole_answer_has_a_deadline() -> None:
                 yield item
                 rig.turn.clock.advance(60)
 
-    rig = Rig(llm=Dripping(["On and on. ", "And ", "on", 9.0, "."]), options={"llm_total": 120.0})
+    rig = Rig(llm=Dripping(["On and on. ", "And ", "on", 9.0, "."]), options={"llm_total": 120.0, "llm_stall": 60.0})
 
     with pytest.raises(VendorTimeout):
         rig.ask()
 
     assert rig.turn.said == ["On and on."]
+
+
+def test_the_request_of_the_vendor_is_closed_when_its_words_cannot_be_spoken() -> None:
+    """At once, whoever else may hold the stream: the vendor should know before an apology is spoken."""
+    streams: list[Any] = []
+
+    class Kept(FakeLlm):
+        def chat(self, *asked: Any) -> Any:
+            streams.append(super().chat(*asked))
+            return streams[-1]
+
+    class Mute(FakePlayback):
+        def say(self, sentence: Sentence) -> None:
+            raise VendorUnavailable("tts:Acme")
+
+    rig = Rig(llm=Kept(["One. ", "Two. ", "Three."]))
+
+    with pytest.raises(VendorUnavailable, match="tts:Acme"):
+        rig.ask(playback=Mute([]))
+
+    assert next(streams[0], "closed") == "closed"
 
 
 def test_a_model_that_fails_in_the_middle_is_closed() -> None:

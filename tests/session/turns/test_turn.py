@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,6 +185,26 @@ def test_nothing_leaves_the_server_before_the_release(rig: TurnRig) -> None:
     record = turn.record
     assert record is not None and record.speculative
     assert (record.timeline.prepared, record.timeline.released, record.timeline.voice_ended) == (1000, 1001, 999)
+
+
+def test_a_prepared_turn_opens_at_its_release_though_its_model_still_thinks(rig: TurnRig) -> None:
+    go_on = Event()
+
+    def work(turn: TurnControl) -> None:
+        say(turn, rig.tts, "One moment.")
+        go_on.wait(5)
+
+    turn = rig.turn(work=work)
+    turn.start(prepared=True)
+    wait_until(lambda: rig.tts.said)
+    assert rig.sent == []
+
+    turn.release()
+
+    rig.wait_for("tts sentence_start One moment.")
+    assert turn.speaking
+    go_on.set()
+    assert turn.wait(5)
 
 
 def test_a_prepared_turn_that_is_discarded_leaves_no_trace(rig: TurnRig) -> None:
@@ -547,6 +568,22 @@ def test_without_an_apology_the_turn_just_ends(make: Make) -> None:
     assert rig.run(work=fail(VendorUnavailable("acme"))).outcome is Outcome.FAILED
 
     assert rig.sent == []
+
+
+def test_what_is_queued_when_a_turn_fails_is_not_heard_behind_its_end(make: Make) -> None:
+    rig = make(apology="")
+    rig.tts.ms_per_char = 100
+
+    def work(turn: TurnControl) -> None:
+        say(turn, rig.tts, "This is long.")
+        wait_until(lambda: rig.outbox.queued_frames > 10)
+        raise VendorUnavailable("acme")
+
+    rig.run(work=work)
+
+    assert rig.outbox.queued_frames == 0
+    rig.wait_for("tts stop")
+    assert rig.sender.messages[-1] == json.loads(str(rig.sender.log[-1].data))
 
 
 def test_a_voice_that_fails_is_replaced_for_the_apology(make: Make) -> None:

@@ -501,8 +501,13 @@ def test_whoever_waits_is_told_so_when_it_takes_too_long(stage: Stage) -> None:
 
 
 def answer_ends_while_waiting(stage: Stage) -> None:
-    """Let the first turn end during the first wait, and everything else take its course."""
-    stage.alarm.while_waiting = once(stage.turns[0].end)
+    """Let the first turn end ten seconds into the first wait, and everything else take its course."""
+
+    def end() -> None:
+        stage.clock.advance(10)
+        stage.turns[0].end()
+
+    stage.alarm.while_waiting = once(end)
     assert stage.tasks.join(timeout=5)
 
 

@@ -294,6 +294,7 @@ class Turn:
         self._hooks.on_end(self, self.record)
 
     def _stop(self) -> None:
+        """End whatever still works for this turn."""
         if self._playback is not None:
             self._playback.close()
         self._tasks.kill(timeout=0)
@@ -322,8 +323,7 @@ class Turn:
             # Reached by a kill as well; a turn that was killed from outside is an interrupted one.
             if self.state is not TurnState.PREPARED:
                 self._conclude(Outcome.INTERRUPTED, reason="killed")
-            if self._playback is not None:
-                self._playback.close()
+            self._stop()
             # Both may know this turn by its methods; a turn is freed by reference count, not by a collection that stops
             # the hub.
             self._playback = self._pipeline = None

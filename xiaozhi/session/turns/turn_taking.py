@@ -72,7 +72,7 @@ class TurnTaking:
         self._accepts = accepts
         self._barges_in = barges_in
         self._on_voice = on_voice
-        self._prepares = prepares
+        self.prepares = prepares
         self._clock = clock
         self._alarm = alarm
         self._prepared: Turn | None = None
@@ -171,7 +171,7 @@ class TurnTaking:
     def utterance_paused(self, utterance: Utterance) -> None:
         """Maybe finished: prepare an answer that nobody hears yet."""
         self.discard()
-        if self._prepares and self._accepts():
+        if self.prepares and self._accepts():
             self._prepared = self._make_turn(Opening(utterance=utterance))
             self._prepared.start(prepared=True)
 
