@@ -45,7 +45,8 @@ class Announcement:
         self.reason = ""
         """Why it was dropped, interrupted or failed; for logs."""
         self.record: TurnRecord | None = None
-        """The record of its turn, once that has ended."""
+        """The record of its turn, once that has ended; `sentences` in it says how much of an interrupted one was
+        heard."""
         self._settled: Event | None = None
 
     @property
