@@ -43,8 +43,8 @@ class StandStill:
     blocked in C, as by a database's lock.
 
     Between two ticks of a greenlet that is what is left of the time when the tick itself is taken away, and of the
-    hub's thread and those of the pools the time for which they ran, or were ready and the machine ran something else. So it
-    matters little how busy the machine is."""
+    hub's thread and those of the pools the time for which they ran, or were ready and the machine ran something else.
+    So it matters little how busy the machine is."""
 
     PERIOD_S = 0.005
 

@@ -64,7 +64,9 @@ class Observer:
             seconds = timeline.since_voice(stage)
             if seconds is not None:
                 histogram.observe(seconds)
-        extra = {"vendor": record.failed_vendor} if record.failed_vendor else {}
+        extra: dict[str, object] = {"vendor": record.failed_vendor} if record.failed_vendor else {}
+        if record.announcement:
+            extra["announcement"] = True
         log.info(
             "turn",
             device=device_id,

@@ -114,6 +114,10 @@ def _guarded(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwa
     by_name[name] = by_name.get(name, 0) + 1
     try:
         return function(*args, **kwargs)
+    except gevent.GreenletExit:
+        # As gevent itself ends a killed greenlet, but without the traceback: its frames would keep whoever holds the
+        # greenlet in a cycle with it.
+        return gevent.GreenletExit()
     except _QUIET as ended:
         log.debug("task ended", task=name, reason=str(ended))
     except Exception:

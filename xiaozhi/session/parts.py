@@ -22,8 +22,8 @@ from xiaozhi.session.speaking.encoder import VoiceFormat
 from xiaozhi.session.speaking.outbox import Outbox
 from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turns.answer_cache import AnswerCache
-from xiaozhi.session.turns.cascade import Briefing
 from xiaozhi.session.turns.dialogue import Dialogue
+from xiaozhi.session.turns.pipeline import Briefing
 from xiaozhi.tools.base import Action
 from xiaozhi.tools.device_iot import DeviceIot
 from xiaozhi.tools.device_mcp import DeviceMcp

@@ -17,7 +17,9 @@ from xiaozhi.session.link import Identity
 from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.telemetry import Telemetry
+from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.dialogue import ResumeStore
+from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.tools.device_mcp import Vision
 
 
@@ -54,3 +56,5 @@ class SessionServices:
     """Raises Overloaded while the server sheds load."""
     server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
     """Carries out an order of the management API: (command, peer ip). May block."""
+    pipeline: PipelineFactory = Cascade
+    """What makes the answers."""

@@ -32,8 +32,9 @@ from xiaozhi.session.messages import MessageRouter
 from xiaozhi.session.parts import SessionParts
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
-from xiaozhi.session.turns.cascade import CascadeParts
-from xiaozhi.session.turns.turn import Opening, Turn, TurnHooks
+from xiaozhi.session.turns.opening import Opening
+from xiaozhi.session.turns.pipeline import PipelineParts
+from xiaozhi.session.turns.turn import Turn, TurnHooks
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.session.turns.wakeup import is_exit, is_wake_word, pick_greeting
 from xiaozhi.tools.base import ToolContext
@@ -81,10 +82,12 @@ class Session:
         self._parts = SessionParts(link, services, agents.default(), self._context, self._tasks, clock=clock)
         self._turn_taking = TurnTaking(
             self._new_turn,
+            tasks=self._tasks,
             accepts=self._accepts_turns,
             barges_in=self._barges_in,
             on_voice=self._stay,
             prepares=self._parts.prepares,
+            clock=clock,
         )
         self._hooks = TurnHooks(
             refusal=self._refusal,
@@ -163,7 +166,7 @@ class Session:
         log.info("session ended", reason=reason, turns=self._turn_count)
         # The parts know this object by its methods: cut here, a session is freed at once, not by a collection that
         # stops the hub.
-        self._turn_taking.release()
+        self._turn_taking.close()
         self._parts.release()
         self._woken = self._wait = None
         del self._router, self._hooks
@@ -196,7 +199,7 @@ class Session:
             end_prompt = settings.end_prompt
             if end_prompt.enable and self._agent_known and self._parts.hello is not None and not self._draining:
                 self._leaving = True
-                self._turn_taking.begin(Opening(), extra_prompt=end_prompt.prompt)
+                self._turn_taking.begin(Opening(instruction=end_prompt.prompt))
             else:
                 self._link.close(close_codes.NORMAL, "no voice")
 
@@ -380,7 +383,7 @@ class Session:
         if text.startswith(CALL_PREFIX):
             call = text.removeprefix(CALL_PREFIX).strip()
             if call:
-                self._turn_taking.begin(Opening(fixed=call, shown=call))
+                self._turn_taking.announce(Opening(fixed=call, shown=call), when="now")
         elif is_wake_word(text, settings.wakeup_words):
             ears.ignore_until(self._clock() + JUST_WOKEN_SECONDS)
             if not settings.enable_greeting:
@@ -407,7 +410,7 @@ class Session:
     def _barges_in(self) -> bool:
         return self._mode is wire.ListenMode.REALTIME
 
-    def _new_turn(self, opening: Opening, *, extra_prompt: str = "") -> Turn:
+    def _new_turn(self, opening: Opening) -> Turn:
         self._turn_count += 1
         agent, parts = self._agent, self._parts
         context = CallContext(
@@ -416,16 +419,17 @@ class Session:
         return Turn(
             self._turn_count,
             opening,
-            parts=CascadeParts(
-                providers=agent.providers,
-                toolbox=parts.toolbox(),
-                tool_context=ToolContext(self.device_id, self.id, self, context.client_id, context.language),
-                context=context,
-                options=TurnOptions.of(agent.settings, emotes=parts.emotes),
-                brief=lambda question: parts.brief(question, self._prompt_override),
-                answers=agent.answers,
-                extra_prompt=extra_prompt,
+            pipeline=self._services.pipeline(
+                PipelineParts(
+                    providers=agent.providers,
+                    toolbox=parts.toolbox(),
+                    tool_context=ToolContext(self.device_id, self.id, self, context.client_id, context.language),
+                    brief=lambda question: parts.brief(question, self._prompt_override),
+                    answers=agent.answers,
+                )
             ),
+            context=context,
+            options=TurnOptions.of(agent.settings, emotes=parts.emotes),
             phrases=agent.phrases,
             speaker=parts.speaker(),
             outbox=parts.outbox,
@@ -456,6 +460,7 @@ class Session:
                 self._said.extend(record.script)
         self._services.quota.spend(self.device_id, record.characters)
         self._services.telemetry.turn_ended(self.device_id, record)
+        self._turn_taking.turn_ended()
         if turn is not self._turn_taking.current:
             return
         if self._parts.listener is not None:

@@ -99,6 +99,8 @@ class TurnRecord:
     outcome: Outcome
     timeline: Timeline
     speculative: bool
+    announcement: bool = False
+    """Nobody had asked: an alarm, a call, an operator."""
     reason: str = ""
     failed_vendor: str = ""
     user_text: str = ""

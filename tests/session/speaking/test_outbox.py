@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tests.fakes.alarm import FakeAlarm
 from tests.fakes.clock import FakeClock
 from tests.fakes.sender import RecordingSender
 from xiaozhi.errors import ConnectionClosed, TurnClosed
@@ -25,29 +26,6 @@ STOP = TtsState(TtsPhase.STOP)
 def packets(count: int, mark: str = "f") -> list[bytes]:
     """Packets that say which one they are."""
     return [f"{mark}{index}".encode() for index in range(count)]
-
-
-class FakeAlarm:
-    """Waiting makes the fake clock run: as far as asked, or not at all when somebody has rung."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.waits: list[float] = []
-        self.while_waiting: Callable[[float], None] | None = None
-        """Called in the middle of each wait with its length; what happens then may ring."""
-        self.rung = False
-
-    def wait(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.rung = False
-        gevent.sleep(0)  # the others' turn
-        if self.while_waiting is not None:
-            self.while_waiting(seconds)
-        if not self.rung:
-            self.clock.advance(seconds)
-
-    def ring(self) -> None:
-        self.rung = True
 
 
 class Rig:

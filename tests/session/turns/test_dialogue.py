@@ -35,8 +35,10 @@ def tool(text: str, call: ToolCall = CALL) -> Message:
 
 
 def whole_turn() -> Exchange:
-    exchange = Exchange("what time is it?")
-    exchange.called("Let me see.", [CALL, CALL_2], ["12:00", "sunny"])
+    exchange = Exchange()
+    exchange.asked("what time is it?")
+    exchange.calling("Let me see.", [CALL, CALL_2])
+    exchange.called(["12:00", "sunny"])
     exchange.answered("It is noon. And sunny.")
     return exchange
 
@@ -64,10 +66,28 @@ def test_of_an_interrupted_answer_only_what_was_heard_is_remembered() -> None:
 
 
 def test_of_an_answer_nobody_heard_only_the_question_is_remembered() -> None:
-    exchange = Exchange("hello")
+    exchange = Exchange()
+    exchange.asked("hello")
     exchange.answered("Hi!")
     assert exchange.remembered(whole=False) == [user("hello")]
-    assert Exchange("").remembered(whole=False) == []
+
+
+def test_nothing_asked_and_nothing_heard_leaves_nothing_to_remember() -> None:
+    exchange = Exchange()
+    exchange.asked("")
+    assert exchange.remembered(whole=False) == exchange.messages == []
+
+
+def test_tool_calls_are_counted_when_they_begin_and_remembered_when_they_have_results() -> None:
+    exchange = Exchange()
+    exchange.asked("what time is it?")
+    exchange.calling("Let me see.", [CALL, CALL_2])
+    assert exchange.tool_calls == 2
+    assert exchange.remembered(whole=False) == [user("what time is it?")]
+    exchange.called(["12:00", "sunny"])
+    exchange.calling("", [CALL])
+    assert exchange.tool_calls == 3
+    assert exchange.remembered(whole=True)[-1] == tool("sunny", CALL_2)
 
 
 def test_a_speculation_leaves_no_trace() -> None:
@@ -81,8 +101,10 @@ def test_a_speculation_leaves_no_trace() -> None:
 
 
 def test_results_must_match_the_calls() -> None:
+    exchange = Exchange()
+    exchange.calling("", [CALL, CALL_2])
     with pytest.raises(ValueError):
-        Exchange("x").called("", [CALL, CALL_2], ["only one"])
+        exchange.called(["only one"])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +147,7 @@ def test_calls_and_results_come_in_pairs_or_not_at_all(messages: list[Message], 
     assert dialogue.messages() == kept
 
 
-# --- a visit ----------------------------------------------------------------------------------------------------------
+# --- a session --------------------------------------------------------------------------------------------------------
 
 
 def test_the_system_prompt_has_its_own_place() -> None:

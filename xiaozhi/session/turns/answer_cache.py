@@ -1,8 +1,8 @@
 """Answers given before: for a question that is repeated word for word and needs no context, the language model is not
 asked again.
 
-Off by default (`conversation.llm_cache`): a companion that always answers alike is not what everybody wants. Not the
-reply cache, which keeps sound. What makes an answer reusable, all of it necessary:
+Off by default (`conversation.llm_cache`), because then the same question always gets the same answer. Not the speech
+cache, which keeps sound. An answer is reused only if all of this holds:
 
 - nothing was said before in this dialogue, and no tool was called for it;
 - the same system prompt, so the same role, date, place, weather, memory and context data, but for the time of day and

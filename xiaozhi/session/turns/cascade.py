@@ -1,202 +1,202 @@
-"""The mind's work within one turn: intent, the language model and its tools, spoken while it comes.
+"""The cascade: an answer made in steps by separate providers, spoken while it comes.
 
-Not a turn: it neither knows when it may be heard nor how it ends; it is given a reply to speak into and a release to
-wait for before anything with an effect. Text is made speakable and split on the stream, so that the first sentence is
-on its way to the synthesiser while the model still writes."""
+    utterance ─► ASR ─► text ─► intent ─┬─► ready reply, or tools without a model
+                                        └─► answer cache, else LLM ⇄ tools ─► sentences ─► playback
+
+One `Pipeline` among others. It knows neither when it may be heard nor how the turn ends. With `speculative: asr` it
+recognises during a pause and waits for the release before the language model is asked; with `llm` it goes on to the
+first sentence's sound. Tools always wait for the release, because they have effects."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import gevent
 
-from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.chat import Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorGarbage, VendorTimeout
-from xiaozhi.session.agent import ProviderSet
 from xiaozhi.session.speaking.playback import Playback
-from xiaozhi.session.turn_record import Timeline, TurnOptions
-from xiaozhi.session.turns.answer_cache import AnswerCache
-from xiaozhi.session.turns.dialogue import Exchange
-from xiaozhi.speech.cleanup import ReplyText
-from xiaozhi.speech.sentences import Sentence
-from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
-from xiaozhi.tools.toolbox import Toolbox
+from xiaozhi.session.turn_record import Outcome, Speculation
+from xiaozhi.session.turns.pipeline import Briefing, PipelineParts, TurnControl
+from xiaozhi.session.turns.spoken_text import SpokenText
+from xiaozhi.tools.base import Action, ToolOutcome
 
-
-@dataclass(frozen=True, slots=True)
-class Briefing:
-    """What the language model is to know before the question."""
-
-    history: list[Message]
-    """The system prompt and the past."""
-    cache_key: str = ""
-    """Where an answer to this question would be kept; "": it cannot be answered from memory."""
-
-
-FAILED = "error: "
+FAILED: Final = "error: "
 """How the result of a failed call begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class CascadeParts:
-    """What an answer is made with. `brief(text)` may block for the memory."""
-
-    providers: ProviderSet
-    toolbox: Toolbox
-    tool_context: ToolContext
-    context: CallContext
-    options: TurnOptions
-    brief: Callable[[str], Briefing]
-    answers: AnswerCache | None = None
-    """None: the language model is always asked."""
-    extra_prompt: str = ""
-    """An instruction that stands in for a question, such as the prompt that ends a visit."""
+UNHEARD_VOICED_MS: Final = 600
+"""Shorter unintelligible sounds are noise, and noise is not answered."""
+_MIN_WAIT_S: Final = 0.01
 
 
 class Cascade:
-    """Writes into `exchange` what is to be remembered: tool calls and their results, the answer."""
+    """See the module. A `Pipeline`."""
 
-    def __init__(
-        self,
-        parts: CascadeParts,
-        reply: Playback,
-        timeline: Timeline,
-        exchange: Exchange,
-        await_release: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, parts: PipelineParts) -> None:
         self._parts = parts
-        self._reply = reply
-        self._timeline = timeline
-        self._exchange = exchange
-        self._await_release = await_release
-        self._clock = clock
-        self.tool_calls = 0
 
-    def answer(self, text: str) -> None:
-        """Answer `text` ("" with an extra prompt only). Raises VendorError, Overloaded."""
+    def run(self, turn: TurnControl) -> Outcome:
+        """See `Pipeline`."""
+        opening = turn.opening
+        text = opening.text
+        if opening.utterance is not None:
+            text = opening.utterance.transcribe().text.strip()
+            turn.heard(text)
+        if not text and not opening.instruction:
+            return self._unheard(turn)
+        if turn.options.speculative is not Speculation.LLM:
+            turn.wait_release()
+        refusal = turn.refusal()
+        if refusal:
+            turn.speak_fixed(refusal)
+        else:
+            playback = turn.open_playback(self._parts.providers.tts)
+            turn.exchange.asked(text)
+            _Answer(self._parts, turn, playback).give(text)
+        return Outcome.ANSWERED
+
+    def _unheard(self, turn: TurnControl) -> Outcome:
+        turn.wait_release()
+        utterance, reply = turn.opening.utterance, self._parts.providers.asr.traits.unheard_reply
+        if reply and utterance is not None and utterance.voiced_ms >= UNHEARD_VOICED_MS:
+            turn.speak_fixed(reply)
+        return Outcome.UNHEARD
+
+
+class _Answer:
+    """The answer to one text. Lives as long as `give` does, so it may know the turn."""
+
+    def __init__(self, parts: PipelineParts, turn: TurnControl, playback: Playback) -> None:
+        self._parts = parts
+        self._turn = turn
+        self._playback = playback
+        self._exchange = turn.exchange
+
+    def give(self, text: str) -> None:
+        """Answer `text` ("": the instruction of the opening)."""
         parts = self._parts
-        providers, intent = parts.providers, parts.providers.intent
+        intent = parts.providers.intent
         briefing = parts.brief(text)
         if text:
-            intention = intent.classify(text, briefing.history, parts.toolbox.specs(), parts.context)
+            intention = intent.classify(text, briefing.history, parts.toolbox.specs(), self._turn.context)
             if intention.reply:
-                self.speak(intention.reply)
-                self._exchange.answered(intention.reply)
+                self._reply(intention.reply)
                 return
             if intention.calls:
                 if not self._run_tools(intention.calls, ""):
                     return
-            elif self._answer_from_memory(briefing.cache_key):
+            elif self._answer_from_cache(briefing.cache_key):
                 return
-        depth_limit = parts.options.tool_depth if intent.traits.offers_tools and providers.llm.traits.calls_tools else 0
-        for depth in range(depth_limit + 1):
+        self._ask_with_tools(briefing)
+
+    def _ask_with_tools(self, briefing: Briefing) -> None:
+        """Ask the model, and again with what its tools found, at most `tool_depth` times."""
+        parts, exchange, llm = self._parts, self._exchange, self._parts.providers.llm
+        offers = parts.providers.intent.traits.offers_tools and llm.traits.calls_tools
+        rounds = self._turn.options.tool_depth if offers else 0
+        depth = 0
+        while True:
             # At the limit the model is no longer offered tools: it has to answer with what it has.
-            said, calls = self._ask(
-                briefing.history, parts.toolbox.specs(after_tools=depth > 0) if depth < depth_limit else []
-            )
-            answers = [self._parts.toolbox.direct_text(call) for call in calls]
-            direct = " ".join(filter(None, answers))
-            # What was not offered is not run, whatever a model makes up.
-            calls = [
-                call for call, answer in zip(calls, answers, strict=True) if answer is None and depth < depth_limit
-            ]
+            offer = parts.toolbox.specs(after_tools=depth > 0) if depth < rounds else []
+            said, calls, direct = self._ask(briefing.history, offer)
             if direct:
-                self.speak(direct)
+                self._say(direct)
                 said = f"{said} {direct}".strip()
-            if not calls:
-                if not said.strip() and not self.tool_calls:
-                    raise VendorGarbage(providers.llm.name or "llm", "an empty answer")
-                self._exchange.answered(said)
-                if not self.tool_calls and parts.answers is not None:
-                    parts.answers.put(briefing.cache_key, said)
-                return
+            # What was not offered is not run, whatever a model makes up.
+            if not calls or depth == rounds:
+                break
             if not self._run_tools(calls, said):
                 return
+            depth += 1
+        if not said.strip() and not exchange.tool_calls:
+            raise VendorGarbage(llm.name or "llm", "an empty answer")
+        exchange.answered(said)
+        if not exchange.tool_calls and parts.answers is not None:
+            parts.answers.put(briefing.cache_key, said)
 
-    def speak(self, text: str) -> None:
-        """Speak a ready text."""
-        words = ReplyText(correct_words=self._parts.options.correct_words)
-        for sentence in [*words.feed(text), *words.flush()]:
-            self._say(sentence, words)
-
-    def _answer_from_memory(self, key: str) -> bool:
+    def _answer_from_cache(self, key: str) -> bool:
         known = self._parts.answers.get(key) if self._parts.answers is not None else ""
         if known:
-            self.speak(known)
-            self._exchange.answered(known)
+            self._reply(known)
         return bool(known)
 
-    def _ask(self, history: Sequence[Message], specs: Sequence[ToolSpec]) -> tuple[str, list[ToolCall]]:
-        """One streamed completion, spoken while it comes."""
-        words = ReplyText(correct_words=self._parts.options.correct_words)
+    def _reply(self, text: str) -> None:
+        self._say(text)
+        self._exchange.answered(text)
+
+    def _say(self, text: str) -> None:
+        spoken = self._spoken_text()
+        spoken.write(text)
+        spoken.end()
+
+    def _spoken_text(self) -> SpokenText:
+        turn = self._turn
+        return SpokenText(self._playback, turn.timeline, turn.options.correct_words, turn.clock)
+
+    # --- the language model -------------------------------------------------------------------------------------------
+
+    def _ask(self, history: Sequence[Message], offer: Sequence[ToolSpec]) -> tuple[str, list[ToolCall], str]:
+        """One streamed completion, spoken while it comes: (what it said, the tools it calls, an answer it gave through
+        a tool)."""
+        turn, toolbox = self._turn, self._parts.toolbox
+        spoken = self._spoken_text()
         said: list[str] = []
         calls: list[ToolCall] = []
+        direct: list[str] = []
         messages = [*history, *self._exchange.messages]
-        if self._parts.extra_prompt:
-            messages.append(Message("user", self._parts.extra_prompt))
-        if self._timeline.llm_asked is None:
-            self._timeline.llm_asked = self._clock()
+        if turn.opening.instruction:
+            messages.append(Message("user", turn.opening.instruction))
+        if turn.timeline.llm_asked is None:
+            turn.timeline.llm_asked = turn.clock()
         # Closed here and now, not when the last reference goes: an apology may be spoken meanwhile, and the vendor
         # should know.
-        with closing(self._pieces(messages, specs)) as pieces:
+        with closing(self._pieces(messages, offer)) as pieces:
             for item in pieces:
-                if isinstance(item, ToolCall):
+                if isinstance(item, str):
+                    said.append(item)
+                    spoken.write(item)
+                elif (text := toolbox.direct_text(item)) is None:
                     calls.append(item)
-                    continue
-                said.append(item)
-                for sentence in words.feed(item):
-                    self._say(sentence, words)
-        for sentence in words.flush():
-            self._say(sentence, words)
-        return "".join(said), calls
+                elif text:
+                    direct.append(text)
+        spoken.end()
+        return "".join(said), calls, " ".join(direct)
 
-    def _pieces(self, messages: Sequence[Message], specs: Sequence[ToolSpec]) -> Generator[str | ToolCall]:
+    def _pieces(self, messages: Sequence[Message], offer: Sequence[ToolSpec]) -> Generator[str | ToolCall]:
         """The model's stream under its deadlines; closing it closes the vendor's request."""
-        llm = self._parts.providers.llm
-        options = self._parts.options
-        stream: Any = llm.chat(messages, specs, self._parts.context)  # a generator, guarded or not
-        until = self._clock() + options.llm_total
-        patience = options.llm_first_token
+        turn, llm = self._turn, self._parts.providers.llm
+        stream: Any = llm.chat(messages, offer, turn.context)  # a generator, guarded or not
+        until = turn.clock() + turn.options.llm_total
+        patience = turn.options.llm_first_token
         try:
             while True:
-                left = max(0.01, min(patience, until - self._clock()))
+                left = max(_MIN_WAIT_S, min(patience, until - turn.clock()))
                 with gevent.Timeout(left, VendorTimeout(llm.name or "llm", f"nothing for {left:.1f} s")):
                     try:
                         item = next(stream)
                     except StopIteration:
                         return
-                if self._timeline.llm_first is None:
-                    self._timeline.llm_first = self._clock()
-                patience = options.llm_stall
+                if turn.timeline.llm_first is None:
+                    turn.timeline.llm_first = turn.clock()
+                patience = turn.options.llm_stall
                 yield item
         finally:
             stream.close()
 
-    def _say(self, sentence: Sentence, words: ReplyText) -> None:
-        self._reply.emote(words.emotion)
-        if self._timeline.tts_asked is None:
-            self._timeline.tts_asked = self._clock()
-        self._reply.say(sentence)
+    # --- tools --------------------------------------------------------------------------------------------------------
 
     def _run_tools(self, calls: Sequence[ToolCall], said: str) -> bool:
         """Run the calls side by side; True when the model is to be asked again."""
-        self._await_release()
-        self.tool_calls += len(calls)
+        self._turn.open()
+        self._exchange.calling(said, calls)
         outcomes = self._parts.toolbox.call_many(calls, self._parts.tool_context)
-        self._exchange.called(said, calls, [_told(outcome) for outcome in outcomes])
-        return self._follow(outcomes)
-
-    def _follow(self, outcomes: Sequence[ToolOutcome]) -> bool:
+        self._exchange.called([_told(outcome) for outcome in outcomes])
         if any(outcome.action in (Action.ASK_LLM, Action.ERROR, Action.NOT_FOUND) for outcome in outcomes):
             return True
         speeches = [outcome.text for outcome in outcomes if outcome.action is Action.SPEAK and outcome.text]
         for speech in speeches:
-            self.speak(speech)
+            self._say(speech)
         if speeches:
             self._exchange.answered(" ".join(speeches))
         return False

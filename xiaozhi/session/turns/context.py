@@ -1,8 +1,8 @@
 """Live data for the system prompt (`context_providers`): fetched in the background, kept per device, never waited for.
 
-Not a cache of answers and not the prompt. A device that arrives has its data fetched while its user still speaks; from
-then on a question is answered with what is there, and data older than a minute is fetched anew for the next one. A
-source that is slow or broken costs its own lines and nothing else."""
+Not a cache of answers and not the prompt. The data of a device is fetched when it says hello, while its user still
+speaks. From then on a question is answered with what is there, and data older than `FRESH_S` is fetched anew for the
+next one. A source that is slow or broken costs its own lines and nothing else."""
 
 from __future__ import annotations
 

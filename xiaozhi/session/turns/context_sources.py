@@ -1,9 +1,9 @@
 """Live data for the prompt from web addresses (`context_providers`): one GET per device and source, its answer as lines
 of text.
 
-Part of the composition root: it knows the vendor HTTP client and the session's idea of a source. The answer is the JSON
-that the existing server's users have built: `{"code": 0, "data": {name: value} | [text, ...] | text}`. The request
-carries the header `device-id`; `{device_id}` and `{client_id}` in the address or in a header are filled in."""
+The answer is JSON, as sources written for the existing server give it:
+`{"code": 0, "data": {name: value} | [text, ...] | text}`. The request carries the header `device-id`; `{device_id}` and
+`{client_id}` in the address or in a header are filled in."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What was said in a visit, as a language model is to be shown it: whole exchanges, trimmed, never more than was heard.
+"""The dialogue of a session as a language model is shown it: whole exchanges, trimmed, never more than was heard.
 
 Not a record for people (history/ is) and not a summary (memory providers are). Three objects:
 
-- `Exchange`: one turn's own script while it lasts. It belongs to the turn, so throwing a speculation away is dropping
-  the object, and nothing has to be undone. When the turn ends it says what may be remembered: everything, or only the
-  sentences whose sound was sent.
-- `Dialogue`: the exchanges of a visit. It is trimmed by whole exchanges, so a tool call never loses its result.
+- `Exchange`: what one turn adds. It belongs to the turn, so a speculation is discarded with the object and nothing has
+  to be undone. When the turn ends it says what may be remembered: everything, or only the sentences whose sound was
+  sent.
+- `Dialogue`: the exchanges of a session. It is trimmed by whole exchanges, so a tool call never loses its result.
 - `ResumeStore`: snapshots of dialogues of devices that left, for a while, so that a short loss of the network loses no
   thread.
 
@@ -87,8 +87,8 @@ class Exchange:
     """What one turn adds to a dialogue: what the user said, the tools that were called, the answer, and how much of it
     was heard."""
 
-    def __init__(self, user: str = "") -> None:
-        self._script: list[Message] = [Message("user", user)] if user else []
+    def __init__(self) -> None:
+        self._script: list[Message] = []
         self._heard: list[str] = []
 
     @property
@@ -101,9 +101,23 @@ class Exchange:
         """The sentences whose sound was sent so far."""
         return tuple(self._heard)
 
-    def called(self, said: str, calls: Sequence[ToolCall], results: Sequence[str]) -> None:
-        """The model called tools (after saying `said`), and these are their results, in the same order."""
+    @property
+    def tool_calls(self) -> int:
+        """How many tools were called, those included whose results have not come."""
+        return sum(len(message.tool_calls) for message in self._script)
+
+    def asked(self, text: str) -> None:
+        """What the user said; "" when nobody has."""
+        if text:
+            self._script.append(Message("user", text))
+
+    def calling(self, said: str, calls: Sequence[ToolCall]) -> None:
+        """The model calls tools, after saying `said`. Calls whose results do not come are not remembered."""
         self._script.append(Message("assistant", said, tuple(calls)))
+
+    def called(self, results: Sequence[str]) -> None:
+        """The results of the last `calling`, in the order of its calls."""
+        calls = self._script[-1].tool_calls
         self._script += [
             Message("tool", result, tool_call_id=call.id) for call, result in zip(calls, results, strict=True)
         ]
@@ -134,7 +148,7 @@ class Exchange:
 
 
 class Dialogue:
-    """The exchanges of a visit, at most `max_turns` and about `max_tokens` of them. `system`: the prompt in front, if
+    """The exchanges of a session, at most `max_turns` and about `max_tokens` of them. `system`: the prompt in front, if
     it is kept here."""
 
     def __init__(self, *, max_turns: int = MAX_TURNS, max_tokens: int = MAX_TOKENS, system: str = "") -> None:

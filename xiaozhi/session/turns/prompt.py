@@ -1,7 +1,7 @@
 """The system prompt of a turn: a Jinja2 template filled with what is known of the moment, the place and the device.
 
-Not a memory (it is asked with a deadline, and what does not come in time is left out) and not a source of live data
-(`context.py`)."""
+Not a memory (it is asked under a deadline, and left out when it is late) and not a source of live data (`context.py`).
+"""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Prompter:
         locate: Callable[[str], tuple[str, str]] = lambda ip: ("", ""),
         now: Callable[[], float] = time.time,
         like: Prompter | None = None,
+        recall_deadline: float = RECALL_DEADLINE_S,
     ) -> None:
         self.quota_refusal = quota_refusal
         self._base_prompt = base_prompt
@@ -62,6 +63,7 @@ class Prompter:
         self._lunar = lunar
         self._locate = locate
         self._now = now
+        self._recall_deadline = recall_deadline
         self._template: Template
         if like is not None:
             self._template = like._template
@@ -97,12 +99,12 @@ class Prompter:
         self._context.prefetch(identity)
 
     def recall(self, memory: Memory, device_id: str, query: str) -> str:
-        """What is remembered of earlier visits, "" when nothing is, or not soon enough. Blocks at most
-        `RECALL_DEADLINE_S`."""
+        """What is remembered of earlier sessions, "" when nothing is, or not soon enough. Blocks at most
+        `recall_deadline` seconds."""
         if not memory.traits.remembers:
             return ""
         try:
-            with gevent.Timeout(RECALL_DEADLINE_S, VendorError(memory.name, "recall too slow")):
+            with gevent.Timeout(self._recall_deadline, VendorError(memory.name, "recall too slow")):
                 return memory.recall(device_id, query)
         except VendorError as error:
             log.warning("memory not recalled", vendor=error.vendor, error=str(error)[:200])

@@ -1,60 +1,70 @@
-"""One answer, from a heard utterance (or a typed text) to the last word spoken. "The mind": one greenlet per answer.
+"""One turn: the life of one answer, from what opens it to the last word played. One greenlet per turn.
 
-    utterance ─► ASR ─┬─ released? ─► stt, tts start ─► Cascade (intent, LLM ⇄ tools) ─► Playback ─► tts stop
-                      └─ prepared during a pause: waits here (`speculative: asr`), or goes on to the LLM and the first
-                         sentence's sound (`speculative: llm`) without anything leaving the server before the release
+    start ─► PREPARED ─► RELEASED ─► AUDIBLE ─► ENDED      release: the user has finished; audible: tts start was sent
+                 │           └──────────────────► ENDED    nothing to say, failed or interrupted before it was heard
+                 └─► DISCARDED                             the user went on speaking: no record, no trace
 
-Not a loop that lives as long as the visit, and not the owner of the history: a turn keeps its own script and hands it
-over once, when it ends, so that a discarded speculation leaves no trace. Every released turn ends in exactly one
-`Outcome`, whoever ends it: `conclude` is the single door. Two turns share nothing mutable; the old one may still unwind
-while the next begins."""
+What is said is made by a `Pipeline`; the turn lets it know when it may be heard (`TurnControl`), speaks the fixed texts
+(greeting, refusal, apology) itself, and ends in exactly one `Outcome`, whoever ends it. A prepared turn may run up to
+the first sentence's sound without anything leaving the server.
+
+Not a loop that lives as long as the session, and not the owner of the history: a turn keeps its own exchange and hands
+it over once, when it ends. Two turns share nothing mutable; the old one may still unwind while the next begins."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from gevent.event import Event
 
+from xiaozhi.chat import CallContext
 from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.contracts.tts import Tts
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.runtime.tracing import new_trace_id
-from xiaozhi.session.listening.listener import Utterance
 from xiaozhi.session.speaking.outbox import Outbox
 from xiaozhi.session.speaking.phrases import Phrases
 from xiaozhi.session.speaking.playback import Playback
 from xiaozhi.session.speaking.voice import DeviceVoice
-from xiaozhi.session.turn_record import Outcome, Speculation, Timeline, TurnRecord
-from xiaozhi.session.turns.cascade import Cascade, CascadeParts
+from xiaozhi.session.turn_record import Outcome, Timeline, TurnOptions, TurnRecord
 from xiaozhi.session.turns.dialogue import Exchange
+from xiaozhi.session.turns.opening import Opening
+from xiaozhi.session.turns.pipeline import Pipeline
+from xiaozhi.session.turns.spoken_text import SpokenText
 
 log = get_logger(__name__)
 
-# A prepared turn that nobody releases or discards is a fault of the listener; it must not wait for ever.
-RELEASE_DEADLINE_S = 30.0
-# How long playback may outlast the last frame that was queued.
-PLAYBACK_SLACK_S = 30.0
-# Shorter unintelligible sounds are noise, and noise is not answered.
-UNHEARD_VOICED_MS = 600
+RELEASE_DEADLINE_S: Final = 30.0
+"""A prepared turn that nobody releases or discards is a fault of the listener; it must not wait for ever."""
+PLAYBACK_SLACK_S: Final = 30.0
+"""How long playing may outlast the last frame that was queued."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What starts a turn: exactly one of `utterance`, `text` (typed), `fixed` (to be spoken as it is) or the extra
-    prompt of its parts.
+class TurnState(Enum):
+    """Where a turn is in its life; see the module."""
 
-    With `fixed`, `text` is what the user said to bring it about, and `shown` is displayed without anybody having said
-    it."""
+    PREPARED = "prepared"
+    RELEASED = "released"
+    AUDIBLE = "audible"
+    ENDED = "ended"
+    DISCARDED = "discarded"
 
-    utterance: Utterance | None = None
-    text: str = ""
-    fixed: str = ""
-    shown: str = ""
+
+_NEXT: Final[Mapping[TurnState, frozenset[TurnState]]] = {
+    TurnState.PREPARED: frozenset({TurnState.RELEASED, TurnState.DISCARDED}),
+    TurnState.RELEASED: frozenset({TurnState.AUDIBLE, TurnState.ENDED}),
+    TurnState.AUDIBLE: frozenset({TurnState.ENDED}),
+    TurnState.ENDED: frozenset(),
+    TurnState.DISCARDED: frozenset(),
+}
+_OVER: Final = (TurnState.ENDED, TurnState.DISCARDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,329 +85,365 @@ class TurnHooks:
 
 
 class Turn:
-    """`start` once; then `release` or `discard` (prepared turns) and at most one `interrupt`."""
+    """`start` once; then `release` or `discard` (prepared turns) and at most one `interrupt`. Is a `TurnControl` for
+    its pipeline. `release_deadline`: seconds a prepared turn waits for its release."""
 
     def __init__(
         self,
         turn_id: int,
         opening: Opening,
         *,
-        parts: CascadeParts,
+        pipeline: Pipeline,
+        context: CallContext,
+        options: TurnOptions,
         phrases: Phrases,
         speaker: DeviceVoice,
         outbox: Outbox,
         hooks: TurnHooks,
         clock: Callable[[], float] = time.monotonic,
+        release_deadline: float = RELEASE_DEADLINE_S,
     ) -> None:
+        utterance = opening.utterance
         self.id = turn_id
-        self.utterance = opening.utterance
-        self.trace = opening.utterance.trace if opening.utterance is not None else new_trace_id()
-        self.timeline = Timeline(voice_ended=opening.utterance.ended_at if opening.utterance else clock())
+        self.opening = opening
+        self.utterance = utterance
+        self.context = context
+        self.options = options
+        self.clock = clock
+        self.state = TurnState.PREPARED
+        self.trace = utterance.trace if utterance is not None else new_trace_id()
+        self.timeline = Timeline(voice_ended=utterance.ended_at if utterance is not None else clock())
+        self.exchange = Exchange()
         self.record: TurnRecord | None = None
-        self._opening = opening
-        self._parts = parts
-        self._options = parts.options
+        self._pipeline: Pipeline | None = pipeline
         self._phrases = phrases
         self._speaker = speaker
         self._outbox = outbox
         self._hooks = hooks
+        self._release_deadline = release_deadline
         self._text = opening.text
-        self._clock = clock
-        self._released = Event()
-        self._audible = Event()
-        self._ended = Event()
-        self._tasks = Tasks()
-        self._reply: Playback | None = None
-        self._answer: Cascade | None = None
-        self._exchange = Exchange()
         self._characters = 0
+        self._tasks = Tasks()
+        self._playback: Playback | None = None
         self._to_play: list[Path] = []
-        self._prepared = False
-        self._announced = False
-        self._discarded = False
+        self._awaited: dict[TurnState, Event] = {}
+        """What wakes those who wait for a state; made when somebody does."""
 
-    # --- called by the session ------------------------------------------------------------------------------------
+    # --- called by turn-taking and the session ------------------------------------------------------------------------
 
     @property
     def ended(self) -> bool:
         """True once the turn has an outcome, or was discarded."""
-        return self.record is not None or self._discarded
+        return self.state in _OVER
 
     @property
     def speaking(self) -> bool:
         """True between tts start and tts stop."""
-        return self._audible.is_set() and not self.ended
+        return self.state is TurnState.AUDIBLE
 
     def start(self, *, prepared: bool) -> None:
         """Begin; a `prepared` turn stays invisible until `release`."""
-        self._prepared = prepared
         if prepared:
-            self.timeline.prepared = self._clock()
+            self.timeline.prepared = self.clock()
         else:
             self.release()
         self._tasks.spawn("turn", self._run)
 
     def release(self) -> None:
-        """The user has finished: what was prepared may be heard."""
-        if self.ended or self._released.is_set():
+        """The user has finished: what was prepared may be heard. Without effect later."""
+        if self.state is not TurnState.PREPARED:
             return
-        self.timeline.released = self._clock()
+        self.timeline.released = self.clock()
         if self.utterance is not None:
             self.timeline.voice_ended = self.utterance.ended_at
-        self._released.set()
+        self._move(TurnState.RELEASED)
+        if self._playback is not None:
+            # Prepared up to the first sentence's sound: stt and tts start go out now, ahead of that sound.
+            self._tasks.spawn("turn-open", self._open_aside)
 
     def discard(self) -> None:
-        """The user went on speaking: forget the prepared turn without a trace."""
-        if not self.ended and not self._released.is_set():
-            self._discarded = True
-            self._ended.set()
-            self._hooks.on_discard()
-            self._stop()
+        """The user went on speaking: forget the prepared turn without a trace. Without effect after the release."""
+        if self.state is not TurnState.PREPARED:
+            return
+        self._move(TurnState.DISCARDED)
+        self._hooks.on_discard()
+        self._stop()
 
     def interrupt(self, reason: str) -> bool:
         """Shut the gate now, then stop the work; True if there was something to interrupt."""
         if self.ended:
             return False
         self._outbox.shut_turn(self.id)
-        self.conclude(Outcome.INTERRUPTED, reason=reason)
+        self._conclude(Outcome.INTERRUPTED, reason=reason)
         self._stop()
         return True
 
-    def play(self, path: Path) -> None:
-        """Play a sound file after the words of this answer."""
-        self._to_play.append(path)
-
     def wait(self, seconds: float) -> bool:
         """Wait at most `seconds` for the end; True when it has come."""
-        return bool(self._ended.wait(timeout=seconds))
+        return self.ended or bool(self._event(TurnState.ENDED).wait(timeout=seconds))
 
-    def conclude(self, outcome: Outcome, *, reason: str = "", vendor: str = "") -> None:
+    # --- called by the pipeline (TurnControl) -------------------------------------------------------------------------
+
+    def heard(self, text: str) -> None:
+        """See `TurnControl`."""
+        self._text = text
+        self.timeline.heard = self.clock()
+        log.debug("heard", text=text)
+
+    def wait_release(self) -> None:
+        """See `TurnControl`."""
+        waits = self.state is TurnState.PREPARED
+        if waits and not self._event(TurnState.RELEASED).wait(timeout=self._release_deadline):
+            raise TurnClosed("never released")
+
+    def open(self) -> None:
+        """See `TurnControl`."""
+        self.wait_release()
+        self._hooks.await_quiet()
+        if self.state is TurnState.RELEASED:
+            if self._hooks.on_text(self._text):
+                self._become_audible()
+            else:
+                self._conclude(Outcome.ANSWERED)
+        if self.ended:
+            raise TurnClosed("nothing more to say")
+
+    def refusal(self) -> str:
+        """See `TurnControl`."""
+        return self._hooks.refusal()
+
+    def open_playback(self, voice: Tts) -> Playback:
+        """See `TurnControl`."""
+        if self.state is not TurnState.PREPARED:
+            self.open()
+        return self._new_playback(voice)
+
+    def speak_fixed(self, text: str) -> None:
+        """See `TurnControl`."""
+        self.open()
+        self._speak(text, self._phrases.fixed)
+
+    def play(self, path: Path) -> None:
+        """See `TurnControl`; called by tools."""
+        self._to_play.append(path)
+
+    # --- the state ----------------------------------------------------------------------------------------------------
+
+    def _move(self, state: TurnState) -> None:
+        """The one place where the state changes."""
+        assert state in _NEXT[self.state], f"turn {self.id}: from {self.state.value} to {state.value}"
+        self.state = state
+        awaited = self._awaited.get(TurnState.ENDED if state is TurnState.DISCARDED else state)
+        if awaited is not None:
+            awaited.set()
+
+    def _event(self, state: TurnState) -> Event:
+        """Set when `state` is reached (ENDED: or the turn is discarded); to be asked for before that, or in it."""
+        event = self._awaited.get(state)
+        if event is None:
+            event = self._awaited[state] = Event()
+            if self.state is state:
+                event.set()
+        return event
+
+    def _become_audible(self) -> None:
+        """Tell the device that an answer comes."""
+        self._hooks.on_open()
+        self._outbox.open_turn(self.id)
+        shown = self._text or self.opening.shown
+        if shown:
+            self._outbox.message(self.id, wire.Stt(shown))
+        self._outbox.message(self.id, wire.TtsState(wire.TtsPhase.START))
+        # Only now: sound that waits for this must find the turn open, and its start in front of it.
+        self._move(TurnState.AUDIBLE)
+
+    def _conclude(self, outcome: Outcome, *, reason: str = "", vendor: str = "") -> None:
         """Give the turn its one outcome; later calls change nothing. One that was never released is discarded
         instead."""
         if self.ended:
             return
-        if not self._released.is_set():
+        if self.state is TurnState.PREPARED:
             self.discard()
             return
-        self.timeline.ended = self._clock()
+        was_audible = self.speaking
+        self.timeline.ended = self.clock()
         self.record = TurnRecord(
             turn_id=self.id,
             outcome=outcome,
             timeline=self.timeline,
-            speculative=self._prepared,
+            speculative=self.timeline.prepared is not None,
+            announcement=self.opening.announcement is not None,
             reason=reason,
             failed_vendor=vendor,
             user_text=self._text,
             characters=self._characters,
-            sentences=len(self._exchange.heard),
-            tool_calls=self._answer.tool_calls if self._answer is not None else 0,
-            script=self._exchange.remembered(whole=outcome is Outcome.ANSWERED),
+            sentences=len(self.exchange.heard),
+            tool_calls=self.exchange.tool_calls,
+            script=self.exchange.remembered(whole=outcome is Outcome.ANSWERED),
             trace=self.trace,
         )
-        if self._audible.is_set():
+        self._move(TurnState.ENDED)
+        if was_audible:
             # Everything has been played, or is not wanted any more: whatever still works for this turn must not be
             # heard after tts stop.
             self._outbox.shut_turn(self.id)
             self._outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
         if self.utterance is not None:
             self.utterance.close()
+        if self.opening.announcement is not None:
+            self.opening.announcement.ended(self.record)
         self._hooks.on_end(self, self.record)
-        self._ended.set()
 
-    # --- the turn's greenlet --------------------------------------------------------------------------------------
+    def _stop(self) -> None:
+        """End whatever still works for this turn."""
+        if self._playback is not None:
+            self._playback.close()
+        self._tasks.kill(timeout=0)
+
+    # --- the turn's greenlet ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # All of it: a goodbye after silence is begun by the sweeper, whose lines bear no device.
-        context = self._parts.context
-        bind_context(session=context.session_id[:8], device=context.device_id, turn=self.id, trace=self.trace)
+        self._bind_context()
         try:
             try:
-                self.conclude(self._converse())
+                self._conclude(self._answer())
             except (TurnClosed, ConnectionClosed) as error:
-                self.conclude(Outcome.INTERRUPTED, reason=str(error))
+                self._conclude(Outcome.INTERRUPTED, reason=str(error))
             except Overloaded as error:
                 self._apologise()
-                self.conclude(Outcome.OVERLOADED, reason=error.what)
+                self._conclude(Outcome.OVERLOADED, reason=error.what)
             except VendorError as error:
                 log.warning("vendor failed the turn", vendor=error.vendor, error=str(error)[:200])
                 self._apologise()
-                self.conclude(Outcome.FAILED, reason=type(error).__name__, vendor=error.vendor)
+                self._conclude(Outcome.FAILED, reason=type(error).__name__, vendor=error.vendor)
             except Exception as error:
                 log.exception("turn failed")
                 self._apologise()
-                self.conclude(Outcome.FAILED, reason=type(error).__name__)
+                self._conclude(Outcome.FAILED, reason=type(error).__name__)
         finally:
             # Reached by a kill as well; a turn that was killed from outside is an interrupted one.
-            if self._released.is_set():
-                self.conclude(Outcome.INTERRUPTED, reason="killed")
-            if self._reply is not None:
-                self._reply.close()
-            # Both know this turn by its methods; a turn is freed by reference count, not by a collection that stops the
-            # hub.
-            self._reply = self._answer = None
+            if self.state is not TurnState.PREPARED:
+                self._conclude(Outcome.INTERRUPTED, reason="killed")
+            self._stop()
+            # Both may know this turn by its methods; a turn is freed by reference count, not by a collection that stops
+            # the hub.
+            self._playback = self._pipeline = None
 
-    def _converse(self) -> Outcome:
-        opening = self._opening
+    def _answer(self) -> Outcome:
+        """Say it and play it to its end."""
+        opening = self.opening
         if opening.fixed:
-            self._exchange = Exchange(self._text)
-            self._exchange.answered(opening.fixed)
-            self._open()
-            self._speak_only(opening.fixed)
-            return Outcome.ANSWERED
-        if self.utterance is not None:
-            self._text = self.utterance.transcribe().text.strip()
-            self.timeline.heard = self._clock()
-            log.debug("heard", text=self._text)
-        if not self._text and not self._parts.extra_prompt:
-            return self._unheard()
-        if self._options.speculative is not Speculation.LLM:
-            self._await_release()
-        refused = self._hooks.refusal()
-        if refused:
-            self._go()
-            self._speak_only(refused)
-            return Outcome.ANSWERED
-        if self._released.is_set():
-            self._go()
+            self.exchange.asked(self._text)
+            self.exchange.answered(opening.fixed)
+            self._become_audible()
+            self._speak(opening.fixed, self._phrases.fixed)
+            outcome = Outcome.ANSWERED
         else:
-            # Prepared up to the first sentence's sound: stt and tts start go out at the release, ahead of that sound.
-            self._tasks.spawn("turn-release", self._go_at_release)
-        self._exchange = Exchange(self._text)
-        self._answer = self._answer_with(self._new_reply(self._parts.providers.tts))
-        self._answer.answer(self._text)
-        self._go()
-        self._finish_speaking()
-        return Outcome.ANSWERED
+            assert self._pipeline is not None
+            outcome = self._pipeline.run(self)
+        if self._playback is not None:
+            self.open()
+            self._finish(self._playback)
+        return outcome
 
-    def _unheard(self) -> Outcome:
-        self._await_release()
-        unheard = self._parts.providers.asr.traits.unheard_reply
-        if not unheard or self.utterance is None or self.utterance.voiced_ms < UNHEARD_VOICED_MS:
-            return Outcome.UNHEARD
-        self._open()
-        self._speak_only(unheard)
-        return Outcome.UNHEARD
-
-    def _await_release(self) -> None:
-        if not self._released.wait(timeout=RELEASE_DEADLINE_S):
-            raise TurnClosed("never released")
-
-    def _go(self) -> None:
-        """Wait for the release, then stt and tts start, once. Raises TurnClosed when the session has dealt with the
-        text itself."""
-        self._await_release()
-        self._hooks.await_quiet()
-        if not self._announced:
-            self._announced = True
-            if self._hooks.on_text(self._text):
-                self._open()
-            else:
-                self.conclude(Outcome.ANSWERED)
-        if self.ended:
-            raise TurnClosed("nothing more to say")
-
-    def _go_at_release(self) -> None:
+    def _open_aside(self) -> None:
+        self._bind_context()
         try:
-            self._go()
+            self.open()
         except TurnClosed:
             self._stop()
 
-    def _open(self) -> None:
-        self._hooks.on_open()
-        self._outbox.open_turn(self.id)
-        shown = self._text or self._opening.shown
-        if shown:
-            self._outbox.message(self.id, wire.Stt(shown))
-        self._outbox.message(self.id, wire.TtsState(wire.TtsPhase.START))
-        # Only now: sound that waits for this must find the turn open, and its start in front of it.
-        self._audible.set()
+    def _bind_context(self) -> None:
+        # All of it: a goodbye after silence is begun by the sweeper, whose lines bear no device.
+        context = self.context
+        bind_context(session=context.session_id[:8], device=context.device_id, turn=self.id, trace=self.trace)
 
-    def _new_reply(self, voice: Tts, *, remember: bool = True) -> Playback:
-        if self._reply is not None:
-            self._reply.close()
-        self._reply = Playback(
+    # --- speaking -----------------------------------------------------------------------------------------------------
+
+    def _new_playback(self, voice: Tts, *, remember: bool = True) -> Playback:
+        if self._playback is not None:
+            self._playback.close()
+        self._playback = Playback(
             self._speaker,
             turn_id=self.id,
             tts=voice,
-            context=self._parts.context,
-            audible=self._audible,
+            context=self.context,
+            audible=self._event(TurnState.AUDIBLE),
             tasks=self._tasks,
             timeline=self.timeline,
-            on_heard=self._heard if remember else self._count,
-            stall_seconds=self._options.tts_stall,
-            emotes=self._options.emotes,
+            on_heard=self._sentence_heard if remember else self._sentence_counted,
+            stall_seconds=self.options.tts_stall,
+            emotes=self.options.emotes,
         )
-        return self._reply
+        return self._playback
 
-    def _answer_with(self, reply: Playback) -> Cascade:
-        return Cascade(self._parts, reply, self.timeline, self._exchange, self._go, self._clock)
+    def _speak(self, text: str, voice: Tts, *, remember: bool = True) -> None:
+        spoken = SpokenText(
+            self._new_playback(voice, remember=remember), self.timeline, self.options.correct_words, self.clock
+        )
+        spoken.write(text)
+        spoken.end()
 
-    def _heard(self, sentence: str) -> None:
-        self._exchange.sentence_heard(sentence)
-        self._count(sentence)
-
-    def _count(self, sentence: str) -> None:
-        self._characters += len(sentence)
-
-    def _speak_only(self, text: str) -> None:
-        """Speak a ready text as the whole reply."""
-        self._answer_with(self._new_reply(self._phrases.fixed)).speak(text)
-        self._finish_speaking()
-
-    def _finish_speaking(self) -> None:
-        if self._reply is not None:
-            self._reply.finish()
-            for path in self._to_play:
-                self._reply.play(path)
-            if self._options.chime:
-                self._reply.chime()
+    def _finish(self, playback: Playback) -> None:
+        """Wait until what was said, and what is to be played behind it, has been heard."""
+        playback.finish()
+        for path in self._to_play:
+            playback.play(path)
+        if self.options.chime:
+            playback.chime()
         self._outbox.finish(self.id, PLAYBACK_SLACK_S)
 
-    # --- when something failed --------------------------------------------------------------------------------------
+    def _sentence_heard(self, sentence: str) -> None:
+        self.exchange.sentence_heard(sentence)
+        self._sentence_counted(sentence)
+
+    def _sentence_counted(self, sentence: str) -> None:
+        self._characters += len(sentence)
+
+    # --- when something failed ----------------------------------------------------------------------------------------
 
     def _apologise(self) -> None:
         """Say sorry in whatever voice still works; raises nothing but a kill."""
-        if self.ended or not self._options.apology or self._parts.extra_prompt:
-            return  # nobody has asked for what an extra prompt would have said, such as a goodbye
+        if self.ended or not self.options.apology or not self._was_asked:
+            return
         try:
-            if not self._audible.is_set():
-                self._go()
+            self.open()
             self._to_play.clear()
             voice_works = self._say_the_rest()
             # An apology is no answer: it is heard, and counted, but a language model that read it would go on
             # apologising.
-            voice = self._phrases.apology(voice_failed=not voice_works)
-            self._answer_with(self._new_reply(voice, remember=False)).speak(self._options.apology)
-            self._finish_speaking()
+            self._speak(self.options.apology, self._phrases.apology(voice_failed=not voice_works), remember=False)
+            assert self._playback is not None
+            self._finish(self._playback)
         except (VendorError, Overloaded) as error:
             log.warning("apology failed", error=str(error)[:200])
-            self._subtitle(self._options.apology)
+            self._show(self.options.apology)
         except (TurnClosed, ConnectionClosed):
             return
         except Exception:
             log.exception("apology failed")
 
+    @property
+    def _was_asked(self) -> bool:
+        """Whether somebody waits for an answer; nobody does for a goodbye or an alarm."""
+        return not self.opening.instruction and self.opening.announcement is None
+
     def _say_the_rest(self) -> bool:
         """Let whole sentences that came before the failure be heard; False when it is the voice that fails."""
-        reply = self._reply
-        if reply is None:
+        playback = self._playback
+        if playback is None:
             return True
-        if reply.error is None:
+        if playback.error is None:
             try:
-                reply.finish()
+                playback.finish()
             except (VendorError, Overloaded):
                 return False
-        return reply.error is None
+        return playback.error is None
 
-    def _subtitle(self, text: str) -> None:
+    def _show(self, text: str) -> None:
         """No voice at all: at least show it."""
         try:
             self._outbox.message(self.id, wire.TtsState(wire.TtsPhase.SENTENCE_START, text))
             self._outbox.finish(self.id, PLAYBACK_SLACK_S)
         except (TurnClosed, ConnectionClosed):
             return
-
-    def _stop(self) -> None:
-        if self._reply is not None:
-            self._reply.close()
-        self._tasks.kill(timeout=0)

@@ -1,37 +1,45 @@
-"""Turn-taking: who has the floor. At most one turn is heard, at most one more is being prepared.
+"""Turn-taking: who may speak. At most one turn is heard, at most one more is being prepared, and announcements wait
+until neither the user nor the server speaks.
 
-Implements what the ears tell (`ListenerSink`, in the listener's greenlet) and what interrupts; it decides and hands on,
-and waits for nothing. Not the making of turns (the session does that) and not their work.
+Implements what the listener tells (`ListenerSink`, in the listener's greenlet) and what interrupts; it decides and
+hands on, and waits for nothing. Not the making of turns (the session does that) and not their work.
 
 An interrupt is always the same four steps, all in `Turn.interrupt`: shut the gate for that turn, keep in the dialogue
 what was heard, `tts stop`, stop the work. The next turn never waits for the old one to unwind."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import replace
+from typing import Final, Literal
 
 from gevent.event import Event
 
 from xiaozhi.errors import TurnClosed
+from xiaozhi.runtime.alarm import Alarm
 from xiaozhi.runtime.logs import get_logger
+from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.listening.listener import Utterance
-from xiaozhi.session.turns.turn import Opening, Turn
+from xiaozhi.session.turns.announcements import AnnouncementQueue
+from xiaozhi.session.turns.opening import Announcement, Opening
+from xiaozhi.session.turns.turn import Turn
 
 log = get_logger(__name__)
 
-COURTESY_S = 3.0
+COURTESY_S: Final = 3.0
 """How long an answer waits for somebody who has begun to speak again."""
+PAUSE_S: Final = 0.5
+"""Silence before an announcement: firmware answers tts stop with a `listen start`, which interrupts what it meets."""
+ANNOUNCEMENT_DEADLINE_S: Final = 60.0
+"""How long an announcement waits for its moment unless its caller says otherwise."""
+
+TurnFactory = Callable[[Opening], Turn]
+"""Makes a turn that has not started."""
 
 
-class TurnFactory(Protocol):
-    """Makes a turn that has not started; `extra_prompt` is an instruction instead of an opening."""
-
-    def __call__(self, opening: Opening, *, extra_prompt: str = "") -> Turn: ...
-
-
-def _no_more_turns(opening: Opening, *, extra_prompt: str = "") -> Turn:
-    raise TurnClosed("the visit is over")
+def _no_more_turns(opening: Opening) -> Turn:
+    raise TurnClosed("the session is over")
 
 
 def _never() -> bool:
@@ -44,25 +52,34 @@ def _nothing() -> None:
 
 class TurnTaking:
     """`accepts` says whether turns may begin; `barges_in` whether speech interrupts speech (realtime mode); `on_voice`
-    is told that somebody begins to speak. `prepares`: whether pauses are used to prepare answers."""
+    is told that somebody begins to speak. `prepares`: whether pauses are used to prepare answers. `tasks`: where
+    announcements are waited with."""
 
     def __init__(
         self,
         make_turn: TurnFactory,
         *,
+        tasks: Tasks,
         accepts: Callable[[], bool],
         barges_in: Callable[[], bool],
         on_voice: Callable[[], None] = _nothing,
         prepares: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        alarm: Alarm | None = None,
     ) -> None:
         self._make_turn = make_turn
+        self._tasks = tasks
         self._accepts = accepts
         self._barges_in = barges_in
         self._on_voice = on_voice
         self.prepares = prepares
+        self._clock = clock
+        self._alarm = alarm
         self._prepared: Turn | None = None
         self._quiet = Event()
         self._quiet.set()
+        self._silent_since = clock()
+        self._announcements: AnnouncementQueue | None = None
         self.current: Turn | None = None
 
     @property
@@ -80,10 +97,29 @@ class TurnTaking:
         """The turn that is being answered, or else prepared."""
         return next((turn for turn in (self.current, self._prepared) if turn is not None and not turn.ended), None)
 
-    def begin(self, opening: Opening, *, extra_prompt: str = "") -> None:
-        """Answer a typed text, speak a fixed one, or follow an instruction; whoever had the floor loses it."""
+    def begin(self, opening: Opening) -> None:
+        """Answer a typed text, speak a fixed one, or follow an instruction; interrupts the turn under way."""
         self.discard()
-        self._take_over(self._make_turn(opening, extra_prompt=extra_prompt)).start(prepared=False)
+        self._take_over(self._make_turn(opening)).start(prepared=False)
+
+    def announce(
+        self, opening: Opening, when: Literal["idle", "now"] = "idle", *, deadline: float = ANNOUNCEMENT_DEADLINE_S
+    ) -> Announcement:
+        """Speak what nobody has asked for: an alarm, a call, an operator's message. Returns at once; what became of it
+        is told by the result.
+
+        "now" interrupts the turn under way, as `begin` does. "idle" waits, at most `deadline` seconds, until nobody
+        speaks: what the user says meanwhile is answered first. At most `announcements.MAX_WAITING` wait; one more is
+        dropped at once."""
+        announcement = Announcement(self._clock() + deadline)
+        opening = replace(opening, announcement=announcement)
+        if not self._accepts():
+            announcement.drop("the session takes no more turns")
+        elif when == "now" or (self._pause_left() == 0 and not self._announcements):
+            self._speak(opening, announcement)
+        else:
+            self._queue().add(opening, announcement)
+        return announcement
 
     def interrupt(self, reason: str) -> bool:
         """Silence the current turn and forget the prepared one; True if there was something to silence."""
@@ -96,13 +132,20 @@ class TurnTaking:
         if prepared is not None:
             prepared.discard()
 
-    def release(self) -> None:
-        """The visit is over: know nobody any more, and let no turn begin."""
+    def close(self) -> None:
+        """The session is over: part with all turns, drop what waits, and let no turn begin."""
         self.discard()
         self.current = None
+        if self._announcements is not None:
+            self._announcements.close("the session is over")
+            self._announcements = None
         self._make_turn = _no_more_turns
         self._accepts = self._barges_in = _never
         self._on_voice = _nothing
+
+    def turn_ended(self) -> None:
+        """A turn has ended, whoever ended it: perhaps an announcement may begin."""
+        self._silence()
 
     def await_quiet(self) -> None:
         """Where speech interrupts, do not begin to speak while somebody does: wait for the end of it, which may well
@@ -113,13 +156,13 @@ class TurnTaking:
             self._quiet.wait(timeout=COURTESY_S)
 
     def forget_voice(self) -> None:
-        """The ears were reset: they will not tell the end of what had begun."""
-        self._quiet.set()
+        """The listener was reset: it will not tell the end of what had begun."""
+        self._hush()
 
-    # --- what the ears tell -----------------------------------------------------------------------------------------
+    # --- what the listener tells --------------------------------------------------------------------------------------
 
     def speech_started(self) -> None:
-        """Someone speaks; in realtime mode that silences us."""
+        """Someone speaks; in realtime mode that interrupts us."""
         self._quiet.clear()
         self._on_voice()
         if self._barges_in() and self.speaking:
@@ -138,27 +181,58 @@ class TurnTaking:
 
     def utterance_ended(self, utterance: Utterance) -> None:
         """Finished: answer, with what was prepared if it was prepared for this."""
-        self._quiet.set()
+        self._hush()
         log.debug("utterance", trace=utterance.trace, voiced_ms=round(utterance.voiced_ms))
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared.utterance is utterance and not prepared.ended:
             self._take_over(prepared).release()
-            return
-        if prepared is not None:
-            prepared.discard()
-        if self._accepts():
-            self._take_over(self._make_turn(Opening(utterance=utterance))).start(prepared=False)
         else:
-            utterance.close()
+            if prepared is not None:
+                prepared.discard()
+            if self._accepts():
+                self._take_over(self._make_turn(Opening(utterance=utterance))).start(prepared=False)
+            else:
+                utterance.close()
 
     def utterance_dropped(self, reason: str) -> None:
         """Too short to be speech."""
-        self._quiet.set()
+        self._hush()
         self.discard()
         log.debug("utterance dropped", reason=reason)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
 
     def _take_over(self, turn: Turn) -> Turn:
         if self.current is not None:
             self.current.interrupt("superseded")
         self.current = turn
         return turn
+
+    def _speak(self, opening: Opening, announcement: Announcement) -> None:
+        self.discard()
+        turn = self._make_turn(opening)
+        announcement.begun()
+        self._take_over(turn).start(prepared=False)
+
+    def _queue(self) -> AnnouncementQueue:
+        if self._announcements is None:
+            self._announcements = AnnouncementQueue(
+                pause_left=self._pause_left, speak=self._speak, tasks=self._tasks, clock=self._clock, alarm=self._alarm
+            )
+        return self._announcements
+
+    def _pause_left(self) -> float | None:
+        """Seconds until an announcement may begin; None while somebody speaks, is answered, or is about to leave."""
+        if not self._quiet.is_set() or self.under_way is not None or not self._accepts():
+            return None
+        return max(0.0, self._silent_since + PAUSE_S - self._clock())
+
+    def _hush(self) -> None:
+        """The user does not speak any more."""
+        self._quiet.set()
+        self._silence()
+
+    def _silence(self) -> None:
+        self._silent_since = self._clock()
+        if self._announcements is not None:
+            self._announcements.look()

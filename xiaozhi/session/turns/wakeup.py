@@ -1,6 +1,6 @@
 """Wake words, exit commands and greetings: what a short text means before any language model sees it.
 
-Pure decisions on text; not the greeting's sound (that is a turn like any other, made quick by the reply cache).
+Pure decisions on text. The greeting itself is spoken by a turn; its sound comes from the speech cache.
 """
 
 from __future__ import annotations

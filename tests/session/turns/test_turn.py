@@ -1,0 +1,771 @@
+"""The life of one turn: what the device is told and when, one outcome whoever ends it, and what is remembered."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from tests.fakes.sound import tone
+from tests.fakes.voice import FakeTts
+from tests.session.turns.rig import (
+    APOLOGY,
+    FakeUtterance,
+    ScriptedPipeline,
+    TurnRig,
+    rig_factory,
+    say,
+    settle,
+    spoken,
+    wait_until,
+)
+from xiaozhi.chat import Message
+from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorTimeout, VendorUnavailable
+from xiaozhi.providers.contracts.tts import Pcm
+from xiaozhi.session.turn_record import Outcome
+from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
+from xiaozhi.session.turns.pipeline import TurnControl
+from xiaozhi.session.turns.turn import Turn, TurnState
+
+make = pytest.fixture(rig_factory)
+Make = Callable[..., TurnRig]
+
+
+@pytest.fixture
+def rig(make: Make) -> TurnRig:
+    return make()
+
+
+# --- a whole answer ---------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_announced_spoken_and_ended(rig: TurnRig) -> None:
+    record = rig.run(words="Fine. And you?")
+
+    assert rig.sent == [
+        "stt what is up",
+        "tts start",
+        "llm",
+        "tts sentence_start Fine.",
+        "tts sentence_start And you?",
+        "tts stop",
+    ]
+    assert rig.frames >= 2
+    assert rig.told.calls == ["text what is up", "open", "end answered"]
+    assert (record.outcome, record.user_text, record.sentences, record.characters) == (
+        Outcome.ANSWERED,
+        "what is up",
+        2,
+        len("Fine.And you?"),
+    )
+    assert record.script == [Message("user", "what is up"), Message("assistant", "Fine. And you?")]
+    assert not record.speculative and not record.announcement
+    turn = rig.turns[0]
+    assert turn.state is TurnState.ENDED and turn.ended and not turn.speaking
+    assert turn.interrupt("too late") is False
+
+
+def test_a_turn_that_says_nothing_is_opened_and_stopped_when_it_has_a_playback(rig: TurnRig) -> None:
+    """Such as a tool that is done without a word: the device leaves the state it went into."""
+
+    def work(turn: TurnControl) -> None:
+        turn.open_playback(rig.tts)
+
+    rig.run(work=work)
+
+    assert rig.sent == ["stt what is up", "tts start", "tts stop"]
+
+
+def test_a_turn_without_a_playback_ends_in_silence(rig: TurnRig) -> None:
+    record = rig.run(work=lambda turn: Outcome.UNHEARD)
+
+    assert record.outcome is Outcome.UNHEARD
+    assert rig.sent == []
+    assert rig.told.calls == ["end unheard"]
+
+
+def test_the_timeline_counts_from_the_end_of_the_voice(rig: TurnRig) -> None:
+    utterance = FakeUtterance()
+
+    def work(turn: TurnControl) -> None:
+        rig.clock.advance(1)
+        turn.heard("hello")
+        rig.clock.advance(1)
+        say(turn, rig.tts, "Hi.")
+
+    record = rig.run(spoken(utterance), work=work)
+
+    timeline = record.timeline
+    assert (timeline.voice_ended, timeline.released, timeline.heard, timeline.tts_asked) == (990.0, 1000, 1001, 1002)
+    assert timeline.prepared is None and timeline.ended == 1002
+    assert record.trace == "trace-of-the-utterance"
+    assert record.user_text == "hello"
+    assert utterance.closed
+
+
+def test_a_second_playback_replaces_the_first(rig: TurnRig) -> None:
+    other = FakeTts(ms_per_char=1)
+
+    def work(turn: TurnControl) -> None:
+        turn.open_playback(rig.tts)
+        say(turn, other, "Only this.")
+
+    rig.run(work=work)
+
+    assert "tts sentence_start Only this." in rig.sent
+    assert other.said == ["Only this."] and rig.tts.said == []
+
+
+def test_files_are_played_behind_the_words_and_then_the_chime(make: Make, tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    song.write_bytes(wav(tone(100, 24_000)))
+
+    def frames(chime: bool, play: bool) -> int:
+        rig = make(chime=chime)
+
+        def work(turn: TurnControl) -> None:
+            if play:
+                turn.play(song)
+            say(turn, rig.tts, "Fine.")
+
+        assert rig.run(work=work).outcome is Outcome.ANSWERED
+        return rig.frames
+
+    plain = frames(chime=False, play=False)
+    assert frames(chime=False, play=True) == plain + 5
+    assert frames(chime=True, play=False) > plain + 20
+
+
+def test_a_file_that_is_no_sound_is_apologised_for_and_not_played_again(rig: TurnRig, tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    song.write_bytes(b"not a sound")
+
+    def work(turn: TurnControl) -> None:
+        turn.play(song)
+        say(turn, rig.tts, "Listen.")
+
+    record = rig.run(work=work)
+
+    assert (record.outcome, record.failed_vendor) == (Outcome.FAILED, "music")
+    assert rig.sentences == ["Listen.", APOLOGY]
+
+
+# --- prepared ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_leaves_the_server_before_the_release(rig: TurnRig) -> None:
+    utterance = FakeUtterance()
+    turn = rig.turn(spoken(utterance), words="Prepared.")
+    turn.start(prepared=True)
+    wait_until(lambda: rig.tts.said == ["Prepared."])
+    settle()
+    assert rig.sent == [] and rig.frames == 0
+    assert turn.state is TurnState.PREPARED and not turn.ended
+    assert not turn.wait(0.001)
+
+    utterance.ended_at = 999.0
+    rig.clock.advance(1)
+    turn.release()
+    turn.release()
+
+    assert turn.wait(5)
+    settle()
+    assert rig.sent == ["tts start", "llm", "tts sentence_start Prepared.", "tts stop"]
+    assert rig.told.calls == ["text ", "open", "end answered"], "opened once, though two wait for the release"
+    record = turn.record
+    assert record is not None and record.speculative
+    assert (record.timeline.prepared, record.timeline.released, record.timeline.voice_ended) == (1000, 1001, 999)
+
+
+def test_a_prepared_turn_opens_at_its_release_though_its_model_still_thinks(rig: TurnRig) -> None:
+    go_on = Event()
+
+    def work(turn: TurnControl) -> None:
+        say(turn, rig.tts, "One moment.")
+        go_on.wait(5)
+
+    turn = rig.turn(work=work)
+    turn.start(prepared=True)
+    wait_until(lambda: rig.tts.said)
+    assert rig.sent == []
+
+    turn.release()
+
+    rig.wait_for("tts sentence_start One moment.")
+    assert turn.speaking
+    go_on.set()
+    assert turn.wait(5)
+
+
+def test_a_prepared_turn_that_is_discarded_leaves_no_trace(rig: TurnRig) -> None:
+    turn = rig.turn(words="Prepared. And more.")
+    turn.start(prepared=True)
+    wait_until(lambda: rig.tts.said != [])
+
+    turn.discard()
+
+    assert turn.state is TurnState.DISCARDED and turn.ended and turn.wait(0)
+    turn.release()
+    turn.discard()
+    assert turn.interrupt("late") is False
+    wait_until(lambda: rig.tts.streams[0].closed)
+    settle()
+    assert turn.record is None and turn.state is TurnState.DISCARDED
+    assert rig.told.calls == ["discard"]
+    assert rig.sent == [] and rig.frames == 0
+
+
+def test_a_released_turn_cannot_be_discarded(rig: TurnRig) -> None:
+    turn = rig.turn(words="Fine.")
+    turn.start(prepared=False)
+
+    turn.discard()
+
+    assert turn.wait(5)
+    assert turn.state is TurnState.ENDED
+    assert rig.told.records[0].outcome is Outcome.ANSWERED
+
+
+def test_an_interrupt_discards_a_prepared_turn_for_good(rig: TurnRig) -> None:
+    turn = rig.turn(words="Prepared.")
+    turn.start(prepared=True)
+    settle()
+
+    assert turn.interrupt("abort") is True
+
+    assert turn.state is TurnState.DISCARDED
+    with pytest.raises(TurnClosed):
+        rig.outbox.open_turn(turn.id)
+
+
+def test_a_prepared_turn_that_fails_waits_with_its_apology(rig: TurnRig) -> None:
+    turn = rig.turn(work=fail(VendorUnavailable("acme")))
+    turn.start(prepared=True)
+    settle()
+    assert rig.sent == [] and not turn.ended
+
+    turn.release()
+
+    assert turn.wait(5)
+    rig.wait_for("tts stop")
+    assert rig.sentences == [APOLOGY]
+    assert turn.record is not None and turn.record.outcome is Outcome.FAILED
+
+
+def test_a_prepared_turn_that_fails_without_an_apology_is_thrown_away(make: Make) -> None:
+    """So that the utterance is tried again when it is complete."""
+    rig = make(apology="")
+    turn = rig.turn(work=fail(VendorUnavailable("acme")))
+    turn.start(prepared=True)
+
+    assert turn.wait(5)
+
+    assert turn.state is TurnState.DISCARDED and turn.record is None
+    assert rig.told.calls == ["discard"]
+
+
+def test_a_prepared_turn_does_not_wait_for_ever(rig: TurnRig) -> None:
+    turn = rig.turn(work=lambda control: control.wait_release(), release_deadline=0.01)
+    turn.start(prepared=True)
+
+    assert turn.wait(5)
+
+    assert turn.state is TurnState.DISCARDED
+    assert rig.told.calls == ["discard"]
+
+
+def test_a_released_turn_does_not_wait_for_its_release(rig: TurnRig) -> None:
+    waited: list[bool] = []
+
+    def work(turn: TurnControl) -> None:
+        turn.wait_release()
+        waited.append(True)
+
+    rig.run(work=work, release_deadline=0.0)
+
+    assert waited == [True]
+
+
+# --- interrupted ------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_keeps_what_was_heard_and_stops_at_once(make: Make) -> None:
+    rig = make()
+    voice = OneSentence()
+    turn = rig.turn(pipeline=ScriptedPipeline(voice, "First. Then another one."))
+    turn.start(prepared=False)
+    rig.wait_for("tts sentence_start First.")
+    assert turn.speaking
+
+    sent_before = len(rig.sender.binaries)
+    assert turn.interrupt("abort") is True
+
+    assert turn.state is TurnState.ENDED
+    rig.wait_for("tts stop")
+    assert len(rig.sender.binaries) == sent_before
+    record = turn.record
+    assert record is not None and record.reason == "abort" and record.outcome is Outcome.INTERRUPTED
+    assert record.script[0] == Message("user", "what is up")
+    assert record.script[1:] == [Message("assistant", "First.", interrupted=True)]
+    assert rig.told.calls[-1] == "end interrupted"
+    wait_until(lambda: voice.streams[0].closed)
+    assert rig.sent.count("tts stop") == 1
+
+
+class OneSentence(FakeTts):
+    """Says the first sentence and keeps the next one to itself."""
+
+    def sound_of(self, sentence: str) -> Iterator[Pcm]:
+        if sentence != "First.":
+            gevent.sleep(60)
+        yield from super().sound_of(sentence)
+
+
+def test_an_interrupt_before_anything_was_heard_sends_nothing(rig: TurnRig) -> None:
+    never = Event()
+    turn = rig.turn(work=lambda control: never.wait(5) and None)
+    turn.start(prepared=False)
+    settle()
+
+    assert turn.interrupt("abort")
+
+    settle()
+    assert rig.sent == []
+    assert turn.record is not None and turn.record.script == []
+    with pytest.raises(TurnClosed):
+        rig.outbox.open_turn(turn.id)
+
+
+def test_a_turn_that_is_interrupted_before_it_runs_has_its_outcome(rig: TurnRig) -> None:
+    pipeline = ScriptedPipeline(rig.tts, "Fine.")
+    turn = rig.turn(pipeline=pipeline)
+    turn.start(prepared=False)
+
+    turn.interrupt("abort")
+
+    settle()
+    assert pipeline.runs == 0
+    assert rig.told.calls == ["end interrupted"]
+
+
+def test_a_turn_whose_greenlet_is_killed_is_an_interrupted_one(rig: TurnRig) -> None:
+    never = Event()
+    pipeline = ScriptedPipeline(rig.tts, work=lambda control: never.wait(5) and None)
+    turn = rig.turn(pipeline=pipeline)
+    turn.start(prepared=False)
+    wait_until(lambda: pipeline.runs == 1)
+
+    pipeline.greenlet.kill()
+
+    assert turn.record is not None
+    assert (turn.record.outcome, turn.record.reason) == (Outcome.INTERRUPTED, "killed")
+
+
+def test_a_prepared_turn_whose_greenlet_is_killed_can_still_be_discarded(rig: TurnRig) -> None:
+    never = Event()
+    pipeline = ScriptedPipeline(rig.tts, work=lambda control: never.wait(5) and None)
+    turn = rig.turn(pipeline=pipeline)
+    turn.start(prepared=True)
+    wait_until(lambda: pipeline.runs == 1)
+
+    pipeline.greenlet.kill()
+
+    assert turn.state is TurnState.PREPARED
+    turn.discard()
+    assert rig.told.calls == ["discard"]
+
+
+@pytest.mark.parametrize("error", [TurnClosed("shut"), ConnectionClosed(1006, "gone")])
+def test_a_gate_that_shuts_ends_the_turn_without_an_apology(rig: TurnRig, error: Exception) -> None:
+    record = rig.run(work=fail(error))
+
+    assert (record.outcome, record.reason) == (Outcome.INTERRUPTED, str(error))
+    assert rig.sent == []
+
+
+def test_what_waits_for_silence_may_be_superseded_meanwhile(rig: TurnRig) -> None:
+    """In realtime mode an answer does not begin while the user speaks; the end of his words may end the turn."""
+    begun = Event()
+    go_on = Event()
+
+    def somebody_speaks() -> None:
+        begun.set()
+        go_on.wait(5)
+
+    rig.told.quiet = somebody_speaks
+    closed: list[str] = []
+
+    def work(turn: TurnControl) -> None:
+        try:
+            turn.open()
+        except TurnClosed as error:
+            closed.append(str(error))
+            raise
+
+    turn = rig.turn(work=work)
+    turn.start(prepared=False)
+    assert begun.wait(5)
+    gate_before = rig.sent
+    turn.interrupt("superseded")
+    go_on.set()
+    settle()
+
+    assert gate_before == rig.sent == []
+    assert turn.record is not None and turn.record.reason == "superseded"
+
+
+# --- what the session deals with --------------------------------------------------------------------------------------
+
+
+def test_an_exit_command_is_not_answered(rig: TurnRig) -> None:
+    rig.told.takes_text = False
+
+    record = rig.run(Opening(text="go away"), words="Fine.")
+
+    assert record.outcome is Outcome.ANSWERED
+    assert rig.sent == [] and rig.frames == 0
+    assert rig.told.calls == ["text go away", "end answered"]
+
+
+def test_an_exit_command_stops_what_was_prepared(rig: TurnRig) -> None:
+    rig.told.takes_text = False
+    never = Event()
+    pipeline = ScriptedPipeline(rig.tts)
+
+    def work(turn: TurnControl) -> None:
+        turn.heard("go away")
+        turn.open_playback(rig.tts)
+        never.wait(5)
+
+    pipeline.work = work
+    turn = rig.turn(pipeline=pipeline)
+    turn.start(prepared=True)
+    wait_until(lambda: pipeline.runs == 1)
+
+    turn.release()
+
+    assert turn.wait(5)
+    wait_until(lambda: pipeline.greenlet.dead)
+    assert rig.sent == []
+    assert rig.told.calls == ["text go away", "end answered"]
+
+
+def test_a_refusal_is_the_sessions_and_is_spoken_as_a_fixed_text(rig: TurnRig) -> None:
+    rig.told.refusal = "Enough for today."
+
+    def work(turn: TurnControl) -> None:
+        assert turn.refusal() == "Enough for today."
+        turn.speak_fixed(turn.refusal())
+
+    record = rig.run(work=work)
+
+    assert "tts sentence_start Enough for today." in rig.sent
+    assert record.outcome is Outcome.ANSWERED and record.script == [], "a refusal is not remembered"
+
+
+def test_a_server_that_is_full_apologises(rig: TurnRig) -> None:
+    rig.told.refusal = Overloaded("server")
+
+    def work(turn: TurnControl) -> None:
+        turn.refusal()
+
+    record = rig.run(work=work)
+
+    assert (record.outcome, record.reason) == (Outcome.OVERLOADED, "server")
+    assert rig.sentences == [APOLOGY]
+
+
+# --- fixed speech -----------------------------------------------------------------------------------------------------
+
+
+def test_a_fixed_text_is_spoken_without_a_pipeline(rig: TurnRig) -> None:
+    pipeline = ScriptedPipeline(rig.tts)
+
+    record = rig.run(Opening(text="hello robot", fixed="I'm here."), pipeline=pipeline)
+
+    assert pipeline.runs == 0
+    assert rig.sent[0] == "stt hello robot"
+    assert "tts sentence_start I'm here." in rig.sent
+    assert rig.told.calls == ["open", "end answered"]
+    assert record.script == [Message("user", "hello robot"), Message("assistant", "I'm here.")]
+
+
+def test_what_nobody_has_said_can_be_shown(rig: TurnRig) -> None:
+    record = rig.run(Opening(fixed="Dinner is ready.", shown="Dinner is ready."))
+
+    assert rig.sent[0] == "stt Dinner is ready."
+    assert record.script == [Message("assistant", "Dinner is ready.")]
+    assert record.user_text == ""
+
+
+def test_an_announcement_is_told_what_became_of_it(rig: TurnRig) -> None:
+    announcement = Announcement(deadline=2_000)
+    announcement.begun()
+
+    record = rig.run(Opening(fixed="Tea.", announcement=announcement))
+
+    assert announcement.delivery is Delivery.SPOKEN and announcement.settled
+    assert announcement.record is record and record.announcement
+    assert announcement.wait(0) is Delivery.SPOKEN
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_whole_sentences_are_heard_before_the_apology(rig: TurnRig) -> None:
+    def work(turn: TurnControl) -> None:
+        say(turn, rig.tts, "This is one.")
+        raise VendorTimeout("llm:Acme", "nothing for 5 s")
+
+    record = rig.run(work=work)
+
+    assert rig.sentences == ["This is one.", APOLOGY]
+    assert (record.outcome, record.reason, record.failed_vendor) == (Outcome.FAILED, "VendorTimeout", "llm:Acme")
+    assert record.script[1:] == [Message("assistant", "This is one.", interrupted=True)]
+    assert record.characters == len("This is one.") + len(APOLOGY), "an apology is counted and not remembered"
+    assert rig.sent.count("tts start") == rig.sent.count("tts stop") == 1
+
+
+def test_a_fault_of_ours_is_logged_and_apologised_for(rig: TurnRig) -> None:
+    with capture_logs() as logged:
+        record = rig.run(work=fail(ZeroDivisionError("oops")))
+
+    assert (record.outcome, record.reason, record.failed_vendor) == (Outcome.FAILED, "ZeroDivisionError", "")
+    assert rig.sentences == [APOLOGY]
+    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["turn failed"]
+
+
+@pytest.mark.parametrize("opening", [Opening(instruction="Say goodbye."), Opening(fixed="Tea.")])
+def test_nobody_is_apologised_to_who_has_not_asked(rig: TurnRig, opening: Opening) -> None:
+    if opening.fixed:
+        announcement = Announcement(deadline=2_000)
+        announcement.begun()
+        opening = Opening(fixed="Tea.", announcement=announcement)
+        rig.tts.errors["Tea."] = VendorUnavailable("acme")
+
+    record = rig.run(opening, work=fail(VendorUnavailable("acme")))
+
+    assert record.outcome is Outcome.FAILED
+    assert rig.sentences == []
+    if opening.announcement is not None:
+        assert opening.announcement.delivery is Delivery.FAILED
+        assert opening.announcement.reason == record.reason == "VendorError"
+
+
+def test_without_an_apology_the_turn_just_ends(make: Make) -> None:
+    rig = make(apology="")
+
+    assert rig.run(work=fail(VendorUnavailable("acme"))).outcome is Outcome.FAILED
+
+    assert rig.sent == []
+
+
+def test_what_is_queued_when_a_turn_fails_is_not_heard_behind_its_end(make: Make) -> None:
+    rig = make(apology="")
+    rig.tts.ms_per_char = 100
+
+    def work(turn: TurnControl) -> None:
+        say(turn, rig.tts, "This is long.")
+        wait_until(lambda: rig.outbox.queued_frames > 10)
+        raise VendorUnavailable("acme")
+
+    rig.run(work=work)
+
+    assert rig.outbox.queued_frames == 0
+    rig.wait_for("tts stop")
+    assert rig.sender.messages[-1] == json.loads(str(rig.sender.log[-1].data))
+
+
+def test_a_voice_that_fails_is_replaced_for_the_apology(make: Make) -> None:
+    emergency = FakeTts(ms_per_char=1)
+    rig = make(emergency=emergency)
+    rig.tts.errors["Fine."] = VendorUnavailable("tts:Acme")
+
+    record = rig.run(words="Fine.")
+
+    assert (record.outcome, record.failed_vendor) == (Outcome.FAILED, "tts:Acme")
+    assert emergency.said == [APOLOGY]
+    assert rig.tts.said == ["Fine."], "the voice that has just failed is not tried again"
+    assert rig.sentences == [APOLOGY] and rig.frames > 0
+
+
+def test_a_voice_that_fails_in_what_was_said_before_the_model_failed(make: Make) -> None:
+    emergency = FakeTts(ms_per_char=1)
+    rig = make(emergency=emergency)
+    rig.tts.errors["Fine."] = VendorUnavailable("tts:Acme")
+
+    def work(turn: TurnControl) -> None:
+        say(turn, rig.tts, "Fine.")
+        raise VendorTimeout("llm:Acme")
+
+    record = rig.run(work=work)
+
+    assert record.failed_vendor == "llm:Acme"
+    assert emergency.said == [APOLOGY]
+
+
+def test_without_any_voice_the_apology_is_shown(rig: TurnRig) -> None:
+    rig.tts.errors = {"Fine.": VendorUnavailable("tts:Acme"), APOLOGY: VendorUnavailable("tts:Acme")}
+
+    record = rig.run(words="Fine.")
+
+    assert record.outcome is Outcome.FAILED
+    assert rig.frames == 0
+    assert rig.sent == ["stt what is up", "tts start", f"tts sentence_start {APOLOGY}", "tts stop"]
+
+
+def test_a_device_that_leaves_during_the_apology_gets_none(rig: TurnRig) -> None:
+    """The gate is shut while the voices are tried: nothing can be shown, and the turn still has one outcome."""
+
+    def leaves(turn: TurnControl) -> None:
+        turn.open()
+        rig.outbox.close()
+        raise VendorUnavailable("acme")
+
+    record = rig.run(work=leaves)
+
+    assert record.outcome is Outcome.FAILED
+    assert rig.sentences == []
+
+
+def test_a_subtitle_that_cannot_be_sent_is_given_up(rig: TurnRig) -> None:
+    class Leaving(FakeTts):
+        def sound_of(self, sentence: str) -> Any:
+            rig.outbox.close()
+            raise VendorUnavailable("acme")
+
+    voice = Leaving()
+    rig.tts.errors[APOLOGY] = VendorUnavailable("acme")
+
+    record = rig.run(pipeline=ScriptedPipeline(voice, "Fine."))
+
+    assert record.outcome is Outcome.FAILED
+
+
+def test_a_fault_in_the_apology_is_logged_and_the_turn_ends(rig: TurnRig) -> None:
+    rig.tts.errors[APOLOGY] = ZeroDivisionError("oops")
+
+    with capture_logs() as logged:
+        record = rig.run(work=fail(VendorUnavailable("acme")))
+
+    assert record.outcome is Outcome.FAILED and record.failed_vendor == "acme"
+    assert "apology failed" in [entry["event"] for entry in logged]
+    assert rig.sent[-1] == "tts stop"
+
+
+def test_an_exit_command_is_obeyed_when_the_vendor_has_failed(rig: TurnRig) -> None:
+    rig.told.takes_text = False
+
+    record = rig.run(work=fail(VendorUnavailable("acme")))
+
+    assert record.outcome is Outcome.ANSWERED
+    assert rig.sent == []
+
+
+# --- memory and order -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["answered", "interrupted", "discarded"])
+def test_a_turn_is_freed_without_a_garbage_collection(make: Make, ending: str) -> None:
+    rig = make()
+    turn = rig.turn(words="Fine. And more of it.")
+    turn.start(prepared=ending == "discarded")
+    wait_until(lambda: rig.tts.said)
+    if ending == "interrupted":
+        turn.interrupt("abort")
+    if ending == "discarded":
+        turn.discard()
+    assert turn.wait(5)
+    wait_until(lambda: rig.tts.streams[0].closed)
+    settle()
+    gone = weakref.ref(turn)
+    rig.turns.clear()
+    rig.told.records.clear()
+    gc.disable()
+    try:
+        del turn
+        wait_until(lambda: gone() is None)
+    finally:
+        gc.enable()
+
+
+steps = st.lists(st.sampled_from(["start", "prepare", "release", "discard", "interrupt", "run", "exit"]), max_size=8)
+
+
+@settings(max_examples=60)
+@given(steps)
+def test_whatever_is_called_in_whatever_order_a_turn_has_one_end(order: list[str]) -> None:
+    rig = TurnRig()
+    turn = rig.turn(words="Fine.")
+    begun = False
+    try:
+        for step in order:
+            match step:
+                case "start" | "prepare" if not begun:
+                    begun = True
+                    turn.start(prepared=step == "prepare")
+                case "release":
+                    turn.release()
+                case "discard":
+                    turn.discard()
+                case "interrupt":
+                    assert turn.interrupt("test") is not turn.ended or turn.ended
+                case "run":
+                    settle()
+                case "exit":
+                    rig.told.takes_text = False
+            assert_consistent(turn, rig)
+        turn.interrupt("end")
+        assert turn.ended
+        assert_consistent(turn, rig)
+    finally:
+        rig.close()
+
+
+def assert_consistent(turn: Turn, rig: TurnRig) -> None:
+    ends = [call for call in rig.told.calls if call == "discard" or call.startswith("end ")]
+    assert len(ends) == (1 if turn.ended else 0)
+    assert (turn.record is not None) is (turn.state is TurnState.ENDED)
+    assert turn.speaking is (turn.state is TurnState.AUDIBLE)
+    if turn.state in (TurnState.PREPARED, TurnState.DISCARDED):
+        assert "open" not in rig.told.calls
+
+
+def fail(error: Exception) -> Callable[[TurnControl], None]:
+    """A pipeline that fails at once."""
+
+    def work(turn: TurnControl) -> None:
+        raise error
+
+    return work
+
+
+def wav(pcm: bytes, rate: int = 24_000) -> bytes:
+    """A WAV file of s16le mono PCM."""
+    header = b"RIFF" + (36 + len(pcm)).to_bytes(4, "little") + b"WAVEfmt " + (16).to_bytes(4, "little")
+    form = (1).to_bytes(2, "little") * 2 + rate.to_bytes(4, "little") + (2 * rate).to_bytes(4, "little")
+    return header + form + b"\x02\x00\x10\x00data" + len(pcm).to_bytes(4, "little") + pcm
+
+
+def test_the_pipeline_of_a_turn_is_told_what_it_asks_for(rig: TurnRig) -> None:
+    seen: dict[str, Any] = {}
+
+    def work(turn: TurnControl) -> None:
+        seen.update(opening=turn.opening, context=turn.context, options=turn.options, now=turn.clock())
+        gevent.sleep(0)
+
+    rig.run(Opening(text="x"), work=work)
+
+    assert seen["opening"] == Opening(text="x")
+    assert (seen["context"].device_id, seen["context"].turn_id) == ("d", 1)
+    assert seen["options"] is rig.options and seen["now"] == 1000.0

@@ -1,0 +1,42 @@
+"""Text as it comes from a model, made speakable, split into sentences and given to a playback.
+
+Not the rules (`speech/cleanup.py`) and not the voice (`speaking/playback.py`): the line between them, used for streamed
+answers as well as for ready texts. Text is split on the stream, so the first sentence is on its way to the synthesiser
+while the model still writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from xiaozhi.session.speaking.playback import Playback
+from xiaozhi.session.turn_record import Timeline
+from xiaozhi.speech.cleanup import ReplyText
+from xiaozhi.speech.sentences import Sentence
+
+
+class SpokenText:
+    """One text: `write` its pieces, then `end`. Both may block for the playback, and raise what `Playback.say`
+    raises."""
+
+    def __init__(
+        self, playback: Playback, timeline: Timeline, correct_words: Sequence[str], clock: Callable[[], float]
+    ) -> None:
+        self._playback = playback
+        self._timeline = timeline
+        self._text = ReplyText(correct_words=correct_words)
+        self._clock = clock
+
+    def write(self, piece: str) -> None:
+        """Say the sentences that `piece` completes."""
+        self._say(self._text.feed(piece))
+
+    def end(self) -> None:
+        """The text is complete: say what is left."""
+        self._say(self._text.flush())
+
+    def _say(self, sentences: Iterable[Sentence]) -> None:
+        for sentence in sentences:
+            self._playback.emote(self._text.emotion)
+            if self._timeline.tts_asked is None:
+                self._timeline.tts_asked = self._clock()
+            self._playback.say(sentence)
