@@ -28,6 +28,8 @@ from xiaozhi.app.server import Server
 from xiaozhi.chat import ToolSpec
 from xiaozhi.runtime.resilience import BreakerState
 from xiaozhi.session.speaking.speech_cache import SpeechKey
+from xiaozhi.session.turns.cascade import Cascade
+from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.settings import Loaded, load
 from xiaozhi.tools.base import FunctionTool, Tool, ToolContext, ToolOutcome
 
@@ -228,6 +230,7 @@ def open_stage(
     sounds: Sounds,
     overrides: Mapping[str, Any] | None = None,
     overlays: Overlays | None = None,
+    pipeline: PipelineFactory = Cascade,
 ) -> Iterator[Stage]:
     """Vendor and server, started; stopped at the end. The phrases of the voice are ready. `overlays`: devices' own
     settings."""
@@ -235,7 +238,7 @@ def open_stage(
         assert isinstance(vendor, OpenAiVendor)
         vendor.stand(TTS, SHORT)
         loaded = load(environ={}, overrides=merged(base_settings(vendor, directory), overrides or {}))
-        server = Server(loaded, reload=lambda: loaded, overlays=overlays)
+        server = Server(loaded, reload=lambda: loaded, overlays=overlays, pipeline=pipeline)
         stage = Stage(vendor, server, loaded)
         try:
             server.start()

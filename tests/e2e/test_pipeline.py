@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,7 @@ def open_echo(directory: Path, sounds: Sounds, settings: dict[str, Any]) -> Iter
         made.append(Echo(parts))
         return made[-1]
 
-    with open_stage(directory, sounds, settings) as stage:
-        stage.generation.kit = replace(stage.generation.kit, pipeline=make)
+    with open_stage(directory, sounds, settings, pipeline=make) as stage:
         yield stage, made
 
 

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 
 import gevent
+from gevent.event import Event
 from gevent.queue import Queue
 
 from tests.fakes.sound import tone
@@ -82,12 +83,15 @@ class FakeTts(SessionTts):
 
 
 class FakeTtsSession(TtsSession):
-    """`hung_up` tells whether it was interrupted."""
+    """`hung_up` tells whether it was interrupted, `over` whether its reader has
+    ended; `gone` is set when it is interrupted."""
 
     def __init__(self, tts: FakeTts) -> None:
         self._tts = tts
         self._sentences: Queue[str | None] = Queue()
         self.hung_up = False
+        self.over = False
+        self.gone = Event()
 
     def send_sentence(self, sentence: str) -> None:
         self._tts.said.append(sentence)
@@ -97,12 +101,16 @@ class FakeTtsSession(TtsSession):
         self._sentences.put(None)
 
     def read(self) -> Generator[SpeechEvent | None]:
-        while (sentence := self._sentences.get()) is not None:
-            yield from self._tts.sound_of(sentence)
-            yield SentenceEnds()
+        try:
+            while (sentence := self._sentences.get()) is not None:
+                yield from self._tts.sound_of(sentence)
+                yield SentenceEnds()
+        finally:
+            self.over = True
 
     def hang_up(self) -> None:
         self.hung_up = True
+        self.gone.set()
         self._sentences.put(None)
 
 

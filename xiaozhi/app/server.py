@@ -43,7 +43,9 @@ from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.session import Session
 from xiaozhi.session.speaking.speech_cache import SpeechCache
+from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.dialogue import ResumeStore
+from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.settings import Loaded, token_secret
 from xiaozhi.storage.earlier_files import import_earlier_files
 from xiaozhi.tools.device_mcp import Vision
@@ -62,7 +64,8 @@ PULSE_SECONDS = 5.0
 class Server:
     """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers.
 
-    `worker`: the name of this process where several share a port. `overlays`: devices' own settings."""
+    `worker`: the name of this process where several share a port. `overlays`: devices' own settings. `pipeline`:
+    what makes the answers."""
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Server:
         reload: Callable[[], Loaded],
         worker: str = "",
         overlays: Overlays | None = None,
+        pipeline: PipelineFactory = Cascade,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.restart_wanted = False
@@ -118,6 +122,7 @@ class Server:
             vision=self._vision,
             admit_turn=self._admit_turn,
             server_command=self._obey,
+            pipeline=pipeline,
         )
         self.provider_pool = ProviderPool(
             self.inference, self._observer.vendor_called, self._observer.breaker_changed, database=self._database

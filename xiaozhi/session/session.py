@@ -1,8 +1,7 @@
 """One device's session: what it announced, which agent it gets, its dialogue, and the turn under way.
 
-The connection tells it what has come (`LinkHandler`, in the reader's greenlet); it decides and hands on. Nothing waits
-for a vendor here, so an abort is heard while everything else is stuck. Not a place for sound, sockets or prompts: who
-may speak is decided in `turn_taking.py`, how the parts are made in `parts.py`.
+The connection tells it what has come (`LinkHandler`, in the reader's greenlet). Nothing waits for a vendor here, so an
+abort is heard while everything else is stuck. `turn_taking.py` decides who may speak, `parts.py` makes the parts.
 
 A session begins with the default agent, and hello is answered at once. A device without settings of its own keeps that
 agent, which costs nothing. For the others a greenlet asks the `AgentSource`; what needs the agent waits meanwhile
@@ -104,8 +103,7 @@ class Session:
         self._turn_count = 0
         self._mode = wire.ListenMode.AUTO
         self._woken: tuple[Turn, float] | None = None
-        """The turn that a `detect` has begun, and when: the `listen start` that firmware sends behind it does not
-        interrupt it."""
+        """The turn that a `detect` has begun, and when: the `listen start` behind it does not interrupt it."""
         self._said: deque[Message] | None = None
         """What was said in this session, for the memory; None: nothing yet."""
         self._draining = False

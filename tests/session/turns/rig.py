@@ -25,8 +25,8 @@ from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.speaking.encoder import VoiceFormat
 from xiaozhi.session.speaking.outbox import Outbox
 from xiaozhi.session.speaking.phrases import Phrases
-from xiaozhi.session.speaking.playback import DeviceVoice
 from xiaozhi.session.speaking.speech_cache import SpeechCache
+from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
 from xiaozhi.session.turns.opening import Opening
 from xiaozhi.session.turns.pipeline import TurnControl

@@ -218,7 +218,7 @@ def test_a_prepared_turn_that_is_discarded_leaves_no_trace(rig: TurnRig) -> None
     turn.release()
     turn.discard()
     assert turn.interrupt("late") is False
-    wait_until(lambda: rig.tts.streams[0].closed)
+    wait_until(lambda: rig.tts.sessions[0].over)
     settle()
     assert turn.record is None and turn.state is TurnState.DISCARDED
     assert rig.told.calls == ["discard"]
@@ -318,7 +318,7 @@ def test_an_interrupt_keeps_what_was_heard_and_stops_at_once(make: Make) -> None
     assert record.script[0] == Message("user", "what is up")
     assert record.script[1:] == [Message("assistant", "First.", interrupted=True)]
     assert rig.told.calls[-1] == "end interrupted"
-    wait_until(lambda: voice.streams[0].closed)
+    wait_until(lambda: voice.sessions[0].over)
     assert rig.sent.count("tts stop") == 1
 
 
@@ -327,7 +327,8 @@ class OneSentence(FakeTts):
 
     def sound_of(self, sentence: str) -> Iterator[Pcm]:
         if sentence != "First.":
-            gevent.sleep(60)
+            self.sessions[-1].gone.wait(60)
+            return
         yield from super().sound_of(sentence)
 
 
@@ -686,7 +687,7 @@ def test_a_turn_is_freed_without_a_garbage_collection(make: Make, ending: str) -
     if ending == "discarded":
         turn.discard()
     assert turn.wait(5)
-    wait_until(lambda: rig.tts.streams[0].closed)
+    wait_until(lambda: rig.tts.sessions[0].over)
     settle()
     gone = weakref.ref(turn)
     rig.turns.clear()
