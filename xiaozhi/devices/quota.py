@@ -59,15 +59,27 @@ class OutputQuota:
         self._another_day = Event()
         self._reader: Greenlet | None = None
         self._unread = False
+        self._beat = 0.0
 
     def adopt(self, limit: int) -> None:
         """Another limit from now on. The first one above 0 reads today's counts; blocks for that. Raises StorageError,
         Overloaded; then the limit stays as it was."""
         if limit > 0 and self._reader is None:
             self.sync()
-            self._counts.start()
-            self._reader = tasks.spawn("quota-reader", self._read)
+            self.revive()
         self.limit = limit
+
+    @property
+    def beat(self) -> float:
+        """When the reader last began a round (monotonic seconds), which it does every few seconds; now if there is none."""
+        return self._beat if self._reader is not None else time.monotonic()
+
+    def revive(self) -> None:
+        """Have a reader, in the place of one that has failed or hangs."""
+        if self._reader is not None:
+            self._reader.kill(block=False)
+        self._beat = time.monotonic()
+        self._reader = tasks.spawn("quota-reader", self._read)
 
     def left(self, device: str) -> int | None:
         """Characters `device` may still hear today; None: no limit."""
@@ -110,6 +122,8 @@ class OutputQuota:
 
     def _read(self) -> None:
         while True:
+            self._beat = time.monotonic()
+            self._counts.start()
             self._another_day.wait(timeout=SYNC_S)
             self._another_day.clear()
             if self.limit <= 0:
