@@ -71,7 +71,7 @@ class OutputQuota:
 
     @property
     def beat(self) -> float:
-        """When the reader last began a round (monotonic seconds), which it does every few seconds; now if there is none."""
+        """When the reader last began a round (monotonic seconds): every few seconds. Now, if there is none."""
         return self._beat if self._reader is not None else time.monotonic()
 
     def revive(self) -> None:
