@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import opened, postgres_server, write_lock
+from tests.e2e.stage import wait_until
 from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.storage import output_counts
 from xiaozhi.storage.database import Database, sqlite_url
@@ -172,3 +173,12 @@ def test_processes_that_count_at_once_add_up(engine: str, tmp_path: Path, reques
     assert [worker.returncode for worker in workers] == [0, 0], told
     with opened(url) as database:
         assert stored(database) == {f"d{device}": 2 * 20 * (device + 1) for device in range(25)}
+
+
+def test_a_reader_that_is_gone_is_replaced_and_with_it_the_writer(database: Database) -> None:
+    with quota(database) as made:
+        before = made.beat
+        made.revive()
+        assert made.beat >= before
+        made.spend("a", 10)
+        wait_until(lambda: stored(database) == {"a": 10}, "the writer")

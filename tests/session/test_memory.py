@@ -227,6 +227,16 @@ def test_a_lease_is_renewed_while_a_worker_is_at_it(tmp_path: Path) -> None:
         assert devices(memory) == ["a"] and thief.saved == []
 
 
+def test_a_keeper_that_is_gone_is_replaced(database: Database) -> None:
+    memory = FakeMemory()
+    with writing(database, memory) as writer:
+        before = writer.beat
+        writer.revive()
+        writer.save(memory, "a", VISIT, "s")
+        wait_until(lambda: devices(memory) == ["a"] and rows(database) == [], "the saving")
+        assert writer.beat > before
+
+
 def test_nothing_to_save_is_not_saved(database: Database) -> None:
     memory, forgetful = FakeMemory(), Forgetful()
     with writing(database) as writer:

@@ -42,9 +42,9 @@ class StandStill:
     """How long the hub's thread stood still, at most, while nobody worked who may have the interpreter lock: so it was
     blocked in C, as by a database's lock.
 
-    Between two ticks of a greenlet that is what is left of the time when the tick itself is taken away, and of the
-    hub's thread and those of the pools the time for which they ran, or were ready and the machine ran something else.
-    So it matters little how busy the machine is."""
+    Between two ticks of a greenlet that is what is left of the time when these are taken away: the tick itself, and the
+    time for which the hub's thread and those of the pools ran, or were ready while the machine ran something else. So
+    it matters little how busy the machine is."""
 
     PERIOD_S = 0.005
 

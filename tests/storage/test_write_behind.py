@@ -128,8 +128,7 @@ def test_the_bound_counts_keys_and_drops_new_ones() -> None:
     assert kept.counts.dropped == 1
     kept.counts.flush()
     assert kept.counts.put("c", 1)
-    kept.counts.start()
-    assert kept.counts.close(1) == 0
+    assert kept.counts.close(1) == 0, "though nobody had started it"
     assert kept.batches == [{"a": 2, "b": 1}, {"c": 1}]
 
 
@@ -144,3 +143,16 @@ def test_the_end_writes_what_is_left_and_tells_what_is_lost(kept: Kept) -> None:
     broken.counts.start()
     broken.counts.put("a", 1)
     assert broken.counts.close(5) == 1
+
+
+def test_a_writer_that_a_bug_has_ended_can_be_started_again(kept: Kept) -> None:
+    kept.database.fails = [KeyError("a bug")]
+    kept.counts.start()
+    kept.counts.put("a", 1)
+    wait_until(lambda: kept.database.calls == 1, "the bug")
+
+    def written() -> bool:
+        kept.counts.start()
+        return kept.batches == [{"a": 1}]
+
+    wait_until(written, "the next writer")

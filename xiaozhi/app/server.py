@@ -59,6 +59,8 @@ log = logs.get_logger(__name__)
 FLUSH_SECONDS = 5.0
 PULSE_SECONDS = 5.0
 """A sweeper that has not swept for so long is replaced."""
+STORE_PULSE_SECONDS = 90.0
+"""The same for loops that ask the database, which may take its time."""
 
 
 class Server:
@@ -183,6 +185,8 @@ class Server:
         self._acceptor.start()
         self.connections.start()
         self._watchdog.expect("sweeper", lambda: self.connections.swept_at, PULSE_SECONDS, self.connections.restart)
+        self._watchdog.expect("memory keeper", lambda: self._memories.beat, STORE_PULSE_SECONDS, self._memories.revive)
+        self._watchdog.expect("quota reader", lambda: self._quota.beat, STORE_PULSE_SECONDS, self._quota.revive)
         self._watchdog.start()
         process.settle()
         self._started_s = self._clock() - self._began

@@ -61,6 +61,7 @@ class OutputQuota:
         self._unread = False
         self._own_limits = False
         """Whether there have been devices with limits of their own."""
+        self._beat = 0.0
 
     def adopt(self, limit: int) -> None:
         """Another limit from now on. The first one above 0 reads today's counts; blocks for that. Raises StorageError,
@@ -73,6 +74,18 @@ class OutputQuota:
         """Count from now on, whatever the general limit: a device has one of its own. Blocks and raises as `adopt`."""
         self._begin()
         self._own_limits = True
+
+    @property
+    def beat(self) -> float:
+        """When the reader last began a round (monotonic seconds): every few seconds. Now, if there is none."""
+        return self._beat if self._reader is not None else time.monotonic()
+
+    def revive(self) -> None:
+        """Have a reader, in the place of one that has failed or hangs."""
+        if self._reader is not None:
+            self._reader.kill(block=False)
+        self._beat = time.monotonic()
+        self._reader = tasks.spawn("quota-reader", self._read)
 
     def left(self, device: str, limit: int | None = None) -> int | None:
         """Characters `device` may still hear today; None: no limit. `limit`: its own one (0: none); None: the general
@@ -122,11 +135,12 @@ class OutputQuota:
     def _begin(self) -> None:
         if self._reader is None:
             self.sync()
-            self._counts.start()
-            self._reader = tasks.spawn("quota-reader", self._read)
+            self.revive()
 
     def _read(self) -> None:
         while True:
+            self._beat = time.monotonic()
+            self._counts.start()
             self._another_day.wait(timeout=SYNC_S)
             self._another_day.clear()
             if not self._counting:

@@ -96,16 +96,28 @@ class MemoryWriter:
         self._progress = Event()
         self._stopping = False
         self._failing = False
+        self._beat = time.monotonic()
 
     @property
     def waiting(self) -> int:
         """Visits in memory that are not saved yet."""
         return len(self._accepted) + len(self._held)
 
+    @property
+    def beat(self) -> float:
+        """When the keeper last began a round (monotonic seconds); it does so at least every minute."""
+        return self._beat
+
     def start(self, memory: Callable[[], Memory]) -> None:
         """Begin, with what is due. `memory`: the provider in force, for visits of earlier processes."""
         self._memory = memory
         self._tick()
+        self.revive()
+
+    def revive(self) -> None:
+        """Have a keeper, in the place of one that has failed or hangs."""
+        if self._keeper is not None:
+            self._keeper.kill(block=False)
         self._keeper = tasks.spawn("memory-keeper", self._keep)
 
     def save(self, memory: Memory, device_id: str, messages: Sequence[Message], session_id: str) -> None:
@@ -163,6 +175,7 @@ class MemoryWriter:
     def _keep(self) -> None:
         tick_at = self._clock() + self._tick_s
         while True:
+            self._beat = time.monotonic()
             self._wanted.wait(timeout=self._tick_s)
             self._wanted.clear()
             self._store_accepted()

@@ -79,8 +79,8 @@ class WriteBehind(Generic[K, V]):
         return len(self._waiting) + len(self._writing)
 
     def start(self) -> None:
-        """Have what is put written; idempotent."""
-        if self._greenlet is None:
+        """Have what is put written; idempotent, and may be called again in case a bug has ended the writer."""
+        if self._greenlet is None or self._greenlet.dead:
             self._greenlet = tasks.spawn(f"{self._name}-writer", self._work)
 
     def put(self, key: K, value: V) -> bool:
@@ -145,6 +145,8 @@ class WriteBehind(Generic[K, V]):
         """Write what is left and stop, within about `seconds`; how many values were lost. Idempotent."""
         self._closing.set()
         self._wanted.set()
+        if len(self):
+            self.start()
         if self._greenlet is not None:
             self._greenlet.join(timeout=seconds)
             self._greenlet.kill()
