@@ -129,23 +129,20 @@ def test_a_visit_finishes_on_the_old_and_newcomers_get_the_new(house: House, oth
     assert house.server._generations.in_use == 2
 
 
-def test_the_old_is_closed_when_the_last_of_its_visits_has_left(
-    house: House, other: OpenAiVendor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_old_is_closed_when_the_last_of_its_visits_has_left(house: House, other: OpenAiVendor) -> None:
     first, second = house.device(), house.device()
-    old = house.server._current()
-    closed: list[str] = []
-    monkeypatch.setattr(old.agent.phrases, "close", lambda: closed.append("old"))
+    old, providers = house.server._current(), len(house.server.provider_pool)
     use(house, other)
     assert house.server.reload() == ()
 
     first.close()
     wait_until(lambda: old.sessions == 1, "the first to be gone")
-    assert closed == []
+    assert len(house.server.provider_pool) == providers + 1
     assert ask(second, "still there").sentences == ["Fine."]
     second.close()
 
-    wait_until(lambda: closed == ["old"], "the end of the old")
+    wait_until(lambda: old.alive == set(), "the end of the old")
+    assert len(house.server.provider_pool) == providers
     assert house.server._generations.in_use == 1
 
 
