@@ -140,7 +140,7 @@ class HubWatch:
         """
         if self._fault is not None:
             raise RuntimeError("the hub is no longer watched") from self._fault
-        self._runner = gevent.getcurrent()
+        self._runner = gevent.getcurrent()  # before the list: see `_watch`
         seen, self._blocks = self._blocks, []
         return seen
 
@@ -159,7 +159,8 @@ class HubWatch:
                 seen = -1
                 while not self._stopping:
                     _native_sleep(_TICK_S)
-                    switches, running = self._switches, self._running
+                    blocks, switches, running = self._blocks, self._switches, self._running
+                    # The list was read before the runner: what is noted late, in a list that was taken away, is nobody's.
                     if running is None or running is self._hub or running is self._runner:
                         hold = None
                         continue
@@ -169,15 +170,14 @@ class HubWatch:
                     elif hold is None or seen != switches:
                         hold, seen = self._begin_hold(sample), switches
                     elif (seconds := hold.seconds(sample)) >= MAX_BLOCKING_S:
-                        self._note(running, seconds, switches)
+                        self._note(blocks, running, seconds, switches)
         except BaseException as fault:  # told to the next `reset`
             self._fault = fault
 
-    def _note(self, running: Any, seconds: float, switches: int) -> None:
+    def _note(self, blocks: list[Block], running: Any, seconds: float, switches: int) -> None:
         frame = sys._current_frames().get(self._ident)
         stack = traceback.extract_stack(frame) if self._switches == switches else []
         block = Block(_name(running), seconds, "".join(traceback.format_list(stack[-_STACK_LINES:])))
-        blocks = self._blocks
         if blocks and self._noted == switches:
             blocks[-1] = block  # the same one, later
         else:
