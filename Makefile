@@ -28,7 +28,7 @@ run: setup ## start the server (ARGS="--port 8001 --config my.yaml")
 talk: setup ## speak to a running server: SAY="what time is it", or WAV=question.wav; URL=ws://host:8000/xiaozhi/v1/
 	@exec $(PY) -m loadtest.talk $${WAV:+--wav "$$WAV"} $${SAY:+--say "$$SAY"} $${URL:+--url "$$URL"} $(ARGS)
 
-test: setup-dev ## run the tests (ARGS="-k pacing" chooses)
+test: setup-dev ## run the tests (ARGS="-k pacing" chooses, ARGS="-m 'not slow'" is the quick part)
 	@exec $(PY) -m pytest -n 2 $(ARGS)
 
 lint: setup-dev ## ruff (rules and format) and mypy

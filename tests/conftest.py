@@ -2,8 +2,9 @@ from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
 # ^ Nothing may be imported before the patch, so this line comes first and the explanation second.
 #
 # What every test gets without asking:
-# * the hub watch: a greenlet, other than the one that runs the test, that keeps the hub for more than 100 ms by computing
-#   or by a blocking call fails the test and is named with its stack (tests/guards.py). A busy machine is not its fault;
+# * the hub watch: a greenlet, other than the one that runs the test, that keeps the hub for more than 100 ms by
+#   computing or by a blocking call fails the test and is named with its stack (tests/guards.py). A busy machine is not
+#   its fault;
 # * a leak check: greenlets, threads and file descriptors that were not there before the test must be gone after it;
 # * 300 s to finish (pyproject.toml), and reproducible hypothesis examples in CI.
 # Opt out with a reason: @pytest.mark.blocks_hub("why"), @pytest.mark.leaks("why").

@@ -72,11 +72,11 @@ class Sample:
 class Hold:
     """How long one greenlet has kept the hub, counted from the first look at it; never more than it is to blame for.
 
-    It is to blame for the processor time of the hub's thread, and for the time in which that thread slept in a blocking call. It is not
-    to blame for time in which the machine ran something else, nor for time in which the thread waited for the interpreter lock
-    because another thread had it (Python in a pool thread is the pool's affair). Such a wait cannot be told from a wait for any
-    other native lock, but it can only last while another thread of this process runs or is ready to run, so that much is
-    taken off, unless the thread is seen to be parked in a call of another kind.
+    It is to blame for the processor time of the hub's thread, and for the time in which that thread slept in a blocking
+    call. It is not to blame for time in which the machine ran something else, nor for time in which the thread waited
+    for the interpreter lock because another thread had it (Python in a pool thread is the pool's affair). Such a wait
+    cannot be told from a wait for any other native lock, but it can only last while another thread of this process runs
+    or is ready to run, so that much is taken off, unless the thread is seen to be parked in a call of another kind.
     """
 
     def __init__(self, first: Sample) -> None:
@@ -98,13 +98,13 @@ class Hold:
 
 
 class HubWatch:
-    """A native thread that looks at the hub's thread every 20 ms and notes which greenlet kept it for more than 100 ms.
+    """A native thread that looks at the thread of the hub every 20 ms, and notes who kept it for more than 100 ms.
 
-    Blocks by the greenlet that called `reset` (the test itself) do not count: a test may compute as long as it likes, it is the
-    product's greenlets that may not. Without Linux's /proc nothing is noted.
+    Blocks by the greenlet that called `reset` (the test itself) do not count: a test may compute as long as it likes,
+    it is the product's greenlets that may not. Without Linux's /proc nothing is noted.
 
-    gevent's own monitor is not used: it knows wall time only, takes the time of a report after the look that caused it, and
-    searches all objects of the process for each report, which keeps the hub itself.
+    gevent's own monitor is not used: it knows wall time only, takes the time of a report after the look that caused it,
+    and searches all objects of the process for each report, which keeps the hub itself.
     """
 
     def __init__(self, hold: Callable[[Sample], Hold] = Hold) -> None:
@@ -159,8 +159,8 @@ class HubWatch:
                 seen = -1
                 while not self._stopping:
                     _native_sleep(_TICK_S)
+                    # The list first, then the runner: what is noted late, in a list that was taken away, is nobody's.
                     blocks, switches, running = self._blocks, self._switches, self._running
-                    # The list was read before the runner: what is noted late, in a list that was taken away, is nobody's.
                     if running is None or running is self._hub or running is self._runner:
                         hold = None
                         continue
@@ -171,7 +171,7 @@ class HubWatch:
                         hold, seen = self._begin_hold(sample), switches
                     elif (seconds := hold.seconds(sample)) >= MAX_BLOCKING_S:
                         self._note(blocks, running, seconds, switches)
-        except BaseException as fault:  # told to the next `reset`
+        except BaseException as fault:  # noqa: BLE001 - told to the next `reset`
             self._fault = fault
 
     def _note(self, blocks: list[Block], running: Any, seconds: float, switches: int) -> None:
@@ -241,7 +241,8 @@ gevent.Greenlet.add_spawn_callback(_started.add)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is alive now. The hub's own thread pool (name look-ups, file I/O) comes and goes by itself and is not counted."""
+    """What is alive now. The hub's own thread pool (name look-ups, file I/O) comes and goes by itself and is not
+    counted."""
 
     greenlets: frozenset[int]
     threads: int
@@ -265,7 +266,7 @@ class Snapshot:
         deadline = time.monotonic() + within
         while (left := self.left()) and time.monotonic() < deadline:
             gc.collect()  # a socket that only a cycle keeps alive
-            gevent.sleep(0.01)
+            gevent.sleep(0.01)  # sleep: between two looks
         return left
 
 

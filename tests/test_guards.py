@@ -39,7 +39,7 @@ def burn(seconds: float = HOLD_S) -> None:
 
 
 def sleep_natively() -> None:
-    native_sleep(HOLD_S)
+    native_sleep(HOLD_S)  # sleep: it blocks the hub
 
 
 def wait_for_a_native_lock() -> None:

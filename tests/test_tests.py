@@ -23,8 +23,8 @@ PUBLIC_ALL_THE_SAME = {"_current_frames", "_fields", "_replace", "_asdict"}
 def sleeps(text: str) -> Iterator[tuple[int, str]]:
     """A sleep of more than 0 s, unless a comment on its line says `sleep:` and why.
 
-    A test waits for what it needs (`tests.waiting.wait_for`, an event, a join). `sleep(0)`, the others' turn, is fine. What may sleep
-    is a part that plays something slow, or a test whose subject is time that passes.
+    A test waits for what it needs (`tests.waiting.wait_for`, an event, a join). `sleep(0)`, the others' turn, is fine.
+    What may sleep is a part that plays something slow, or a test whose subject is time that passes.
     """
     lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):
