@@ -30,7 +30,7 @@ run: setup ## start the server (ARGS="--port 8001 --config my.yaml")
 talk: setup ## speak to a running server: SAY="what time is it", or WAV=question.wav; URL=ws://host:8000/xiaozhi/v1/
 	@exec $(PY) -m loadtest.talk $${WAV:+--wav "$$WAV"} $${SAY:+--say "$$SAY"} $${URL:+--url "$$URL"} $(ARGS)
 
-test: setup-dev ## run the tests (ARGS="-k pacing" chooses; without ARGS with the coverage gate of the pure rooms and the session)
+test: setup-dev ## run the tests; ARGS="-k pacing" chooses, ARGS="-m 'not slow'" is the quick part; without ARGS also the coverage gate
 	@if [ -n "$(strip $(ARGS))" ]; then exec $(PY) -m pytest -n 2 $(ARGS); fi; \
 	$(PY) -m pytest -n 2 $(COVERED:%=tests/%) $(COVERED:%=--cov=xiaozhi.%) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 && \
 	exec $(PY) -m pytest -n 2 tests $(COVERED:%=--ignore=tests/%)

@@ -24,6 +24,7 @@ import gevent
 import psycopg
 import pytest
 
+from tests.waiting import PATIENCE_S
 from xiaozhi.storage.database import Database, sqlite_url
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,7 +121,7 @@ class PostgresServer:
                 return
             except psycopg.OperationalError:
                 assert time.monotonic() < until and self._process.poll() is None, (self._directory / "log").read_text()
-                gevent.sleep(0.02)
+                gevent.sleep(0.02)  # sleep: between two looks
 
     def _end(self) -> None:
         if self._process is not None:
@@ -192,4 +193,4 @@ def write_lock(path: Path, seconds: float) -> Iterator[None]:
             yield
         finally:
             holder.stdin.close()
-            holder.wait(timeout=30)
+            holder.wait(timeout=PATIENCE_S)

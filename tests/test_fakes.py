@@ -12,6 +12,7 @@ from tests.fakes.sender import RecordingSender
 from tests.fakes.sound import silence, tone
 from tests.fakes.thinking import FakeLlm
 from tests.fakes.voice import FakeSentenceTts, FakeTts, speech_of
+from tests.waiting import PATIENCE_S
 from xiaozhi.chat import CallContext, Message, ToolCall
 from xiaozhi.errors import ConnectionClosed, Overloaded, VendorBusy, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins
@@ -93,7 +94,7 @@ def test_closing_tts_wakes_whoever_receives():
     listener = gevent.spawn(lambda: list(speech_of(stream)))
     gevent.sleep(0)
     stream.close()
-    listener.join(timeout=5)
+    listener.join(timeout=PATIENCE_S)
 
     assert isinstance(listener.exception, VendorUnavailable)
     with pytest.raises(VendorUnavailable):

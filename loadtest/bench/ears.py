@@ -200,7 +200,7 @@ def voice_detection() -> list[Row]:
 def _model(runtime: str) -> dict[str, float]:
     options = silero.SileroOptions(runtime=runtime)
     before = _rss()
-    model = (silero._onnx_model if runtime == "onnx" else silero._torch_model)(silero._model_path(options))
+    model = (silero._onnx_model if runtime == "onnx" else silero._torch_model)(silero.model_path(options))
     silero._exercise(model)
     measured = {"rss": _rss() - before}
     for batch in BATCHES:

@@ -19,6 +19,7 @@ import socket
 import struct
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,6 +37,9 @@ from loadtest.simulator.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEX
 
 Mode = Literal["auto", "manual", "realtime"]
 DEFAULT_URL = "ws://127.0.0.1:8000/xiaozhi/v1/"
+PATIENCE_S = 60.0
+"""How long is waited, unless told otherwise, for what has to come; only a failure takes so long."""
+PINGS_KEPT = 100
 MAX_SILENCE_MS = 5000
 """How long a device in auto mode goes on sending silence when the server does not react."""
 
@@ -97,6 +101,8 @@ class SimulatedDevice:
         self._source_address = source_address
         self._receive_buffer = receive_buffer
         self._on_message = on_message
+        self.pings: deque[float] = deque(maxlen=PINGS_KEPT)
+        """When the server's pings came (monotonic s)."""
         self._wire: Wire | None = None
         self._reader: gevent.Greenlet | None = None
         self._sending = BoundedSemaphore(1)
@@ -105,7 +111,7 @@ class SimulatedDevice:
 
     # --- the connection
 
-    def connect(self, timeout: float = 10.0) -> SimulatedDevice:
+    def connect(self, timeout: float = PATIENCE_S) -> SimulatedDevice:
         """Open the socket and begin to read. Raises OSError, loadtest.simulator.wire.Refused."""
         self._wire = Wire.connect(
             self.url,
@@ -141,15 +147,32 @@ class SimulatedDevice:
             self._wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._release(1006, "dropped by this device", shut_down=False)
 
+    def stop_sending(self) -> None:
+        """Close the sending half of the TCP connection; go on reading."""
+        if self._wire is not None:
+            self._wire.socket.shutdown(socket.SHUT_WR)
+
     def stop_reading(self) -> None:
         """From now on read nothing: a device that hangs. Its socket stays open."""
         if self._reader is not None:
             self._reader.kill()
             self._reader = None
 
-    def wait_closed(self, timeout: float = 5.0) -> tuple[int, str]:
+    def wait_closed(self, timeout: float = PATIENCE_S) -> tuple[int, str]:
         """(code, reason) with which the server ended the connection. Raises DeviceTimeout."""
         return self.replies.wait(lambda: self.closed, timeout, "the end of the connection", or_closed=False)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Its own end of the open connection."""
+        assert self._wire is not None
+        host, port = self._wire.socket.getsockname()[:2]
+        return str(host), int(port)
+
+    @property
+    def connected(self) -> bool:
+        """The connection is open, as far as this device knows."""
+        return self._wire is not None and self.closed is None
 
     @property
     def closed(self) -> tuple[int, str] | None:
@@ -173,7 +196,7 @@ class SimulatedDevice:
         self,
         features: Mapping[str, Any] | None = None,
         audio_params: Mapping[str, Any] | None = None,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE_S,
         **more: Any,
     ) -> HelloAnswer:
         """Introduce the device and wait for the server's hello. Raises DeviceTimeout, DeviceClosed."""
@@ -219,7 +242,7 @@ class SimulatedDevice:
         """Be quiet!"""
         self.tell("abort", reason=reason)
 
-    def ping(self, timeout: float = 5.0) -> HeardMessage:
+    def ping(self, timeout: float = PATIENCE_S) -> HeardMessage:
         """Ask for a sign of life and wait for it."""
         self.tell("ping")
         return self.next_json("pong", timeout)
@@ -286,7 +309,7 @@ class SimulatedDevice:
         replies, answered = self.replies, len(self.replies.answers)
         self.send_silence(max_silence_ms, until=lambda: replies.speaking or len(replies.answers) > answered)
 
-    def ask(self, words: speech.Speech, mode: Mode = "auto", timeout: float = 20.0) -> HeardAnswer:
+    def ask(self, words: speech.Speech, mode: Mode = "auto", timeout: float = PATIENCE_S) -> HeardAnswer:
         """Say something and collect the answer. Raises DeviceTimeout, DeviceClosed, loadtest.simulator.wire.Closed."""
         self.replies.forget_answers()
         self.say(words, mode)
@@ -307,16 +330,18 @@ class SimulatedDevice:
 
     # --- what the server says
 
-    def next_json(self, kind: str = "", timeout: float = 5.0, **fields: Any) -> HeardMessage:
+    def next_json(self, kind: str = "", timeout: float = PATIENCE_S, **fields: Any) -> HeardMessage:
         """The oldest message not yet taken that has this type and these fields; others stay. Raises DeviceTimeout,
         DeviceClosed."""
         return self.replies.next_json(kind, timeout, fields)
 
-    def collect_answer(self, timeout: float = 20.0) -> HeardAnswer:
+    def collect_answer(self, timeout: float = PATIENCE_S) -> HeardAnswer:
         """The oldest complete answer not yet taken: it ends with `tts stop`. Raises DeviceTimeout, DeviceClosed."""
         return self.replies.collect_answer(timeout)
 
-    def wait_until(self, condition: Callable[[], object], timeout: float = 5.0, what: str = "the condition") -> None:
+    def wait_until(
+        self, condition: Callable[[], object], timeout: float = PATIENCE_S, what: str = "the condition"
+    ) -> None:
         """Return once `condition()`; looked at whenever a message or frame comes. Raises DeviceTimeout,
         DeviceClosed."""
         self.replies.wait(lambda: True if condition() else None, timeout, what, every_frame=True)
@@ -334,6 +359,7 @@ class SimulatedDevice:
             self._on_close(frame.payload)
             return False
         if frame.opcode == PING:
+            self.pings.append(time.monotonic())
             self.send_raw(masked(PONG, frame.payload))
         elif not frame.whole or frame.opcode == CONTINUATION:
             self._on_piece(frame)

@@ -22,6 +22,8 @@ from gevent.socket import wait_read
 
 MAX_HEADER_LINES = 100
 MAX_BODY_BYTES = 64 * 1024 * 1024
+PATIENCE_S = 60.0
+"""How long is waited for what has to come; only a failure takes so long."""
 KEPT = 2_000
 """Requests and disconnects remembered."""
 
@@ -164,7 +166,12 @@ class HttpVendor:
         """Every request of `kind` without a script of its own follows this one."""
         self._standing[kind] = script
 
-    def wait_gone(self, timeout: float = 5.0) -> VendorRequest:
+    def forget_scripts(self) -> None:
+        """Nothing is scripted any more, and no script stands."""
+        self._scripts.clear()
+        self._standing.clear()
+
+    def wait_gone(self, timeout: float = PATIENCE_S) -> VendorRequest:
         """The next request whose client left early. Raises gevent.queue.Empty."""
         return self.gone.get(timeout=timeout)
 
@@ -211,7 +218,7 @@ class HttpVendor:
         script = waiting.popleft() if waiting else self._standing.get(kind, _PLAIN)
         self.active += 1
         try:
-            return self._follow(_Line(sock), request, script)
+            return self.follow(_Line(sock), request, script)
         except (ClientGone, ConnectionError, BrokenPipeError):
             try:
                 self.gone.put_nowait(request)
@@ -221,7 +228,8 @@ class HttpVendor:
         finally:
             self.active -= 1
 
-    def _follow(self, line: _Line, request: VendorRequest, script: Script) -> bool:
+    def follow(self, line: _Line, request: VendorRequest, script: Script) -> bool:
+        """Answer one request as its script says; whether the connection may be used again."""
         line.wait(script.delay + (self._random.uniform(0, script.jitter) if script.jitter else 0.0))
         if script.stall == "before":
             line.wait(3600)

@@ -53,7 +53,7 @@ class OpenAiVendor(HttpVendor):
         self._api_key = api_key
         self.sounds = sounds or Sounds()
         self._reply = reply
-        self._heard = heard
+        self.heard = heard
         self._pieces = pieces
         self._error_rate = error_rate
         self._serial = itertools.count(1)
@@ -74,18 +74,19 @@ class OpenAiVendor(HttpVendor):
             raise VendorRefusal(500, "a share of requests fails", "scripted")
         match self.kind(request):
             case "chat":
-                return self._chat(request, script)
+                return self.chat(request, script)
             case "asr":
-                return self._transcribe(request, script)
+                return self.transcribe(request, script)
             case "tts":
-                return self._speak(request, script)
+                return self.speak(request, script)
             case "models":
                 return VendorAnswer(orjson.dumps({"object": "list", "data": [{"id": "scripted", "object": "model"}]}))
         raise VendorRefusal(404, f"no such path: {request.path}")
 
     # --- chat -------------------------------------------------------------------------------------------------------
 
-    def _chat(self, request: VendorRequest, script: Script) -> VendorAnswer:
+    def chat(self, request: VendorRequest, script: Script) -> VendorAnswer:
+        """A chat completion, whole or streamed. Raises Refused."""
         body = _json_object(request)
         _check_chat(body)
         content = script.answer if script.answer is not None else self._next_reply()
@@ -98,12 +99,13 @@ class OpenAiVendor(HttpVendor):
                     {"id": "chatcmpl-0", "object": "chat.completion", "model": body["model"], "choices": [choice]}
                 )
             )
-        return VendorAnswer(self._events(content), "text/event-stream; charset=utf-8")
+        return VendorAnswer(self.events(content), "text/event-stream; charset=utf-8")
 
     def _next_reply(self) -> str:
         return self._reply.replace("{n}", str(next(self._serial)))
 
-    def _events(self, content: str | Sequence[Any]) -> Iterator[bytes]:
+    def events(self, content: str | Sequence[Any]) -> Iterator[bytes]:
+        """The server-sent events of a streamed completion."""
         pieces = _cut(content, self._pieces) if isinstance(content, str) else content
         reason = "stop"
         yield _HEAD + b'{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
@@ -122,7 +124,8 @@ class OpenAiVendor(HttpVendor):
 
     # --- speech to text ---------------------------------------------------------------------------------------------
 
-    def _transcribe(self, request: VendorRequest, script: Script) -> VendorAnswer:
+    def transcribe(self, request: VendorRequest, script: Script) -> VendorAnswer:
+        """A transcription. Raises Refused."""
         fields = parsed_form(request)
         name, content = fields.get("file", ("", b""))
         if not fields.get("model", ("", b""))[1]:
@@ -130,12 +133,13 @@ class OpenAiVendor(HttpVendor):
         if not name.endswith(".wav"):
             raise VendorRefusal(400, f"Invalid file format: {name!r}")
         check_wav(content)
-        answer = script.answer if script.answer is not None else self._heard
+        answer = script.answer if script.answer is not None else self.heard
         return VendorAnswer(orjson.dumps(answer if isinstance(answer, dict) else {"text": answer}))
 
     # --- text to speech ---------------------------------------------------------------------------------------------
 
-    def _speak(self, request: VendorRequest, script: Script) -> VendorAnswer:
+    def speak(self, request: VendorRequest, script: Script) -> VendorAnswer:
+        """Speech. Raises Refused."""
         body = _json_object(request)
         for key in ("model", "input", "voice"):
             if not isinstance(body.get(key), str) or not body[key]:

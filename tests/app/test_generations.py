@@ -15,6 +15,7 @@ from tests.e2e.stage import merged
 from tests.fakes.registered import RegisteredLlm, configuration, lives
 from tests.fakes.sessions import FakeMemories, FakeQuota, make_services
 from tests.fakes.thinking import FakeVllm
+from tests.waiting import PATIENCE_S
 from xiaozhi.app import generations as module
 from xiaozhi.app.agents import ConfiguredAgents
 from xiaozhi.app.generations import Generations
@@ -98,7 +99,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def until(condition: Callable[[], Any]) -> None:
     """Let the others work until it holds."""
-    with gevent.Timeout(5, AssertionError("it did not happen")):
+    with gevent.Timeout(PATIENCE_S, AssertionError("it did not happen")):
         while not condition():
             gevent.sleep(0)
 
@@ -204,12 +205,12 @@ def test_an_end_in_the_middle_of_a_reload(site: Site, monkeypatch: pytest.Monkey
 
     def slow(self: RegisteredLlm) -> None:
         began.set()
-        go.wait(5)
+        go.wait(PATIENCE_S)
 
     monkeypatch.setattr(RegisteredLlm, "warm_up", slow)
     site.change(ANOTHER_MODEL)
     reloading = gevent.spawn(site.generations.reload)
-    began.wait(5)
+    began.wait(PATIENCE_S)
     site.generations.close()
     go.set()
 
@@ -252,11 +253,11 @@ def test_two_who_come_at_once_share_it(site: Site, monkeypatch: pytest.MonkeyPat
 
     def slow(self: RegisteredLlm) -> None:
         began.set()
-        go.wait(5)
+        go.wait(PATIENCE_S)
 
     monkeypatch.setattr(RegisteredLlm, "warm_up", slow)
     coming = [gevent.spawn(site.own, ANOTHER_MODEL) for _ in range(3)]
-    began.wait(5)
+    began.wait(PATIENCE_S)
     gevent.sleep(0)
     go.set()
     first, *others = (greenlet.get() for greenlet in coming)
@@ -343,12 +344,12 @@ def test_it_is_made_although_its_configuration_is_replaced_meanwhile(
     def slow(self: RegisteredLlm) -> None:
         if (self.options.model_extra or {}).get("model") == "slow":
             began.set()
-            go.wait(5)
+            go.wait(PATIENCE_S)
         warm_up(self)
 
     monkeypatch.setattr(RegisteredLlm, "warm_up", slow)
     coming = gevent.spawn(site.own, {"LLM": {"Own": {"model": "slow"}}})
-    began.wait(5)
+    began.wait(PATIENCE_S)
     assert site.generations.reload() == ()
     gevent.sleep(0)
     assert site.generations.in_use == 2

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from loadtest.simulator.device import SimulatedDevice
-from tests.transport.harness import Noting, RecordedEvents, eventually
+from tests.transport.harness import Noting, RecordedEvents
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import listeners
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.runtime.connections import ConnectionRegistry
@@ -59,8 +60,8 @@ def device_port(given: Settings) -> Iterator[int]:
         yield acceptor.port
     finally:
         acceptor.close(1001, "test is over")
-        assert acceptor.join(5)
-    eventually(lambda: len(shared.connections) == 0)
+        assert acceptor.join(PATIENCE_S)
+    wait_for(lambda: len(shared.connections) == 0)
 
 
 def test_what_connections_share() -> None:

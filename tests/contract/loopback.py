@@ -50,7 +50,7 @@ def http_subject(make: Callable[[str], Any], answer: Callable[[VendorRequest], V
     provider's deadlines must be short (0.3 s): silent vendors are part of the suite."""
     with HttpVendor(answer) as vendor:
         provider = make(vendor.url + VENDOR_PATH)
-        yield Subject(provider, failing(vendor, VENDOR_PATH), vendor.wait_gone)
+        yield Subject(provider, failing(vendor, VENDOR_PATH), vendor.wait_gone, lambda: vendor.active)
         provider.close()
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from loadtest.vendors.sounds import hum
 from tests.fakes.voice import speech_of
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.audio.opus import Decoder
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import (
@@ -73,12 +74,13 @@ TOOL = ToolSpec(
 @dataclass
 class Subject:
     """A provider under test. `fail(fault)`: the vendor's next request meets this fault; None: there is no vendor.
-    `wait_gone`: blocks until the vendor has noticed that its client left. `deadline`: seconds within which the provider
-    must give up on a silent vendor."""
+    `asked`: true while the vendor has a request to answer. `wait_gone`: blocks until the vendor has noticed that its
+    client left. `deadline`: seconds within which the provider must give up on a silent vendor."""
 
     provider: Any
     fail: Callable[[str], None] | None = None
     wait_gone: Callable[[], Any] | None = None
+    asked: Callable[[], Any] = lambda: True
 
 
 class ProviderContract(ABC):
@@ -115,7 +117,7 @@ class ProviderContract(ABC):
 
     def test_many_at_once(self, it: Subject) -> None:
         users = [gevent.spawn(self.use, it.provider) for _ in range(5)]
-        gevent.joinall(users, timeout=30, raise_error=True)
+        gevent.joinall(users, timeout=PATIENCE_S, raise_error=True)
         assert all(user.value for user in users)
 
     @pytest.mark.parametrize("fault", FAULTS)
@@ -123,7 +125,7 @@ class ProviderContract(ABC):
         if it.fail is None:
             pytest.skip("no vendor")
         it.fail(fault)
-        with pytest.raises(FAULTS[fault]) as caught, gevent.Timeout(10):
+        with pytest.raises(FAULTS[fault]) as caught, gevent.Timeout(PATIENCE_S):
             self.use(it.provider)
         assert isinstance(caught.value, VendorError)
         assert "secret-key" not in str(caught.value)
@@ -136,7 +138,7 @@ class ProviderContract(ABC):
             pytest.skip("no vendor")
         it.fail(fault)
         user = gevent.spawn(self.use, it.provider)
-        gevent.sleep(0.1)
+        wait_for(it.asked, "the vendor to be asked")
         user.kill()
         it.wait_gone()
         assert self.use(it.provider)
@@ -221,7 +223,7 @@ class AsrStreamContract(_AsrContract):
         stream = it.provider.open(CONTEXT)
         stream.feed(self.speech[:9600])
         stream.close()
-        with pytest.raises(VendorError), gevent.Timeout(5):
+        with pytest.raises(VendorError), gevent.Timeout(PATIENCE_S):
             stream.finish()
 
 
@@ -383,7 +385,7 @@ class _TtsContract(ProviderContract):
             talker.get()
 
     def test_receiving_waits_no_longer_than_it_is_told_to(self, it: Subject) -> None:
-        with closing(open_speech(it.provider, CONTEXT)) as stream, gevent.Timeout(5):
+        with closing(open_speech(it.provider, CONTEXT)) as stream, gevent.Timeout(PATIENCE_S):
             assert stream.receive(0.01) is None
             stream.say(SENTENCES[0])
             stream.finish()
@@ -409,7 +411,7 @@ class _TtsContract(ProviderContract):
         for _ in range(2):
             with pytest.raises(VendorUnavailable):
                 stream.say(SENTENCES[0])
-            with pytest.raises(VendorUnavailable), gevent.Timeout(5):
+            with pytest.raises(VendorUnavailable), gevent.Timeout(PATIENCE_S):
                 stream.receive(10)
 
     @pytest.mark.parametrize("said", [False, True])
@@ -428,7 +430,7 @@ class _TtsContract(ProviderContract):
         listener = gevent.spawn(receive)
         gevent.sleep(0)
         stream.close()
-        listener.join(timeout=5)
+        listener.join(timeout=PATIENCE_S)
         assert listener.ready()
         listener.get()
 

@@ -33,7 +33,7 @@ def _subject() -> Iterator[Subject]:
             "timeout": 0.3,
         }
         provider = FunServerAsr(validate("asr", "Fun", block))  # type: ignore[arg-type]
-        yield Subject(provider, fail, lambda: _gone(vendor))
+        yield Subject(provider, fail, lambda: _gone(vendor), lambda: vendor.open)
         assert vendor.faults == []
 
 

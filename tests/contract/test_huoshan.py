@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import gevent
-
 from tests.contract.suites import Subject, TtsStreamContract
 from tests.vendors.volcengine_vendor import VolcengineVendor
+from tests.waiting import wait_for
 from xiaozhi.providers.registry import validate
 from xiaozhi.providers.tts.huoshan_double_stream import HuoshanTts
 
@@ -27,9 +26,7 @@ def _subject(**block: Any) -> Iterator[Subject]:
                 vendor.once.append({"disconnect": "drop"}.get(fault, fault))
 
         def wait_gone() -> None:
-            with gevent.Timeout(5):
-                while not all(session.end for session in vendor.sessions):
-                    gevent.sleep(0.005)
+            wait_for(lambda: all(session.end for session in vendor.sessions))
 
         base = {
             "type": "huoshan_double_stream",
@@ -40,7 +37,7 @@ def _subject(**block: Any) -> Iterator[Subject]:
             "connect_timeout": 0.5,
         }
         provider = HuoshanTts(validate("tts", "Huoshan", base | block))  # type: ignore[arg-type]
-        yield Subject(provider, fail, wait_gone)
+        yield Subject(provider, fail, wait_gone, lambda: vendor.sessions)
         provider.close()
         assert vendor.faults == []
 

@@ -30,7 +30,7 @@ def openai_subject(kind: str, endpoint: str, **block: Any) -> Iterator[Subject]:
         }
         services = Services(inference=InlineInference())  # type: ignore[arg-type]
         provider = build(kind, "Subject", base | block, services)
-        yield Subject(provider, failing(vendor, endpoint), vendor.wait_gone)
+        yield Subject(provider, failing(vendor, endpoint), vendor.wait_gone, lambda: vendor.active)
         provider.close()
         assert vendor.refusals == []
 

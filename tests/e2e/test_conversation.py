@@ -27,6 +27,7 @@ from tests.e2e.stage import (
     speak_to,
     utter,
 )
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import packet_duration_ms
 
 Words = Callable[[str], Speech]
@@ -88,13 +89,13 @@ def test_speech_starts_before_the_model_has_finished(stage: Stage) -> None:
 
     def pieces() -> Iterator[str]:
         yield "Wait a moment. Let me think"
-        thinking.wait(timeout=5)
+        thinking.wait(timeout=PATIENCE_S)
         yield " about that."
 
     stage.vendor.script(CHAT, Script(answer=pieces()))
     device.detect("think hard")
 
-    device.wait_until(lambda: device.replies.frames_received, 5, "the first sentence")
+    device.wait_until(lambda: device.replies.frames_received, PATIENCE_S, "the first sentence")
     assert device.replies.answer.sentences == ["Wait a moment."]
     thinking.set()
     assert device.collect_answer().sentences == ["Wait a moment.", "Let me think about that."]
@@ -182,8 +183,8 @@ def test_two_devices_at_once_get_their_own_answers(stage: Stage, monkeypatch: py
         question = request.json()["messages"][-1]["content"]
         return original(self, request, Script(answer=f"You said {question}."))
 
-    original = OpenAiVendor._chat
-    monkeypatch.setattr(OpenAiVendor, "_chat", answer_by_question)
+    original = OpenAiVendor.chat
+    monkeypatch.setattr(OpenAiVendor, "chat", answer_by_question)
     devices = {name: stage.device() for name in ("apple", "banana", "cherry")}
 
     answers = {name: gevent.spawn(ask, device, name) for name, device in devices.items()}
@@ -226,7 +227,7 @@ def test_hello_again_begins_anew(stage: Stage) -> None:
     device = stage.device()
     stage.vendor.script(TTS, Script(answer=("wav", 10.0)))
     device.detect("tell me a story")
-    device.wait_until(lambda: device.replies.frames_received >= 3, 5, "sound")
+    device.wait_until(lambda: device.replies.frames_received >= 3, PATIENCE_S, "sound")
 
     device.hello(audio_params={"frame_duration": 20})
 

@@ -14,8 +14,9 @@ import gevent
 import pytest
 
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import CHAT, TTS, Script, Stage, open_stage, settle_phrases, wait_until
+from tests.e2e.stage import CHAT, TTS, Script, Stage, open_stage, settle_phrases
 from tests.e2e.test_streaming import QuickVoice, open_ensemble
+from tests.waiting import wait_for
 from xiaozhi.runtime.tasks import census
 
 STORY = Script(answer=["The first sentence is here. ", "The second sentence is here."])
@@ -33,7 +34,7 @@ def speaking(stage: Stage, *, vendor: dict[str, int]) -> Counter[str]:
     before = named()
     device = stage.device()
     settle_phrases(stage)
-    wait_until(lambda: not (named() - before - Counter(device=1)), "an idle device: its reader")
+    wait_for(lambda: not (named() - before - Counter(device=1)), "an idle device: its reader")
     device.detect("tell me a story")
     seen: Counter[str] = Counter()
     expected = Counter(WHILE_THE_VENDOR_WORKS) + Counter(vendor)
@@ -44,9 +45,9 @@ def speaking(stage: Stage, *, vendor: dict[str, int]) -> Counter[str]:
         seen |= now
         return now == expected
 
-    wait_until(as_expected, f"{expected}")
+    wait_for(as_expected, f"{expected}")
     device.abort()
-    wait_until(lambda: not (named() - before - Counter(device=1)), "an idle device: its reader")
+    wait_for(lambda: not (named() - before - Counter(device=1)), "an idle device: its reader")
     return seen
 
 
@@ -72,14 +73,14 @@ def test_three_when_the_vendor_has_done_its_work(tmp_path: Path, sounds: Sounds)
 
 
 def test_four_with_a_streaming_voice(tmp_path: Path, sounds: Sounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once = QuickVoice._sound_of
+    at_once = QuickVoice.sound_of
 
     def slowly(voice: QuickVoice, sentence: str, audio: dict[str, Any]) -> Iterator[bytes]:
         for piece in at_once(voice, sentence, audio):
-            gevent.sleep(0.02)
+            gevent.sleep(0.02)  # sleep: the vendor is slow
             yield piece
 
-    monkeypatch.setattr(QuickVoice, "_sound_of", slowly)
+    monkeypatch.setattr(QuickVoice, "sound_of", slowly)
     with open_ensemble(tmp_path, sounds) as ensemble:
         ensemble.voice.seconds = 2.0
         ensemble.stage.vendor.script(CHAT, STORY)

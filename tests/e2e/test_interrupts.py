@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import gevent
 import pytest
 
 from loadtest.simulator.device import SimulatedDevice
@@ -24,6 +23,7 @@ from tests.e2e.stage import (
     utter,
     wait_for_sound,
 )
+from tests.waiting import wait_for
 
 Words = Callable[[str], Speech]
 FIRST, SECOND = "tell me a long story", "and one more thing please"
@@ -107,8 +107,11 @@ def test_in_realtime_mode_nobody_is_talked_over(stage: Stage, words: Words) -> N
     utter(device, words(FIRST), "realtime")
     stage.wait_for(ASR)
     utter(device, words(SECOND), "realtime", start=False, silence_ms=60)
-    gevent.sleep(0.5)
-    assert not device.replies.messages, "the first answer is ready to begin, and waits"
+    wait_for(lambda: not stage.vendor.active, "the first words")
+    device.ping()
+    assert {message.type for message in device.replies.messages} <= {"pong"}, (
+        "the first answer is ready to begin, and waits"
+    )
 
     device.send_silence(600, realtime=False)
 

@@ -15,7 +15,8 @@ from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.device_tools import DeviceTools
 from loadtest.vendors.openai_vendor import OpenAiVendor
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, base_settings, merged, open_stage, wait_for_sound, wait_until
+from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, base_settings, merged, open_stage, wait_for_sound
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app.process import NAME_THREADS
 from xiaozhi.app.server import Server
 from xiaozhi.settings import load
@@ -33,15 +34,15 @@ def test_hello_is_answered_though_every_vendor_is_stuck(tmp_path: Path, sounds: 
         for kind in (CHAT, TTS):
             stage.vendor.stand(kind, Script(stall="before"))
         device = SimulatedDevice(stage.url)
-        stage._devices.append(device)
+        stage.devices.append(device)
         device.connect()
 
         # What comes behind the hello, before anything could be ready, is not lost.
         device.send_json({"type": "hello", "version": 1, "transport": "websocket", "audio_params": {"format": "opus"}})
         device.detect("are you there")
 
-        device.next_json("hello", 2)
-        device.next_json("stt", 2, text="are you there")
+        device.next_json("hello")
+        device.next_json("stt", text="are you there")
         stage.wait_for(CHAT)
         device.ping(2)
 
@@ -52,7 +53,7 @@ def test_devices_cost_no_threads(stage: Stage) -> None:
     devices = [stage.device() for _ in range(20)]
 
     answers = [gevent.spawn(ask, device, f"question {number}") for number, device in enumerate(devices)]
-    gevent.joinall(answers, timeout=20, raise_error=True)
+    gevent.joinall(answers, timeout=PATIENCE_S, raise_error=True)
 
     assert all(answer.value.sentences == ["Fine."] for answer in answers)
     # Names are looked up, also for the devices simulated here, on a few threads that come and go.
@@ -67,7 +68,7 @@ def test_a_look_at_a_picture_stalls_nobody(tmp_path: Path, sounds: Sounds) -> No
         with open_stage(tmp_path, sounds, settings) as stage:
             tools = DeviceTools()
             photographer, talker = stage.device(tools=tools), stage.device()
-            wait_until(lambda: tools.vision, "the address for pictures")
+            wait_for(lambda: tools.vision, "the address for pictures")
             assert tools.vision is not None
             eyes.script(CHAT, Script(delay=1.0, answer="A cat."))
 
@@ -83,12 +84,12 @@ def test_a_look_at_a_picture_stalls_nobody(tmp_path: Path, sounds: Sounds) -> No
                 files={"file": ("photo.jpg", JPEG, "image/jpeg")},
                 timeout=10,
             )
-            wait_until(lambda: eyes.active, "the picture to be looked at")
+            wait_for(lambda: eyes.active, "the picture to be looked at")
 
             assert ask(talker, "hello").sentences == ["Fine."]
             assert not looking.ready(), "the answer came while the picture was still being looked at"
 
-            reply = looking.get(timeout=5)
+            reply = looking.get(timeout=PATIENCE_S)
             reply.close()
             assert reply.json()["success"] is True
             assert reply.json()["response"] == "A cat."
@@ -114,7 +115,7 @@ def test_connections_to_vendors_are_kept_and_used_again(tmp_path: Path, sounds: 
         finally:
             stage.close_devices()
             server.stop()
-        wait_until(lambda: vendor.open == 0, "the connections to be given back")
+        wait_for(lambda: vendor.open == 0, "the connections to be given back")
 
 
 def test_a_failing_voice_is_not_asked_again_and_again(tmp_path: Path, sounds: Sounds) -> None:
@@ -123,7 +124,7 @@ def test_a_failing_voice_is_not_asked_again_and_again(tmp_path: Path, sounds: So
         stage.vendor.stand(TTS, Script(status=500))
         stage.vendor.script(CHAT, Script(answer="One. Two. Three. Four."))
 
-        ask(stage.device(), "hello", timeout=15)
+        ask(stage.device(), "hello", timeout=PATIENCE_S)
 
         assert 3 <= stage.vendor.counts[TTS] <= 6
 
@@ -142,7 +143,7 @@ def test_the_last_turn_is_not_lost_when_the_device_vanishes(tmp_path: Path, soun
         saved = stage.messages()[-1]["content"]
         assert "User: what is the answer" in saved
         assert "Assistant: The answer is forty-two." in saved
-        wait_until(lambda: not stage.server._memories.waiting, "the memory")
+        wait_for(lambda: not stage.server.services.memories.waiting, "the memory")
 
 
 @pytest.mark.parametrize("restart, code", [(False, 1001), (True, 1012)])
@@ -163,7 +164,7 @@ def test_stopping_lets_the_answer_end(tmp_path: Path, sounds: Sounds, restart: b
         assert answer.sentences == ["This must be heard."]
         assert speaking.wait_closed()[0] == code
         assert idle.wait_closed()[0] == code
-        stopping.get(timeout=10)
+        stopping.get(timeout=PATIENCE_S)
 
 
 def test_nonsense_never_ends_a_conversation(stage: Stage) -> None:

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from loadtest.vendors.http_vendor import HttpVendor, VendorAnswer, VendorRequest
 from loadtest.vendors.sounds import Sounds
 from tests.databases import opened
-from tests.e2e.stage import CHAT, Script, Stage, ask, open_stage, wait_until
+from tests.e2e.stage import CHAT, Script, Stage, ask, open_stage
+from tests.waiting import wait_for
 from xiaozhi.storage import summaries
 from xiaozhi.storage.tables import pending_memory
 
@@ -22,7 +23,7 @@ LOCAL = {"selected_module": {"Memory": "mem_local_short"}, "conversation": {"res
 
 def saved(stage: Stage) -> None:
     """Until every visit that has ended has been saved."""
-    wait_until(lambda: stage.server._memories.waiting == 0, "the memories")
+    wait_for(lambda: stage.server.services.memories.waiting == 0, "the memories")
 
 
 def left_behind(directory: Path) -> list[Any]:
@@ -59,8 +60,9 @@ def test_a_visit_is_saved_when_the_server_stops(tmp_path: Path, sounds: Sounds) 
     with open_stage(tmp_path, sounds, LOCAL) as stage:
         ask(stage.device(device_id=ANNA), "I am Anna")
         stage.vendor.script(CHAT, Script(answer="It is Anna.", delay=0.3))
+        memories = stage.server.services.memories
         stage.server.stop()
-        assert stage.server._memories.saved == 1
+        assert memories.saved == 1
 
     with open_stage(tmp_path, sounds, LOCAL) as stage:
         ask(stage.device(device_id=ANNA), "who am I")
@@ -79,7 +81,7 @@ def test_a_visit_that_cannot_be_saved_in_time_is_saved_by_the_next_server(
 
     with open_stage(tmp_path, sounds, LOCAL) as stage:
         saved(stage)
-        assert stage.server._memories.saved == 1
+        assert stage.server.services.memories.saved == 1
         assert left_behind(tmp_path) == []
         ask(stage.device(device_id=ANNA), "who am I")
         with opened(tmp_path) as database:

@@ -19,7 +19,8 @@ from loadtest.simulator.answer import HeardAnswer
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.device_tools import DeviceTools
 from loadtest.simulator.speech import Speech
-from tests.e2e.stage import ask, hear_nothing_more, speak_to, utter, wait_for_sound, wait_until
+from tests.e2e.stage import ask, hear_nothing_more, speak_to, unshakable, utter, wait_for_sound
+from tests.waiting import wait_for
 from xiaozhi.app.server import Server
 from xiaozhi.settings import load
 
@@ -71,13 +72,13 @@ class House:
 def open_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     data = str(tmp_path_factory.mktemp("data"))
     loaded = load(environ={}, overrides={**SETTINGS, "log": {"log_dir": "", "data_dir": data}})
-    server = Server(loaded, reload=lambda: loaded)
+    server = Server(loaded, reload=lambda: loaded, shed_policy=unshakable())
     try:
         server.start()
-        generation = server._generations.current
+        generation = server.generation
         assert generation is not None
-        wait_until(lambda: not generation.agent.phrases._at_work, "the phrases")
-        generation.agent.providers.llm._now = lambda: NOW
+        wait_for(lambda: not generation.agent.phrases.preparing, "the phrases")
+        generation.agent.providers.llm.now = lambda: NOW
         yield House(server)
     finally:
         server.stop(drain_seconds=0)
@@ -88,7 +89,7 @@ def house(open_house: House, _no_leaks: None) -> Iterator[House]:
     yield open_house
     for device in open_house.devices:
         device.close()
-    wait_until(lambda: len(open_house.server.connections) == 0, "the server to be empty")
+    wait_for(lambda: len(open_house.server.connections) == 0, "the server to be empty")
 
 
 def together(*asked: Callable[[], Any]) -> list[Any]:
@@ -162,7 +163,7 @@ def test_an_answer_can_be_interrupted_and_the_next_is_whole(house: House, words:
 def test_the_volume_goes_up_when_a_voice_says_so(house: House, words: Words) -> None:
     tools = DeviceTools(volume=50)
     device, without = house.device(tools=tools), house.device()
-    wait_until(lambda: tools.listed, "the device's tools")
+    wait_for(lambda: tools.listed, "the device's tools")
 
     done, refused = together(
         *(lambda d=device: speak_to(d, words("turn up the volume")) for device in (device, without))

@@ -15,7 +15,8 @@ from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import Stage, ask, open_stage, wait_until
+from tests.e2e.stage import Stage, ask, open_stage
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.providers.contracts.llm import Llm, LlmTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
@@ -90,7 +91,7 @@ def test_two_voices_one_language_model_and_a_third_with_a_key_of_its_own(
 
         live = len(stage.server.provider_pool)
         carl.close()
-        wait_until(lambda: mind.open == 1, "the connection of the third to be closed")
+        wait_for(lambda: mind.open == 1, "the connection of the third to be closed")
         assert len(stage.server.provider_pool) == live - 1
         assert ask(ann, "are you still there").sentences == ["Fine."]
         assert question_of(mind, "are you still there").connection == asked[0].connection
@@ -107,10 +108,10 @@ def test_devices_with_equal_settings_share_all_of_it(tmp_path: Path, sounds: Sou
         shared = agent_of(stage, ann)
         assert agent_of(stage, ben) is shared
         ann.close()
-        wait_until(lambda: shared.holders.count == 1, "the first to be gone")
+        wait_for(lambda: shared.holders.count == 1, "the first to be gone")
         assert ask(ben, "ahoy again").sentences == ["Fine."]
         ben.close()
-        wait_until(lambda: shared.holders.count == 0, "the second to be gone")
+        wait_for(lambda: shared.holders.count == 0, "the second to be gone")
 
 
 def test_what_a_device_may_have_of_its_own(tmp_path: Path, sounds: Sounds) -> None:
@@ -151,7 +152,7 @@ class SlowStarter(Llm):
         del options
 
     def warm_up(self) -> None:
-        may_start.wait(10)
+        may_start.wait(PATIENCE_S)
 
     def chat(self, messages: Any, tools: Any, context: Any) -> Iterator[str]:
         yield f"You said {messages[-1].content}."
@@ -204,8 +205,8 @@ def test_who_leaves_while_waiting_leaves_nothing_behind(tmp_path: Path, sounds: 
 
         ann.close()
 
-        wait_until(lambda: len(stage.server.connections) == 0, "the device to be gone")
-        wait_until(lambda: len(stage.server.provider_pool) == live - 1, "its language model to be gone")
+        wait_for(lambda: len(stage.server.connections) == 0, "the device to be gone")
+        wait_for(lambda: len(stage.server.provider_pool) == live - 1, "its language model to be gone")
         assert stage.generation.sessions == 0
 
 
@@ -260,6 +261,6 @@ def test_a_reload_leaves_a_device_with_settings_of_its_own_alone(tmp_path: Path,
         assert ask(ann, "who are you").sentences == ["Fine."]
         assert "pirate" in stage.messages()[0]["content"]
         ann.close()
-        wait_until(lambda: old.alive == set(), "the end of the old one")
+        wait_for(lambda: old.alive == set(), "the end of the old one")
         ask(stage.device(device_id=ANN), "who are you")
         assert "parrot" in stage.messages()[0]["content"]

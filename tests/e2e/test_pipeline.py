@@ -21,10 +21,10 @@ from tests.e2e.stage import (
     speak_to,
     utter,
     wait_for_sound,
-    wait_until,
 )
 from tests.fakes.echo import SUBTITLE, Echo
 from tests.fakes.sound import loudness
+from tests.waiting import wait_for
 from xiaozhi.session.turns.pipeline import Pipeline, PipelineParts
 
 Words = Callable[[str], Speech]
@@ -91,9 +91,9 @@ def test_nothing_of_it_is_heard_before_the_user_has_finished(stage: Stage, echoe
     device = stage.device()
     discarded = stage.count("xiaozhi_speculations_total", fate="discarded")
     utter(device, words(SHORT_WORDS), silence_ms=300)
-    wait_until(lambda: speaks(echoes), "sound in advance")
+    wait_for(lambda: speaks(echoes), "sound in advance")
     utter(device, words(SHORT_WORDS), start=False, silence_ms=0)
-    wait_until(
+    wait_for(
         lambda: stage.count("xiaozhi_speculations_total", fate="discarded") == discarded + 1, "the end of the first"
     )
     assert not device.replies.messages and device.replies.frames_received == 0

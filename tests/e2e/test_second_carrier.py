@@ -13,8 +13,9 @@ import pytest
 
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import CHAT, QUARTER, TTS, Script, Stage, ask, open_stage, wait_until
+from tests.e2e.stage import CHAT, QUARTER, TTS, Script, Stage, ask, open_stage
 from tests.fakes.prefixed_tcp import PrefixedDevice, PrefixedPort
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.protocol.messages import Alert
 from xiaozhi.runtime.connections import Policy
 from xiaozhi.runtime.limits import AdmissionLimits, MessageRates
@@ -30,7 +31,7 @@ def carrier(stage: Stage, **services: Any) -> Iterator[PrefixedPort]:
     server = stage.server
     with PrefixedPort(replace(server.connection_services, **services), server.admission) as port:
         yield port
-    wait_until(lambda: len(server.connections) == 0, "the connections to end")
+    wait_for(lambda: len(server.connections) == 0, "the connections to end")
     assert server.admission.total == 0
 
 
@@ -84,7 +85,7 @@ def test_a_whole_conversation(stage: Stage, port: PrefixedPort, words: Callable[
             assert isinstance(first, dict)
             assert (first["text"], first["session_id"]) == (text, session_id)
         device.close(1000, "done")
-        wait_until(lambda: len(stage.server.connections) == 0, "the end")
+        wait_for(lambda: len(stage.server.connections) == 0, "the end")
 
 
 def test_an_interrupt(stage: Stage, port: PrefixedPort) -> None:
@@ -134,7 +135,7 @@ def test_the_sweeper(stage: Stage, by_hand: None) -> None:
     off = Policy(0, 0, 0, 0, 0, 0, 0, 0)
     with carrier(stage, pings=lambda identity: True) as port:
         with port.device(DEVICE) as silent:
-            wait_until(lambda: len(registry) == 1, "the connection")
+            wait_for(lambda: len(registry) == 1, "the connection")
             registry.policy = replace(off, hello_timeout=10)
             registry.sweep(now() + 11)
             assert silent.ending() == (1008, "no hello")
@@ -152,14 +153,14 @@ def test_the_sweeper(stage: Stage, by_hand: None) -> None:
 def test_a_message_from_outside(stage: Stage, port: PrefixedPort) -> None:
     registry, alert = stage.server.connections, Alert("Notice", "The kitchen light is on", "happy")
     with port.device(DEVICE) as device:
-        wait_until(lambda: len(registry) == 1, "the connection")
+        wait_for(lambda: len(registry) == 1, "the connection")
         (live,) = registry.of_device(DEVICE)
         assert not live.push(alert), "before hello"
         session_id = greet(device)
         assert live.push(alert)
         assert device.until("alert") == [{**alert.body(), "session_id": session_id}]
         device.close()
-        wait_until(lambda: len(registry) == 0, "the end")
+        wait_for(lambda: len(registry) == 0, "the end")
         assert not live.push(alert)
 
 
@@ -173,4 +174,4 @@ def test_draining_lets_the_answer_end(tmp_path: Path, sounds: Sounds) -> None:
         heard = device.until("tts", "stop")
         assert len([packet for packet in heard if isinstance(packet, bytes)]) == 5
         assert device.ending() == (1001, "server stopping")
-        assert drained.get(timeout=5) == 0
+        assert drained.get(timeout=PATIENCE_S) == 0

@@ -10,7 +10,8 @@ import pytest
 
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.openai_vendor import ASR
-from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, utter, wait_until
+from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, utter
+from tests.waiting import wait_for
 
 Words = Callable[[str], Speech]
 FIRST, SECOND = "tell me a long story", "and one more thing please"
@@ -153,8 +154,8 @@ def test_a_prepared_answer_that_is_thrown_away_costs_no_allowance(tmp_path: Any,
         utter(device, words(SECOND), start=False, silence_ms=1_200)
         assert device.collect_answer().sentences == ["Four."]
 
-        quota = stage.server._quota
-        wait_until(lambda: quota.left(device.device_id) != 1_000, "the count")
+        quota = stage.server.services.quota
+        wait_for(lambda: quota.left(device.device_id) != 1_000, "the count")
         assert quota.left(device.device_id) == 1_000 - len("Four.")
 
 

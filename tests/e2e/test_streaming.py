@@ -26,10 +26,10 @@ from tests.e2e.stage import (
     tool_call,
     utter,
     wait_for_sound,
-    wait_until,
 )
 from tests.vendors.funasr_vendor import FunAsrVendor
 from tests.vendors.volcengine_vendor import VolcengineVendor
+from tests.waiting import wait_for
 from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
 
 Words = Callable[[str], Speech]
@@ -43,7 +43,7 @@ class QuickVoice(VolcengineVendor):
     seconds = 0.12
     sounds: Sounds
 
-    def _sound_of(self, sentence: str, audio: dict[str, Any]) -> list[bytes]:
+    def sound_of(self, sentence: str, audio: dict[str, Any]) -> list[bytes]:
         if audio["format"] == "ogg_opus":
             return [self.sounds.body("opus", 0.25)]
         pcm = hum(self.seconds, audio["sample_rate"])
@@ -147,7 +147,7 @@ def test_an_interrupt_cancels_the_session(ensemble: Ensemble) -> None:
     device.abort()
 
     device.collect_answer()
-    wait_until(lambda: ensemble.voice.sessions[0].end, "the end of the session")
+    wait_for(lambda: ensemble.voice.sessions[0].end, "the end of the session")
     ensemble.voice.seconds = QuickVoice.seconds
     hear_nothing_more(device)
     assert ask(device, "and now").sentences == ["Fine."]
@@ -181,7 +181,7 @@ def test_speech_that_goes_on_is_recognised_as_a_whole(ensemble: Ensemble, words:
 
 def slowly(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
     """Takes longer than the voice may be silent."""
-    gevent.sleep(1.2)
+    gevent.sleep(1.2)  # sleep: the tool is slow
     return ToolOutcome(Action.ASK_LLM, "found")
 
 

@@ -13,7 +13,8 @@ from gevent.event import Event
 
 from loadtest.simulator.device_tools import DeviceTools
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import CHAT, TTS, Script, Stage, a_tool, ask, hear_nothing_more, open_stage, tool_call, wait_until
+from tests.e2e.stage import CHAT, TTS, Script, Stage, a_tool, ask, hear_nothing_more, open_stage, tool_call
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
 
 
@@ -38,7 +39,7 @@ def offered(stage: Stage, request: int = -1) -> set[str]:
 def test_the_volume_is_set_through_the_devices_own_tools(stage: Stage) -> None:
     tools = DeviceTools()
     device = stage.device(tools=tools)
-    wait_until(lambda: tools.listed, "the list of tools")
+    wait_for(lambda: tools.listed, "the list of tools")
     device.ping()
     stage.vendor.script(
         CHAT,
@@ -60,7 +61,7 @@ def test_the_volume_is_set_through_the_devices_own_tools(stage: Stage) -> None:
 def test_a_tool_the_device_complains_about_is_explained_by_the_model(stage: Stage) -> None:
     tools = DeviceTools()
     device = stage.device(tools=tools)
-    wait_until(lambda: tools.listed, "the list of tools")
+    wait_for(lambda: tools.listed, "the list of tools")
     device.ping()
     stage.vendor.script(
         CHAT,
@@ -137,7 +138,7 @@ def test_tools_run_side_by_side(stage: Stage) -> None:
     def meet(me: str, other: str) -> Any:
         def run(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
             met[me].set()
-            assert met[other].wait(timeout=3)
+            assert met[other].wait(timeout=PATIENCE_S)
             return ToolOutcome(Action.ASK_LLM, f"{me} is done")
 
         return run
@@ -158,14 +159,14 @@ def test_words_before_a_tool_are_heard_while_it_works(stage: Stage) -> None:
     may_end = Event()
 
     def look(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
-        may_end.wait(timeout=5)
+        may_end.wait(timeout=PATIENCE_S)
         return ToolOutcome(Action.ASK_LLM, "found")
 
     with stage.tools(a_tool("look", look)):
         device = stage.device()
         stage.vendor.script(CHAT, Script(answer=["Let me look.", tool_call("look")]), Script(answer="Here it is."))
         device.detect("where is it")
-        device.wait_until(lambda: device.replies.answer.arrivals, 5, "the first sentence")
+        device.wait_until(lambda: device.replies.answer.arrivals, PATIENCE_S, "the first sentence")
         assert device.replies.answer.sentences == ["Let me look."]
         may_end.set()
 
@@ -182,8 +183,8 @@ def test_a_tool_slower_than_the_voice_is_patient_does_not_end_the_answer(tmp_pat
 
 
 def slowly(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
-    """Takes a second."""
-    gevent.sleep(1.0)
+    """Takes longer than the voice is patient."""
+    gevent.sleep(0.6)  # sleep: the tool is slow
     return ToolOutcome(Action.ASK_LLM, "found")
 
 
@@ -202,7 +203,7 @@ def test_a_tools_own_words_end_the_answer(stage: Stage) -> None:
 def test_a_tool_that_fails_is_told_to_the_model(stage: Stage, failure: str) -> None:
     def fail(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         if failure == "hangs":
-            gevent.sleep(60)
+            Event().wait()
         raise RuntimeError("broken")
 
     with stage.tools(a_tool("break_it", fail, timeout=0.2)):
@@ -222,7 +223,7 @@ def test_a_tool_that_must_not_be_cut_in_half_finishes_on_its_own(stage: Stage) -
 
     def pay(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         began.set()
-        may_end.wait(timeout=5)
+        may_end.wait(timeout=PATIENCE_S)
         ended.set()
         return ToolOutcome(Action.SPEAK, "Paid.")
 
@@ -230,7 +231,7 @@ def test_a_tool_that_must_not_be_cut_in_half_finishes_on_its_own(stage: Stage) -
         device = stage.device()
         stage.vendor.script(CHAT, Script(answer=[tool_call("pay")]))
         device.detect("pay it")
-        assert began.wait(timeout=5)
+        assert began.wait(timeout=PATIENCE_S)
 
         device.abort()
         device.collect_answer()
@@ -238,7 +239,7 @@ def test_a_tool_that_must_not_be_cut_in_half_finishes_on_its_own(stage: Stage) -
         assert not ended.is_set()
         may_end.set()
 
-        assert ended.wait(timeout=5)
+        assert ended.wait(timeout=PATIENCE_S)
         hear_nothing_more(device, 0.2)
 
 
@@ -248,7 +249,7 @@ def test_any_other_tool_is_stopped(stage: Stage) -> None:
     def wait(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         began.set()
         try:
-            gevent.sleep(60)
+            Event().wait()
         finally:
             stopped.set()
         return ToolOutcome(Action.NOTHING)
@@ -257,11 +258,11 @@ def test_any_other_tool_is_stopped(stage: Stage) -> None:
         device = stage.device()
         stage.vendor.script(CHAT, Script(answer=[tool_call("wait_long")]))
         device.detect("wait")
-        assert began.wait(timeout=5)
+        assert began.wait(timeout=PATIENCE_S)
 
         device.abort()
 
-        assert stopped.wait(timeout=5)
+        assert stopped.wait(timeout=PATIENCE_S)
         device.collect_answer()
         assert ask(device, "and now").sentences == ["Fine."]
         assert stage.said() == [("user", "wait"), ("user", "and now")]
@@ -387,7 +388,7 @@ def test_music_can_be_interrupted(jukebox: Stage) -> None:
     device = jukebox.device()
     jukebox.vendor.script(CHAT, Script(answer=[tool_call("play_music", song_name="endless wave")]))
     device.detect("play it")
-    device.wait_until(lambda: len(device.replies.answer.arrivals) >= 10, 5, "music")
+    device.wait_until(lambda: len(device.replies.answer.arrivals) >= 10, PATIENCE_S, "music")
 
     device.abort()
 

@@ -3,7 +3,6 @@ daily allowance."""
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +22,11 @@ from tests.e2e.stage import (
     ask,
     hear_nothing_more,
     open_stage,
+    settle_phrases,
     speak_to,
     tool_call,
     utter,
     wait_for_sound,
-    wait_until,
 )
 from xiaozhi.session.session import HARD_CLOSE_SECONDS
 from xiaozhi.session.turns.wakeup import greetings_for
@@ -119,9 +118,7 @@ def test_the_model_greets_when_greetings_are_not_cached(tmp_path: Path, sounds: 
 
 def test_another_format_gets_its_own_ready_made_greetings(stage: Stage) -> None:
     device = stage.device(frame_ms=20)
-    generation = stage.generation
-    phrases = generation.agent.phrases
-    wait_until(lambda: not phrases._at_work, "the phrases")
+    settle_phrases(stage)
     stage.forget_requests()
 
     assert len(ask(device, WAKE_WORD).frames) >= 3
@@ -179,8 +176,14 @@ def test_the_devices_goodbye_ends_the_visit(stage: Stage) -> None:
 
 def silence(stage: Stage, seconds: float) -> None:
     """Let the server's sweeper see a time when nobody has spoken for `seconds`."""
-    for entry in list(stage.server.connections._entries.values()):
-        entry.live.tick(time.monotonic() + seconds)
+    be_swept(stage, time.monotonic() + seconds)
+
+
+def be_swept(stage: Stage, now: float) -> None:
+    """Let the server's sweeper see this time."""
+    for device in stage.devices:
+        for live in stage.server.connections.of_device(device.device_id):
+            live.tick(now)
 
 
 @pytest.fixture(scope="module")
@@ -272,11 +275,11 @@ def test_without_an_end_prompt_it_just_closes(tmp_path: Path, sounds: Sounds) ->
 
 def test_talking_puts_the_goodbye_off(quiet: Stage, words: Words) -> None:
     device = quiet.device()
-    for entry in list(quiet.server.connections._entries.values()):
-        entry.live._handler.last_voice_at -= 1_000
+    device.ping()
+    connected = time.monotonic()
     speak_to(device, words(QUESTION))
 
-    silence(quiet, 90)
+    be_swept(quiet, connected + 100)
     device.ping()
 
     assert quiet.vendor.counts[CHAT] == 1
@@ -313,9 +316,6 @@ def test_the_daily_allowance_survives_a_restart(tmp_path: Path, sounds: Sounds) 
     with open_stage(tmp_path, sounds, settings) as stage:
         assert ask(stage.device(device_id=talker), "hello").sentences == ["Enough for today."]
         assert ask(stage.device(device_id=other), "hello").sentences == ["Fine."]
-        tomorrow = datetime.date.today() + datetime.timedelta(days=2)
-        stage.server._quota._today = lambda: tomorrow
-        assert ask(stage.device(device_id=talker), "hello").sentences == ["Fine."]
 
 
 def press(device: SimulatedDevice) -> None:

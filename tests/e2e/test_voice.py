@@ -10,6 +10,7 @@ import pytest
 
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, open_stage, settle_phrases, tool_call
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio import clips
 from xiaozhi.audio.ogg import OggOpusDemuxer
 from xiaozhi.audio.opus import packet_duration_ms
@@ -101,7 +102,7 @@ def test_a_sentence_that_was_cut_short_is_not_cached(stage: Stage) -> None:
     device = stage.device()
     stage.vendor.script(TTS, Script(answer=("wav", 10.0), gap=0.05))
     device.detect("one")
-    device.wait_until(lambda: device.replies.frames_received >= 2, 5, "sound")
+    device.wait_until(lambda: device.replies.frames_received >= 2, PATIENCE_S, "sound")
     device.abort()
     device.collect_answer()
 
@@ -123,7 +124,7 @@ def remembering(remembering_stage: Stage, _no_leaks: None) -> Any:
     remembering_stage.reset()
     generation = remembering_stage.generation
     assert generation.agent.answers is not None
-    generation.agent.answers._kept.clear()
+    generation.agent.answers.clear()
     yield remembering_stage
     remembering_stage.close_devices()
 

@@ -115,7 +115,7 @@ class FakeAsrStream(AsrStream):
         if self.finished:
             raise AssertionError("finish() may be called once")
         self.finished = True
-        gevent.sleep(self._asr.delay)
+        gevent.sleep(self._asr.delay)  # sleep: the vendor is slow
         return Transcript(self._asr.recognise(self.pcm))
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ import gevent
 from gevent.lock import Semaphore
 from gevent.server import StreamServer
 
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import ConnectionClosed, Overloaded
 from xiaozhi.protocol import close_codes
 from xiaozhi.runtime.limits import Admission
@@ -161,7 +162,7 @@ class PrefixedPort:
 
     def __exit__(self, *_: object) -> None:
         self._server.stop()
-        assert self._tasks.join(5), "connections did not end"
+        assert self._tasks.join(PATIENCE_S), "connections did not end"
 
     def device(self, device_id: str) -> PrefixedDevice:
         """A device that has connected and said who it is."""
@@ -192,7 +193,7 @@ class PrefixedDevice:
     """The device's end, in blocking style. Use as a context manager."""
 
     def __init__(self, port: int, device_id: str) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self._file = self._sock.makefile("rb")
         self.closed: tuple[int, str] | None = None
         self.pings = 0

@@ -11,6 +11,8 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from tests.waiting import PATIENCE_S
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -35,6 +37,8 @@ class RecordingSender:
     log: list[Sent] = field(default_factory=list)
     closed: tuple[int, str] | None = None
     error: Exception | None = None
+    held: int = 0
+    """Senders that wait."""
     _open: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
@@ -77,17 +81,21 @@ class RecordingSender:
         """Every text, parsed."""
         return [json.loads(text) for text in self.texts]
 
-    def wait_for(self, condition: Callable[[RecordingSender], Any], seconds: float = 5.0) -> None:
+    def wait_for(self, condition: Callable[[RecordingSender], Any], seconds: float = PATIENCE_S) -> None:
         """Return once `condition(self)` holds; raise TimeoutError with what was sent when it does not in `seconds`."""
         deadline = time.monotonic() + seconds
         while not condition(self):
             if time.monotonic() > deadline:
                 shown = [sent.data if isinstance(sent.data, str) else f"<{len(sent.data)} bytes>" for sent in self.log]
                 raise TimeoutError(f"did not happen within {seconds} s; sent so far: {shown}")
-            gevent.sleep(0.002)
+            gevent.sleep(0.002)  # sleep: between two looks
 
     def _send(self, data: str | bytes) -> None:
-        self._open.wait()
+        self.held += 1
+        try:
+            self._open.wait()
+        finally:
+            self.held -= 1
         if self.error is not None:
             raise self.error
         self.log.append(Sent(self.clock(), data))

@@ -60,7 +60,7 @@ class FakeLlm(Llm):
                 call.ended = "failed"
                 raise step
             if isinstance(step, float | int):
-                gevent.sleep(step)
+                gevent.sleep(step)  # sleep: the vendor is slow
             else:
                 call.given += 1
                 yield step

@@ -75,7 +75,7 @@ class FakeTts(SessionTts):
         """What a sentence sounds like, in chunks."""
         if (error := self.errors.get(sentence)) is not None:
             raise error
-        gevent.sleep(self.delay)
+        gevent.sleep(self.delay)  # sleep: the vendor is slow
         pcm = tone(max(20, self.ms_per_char * len(sentence)), self.traits.sample_rate)
         step = 2 * self.traits.sample_rate * CHUNK_MS // 1000
         for at in range(0, len(pcm), step):

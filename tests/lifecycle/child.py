@@ -19,7 +19,8 @@ import orjson
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.openai_vendor import OpenAiVendor
 from tests.e2e.stage import base_settings, merged
-from tests.lifecycle.house import SECRET, until
+from tests.lifecycle.house import SECRET
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_S = 30.0
@@ -66,7 +67,7 @@ class Child:
 
     def wait_ready(self, starts: int = 1) -> None:
         """Until it has shown its banner so many times."""
-        until(lambda: self.starts >= starts or self._died(), f"start number {starts}", START_S)
+        wait_for(lambda: self.starts >= starts or self._died(), f"start number {starts}", within=START_S)
         assert self.starts >= starts, (self.directory / "err").read_text(encoding="utf-8")[-2000:]
 
     def send(self, number: signal.Signals) -> None:

@@ -15,11 +15,6 @@ from tests.lifecycle.house import House, open_house
 from xiaozhi.runtime import logs
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """`-m "not child_process"` leaves out what takes a second per start."""
-    config.addinivalue_line("markers", "child_process: starts the server as a process of its own")
-
-
 @pytest.fixture(scope="session")
 def sounds() -> Sounds:
     """Speech-like sound for all vendors of the run."""
@@ -52,8 +47,6 @@ def house(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, house_settin
 def _log_as_before() -> Iterator[None]:
     """Whoever configured the log of this process takes it back; loggers that were used meanwhile would remember it."""
     yield
-    if not logs._handlers:
-        return
     logs.shut_down()
     for name, module in list(sys.modules.items()):
         logger = vars(module).get("log") if name.startswith("xiaozhi.") else None

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gevent
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import QUARTER, SHORT, Stage, ask, base_settings, merged, settle_phrases, wait_until
+from tests.e2e.stage import QUARTER, SHORT, Stage, ask, base_settings, merged, settle_phrases, unshakable
+from tests.waiting import PATIENCE_S
 from xiaozhi.app.server import Server
 from xiaozhi.runtime.breaker import Breaker
 from xiaozhi.runtime.resilience import Guard
 from xiaozhi.settings import Loaded, load
 
-__all__ = ["CHAT", "QUARTER", "SHORT", "TTS", "Answered", "House", "Script", "ask", "open_house", "wait_until"]
+__all__ = ["CHAT", "QUARTER", "SHORT", "TTS", "Answered", "House", "Script", "ask", "open_house"]
 
 ADMIN_TOKEN = "the-admin-token"
 SECRET = "the-management-secret"
@@ -52,9 +51,13 @@ class Answered:
 class House(Stage):
     """Use `open_house`."""
 
-    def __init__(self, vendor: OpenAiVendor, server: Server, loaded: Loaded, overrides: dict[str, Any]) -> None:
-        super().__init__(vendor, server, loaded)
+    def __init__(self, vendor: OpenAiVendor, overrides: dict[str, Any]) -> None:
         self._overrides = overrides
+        self.before_reading: Callable[[], object] = lambda: None
+        """Called when a reload is about to read the configuration."""
+        self.shed_policy = unshakable()
+        loaded = self._read()
+        super().__init__(vendor, Server(loaded, reload=self._reread, shed_policy=self.shed_policy), loaded)
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """What a reload will read from now on."""
@@ -62,11 +65,18 @@ class House(Stage):
         self._overrides.clear()
         self._overrides.update(fresh)
 
+    def _read(self) -> Loaded:
+        return load(environ={}, overrides=self._overrides)
+
+    def _reread(self) -> Loaded:
+        self.before_reading()
+        return self._read()
+
     # --- from outside -------------------------------------------------------------------------------------------------
 
     def ask_http(self, path: str, method: str = "GET", **headers: str) -> Answered:
         """One request to the HTTP port."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.http_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.http_port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, headers={"Connection": "close", **headers})
             reply = connection.getresponse()
@@ -92,20 +102,21 @@ class House(Stage):
 
     def impatient(self, name: str = "llm:Vendor") -> None:
         """Retries of this vendor come at once."""
-        self.guard(name)._sleep = lambda seconds: None
+        self.guard(name).sleep = lambda seconds: None
 
     @staticmethod
     def later(breaker: Breaker | None) -> None:
         """The time for which the breaker stays open is over."""
         assert breaker is not None
-        breaker._opened_at -= breaker.options.open_for + 1
+        clock, passed = breaker.clock, breaker.options.open_for + 1
+        breaker.clock = lambda: clock() + passed
 
     def overload(self, lag_s: float, seconds: float, begin: float) -> float:
         """The watchdog sees this much hub lag for so long; returns its time afterwards."""
         now = begin
         while now < begin + seconds:
             now += 0.25
-            self.server._watchdog.check(lag_s, now)
+            self.server.watchdog.check(lag_s, now)
         return now
 
 
@@ -121,33 +132,13 @@ def open_house(
         vendor.stand(CHAT, Script(answer="Fine."))
         common = {"server": {"admin_token": ADMIN_TOKEN, "secret": SECRET}}
         own = overrides(vendor.base_url) if callable(overrides) else overrides or {}
-        settings = merged(merged(base_settings(vendor, directory), common), own)
-
-        def read() -> Loaded:
-            return load(environ={}, overrides=settings)
-
-        server = Server(read(), reload=read)
-        house = House(vendor, server, read(), settings)
+        house = House(vendor, merged(merged(base_settings(vendor, directory), common), own))
         try:
-            server.start()
+            house.server.start()
             settle_phrases(house)
             house.keep_phrases()
             house.reset()
             yield house
         finally:
             house.close_devices()
-            server.stop()
-
-
-def until(condition: Any, what: str, seconds: float = 20.0) -> Any:
-    """Ask until the answer is true, and return it; for other processes, whose events nobody here is told."""
-    deadline = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        wait_a_moment()
-    return answer
-
-
-def wait_a_moment() -> None:
-    """Between two looks at another process."""
-    gevent.sleep(0.02)
+            house.server.stop()

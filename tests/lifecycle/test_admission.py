@@ -11,7 +11,8 @@ import pytest
 from loadtest.simulator.inbox import DeviceClosed
 from loadtest.simulator.wire import UpgradeRefused
 from loadtest.vendors.sounds import Sounds
-from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house, wait_until
+from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.runtime.watchdog import Shed
 
 PLACES = 3
@@ -57,7 +58,7 @@ def test_those_who_are_in_do_not_notice_those_who_are_refused(house: House, crow
 
 def test_a_place_that_was_given_back_can_be_taken(house: House, crowd: list[Any]) -> None:
     crowd[0].close()
-    wait_until(lambda: house.server.admission.total < PLACES, "the place")
+    wait_for(lambda: house.server.admission.total < PLACES, "the place")
 
     assert ask(house.device(), "hello").sentences == ["Fine."]
 
@@ -71,14 +72,14 @@ def test_a_full_house_takes_a_device_back_whose_old_connection_is_dead(house: Ho
 
 def test_whoever_slipped_in_while_the_door_was_shut_gets_1013(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The door let it in, and before its session could begin the server had too much to do."""
-    monkeypatch.setattr(house.server._watchdog._policy, "level", Shed.CONNECTIONS)
+    monkeypatch.setattr(house.shed_policy, "level", Shed.CONNECTIONS)
 
     with pytest.raises(DeviceClosed) as caught:
         house.device()
 
     assert caught.value.code == 1013
     house.close_devices()
-    wait_until(lambda: house.server.admission.total == 0, "its place")
+    wait_for(lambda: house.server.admission.total == 0, "its place")
 
 
 def test_more_places_by_a_reload(house: House, crowd: list[Any]) -> None:
@@ -100,12 +101,12 @@ def test_a_device_that_comes_again_goes_on_where_it_was(house: House) -> None:
     house.vendor.script(CHAT, Script(answer="Once upon a time."))
     house.vendor.script(TTS, Script(answer=("wav", 10.0)))
     first.detect("tell me a story")
-    first.wait_until(lambda: first.replies.frames_received >= 3, 10, "sound")
+    first.wait_until(lambda: first.replies.frames_received >= 3, PATIENCE_S, "sound")
 
     second = house.device(device_id=first.device_id)
 
     assert first.wait_closed() == (1000, "replaced")
-    wait_until(lambda: len(house.server.connections) == 1, "the old connection to be gone")
+    wait_for(lambda: len(house.server.connections) == 1, "the old connection to be gone")
     ask(second, "what is my name")
     said = house.said()
     assert ("user", "my name is Ann") in said
@@ -147,4 +148,4 @@ def test_messages_that_come_too_fast_are_dropped_and_counted_then_the_device_has
 
         assert device.wait_closed() == (1008, "too many messages")
         assert house.measured("xiaozhi_dropped_total", queue="messages") > 10
-        wait_until(lambda: house.measured("xiaozhi_connections_closed_total", code="1008") == 1, "the count")
+        wait_for(lambda: house.measured("xiaozhi_connections_closed_total", code="1008") == 1, "the count")

@@ -4,6 +4,7 @@ trace per turn."""
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from structlog.testing import capture_logs
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import speak_to, tool_call, utter, wait_for_sound
-from tests.lifecycle.house import CHAT, QUARTER, TTS, House, Script, ask, open_house, wait_until
+from tests.lifecycle.house import CHAT, QUARTER, TTS, House, Script, ask, open_house
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import server
 from xiaozhi.providers.vad.silero import SileroStream
 from xiaozhi.runtime import logs
@@ -57,7 +59,7 @@ def lived_in(house: House, question: Speech) -> House:
     device.collect_answer()
     device.close()
     house.device()
-    wait_until(lambda: len(house.server.connections) == 1, "the first to be gone")
+    wait_for(lambda: len(house.server.connections) == 1, "the first to be gone")
     return house
 
 
@@ -196,7 +198,7 @@ def test_what_a_full_queue_drops(house: House, question: Speech, monkeypatch: py
     utter(device, question, silence_ms=0)
     device.ping()
     go = Event()
-    monkeypatch.setattr(SileroStream, "feed", lambda self, pcm: go.wait(10) and [])
+    monkeypatch.setattr(SileroStream, "feed", lambda self, pcm: go.wait(PATIENCE_S) and [])
     device.send_silence(60 * 260, realtime=False)
     device.ping()
 
@@ -210,11 +212,11 @@ def test_what_a_full_queue_drops(house: House, question: Speech, monkeypatch: py
 def test_the_periodic_sample(house: House) -> None:
     house.device()
     here = len(house.server.connections)
-    watchdog = house.server._watchdog
+    watchdog = house.server.watchdog
     watchdog.sample_interval = 5.0
     try:
         with capture_logs() as lines:
-            watchdog.check(0.0, watchdog._next_sample + 1)
+            watchdog.check(0.0, time.monotonic())
     finally:
         watchdog.sample_interval = 0.0
 
@@ -287,7 +289,7 @@ def test_a_trace_ties_everything_about_a_turn_together(
         house.vendor.script(CHAT, Script(answer=[tool_call("get_time")]), Script(answer="It is late, my friend."))
         speak_to(device, question)
         ask(device, "and now")
-        wait_until(lambda: len(notebook.turns) == 2, "the traces")
+        wait_for(lambda: len(notebook.turns) == 2, "the traces")
         device_id = device.device_id
 
     lines = lines_of(log_file)

@@ -23,9 +23,10 @@ from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import SHORT, ask
 from tests.lifecycle.child import Child, running
-from tests.lifecycle.house import SECRET, until
+from tests.lifecycle.house import SECRET
+from tests.waiting import PATIENCE_S, wait_for
 
-pytestmark = pytest.mark.child_process
+pytestmark = pytest.mark.slow
 
 STORY = "Once upon a time there was a server."
 SUMMARY = "The user likes stories."
@@ -57,12 +58,12 @@ def tell_story(vendor: Storyteller, device: SimulatedDevice, seconds: float) -> 
     vendor.seconds = seconds
     vendor.script(CHAT, Script(answer=STORY))
     device.detect("tell me a story")
-    device.wait_until(lambda: len(device.replies.answer.arrivals) >= 3, 10, "sound")
+    device.wait_until(lambda: len(device.replies.answer.arrivals) >= 3, PATIENCE_S, "sound")
 
 
 def ready(child: Child) -> tuple[int, dict[str, Any]]:
     """What /readyz says; (0, {}) when nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", child.http_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", child.http_port, timeout=PATIENCE_S)
     try:
         connection.request("GET", "/readyz")
         reply = connection.getresponse()
@@ -100,7 +101,7 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
 
         assert idle.wait_closed() == (1001, "server stopping"), "who is not being answered is told at once"
         assert talking.replies.speaking
-        assert until(lambda: ready(child)[0] == 503 and ready(child), "readiness") == (
+        assert wait_for(lambda: ready(child)[0] == 503 and ready(child), "readiness") == (
             503,
             {"ready": False, "reasons": ["draining"]},
         )
@@ -144,7 +145,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, vendor: Storyteller) ->
         device = child.device()
         tell_story(vendor, device, 10.0)
         child.send(signal.SIGTERM)
-        until(lambda: child.log("stopping"), "the first signal")
+        wait_for(lambda: child.log("stopping"), "the first signal")
 
         child.send(signal.SIGTERM)
 
@@ -161,7 +162,7 @@ def test_a_reload_by_signal_in_mid_answer(tmp_path: Path, vendor: Storyteller) -
 
         child.send(signal.SIGHUP)
 
-        until(lambda: child.log("configuration reloaded"), "the reload")
+        wait_for(lambda: child.log("configuration reloaded"), "the reload")
         answer = device.collect_answer()
         assert answer.sentences == [STORY]
         assert len(answer.frames) >= 16
@@ -171,21 +172,21 @@ def test_a_reload_by_signal_in_mid_answer(tmp_path: Path, vendor: Storyteller) -
         child.change({"LLM": {"Vendor": {"base_url": "nowhere"}}, "server": {"max_connections": 0}})
         child.send(signal.SIGHUP)
 
-        refused = until(lambda: child.log("configuration refused, the old one stays"), "the refusal")
+        refused = wait_for(lambda: child.log("configuration refused, the old one stays"), "the refusal")
         assert len(refused[0]["faults"]) == 1, "what the schema knows is told before providers are asked"
         assert ask(child.device(), "who are you").sentences == ["I am the new one."]
 
         (tmp_path / "settings.yaml").write_text("server: [not, a, mapping", encoding="utf-8")
         child.send(signal.SIGHUP)
 
-        until(lambda: len(child.log("configuration refused, the old one stays")) == 2, "the second refusal")
+        wait_for(lambda: len(child.log("configuration refused, the old one stays")) == 2, "the second refusal")
         assert ask(child.device(), "who are you").sentences == ["I am the new one."]
 
 
 def test_a_restart_finishes_answers_keeps_its_process_and_comes_back(tmp_path: Path, vendor: Storyteller) -> None:
     def restart(console: SimulatedDevice, secret: str) -> dict[str, Any]:
         console.send_json({"type": "server", "action": "restart", "content": {"secret": secret}})
-        return dict(console.next_json("server", 10).data)
+        return dict(console.next_json("server").data)
 
     with running(tmp_path, vendor) as child:
         assert child.process is not None
@@ -243,7 +244,7 @@ def test_a_reload_that_comes_too_early_does_not_end_it(tmp_path: Path, vendor: S
     child = Child(tmp_path, vendor, slow)
     try:
         child.spawn(PYTHONPATH=str(tmp_path))
-        until((tmp_path / "begun").exists, "the start")
+        wait_for((tmp_path / "begun").exists, "the start")
 
         child.send(signal.SIGHUP)
         (tmp_path / "go").touch()

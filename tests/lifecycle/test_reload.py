@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 
 from loadtest.vendors.openai_vendor import OpenAiVendor
 from loadtest.vendors.sounds import Sounds
-from tests.lifecycle.house import ADMIN_TOKEN, CHAT, SECRET, TTS, House, Script, ask, open_house, wait_until
+from tests.lifecycle.house import ADMIN_TOKEN, CHAT, SECRET, TTS, House, Script, ask, open_house
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import Message
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.memory import Memory
@@ -49,7 +50,7 @@ class SlowDiary(Memory):
         return ""
 
     def save(self, device_id: str, messages: Sequence[Message], session_id: str) -> None:
-        diary.go.wait(10)
+        diary.go.wait(PATIENCE_S)
         diary.entries.append(f"saved {len(messages)}")
 
     def close(self) -> None:
@@ -107,43 +108,43 @@ def tell_story(house: House, device: Any) -> None:
     house.vendor.script(CHAT, STORY)
     house.vendor.script(TTS, Script(answer=("wav", 1.0)))
     device.detect("tell me a story")
-    device.wait_until(lambda: device.replies.frames_received >= 2, 10, "sound")
+    device.wait_until(lambda: device.replies.frames_received >= 2, PATIENCE_S, "sound")
 
 
 # --- in mid-answer ----------------------------------------------------------------------------------------------------
 
 
 def test_a_visit_finishes_on_the_old_and_newcomers_get_the_new(house: House, other: OpenAiVendor) -> None:
-    old, agent = house.device(), house.server._current().agent
+    old, agent = house.device(), house.generation.agent
     tell_story(house, old)
     use(house, other)
 
     assert house.server.reload() == ()
 
-    story = old.collect_answer(10)
+    story = old.collect_answer()
     assert story.sentences == [STORY.answer]
     assert len(story.frames) >= 16, "not one frame of it was lost"
     assert ask(house.device(), "who are you").sentences == [ANSWER_OF_THE_NEW]
     assert ask(old, "and who are you").sentences == ["Fine."]
-    assert house.server._current().agent is not agent
-    assert house.server._generations.in_use == 2
+    assert house.generation.agent is not agent
+    assert house.server.generations_in_use == 2
 
 
 def test_the_old_is_closed_when_the_last_of_its_visits_has_left(house: House, other: OpenAiVendor) -> None:
     first, second = house.device(), house.device()
-    old, providers = house.server._current(), len(house.server.provider_pool)
+    old, providers = house.generation, len(house.server.provider_pool)
     use(house, other)
     assert house.server.reload() == ()
 
     first.close()
-    wait_until(lambda: old.sessions == 1, "the first to be gone")
+    wait_for(lambda: old.sessions == 1, "the first to be gone")
     assert len(house.server.provider_pool) == providers + 1
     assert ask(second, "still there").sentences == ["Fine."]
     second.close()
 
-    wait_until(lambda: old.alive == set(), "the end of the old")
+    wait_for(lambda: old.alive == set(), "the end of the old")
     assert len(house.server.provider_pool) == providers
-    assert house.server._generations.in_use == 1
+    assert house.server.generations_in_use == 1
 
 
 def test_without_visits_the_old_is_closed_at_once(house: House, other: OpenAiVendor) -> None:
@@ -151,7 +152,7 @@ def test_without_visits_the_old_is_closed_at_once(house: House, other: OpenAiVen
         use(house, vendor)
         assert house.server.reload() == ()
 
-    wait_until(lambda: house.server._generations.in_use == 1, "the end of the old ones")
+    wait_for(lambda: house.server.generations_in_use == 1, "the end of the old ones")
 
 
 def test_memories_are_saved_before_what_saves_them_is_closed(tmp_path: Path, sounds: Sounds) -> None:
@@ -163,12 +164,12 @@ def test_memories_are_saved_before_what_saves_them_is_closed(tmp_path: Path, sou
         house.change({"Memory": {"Diary": {"pages": 200}}})
         assert house.server.reload() == ()
         device.close()
-        wait_until(lambda: house.server._memories.waiting == 1, "the memory")
+        wait_for(lambda: house.server.services.memories.waiting == 1, "the memory")
         assert diary.entries == []
 
         diary.go.set()
 
-        wait_until(lambda: len(diary.entries) == 2, "both")
+        wait_for(lambda: len(diary.entries) == 2, "both")
         assert diary.entries == ["saved 2", "closed"]
 
 
@@ -183,11 +184,11 @@ def test_a_memory_that_others_use_is_not_waited_for(tmp_path: Path, sounds: Soun
         assert house.server.reload() == ()
         device.close()
 
-        wait_until(lambda: house.server._generations.in_use == 1, "the end of the old")
+        wait_for(lambda: house.server.generations_in_use == 1, "the end of the old")
 
         assert diary.entries == []
         diary.go.set()
-        wait_until(lambda: house.server._memories.waiting == 0, "the memory")
+        wait_for(lambda: house.server.services.memories.waiting == 0, "the memory")
         assert diary.entries == ["saved 2"]
 
 
@@ -196,16 +197,16 @@ def test_a_memory_that_others_use_is_not_waited_for(tmp_path: Path, sounds: Soun
 
 def test_what_did_not_change_is_taken_over(house: House, other: OpenAiVendor) -> None:
     """Models are not loaded twice, and the windows of a vendor hold for the visits of both configurations together."""
-    before = house.server._current().agent.providers
+    before = house.generation.agent.providers
     visitor = house.device()
     use(house, other)
     assert house.server.reload() == ()
-    after = house.server._current().agent.providers
+    after = house.generation.agent.providers
 
     assert after.llm is not before.llm
     assert (after.vad, after.asr, after.tts) == (before.vad, before.asr, before.tts)
     visitor.close()
-    wait_until(lambda: house.server._generations.in_use == 1, "the end of the old")
+    wait_for(lambda: house.server.generations_in_use == 1, "the end of the old")
     assert len(ask(house.device(), "do you hear me").frames) >= 1, "what was taken over is still open"
 
 
@@ -225,7 +226,7 @@ def test_other_limits_make_another_vendor(house: House) -> None:
     assert house.server.reload() == ()
 
     assert house.guard("llm:Vendor").window is not window
-    wait_until(lambda: house.server._generations.in_use == 1, "the end of the old")
+    wait_for(lambda: house.server.generations_in_use == 1, "the end of the old")
     assert house.measured("xiaozhi_vendor_active_limit", kind="llm", vendor="Vendor") == 3
 
 
@@ -234,14 +235,14 @@ def test_a_file_that_a_block_names_counts_as_part_of_it(house: House, tmp_path: 
     named.write_text("1")
     house.change({"TTS": {"Vendor": {"voice": str(named)}}})
     assert house.server.reload() == ()
-    tts = house.server._current().agent.providers.tts
+    tts = house.generation.agent.providers.tts
     assert house.server.reload() == ()
-    assert house.server._current().agent.providers.tts is tts
+    assert house.generation.agent.providers.tts is tts
 
     named.write_text("22")
     assert house.server.reload() == ()
 
-    assert house.server._current().agent.providers.tts is not tts
+    assert house.generation.agent.providers.tts is not tts
 
 
 def test_limits_levels_and_allowances_follow(house: House) -> None:
@@ -258,10 +259,10 @@ def test_limits_levels_and_allowances_follow(house: House) -> None:
 
     assert server.admission.limits.max_connections == 7
     assert (server.connections.policy.hello_timeout, server.connections.per_device) == (3, 2)
-    assert server._watchdog.sample_interval == 9
+    assert server.watchdog.sample_interval == 9
     device = house.device()
     ask(device, "hello")
-    assert server._quota.left(device.device_id) == 1000 - len("Fine.")
+    assert house.server.services.quota.left(device.device_id) == 1000 - len("Fine.")
     house.change({"log": {"levels": {}}})
     assert server.reload() == ()
 
@@ -293,17 +294,17 @@ def test_what_takes_a_restart_is_named(house: House) -> None:
     ],
 )
 def test_a_configuration_with_a_fault_is_refused_whole(house: House, changes: dict[str, Any], keys: set[str]) -> None:
-    server, old, limit = house.server, house.server._current(), house.server.admission.limits.max_connections
+    server, old, limit = house.server, house.generation, house.server.admission.limits.max_connections
     device = house.device()
     house.change(changes)
 
     faults = server.reload()
 
     assert {fault.key for fault in faults} == keys
-    assert server._current() is old
-    assert server._generations.in_use == 1
+    assert house.generation is old
+    assert server.generations_in_use == 1
     assert server.admission.limits.max_connections == limit
-    assert server._quota.left(device.device_id) is None
+    assert house.server.services.quota.left(device.device_id) is None
     assert ask(device, "are you well").sentences == ["Fine."]
     assert house.measured("xiaozhi_reloads_total", result="refused") == 1
     assert house.measured("xiaozhi_reloads_total", result="accepted") == 0
@@ -314,14 +315,14 @@ def test_what_was_built_of_a_refused_configuration_is_closed(house: House) -> No
 
     assert house.server.reload()
 
-    wait_until(lambda: diary.entries == ["closed"], "its end")
+    wait_for(lambda: diary.entries == ["closed"], "its end")
 
 
-def test_a_reader_that_fails_is_a_refusal_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_fails_is_a_refusal_too(house: House) -> None:
     def broken() -> Any:
         raise RuntimeError("no disk")
 
-    monkeypatch.setattr(house.server._generations, "_read", broken)
+    house.before_reading = broken
 
     assert [fault.key for fault in house.server.reload()] == ["the configuration"]
     assert ask(house.device(), "are you well").sentences == ["Fine."]
@@ -353,7 +354,7 @@ def test_by_the_management_apis_message(house: House, other: OpenAiVendor) -> No
 
     def command(secret: str) -> dict[str, Any]:
         console.send_json({"type": "server", "action": "update_config", "content": {"secret": secret}})
-        return dict(console.next_json("server", 10).data)
+        return dict(console.next_json("server").data)
 
     use(house, other)
     assert command("wrong")["status"] == "error"
@@ -375,41 +376,46 @@ def test_many_at_once_are_done_one_by_one(house: House, other: OpenAiVendor) -> 
     gevent.joinall(results)
 
     assert [result.value for result in results] == [()] * 5
-    wait_until(lambda: house.server._generations.in_use == 1, "the end of the others")
+    wait_for(lambda: house.server.generations_in_use == 1, "the end of the others")
 
 
-def test_who_gives_up_waiting_does_not_break_it_off(
-    house: House, other: OpenAiVendor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go = Event()
-    read = house.server._generations._read
-    monkeypatch.setattr(house.server._generations, "_read", lambda: go.wait(10) and read())
+def hold_the_reload(house: House) -> tuple[Event, Event]:
+    """(set when a reload has begun, to be set when it may go on)."""
+    begun, go = Event(), Event()
+
+    def wait() -> None:
+        begun.set()
+        assert go.wait(PATIENCE_S)
+
+    house.before_reading = wait
+    return begun, go
+
+
+def test_who_gives_up_waiting_does_not_break_it_off(house: House, other: OpenAiVendor) -> None:
+    begun, go = hold_the_reload(house)
     use(house, other)
     caller = gevent.spawn(house.server.reload)
-    wait_until(lambda: house.server._generations._reloading.counter == 0, "the reload")
+    assert begun.wait(PATIENCE_S)
     caller.kill()
 
     go.set()
 
-    wait_until(lambda: house.measured("xiaozhi_reloads_total", result="accepted") == 1, "the reload")
+    wait_for(lambda: house.measured("xiaozhi_reloads_total", result="accepted") == 1, "the reload")
 
 
 def test_a_server_that_stops_takes_no_new_configuration(tmp_path: Path, sounds: Sounds, other: OpenAiVendor) -> None:
     with open_house(tmp_path, sounds) as house:
         server = house.server
-        go = Event()
-        read = server._generations._read
-        server._generations._read = lambda: go.wait(10) and read()
+        begun, go = hold_the_reload(house)
         late = gevent.spawn(server.reload)
-        wait_until(lambda: server._generations._reloading.counter == 0, "the reload")
+        assert begun.wait(PATIENCE_S)
     go.set()
 
     faults: Sequence[Fault] = late.get()
 
     assert [fault.key for fault in faults] == ["the server"]
     assert server.reload()
-    with pytest.raises(AssertionError):
-        server._current()
+    assert server.generation is None
 
 
 def test_the_first_configuration_is_refused_like_any_other(tmp_path: Path, sounds: Sounds) -> None:

@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 
 from loadtest.simulator.wire import UpgradeRefused
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask
+from tests.waiting import PATIENCE_S
+from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.watchdog import Shed, ShedPolicy
 
 SORRY = "Too much to do."
@@ -24,16 +26,14 @@ def house_settings() -> dict[str, Any]:
 
 @pytest.fixture
 def watched(house: House) -> Iterator[House]:
-    """A house whose watchdog looks only when the test says so."""
-    watchdog = house.server._watchdog
-    if watchdog._greenlet is not None:
-        watchdog._greenlet.kill()
-        watchdog._greenlet = None
-    watchdog._pulses[0].not_before = float("inf")
-    watchdog._policy = ShedPolicy()
+    """A house whose watchdog looks only when the test says so, and has the usual limits."""
+    house.server.watchdog.stop()
+    usual = ShedPolicy()
+    house.shed_policy.turns_lag_s = usual.turns_lag_s
+    house.shed_policy.connections_lag_s = usual.connections_lag_s
     yield house
-    watchdog._policy = ShedPolicy()
-    house.server._on_shed(Shed.NOTHING)
+    house.overload(0.0, 20, time.monotonic() + 1_000)
+    assert house.shed_policy.level is Shed.NOTHING
 
 
 def test_in_two_steps_and_back(watched: House) -> None:
@@ -82,21 +82,22 @@ def test_an_answer_that_has_begun_is_finished(watched: House) -> None:
     house.vendor.script(CHAT, Script(answer="I was here before."))
     house.vendor.script(TTS, Script(answer=("wav", 0.5)))
     device.detect("tell me something")
-    device.wait_until(lambda: device.replies.frames_received >= 2, 10, "sound")
+    device.wait_until(lambda: device.replies.frames_received >= 2, PATIENCE_S, "sound")
 
     house.overload(2.0, 5, time.monotonic())
 
     assert house.measured("xiaozhi_shedding") == 2
-    answer = device.collect_answer(10)
+    answer = device.collect_answer()
     assert answer.sentences == ["I was here before."]
     assert len(answer.frames) >= 8
 
 
 def test_a_full_inference_queue_counts_like_lag(watched: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house = watched
-    monkeypatch.setattr(house.server.inference, "_queued", house.server.inference.queue_size * 9 // 10)
+    monkeypatch.setattr(InferencePool, "queued", house.server.inference.queue_size * 9 // 10)
 
-    house.server._watchdog.check(0.0, time.monotonic())
+    house.server.watchdog.check(0.0, time.monotonic())
 
-    assert house.server._watchdog.shedding is Shed.TURNS
+    monkeypatch.undo()
+    assert house.server.watchdog.shedding is Shed.TURNS
     assert house.ask_http("/readyz").status == 503

@@ -3,7 +3,7 @@ step may spoil."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import utter, wait_for_sound
-from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house, wait_until
+from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house
+from tests.waiting import PATIENCE_S, wait_for
+from xiaozhi.app.generations import Generations
 from xiaozhi.chat import Message
+from xiaozhi.history.quota import OutputQuota
 from xiaozhi.providers.contracts.memory import Memory
 from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.inference import InferenceClosed
+from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.transport.websocket import WebSocket
 
 happened: list[str] = []
@@ -63,7 +68,7 @@ def test_what_was_being_prepared_is_still_answered(tmp_path: Path, sounds: Sound
         utter(device, question, silence_ms=300)
         house.wait_for(CHAT)
         stopping = gevent.spawn(house.server.stop)
-        wait_until(lambda: house.server.readiness()[1] == ["draining"], "the stop")
+        wait_for(lambda: house.server.readiness()[1] == ["draining"], "the stop")
 
         device.send_silence(1_000, realtime=False)
 
@@ -77,7 +82,7 @@ def test_no_new_turn_while_it_stops(tmp_path: Path, sounds: Sounds, question: Sp
         device, other = house.device(), house.device()
         tell_story(house, device, 0.5)
         stopping = gevent.spawn(house.server.stop)
-        wait_until(lambda: other.closed is not None, "the stop")
+        wait_for(lambda: other.closed is not None, "the stop")
 
         utter(device, question)
 
@@ -106,9 +111,9 @@ def test_one_connection_ends_in_the_order_that_loses_nothing(
     monkeypatch.setattr(ConnectionRegistry, "leave", noting_leave)
     memory = {"selected_module": {"Memory": "Noted"}, "Memory": {"Noted": {"type": f"{__name__}:Noted"}}}
     with open_house(tmp_path, sounds, memory) as house:
-        observe = house.server._observer.turn_ended
+        observe = house.server.services.telemetry.turn_ended
         monkeypatch.setattr(
-            house.server._observer,
+            house.server.services.telemetry,
             "turn_ended",
             lambda device, record: (happened.append(f"turn {record.outcome}"), observe(device, record)),
         )
@@ -143,44 +148,47 @@ def test_a_step_that_fails_does_not_keep_the_others_from_being_taken(
     with open_house(tmp_path, sounds) as house:
         server = house.server
         for part, method in (
-            (server.connections, "drain"),
-            (server._quota, "close"),
-            (server._memories, "flush"),
-            (server._generations, "close"),
+            (ConnectionRegistry, "drain"),
+            (OutputQuota, "close"),
+            (MemoryWriter, "flush"),
+            (Generations, "close"),
         ):
-            monkeypatch.setattr(part, method, fail)
+            monkeypatch.setattr(part, method, and_fail(getattr(part, method)))
         device = house.device()
 
         server.stop()
         monkeypatch.undo()
 
-        assert server.inference._closed
+        with pytest.raises(InferenceClosed):
+            server.inference.run(int, deadline=PATIENCE_S)
         with pytest.raises(OSError):
             house.ask_http("/healthz")
-        server._generations.close()
-        server._quota.close()
-        server._memories.flush(0)
         device.close()
 
 
-def fail(*_: object, **__: object) -> Any:
-    """Something that has a bug."""
-    raise RuntimeError("a bug in the last moment")
+def and_fail(step: Callable[..., object]) -> Callable[..., Any]:
+    """A step that does its work, and then shows a bug."""
+
+    def fail(*arguments: object, **options: object) -> Any:
+        step(*arguments, **options)
+        raise RuntimeError("a bug in the last moment")
+
+    return fail
 
 
 def test_tools_that_must_not_be_cut_in_half_are_waited_for(tmp_path: Path, sounds: Sounds) -> None:
     with open_house(tmp_path, sounds) as house:
-        begun, done = Event(), Event()
+        may_end, done = Event(), Event()
 
         def work() -> None:
-            begun.set()
-            gevent.sleep(0.2)
+            may_end.wait(PATIENCE_S)
             done.set()
 
-        house.server._lasting.spawn("tool", work)
-        begun.wait(5)
-
-        house.server.stop()
+        house.server.services.lasting.spawn("tool", work)
+        stopping = gevent.spawn(house.server.stop)
+        wait_for(lambda: house.server.connections.sweeper is None, "the stop to come to the tools")
+        may_end.set()
+        stopping.get()
 
         assert done.is_set()
 

@@ -10,7 +10,8 @@ import gevent
 import pytest
 
 from loadtest.vendors.sounds import Sounds
-from tests.lifecycle.house import CHAT, House, Script, ask, open_house, wait_until
+from tests.lifecycle.house import CHAT, House, Script, ask, open_house
+from tests.waiting import wait_for
 from xiaozhi.runtime.resilience import BreakerState
 
 SORRY = "Sorry, that did not work."
@@ -62,7 +63,7 @@ def test_while_one_call_probes_the_others_are_told_at_once(house: House) -> None
     house.later(breaker)
     house.vendor.stand(CHAT, Script(answer="Slowly but surely.", delay=0.3))
     slow = gevent.spawn(ask, device, "and now")
-    wait_until(lambda: breaker.state is BreakerState.HALF_OPEN, "the probe")
+    wait_for(lambda: breaker.state is BreakerState.HALF_OPEN, "the probe")
     assert house.measured("xiaozhi_vendor_breaker_state", kind="llm", vendor="Vendor") == 1
 
     assert ask(other, "hello").sentences == [SORRY]
@@ -103,7 +104,7 @@ def test_a_window_of_one_with_a_queue_of_one_and_a_deadline(tmp_path: Path, soun
         answers.append(gevent.spawn(ask, queued, "second"))
         window = house.guard("llm:Vendor").window
         assert window is not None
-        wait_until(lambda: window.waiting == 1, "the queue")
+        wait_for(lambda: window.waiting == 1, "the queue")
 
         assert house.measured("xiaozhi_vendor_waiting", kind="llm", vendor="Vendor") == 1
         assert house.measured("xiaozhi_vendor_active", kind="llm", vendor="Vendor") == 1

@@ -67,6 +67,11 @@ class Peer:
         """Bytes below the WebSocket."""
         self.socket.sendall(data)
 
+    def swallow(self) -> None:
+        """Read until the device leaves, whatever comes."""
+        while self._socket.recv(65_536):
+            pass
+
     def receive(self) -> dict[str, Any] | bytes:
         """The next message. Raises Gone at a close or the end of the stream."""
         text, data = "", b""

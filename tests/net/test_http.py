@@ -13,6 +13,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRequest
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.http import VendorHttp, multipart
 from xiaozhi.net.http_errors import redact
@@ -149,7 +150,7 @@ def test_stall_before_the_first_byte(vendor: HttpVendor) -> None:
 
 
 def test_stall_in_the_middle(vendor: HttpVendor) -> None:
-    http = VendorHttp("acme", read=0.1, first_byte=3.0)
+    http = VendorHttp("acme", read=0.1, first_byte=PATIENCE_S)
     vendor.script("/", Script(stall="after"))
     got = []
     with pytest.raises(VendorTimeout), http.stream("GET", vendor.url + "/") as reply:
@@ -174,13 +175,13 @@ def test_a_trickle_is_ended_by_the_total_deadline() -> None:
 
 
 def test_the_readers_own_pauses_do_not_count(vendor: HttpVendor) -> None:
-    http = VendorHttp("acme", read=0.3, total=0.3)
+    http = VendorHttp("acme", read=PATIENCE_S, total=0.5)
     vendor.stand("/", Script(gap=0.01))
     with http.stream("GET", vendor.url + "/") as reply:
         body = b""
         for chunk in reply.chunks():
             body += chunk
-            gevent.sleep(0.15)
+            gevent.sleep(0.2)  # sleep: the reader pauses, altogether for longer than `total`
     assert body == b"one two three"
     http.close()
 
@@ -247,9 +248,8 @@ def test_killing_the_greenlet_closes_the_connection(vendor: HttpVendor, http: Ve
                 pass
 
     greenlet = gevent.spawn(read)
-    reading.wait(2)
-    while not vendor.active:
-        gevent.sleep(0.005)
+    reading.wait(PATIENCE_S)
+    wait_for(lambda: vendor.active)
     greenlet.kill()
     assert vendor.wait_gone().path == "/"
 
@@ -277,10 +277,10 @@ def test_close_breaks_off_what_runs(vendor: HttpVendor, http: VendorHttp) -> Non
             failed.append(error)
 
     greenlet = gevent.spawn(read)
-    assert reading.wait(2)
+    assert reading.wait(PATIENCE_S)
     http.close()
     http.close()
-    greenlet.join(2)
+    greenlet.join(PATIENCE_S)
     assert len(failed) == 1
     with pytest.raises(VendorUnavailable):
         http.read("GET", vendor.url + "/")

@@ -7,11 +7,12 @@ from contextlib import closing
 
 import pytest
 
+from tests.waiting import PATIENCE_S
 from xiaozhi.net.tcp import SocketLimits, configure, listen
 
 
 def connect(host: str, port: int) -> None:
-    with socket.create_connection((host, port), timeout=5):
+    with socket.create_connection((host, port), timeout=PATIENCE_S):
         pass
 
 

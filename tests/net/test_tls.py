@@ -15,6 +15,7 @@ import pytest
 from gevent.server import StreamServer
 
 from tests.vendors.ws_vendor import WsVendor
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import VendorError, VendorRejected, VendorUnavailable
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.net.tls import TlsFiles, accept_tls, client_context, server_context
@@ -93,7 +94,7 @@ def test_a_handshake() -> None:
     with ours, theirs:
         accepted = spawn("accept", accept_tls, server_context(FILES), ours, 5.0)
         with client_context(str(CERTIFICATE)).wrap_socket(theirs, server_hostname="localhost") as secure:
-            with accepted.get(timeout=5) as server:
+            with accepted.get(timeout=PATIENCE_S) as server:
                 secure.sendall(b"private")
                 assert server.recv(100) == b"private"
                 assert server.version() in ("TLSv1.2", "TLSv1.3")

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from tests.vendors.ws_vendor import Peer, WsVendor
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.websocket_client import VendorSocket
 
@@ -24,11 +26,11 @@ def test_text_and_bytes_there_and_back(vendor: WsVendor) -> None:
         assert ws.subprotocol == "binary"
         for size in (0, 1, 125, 126, 65_535, 65_536, 200_000):
             ws.send_binary(b"\x5a" * size)
-            assert ws.receive(2) == b"\x5a" * size
+            assert ws.receive(PATIENCE_S) == b"\x5a" * size
         ws.send_text("你好")
         ws.send_text("again")
-        assert ws.receive(2) == "你好"
-        assert ws.receive(2) == "again"
+        assert ws.receive(PATIENCE_S) == "你好"
+        assert ws.receive(PATIENCE_S) == "again"
     assert ws.closed
     assert vendor.wait_gone().closed_properly
 
@@ -88,14 +90,14 @@ def test_close_by_the_vendor_tells_code_and_reason() -> None:
     with _Script(lambda peer: peer.close(1013, "try later")) as vendor:
         ws = VendorSocket("acme", vendor.url)
         with pytest.raises(VendorUnavailable, match="1013 try later"):
-            ws.receive(2)
+            ws.receive(PATIENCE_S)
 
 
 def test_a_lost_connection_is_unavailable() -> None:
     with _Script(lambda peer: peer.drop()) as vendor:
         ws = VendorSocket("acme", vendor.url)
         with pytest.raises(VendorUnavailable):
-            ws.receive(2)
+            ws.receive(PATIENCE_S)
 
 
 def test_pings_are_answered_and_not_heard() -> None:
@@ -103,7 +105,7 @@ def test_pings_are_answered_and_not_heard() -> None:
         _Script(lambda peer: peer.ping(), lambda peer: peer.send("after the ping")) as vendor,
         VendorSocket("acme", vendor.url) as ws,
     ):
-        assert ws.receive(2) == "after the ping"
+        assert ws.receive(PATIENCE_S) == "after the ping"
 
 
 def test_fragments_are_put_together() -> None:
@@ -111,7 +113,7 @@ def test_fragments_are_put_together() -> None:
         peer.send_raw(b"\x01\x02ab" + b"\x89\x00" + b"\x00\x02cd" + b"\x80\x01e")
 
     with _Script(fragments) as vendor, VendorSocket("acme", vendor.url) as ws:
-        assert ws.receive(2) == "abcde"
+        assert ws.receive(PATIENCE_S) == "abcde"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_broken_framing_is_garbage(raw: bytes) -> None:
     with _Script(lambda peer: peer.send_raw(raw)) as vendor:
         ws = VendorSocket("acme", vendor.url, max_message=1500)
         with pytest.raises(VendorGarbage):
-            ws.receive(2)
+            ws.receive(PATIENCE_S)
         assert ws.closed
 
 
@@ -144,17 +146,17 @@ def test_close_from_another_greenlet_wakes_the_reader(vendor: WsVendor) -> None:
             caught.append(error)
 
     reader = gevent.spawn(read)
-    gevent.sleep(0.02)
+    gevent.sleep(0)
     ws.close()
     ws.close()
-    reader.join(2)
+    reader.join(PATIENCE_S)
     assert len(caught) == 1
 
 
 def test_killing_a_reader_closes(vendor: WsVendor) -> None:
     ws = VendorSocket("acme", vendor.url)
     reader = gevent.spawn(ws.receive, 60)
-    gevent.sleep(0.02)
+    gevent.sleep(0)
     reader.kill()
     assert ws.closed
     assert vendor.wait_gone()
@@ -162,7 +164,7 @@ def test_killing_a_reader_closes(vendor: WsVendor) -> None:
 
 def test_a_writer_that_is_not_read_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xiaozhi.net.websocket_client.SEND_SECONDS", 0.2)
-    with _Script(lambda peer: gevent.sleep(3)) as vendor:
+    with _Script(lambda peer: Event().wait()) as vendor:
         ws = VendorSocket("acme", vendor.url)
         with pytest.raises(VendorTimeout):
             for _ in range(100):
@@ -176,9 +178,9 @@ def test_idle_means_open_and_nothing_unread() -> None:
         ws = VendorSocket("acme", vendor.url)
         assert ws.is_idle()
         ws.send_text("go")
-        assert ws.receive(2) == "a"
+        assert ws.receive(PATIENCE_S) == "a"
         assert not ws.is_idle()  # "b" was received together with it
-        assert ws.receive(2) == "b"
+        assert ws.receive(PATIENCE_S) == "b"
         assert ws.is_idle()
         ws.close()
         assert not ws.is_idle()
@@ -188,9 +190,5 @@ def test_a_connection_the_vendor_closed_is_not_idle() -> None:
     with _Script(lambda peer: peer.receive(), lambda peer: peer.drop()) as vendor:
         ws = VendorSocket("acme", vendor.url)
         ws.send_text("go")
-        for _ in range(200):
-            if not ws.is_idle():
-                break
-            gevent.sleep(0.01)
-        assert not ws.is_idle()
+        wait_for(lambda: not ws.is_idle())
         ws.close()

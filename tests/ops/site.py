@@ -3,7 +3,6 @@ data/."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import random
@@ -12,27 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gevent
-
 from tests.ops.programs import ROOT, run
+from tests.waiting import PATIENCE_S
 
 CONF = ROOT / "supervisord.conf"
-PATIENCE_S = 60.0
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Ask until the answer is true, and return it; what other processes do can only be polled."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, inspect.getsource(condition)
-        gevent.sleep(0.05)
-    return answer
 
 
 def free_ports(count: int) -> int:
@@ -116,7 +102,9 @@ class Site:
     def ask(self, worker: int, path: str) -> str:
         """What a worker answers on its own port; "" while it does not, or says no."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port + worker}{path}", timeout=2) as reply:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.metrics_port + worker}{path}", timeout=PATIENCE_S
+            ) as reply:
                 return str(reply.read().decode())
         except OSError:
             return ""

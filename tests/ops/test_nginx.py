@@ -8,21 +8,19 @@ import re
 import socket
 import ssl
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
 from gevent.server import StreamServer
 
 from tests.ops.programs import ROOT, check, need
+from tests.waiting import PATIENCE_S, wait_for
 
 CONF = ROOT / "config/nginx/xiaozhi.conf"
 TLS = ROOT / "tests/web/tls"
-PATIENCE_S = 20.0
 
 
 class Backend:
@@ -116,14 +114,14 @@ class Front:
         """Test the configuration, then run it."""
         check(*self._command, "-t")
         self._process = subprocess.Popen(self._command)
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline
-                gevent.sleep(0.02)
+        wait_for(self._listens, "nginx")
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S).close()
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         """End it."""

@@ -22,12 +22,14 @@ from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
 from loadtest.simulator.wire import Closed, UpgradeRefused
 from loadtest.vendors.openai_vendor import OpenAiVendor
 from tests.ops.programs import ROOT
-from tests.ops.site import Site, until
+from tests.ops.site import Site
+from tests.waiting import PATIENCE_S, wait_for
 
 SENTENCES = ["This is the first sentence of it.", "Here comes the second one.", "And a third one to end with."]
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.leaks("workers keep connections to the vendor open between two tests"),
     pytest.mark.blocks_hub("what is tested has processes of its own; this one only plays its users, on the same cores"),
 ]
@@ -52,7 +54,7 @@ def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def site(_running: Site) -> Site:
     """Two workers, ready."""
-    until(lambda: _running.ready() and _running.control("status").count("RUNNING") == 2)
+    wait_for(lambda: _running.ready() and _running.control("status").count("RUNNING") == 2)
     return _running
 
 
@@ -102,7 +104,7 @@ def chat(site: Site, number: int, tally: Tally, over: Event) -> None:
             while not over.is_set():
                 device.replies.forget_answers()
                 device.detect("tell me something")
-                answer = device.collect_answer(30.0)
+                answer = device.collect_answer()
                 complete = answer.sentences == SENTENCES
                 tally.whole += complete
                 tally.lost += not complete
@@ -112,7 +114,7 @@ def chat(site: Site, number: int, tally: Tally, over: Event) -> None:
             assert device.closed is not None
             assert device.closed[0] in (1001, 1012), device.closed
         except (OSError, UpgradeRefused, DeviceTimeout):
-            gevent.sleep(0.2)  # no worker had its port open in this moment
+            gevent.sleep(0.2)  # sleep: no worker had its port open; a device comes back after a pause
         finally:
             device.close()
 
@@ -128,21 +130,21 @@ def test_a_conversation(site: Site) -> None:
 
 def test_a_killed_worker_costs_only_its_own_devices(site: Site) -> None:
     devices = [connected(site, number) for number in range(16)]
-    assert until(lambda: connections(site, 0) + connections(site, 1) == 16)
+    assert wait_for(lambda: connections(site, 0) + connections(site, 1) == 16)
     mine, other = connections(site, 0), connections(site, 1)
     victim, survivor = site.pid(0), site.pid(1)
     assert mine
     assert other, "the kernel gave all sixteen to one worker"
 
     os.kill(victim, signal.SIGKILL)
-    until(lambda: sum(device.closed is not None for device in devices) == mine)
+    wait_for(lambda: sum(device.closed is not None for device in devices) == mine)
     left = [device for device in devices if device.closed is None]
     left[0].detect("are you still there")
-    answer = left[0].collect_answer(30.0)
+    answer = left[0].collect_answer()
 
     assert len(left) == other
     assert answer.sentences == SENTENCES
-    assert until(lambda: site.ask(0, "/readyz"))
+    assert wait_for(lambda: site.ask(0, "/readyz"))
     assert site.pid(0) != victim
     assert site.pid(1) == survivor
     for device in devices:
@@ -157,13 +159,13 @@ def test_every_worker_reads_its_configuration_again_in_mid_conversation(site: Si
     with connected(site, 1) as device:
         device.replies.forget_answers()
         device.detect("tell me something")
-        device.wait_until(lambda: device.replies.speaking, 20.0, "the beginning of the answer")
+        device.wait_until(lambda: device.replies.speaking, PATIENCE_S, "the beginning of the answer")
 
         site.control("signal", "HUP", "xiaozhi:*")
-        answer = device.collect_answer(30.0)
+        answer = device.collect_answer()
 
     assert answer.sentences == SENTENCES
-    assert until(lambda: reloads() == [count + 1 for count in before])
+    assert wait_for(lambda: reloads() == [count + 1 for count in before])
 
 
 def test_a_rolling_restart_under_load_loses_no_turn(site: Site) -> None:
@@ -190,7 +192,7 @@ def test_stopping_lets_answers_end_and_exits_with_0(site: Site) -> None:
         device.replies.forget_answers()
         device.detect("tell me something")
     for device in devices:
-        device.wait_until(lambda device=device: device.replies.speaking, 20.0, "the beginning of the answer")
+        device.wait_until(lambda device=device: device.replies.speaking, PATIENCE_S, "the beginning of the answer")
 
     stopped = site.control("stop", "xiaozhi:*")
 

@@ -16,10 +16,13 @@ import pytest
 from supervisor.options import ServerOptions
 
 from tests.ops.programs import ROOT, run
-from tests.ops.site import CONF, PATIENCE_S, Site, until
+from tests.ops.site import CONF, Site
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import server as server_module
 from xiaozhi.runtime import connections
 from xiaozhi.settings import Settings
+
+pytestmark = pytest.mark.slow
 
 STAND_IN = ROOT / "tests/ops/worker.py"
 
@@ -46,7 +49,7 @@ def _lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def up(_lasting: Site) -> Site:
     """Two workers that run, shared by several tests because supervisord takes its seconds."""
-    until(lambda: _lasting.ready() and _lasting.control("status").count("RUNNING") == 2)
+    wait_for(lambda: _lasting.ready() and _lasting.control("status").count("RUNNING") == 2)
     return _lasting
 
 
@@ -126,7 +129,7 @@ def test_workers_share_the_port_and_have_metrics_and_logs_of_their_own(up: Site)
     assert [one["XIAOZHI__SERVER__REUSE_PORT"] for one in given] == ["true"] * 2
     assert [one["XIAOZHI__LOG__LOG_FILE"] for one in given] == ["server-0.log", "server-1.log"]
     assert [one["XIAOZHI_WORKER"] for one in given] == ["0", "1"]
-    assert until(lambda: {up.work(0) for _ in range(8)} == {"done by 0", "done by 1"})
+    assert wait_for(lambda: {up.work(0) for _ in range(8)} == {"done by 0", "done by 1"})
     assert (up.directory / "tmp/xiaozhi-1.out.log").read_text(encoding="utf-8").startswith("listening\n")
     assert (up.directory / "tmp/xiaozhi-1.err.log").read_text(encoding="utf-8").startswith("trouble\n")
 
@@ -135,7 +138,7 @@ def test_a_killed_worker_comes_back_and_the_other_goes_on(up: Site) -> None:
     victim, other = up.metrics(0)["pid"], up.metrics(1)["pid"]
 
     os.kill(victim, signal.SIGKILL)
-    reborn = until(lambda: (now := up.metrics(0).get("pid")) and now != victim and now)
+    reborn = wait_for(lambda: (now := up.metrics(0).get("pid")) and now != victim and now)
 
     assert reborn != victim
     assert up.metrics(1)["pid"] == other
@@ -146,7 +149,7 @@ def test_a_worker_that_was_told_to_end_is_replaced(up: Site) -> None:
 
     os.kill(asked, signal.SIGTERM)
 
-    assert until(lambda: (now := up.metrics(1).get("pid")) and now != asked)
+    assert wait_for(lambda: (now := up.metrics(1).get("pid")) and now != asked)
 
 
 def test_a_rolling_restart_replaces_everybody_and_loses_nothing(up: Site) -> None:
@@ -185,7 +188,7 @@ def test_a_rolling_restart_stops_at_the_first_worker_that_does_not_come_back(up:
 
 def test_with_a_step_every_worker_has_ports_of_its_own(site: Site) -> None:
     site.start(XIAOZHI_PORT_STEP="10")
-    until(site.ready)
+    wait_for(site.ready)
     given = [site.metrics(worker)["given"] for worker in range(2)]
 
     assert [one["XIAOZHI__SERVER__PORT"] for one in given] == [str(site.port), str(site.port + 10)]
@@ -195,9 +198,9 @@ def test_with_a_step_every_worker_has_ports_of_its_own(site: Site) -> None:
 
 def test_stopping_waits_for_the_work_in_hand(site: Site) -> None:
     site.start()
-    until(site.ready)
+    wait_for(site.ready)
     work = [gevent.spawn(site.work, 1.0) for _ in range(6)]
-    until(
+    wait_for(
         lambda: (
             sum(path.read_text(encoding="utf-8").count("at work") for path in site.directory.glob("tmp/*.out.log")) == 6
         )
@@ -214,7 +217,7 @@ def test_an_environment_file_that_was_named_must_be_there(site: Site) -> None:
     site.start(XIAOZHI_ENV_FILE="config/nobody.env")
 
     errors = site.directory / "tmp/xiaozhi-0.err.log"
-    assert until(lambda: errors.exists() and "nobody.env" in errors.read_text(encoding="utf-8"))
+    assert wait_for(lambda: errors.exists() and "nobody.env" in errors.read_text(encoding="utf-8"))
 
 
 def test_secrets_of_the_environment_file_are_not_committed() -> None:

@@ -40,7 +40,7 @@ def work(client: socket.socket) -> None:
     with client:
         line = client.makefile().readline()
         print("at work", flush=True)
-        time.sleep(float(line.split()[1]))
+        time.sleep(float(line.split()[1]))  # sleep: so long the work takes
         client.sendall(f"done by {NUMBER}\n".encode())
 
 

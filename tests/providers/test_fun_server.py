@@ -11,6 +11,7 @@ import pytest
 
 from loadtest.vendors.sounds import hum
 from tests.vendors.funasr_vendor import FunAsrVendor
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import (
     SettingsError,
@@ -41,10 +42,8 @@ def say(stream: AsrStream, pcm: bytes, piece: int = 1920) -> None:
         gevent.sleep(0)
 
 
-def wait_for(stream: AsrStream, partial: str) -> None:
-    with gevent.Timeout(5):
-        while not stream.partial.startswith(partial):
-            gevent.sleep(0.002)
+def wait_for_partial(stream: AsrStream, partial: str) -> None:
+    wait_for(lambda: stream.partial.startswith(partial), partial)
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def test_sentences_that_end_while_the_user_still_speaks(flavour: str) -> None:
     with FunAsrVendor(flavour=flavour, ends=[12]) as vendor:
         stream = asr_for(vendor).open(CallContext())
         say(stream, PCM)
-        wait_for(stream, "what time ")
+        wait_for_partial(stream, "what time ")
         assert stream.finish().text == "what time is it"
 
 
@@ -81,7 +80,7 @@ def test_nothing_left_after_the_last_sentence(flavour: str) -> None:
     with FunAsrVendor(flavour=flavour, ends=[12, 20]) as vendor:
         stream = asr_for(vendor).open(CallContext())
         say(stream, PCM)
-        wait_for(stream, "what time is it")
+        wait_for_partial(stream, "what time is it")
         assert stream.finish().text == "what time is it"
 
 
@@ -92,7 +91,7 @@ def test_partials_grow_and_are_replaced_by_what_was_corrected(vendor: FunAsrVend
     for frame, start in enumerate(range(0, len(PCM), 1920)):
         stream.feed(PCM[start : start + 1920])
         if frame in expected:
-            wait_for(stream, expected[frame])
+            wait_for_partial(stream, expected[frame])
             assert stream.partial == expected[frame]
     assert stream.finish().text == "what time is it"
 
@@ -161,7 +160,7 @@ def test_an_error_in_the_end_mark() -> None:
         vendor.fault = "error"
         stream = asr_for(vendor).open(CallContext())
         say(stream, PCM)
-        wait_for(stream, "what time ")
+        wait_for_partial(stream, "what time ")
         with pytest.raises(VendorUnavailable, match="inference failed"):
             stream.finish()
 
@@ -185,10 +184,10 @@ def test_closing_hangs_up_and_ends_a_waiting_finish() -> None:
         stream = asr_for(vendor).open(CallContext())
         say(stream, PCM)
         waiting = gevent.spawn(lambda: pytest.raises(VendorUnavailable, stream.finish))
-        gevent.sleep(0.02)
+        gevent.sleep(0)  # it waits now
         stream.close()
         stream.close()
-        waiting.get(timeout=2)
+        waiting.get(timeout=PATIENCE_S)
         assert vendor.wait_gone()
         with pytest.raises(VendorUnavailable):
             stream.feed(PCM)
@@ -199,7 +198,7 @@ def test_killing_the_listener_hangs_up() -> None:
         vendor.fault = "stall_before"
         stream = asr_for(vendor).open(CallContext())
         waiting = gevent.spawn(stream.finish)
-        gevent.sleep(0.02)
+        gevent.sleep(0)  # it waits now
         waiting.kill()
         assert vendor.wait_gone()
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.voice import speech_of
 from tests.vendors.volcengine_vendor import VolcengineVendor
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import (
     SettingsError,
@@ -172,16 +173,12 @@ def test_no_reuse_when_it_is_switched_off_or_too_many_rest(vendor: VolcengineVen
     streams = [few.open(CONTEXT) for _ in range(3)]
     for stream in streams:
         speak(stream, "你好。")
-    with gevent.Timeout(2):
-        while vendor.open > 1:
-            gevent.sleep(0.01)
+    wait_for(lambda: vendor.open == 1)
 
 
 def test_idle_connections_are_given_up_in_time(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
     speak(tts_for(vendor, closing, idle_seconds=0.1).open(CONTEXT), "你好。")
-    with gevent.Timeout(3):
-        while vendor.open:
-            gevent.sleep(0.01)
+    wait_for(lambda: not vendor.open)
 
 
 def test_a_dead_idle_connection_is_replaced(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
@@ -208,9 +205,7 @@ def test_an_interrupt_cancels_the_session_and_keeps_the_connection(
         next(events)
     with pytest.raises(VendorUnavailable):
         stream.say(SENTENCES[1])
-    with gevent.Timeout(2):
-        while vendor.sessions[0].end != "canceled" or not tts.lines._idle:
-            gevent.sleep(0.005)
+    wait_for(lambda: vendor.sessions[0].end == "canceled" and tts.lines.idle)
     vendor.fault = ""
     assert texts(speak(tts.open(CONTEXT), SENTENCES[1])) == [SENTENCES[1]]
     assert vendor.connections == 1
@@ -240,11 +235,9 @@ def test_killing_the_reader_frees_the_vendor(vendor: VolcengineVendor, closing: 
                 began.set()
 
     reader = gevent.spawn(receive)
-    assert began.wait(2)
+    assert began.wait(PATIENCE_S)
     reader.kill()
-    with gevent.Timeout(2):
-        while vendor.sessions[0].end != "canceled":
-            gevent.sleep(0.005)
+    wait_for(lambda: vendor.sessions[0].end == "canceled")
 
 
 def test_the_vendor_is_given_few_sentences_ahead(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
@@ -252,9 +245,7 @@ def test_the_vendor_is_given_few_sentences_ahead(vendor: VolcengineVendor, closi
     with contextlib.closing(tts_for(vendor, closing).open(CONTEXT)) as stream:
         for number in range(30):
             stream.say(f"这是第{number}句话。")
-        with gevent.Timeout(2):
-            while len(vendor.sessions[0].texts) < 8:
-                gevent.sleep(0.005)
+        wait_for(lambda: len(vendor.sessions[0].texts) == 8)
         assert stream.receive(0.05) is None
         assert len(vendor.sessions[0].texts) == 8
 
@@ -323,9 +314,9 @@ def test_closing_the_provider_ends_open_streams_with_an_error(
     stream = tts.open(CONTEXT)
     stream.say("你好。")
     reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, list, speech_of(stream)))
-    gevent.sleep(0.05)
+    gevent.sleep(0)  # it waits now
     tts.close()
-    reader.get(timeout=3)
+    reader.get(timeout=PATIENCE_S)
 
 
 def test_the_block_of_existing_files_and_consoles(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:

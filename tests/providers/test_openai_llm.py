@@ -25,7 +25,7 @@ from xiaozhi.errors import (
 )
 from xiaozhi.providers.families.openai import endpoint, error_in_answer
 from xiaozhi.providers.families.openai_deltas import BadToolCall, ThinkFilter, ToolCalls, parse_arguments
-from xiaozhi.providers.llm.openai import OpenAiLlm, _fixed_body
+from xiaozhi.providers.llm.openai import OpenAiLlm, fixed_body
 from xiaozhi.providers.registry import validate
 
 SOUNDS = Sounds()
@@ -261,7 +261,7 @@ def test_what_is_no_completion_is_garbage(vendor: OpenAiVendor, llm: OpenAiLlm, 
 def test_a_stream_that_ends_without_an_end_mark(
     llm: OpenAiLlm, vendor: OpenAiVendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vendor, "_events", lambda content: iter([sse('{"choices": [{"delta": {"content": "half"}}]}')]))
+    monkeypatch.setattr(vendor, "events", lambda content: iter([sse('{"choices": [{"delta": {"content": "half"}}]}')]))
     with pytest.raises(VendorUnavailable, match="end mark"):
         ask(llm)
 
@@ -271,7 +271,7 @@ def test_done_alone_and_a_finish_reason_alone_end_the_answer(
 ) -> None:
     text = sse('{"choices": [{"delta": {"content": "all"}}]}')
     for end in (sse("[DONE]"), sse('{"choices": [{"delta": {}, "finish_reason": "stop"}]}')):
-        monkeypatch.setattr(vendor, "_events", lambda content, end=end: iter([text, end]))
+        monkeypatch.setattr(vendor, "events", lambda content, end=end: iter([text, end]))
         assert ask(llm) == ["all"]
 
 
@@ -283,7 +283,7 @@ def test_a_vendor_that_leaves_the_body_open_costs_no_time(
         sse('{"choices": [{"delta": {}, "finish_reason": "stop"}]}'),
         b": never\n\n",
     ]
-    monkeypatch.setattr(vendor, "_events", lambda content: iter(pieces))
+    monkeypatch.setattr(vendor, "events", lambda content: iter(pieces))
     vendor.script(CHAT, Script(stall="after"))
     assert ask(llm) == ["all"]
     assert vendor.wait_gone()
@@ -300,8 +300,8 @@ def test_a_vendor_that_leaves_the_body_open_costs_no_time(
 )
 def test_thinking_is_switched_off_where_the_switch_is_known(url: str, switch: dict[str, Any]) -> None:
     block = {"type": "openai", "base_url": url, "model": "m"}
-    assert _fixed_body(validate("llm", "L", block)) == {"model": "m", "stream": True, **switch}  # type: ignore[arg-type]
-    assert _fixed_body(validate("llm", "L", block | {"thinking": True})) == {"model": "m", "stream": True}  # type: ignore[arg-type]
+    assert fixed_body(validate("llm", "L", block)) == {"model": "m", "stream": True, **switch}  # type: ignore[arg-type]
+    assert fixed_body(validate("llm", "L", block | {"thinking": True})) == {"model": "m", "stream": True}  # type: ignore[arg-type]
 
 
 def test_blocks_of_existing_files() -> None:

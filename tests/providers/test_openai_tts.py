@@ -14,6 +14,7 @@ from loadtest.vendors.sounds import Sounds, wav
 from tests.audio.test_decode import page, stream
 from tests.contract.suites import pcm_of
 from tests.fakes.inference import InlineInference
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import Encoder
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, SettingsError, VendorGarbage, VendorRejected
@@ -70,15 +71,15 @@ def test_what_is_asked_for(vendor: OpenAiVendor) -> None:
 
 def test_formats_and_voices_of_existing_blocks() -> None:
     def form(**block: Any) -> str:
-        return tts_for("http://h/v1/audio/speech", **block)._form
+        return tts_for("http://h/v1/audio/speech", **block).form
 
     assert form() == "wav"
     assert form(format="mp3") == "mp3"
     assert form(response_format="opus") == "opus"
-    assert tts_for("https://api.openai.com/v1/audio/speech")._form == "opus"
-    assert tts_for("https://api.openai.com/v1/audio/speech", format="pcm")._form == "pcm"
+    assert tts_for("https://api.openai.com/v1/audio/speech").form == "opus"
+    assert tts_for("https://api.openai.com/v1/audio/speech", format="pcm").form == "pcm"
     both = tts_for("http://h", voice="public", private_voice="mine", speed="")
-    assert both._options.voice == "mine"
+    assert both.traits.voice_key == tts_for("http://h", voice="mine", speed="").traits.voice_key
     assert both.traits.voice_key != tts_for("http://h", voice="public").traits.voice_key
     for block in ({"speed": 9}, {"format": "aiff"}, {"ttsRate": 300}):
         with pytest.raises(SettingsError):
@@ -205,7 +206,7 @@ def test_mp3_through_the_real_pool(vendor: OpenAiVendor) -> None:
     pool = InferencePool(workers=2)
     tts = tts_for(vendor.base_url, pool, response_format="mp3")
     users = [gevent.spawn(say, tts) for _ in range(4)]
-    gevent.joinall(users, timeout=20, raise_error=True)
+    gevent.joinall(users, timeout=PATIENCE_S, raise_error=True)
     for user in users:
         _, seconds = pcm_of(user.value, tts.traits.sample_rate)
         assert 1.0 < seconds < 1.6

@@ -56,7 +56,7 @@ def pool() -> Iterator[InferencePool]:
 
 @pytest.fixture(scope="module")
 def asr(pool: InferencePool) -> Iterator[PocketsphinxAsr]:
-    made = PocketsphinxAsr(PocketsphinxAsrOptions(), Services(inference=pool, config_dir=CONFIG))
+    made = PocketsphinxAsr(PocketsphinxAsrOptions(timeout=60), Services(inference=pool, config_dir=CONFIG))
     made.warm_up()
     yield made
     made.close()
@@ -161,7 +161,7 @@ def test_the_hub_goes_on_while_something_is_decoded(asr: PocketsphinxAsr) -> Non
 
 
 def test_after_closing_it_says_so(pool: InferencePool) -> None:
-    asr = PocketsphinxAsr(PocketsphinxAsrOptions(), Services(inference=pool, config_dir=CONFIG))
+    asr = PocketsphinxAsr(PocketsphinxAsrOptions(timeout=60), Services(inference=pool, config_dir=CONFIG))
     asr.close()
     asr.close()
 

@@ -11,6 +11,7 @@ import pytest
 from gevent.event import Event
 
 from tests.e2e.stage import merged
+from tests.waiting import PATIENCE_S
 from xiaozhi.app.wiring import check
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import SettingsError, VendorTimeout, VendorUnavailable
@@ -66,12 +67,12 @@ class _Noted:
 
     def warm_up(self) -> None:
         journal.entries.append(f"warming up {self.name}")
-        journal.may_warm_up.wait(10)
+        journal.may_warm_up.wait(PATIENCE_S)
         if journal.error is not None:
             raise journal.error
 
     def close(self) -> None:
-        journal.may_close.wait(10)
+        journal.may_close.wait(PATIENCE_S)
         journal.entries.append(f"closed {self.name}")
 
 
@@ -166,7 +167,7 @@ def providers() -> Iterator[ProviderPool]:
 
 def wait_for(entry: str) -> None:
     """Until the journal has this entry."""
-    deadline = gevent.Timeout(5, AssertionError(f"{entry!r} is not in {journal.entries}"))
+    deadline = gevent.Timeout(PATIENCE_S, AssertionError(f"{entry!r} is not in {journal.entries}"))
     with deadline:
         while entry not in journal.entries:
             gevent.sleep(0)

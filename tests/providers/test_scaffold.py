@@ -21,11 +21,12 @@ def tree(tmp_path: Path) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     for folder in ("xiaozhi", "loadtest", "tests/contract", "tests/fakes", "tests/vendors"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
-    for file in ("tests/__init__.py", "tests/conftest.py", "tests/guards.py", "pyproject.toml"):
+    for file in ("tests/__init__.py", "tests/conftest.py", "tests/guards.py", "tests/waiting.py", "pyproject.toml"):
         shutil.copy(ROOT / file, tmp_path / file)
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.leaks("a child process is waited for by gevent's own watcher")
 def test_what_is_written_passes_its_tests_and_the_checks(tree: Path) -> None:
     written = [path for kind in KINDS for path in scaffold(kind, "acme_stream", tree)]
@@ -34,7 +35,7 @@ def test_what_is_written_passes_its_tests_and_the_checks(tree: Path) -> None:
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tree), *tests]
-    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     ruff = Path(sys.executable).with_name("ruff")
     if ruff.exists():

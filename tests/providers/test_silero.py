@@ -17,6 +17,7 @@ import pytest
 from loadtest.simulator.speech import speak
 from tests.fakes.inference import InlineInference
 from tests.fakes.sound import silence
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import Overloaded, SettingsError, VendorError
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Services
@@ -56,7 +57,7 @@ def expected(speech: bytes) -> list[float]:
     """Window after window through the onnx file by itself: 64 samples of context, a state handed on."""
     import onnxruntime
 
-    path = silero._model_path(silero.SileroOptions())
+    path = silero.model_path(silero.SileroOptions())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     samples = np.frombuffer(speech, dtype="<i2").astype(np.float32) / 32768
     state, context, probabilities = np.zeros((2, 1, 128), np.float32), np.zeros(64, np.float32), []
@@ -94,7 +95,7 @@ def test_many_streams_share_calls_and_nothing_else(vad: silero.SileroVad, speech
 
     before = vad.stats.batches, vad.stats.items
     listeners = [gevent.spawn(listen, number) for number in range(12)]
-    gevent.joinall(listeners, timeout=30, raise_error=True)
+    gevent.joinall(listeners, timeout=PATIENCE_S, raise_error=True)
     for listener in listeners:
         assert listener.value == pytest.approx(expected, abs=ALIKE)
     batches, items = vad.stats.batches - before[0], vad.stats.items - before[1]
@@ -160,7 +161,7 @@ def test_overload_loses_nothing(
         pool.full = number % 5 == 1  # refused at the door ...
         feeder = tasks.spawn("feeder", feed_some, speech[start : start + 1920])
         while not feeder.ready():
-            gevent.sleep(0.001)
+            gevent.sleep(0.001)  # sleep: the deadline of what is late has to pass
             if number % 5 != 3:  # ... or taken and late
                 pool.go()
     pool.full = False
@@ -171,7 +172,7 @@ def test_overload_loses_nothing(
 
     feeder = tasks.spawn("feeder", feed_rest)
     while not feeder.ready():
-        gevent.sleep(0.001)
+        gevent.sleep(0.001)  # sleep: likewise
         pool.go()
     assert late > 5
     assert probabilities == pytest.approx(expected, abs=ALIKE)
@@ -192,7 +193,7 @@ def test_a_batch_that_comes_after_a_reset_changes_nothing(
         gevent.sleep(0)
         gevent.sleep(0)
         pool.go()
-        return waiting.get(timeout=1)
+        return waiting.get(timeout=PATIENCE_S)
 
     assert first(stream) == first(fresh)
 
@@ -208,10 +209,16 @@ def test_ten_seconds_behind_it_starts_anew(stuck: tuple[StuckPool, silero.Silero
     assert stream.feed(bytes(100)) == []
 
 
-def test_a_failing_model_is_a_vendor_error(pool: InferencePool) -> None:
-    vad = silero.SileroVad(silero.SileroOptions(), Services(pool))
+class BrokenPool(StuckPool):
+    """Every job fails."""
+
+    def submit(self, function: Any, *args: Any, kind: str, deliver: Any) -> None:
+        gevent.get_hub().loop.run_callback(deliver, None, ZeroDivisionError())
+
+
+def test_a_failing_model_is_a_vendor_error() -> None:
+    vad = silero.SileroVad(silero.SileroOptions(), Services(BrokenPool()))  # type: ignore[arg-type]
     stream = vad.open()
-    vad._model = lambda samples, state: 1 / 0  # type: ignore[assignment, return-value]
     with pytest.raises(VendorError, match="model failed"):
         stream.feed(bytes(2048))
     vad.close()
@@ -270,14 +277,14 @@ def test_wrong_options_are_faults(wrong: dict[str, object]) -> None:
 
 
 def test_model_dir_is_used_when_it_has_a_model(tmp_path: Path) -> None:
-    installed = silero._model_path(silero.SileroOptions())
-    assert silero._model_path(silero.SileroOptions(model_dir=str(tmp_path))) == installed, (
+    installed = silero.model_path(silero.SileroOptions())
+    assert silero.model_path(silero.SileroOptions(model_dir=str(tmp_path))) == installed, (
         "an empty folder is not a model"
     )
     own = tmp_path / "src" / "silero_vad" / "data" / "silero_vad.onnx"
     own.parent.mkdir(parents=True)
     own.write_bytes(installed.read_bytes())
-    assert silero._model_path(silero.SileroOptions(model_dir=str(tmp_path))) == own
+    assert silero.model_path(silero.SileroOptions(model_dir=str(tmp_path))) == own
 
 
 def test_a_model_that_is_not_installed_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from gevent.queue import Queue
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.voice import speech_of
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import OpusError
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
@@ -50,7 +51,7 @@ class Session(TtsSession):
             raise self.fails
         self.sent.append(sentence)
         if self.slow is not None:
-            self.slow.wait(5)
+            self.slow.wait(PATIENCE_S)
 
     def send_end(self) -> None:
         if self.fails is not None:
@@ -101,7 +102,7 @@ def rig() -> Any:
     made = Rig()
     yield made
     made.stream.close()
-    assert made.tasks.join(timeout=2)
+    assert made.tasks.join(timeout=PATIENCE_S)
 
 
 def test_a_vendor_that_marks_the_ends_of_sentences(rig: Rig) -> None:
@@ -187,7 +188,7 @@ def test_what_is_said_while_a_sentence_is_being_sent_follows_it(rig: Rig) -> Non
     rig.stream.finish()
     assert rig.session.sent == ["a"]
     rig.session.slow.set()
-    first.join(2)
+    first.join(PATIENCE_S)
     assert rig.session.sent == ["a", "b", "END"]
 
 
@@ -298,7 +299,7 @@ def test_a_vendor_is_held_back_and_given_up_when_nobody_receives(monkeypatch: py
     rig = Rig()
     rig.stream.say("a")
     rig.session.sends(*[OpusPackets((b"p",), 20.0)] * 9)
-    assert rig.tasks.join(timeout=2)
+    assert rig.tasks.join(timeout=PATIENCE_S)
     assert rig.session.left == "GeneratorExit"
     assert rig.stream.receive(0) == SentenceBegins("a")
     assert rig.stream.receive(0) == OpusPackets((b"p",), 20.0)
@@ -319,7 +320,7 @@ def test_close_hangs_up_once_and_throws_away_what_comes(monkeypatch: pytest.Monk
     rig.stream.close()
     rig.stream.close()
     assert rig.session.sent == ["a", "HANG UP"]
-    assert rig.tasks.join(timeout=2)
+    assert rig.tasks.join(timeout=PATIENCE_S)
     assert rig.session.left == "ended"
     for _ in range(2):
         with pytest.raises(VendorUnavailable, match="closed"):
@@ -333,7 +334,7 @@ def test_close_wakes_whoever_receives(rig: Rig) -> None:
     reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, rig.stream.receive, 60))
     gevent.sleep(0)
     rig.stream.close()
-    reader.get(timeout=2)
+    reader.get(timeout=PATIENCE_S)
 
 
 def test_the_end_of_the_session_wakes_whoever_receives(rig: Rig) -> None:
@@ -341,14 +342,14 @@ def test_the_end_of_the_session_wakes_whoever_receives(rig: Rig) -> None:
     reader = gevent.spawn(rig.stream.receive, 60)
     gevent.sleep(0)
     rig.session.sends(...)
-    assert reader.get(timeout=2) == SpeechEnds()
+    assert reader.get(timeout=PATIENCE_S) == SpeechEnds()
 
 
 def test_closing_the_provider_fails_its_streams(rig: Rig) -> None:
     reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, list, speech_of(rig.stream)))
     gevent.sleep(0)
     rig.tasks.kill()
-    reader.get(timeout=2)
+    reader.get(timeout=PATIENCE_S)
     assert rig.session.left == "GreenletExit"
 
 
@@ -364,7 +365,7 @@ class Provider(SessionTts):
 
     def connect(self, context: CallContext) -> TtsSession:
         self.sessions.append(Session())
-        assert self.stands.wait(2)
+        assert self.stands.wait(PATIENCE_S)
         return self.sessions[-1]
 
 
@@ -378,7 +379,7 @@ def test_a_provider_of_sessions() -> None:
     gevent.sleep(0)
     provider.close()
     provider.close()
-    reader.get(timeout=2)
+    reader.get(timeout=PATIENCE_S)
     with pytest.raises(VendorUnavailable, match="Ours: closed"):
         provider.open(CallContext())
     assert len(provider.sessions) == 1
@@ -390,7 +391,7 @@ def test_a_provider_that_is_closed_while_it_connects() -> None:
     gevent.sleep(0)
     provider.close()
     provider.stands.set()
-    opening.get(timeout=2)
+    opening.get(timeout=PATIENCE_S)
     assert provider.sessions[0].sent == ["HANG UP"]
 
 
@@ -403,5 +404,5 @@ def test_a_session_has_one_greenlet(rig: Rig) -> None:
     rig.received()
     assert census.live == live
     rig.stream.close()
-    assert rig.tasks.join(timeout=2)
+    assert rig.tasks.join(timeout=PATIENCE_S)
     assert census.live == live - 1

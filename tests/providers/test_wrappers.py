@@ -14,6 +14,7 @@ import pytest
 from gevent.event import Event
 
 from tests.fakes.voice import speech_of
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import (
     CircuitOpen,
@@ -83,7 +84,7 @@ def fails(error: Exception, *before: Sound) -> Callable[[], Iterator[Sound]]:
 def hangs(*before: Sound) -> Callable[[], Iterator[Sound]]:
     def sounds() -> Iterator[Sound]:
         yield from before
-        gevent.sleep(60)
+        Event().wait()
 
     return sounds
 
@@ -122,7 +123,7 @@ def test_sentences_come_out_in_order_whatever_finishes_first() -> None:
 
     def slow() -> Iterator[Sound]:
         yield Pcm(b"a#1")
-        first_may_end.wait(5)
+        first_may_end.wait(PATIENCE_S)
         yield Pcm(b"a#2")
 
     voice.script["a"] = slow
@@ -202,7 +203,7 @@ def test_the_second_sentence_waits_for_the_first_sound_of_the_first() -> None:
     sound = Event()
 
     def late() -> Iterator[Sound]:
-        sound.wait(5)
+        sound.wait(PATIENCE_S)
         yield Pcm(b"a#1")
 
     voice.script["a"] = late
@@ -251,7 +252,7 @@ def test_close_breaks_off_the_requests_and_wakes_whoever_receives() -> None:
     assert voice.asked == ["a", "b"]
     stream.close()
     stream.close()
-    reader.get(timeout=2)
+    reader.get(timeout=PATIENCE_S)
     with pytest.raises(VendorUnavailable):
         stream.say("c")
     settle()
@@ -263,7 +264,7 @@ def test_close_wakes_whoever_waits_for_the_first_sentence() -> None:
     reader = gevent.spawn(lambda: pytest.raises(VendorUnavailable, list, speech_of(stream)))
     settle()
     stream.close()
-    reader.get(timeout=2)
+    reader.get(timeout=PATIENCE_S)
 
 
 def test_receiving_with_a_timeout() -> None:
@@ -295,9 +296,7 @@ def test_a_vendor_that_is_faster_than_the_listener_is_held_back(monkeypatch: pyt
     stream.say("a")
     settle()
     assert len(made) <= 6
-    with gevent.Timeout(2):
-        while not voice.left:
-            gevent.sleep(0.005)  # nobody receives: it gives up
+    wait_for(lambda: voice.left)  # nobody receives: it gives up
     with pytest.raises(VendorTimeout):
         stream.receive(1)
     stream.close()
@@ -382,7 +381,9 @@ def test_a_guarded_llm_retries_bounds_and_reports() -> None:
     assert [report.outcome for report in reports] == ["unavailable", "ok"]
     assert reports[0].vendor == "llm:model"
     gevent.joinall(
-        [gevent.spawn(ask, model, CallContext(device_id=str(n))) for n in range(6)], raise_error=True, timeout=5
+        [gevent.spawn(ask, model, CallContext(device_id=str(n))) for n in range(6)],
+        raise_error=True,
+        timeout=PATIENCE_S,
     )
     assert inner.most == 2
     assert model.guard.window.active == 0
@@ -391,10 +392,10 @@ def test_a_guarded_llm_retries_bounds_and_reports() -> None:
 def test_one_answer_at_a_time_per_device() -> None:
     inner = Model("a", "b")
     model = guard("llm", inner)
-    gevent.joinall([gevent.spawn(ask, model) for _ in range(3)], raise_error=True, timeout=5)
+    gevent.joinall([gevent.spawn(ask, model) for _ in range(3)], raise_error=True, timeout=PATIENCE_S)
     assert inner.most == 1
     free = guard("llm", inner, VendorLimits(one_per_device=False))
-    gevent.joinall([gevent.spawn(ask, free) for _ in range(3)], raise_error=True, timeout=5)
+    gevent.joinall([gevent.spawn(ask, free) for _ in range(3)], raise_error=True, timeout=PATIENCE_S)
     assert inner.most == 3
 
 
@@ -414,7 +415,7 @@ def test_an_answer_frees_its_place_when_the_model_has_spoken() -> None:
     model = guard("llm", inner, VendorLimits(max_concurrent=1))
     answer = model.chat([], [], CONTEXT)
     assert next(answer) == "a"
-    gevent.sleep(0.01)
+    settle()
     assert inner.running == 0 and model.guard.window.active == 0
     assert ask(model) == ["a", "b", "c"]
     assert list(answer) == ["b", "c"]
@@ -427,7 +428,7 @@ def test_an_error_in_an_answer_comes_after_what_was_said() -> None:
             raise VendorUnavailable("m")
 
     answer = guard("llm", Breaks()).chat([], [], CONTEXT)
-    gevent.sleep(0.01)
+    settle()
     assert next(answer) == "half an"
     with pytest.raises(VendorUnavailable):
         next(answer)
@@ -438,7 +439,7 @@ def test_a_silent_model_can_be_given_up_on() -> None:
         def chat(self, *args: Any) -> Iterator[str | ToolCall]:
             self.running += 1
             try:
-                gevent.sleep(60)
+                Event().wait()
                 yield "never"
             finally:
                 self.running -= 1
@@ -627,7 +628,7 @@ class _SpeechStream(TtsStream):
     def receive(self, timeout: float) -> SpeechEvent | None:
         self._check()
         if self._speech.silent:
-            gevent.sleep(timeout)
+            gevent.sleep(timeout)  # sleep: it is silent for so long
             return None
         try:
             event = self._events.get(timeout=timeout)
@@ -941,7 +942,7 @@ def test_closing_a_fallback_wakes_whoever_receives() -> None:
     settle()
     stream.close()
     stream.close()
-    reader.get(timeout=2)
+    reader.get(timeout=PATIENCE_S)
     assert first.closed == 1
     with pytest.raises(VendorUnavailable):
         stream.say("d")
@@ -955,7 +956,7 @@ class _Connecting(Speech):
         self.connected = Event()
 
     def open(self, context: CallContext) -> TtsStream:
-        self.connected.wait(5)
+        self.connected.wait(PATIENCE_S)
         return super().open(context)
 
 
@@ -974,7 +975,7 @@ def test_what_is_said_while_the_next_voice_connects_is_said_by_it() -> None:
     stream.say("b")
     stream.finish()
     second.connected.set()
-    assert reader.get(timeout=2) == ["a", "second:a#1", "second:a#2", "b", "second:b#1", "second:b#2"]
+    assert reader.get(timeout=PATIENCE_S) == ["a", "second:a#1", "second:a#2", "b", "second:b#1", "second:b#2"]
     assert third.said == []
 
 
@@ -983,7 +984,7 @@ def test_closing_while_the_next_voice_connects() -> None:
     stream.close()
     second.connected.set()
     with pytest.raises(VendorUnavailable, match="closed"):
-        reader.get(timeout=2)
+        reader.get(timeout=PATIENCE_S)
     assert second.closed == 1
     assert third.said == [], "nobody listens any more"
 
@@ -992,5 +993,5 @@ def test_a_voice_that_does_not_connect_in_time_is_passed_over(monkeypatch: pytes
     monkeypatch.setattr("xiaozhi.providers.wrappers.tts.OPEN_DEADLINE_S", 0.01)
     stream, _, third, reader = changing()
     stream.finish()
-    assert reader.get(timeout=2) == ["a", "third:a#1", "third:a#2"]
+    assert reader.get(timeout=PATIENCE_S) == ["a", "third:a#1", "third:a#2"]
     assert third.said == ["a"]

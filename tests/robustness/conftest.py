@@ -4,12 +4,10 @@ what is left."""
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,9 +17,12 @@ import pytest
 from loadtest.simulator import speech
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import PATIENCE_S, Stage, merged, open_stage
+from tests.e2e.stage import Stage, merged, open_stage
 from tests.robustness.logbook import SECRET, Logbook, reading
 from tests.robustness.witness import LONG_WORDS, Mirror, Witness, talking
+from tests.waiting import PATIENCE_S
+from xiaozhi.app import listeners
+from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.session.listening.listener import Listener, Utterance
 from xiaozhi.session.session import Session
 from xiaozhi.session.speaking.outbox import Outbox
@@ -81,16 +82,10 @@ def stage_settings() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, stage_settings: dict[str, Any]) -> Iterator[Stage]:
     """One server and its vendor for a whole module. No limits on rates, so that everything gets as deep as it can."""
-    with open_stage(tmp_path_factory.mktemp("data"), sounds, merged(SETTINGS, stage_settings)) as opened:
-        # All these devices share the hub, and perhaps a slow machine, with the server: lag is no reason to refuse
-        # anybody here.
-        policy = opened.server._watchdog._policy
-        policy.turns_lag_s = policy.connections_lag_s = math.inf
-        acceptor = opened.server._acceptor
-        assert acceptor is not None
-        sockets = replace(acceptor._options.sockets, close_timeout=CLOSE_TIMEOUT)
-        acceptor._options = replace(acceptor._options, sockets=sockets)
-        yield opened
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(listeners, "SocketLimits", partial(SocketLimits, close_timeout=CLOSE_TIMEOUT))
+        with open_stage(tmp_path_factory.mktemp("data"), sounds, merged(SETTINGS, stage_settings)) as opened:
+            yield opened
 
 
 @pytest.fixture(scope="module")
@@ -135,21 +130,21 @@ def in_the_end(left: Callable[[], Counter[str]]) -> Counter[str]:
     """What is still left after all patience; nothing, as soon as there is nothing left."""
     deadline = time.monotonic() + PATIENCE_S
     while (found := left()) and time.monotonic() < deadline:
-        gevent.sleep(0.01)
+        gevent.sleep(0.01)  # sleep: between two looks
     return found
 
 
 def busy(stage: Stage) -> Counter[str]:
     """What the server still has to do, or holds for devices that are gone."""
     server = stage.server
-    assert server._generation is not None and server._acceptor is not None and server._web is not None
+    assert server.generation is not None and server.acceptor is not None and server.web is not None
     held = {
-        "sessions": server._generation.sessions,
+        "sessions": server.generation.sessions,
         "places": server.admission.total,
-        "handshakes": server._acceptor.handshakes,
-        "http": server._web.connections,
+        "handshakes": server.acceptor.handshakes,
+        "http": server.web.connections,
         "jobs": server.inference.active + server.inference.queued,
-        "connections": len(server._acceptor._greenlets),
+        "connections": server.acceptor.serving,
     }
     return Counter({what: count for what, count in held.items() if count})
 

@@ -88,7 +88,7 @@ class Garbage:
             return self.chance.choice(_ODD_TEXTS)
         message: Any = json.loads(json.dumps(self.chance.choice(MESSAGES)))
         for _ in range(self.chance.choice((0, 1, 1, 1, 2, 5))):
-            message = self._hurt(message)
+            message = self.hurt(message)
         text = json.dumps(message, ensure_ascii=self.chance.random() < 0.5)
         return (self._scratch(text) if kind < 0.4 else text)[:MAX_CHARS]
 
@@ -120,7 +120,7 @@ class Garbage:
             case _:
                 return noise
 
-    def _hurt(self, value: Any) -> Any:
+    def hurt(self, value: Any) -> Any:
         """`value` with one thing changed, somewhere inside it."""
         chance = self.chance
         if isinstance(value, dict) and value and chance.random() < 0.85:
@@ -131,11 +131,11 @@ class Garbage:
                 case 1:
                     value[chance.choice(("", "type", "x" * 300, "state", "payload"))] = _odd(chance)
                 case _:
-                    value[key] = self._hurt(value[key])
+                    value[key] = self.hurt(value[key])
             return value
         if isinstance(value, list) and value and chance.random() < 0.7:
             place = chance.randrange(len(value))
-            value[place] = self._hurt(value[place])
+            value[place] = self.hurt(value[place])
             return value * chance.choice((1, 1, 1, 5))
         if isinstance(value, str) and value and chance.random() < 0.4:
             return self._scratch(value)

@@ -10,9 +10,10 @@ from loadtest.simulator.device_tools import DeviceTools
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import ASR, CHAT, TTS
-from tests.e2e.stage import LONG, Stage, utter, wait_for_sound, wait_until
+from tests.e2e.stage import LONG, Stage, utter, wait_for_sound
 from tests.robustness.logbook import SAID
 from tests.robustness.witness import Mirror, calling
+from tests.waiting import PATIENCE_S, wait_for
 
 NEVER = Script(stall="before")
 
@@ -49,7 +50,7 @@ def recognising(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     met = mirror.met[ASR]
     device = stage.device()
     utter(device, words)
-    wait_until(lambda: mirror.met[ASR] > met, "the request")
+    wait_for(lambda: mirror.met[ASR] > met, "the request")
     return device
 
 
@@ -59,7 +60,7 @@ def thinking(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice:
     met = mirror.met[CHAT]
     device = stage.device()
     device.detect(f"{SAID} think")
-    wait_until(lambda: mirror.met[CHAT] > met, "the request")
+    wait_for(lambda: mirror.met[CHAT] > met, "the request")
     return device
 
 
@@ -69,7 +70,7 @@ def synthesising(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevice
     met = mirror.met[TTS]
     device = stage.device()
     device.detect(f"{SAID} sing")
-    wait_until(lambda: mirror.met[TTS] > met, "the request")
+    wait_for(lambda: mirror.met[TTS] > met, "the request")
     return device
 
 
@@ -94,10 +95,10 @@ def calling_a_tool(stage: Stage, mirror: Mirror, words: Speech) -> SimulatedDevi
     mirror.when_asked(f"{SAID} status", calling("self_get_device_status"))
     tools = SilentTools()
     device = stage.device(tools=tools)
-    device.wait_until(lambda: tools.listed, 5, "the tools to be listed")
+    device.wait_until(lambda: tools.listed, PATIENCE_S, "the tools to be listed")
     device.ping()
     device.detect(f"{SAID} status")
-    wait_until(lambda: tools.called, "the call")
+    wait_for(lambda: tools.called, "the call")
     return device
 
 

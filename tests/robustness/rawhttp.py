@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 
+from tests.waiting import PATIENCE_S
+
 
 def talk(port: int, *pieces: bytes, end: bool = False) -> bytes:
     """What comes back until the server hangs up; b"" when it hangs up without a word."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as sock:
         data = b""
         try:
             for piece in pieces:

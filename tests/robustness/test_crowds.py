@@ -16,11 +16,12 @@ from loadtest.simulator.speech import Speech
 from loadtest.simulator.wire import BINARY, TEXT, Closed, UpgradeRefused, masked
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import ASR, CHAT, TTS
-from tests.e2e.stage import Stage, ask, speak_to, utter, wait_until
+from tests.e2e.stage import Stage, ask, speak_to, utter
 from tests.robustness.conftest import Talking
 from tests.robustness.garbage import Garbage
 from tests.robustness.logbook import SAID
 from tests.robustness.witness import HEARD, Mirror, reflected
+from tests.waiting import PATIENCE_S, wait_for
 
 NEVER = Script(stall="before")
 STUCK = Script(stall="after", answer=["Well. ", "Let me ", "think about ", "it."])
@@ -68,8 +69,8 @@ def test_a_storm_of_one_device_all_at_once(stage: Stage, witness: Talking) -> No
 
     with witness():
         gevent.joinall([gevent.spawn(come) for _ in range(50)], raise_error=True)
-        wait_until(lambda: len(stage.server.connections) == 2, "one to be left")
-        (left,) = [device for device in made if device._wire is not None and device.closed is None]
+        wait_for(lambda: len(stage.server.connections) == 2, "one to be left")
+        (left,) = [device for device in made if device.connected]
         assert ask(left, f"{SAID} me").stt == f"{SAID} me"
     assert set(ends) <= {"greeted", "replaced", "503"}, ends
     assert ends["503"], "never a heap of connections that are just being replaced"
@@ -84,7 +85,7 @@ def test_replaced_in_the_middle_of_everything(stage: Stage, mirror: Mirror, word
     for number in range(6):
         met = mirror.met[CHAT]
         old.detect(f"{SAID} think")
-        wait_until(lambda met=met: mirror.met[CHAT] > met, "the request")
+        wait_for(lambda met=met: mirror.met[CHAT] > met, "the request")
         new = stage.device(device_id="02:5a:00:00:00:03")
         answer = speak_to(new, words) if number % 2 else ask(new, f"{SAID} {number}")
         assert answer.stt == (HEARD if number % 2 else f"{SAID} {number}")
@@ -103,9 +104,9 @@ def test_two_hundred_at_once_with_garbage_among_them(stage: Stage, witness: Talk
     def decent(number: int) -> None:
         device = SimulatedDevice(stage.url, device_id=f"02:c0:00:00:00:{number:02x}", keep_audio=False)
         made.append(device.connect())
-        device.hello(timeout=20)
+        device.hello(timeout=PATIENCE_S)
         device.detect(f"{SAID} from {number}")
-        answer = device.collect_answer(20)
+        answer = device.collect_answer()
         assert (answer.stt, answer.sentences) == (f"{SAID} from {number}", [f"{SAID} from {number}."])
         answered.append(number)
 
@@ -146,7 +147,7 @@ def test_threads_do_not_depend_on_devices(stage: Stage, words: Speech) -> None:
             utter(device, words)
     talking = threads()
     for device in devices:
-        device.collect_answer(20)
+        device.collect_answer()
     answered = threads()
     for device in devices:
         device.close()
@@ -159,12 +160,12 @@ def test_threads_do_not_depend_on_devices(stage: Stage, words: Speech) -> None:
 
 def test_two_devices_talk_at_the_same_time(stage: Stage, words: Speech, long_words: Speech) -> None:
     """Each is told what it was told itself, in each of five rounds, spoken into both microphones packet by packet."""
-    heard = stage.vendor._transcribe
+    heard = stage.vendor.transcribe
 
     def by_length(request: Any, script: Script) -> Any:
         return heard(request, Script(answer=f"{SAID} {'long' if len(request.body) > 32_000 * 3 else 'short'}"))
 
-    stage.vendor._transcribe = by_length  # type: ignore[method-assign]
+    stage.vendor.transcribe = by_length  # type: ignore[method-assign]
     try:
         one, two = stage.device(), stage.device()
         for turn in range(5):
@@ -178,11 +179,11 @@ def test_two_devices_talk_at_the_same_time(stage: Stage, words: Speech, long_wor
                     one.send_silence(60, realtime=False)
             two.send_silence(600, realtime=False)
             for device, said in ((one, f"{SAID} short"), (two, f"{SAID} long")):
-                answer = device.collect_answer(20)
+                answer = device.collect_answer()
                 assert answer.stt == said
                 assert answer.sentences == [reflected(*[said] * min(turn + 1, 2))]
     finally:
-        del stage.vendor._transcribe
+        del stage.vendor.transcribe
 
 
 @pytest.mark.parametrize("kind", [ASR, CHAT, TTS])
@@ -205,7 +206,7 @@ def test_a_vendor_stuck_for_one_device(
                 utter(device, long_words)
             else:
                 device.detect(f"{SAID} troubled")
-            wait_until(lambda met=met: mirror.met[kind] > met, "the request")
+            wait_for(lambda met=met: mirror.met[kind] > met, "the request")
             assert device.ping()
             device.abort()
             device.next_json("tts", state="stop")
@@ -219,6 +220,6 @@ def test_many_devices_whose_vendor_is_stuck(stage: Stage, mirror: Mirror, witnes
         chance = random.Random(4)
         for device in devices:
             device.detect(f"{SAID} troubled {chance.random()}")
-        wait_until(lambda: mirror.met[CHAT] >= 20, "the requests")
+        wait_for(lambda: mirror.met[CHAT] >= 20, "the requests")
     for device in devices:
         device.abort()

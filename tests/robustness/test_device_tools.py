@@ -4,6 +4,7 @@ without them."""
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.device_tools import DeviceTools
-from tests.e2e.stage import Stage, ask, wait_until
+from tests.e2e.stage import Stage, ask
 from tests.robustness.conftest import Talking
 from tests.robustness.garbage import MAX_CHARS, Garbage
 from tests.robustness.logbook import SAID, Logbook
 from tests.robustness.witness import Mirror, calling
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.tools.device_mcp import DeviceMcpLimits
 
 LIMITS = DeviceMcpLimits()
@@ -131,14 +133,18 @@ LISTS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def test_lists_of_every_kind(stage: Stage, witness: Talking) -> None:
+def listings(book: Logbook) -> float:
+    """Listings that are over, well or not."""
+    return book.lines["device tools"] + book.lines["device mcp handshake failed"] / LIMITS.handshake_attempts
+
+
+def test_lists_of_every_kind(stage: Stage, witness: Talking, book: Logbook) -> None:
     """The listing ends, the offer has a size that a model can be shown, and the next question is answered."""
     with witness():
         for name, pages in LISTS.items():
-            tools = OddTools(pages)
+            tools, over = OddTools(pages), math.floor(listings(book))
             device = stage.device(tools=tools)
-            mcp = stage.server.connections.of_device(device.device_id)[0]._handler._parts.mcp  # type: ignore[attr-defined]
-            wait_until(lambda mcp=mcp: not mcp.listing, name)
+            wait_for(lambda over=over: listings(book) >= over + 1, name)
             assert tools.asked.count("tools/list") <= 2 * LIMITS.listing.pages, name
             answer = ask(device, f"{SAID} with {name}")
             assert answer.stt == f"{SAID} with {name}"
@@ -172,7 +178,7 @@ def test_answers_of_every_kind(stage: Stage, mirror: Mirror, witness: Talking) -
         for name, reply in CALLS.items():
             tools = OddTools(call=reply)
             device = stage.device(tools=tools)
-            device.wait_until(lambda tools=tools: tools.listed, 5, "the tools to be listed")
+            device.wait_until(lambda tools=tools: tools.listed, PATIENCE_S, "the tools to be listed")
             device.ping()
             mirror.rules.clear()
             mirror.when_asked(f"{SAID} call it", calling("self_get_device_status"))
@@ -194,7 +200,7 @@ def test_storms_of_notifications_requests_and_answers(stage: Stage, witness: Tal
     nothing."""
     tools = OddTools()
     device = stage.device(tools=tools)
-    device.wait_until(lambda: tools.listed, 5, "the tools to be listed")
+    device.wait_until(lambda: tools.listed, PATIENCE_S, "the tools to be listed")
     listings = tools.asked.count("tools/list")
     chance = random.Random(8)
     payloads: tuple[Any, ...] = (
@@ -212,7 +218,7 @@ def test_storms_of_notifications_requests_and_answers(stage: Stage, witness: Tal
             device.tell("mcp", payload=chance.choice(payloads))
             device.tell("mcp", payload={"jsonrpc": "2.0", "id": number, "result": {"tools": []}})
             if number % 50 == 0:
-                device.ping(20)
+                device.ping()
         assert ask(device, f"{SAID} after the storm").stt == f"{SAID} after the storm"
     assert tools.asked.count("tools/list") <= listings + 4
     assert book.lines["device mcp garbage"] <= 1
@@ -223,7 +229,7 @@ def test_answers_of_a_device_that_said_it_has_no_tools(stage: Stage, witness: Ta
     answer = {"jsonrpc": "2.0", "id": 1, "result": {"tools": [tool("self.uninvited")]}}
     with witness():
         device = SimulatedDevice(stage.url, device_id="02:70:00:00:00:01").connect()
-        stage._devices.append(device)
+        stage.devices.append(device)
         device.tell("mcp", payload=answer)
         device.hello()
         device.tell("mcp", payload=answer)
@@ -257,13 +263,13 @@ def test_things_of_every_kind(stage: Stage, witness: Talking) -> None:
                 },
                 "methods": {f"Set{place}": {"parameters": {"v": {"type": "number"}}} for place in range(number % 7)},
             }
-            message = {"type": "iot", "descriptors": [thing, garbage._hurt(dict(thing))]}
-            device.send_text(json.dumps(message if number % 2 else garbage._hurt(message))[:MAX_CHARS])
+            message = {"type": "iot", "descriptors": [thing, garbage.hurt(dict(thing))]}
+            device.send_text(json.dumps(message if number % 2 else garbage.hurt(message))[:MAX_CHARS])
             device.tell(
                 "iot",
                 states=[{"name": "Lamp", "state": {"p1": garbage.chance.choice((1, "x" * 2000, [], {}, None, 1e308))}}],
             )
-        device.ping(20)
+        device.ping()
         assert ask(device, f"{SAID} lamp").stt == f"{SAID} lamp"
     offered = stage.questions()[-1]["tools"]
     assert 0 < len(offered) <= 200

@@ -11,9 +11,10 @@ import pytest
 
 from loadtest.simulator.speech import silence
 from loadtest.simulator.wire import BINARY, CONTINUATION, PING, TEXT, Closed, masked
-from tests.e2e.stage import Stage, wait_until
+from tests.e2e.stage import Stage
 from tests.robustness.conftest import Talking
 from tests.robustness.logbook import SAID, Logbook
+from tests.waiting import wait_for
 from xiaozhi.protocol.device import MAX_SPOKEN_CHARS
 from xiaozhi.settings.server import Limits
 
@@ -130,7 +131,7 @@ def test_one_message_never_keeps_everybody_waiting(stage: Stage, witness: Talkin
             data = json.dumps(make(), ensure_ascii=False).encode()
             assert len(data) <= LARGEST
             device.send_raw(masked(TEXT, data))
-            device.ping(20)
+            device.ping()
         assert device.closed is None
 
 
@@ -141,7 +142,7 @@ def test_the_largest_messages_allowed_as_fast_as_allowed(stage: Stage, witness: 
         device = stage.device(features={"mcp": True})
         for _ in range(40):
             device.send_raw(frame)
-        device.ping(20)
+        device.ping()
         assert device.closed is None
 
 
@@ -154,5 +155,5 @@ def test_excess_is_dropped_before_anybody_is_sent_away(stage: Stage) -> None:
         device.tell("ping")
         return any(message.type == "pong" for message in device.replies.messages)
 
-    wait_until(answered, "a pong")
+    wait_for(answered, "a pong")
     assert device.closed is None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 from collections import Counter, deque
 
 import gevent
@@ -17,11 +16,12 @@ import pytest
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
 from loadtest.simulator.wire import BINARY, CLOSE, CONTINUATION, TEXT, Closed, masked
-from tests.e2e.stage import Stage, ask, wait_until
+from tests.e2e.stage import Stage, ask
 from tests.robustness.conftest import Talking
 from tests.robustness.garbage import Garbage, Violation, violations
 from tests.robustness.logbook import SAID, Logbook
 from tests.robustness.witness import hush
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.net.tcp import SocketLimits
 
 ITEMS = 2_500
@@ -56,7 +56,7 @@ class Pourer:
                     if items % GIVE_WAY_EVERY == 0:
                         gevent.sleep(0)
                 self.device.tell("ping")
-                self.device.next_json("pong", timeout=20)
+                self.device.next_json("pong", timeout=PATIENCE_S)
             except (Closed, DeviceClosed):
                 code, reason = self.device.wait_closed()
                 expected = code == 1002 and reason.startswith("unknown protocol version")
@@ -66,7 +66,7 @@ class Pourer:
         self.connections += 1
         device = self.device
         device.replies.closed = None
-        self._stage._devices.append(device.connect())
+        self._stage.devices.append(device.connect())
         if self._phase != "before hello":
             device.hello({"mcp": True})
             device.listen_start(self._phase)  # type: ignore[arg-type]
@@ -151,8 +151,7 @@ def test_frames_cut_short(stage: Stage, witness: Talking, farewell: str) -> None
                 device = stage.device()
                 device.send_raw(data[:cut])
                 if farewell == "half-close":
-                    assert device._wire is not None
-                    device._wire.socket.shutdown(socket.SHUT_WR)
+                    device.stop_sending()
                     assert device.wait_closed()[0] in (1001, 1006)
                 device.drop()
 
@@ -172,7 +171,7 @@ def test_a_session_that_was_sent_garbage_still_works(stage: Stage) -> None:
     pourer = Pourer(stage, "auto", 1, 77)
     pourer.pour(2000)
     device = pourer.device
-    wait_until(lambda: answers_last(device), "the garbage to be digested")
+    wait_for(lambda: answers_last(device), "the garbage to be digested")
     device.replies.messages.clear()
     device.hello()
     hush(device)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import gevent
+import pytest
 
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.device_tools import DeviceTools
@@ -15,13 +16,14 @@ from loadtest.simulator.speech import Speech
 from loadtest.simulator.wire import BINARY, TEXT, Closed, masked
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS
-from tests.e2e.stage import LONG, Stage, ask, speak_to, utter, wait_for_sound, wait_until
+from tests.e2e.stage import LONG, Stage, ask, speak_to, utter, wait_for_sound
 from tests.robustness import noise
 from tests.robustness.conftest import busy
 from tests.robustness.garbage import Garbage
 from tests.robustness.logbook import SAID
 from tests.robustness.rawhttp import talk, upload
 from tests.robustness.witness import Mirror
+from tests.waiting import wait_for
 
 WARM_UP = 3
 ROUNDS = 3
@@ -82,10 +84,11 @@ def one_round(stage: Stage, words: Speech, packets: list[bytes]) -> None:
     ask(decent, f"{SAID} hello")
     speak_to(decent, words)
     stage.close_devices()
-    wait_until(lambda: not busy(stage), "the end of the round")
+    wait_for(lambda: not busy(stage), "the end of the round")
     stage.forget_requests()
 
 
+@pytest.mark.slow
 def test_nothing_grows(stage: Stage, mirror: Mirror, words: Speech) -> None:
     """Neither memory nor the number of objects: less than one object is left of each visit."""
     mirror.when(TTS, "story.", LONG)

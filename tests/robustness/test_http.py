@@ -7,16 +7,16 @@ import json
 import random
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
 
-from tests.e2e.stage import Stage, wait_until
+from tests.e2e.stage import Stage
 from tests.robustness.conftest import Talking, busy
 from tests.robustness.logbook import SAID, SECRET
 from tests.robustness.rawhttp import request, status, talk, upload
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.web import http_connection
 from xiaozhi.web.http_connection import WebLimits
 
@@ -32,13 +32,10 @@ def stage_settings() -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The HTTP port waits for half a second where it would wait for half a minute."""
-    assert stage.server._web is not None
-    usual, stage.server._web.limits = stage.server._web.limits, IMPATIENT
+    monkeypatch.setattr(stage.server.web, "limits", IMPATIENT)
     monkeypatch.setattr(http_connection, "LINGER_SECONDS", 0.3)
-    yield
-    stage.server._web.limits = usual
 
 
 MAC = "Device-Id: 02:00:00:00:00:09\r\n"
@@ -158,7 +155,7 @@ def test_heads_and_bodies_that_drip(stage: Stage, witness: Talking) -> None:
     port = stage.server.http_port
     with witness():
         slow = [gevent.spawn(talk, port, begun[number % len(begun)]) for number in range(IMPATIENT.connections)]
-        wait_until(lambda: busy(stage).get("http", 0) >= IMPATIENT.connections, "all places to be taken")
+        wait_for(lambda: busy(stage).get("http", 0) >= IMPATIENT.connections, "all places to be taken")
         assert status(talk(port, request("GET", "/healthz"))) == 503
         gevent.joinall(slow, raise_error=True)
 
@@ -197,7 +194,7 @@ def test_clients_that_never_read(stage: Stage, witness: Talking) -> None:
             sock.connect(("127.0.0.1", port))
             sock.sendall(many)
             deaf.append(sock)
-        wait_until(lambda: not busy(stage).get("http", 0), "them to be let go")
+        wait_for(lambda: not busy(stage).get("http", 0), "them to be let go")
     for sock in deaf:
         sock.close()
 
@@ -229,7 +226,7 @@ def test_a_head_that_drips_does_not_buy_time(stage: Stage, witness: Talking) -> 
 
     def drip(port: int) -> float:
         began = time.monotonic()
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as sock:
             sock.settimeout(0.05)
             try:
                 for byte in b"GET / HTTP/1.1\r\nX: " + b"y" * 80:

@@ -11,11 +11,12 @@ from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.openai_vendor import CHAT
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import Stage, merged, open_stage, wait_until
+from tests.e2e.stage import Stage, merged, open_stage
 from tests.robustness.conftest import SETTINGS, Talking
 from tests.robustness.phases import PHASES
 from tests.robustness.rawhttp import talk
 from tests.robustness.witness import Mirror
+from tests.waiting import wait_for
 
 
 def test_reloads_in_the_middle_of_everything(
@@ -31,8 +32,8 @@ def test_reloads_in_the_middle_of_everything(
             assert reloading.get() == ()
         for device in devices:
             device.drop()
-        wait_until(lambda: len(stage.server.connections) == 1, "the devices to be gone")
-    assert stage.server._generation is not None and stage.server._generation.sessions <= 1
+        wait_for(lambda: len(stage.server.connections) == 1, "the devices to be gone")
+    assert stage.generation.sessions <= 1
 
 
 def test_a_stop_in_the_middle_of_everything(tmp_path: Path, sounds: Sounds, words: Speech, long_words: Speech) -> None:
@@ -48,8 +49,8 @@ def test_a_stop_in_the_middle_of_everything(tmp_path: Path, sounds: Sounds, word
         deaf = devices[-4]
         deaf.stop_reading()
         silent = [gevent.spawn(talk, stage.server.port, piece) for piece in (b"", b"GET /", b"GET / HTTP/1.1\r\nX: y")]
-        wait_until(
-            lambda: stage.server._acceptor is not None and stage.server._acceptor.handshakes == 3, "those who never ask"
+        wait_for(
+            lambda: stage.server.acceptor is not None and stage.server.acceptor.handshakes == 3, "those who never ask"
         )
         stage.server.stop()
 

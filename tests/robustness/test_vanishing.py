@@ -3,6 +3,7 @@ nobody else is kept."""
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.openai_vendor import TTS
-from tests.e2e.stage import LONG, Stage, wait_for_sound, wait_until
+from tests.e2e.stage import LONG, Stage, wait_for_sound
 from tests.robustness.conftest import Talking
 from tests.robustness.logbook import SAID
 from tests.robustness.phases import PHASES, before_hello, recognising, synthesising, thinking
 from tests.robustness.witness import Mirror
+from tests.waiting import PATIENCE_S, wait_for
 
 UPGRADE = (
     b"GET /xiaozhi/v1/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
@@ -33,7 +35,7 @@ def stage_settings() -> dict[str, Any]:
 
 def dialled(stage: Stage) -> socket.socket:
     """A TCP connection to the device port."""
-    return socket.create_connection(("127.0.0.1", stage.server.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", stage.server.port), timeout=PATIENCE_S)
 
 
 def read_all(sock: socket.socket) -> bytes:
@@ -66,7 +68,7 @@ def test_connections_that_never_ask_for_anything(stage: Stage, witness: Talking)
 def test_devices_that_never_say_hello(stage: Stage, witness: Talking) -> None:
     with witness():
         mute = [SimulatedDevice(stage.url, device_id=f"02:0d:00:00:01:{number:02x}").connect() for number in range(30)]
-        wait_until(lambda: len(stage.server.connections) == 31, "all to be there")
+        wait_for(lambda: len(stage.server.connections) == 31, "all to be there")
         stage.server.connections.sweep(time.monotonic() + stage.settings.server.hello_timeout + 1)
 
         assert {device.wait_closed() for device in mute} == {(1008, "no hello")}
@@ -82,7 +84,7 @@ def test_a_peer_that_ignores_our_goodbye(stage: Stage, witness: Talking) -> None
         assert b"101" in sock.recv(4096)
         sock.sendall(b"\xff\x80\0\0\0\0")
 
-        wait_until(lambda: len(stage.server.connections) == 1, "the place")
+        wait_for(lambda: len(stage.server.connections) == 1, "the place")
         sock.close()
 
 
@@ -97,7 +99,7 @@ def test_a_device_that_stops_reading_is_let_go(stage: Stage, mirror: Mirror, wit
     with witness():
         # PCM, as Opus would take minutes to fill a socket.
         device = stage.device(receive_buffer=2048, audio_params={"format": "pcm"})
-        narrow(stage, device)
+        narrow(device)
         device.detect(f"{SAID} a very long story")
         wait_for_sound(device)
         device.stop_reading()
@@ -112,15 +114,26 @@ def test_a_device_that_stops_reading_is_let_go(stage: Stage, mirror: Mirror, wit
             device.tell("hello", features={"mcp": True})
             for _ in range(6000):
                 device.tell("mcp", payload=request)
-        wait_until(lambda: len(stage.server.connections) == 1, "it to be let go", 20)
+        wait_for(lambda: len(stage.server.connections) == 1, "it to be let go")
     device.drop()
 
 
-def narrow(stage: Stage, device: SimulatedDevice) -> None:
+def narrow(device: SimulatedDevice) -> None:
     """Leave little room in the kernel on our side, so that it is full soon."""
-    assert device.hello_reply is not None
-    (live,) = stage.server.connections.of_device(device.device_id)
-    live._socket._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
+    (ours,) = [
+        thing
+        for thing in gc.get_objects()
+        if isinstance(thing, socket.socket) and thing.fileno() >= 0 and peer_of(thing) == device.address
+    ]
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
+def peer_of(sock: socket.socket) -> Any:
+    """Who is at the other end, if anybody."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
 
 
 # --- gone without a word ----------------------------------------------------------------------------------------------
@@ -133,10 +146,9 @@ def test_gone_in_every_phase(stage: Stage, mirror: Mirror, witness: Talking, lon
             device = phase(stage, mirror, long_words)
             assert len(stage.server.connections) == 2, phase.__name__
             device.drop()
-            wait_until(
+            wait_for(
                 lambda: len(stage.server.connections) == 1,
                 f"the server to notice that a device is gone: {phase.__name__}",
-                5,
             )
         for _ in (recognising, thinking, synthesising):
             stage.vendor.wait_gone()
@@ -148,4 +160,4 @@ def test_all_gone_at_once(stage: Stage, mirror: Mirror, witness: Talking, long_w
         devices = [phase(stage, mirror, long_words) for phase in PHASES for _ in range(4) if phase is not before_hello]
         for device in devices:
             device.drop()
-        wait_until(lambda: len(stage.server.connections) == 1, "the server to notice", 5)
+        wait_for(lambda: len(stage.server.connections) == 1, "the server to notice")

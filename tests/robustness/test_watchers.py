@@ -8,10 +8,11 @@ import pytest
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT
-from tests.e2e.stage import Stage, wait_until
+from tests.e2e.stage import Stage
 from tests.robustness.conftest import Talking, leftovers
 from tests.robustness.logbook import SAID, SECRET, reading
 from tests.robustness.witness import Mirror, Witness
+from tests.waiting import wait_for
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import spawn
 from xiaozhi.session.session import Session
@@ -30,7 +31,7 @@ def test_a_witness_complains_of_messages_nobody_asked_for(witness: Talking) -> N
 def test_a_witness_complains_of_an_answer_that_does_not_end(stage: Stage, mirror: Mirror, words: Speech) -> None:
     mirror.when(CHAT, "number", Script(stall="before"))
     witness = Witness(stage.device(), words, patience=0.2)
-    wait_until(lambda: witness.complaints, "a complaint")
+    wait_for(lambda: witness.complaints, "a complaint")
     witness.kill()
 
     with pytest.raises(AssertionError, match="did not come"):

@@ -21,8 +21,9 @@ from loadtest.simulator.speech import Speech
 from loadtest.simulator.wire import Closed
 from loadtest.vendors.http_vendor import Script, VendorAnswer, VendorRequest
 from loadtest.vendors.openai_vendor import ASR, CHAT, TTS, OpenAiVendor
-from tests.e2e.stage import Stage, utter, wait_until
+from tests.e2e.stage import Stage, utter
 from tests.robustness.logbook import SAID
+from tests.waiting import PATIENCE_S, wait_for
 
 HEARD = f"{SAID} aloud"
 """What every spoken utterance is understood as."""
@@ -30,7 +31,7 @@ LONG_WORDS = "please tell me a very long story about ships and the sea and every
 """What another device says that a vendor is to know by its length."""
 LONG_WORDS_BYTES = 32_000 * 3
 VOICE = Script(answer=("wav", 0.06))
-PATIENCE_S = 20.0
+
 WAYS = ("typed", "auto", "manual", "realtime")
 
 
@@ -46,10 +47,10 @@ class Mirror:
         """Requests that a rule applied to, by kind."""
         self._vendor = vendor
         self._answer = vendor.answer
-        self._follow = vendor._follow
-        vendor._heard = HEARD
+        self._follow = vendor.follow
+        vendor.heard = HEARD
         vendor.answer = self._reflect  # type: ignore[method-assign]
-        vendor._follow = self._obey  # type: ignore[method-assign]
+        vendor.follow = self._obey  # type: ignore[method-assign]
 
     def begin(self) -> None:
         """No rules, short sounds, and reflections."""
@@ -104,7 +105,7 @@ def reflected(*questions: str) -> str:
 def hush(device: SimulatedDevice) -> None:
     """Stop whatever this device has brought about, and forget it."""
     device.abort()
-    device.ping(PATIENCE_S)
+    device.ping()
     device.replies.forget_answers()
     device.replies.messages.clear()
 
@@ -180,7 +181,7 @@ def talking(stage: Stage, words: Speech) -> Iterator[Witness]:
     been odd."""
     witness = Witness(stage.device(), words)
     try:
-        wait_until(lambda: witness.exchanges or witness.complaints, "the witness's first answer", PATIENCE_S)
+        wait_for(lambda: witness.exchanges or witness.complaints, "the witness's first answer")
         yield witness
         witness.stop()
     finally:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.clock import FakeClock
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import Overloaded
 from xiaozhi.runtime.batching import Batcher, BatcherClosed
 from xiaozhi.runtime.inference import InferenceClosed, InferencePool
@@ -65,7 +67,7 @@ def double(items: list[int]) -> list[int]:
 
 
 def batcher(pool: Any, function: Any = double, **options: Any) -> Batcher[Any, Any]:
-    return Batcher(function, pool, kind="vad", **options)
+    return Batcher(function, pool, kind="vad", **{"deadline": PATIENCE_S, **options})
 
 
 @pytest.fixture
@@ -111,17 +113,16 @@ def test_while_one_runs_the_next_collects() -> None:
 
 
 def test_with_company_expected_the_oldest_waits_max_wait_but_no_longer(real_pool: InferencePool) -> None:
-    batches = batcher(real_pool, max_wait_ms=20)
-    for n in range(100):  # a crowd: from now on company is likely
-        batches.submit(n)
-    gevent.sleep(0.05)
+    batches = batcher(real_pool, max_wait_ms=300, deadline=PATIENCE_S, clock=FakeClock())
+    crowd = [batches.submit(n) for n in range(100)]  # from now on company is likely
+    for ticket in crowd:
+        batches.wait(ticket)
     before = batches.stats.batches
     first = batches.submit(1)
     turn()
     second = batches.submit(2)
-    assert batches.stats.batches == before, "it waits for company"
     assert batches.wait(first) == 2 and batches.wait(second) == 4
-    assert batches.stats.batches == before + 1
+    assert batches.stats.batches == before + 1, "it waits for company"
 
 
 def test_full_batch_does_not_wait() -> None:
@@ -144,7 +145,7 @@ def test_every_greenlet_gets_its_own_result_in_order(real_pool: InferencePool) -
         seen[number] = [batches.run(number * 1000 + step) for step in range(20)]
 
     batches = batcher(real_pool, max_wait_ms=1)
-    gevent.joinall([gevent.spawn(worker, number) for number in range(30)], raise_error=True, timeout=10)
+    gevent.joinall([gevent.spawn(worker, number) for number in range(30)], raise_error=True, timeout=PATIENCE_S)
     assert seen == {number: [2 * (number * 1000 + step) for step in range(20)] for number in range(30)}
     assert batches.stats.items == 600 and batches.stats.batches < 600
 
@@ -212,11 +213,9 @@ def test_refused_by_the_pool_waits_and_is_offered_again() -> None:
         batches.wait(ticket)
     pool.full = False
     waiting = gevent.spawn(batches.wait, ticket)
-    with gevent.Timeout(2):
-        while not pool.jobs:
-            gevent.sleep(0.005)
+    wait_for(lambda: pool.jobs)
     assert pool.finish() == [1]
-    assert waiting.get(timeout=1) == 2
+    assert waiting.get(timeout=PATIENCE_S) == 2
 
 
 def test_refused_items_keep_their_order() -> None:
@@ -227,29 +226,21 @@ def test_refused_items_keep_their_order() -> None:
         batches.submit(n)
     turn()
     pool.full = False
-    with gevent.Timeout(2):
-        while not pool.jobs:
-            gevent.sleep(0.005)
+    wait_for(lambda: pool.jobs)
     assert pool.finish() == [0, 1, 2, 3, 4]
 
 
 def test_a_second_wait_has_the_whole_deadline_again() -> None:
-    batches = batcher(ScriptedPool(), max_wait_ms=0, deadline=60)
-    ticket = batches.submit(1)
-
-    def look_at_the_clock() -> None:
-        gevent.get_hub().loop.run_callback(batches._expire)
-        turn()
-
-    first = gevent.spawn(batches.wait, ticket)
-    turn()
-    ticket.submitted -= 61
-    look_at_the_clock()
+    clock = FakeClock()
+    batches = batcher(ScriptedPool(), max_wait_ms=0, deadline=0.02, clock=clock)
+    ticket, other = batches.submit(1), batches.submit(2)
+    clock.advance(1)
     with pytest.raises(Overloaded):
-        first.get(timeout=1)
+        batches.wait(ticket)
     second = gevent.spawn(batches.wait, ticket)
     turn()
-    look_at_the_clock()
+    with pytest.raises(Overloaded):
+        batches.wait(other)  # for the first time; the same look at the clock spared the one before it
     assert not second.ready()
     second.kill()
 
@@ -277,7 +268,7 @@ def test_a_killed_waiter_does_not_disturb_the_others() -> None:
     turn()
     killed.kill()
     pool.finish()
-    assert other.get(timeout=1) == 4
+    assert other.get(timeout=PATIENCE_S) == 4
 
 
 def test_a_woken_greenlet_may_submit_again_at_once() -> None:
@@ -287,7 +278,7 @@ def test_a_woken_greenlet_may_submit_again_at_once() -> None:
     for _ in range(3):
         turn()
         pool.finish()
-    assert chain.get(timeout=1) == 8
+    assert chain.get(timeout=PATIENCE_S) == 8
 
 
 def test_close_fails_what_waits_and_delivers_what_runs() -> None:
@@ -300,7 +291,7 @@ def test_close_fails_what_waits_and_delivers_what_runs() -> None:
     batches.close()
     batches.close()
     with pytest.raises(BatcherClosed):
-        waiting.get(timeout=1)
+        waiting.get(timeout=PATIENCE_S)
     with pytest.raises(BatcherClosed):
         batches.submit(3)
     pool.finish()

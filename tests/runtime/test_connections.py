@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import gevent
 import pytest
 from gevent.event import Event
 
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.runtime.connections import (
     KEEP,
     ConnectionRegistry,
@@ -242,7 +242,7 @@ def test_the_sweeper_runs_by_itself_and_stops() -> None:
     book.start()
     book.start()
     try:
-        assert swept.wait(5)
+        assert swept.wait(PATIENCE_S)
         assert book.swept_at == 50.0
     finally:
         book.stop()
@@ -261,7 +261,7 @@ def test_the_sweeper_looks_at_a_slice_at_a_time(monkeypatch: pytest.MonkeyPatch)
     book.start()
     try:
         gone = lives[-1]
-        assert swept.wait(5)
+        assert swept.wait(PATIENCE_S)
         assert sorted(ticked) == sorted("abcde" * 2)
         assert ticked[:5] == list("abcde")
         assert book.held == Held(memory_bytes=50, queued=10, queued_most=4)
@@ -321,11 +321,11 @@ def test_draining_lets_answers_end_then_says_goodbye() -> None:
     busy, idle = FakeLive("a", drains=answered, connections=book), FakeLive("b", connections=book)
     busy.number, idle.number = book.join(busy), book.join(idle)
     drained = spawn("drain", book.drain, 5.0, 1012, "restart")
-    gevent.sleep(0.01)
+    wait_for(lambda: len(idle.told) == 2)
     assert idle.told == [("drain", 5.0), ("close", 1012, "restart")], "who has nothing to say does not wait for others"
     assert busy.told == [("drain", 5.0)]
     answered.set()
-    assert drained.get(timeout=5) == 0
+    assert drained.get(timeout=PATIENCE_S) == 0
     assert busy.told[1:] == [("close", 1012, "restart")]
 
 

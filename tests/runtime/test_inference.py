@@ -17,13 +17,14 @@ import pytest
 from gevent import monkey
 from gevent.event import Event
 
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import Overloaded, VendorTimeout
 from xiaozhi.runtime.inference import InferenceClosed, InferencePool, PerWorker
 
 _native_lock = monkey.get_original("_thread", "allocate_lock")
 _native_ident = monkey.get_original("_thread", "get_ident")
 
-LONG = 10.0
+LONG = PATIENCE_S
 """A deadline that is only reached when the test fails."""
 
 
@@ -43,13 +44,6 @@ class Gate:
 
     def open(self) -> None:
         self._lock.release()
-
-
-def wait_for(condition: object) -> None:
-    """Let the hub run until `condition()`; fails the test after two seconds."""
-    with gevent.Timeout(2.0):
-        while not condition():  # type: ignore[operator]
-            gevent.sleep(0.001)
 
 
 @pytest.fixture
@@ -110,7 +104,7 @@ def test_full_queue_refuses(pool: InferencePool) -> None:
         pool.run(lambda: 1, kind="vad", deadline=LONG)
     assert pool.counts["vad"].refused == 1
     gate.open()
-    assert [greenlet.get(timeout=2) for greenlet in busy] == ["through"] * 4
+    assert [greenlet.get(timeout=PATIENCE_S) for greenlet in busy] == ["through"] * 4
 
 
 def test_deadline_frees_the_caller_and_the_permit_returns_with_the_thread(pool: InferencePool) -> None:
@@ -166,7 +160,7 @@ def test_slow_classes_together_leave_a_thread_to_the_quick_ones(pool: InferenceP
     assert pool.run(lambda: "encoded", kind="codec", deadline=LONG) == "encoded"
     assert gate.entered == 1
     gate.open()
-    assert [greenlet.get(timeout=2) for greenlet in slow] == ["through", "through"]
+    assert [greenlet.get(timeout=PATIENCE_S) for greenlet in slow] == ["through", "through"]
 
 
 def test_share_of_a_class_and_a_pool_of_one() -> None:
@@ -211,7 +205,7 @@ def test_submit_delivers_once_in_the_hub(pool: InferencePool) -> None:
         done.set()
 
     pool.submit(lambda: 42, kind="vad", deliver=deliver)
-    assert done.wait(timeout=2)
+    assert done.wait(timeout=PATIENCE_S)
     assert seen == [(42, None, True)]
 
 
@@ -224,11 +218,11 @@ def test_close_fails_what_waits_and_tells_whether_threads_are_left() -> None:
     wait_for(lambda: pool.queued == 1)
     assert pool.close(timeout=0.02) is False
     with pytest.raises(InferenceClosed):
-        waiting.get(timeout=2)
+        waiting.get(timeout=PATIENCE_S)
     with pytest.raises(InferenceClosed):
         pool.run(lambda: 1, deadline=LONG)
     gate.open()
-    assert running.get(timeout=2) == "through"
+    assert running.get(timeout=PATIENCE_S) == "through"
     assert pool.close() and pool.close()
 
 

@@ -158,7 +158,7 @@ def test_all_places_come_back(visits: list[tuple[str, str, bool]]) -> None:
     for permit in inside:
         permit.release()
     assert door.total == 0
-    assert not door._devices and not door._addresses, "nothing is remembered of those who left"
+    assert door.remembered[:2] == (0, 0), "nothing is remembered of those who left"
 
 
 # --- rates ---
@@ -195,7 +195,7 @@ def test_addresses_are_not_collected_for_ever() -> None:
     door, _ = admission(handshakes_per_second=0)
     for number in range(MAX_ADDRESSES + 100):
         door.knock(f"address {number}")
-    assert len(door._address_rates) == MAX_ADDRESSES
+    assert door.remembered == (0, 0, MAX_ADDRESSES)
 
 
 # --- shutting the door ---

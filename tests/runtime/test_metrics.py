@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.clock import FakeClock
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import Overloaded, VendorUnavailable
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.connections import Held, SweepAction, Vitals
@@ -293,7 +294,7 @@ def test_greenlets_are_counted_while_they_live_and_when_they_fail() -> None:
         raise VendorUnavailable("acme", "down")
 
     group.spawn("fail", fail)
-    assert group.join(1.0)
+    assert group.join(PATIENCE_S)
     assert value(metrics, "xiaozhi_greenlet_failures_total") == failures + 1
 
 

@@ -11,6 +11,7 @@ from gevent.event import Event
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import (
     CircuitOpen,
     Overloaded,
@@ -77,7 +78,7 @@ def test_a_window_admits_so_many_and_queues_so_many_in_order() -> None:
     with pytest.raises(Overloaded):
         window.enter(0)  # the free place is promised
     window.leave()
-    gevent.joinall([first, second], timeout=2)
+    gevent.joinall([first, second], timeout=PATIENCE_S)
     assert order == ["first", "second"]
     assert (window.active, window.waiting, window.refused) == (2, 0, 2)
 
@@ -114,7 +115,7 @@ def test_one_per_key() -> None:
     def hold(name: str, key: str) -> None:
         with locks.hold(key, 5):
             order.append(name)
-            release.wait(5)
+            release.wait(PATIENCE_S)
 
     holders = [
         gevent.spawn(hold, "a1", "a"),
@@ -127,7 +128,7 @@ def test_one_per_key() -> None:
     with pytest.raises(Overloaded), locks.hold("a", 0.01):
         pytest.fail("held twice")
     release.set()
-    gevent.joinall(holders, timeout=2)
+    gevent.joinall(holders, timeout=PATIENCE_S)
     assert order[-1] == "a2"
     assert len(locks) == 0
 
@@ -314,7 +315,7 @@ def test_the_window_bounds_calls_and_is_left_in_every_case(clock: Clock) -> None
     assert guard.call(nested) == "outer"
     with pytest.raises(ZeroDivisionError):
         guard.call(lambda: 1 // 0)
-    waiting = gevent.spawn(guard.call, lambda: gevent.sleep(60))
+    waiting = gevent.spawn(guard.call, Event().wait)
     gevent.sleep(0)
     assert window.active == 1
     waiting.kill()
@@ -413,7 +414,9 @@ def test_a_guard_does_not_serialise_its_calls() -> None:
         both.append(1)
         if len(both) == 2:
             inside.set()
-        assert inside.wait(5)
+        assert inside.wait(PATIENCE_S)
 
-    gevent.joinall([gevent.spawn(guard.call, call), gevent.spawn(guard.call, call)], timeout=2, raise_error=True)
+    gevent.joinall(
+        [gevent.spawn(guard.call, call), gevent.spawn(guard.call, call)], timeout=PATIENCE_S, raise_error=True
+    )
     assert len(both) == 2

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 from structlog.testing import capture_logs
 
+from tests.waiting import PATIENCE_S
 from xiaozhi.runtime import otel
 from xiaozhi.runtime.tracing import NoTracer, Stage, new_trace_id, open_tracer
 
@@ -153,13 +154,13 @@ def test_spans_leave_by_themselves_and_in_batches(monkeypatch: pytest.MonkeyPatc
 
     tracer.record("turn", 0.0, 1.0, STAGES)
     assert exporter.batches == []
-    assert exporter.began.wait(5.0)
+    assert exporter.began.wait(PATIENCE_S)
     gevent.sleep(0)
     assert exporter.batches == [4, 2]
 
     exporter.began.clear()
     tracer.record("turn", 0.0, 1.0, [])
-    assert exporter.began.wait(5.0)
+    assert exporter.began.wait(PATIENCE_S)
     tracer.close()
 
 
@@ -191,16 +192,16 @@ def test_what_cannot_be_delivered_is_counted_and_told() -> None:
 def test_closing_waits_for_a_batch_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otel, "SHIP_AFTER_S", 0.0)
     go_on = Event()
-    exporter = Exporter(wait=lambda: go_on.wait(5.0))
+    exporter = Exporter(wait=lambda: go_on.wait(PATIENCE_S))
     tracer = otel.OtelTracer(exporter=exporter)
     tracer.record("turn", 0.0, 1.0, [])
-    assert exporter.began.wait(5.0)
+    assert exporter.began.wait(PATIENCE_S)
 
     closing = gevent.spawn(tracer.close, 5.0)
     gevent.sleep(0)
     assert not closing.dead
     go_on.set()
-    closing.join(5.0)
+    closing.join(PATIENCE_S)
 
     assert exporter.batches == [1]
     assert exporter.shut == 1

@@ -9,6 +9,7 @@ from gevent.event import Event
 from structlog.testing import capture_logs
 
 from tests.fakes.clock import FakeClock
+from tests.waiting import PATIENCE_S
 from xiaozhi.runtime.watchdog import TICK_S, Shed, ShedPolicy, Watchdog
 
 
@@ -244,7 +245,7 @@ def test_started_it_measures_by_itself_and_survives_what_it_calls() -> None:
     dog.start()
     try:
         with capture_logs() as lines:
-            assert measured.wait(5.0)
+            assert measured.wait(PATIENCE_S)
     finally:
         dog.stop()
         dog.stop()

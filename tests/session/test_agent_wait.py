@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.fakes.sender import RecordingSender
 from tests.fakes.sessions import DEVICE, FakeAgents, FakeLink, FakeTelemetry, make_agent
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import AuthError, ConnectionClosed, Fault, Overloaded, SettingsError, VendorUnavailable
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.frames import Frame
@@ -99,7 +100,7 @@ def test_without_an_agent_of_its_own_the_default_one_serves(error: Exception, re
 
 
 def test_it_does_not_wait_for_ever() -> None:
-    waiting = Waiting(lambda: Event().wait(10), seconds=0.01)
+    waiting = Waiting(lambda: Event().wait(PATIENCE_S), seconds=0.01)
 
     with capture_logs() as lines:
         waiting.wait.run(HELLO)
@@ -109,7 +110,7 @@ def test_it_does_not_wait_for_ever() -> None:
 
 
 def test_somebody_elses_deadline_is_not_its_own() -> None:
-    waiting = Waiting(lambda: Event().wait(10))
+    waiting = Waiting(lambda: Event().wait(PATIENCE_S))
 
     with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
         waiting.wait.run(HELLO)

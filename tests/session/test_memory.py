@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
 from gevent.event import Event
 from sqlalchemy import func, select
 
 from tests.databases import opened, write_lock
-from tests.e2e.stage import wait_until
 from tests.fakes.thinking import FakeMemory
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import Message
 from xiaozhi.errors import Overloaded, VendorBusy, VendorRejected, VendorUnavailable
 from xiaozhi.providers.contracts.memory import MemoryTraits
@@ -43,7 +42,7 @@ class SlowMemory(FakeMemory):
 
     def save(self, device_id: str, messages: Sequence[Message], session_id: str) -> None:
         self.asked += 1
-        self.go.wait(30)
+        self.go.wait(PATIENCE_S)
         super().save(device_id, messages, session_id)
 
 
@@ -119,7 +118,7 @@ def test_a_visit_is_a_row_before_its_saving_begins(database: Database) -> None:
     with writing(database, workers=1) as writer:
         writer.save(memory, "a", VISIT, "s")
         writer.save(memory, "b", VISIT, "s")
-        wait_until(lambda: memory.asked == 1, "the first saving")
+        wait_for(lambda: memory.asked == 1, "the first saving")
         assert [device for device, owner, _, _ in rows(database) if owner] == ["a", "b"]
         memory.go.set()
         assert writer.flush(5)
@@ -148,14 +147,14 @@ def test_a_backlog_is_worked_off_and_what_there_is_no_room_for_waits_in_the_stor
     with writing(database, stuck, workers=1) as writer:
         for number in range(3):
             writer.save(stuck, f"early{number}", VISIT, "s")
-        wait_until(lambda: len(rows(database)) == 3, "the first rows")
+        wait_for(lambda: len(rows(database)) == 3, "the first rows")
         for number in range(3):
             writer.save(stuck, f"late{number}", VISIT, "s")
-        wait_until(lambda: len(rows(database)) == 6, "all rows")
+        wait_for(lambda: len(rows(database)) == 6, "all rows")
         assert [owner != "" for _, owner, _, _ in rows(database)] == [True] * 3 + [False] * 3
         assert writer.lost == 0
     with writing(database, healthy) as following:
-        wait_until(lambda: len(healthy.saved) == 6, "everything to be saved")
+        wait_for(lambda: len(healthy.saved) == 6, "everything to be saved")
         assert following.flush(5)
     assert rows(database) == []
 
@@ -168,7 +167,7 @@ def test_two_workers_share_what_was_left(tmp_path: Path) -> None:
             assert not stuck.flush(0.05)
         first, second = FakeMemory(), FakeMemory()
         with writing(one, first), writing(other, second):
-            wait_until(lambda: len(first.saved) + len(second.saved) >= 20, "everything to be saved")
+            wait_for(lambda: len(first.saved) + len(second.saved) >= 20, "everything to be saved")
         assert sorted(devices(first) + devices(second)) == [f"{number:02}" for number in range(20)]
 
 
@@ -181,10 +180,10 @@ def test_a_passing_failure_is_tried_again_while_running(database: Database, erro
     with writing(database, memory, clock=clock, lease_s=0.04) as writer:
         writer.save(memory, "a", VISIT, "s")
         put_back = ("a", "", 1, clock.now + pause)
-        wait_until(lambda: rows(database) == [put_back], "the row to be put back")
+        wait_for(lambda: rows(database) == [put_back], "the row to be put back")
         assert writer.failed == 1 and memory.saved == []
         clock.now += pause
-        wait_until(lambda: devices(memory) == ["a"], "the second try")
+        wait_for(lambda: devices(memory) == ["a"], "the second try")
         assert writer.flush(5)
     assert rows(database) == []
 
@@ -195,12 +194,11 @@ def test_the_pause_grows_with_every_failure(database: Database) -> None:
     with writing(database, memory, clock=clock, lease_s=0.04) as writer:
         writer.save(memory, "a", VISIT, "s")
         for attempt in range(1, 13):
-            while [row[2] for row in rows(database)] != [attempt]:
-                gevent.sleep(0.005)
+            wait_for(lambda attempt=attempt: [row[2] for row in rows(database)] == [attempt])
             due_at = rows(database)[0][3]
             pauses.append(due_at - clock.now)
             clock.now = due_at
-        wait_until(lambda: devices(memory) == ["a"], "the saving")
+        wait_for(lambda: devices(memory) == ["a"], "the saving")
     assert pauses[:4] == [15.0, 30.0, 60.0, 120.0] and max(pauses) == 3_600.0
 
 
@@ -208,9 +206,9 @@ def test_a_rejection_is_final_and_a_bug_is_not(database: Database) -> None:
     with writing(database) as writer:
         writer.save(Refusing(VendorRejected("m", "no")), "rejected", VISIT, "s1")
         writer.save(Refusing(KeyError("bug")), "bug", VISIT, "s2")
-        wait_until(lambda: writer.waiting == 0, "both")
+        wait_for(lambda: writer.waiting == 0, "both")
         assert writer.failed == 2
-        wait_until(lambda: [row[:3] for row in rows(database)] == [("bug", "", 1)], "the rejected one to go")
+        wait_for(lambda: [row[:3] for row in rows(database)] == [("bug", "", 1)], "the rejected one to go")
 
 
 def test_a_lease_is_renewed_while_a_worker_is_at_it(tmp_path: Path) -> None:
@@ -218,12 +216,12 @@ def test_a_lease_is_renewed_while_a_worker_is_at_it(tmp_path: Path) -> None:
     with opened(tmp_path) as one, opened(tmp_path) as other:
         with writing(one, memory, clock=clock, lease_s=0.4) as writer, writing(other, thief, clock=clock, lease_s=0.4):
             writer.save(memory, "a", VISIT, "s")
-            wait_until(lambda: memory.asked == 1, "the saving")
+            wait_for(lambda: memory.asked == 1, "the saving")
             for _ in range(3):
                 clock.now += 0.3
-                wait_until(lambda: rows(one)[0][3] > clock.now + 0.3, "the renewal")
+                wait_for(lambda: rows(one)[0][3] > clock.now + 0.3, "the renewal")
             memory.go.set()
-            wait_until(lambda: rows(one) == [], "the end")
+            wait_for(lambda: rows(one) == [], "the end")
         assert devices(memory) == ["a"] and thief.saved == []
 
 
@@ -233,7 +231,7 @@ def test_a_keeper_that_is_gone_is_replaced(database: Database) -> None:
         before = writer.beat
         writer.revive()
         writer.save(memory, "a", VISIT, "s")
-        wait_until(lambda: devices(memory) == ["a"] and rows(database) == [], "the saving")
+        wait_for(lambda: devices(memory) == ["a"] and rows(database) == [], "the saving")
         assert writer.beat > before
 
 
@@ -264,7 +262,7 @@ def test_visits_are_saved_from_memory_while_the_store_is_locked(tmp_path: Path, 
     with writing(database, memory) as writer:
         with write_lock(tmp_path / "xiaozhi.sqlite", 0):
             writer.save(memory, "a", VISIT, "s")
-            wait_until(lambda: devices(memory) == ["a"], "the saving without a row")
+            wait_for(lambda: devices(memory) == ["a"], "the saving without a row")
         assert writer.flush(5)
     assert (writer.saved, writer.lost) == (1, 0)
     assert rows(database) == []
@@ -278,9 +276,9 @@ def test_what_fails_at_the_vendor_too_becomes_a_row_when_the_store_is_back(
     with writing(database, memory) as writer:
         with write_lock(tmp_path / "xiaozhi.sqlite", 0):
             writer.save(memory, "a", VISIT, "s")
-            wait_until(lambda: writer.failed == 1, "the vendor's failure")
+            wait_for(lambda: writer.failed == 1, "the vendor's failure")
             assert writer.waiting == 1
-        wait_until(lambda: [row[:3] for row in rows(database)] == [("a", "", 1)], "the row")
+        wait_for(lambda: [row[:3] for row in rows(database)] == [("a", "", 1)], "the row")
         assert writer.waiting == 0
         assert writer.flush(1)
 
@@ -292,7 +290,7 @@ def test_memory_is_bounded_while_the_store_is_closed(database: Database, monkeyp
         database.close()
         for number in range(30):
             writer.save(stuck, f"{number:02}", VISIT, "s")
-        wait_until(lambda: stuck.asked == memory_module.WORKERS, "the workers")
+        wait_for(lambda: stuck.asked == memory_module.WORKERS, "the workers")
         assert writer.waiting <= 10 and writer.lost >= 20
         stuck.go.set()
         writer.flush(5)
@@ -303,12 +301,12 @@ def test_done_but_not_removed_is_removed_later_and_not_saved_again(tmp_path: Pat
     memory = SlowMemory()
     with writing(database, memory, lease_s=0.08) as writer:
         writer.save(memory, "a", VISIT, "s")
-        wait_until(lambda: memory.asked == 1, "the saving")
+        wait_for(lambda: memory.asked == 1, "the saving")
         with write_lock(tmp_path / "xiaozhi.sqlite", 0):
             memory.go.set()
-            wait_until(lambda: writer.saved == 1, "the end of it")
-            wait_until(lambda: writer.waiting == 0, "nothing in memory")
-        wait_until(lambda: rows(database) == [], "the row to go")
+            wait_for(lambda: writer.saved == 1, "the end of it")
+            wait_for(lambda: writer.waiting == 0, "nothing in memory")
+        wait_for(lambda: rows(database) == [], "the row to go")
     assert devices(memory) == ["a"]
 
 
@@ -350,7 +348,7 @@ def test_kill_9_between_acceptance_and_saving_loses_nothing(tmp_path: Path) -> N
             worker.stdout.close()  # type: ignore[union-attr]
         memory = FakeMemory()
         with writing(database, memory, lease_s=1.0):
-            wait_until(lambda: len(memory.saved) >= 8, "the lease to end and the visits to be saved")
+            wait_for(lambda: len(memory.saved) >= 8, "the lease to end and the visits to be saved")
         assert devices(memory) == [f"dev{number}" for number in range(8)]
         assert database.read(lambda c: c.execute(select(func.count()).select_from(pending_memory)).scalar()) == 0
 

@@ -26,6 +26,7 @@ from tests.fakes.sessions import (
     visitor,
 )
 from tests.fakes.thinking import FakeLlm, FakeVllm
+from tests.waiting import PATIENCE_S
 from xiaozhi.chat import ToolCall, ToolSpec
 from xiaozhi.errors import Overloaded, VendorRejected
 from xiaozhi.protocol import messages as wire
@@ -172,7 +173,7 @@ def test_an_order_of_the_management_api_is_carried_out(device: Visitor) -> None:
 
 def test_an_order_needs_no_agent() -> None:
     agents = FakeAgents()
-    agents.own[DEVICE] = lambda: gevent.sleep(10) or agents.default()
+    agents.own[DEVICE] = lambda: Event().wait() and agents.default()
     with visitor(agents) as device:
         device.hello()
         device.tell("server", action="update_config", content={"secret": "s"})
@@ -683,7 +684,7 @@ def test_draining_has_a_deadline() -> None:
 def test_an_answer_that_was_prepared_is_refused_while_draining() -> None:
     """What was heard before is heard out, but not answered any more."""
     asr_may_answer = Event()
-    asr = FakeAsr(lambda pcm: asr_may_answer.wait(5) and "hello")
+    asr = FakeAsr(lambda pcm: asr_may_answer.wait(PATIENCE_S) and "hello")
     with visiting({"system_error_response": "Sorry."}, asr=asr) as device:
         device.hello()
         device.tell("listen", state="start", mode="auto")
@@ -729,7 +730,7 @@ def test_a_session_that_has_ended_is_freed_without_the_garbage_collector() -> No
     gc.disable()
     try:
         held = weakref.ref(ended(agents).session)
-        with gevent.Timeout(5, AssertionError("the session is still there")):
+        with gevent.Timeout(PATIENCE_S, AssertionError("the session is still there")):
             while held() is not None:  # its greenlets unwind in their own time
                 gevent.sleep(0)
     finally:
@@ -790,7 +791,7 @@ def test_what_comes_meanwhile_waits_and_is_taken_in_order() -> None:
     there = Event()
     agents = FakeAgents()
     own = make_agent(llm=FakeLlm("Yes."))
-    agents.own[DEVICE] = lambda: there.wait(5) and own.hold()
+    agents.own[DEVICE] = lambda: there.wait(PATIENCE_S) and own.hold()
     with visitor(agents) as device:
         device.hello()
         device.tell("listen", state="start", mode="manual")
@@ -813,7 +814,7 @@ def test_what_comes_meanwhile_waits_and_is_taken_in_order() -> None:
 def test_hello_again_forgets_what_waited() -> None:
     there = Event()
     agents = FakeAgents()
-    agents.own[DEVICE] = lambda: there.wait(5) and agents.default()
+    agents.own[DEVICE] = lambda: there.wait(PATIENCE_S) and agents.default()
     with visitor(agents) as device:
         device.hello()
         device.detect("one")
@@ -841,7 +842,7 @@ def test_a_device_that_does_not_say_hello_has_its_own_agent_too() -> None:
 
 def test_memory_is_given_back_while_waiting() -> None:
     agents = FakeAgents()
-    agents.own[DEVICE] = lambda: gevent.sleep(10) or agents.default()
+    agents.own[DEVICE] = lambda: Event().wait() and agents.default()
     with visitor(agents) as device:
         device.hello()
         device.say(600)

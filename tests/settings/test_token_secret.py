@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import SettingsError
 from xiaozhi.settings import Settings, token_secret
 from xiaozhi.settings.loading import CONFIG_DIR
@@ -76,7 +77,7 @@ def test_workers_that_start_together_agree(tmp_path: Path) -> None:
         assert worker.stdin is not None
         worker.stdin.write("x")
         worker.stdin.flush()
-    secrets = {worker.communicate(timeout=30)[0].strip() for worker in workers}
+    secrets = {worker.communicate(timeout=PATIENCE_S)[0].strip() for worker in workers}
 
     assert [worker.returncode for worker in workers] == [0, 0, 0, 0]
     assert len(secrets) == 1

@@ -17,6 +17,7 @@ from gevent._hub_local import get_hub_if_exists
 from sqlalchemy import Connection, func, select
 
 from tests.databases import opened, postgres_server, write_lock
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import Overloaded, SettingsError, StorageError, StorageTimeout, StorageUnavailable
 from xiaozhi.runtime import tasks
 from xiaozhi.storage import summaries
@@ -47,12 +48,11 @@ class Occupied:
     def __call__(self, connection: Connection) -> None:
         summaries.keep(connection, self._device, "x", 1.0)
         self.begun.set()
-        assert self.go.wait(30)
+        assert self.go.wait(PATIENCE_S)
 
     def wait_begun(self) -> None:
         """Until the thread is at it."""
-        while not self.begun.is_set():
-            gevent.sleep(0.001)
+        wait_for(self.begun.is_set)
 
 
 def test_what_work_returns_and_what_it_raises(database: Database) -> None:

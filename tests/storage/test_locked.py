@@ -16,7 +16,8 @@ from sqlalchemy import func, select
 
 from loadtest.vendors.sounds import Sounds
 from tests.databases import opened, postgres_server, write_lock
-from tests.e2e.stage import CHAT, QUARTER, TTS, Script, Stage, ask, open_stage, wait_until
+from tests.e2e.stage import CHAT, QUARTER, TTS, Script, Stage, ask, open_stage
+from tests.waiting import wait_for
 from xiaozhi.runtime import tasks
 from xiaozhi.storage.database import Database
 from xiaozhi.storage.tables import memory_summary, output_count, pending_memory
@@ -59,14 +60,14 @@ class StandStill:
         return self
 
     def __exit__(self, *_: object) -> None:
-        gevent.sleep(self.PERIOD_S * 2)
+        gevent.sleep(self.PERIOD_S * 2)  # sleep: until the last tick
         assert self._greenlet is not None
         self._greenlet.kill()
 
     def _tick(self) -> None:
         now, busy = time.monotonic(), _busy_s()
         while True:
-            gevent.sleep(self.PERIOD_S)
+            gevent.sleep(self.PERIOD_S)  # sleep: it ticks
             before, now = now, time.monotonic()
             busy_before, busy = busy, _busy_s()
             self.longest_s = max(self.longest_s, now - before - self.PERIOD_S - (busy - busy_before))
@@ -89,7 +90,7 @@ def test_the_measure_sees_a_hub_that_stands_still(tmp_path: Path) -> None:
     while not quiet or min(quiet) >= MOST_S:
         assert len(quiet) < TRIES, quiet
         with StandStill() as measured:
-            gevent.sleep(0.1)
+            gevent.sleep(0.1)  # sleep: it is what is measured
         assert measured.ticks >= 1
         quiet.append(measured.longest_s)
 
@@ -134,7 +135,7 @@ def test_a_lock_held_by_another_process_stops_nobody_and_loses_nothing(tmp_path:
         stage.vendor.stand(TTS, QUARTER)
         stop: list[bool] = []
         talking = [tasks.spawn("device", talk, stage, stop, number) for number in range(DEVICES)]
-        wait_until(lambda: stage.outcomes().get("answered", 0) >= DEVICES, "everybody to talk")
+        wait_for(lambda: stage.outcomes().get("answered", 0) >= DEVICES, "everybody to talk")
         # Some visits end while the lock is held, and their memories wait for it.
         leaving = [stage.device(device_id=f"02:00:00:00:04:{number:02x}") for number in range(LEAVING)]
         for device in leaving:
@@ -147,7 +148,7 @@ def test_a_lock_held_by_another_process_stops_nobody_and_loses_nothing(tmp_path:
                 answered = stage.outcomes()["answered"]
                 while leaving:
                     leaving.pop().close()
-                gevent.sleep(LOCK_S)
+                gevent.sleep(LOCK_S)  # sleep: so long the lock is held
                 during = stage.outcomes()["answered"] - answered
             stood_still.append(measured.longest_s)
             assert during >= DEVICES, "everybody was answered while the lock was held"
@@ -156,7 +157,7 @@ def test_a_lock_held_by_another_process_stops_nobody_and_loses_nothing(tmp_path:
         gevent.joinall(talking, timeout=60, raise_error=True)
         answers = [greenlet.value for greenlet in talking]
         assert None not in answers
-        wait_until(lambda: len(stage.server.connections) == 0, "everybody to leave")
+        wait_for(lambda: len(stage.server.connections) == 0, "everybody to leave")
 
     with opened(tmp_path) as database:
         counted, summaries, pending = kept(database)

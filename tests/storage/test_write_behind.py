@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 from sqlalchemy import Connection
 
-from tests.e2e.stage import wait_until
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import Overloaded, StorageError, StorageUnavailable
 from xiaozhi.storage.write_behind import WriteBehind
 
@@ -29,7 +29,7 @@ class FakeDatabase:
         """See Database."""
         self.calls += 1
         if self.hold is not None:
-            self.hold.wait(10)
+            self.hold.wait(PATIENCE_S)
         error = self.fails.pop(0) if self.fails else None
         if error is not None:
             raise error
@@ -81,9 +81,9 @@ def test_values_of_a_key_are_joined_and_written_together(kept: Kept) -> None:
 def test_the_lasting_greenlet_writes_by_itself(kept: Kept) -> None:
     kept.counts.start()
     kept.counts.put("a", 1)
-    wait_until(lambda: kept.batches == [{"a": 1}], "the first batch")
+    wait_for(lambda: kept.batches == [{"a": 1}], "the first batch")
     kept.counts.put("a", 2)
-    wait_until(lambda: kept.batches == [{"a": 1}, {"a": 2}], "the second batch")
+    wait_for(lambda: kept.batches == [{"a": 1}, {"a": 2}], "the second batch")
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable("down"), Overloaded("storage")])
@@ -94,7 +94,7 @@ def test_a_batch_that_failed_is_kept_and_tried_again(kept: Kept, error: Exceptio
     kept.counts.put("a", 2)
     assert kept.counts.unwritten("a", 0) == 3
     kept.counts.start()
-    wait_until(lambda: bool(kept.batches), "a try that works")
+    wait_for(lambda: bool(kept.batches), "a try that works")
     assert kept.batches == [{"a": 3}] and kept.database.calls == 3
 
 
@@ -102,13 +102,13 @@ def test_what_comes_while_a_batch_is_written_waits_for_the_next(kept: Kept) -> N
     kept.database.hold = Event()
     kept.counts.start()
     kept.counts.put("a", 1)
-    wait_until(lambda: kept.database.calls == 1, "the writing")
+    wait_for(lambda: kept.database.calls == 1, "the writing")
     kept.counts.put("a", 2)
     kept.counts.put("b", 5)
     assert (kept.counts.unwritten("a", 0), kept.counts.unwritten("b", 0)) == (3, 5)
     kept.database.fails = [StorageUnavailable("down")]
     kept.database.hold.set()
-    wait_until(lambda: bool(kept.batches), "a try that works")
+    wait_for(lambda: bool(kept.batches), "a try that works")
     assert kept.batches == [{"a": 3, "b": 5}]
 
 
@@ -149,10 +149,10 @@ def test_a_writer_that_a_bug_has_ended_can_be_started_again(kept: Kept) -> None:
     kept.database.fails = [KeyError("a bug")]
     kept.counts.start()
     kept.counts.put("a", 1)
-    wait_until(lambda: kept.database.calls == 1, "the bug")
+    wait_for(lambda: kept.database.calls == 1, "the bug")
 
     def written() -> bool:
         kept.counts.start()
         return kept.batches == [{"a": 1}]
 
-    wait_until(written, "the next writer")
+    wait_for(written, "the next writer")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tools.fakes import SET_VOLUME, STATUS, FakeDevice, call, context
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import ConnectionClosed, ToolError
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.tools.base import Action
@@ -40,7 +41,7 @@ def connect(device: FakeDevice, group: Tasks, **options: Any) -> DeviceMcp:
 def ready(device: FakeDevice, group: Tasks, **options: Any) -> DeviceMcp:
     mcp = connect(device, group, **options)
     mcp.start()
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
     return mcp
 
 
@@ -61,7 +62,7 @@ def test_handshake_says_who_we_are_and_learns_who_the_device_is(group: Tasks) ->
 
     mcp.start({"url": "http://host/mcp/vision/explain", "token": "t"})
 
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
     assert [payload["method"] for payload in device.received] == [
         "initialize",
         "notifications/initialized",
@@ -146,7 +147,7 @@ def test_a_silent_device_is_asked_twice_and_then_left_alone(group: Tasks) -> Non
 
     mcp.start()
 
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
     assert len(device.requests("initialize")) == 2
     assert mcp.tools() == ()
     assert mcp.rpc.pending == 0
@@ -278,7 +279,7 @@ def test_close_fails_pending_calls_at_once_and_refuses_new_ones(group: Tasks) ->
 
     mcp.close()
     mcp.close()
-    waiting.join(5)
+    waiting.join(PATIENCE_S)
 
     assert failed == ["the device has disconnected"]
     assert mcp.tools() == ()
@@ -298,7 +299,7 @@ def test_a_new_start_begins_anew_with_the_new_vision(group: Tasks) -> None:
 
     mcp.start({"url": "http://host/see", "token": "t"})
 
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
     assert [payload["params"]["capabilities"] for payload in device.requests("initialize")] == [
         {},
         {"vision": {"url": "http://host/see", "token": "t"}},
@@ -319,7 +320,7 @@ def test_a_device_that_leaves_between_two_pages_offers_nothing(group: Tasks) -> 
     mcp = connect(device, group)
     mcp.start()
 
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
     assert mcp.tools() == ()
 
 
@@ -330,7 +331,7 @@ def test_close_during_the_handshake_ends_it(group: Tasks) -> None:
 
     mcp.close()
 
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
 
 
 def test_a_lost_connection_is_a_tool_error(group: Tasks) -> None:
@@ -342,7 +343,7 @@ def test_a_lost_connection_is_a_tool_error(group: Tasks) -> None:
     with pytest.raises(ToolError, match="disconnected"):
         mcp.call_tool("x", {})
     mcp.start()
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
     mcp.on_payload({"method": "ping", "id": 1})
     assert mcp.rpc.pending == 0
 
@@ -360,7 +361,7 @@ def test_changed_tools_are_listed_again_once_for_many_notifications(group: Tasks
         mcp.on_payload({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
     assert mcp.listing
 
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
     assert not mcp.listing
     assert names(mcp) == [SET_VOLUME["name"], STATUS["name"]]
     assert len(device.requests("tools/list")) == 2
@@ -386,7 +387,7 @@ def test_a_listing_that_fails_keeps_the_old_offer(group: Tasks) -> None:
     device.answers = False
 
     mcp.on_payload({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
 
     assert len(device.requests("tools/list")) == 2
     assert names(mcp) == [SET_VOLUME["name"], STATUS["name"]]
@@ -469,7 +470,7 @@ def test_no_answer_whatsoever_breaks_the_handshake(result: Any) -> None:
 
     mcp.start()
 
-    assert group.join(5)
+    assert group.join(PATIENCE_S)
     outcome = Toolbox(mcp).call(call("anything"), context())
     assert outcome.action in (Action.NOT_FOUND, Action.ASK_LLM)
     assert mcp.call_tool("x", {}).action in (Action.ASK_LLM, Action.ERROR)

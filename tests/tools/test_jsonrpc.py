@@ -11,6 +11,7 @@ from gevent import Greenlet
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.waiting import PATIENCE_S
 from xiaozhi.errors import ConnectionClosed, ToolError
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.tools import jsonrpc
@@ -61,7 +62,7 @@ def ask(peer: Peer, group: Tasks, method: str = "m", timeout: float = FOREVER) -
 
 
 def outcome(waiting: Greenlet) -> Any:
-    waiting.join(5)
+    waiting.join(PATIENCE_S)
     assert waiting.dead
     return waiting.value
 

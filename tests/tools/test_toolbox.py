@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tools.fakes import call, context, tool
+from tests.waiting import PATIENCE_S
 from xiaozhi.chat import ToolCall
 from xiaozhi.errors import ConnectionClosed, Overloaded, ToolError, VendorUnavailable
 from xiaozhi.runtime import tasks
@@ -45,7 +46,7 @@ def gate() -> Iterator[Event]:
 
 def waiting_for(gate: Event, text: str = "done") -> Any:
     def wait(arguments: Any) -> ToolOutcome:
-        gate.wait(30)
+        gate.wait(PATIENCE_S)
         return ToolOutcome(Action.ASK_LLM, text)
 
     return wait
@@ -297,7 +298,7 @@ def test_killing_the_caller_kills_an_ordinary_tool(gate: Event) -> None:
 
     def work(arguments: Any) -> ToolOutcome:
         try:
-            gate.wait(30)
+            gate.wait(PATIENCE_S)
         finally:
             ended.append("unwound")
         return ToolOutcome(Action.NOTHING)
@@ -316,19 +317,19 @@ def test_an_uninterruptible_tool_outlives_the_caller(gate: Event) -> None:
 
     def order(arguments: Any) -> ToolOutcome:
         began.set()
-        gate.wait(30)
+        gate.wait(PATIENCE_S)
         done.set()
         return ToolOutcome(Action.ASK_LLM, "ordered")
 
     box = Toolbox(FixedTools("x", [tool("order", order, uninterruptible=True)]))
     turn = tasks.spawn("turn", box.call, call("order"), context())
-    assert began.wait(5)
+    assert began.wait(PATIENCE_S)
 
     turn.kill()
     assert not done.is_set()
     gate.set()
 
-    assert done.wait(5)
+    assert done.wait(PATIENCE_S)
 
 
 def test_an_uninterruptible_tool_answers_like_any_other() -> None:
@@ -342,7 +343,7 @@ def test_uninterruptible_calls_are_bounded_in_number_and_life(gate: Event) -> No
 
     def never(arguments: Any) -> ToolOutcome:
         try:
-            gate.wait(30)
+            gate.wait(PATIENCE_S)
         finally:
             ended.set()
         return ToolOutcome(Action.NOTHING)
@@ -356,7 +357,7 @@ def test_uninterruptible_calls_are_bounded_in_number_and_life(gate: Event) -> No
     assert refused.action is Action.ERROR
     assert "still under way" in refused.text
 
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE_S)
 
 
 def test_long_results_are_cut_visibly() -> None:
@@ -378,7 +379,7 @@ def test_calls_run_side_by_side_and_answer_in_order() -> None:
         def run(arguments: Any) -> ToolOutcome:
             started[number].set()
             # Each waits for the next one: only possible when all are under way at once.
-            assert started[(number + 1) % 3].wait(5)
+            assert started[(number + 1) % 3].wait(PATIENCE_S)
             return ToolOutcome(Action.ASK_LLM, str(number))
 
         return run
@@ -426,7 +427,7 @@ def test_killing_the_caller_of_many_ends_them_all(gate: Event) -> None:
 
     def work(arguments: Any) -> ToolOutcome:
         try:
-            gate.wait(30)
+            gate.wait(PATIENCE_S)
         finally:
             ended.append(1)
         return ToolOutcome(Action.NOTHING)

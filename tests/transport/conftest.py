@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.waiting import PATIENCE_S
+
 
 @pytest.fixture(autouse=True)
 def logged() -> Iterator[list[Any]]:
@@ -29,5 +31,5 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
     curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1"
     command = f"{openssl} req -x509 {curve} -nodes -days 2 -subj /CN=localhost -keyout {key} -out {cert}"
-    subprocess.run(command.split(), check=True, capture_output=True, timeout=30)
+    subprocess.run(command.split(), check=True, capture_output=True, timeout=PATIENCE_S)
     return cert, key

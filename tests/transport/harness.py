@@ -11,6 +11,7 @@ import gevent
 from gevent.event import Event
 
 from tests.transport.wire import Client
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import AuthError, ConnectionClosed
 from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.protocol.messages import Sendable
@@ -134,15 +135,8 @@ class Port:
                 (session for session in reversed(self.sessions) if session.visit.identity.device_id == device_id), None
             )
 
-        eventually(lambda: find() is not None)
+        wait_for(lambda: find() is not None)
         return find()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait until something has become true."""
-    with gevent.Timeout(seconds, AssertionError("it never happened")):
-        while not condition():
-            gevent.sleep(0.002)
 
 
 @contextmanager
@@ -188,7 +182,7 @@ def serving(
     finally:
         connections.stop()
         acceptor.close(1001, "test is over")
-        ended = acceptor.join(5)
+        ended = acceptor.join(PATIENCE_S)
         if not ended:
             connections.drain(0, grace=1)
         assert ended, "connections did not end"
@@ -202,5 +196,5 @@ def serving(
 def together(*functions: Callable[[], Any]) -> list[Any]:
     """Run all at the same time; their results."""
     greenlets = [spawn("client", function) for function in functions]
-    gevent.joinall(greenlets, timeout=30, raise_error=True)
+    gevent.joinall(greenlets, timeout=PATIENCE_S, raise_error=True)
     return [greenlet.get(block=False) for greenlet in greenlets]

@@ -12,8 +12,9 @@ import gevent
 import pytest
 import websocket
 
-from tests.transport.harness import SOCKETS, Noting, RecordedEvents, eventually, good_token, serving, together
+from tests.transport.harness import SOCKETS, Noting, RecordedEvents, good_token, serving, together
 from tests.transport.wire import BINARY, CLOSE, PING, TEXT, Client, Hung, frame
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import Overloaded
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.net.tls import TlsFiles
@@ -86,7 +87,7 @@ def test_a_real_client() -> None:
         ws = websocket.create_connection(
             f"ws://127.0.0.1:{port.number}/xiaozhi/v1/",
             header=["Device-Id: real", "Authorization: Bearer good"],
-            timeout=5,
+            timeout=PATIENCE_S,
         )
         ws.send("echo 你好")
         assert ws.recv() == "你好"
@@ -94,7 +95,7 @@ def test_a_real_client() -> None:
         ws.ping("still there?")
         assert ws.recv_data(control_frame=True)[0] == websocket.ABNF.OPCODE_PONG
         ws.close(status=1000, reason=b"bye")
-        eventually(lambda: port.session("real").closings == ["1000 bye"])
+        wait_for(lambda: port.session("real").closings == ["1000 bye"])
         assert port.session("real").heard == ["echo 你好", b"\xf8"]
 
 
@@ -215,7 +216,7 @@ def test_no_more_than_there_are_places() -> None:
             assert status == 503
             assert int(headers["retry-after"]) >= 1
         first.send(frame(CLOSE))
-        eventually(lambda: port.admission.total == 1)
+        wait_for(lambda: port.admission.total == 1)
         with port.device("c") as (client, _):
             client.say("echo in")
             assert client.receive() == (TEXT, b"in")
@@ -276,7 +277,7 @@ def test_slow_loris() -> None:
             try:
                 while True:
                     slow.send(b"a: b\r\n")
-                    gevent.sleep(0.02)
+                    gevent.sleep(0.02)  # sleep: it drips
             except OSError:
                 pass
 
@@ -287,18 +288,18 @@ def test_slow_loris() -> None:
         assert slow.answer()[0] in (408, 431)
         assert silent.eof()
         slow.sock.close()
-        dripping.join(5)
+        dripping.join(PATIENCE_S)
         assert dripping.dead
 
 
 def test_connections_that_have_not_asked_yet_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor_module, "MAX_HANDSHAKES", 2)
     with serving(request_timeout=0.3) as port, port.client(), port.client():
-        eventually(lambda: port.acceptor.handshakes == 2)
+        wait_for(lambda: port.acceptor.handshakes == 2)
         with port.client() as third:
             assert third.answer()[0] == 503
             assert third.eof()
-        eventually(lambda: port.acceptor.handshakes == 0)
+        wait_for(lambda: port.acceptor.handshakes == 0)
         with port.device() as (client, _):
             client.say("echo in")
             assert client.receive() == (TEXT, b"in")
@@ -314,10 +315,10 @@ def test_one_address_does_not_take_all_places_of_those_who_have_not_asked(
         port.client(),
         port.client(),
     ):
-        eventually(lambda: port.acceptor.handshakes == 2)
+        wait_for(lambda: port.acceptor.handshakes == 2)
         with port.client() as third:
             assert third.answer()[0] == 503 if not trusted else third.eof()
-        eventually(lambda: port.acceptor.handshakes == 0)
+        wait_for(lambda: port.acceptor.handshakes == 0)
         with port.client(), port.client() as again:
             assert again.eof(), "as many as before may come"
 
@@ -330,7 +331,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_request() -> None:
         with port.client() as client:
             client.send(client.request())
             client.reset()
-        eventually(lambda: port.acceptor.handshakes == 0 and port.admission.total == 0)
+        wait_for(lambda: port.acceptor.handshakes == 0 and port.admission.total == 0)
 
 
 def test_ten_thousand_broken_frames() -> None:
@@ -399,7 +400,7 @@ def test_ten_thousand_broken_frames() -> None:
         )
         assert {1002, 1007, 1009} <= codes
         assert len(session.heard) == turns
-        eventually(lambda: len(port.connections) == 1)
+        wait_for(lambda: len(port.connections) == 1)
 
 
 def test_devices_that_do_not_read_do_not_disturb_the_others() -> None:
@@ -425,7 +426,7 @@ def test_devices_that_do_not_read_do_not_disturb_the_others() -> None:
             turns += 1
         assert [greenlet.get() for greenlet in shouting] == [1006] * 5
         assert turns > 10
-        eventually(lambda: len(port.connections) == 1)
+        wait_for(lambda: len(port.connections) == 1)
         for gone in deaf:
             gone.sock.close()
 
@@ -443,7 +444,7 @@ def test_many_at_once() -> None:
         assert len(port.connections) == port.admission.total == 200
         for client in clients:
             client.sock.close()
-        eventually(lambda: len(port.connections) == 0)
+        wait_for(lambda: len(port.connections) == 0)
 
 
 # --- TLS ---
@@ -457,7 +458,7 @@ def test_tls(certificate: tuple[str, str]) -> None:
             assert client.receive() == (TEXT, b"private")
             client.send(frame(CLOSE, b"\x03\xe8"))
             assert client.ending() == (1000, "")
-            assert session.gone.wait(5)
+            assert session.gone.wait(PATIENCE_S)
         with port.client(tls=True) as client:
             client.send(b"GET / HTTP/1.1\r\n\r\n")
             assert client.answer()[2] == "Server is running\n"
@@ -534,7 +535,7 @@ def test_closing_says_goodbye_to_everybody() -> None:
         assert not port.acceptor.join(0)
         first.sock.close()
         second.sock.close()
-        assert port.acceptor.join(5)
+        assert port.acceptor.join(PATIENCE_S)
 
 
 def test_silence_is_silence() -> None:

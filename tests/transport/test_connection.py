@@ -10,8 +10,9 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from tests.transport.harness import SOCKETS, Noting, eventually, serving
+from tests.transport.harness import SOCKETS, Noting, serving
 from tests.transport.wire import BINARY, CLOSE, PING, PONG, TEXT, frame
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import ConnectionClosed, Overloaded, ProtocolError
 from xiaozhi.runtime.connections import Policy
 from xiaozhi.runtime.limits import FLOOD_SECONDS, MessageRates
@@ -53,16 +54,16 @@ def test_the_end_is_told_once_after_the_socket_is_gone() -> None:
     with serving() as port, port.device() as (client, session):
         client.send(frame(CLOSE, (1000).to_bytes(2, "big") + b"done"))
         assert client.ending() == (1000, "")
-        assert session.gone.wait(5)
+        assert session.gone.wait(PATIENCE_S)
         assert session.closings == ["1000 done"]
 
 
 def test_a_killed_device() -> None:
     with serving() as port, port.device() as (client, session):
         client.say("hello")
-        eventually(lambda: session.heard == ["hello"])
+        wait_for(lambda: session.heard == ["hello"])
         client.reset()
-        assert session.gone.wait(5)
+        assert session.gone.wait(PATIENCE_S)
         assert session.closings[0].startswith("1006")
 
 
@@ -72,7 +73,7 @@ def test_a_session_closes_with_any_code(code: int) -> None:
         client.say(f"close {code}")
         assert client.ending() == (code, "as asked")
         client.send(frame(TEXT, b"not heard any more") + frame(CLOSE, code.to_bytes(2, "big")))
-        assert session.gone.wait(5)
+        assert session.gone.wait(PATIENCE_S)
         assert session.closings == [f"{code} as asked"]
         assert session.heard == [f"close {code}"]
 
@@ -112,18 +113,18 @@ def test_a_device_that_leaves_while_its_session_is_made() -> None:
     left = Event()
 
     def sessions(visit: Link) -> Any:
-        assert left.wait(5)
+        assert left.wait(PATIENCE_S)
         for _ in range(100):
             visit.send_text("welcome")
-            gevent.sleep(0.001)
+            gevent.sleep(0.001)  # sleep: the news of the reset needs its time
         raise AssertionError("nobody noticed")
 
     with serving(sessions=sessions) as port, port.client() as client:
         client.upgrade()
-        eventually(lambda: len(port.connections) == 1)
+        wait_for(lambda: len(port.connections) == 1)
         client.reset()
         left.set()
-        eventually(lambda: len(port.connections) == 0 and port.admission.total == 0)
+        wait_for(lambda: len(port.connections) == 0 and port.admission.total == 0)
 
 
 def test_a_session_that_fails_to_clean_up() -> None:
@@ -135,7 +136,7 @@ def test_a_session_that_fails_to_clean_up() -> None:
     with serving(sessions=Failing) as port:
         with port.device():
             pass
-        eventually(lambda: port.admission.total == 0)
+        wait_for(lambda: port.admission.total == 0)
 
 
 def test_a_session_that_never_finishes_cleaning_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +150,7 @@ def test_a_session_that_never_finishes_cleaning_up(monkeypatch: pytest.MonkeyPat
     with serving(sessions=Hanging) as port:
         with port.device():
             pass
-        eventually(lambda: len(port.connections) == 0)
+        wait_for(lambda: len(port.connections) == 0)
 
 
 # --- floods ---
@@ -200,11 +201,11 @@ def test_an_idle_device_is_sent_away_but_not_one_that_is_spoken_to() -> None:
         ended = gevent.spawn(idle.ending)
         while not ended.ready():
             session.visit.send_binary(b"sound")
-            gevent.sleep(0.02)
+            gevent.sleep(0.02)  # sleep: being idle is time that passes
         assert ended.get() == (1000, "idle")
         assert listening.receive() == (BINARY, b"sound")
         listening.say("echo here")
-        eventually(lambda: "echo here" in session.heard)
+        wait_for(lambda: "echo here" in session.heard)
 
 
 def test_heartbeat_where_the_board_allows_it() -> None:
@@ -237,7 +238,7 @@ def test_a_session_over_its_budget_is_trimmed_then_closed() -> None:
 
 def test_sessions_are_ticked() -> None:
     with serving() as port, port.device() as (_, session):
-        eventually(lambda: len(session.ticks) > 2)
+        wait_for(lambda: len(session.ticks) > 2)
 
 
 def test_the_new_connection_of_a_device_replaces_the_old() -> None:
@@ -248,7 +249,7 @@ def test_the_new_connection_of_a_device_replaces_the_old() -> None:
             assert new.receive() == (TEXT, b"served at once")
             assert old.ending() == (1000, "replaced")
             old.sock.close()
-            assert old_session.gone.wait(5)
+            assert old_session.gone.wait(PATIENCE_S)
             assert old_session.closings == ["1000 replaced"]
             new.say("echo still served")
             assert new.receive() == (TEXT, b"still served")
@@ -271,12 +272,12 @@ def test_a_dead_connection_does_not_hold_up_its_successor() -> None:
                     pass
 
             sender = gevent.spawn(stuck)
-            eventually(lambda: sending)  # it never yields but in a send that has to wait
+            wait_for(lambda: sending)  # it never yields but in a send that has to wait
             with port.device("a") as (new, _):
                 new.say("echo at once")
                 assert new.receive() == (TEXT, b"at once")
-                assert old_session.gone.wait(5)
-            sender.join(5)
+                assert old_session.gone.wait(PATIENCE_S)
+            sender.join(PATIENCE_S)
             assert sender.dead
 
 
@@ -288,7 +289,7 @@ def test_draining() -> None:
         assert [client.ending() for client in (first, second)] == [(1012, "restart")] * 2
         first.sock.close()
         second.sock.close()
-        assert drained.get(timeout=5) == 0
+        assert drained.get(timeout=PATIENCE_S) == 0
         assert one.drained == two.drained == [2.0]
 
 

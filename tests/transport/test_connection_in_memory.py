@@ -15,7 +15,8 @@ from gevent.event import Event
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.memory_socket import MemorySocket
-from tests.transport.harness import Noting, RecordedEvents, eventually
+from tests.transport.harness import Noting, RecordedEvents
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import ConnectionClosed, Overloaded, ProtocolError
 from xiaozhi.protocol.messages import Alert
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
@@ -58,13 +59,13 @@ class Bench:
         socket = MemorySocket(self.clock)
         device = Connection(socket, identity, self.services)
         self.tasks.spawn("device", device.run)
-        eventually(lambda: device in self.registry.of_device(device.device) or socket.finished.is_set())
+        wait_for(lambda: device in self.registry.of_device(device.device) or socket.finished.is_set())
         return socket
 
     @property
     def session(self) -> Any:
         """The latest session; waits for it."""
-        eventually(lambda: bool(self.sessions))
+        wait_for(lambda: bool(self.sessions))
         return self.sessions[-1]
 
     def sweep(self, seconds: float) -> None:
@@ -79,7 +80,7 @@ def bench(**services: Any) -> Iterator[Bench]:
         yield made
     finally:
         made.registry.close_all(1001, "test is over")
-        assert made.tasks.join(5), "connections did not end"
+        assert made.tasks.join(PATIENCE_S), "connections did not end"
     assert len(made.registry) == 0
 
 
@@ -90,7 +91,7 @@ def test_everything_arrives_in_order_and_is_answered() -> None:
     with bench() as here:
         socket = here.connect()
         socket.deliver("one", b"\xf8", b"", "echo two")
-        eventually(lambda: socket.log == ["two"])
+        wait_for(lambda: socket.log == ["two"])
         assert here.session.heard == ["one", b"\xf8", b"", "echo two"]
         assert here.session.visit.identity == IDENTITY
         here.session.visit.send_binary(b"sound")
@@ -111,7 +112,7 @@ def test_the_end_is_told_once_after_everything_was_given_back() -> None:
         socket = here.connect()
         here.clock.advance(10.0)
         socket.hang_up(1000, "done")
-        eventually(lambda: bool(here.events.ended))
+        wait_for(lambda: bool(here.events.ended))
         assert here.session.closings == ["1000 done"]
         assert not here.session.sent_after_closing
         assert order == ["closed True 1"], "the socket is gone, the registry still knows that somebody cleans up"
@@ -129,8 +130,8 @@ def test_a_socket_that_fails_to_finish_does_not_keep_the_session() -> None:
         here.tasks.spawn("device", Connection(socket, IDENTITY, here.services).run)
         session = here.session
         socket.hang_up()
-        assert session.gone.wait(5)
-        eventually(lambda: len(here.registry) == 0)
+        assert session.gone.wait(PATIENCE_S)
+        wait_for(lambda: len(here.registry) == 0)
 
 
 def test_a_session_is_freed_when_it_ends_without_a_collection() -> None:
@@ -178,7 +179,7 @@ def test_no_message_ends_the_reader(text: str, logged: list[Any]) -> None:
     with bench(sessions=Reacting) as here:
         socket = here.connect()
         socket.deliver(*[text] * 10, "echo still here")
-        eventually(lambda: socket.log == ["still here"])
+        wait_for(lambda: socket.log == ["still here"])
         lines = [line for line in logged if line["log_level"] != "debug"]
         assert len(lines) == (0 if text == "gone" else MAX_LOGGED_FAULTS)
 
@@ -187,7 +188,7 @@ def test_a_protocol_error_may_ask_for_the_end() -> None:
     with bench(sessions=Reacting) as here:
         socket = here.connect()
         socket.deliver("refuse 1003", "echo not heard")
-        assert here.session.gone.wait(5)
+        assert here.session.gone.wait(PATIENCE_S)
         assert here.session.closings == ["1003 nonsense"]
         assert socket.log == []
 
@@ -206,9 +207,9 @@ def test_no_session(error: Exception, ending: tuple[int, str]) -> None:
 
     with bench(sessions=refuse) as here:
         socket = here.connect()
-        assert socket.finished.wait(5)
+        assert socket.finished.wait(PATIENCE_S)
         assert socket.ending == ending
-        eventually(lambda: here.events.ended == [(ending[0], 0.0)])
+        wait_for(lambda: here.events.ended == [(ending[0], 0.0)])
 
 
 @pytest.mark.parametrize("hangs", [False, True])
@@ -223,7 +224,7 @@ def test_a_session_that_cannot_clean_up(hangs: bool, monkeypatch: pytest.MonkeyP
 
     with bench(sessions=Stubborn) as here:
         here.connect().hang_up()
-        eventually(lambda: len(here.events.ended) == 1)
+        wait_for(lambda: len(here.events.ended) == 1)
         assert [line["event"] for line in logged if line["log_level"] == "error"] == ["session failed to clean up"]
 
 
@@ -237,10 +238,10 @@ def test_a_flood_is_thinned_then_ended(message: Any, rates: MessageRates, kind: 
     with bench(rates=rates) as here:
         socket = here.connect()
         socket.deliver(*[message] * 50)
-        eventually(lambda: socket.received == 50 and len(here.events.drops) == 10)
+        wait_for(lambda: socket.received == 50 and len(here.events.drops) == 10)
         assert here.session.heard == [message] * 40, "two seconds' worth, the rest dropped"
         socket.deliver(*[message] * int(20 * FLOOD_SECONDS))
-        assert here.session.gone.wait(5)
+        assert here.session.gone.wait(PATIENCE_S)
         assert here.session.closings == ["1008 too many messages"]
         assert set(here.events.drops) == {kind}
         assert [line["event"] for line in logged if line["log_level"] == "warning"] == ["messages dropped", "flood"]
@@ -250,10 +251,10 @@ def test_the_rate_comes_back_with_time() -> None:
     with bench(rates=MessageRates(1, 1)) as here:
         socket = here.connect()
         socket.deliver("a", "b", "too fast", b"x", "too fast as well")
-        eventually(lambda: socket.received == 5)
+        wait_for(lambda: socket.received == 5)
         here.clock.advance(1.0)
         socket.deliver("c")
-        eventually(lambda: here.session.heard[-1] == "c")
+        wait_for(lambda: here.session.heard[-1] == "c")
         assert here.session.heard == ["a", "b", b"x", "c"], "one kind does not use up the other"
 
 
@@ -273,7 +274,7 @@ def test_vitals() -> None:
 
         here.clock.advance(3.0)
         socket.deliver("echo hi")
-        eventually(lambda: socket.log == ["hi"])
+        wait_for(lambda: socket.log == ["hi"])
         vitals = here.registry.members()[0].vitals
         assert (vitals.greeted, vitals.received, vitals.sent) == (True, 1, 1)
         assert (vitals.last_heard, vitals.closing_since) == (began + 3.0, None)
@@ -290,7 +291,7 @@ def test_before_there_is_a_session_there_is_nothing_to_ask() -> None:
     opened = Event()
 
     def slowly(link: Link) -> LinkHandler:
-        assert opened.wait(5)
+        assert opened.wait(PATIENCE_S)
         return Noting(link)
 
     with bench(sessions=slowly) as here:
@@ -310,7 +311,7 @@ def test_the_sweeper_reaches_the_session() -> None:
     with bench(pings=lambda identity: True) as here:
         socket = here.connect()
         socket.deliver("hello")
-        eventually(lambda: here.session.heard == ["hello"])
+        wait_for(lambda: here.session.heard == ["hello"])
         here.sweep(1.0)
         assert here.session.ticks == [here.clock.now]
         here.sweep(30.0)
@@ -320,7 +321,7 @@ def test_the_sweeper_reaches_the_session() -> None:
         here.sweep(1.0)
         assert here.session.trims == 1
         here.sweep(4.0)
-        assert here.session.gone.wait(5)
+        assert here.session.gone.wait(PATIENCE_S)
         assert here.session.closings == ["1013 over budget"]
 
 
@@ -337,9 +338,9 @@ def test_who_is_sent_away(rule: dict[str, float], seconds: float, ending: tuple[
         here.registry.policy = replace(RULES, **rule)  # type: ignore[arg-type]
         socket = here.connect()
         here.sweep(seconds)
-        assert socket.finished.wait(5)
+        assert socket.finished.wait(PATIENCE_S)
         assert socket.ending == ending
-        eventually(lambda: here.session.closings == [f"{ending[0]} {ending[1]}"])
+        wait_for(lambda: here.session.closings == [f"{ending[0]} {ending[1]}"])
 
 
 def test_a_new_connection_replaces_the_old() -> None:
@@ -347,10 +348,10 @@ def test_a_new_connection_replaces_the_old() -> None:
         old = here.connect()
         first = here.session
         new = here.connect(Identity("aa:bb"))
-        assert first.gone.wait(5)
+        assert first.gone.wait(PATIENCE_S)
         assert (first.closings, old.ending) == (["1000 replaced"], (1000, "replaced"))
         new.deliver("echo served")
-        eventually(lambda: new.log == ["served"])
+        wait_for(lambda: new.log == ["served"])
 
 
 def test_draining_asks_the_session_first() -> None:
@@ -365,10 +366,10 @@ def test_draining_asks_the_session_first() -> None:
 def test_a_message_from_outside() -> None:
     with bench() as here:
         here.connect()
-        eventually(lambda: bool(here.sessions))
+        wait_for(lambda: bool(here.sessions))
         (live,) = here.registry.of_device("AA:BB")
         assert live.push(ALERT)
         assert here.session.pushed == [ALERT]
         live.close(1000, "bye")
-        assert here.session.gone.wait(5)
+        assert here.session.gone.wait(PATIENCE_S)
         assert not live.push(ALERT), "there is no session any more"

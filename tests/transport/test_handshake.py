@@ -50,7 +50,7 @@ def test_a_head_in_pieces_and_what_comes_behind_it() -> None:
         def send() -> None:
             for piece in (b"GET / HT", b"TP/1.1\r\nA: b\r", b"\n\r", b"\nearly"):
                 theirs.sendall(piece)
-                gevent.sleep(0.001)
+                gevent.sleep(0.001)  # sleep: it comes in pieces
 
         spawn("send", send)
         head, early = read_head(ours, limit=1000, timeout=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from gevent.event import Event
 
 from tests.transport.wire import BINARY, CLOSE, PING, PONG, TEXT, Client, frame
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import ConnectionClosed
 from xiaozhi.net.tcp import SocketLimits, configure, listen
 from xiaozhi.net.tls import TlsFiles, server_context
@@ -27,8 +29,9 @@ PLENTY = 1 << 20
 class Pair:
     """Both ends of a connection: `ws` under test, `client` made of bytes, and greenlets that end with the test."""
 
-    def __init__(self, ws: WebSocket, client: Client) -> None:
+    def __init__(self, ws: WebSocket, sock: Any, client: Client) -> None:
         self.ws = ws
+        self.sock = sock
         self.client = client
         self.tasks = Tasks()
 
@@ -50,7 +53,12 @@ class Pair:
 
 @contextmanager
 def connected(
-    limits: SocketLimits = LIMITS, *, tls: tuple[str, str] | None = None, receive_buffer: int = 0, early: bytes = b""
+    limits: SocketLimits = LIMITS,
+    *,
+    tls: tuple[str, str] | None = None,
+    receive_buffer: int = 0,
+    early: bytes = b"",
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Pair]:
     listener = listen(("127.0.0.1", 0), backlog=1, reuse_port=False)
     tasks = Tasks()
@@ -65,18 +73,18 @@ def connected(
     try:
         tasks.spawn("accept", accept)
         client = Client(listener.getsockname()[1], tls=tls is not None, receive_buffer=receive_buffer)
-        assert tasks.join(5)
+        assert tasks.join(PATIENCE_S)
     finally:
         listener.close()
     sock = accepted.pop()
     configure(sock, limits)
-    pair = Pair(WebSocket(sock, limits=limits, early=early), client)
+    pair = Pair(WebSocket(sock, limits=limits, early=early, clock=clock), sock, client)
     try:
         with client:
             yield pair
     finally:
         pair.ws.abort()
-        assert pair.tasks.join(5), "a greenlet hangs on a dead socket"
+        assert pair.tasks.join(PATIENCE_S), "a greenlet hangs on a dead socket"
 
 
 @pytest.fixture(params=["tcp", "tls"])
@@ -190,7 +198,7 @@ def test_a_killed_peer_is_noticed_by_the_reader() -> None:
         reader = pair.tasks.spawn("reader", pair.ending)
         gevent.sleep(0)
         pair.client.reset()
-        assert reader.get(timeout=5)[0] == 1006
+        assert reader.get(timeout=PATIENCE_S)[0] == 1006
 
 
 def test_a_killed_peer_is_noticed_by_the_sender() -> None:
@@ -205,7 +213,7 @@ def test_a_killed_peer_is_noticed_by_the_sender() -> None:
 
 def test_the_kernel_is_told_to_notice_peers_without_power() -> None:
     with connected(replace(LIMITS, user_timeout=12.0)) as pair:
-        option = pair.ws._sock.getsockopt
+        option = pair.sock.getsockopt
         assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
         assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == LIMITS.keepalive_idle
@@ -240,7 +248,7 @@ def test_violations_are_answered_with_their_code(kind: dict[str, Any], data: byt
         assert heard == code
         assert reason or data[0] == 0x88
         pair.client.sock.close()
-        messages, end = server.get(timeout=5)
+        messages, end = server.get(timeout=PATIENCE_S)
         assert messages == ["good"]
         assert end.code == code
 
@@ -252,11 +260,11 @@ def test_a_peer_may_finish_its_sentence() -> None:
         pair.client.send(frame(BINARY, bytes(5000)))
         server = pair.tasks.spawn("server", pair.ending)
         for _ in range(5):
-            gevent.sleep(0.01)
+            gevent.sleep(0.01)  # sleep: it comes in pieces
             pair.client.send(frame(BINARY, bytes(900)) * 10)
         assert pair.client.ending() == (1009, "message over 1000 bytes")
         pair.client.sock.close()
-        assert server.get(timeout=5)[0] == 1009
+        assert server.get(timeout=PATIENCE_S)[0] == 1009
 
 
 def test_a_peer_that_never_stops_talking_is_cut_off() -> None:
@@ -289,7 +297,7 @@ def test_closing(kind: dict[str, Any]) -> None:
         assert (refused.value.code, refused.value.reason) == (1013, "later")
         assert pair.client.receive() == (CLOSE, (1013).to_bytes(2, "big") + b"later")
         pair.client.send(frame(TEXT, b"still talking") + frame(CLOSE, (1013).to_bytes(2, "big")))
-        messages, end = reader.get(timeout=5)
+        messages, end = reader.get(timeout=PATIENCE_S)
         assert (messages, end.code, end.reason) == ([], 1013, "later")
         assert pair.client.eof()
 
@@ -299,7 +307,7 @@ def test_a_peer_that_does_not_answer_the_goodbye_is_dropped() -> None:
         reader = pair.tasks.spawn("reader", pair.ending)
         gevent.sleep(0)
         pair.ws.close(1000, "bye")
-        assert reader.get(timeout=5) == (1000, "bye")
+        assert reader.get(timeout=PATIENCE_S) == (1000, "bye")
         assert pair.client.ending() == (1000, "bye")
         assert pair.client.eof()
 
@@ -312,16 +320,16 @@ def test_closing_before_reading() -> None:
         server = pair.tasks.spawn("server", pair.read_all)
         assert pair.client.ending() == (1013, "full")
         pair.client.send(frame(CLOSE, (1013).to_bytes(2, "big")))
-        assert server.get(timeout=5)[0] == []
+        assert server.get(timeout=PATIENCE_S)[0] == []
 
 
 def test_aborting_wakes_the_reader_and_tells_the_peer(kind: dict[str, Any]) -> None:
     with connected(**kind) as pair:
         reader = pair.tasks.spawn("reader", pair.ending)
-        gevent.sleep(0.01)
+        gevent.sleep(0)
         pair.ws.abort("enough")
         pair.ws.abort("twice")
-        assert reader.get(timeout=5) == (1006, "enough")
+        assert reader.get(timeout=PATIENCE_S) == (1006, "enough")
         with pytest.raises((ConnectionResetError, EOFError) if kind else ConnectionResetError):
             pair.client.receive()
 
@@ -340,8 +348,8 @@ def test_a_killed_reader_gives_the_socket_back() -> None:
         reader.kill(block=False)
         assert pair.client.ending() == (1001, "")
         pair.client.sock.close()
-        assert pair.tasks.join(5)
-        assert pair.ws._sock.fileno() == -1
+        assert pair.tasks.join(PATIENCE_S)
+        assert pair.sock.fileno() == -1
 
 
 def test_finishing_twice_is_harmless() -> None:
@@ -358,8 +366,7 @@ def test_finishing_twice_is_harmless() -> None:
 
 def test_pings_are_answered_and_pongs_noticed() -> None:
     now = [5.0]
-    with connected() as pair:
-        pair.ws._clock = lambda: now[0]
+    with connected(clock=lambda: now[0]) as pair:
         pair.client.send(frame(PING, b"hi") + frame(TEXT, b"x"))
         assert pair.ws.receive() == "x"
         assert pair.client.receive() == (PONG, b"hi")
@@ -373,8 +380,7 @@ def test_pings_are_answered_and_pongs_noticed() -> None:
 
 
 def test_a_flood_of_pings_is_answered_sparingly_and_ended() -> None:
-    with connected() as pair:
-        pair.ws._clock = lambda: 1.0
+    with connected(clock=lambda: 1.0) as pair:
         pings = int(CONTROL_BURST) + MAX_EXCESS_CONTROLS
         pair.client.send(frame(PING) * pings + frame(TEXT, b"x"))
         assert pair.ws.receive() == "x"
@@ -386,7 +392,7 @@ def test_a_flood_of_pings_is_answered_sparingly_and_ended() -> None:
         assert answers == [(PONG, b"")] * int(CONTROL_BURST)
         assert answer[1][:2] == (1008).to_bytes(2, "big")
         pair.client.sock.close()
-        assert server.get(timeout=5)[0] == 1008
+        assert server.get(timeout=PATIENCE_S)[0] == 1008
 
 
 # --- a device that reads slowly, or not at all ---
@@ -399,7 +405,7 @@ def test_a_device_that_stops_reading_is_dropped(kind: dict[str, Any]) -> None:
             for _ in range(PLENTY // 1000):
                 pair.ws.send_binary(bytes(1000))
         assert (lost.value.code, lost.value.reason) == (1006, "the device stopped reading")
-        assert reader.get(timeout=5) == (1006, "the device stopped reading")
+        assert reader.get(timeout=PATIENCE_S) == (1006, "the device stopped reading")
 
 
 def test_everybody_who_waits_for_such_a_device_is_told() -> None:
@@ -413,7 +419,7 @@ def test_everybody_who_waits_for_such_a_device_is_told() -> None:
                 return lost.code
 
         senders = [pair.tasks.spawn("sender", send) for _ in range(5)]
-        assert [sender.get(timeout=5) for sender in senders] == [1006] * 5
+        assert [sender.get(timeout=PATIENCE_S) for sender in senders] == [1006] * 5
 
 
 def test_closing_does_not_wait_for_such_a_device() -> None:
@@ -428,11 +434,11 @@ def test_closing_does_not_wait_for_such_a_device() -> None:
                 return lost.code
 
         sender = pair.tasks.spawn("sender", send)
-        wait_for(lambda: pair.ws._waiting == 1)
+        wait_for(lambda: pair.ws.waiting == 1)
         assert not pair.ws.ping(), "the sweeper must not wait either"
         pair.ws.close(1000, "replaced")
-        assert sender.get(timeout=5) == 1000
-        assert reader.get(timeout=5) == (1000, "replaced")
+        assert sender.get(timeout=PATIENCE_S) == 1000
+        assert reader.get(timeout=PATIENCE_S) == (1000, "replaced")
 
 
 def test_frames_of_several_senders_are_never_mixed(kind: dict[str, Any]) -> None:
@@ -447,15 +453,14 @@ def test_frames_of_several_senders_are_never_mixed(kind: dict[str, Any]) -> None
             pair.tasks.spawn("sender", send, number)
         heard = [pair.client.receive() for _ in range(240)]
         assert all(opcode == BINARY and len(set(payload)) == 1 for opcode, payload in heard)
-        assert pair.tasks.join(5)
+        assert pair.tasks.join(PATIENCE_S)
         assert pair.ws.sent == 240
 
 
 def test_a_sender_killed_in_the_middle_of_a_frame_does_not_break_the_stream(kind: dict[str, Any]) -> None:
     with connected(replace(LIMITS, send_timeout=30.0), receive_buffer=4096, **kind) as pair:
         victim = pair.tasks.spawn("victim", pair.ws.send_binary, b"a" * PLENTY)
-        wait_for(lambda: pair.ws._waiting == 1)
-        gevent.sleep(0.05)
+        wait_for(lambda: pair.ws.waiting == 1)
         victim.kill()
         pair.tasks.spawn("next", pair.ws.send_text, "after")
         assert pair.client.receive() == (BINARY, b"a" * PLENTY)
@@ -465,14 +470,14 @@ def test_a_sender_killed_in_the_middle_of_a_frame_does_not_break_the_stream(kind
 def test_a_sender_killed_before_its_frame_was_begun_sends_nothing() -> None:
     with connected(replace(LIMITS, send_timeout=30.0), receive_buffer=4096) as pair:
         first = pair.tasks.spawn("first", pair.ws.send_binary, b"a" * PLENTY)
-        wait_for(lambda: pair.ws._waiting == 1)
+        wait_for(lambda: pair.ws.waiting == 1)
         second = pair.tasks.spawn("second", pair.ws.send_text, "never")
-        wait_for(lambda: pair.ws._waiting == 2)
+        wait_for(lambda: pair.ws.waiting == 2)
         second.kill()
         pair.tasks.spawn("third", pair.ws.send_text, "after")
         assert pair.client.receive() == (BINARY, b"a" * PLENTY)
         assert pair.client.receive() == (TEXT, b"after")
-        first.get(timeout=5)
+        first.get(timeout=PATIENCE_S)
 
 
 def test_a_deadline_of_the_sender_itself_is_not_mistaken_for_the_send_deadline() -> None:
@@ -482,9 +487,3 @@ def test_a_deadline_of_the_sender_itself_is_not_mistaken_for_the_send_deadline()
             pair.ws.send_binary(bytes(PLENTY))
         assert fired.value is mine
         assert not pair.ws.closed
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    with gevent.Timeout(5):
-        while not condition():
-            gevent.sleep(0.005)

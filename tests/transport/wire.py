@@ -10,6 +10,8 @@ import socket
 import ssl
 from typing import Any
 
+from tests.waiting import PATIENCE_S
+
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -40,7 +42,7 @@ class Hung(AssertionError):
 class Client:
     """A connection to the server under test. Use as a context manager."""
 
-    def __init__(self, port: int, *, timeout: float = 5.0, tls: bool = False, receive_buffer: int = 0) -> None:
+    def __init__(self, port: int, *, timeout: float = PATIENCE_S, tls: bool = False, receive_buffer: int = 0) -> None:
         raw = socket.socket()
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

@@ -126,7 +126,7 @@ class FunAsrVendor(WsVendor):
         return said
 
     def _end(self, peer: Peer, said: int, wants_mark: bool) -> None:
-        gevent.sleep(self.delay)
+        gevent.sleep(self.delay)  # sleep: the vendor is slow
         if self.fault.startswith("stall"):
             peer.wait_gone()
         if self.fault == "drop_at_end":

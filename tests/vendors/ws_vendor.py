@@ -29,6 +29,8 @@ from wsproto.events import (
     TextMessage,
 )
 
+from tests.waiting import PATIENCE_S
+
 
 class PeerGone(Exception):
     """The client closed, properly or not."""
@@ -53,7 +55,7 @@ class Peer:
         self.subprotocols = list(request.subprotocols)
         self.closed_properly = False
 
-    def receive(self, timeout: float = 10.0) -> str | bytes:
+    def receive(self, timeout: float = PATIENCE_S) -> str | bytes:
         """The next message. Raises PeerGone, gevent.Timeout."""
         with gevent.Timeout(timeout):
             while not self._messages:
@@ -159,7 +161,7 @@ class WsVendor:
         """Close the port and every connection."""
         self._server.stop(timeout=0)
 
-    def wait_gone(self, timeout: float = 5.0) -> Peer:
+    def wait_gone(self, timeout: float = PATIENCE_S) -> Peer:
         """The next connection whose client left. Raises gevent.queue.Empty."""
         return self.gone.get(timeout=timeout)
 

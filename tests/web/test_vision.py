@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from tests.fakes.thinking import FakeVllm
+from tests.waiting import PATIENCE_S
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
@@ -77,7 +78,7 @@ class SlowVllm(FakeVllm):
 
     def describe(self, question: str, image: bytes, mime: str, context: CallContext) -> str:
         self.asked.set()
-        self.gate.wait(30)
+        self.gate.wait(PATIENCE_S)
         return super().describe(question, image, mime, context)
 
 
@@ -261,12 +262,12 @@ def test_others_are_served_while_one_waits_but_not_without_bound() -> None:
     vllm = SlowVllm()
     device = client(vllm, concurrent=1)
     first = group.spawn("first", ask, device)
-    assert vllm.asked.wait(5)
+    assert vllm.asked.wait(PATIENCE_S)
 
     refused = ask(device)
     status = device.get(VISION_PATH)
     vllm.gate.set()
-    gevent.joinall([first], timeout=5)
+    gevent.joinall([first], timeout=PATIENCE_S)
 
     assert refused.status_code == 503
     assert refused.headers["Retry-After"] == "2"

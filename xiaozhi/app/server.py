@@ -37,7 +37,7 @@ from xiaozhi.runtime.limits import Admission
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.runtime.tracing import open_tracer
-from xiaozhi.runtime.watchdog import Shed, Watchdog
+from xiaozhi.runtime.watchdog import Shed, ShedPolicy, Watchdog
 from xiaozhi.session.link import Identity, Link, LinkHandler
 from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.session.services import SessionServices
@@ -67,7 +67,7 @@ class Server:
     """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers.
 
     `worker`: the name of this process where several share a port. `overlays`: devices' own settings. `pipeline`:
-    what makes the answers."""
+    what makes the answers. `shed_policy`: when load is shed."""
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class Server:
         worker: str = "",
         overlays: Overlays | None = None,
         pipeline: PipelineFactory = Cascade,
+        shed_policy: ShedPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.restart_wanted = False
@@ -108,6 +109,7 @@ class Server:
             backlog=lambda: self.inference.queued / self.inference.queue_size,
             sample=self._sample,
             sample_interval=settings.monitoring.sample_interval,
+            policy=shed_policy,
             on_lag=self.metrics.hub_lag.observe,
             on_shed=self._on_shed,
             on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),
@@ -205,6 +207,41 @@ class Server:
         """The HTTP port in use."""
         return self._web.address[1] if self._web is not None else self._loaded.settings.server.http_port
 
+    @property
+    def generation(self) -> Generation | None:
+        """What belongs to the configuration in force; None before the start and after the end."""
+        return self._generations.current
+
+    @property
+    def generations_in_use(self) -> int:
+        """The one in force, and those that visits under way still use."""
+        return self._generations.in_use
+
+    @property
+    def services(self) -> SessionServices:
+        """What all sessions share."""
+        return self._services
+
+    @property
+    def watchdog(self) -> Watchdog:
+        """What watches over the hub and the lasting loops."""
+        return self._watchdog
+
+    @property
+    def acceptor(self) -> Acceptor | None:
+        """The device port, once it was started."""
+        return self._acceptor
+
+    @property
+    def web(self) -> WebServer | None:
+        """The HTTP port, once it was started."""
+        return self._web
+
+    @property
+    def stop_wanted(self) -> bool:
+        """Somebody has asked for a stop or a restart."""
+        return bool(self._stop_wanted.is_set())
+
     def facts(self) -> StartFacts:
         """What to tell the person who started the server."""
         settings = self._loaded.settings
@@ -257,7 +294,7 @@ class Server:
         if self._stopped:
             return
         self._stopped = self._draining = True
-        settings = (self._generation.loaded if self._generation is not None else self._loaded).settings
+        settings = (self.generation.loaded if self.generation is not None else self._loaded).settings
         self.admission.shut("server stopping")
         self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
         self._step("sweeper", self.connections.stop)
@@ -328,13 +365,9 @@ class Server:
         if settled:
             log.warning("configuration", note=f"takes a restart: {', '.join(settled)}")
 
-    @property
-    def _generation(self) -> Generation | None:
-        return self._generations.current
-
     def _current(self) -> Generation:
-        assert self._generation is not None, "the server has not been started"
-        return self._generation
+        assert self.generation is not None, "the server has not been started"
+        return self.generation
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -377,7 +410,7 @@ class Server:
         reasons = []
         if self._draining:
             reasons.append("draining")
-        elif self._generation is None:
+        elif self.generation is None:
             reasons.append("starting")
         if self._watchdog.shedding is not Shed.NOTHING:
             reasons.append(

@@ -101,7 +101,9 @@ class Batcher(Generic[I, O]):
         max_wait_ms: float = 4.0,
         deadline: float = 0.5,
         max_waiting: int = 4096,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._function = function
         self._inference = inference
         self._kind = kind
@@ -142,7 +144,7 @@ class Batcher(Generic[I, O]):
         if len(waiting) >= self._max_waiting:
             self.stats.refused += 1
             raise Overloaded(f"{self._kind} batch")
-        now = time.monotonic()
+        now = self._clock()
         self._interval += _INTERVAL_WEIGHT * (min(now - self._last, 1.0) - self._interval)
         self._last = now
         ticket: Ticket[I, O] = Ticket(item, now)
@@ -234,7 +236,7 @@ class Batcher(Generic[I, O]):
                 self._count(batch)
 
     def _count(self, batch: list[Ticket[I, O]]) -> None:
-        stats, size, now = self.stats, len(batch), time.monotonic()
+        stats, size, now = self.stats, len(batch), self._clock()
         stats.batches += 1
         stats.items += size
         stats.largest = max(stats.largest, size)
@@ -272,7 +274,7 @@ class Batcher(Generic[I, O]):
         if self._retries:
             self._start()
         elif self._waiting:
-            delay = self._delay(time.monotonic() - self._waiting[0].submitted)
+            delay = self._delay(self._clock() - self._waiting[0].submitted)
             if delay > 0:
                 self._arm(delay)
             else:
@@ -293,7 +295,7 @@ class Batcher(Generic[I, O]):
 
     def _expire(self) -> None:
         # In the hub, a few times per deadline while anybody waits.
-        now = time.monotonic()
+        now = self._clock()
         pending = [ticket for tickets in (self._flying, self._retries, self._waiting) for ticket in tickets]
         if not pending:
             self._watching = False

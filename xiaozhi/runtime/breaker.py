@@ -45,7 +45,7 @@ class Breaker:
     def __init__(self, name: str, options: BreakerOptions = BreakerOptions(), *, clock: Clock = time.monotonic) -> None:
         self.name = name
         self.options = options
-        self._clock = clock
+        self.clock = clock
         self._state = BreakerState.CLOSED
         self._results: deque[tuple[float, bool]] = deque()
         self._failures = 0
@@ -63,7 +63,7 @@ class Breaker:
     def admit(self) -> int:
         """A ticket for one call. Raises CircuitOpen."""
         if self._state is BreakerState.OPEN:
-            left = self._opened_at + self.options.open_for - self._clock()
+            left = self._opened_at + self.options.open_for - self.clock()
             if left > 0:
                 raise CircuitOpen(self.name, f"not asked again for {left:.0f} s")
             self._change(BreakerState.HALF_OPEN)
@@ -84,7 +84,7 @@ class Breaker:
             return
         if ok is None:
             return
-        now = self._clock()
+        now = self.clock()
         self._results.append((now, ok))
         self._failures += not ok
         while self._results and self._results[0][0] < now - self.options.window:
@@ -94,6 +94,10 @@ class Breaker:
         if not ok and volume >= self.options.min_volume and self._failures >= self.options.error_rate * volume:
             self._change(BreakerState.OPEN)
 
+    def reset(self) -> None:
+        """Close, and forget every result: somebody knows that the vendor is well."""
+        self._change(BreakerState.CLOSED)
+
     def _change(self, state: BreakerState) -> None:
         self._state = state
         self._generation += 1
@@ -101,6 +105,6 @@ class Breaker:
         self._results.clear()
         self._failures = 0
         if state is BreakerState.OPEN:
-            self._opened_at = self._clock()
+            self._opened_at = self.clock()
         for listener in self.listeners:
             listener(self.name, state)

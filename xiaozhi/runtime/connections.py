@@ -228,7 +228,7 @@ class ConnectionRegistry:
         """When the last sweep ended, for a watchdog."""
         self.held = Held()
         """As of the last sweep."""
-        self._interval = interval
+        self.interval = interval
         self._clock = clock
         self._entries: dict[int, _Entry] = {}
         self._devices: dict[str, list[int]] = {}  # oldest first
@@ -240,6 +240,11 @@ class ConnectionRegistry:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def sweeper(self) -> gevent.Greenlet | None:
+        """The greenlet that sweeps, if one was started."""
+        return self._sweeper
 
     def adopt(self, policy: Policy, *, per_device: int) -> None:
         """Use other rules from now on: for all connections from the next sweep, `per_device` from the next `join`."""
@@ -331,7 +336,7 @@ class ConnectionRegistry:
             slices = [numbers[start : start + SLICE] for start in range(0, len(numbers), SLICE)]
             held = Held()
             for some in slices:
-                gevent.sleep(self._interval / len(slices))
+                gevent.sleep(self.interval / len(slices))
                 entries = [entry for number in some if (entry := self._entries.get(number)) is not None]
                 held = held.and_of(self._sweep(entries, self._clock()))
             self.held, self.swept_at = held, self._clock()

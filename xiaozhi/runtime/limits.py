@@ -148,6 +148,11 @@ class Admission:
         """Refusals by cause: "closed", "rate", "address rate", "places", "device places", "address places"."""
         self.adopt(limits)
 
+    @property
+    def remembered(self) -> tuple[int, int, int]:
+        """(devices that are in, addresses that are in, addresses whose handshakes are counted)."""
+        return len(self._devices), len(self._addresses), len(self._address_rates)
+
     def adopt(self, limits: AdmissionLimits) -> None:
         """Other limits from now on; those who are in stay in."""
         self.limits = limits

@@ -245,7 +245,7 @@ class Guard:
         self.clock = clock
         self._retry = retry
         self._observer = observer
-        self._sleep = sleep
+        self.sleep = sleep
         self._chance = chance
 
     def call(self, function: Callable[[], T]) -> T:
@@ -313,7 +313,7 @@ class Guard:
             wait=wait,
             stop=stop,
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, VendorError) and error.retryable),
-            sleep=self._sleep,
+            sleep=self.sleep,
             before=state.append,
             reraise=True,
         )

@@ -122,6 +122,11 @@ class Acceptor:
         """The port that is listened on."""
         return self._server.server_port if self._server is not None else self._address[1]
 
+    @property
+    def serving(self) -> int:
+        """Greenlets at work: one per handshake, one per device."""
+        return len(self._greenlets)
+
     def start(self) -> None:
         """Listen. Raises OSError when the address is taken, ssl.SSLError or OSError when the certificate cannot be
         used."""

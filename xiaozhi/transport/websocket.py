@@ -134,6 +134,11 @@ class WebSocket:
         """(code, reason) of how it ended; 1006 while it has not."""
         return self._ended or (close_codes.ABNORMAL, "")
 
+    @property
+    def waiting(self) -> int:
+        """Senders that wait for the kernel to take their bytes."""
+        return self._waiting
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def receive(self) -> str | bytes:

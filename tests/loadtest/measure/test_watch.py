@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import gevent
 import pytest
 from gevent.pywsgi import WSGIServer
 
 from loadtest.measure.watch import Watch, listeners, scrape
 from loadtest.report.usage import Sample, usage_between
+from tests.waiting import wait_for
 
 BUSY = """
 import subprocess, sys, threading, time
@@ -81,8 +81,7 @@ def test_what_ended_processes_used_is_not_forgotten(busy: subprocess.Popen[str])
 def test_samples_are_taken_while_it_is_open():
     seen: list[Sample] = []
     with Watch([os.getpid()], every_s=0.01, on_sample=seen.append) as watch:
-        while len(seen) < 3:
-            gevent.sleep(0)
+        wait_for(lambda: len(seen) >= 3)
 
     assert watch.samples == seen
     assert [sample.at for sample in seen] == sorted(sample.at for sample in seen)

@@ -17,6 +17,7 @@ from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
 from loadtest.simulator.wire import Closed, UpgradeRefused
 from tests.fakes.sound import silence, tone
 from tests.loadtest.server import Gone, Peer, serving
+from tests.waiting import PATIENCE_S
 
 WORDS = speech.from_pcm(tone(300) + silence(60), text="beep")
 PACKETS = tuple(bytes([index]) * (20 + index) for index in range(5))
@@ -137,9 +138,9 @@ def test_in_realtime_mode_the_microphone_stays_open_and_may_interrupt():
     with serving(script) as url, SimulatedDevice(url) as device:
         device.hello()
         device.say(WORDS, "realtime")
-        assert quiet.wait(5)
+        assert quiet.wait(PATIENCE_S)
         device.say(WORDS, "realtime")
-        assert interrupted.wait(5)
+        assert interrupted.wait(PATIENCE_S)
         device.microphone.close()
 
     audio = heard[1:]
@@ -300,7 +301,7 @@ def test_a_clean_close_and_a_drop_look_different_to_the_server():
             device = SimulatedDevice(url).connect()
             device.hello()
             getattr(device, leave)()
-            done.wait(5)
+            done.wait(PATIENCE_S)
             done.clear()
             getattr(device, leave)()  # twice is once
 

@@ -20,7 +20,6 @@ def write_wav(path, pcm: bytes, rate: int = 16_000, channels: int = 1, width: in
 
 
 def test_speaks_english_and_mandarin_once_each(monkeypatch):
-    monkeypatch.setattr(speech, "_spoken", {})
     english, mandarin = speech.speak_all(["what time is it", "现在几点了"])
 
     monkeypatch.setattr(subprocess, "run", None)  # from here on a child process would fail

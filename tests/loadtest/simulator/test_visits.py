@@ -21,6 +21,7 @@ from loadtest.simulator.wire import Closed, UpgradeRefused
 from tests.fakes.sound import silence, tone
 from tests.loadtest.server import Gone, Peer, serving
 from tests.loadtest.simulator.test_device import PACKETS, answer_with
+from tests.waiting import PATIENCE_S
 
 BEEP = speech.from_pcm(tone(180) + silence(60), text="beep")
 FRAMES_OF_BEEP = len(BEEP.packets())
@@ -284,7 +285,7 @@ def test_abusers_go_on_whatever_the_server_does(
         record = Record()
         abuser = gevent.spawn(role, Visitor(url, Scenario(), 1, record))
         try:
-            assert all(visits.acquire(timeout=5) for _ in range(3))
+            assert all(visits.acquire(timeout=PATIENCE_S) for _ in range(3))
         finally:
             abuser.kill()
 

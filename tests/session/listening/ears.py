@@ -16,6 +16,7 @@ from gevent.event import Event
 from tests.fakes.clock import FakeClock
 from tests.fakes.hearing import FakeAsr, FakeAsrStream, FakeVad, FakeVadStream
 from tests.fakes.sound import silence, tone
+from tests.waiting import PATIENCE_S
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, VendorUnavailable
 from xiaozhi.providers.contracts.asr import Asr, AsrStream, BatchAsr, Transcript
@@ -184,7 +185,7 @@ class StubbornStream(AsrStream):
         pass
 
     def finish(self) -> Transcript:
-        assert self._gone.wait(timeout=2)
+        assert self._gone.wait(timeout=PATIENCE_S)
         raise VendorUnavailable("stubborn", "closed")
 
     def close(self) -> None:
@@ -210,7 +211,7 @@ class StuckAsr(FakeAsr):
         self.refuses = refuses
 
     def open(self, context: CallContext) -> AsrStream:
-        assert self.gate.wait(timeout=5)
+        assert self.gate.wait(timeout=PATIENCE_S)
         if self.refuses is not None:
             raise self.refuses
         return super().open(context)

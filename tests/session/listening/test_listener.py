@@ -17,6 +17,7 @@ from tests.session.listening.ears import (
     settle,
     streams,
 )
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.session.listening import listener as listener_module
@@ -175,7 +176,7 @@ def test_nothing_runs_before_the_first_packet_and_after_a_long_silence(
     assert len(ears.tasks) == 0
     ears.hear(silence(120))
     assert len(ears.tasks) == 1
-    assert ears.tasks.join(timeout=2), "the loop ends by itself"
+    assert ears.tasks.join(timeout=PATIENCE_S), "the loop ends by itself"
     assert ears.listener.queued_bytes == 0
     ears.hear(tone(600) + silence(600))
     assert ears.sink.told == ["started", "ended"]

@@ -24,6 +24,7 @@ from tests.session.listening.ears import (
     ms,
     settle,
 )
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import Encoder
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.protocol.messages import ListenMode
@@ -135,7 +136,7 @@ def test_an_utterance_whose_sound_stops_coming_ends(make: Make, monkeypatch: pyt
     ended = Event()
     ears.sink.on["ended"] = lambda _: ended.set()
     ears.hear(silence(300) + tone(600))
-    assert ended.wait(timeout=2)
+    assert ended.wait(timeout=PATIENCE_S)
     assert tone(600)[64:640] in ears.sink.utterances[0].pcm
     ears.hear(silence(300) + tone(600) + silence(600))
     assert len(ears.sink.utterances) == 2, "and the ears are still open"
@@ -173,7 +174,7 @@ def test_what_a_detector_owes_is_asked_for_when_no_packet_comes(make: Make, monk
     vad.stream.busy = True
     ears.hear(tone(600) + silence(600))
     vad.stream.busy = False
-    assert ended.wait(timeout=2)
+    assert ended.wait(timeout=PATIENCE_S)
 
 
 def test_a_failed_detector_ends_the_utterance_and_listens_anew(make: Make) -> None:
@@ -229,7 +230,7 @@ def test_reset_while_the_detector_works_makes_its_answer_void(
 
     class SlowStream(FakeVadStream):
         def feed(self, pcm: bytes) -> list[float]:
-            gate.wait(timeout=2)
+            gate.wait(timeout=PATIENCE_S)
             return super().feed(pcm)
 
     class SlowVad(QuickVad):
@@ -281,7 +282,7 @@ def test_a_spoken_sentence_is_exactly_one_utterance(make: Make, silero: Vad, tex
         ears.clock.advance(frame_ms / 1000)
         ears.listener.hear(packet)
         gevent.sleep(0)
-    assert ended.wait(timeout=5)
+    assert ended.wait(timeout=PATIENCE_S)
     assert ears.sink.told[0] == "started" and ears.sink.told[-1] == "ended" and len(ears.sink.utterances) == 1
     (utterance,) = ears.sink.utterances
     voice_from, voice_until = 1020 + said.voice_from_ms, 1020 + said.voice_until_ms

@@ -10,6 +10,7 @@ import gevent
 from gevent.event import Event
 
 from tests.fakes.clock import FakeClock
+from tests.waiting import PATIENCE_S
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import TurnClosed, VendorUnavailable
 from xiaozhi.protocol import messages as wire
@@ -82,7 +83,7 @@ class ScriptedStream(TtsStream):
             if self.finished and self.ends:
                 return SpeechEnds()
             self._news.clear()
-            assert self._news.wait(timeout=5), "nobody goes on with the script"
+            assert self._news.wait(timeout=PATIENCE_S), "nobody goes on with the script"
         if self.closed:
             raise VendorUnavailable("scripted", "closed")
         item = self._script.popleft()

@@ -7,6 +7,7 @@ import pytest
 
 from tests.fakes.inference import InlineInference
 from tests.fakes.sound import tone
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import Decoder, Encoder, OpusError, packet_duration_ms
 from xiaozhi.session.speaking.encoder import FrameEncoder, VoiceFormat
 
@@ -162,7 +163,7 @@ def test_a_full_pool_is_waited_for() -> None:
 
     pool.full = False
 
-    assert len(greenlet.get(timeout=2)) == 2
+    assert len(greenlet.get(timeout=PATIENCE_S)) == 2
 
 
 def test_frames_of_the_devices_own_length_are_passed_on() -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.fakes.alarm import FakeAlarm
 from tests.fakes.clock import FakeClock
 from tests.fakes.sender import RecordingSender
+from tests.waiting import PATIENCE_S, take_turns, wait_for
 from xiaozhi.errors import ConnectionClosed, TurnClosed
 from xiaozhi.protocol.frames import codec_for
 from xiaozhi.protocol.messages import Pong, Stt, TtsPhase, TtsState
@@ -54,7 +55,7 @@ class Rig:
 
     def run(self) -> None:
         """Let the writer work until it has nothing left to do."""
-        assert self.tasks.join(timeout=5)
+        assert self.tasks.join(timeout=PATIENCE_S)
 
     def sent(self, since: float = 1000.0) -> list[tuple[float, str]]:
         """(ms, what) of everything that was sent: frames by their name, messages by type and state."""
@@ -361,7 +362,7 @@ def test_shutting_is_effective_while_the_writer_waits_for_the_next_frame(real: R
     for turn in range(1, 30):
         outbox.open_turn(turn)
         outbox.frames(turn, packets(10, f"{turn}-"))
-        gevent.sleep(0.001 * (turn % 7))
+        gevent.sleep(0.001 * (turn % 7))  # sleep: the turn is shut at any moment between two frames
         outbox.shut_turn(turn)
         before = len(real.sender.binaries)
         gevent.sleep(0)
@@ -375,7 +376,7 @@ def test_a_frame_in_a_blocked_send_is_the_last_of_its_turn(real: Rig) -> None:
     real.sender.hold()
     outbox.open_turn(1)
     outbox.frames(1, packets(10, "old"))
-    gevent.sleep(0.01)  # the writer is inside send_binary with the first frame
+    real.sender.wait_for(lambda sender: sender.held)  # the writer is inside send_binary with the first frame
     outbox.shut_turn(1)
     outbox.urgent(STOP)
     outbox.open_turn(2)
@@ -448,11 +449,11 @@ def test_a_full_lane_makes_the_producer_wait_and_loses_nothing(real: Rig) -> Non
     outbox.open_turn(1)
     real.sender.hold()
     producer = real.tasks.spawn("producer", outbox.frames, 1, packets(120))
-    gevent.sleep(0.02)
+    wait_for(lambda: outbox.queued_bytes >= 50 * 2)
+    take_turns()
     assert outbox.queued_frames <= 50 and not producer.ready()
-    assert outbox.queued_bytes >= 50 * 2
     real.sender.release()
-    producer.join(timeout=10)
+    producer.join(timeout=PATIENCE_S)
     assert outbox.finish(1, 10) is True
     assert [data.decode() for data in real.sender.binaries] == [f"f{index}" for index in range(120)]
 
@@ -478,7 +479,7 @@ def test_whoever_waits_is_let_go_when_the_turn_or_the_outbox_ends(real: Rig, end
         lambda: outbox.finish(1, 60),
     )
     waiters = [real.tasks.spawn("waiter", attempt, action) for action in actions]
-    gevent.sleep(0.01)
+    take_turns()
     assert outcomes == []
     if end == "shut":
         outbox.shut_turn(1)
@@ -488,7 +489,7 @@ def test_whoever_waits_is_let_go_when_the_turn_or_the_outbox_ends(real: Rig, end
     else:
         real.sender.error = ConnectionClosed(1006)
         real.sender.release()
-    gevent.joinall(waiters, timeout=5)  # the writer may still be inside its send
+    gevent.joinall(waiters, timeout=PATIENCE_S)  # the writer may still be inside its send
     assert outcomes == ["closed"] * 4
     assert outbox.closed is (end != "shut")
 
@@ -526,7 +527,7 @@ def test_finish_is_interrupted_while_the_last_words_play(real: Rig) -> None:
     real.tasks.spawn("finish", wait)
     real.sender.wait_for(lambda sender: len(sender.binaries) == 3)
     outbox.shut_turn(1)
-    assert ended.wait(timeout=2)
+    assert ended.wait(timeout=PATIENCE_S)
 
 
 def test_a_device_that_does_not_read_overflows_the_urgent_lane(real: Rig) -> None:
@@ -576,7 +577,7 @@ def test_killing_the_writer_closes_the_outbox(real: Rig) -> None:
     real.tasks.kill()
     sent = len(real.sender.binaries)
     assert real.outbox.closed
-    gevent.sleep(0.03)
+    assert real.tasks.join(PATIENCE_S), "nobody is left who could send"
     assert len(real.sender.binaries) == sent
 
 
@@ -622,7 +623,7 @@ def test_frames_that_waited_for_a_slow_socket_are_not_bunched(real: Rig) -> None
     real.sender.wait_for(lambda sender: len(sender.binaries) == 3)
     real.sender.hold()
     outbox.frames(1, packets(4, "g"))
-    gevent.sleep(0.1)
+    gevent.sleep(0.1)  # sleep: the socket is slow
     real.sender.release()
     real.run()
     times = [item.at for item in real.sender.log]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import gevent
 import pytest
 from gevent.event import Event
 from structlog.testing import capture_logs
@@ -16,6 +15,7 @@ from tests.fakes.inference import InlineInference
 from tests.fakes.sound import tone
 from tests.fakes.voice import FakeTts
 from tests.session.speaking.speech import RATE, Sayer, pcm, settle
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import Encoder
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, ProtocolError, VendorError, VendorUnavailable
@@ -143,13 +143,13 @@ def test_two_devices_of_one_format_prepare_once_and_close_stops_it() -> None:
 
     def slowly() -> Iterator[Sound]:
         began.set()
-        gevent.sleep(60)
+        Event().wait()
         yield Pcm(pcm(60))
 
     voice.script["Hello there."] = slowly
     rig = Rig(voice)
     rig.phrases.prepare(PCM)
-    assert began.wait(2)
+    assert began.wait(PATIENCE_S)
     rig.prepare()
     assert voice.asked == ["Hello there."]
     rig.phrases.close()

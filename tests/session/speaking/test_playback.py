@@ -24,6 +24,7 @@ from tests.session.speaking.speech import (
     pcm,
     settle,
 )
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.audio.opus import Encoder, packet_duration_ms
@@ -113,7 +114,7 @@ def rig() -> Iterator[Rig]:
     made = Rig()
     yield made
     made.playback.close()
-    assert made.tasks.join(timeout=2)
+    assert made.tasks.join(timeout=PATIENCE_S)
 
 
 # --- what is played ------------------------------------------------------------------------------------------------
@@ -278,7 +279,7 @@ def test_one_greenlet_plays_and_the_turns_own_takes_over(rig: Rig) -> None:
     assert len(rig.tasks) == 0, "the turn plays"
     rig.stream.ends = True
     rig.stream.sends(Pcm(pcm(60)), SentenceEnds())
-    turn.get(timeout=2)
+    turn.get(timeout=PATIENCE_S)
     assert rig.outbox.log == ["One.", pcm(60), "Two.", pcm(60)]
 
 
@@ -424,7 +425,7 @@ def test_a_playback_that_is_never_released(monkeypatch: pytest.MonkeyPatch) -> N
     rig = Rig(released=False)
     rig.say("One.")
     rig.stream.speaks("One.", Pcm(pcm(120)))
-    assert rig.tasks.join(timeout=2)
+    assert rig.tasks.join(timeout=PATIENCE_S)
     assert rig.stream.closed == 1
     assert rig.playback.error is None, "it is no fault of the voice"
     rig.playback.finish()
@@ -460,7 +461,7 @@ def test_a_voice_that_makes_no_sound(rig: Rig) -> None:
 def test_a_voice_that_stops_within_a_sentence() -> None:
     def hangs() -> Iterator[Sound]:
         yield Pcm(pcm(120))
-        gevent.sleep(60)
+        Event().wait()
 
     voice = Sayer()
     voice.script["One. spoken"] = hangs
@@ -470,7 +471,7 @@ def test_a_voice_that_stops_within_a_sentence() -> None:
     while len(rig.outbox.packets) < 2:
         gevent.sleep(0)
     rig.clock.advance(1)
-    turn.get(timeout=2)
+    turn.get(timeout=PATIENCE_S)
 
 
 def test_a_streaming_voice_may_be_waiting_for_words(rig: Rig) -> None:
@@ -587,29 +588,29 @@ def ahead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> gevent.Greenlet:
 def test_a_model_that_is_too_far_ahead_waits_for_the_voice(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = ahead(rig, monkeypatch)
     rig.stream.sends(SentenceBegins("One."))
-    turn.get(timeout=2)
+    turn.get(timeout=PATIENCE_S)
 
 
 def test_a_waiting_model_hears_of_the_failure(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = ahead(rig, monkeypatch)
     rig.stream.sends(VendorUnavailable("streamer"))
     with pytest.raises(VendorUnavailable):
-        turn.get(timeout=2)
+        turn.get(timeout=PATIENCE_S)
 
 
 def test_a_waiting_model_is_let_go_when_the_playback_is_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = ahead(rig, monkeypatch)
     rig.playback.close()
-    turn.get(timeout=2)
+    turn.get(timeout=PATIENCE_S)
 
 
 def test_a_waiting_model_looks_again_now_and_then(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SAY_WAIT_S", 0.001)
     turn = ahead(rig, monkeypatch)
-    gevent.sleep(0.01)
+    gevent.sleep(0.01)  # sleep: it looks several times meanwhile
     assert not turn.ready()
     rig.stream.sends(SentenceBegins("One."))
-    turn.get(timeout=2)
+    turn.get(timeout=PATIENCE_S)
 
 
 # --- ends ----------------------------------------------------------------------------------------------------------
@@ -633,7 +634,7 @@ def test_close_stops_the_voice(rig: Rig) -> None:
     settle()
     rig.playback.close()
     rig.playback.close()
-    assert rig.tasks.join(timeout=2)
+    assert rig.tasks.join(timeout=PATIENCE_S)
     assert rig.stream.closed
     assert rig.playback.error is None
     rig.playback.finish()
@@ -652,7 +653,7 @@ def test_close_before_it_has_begun(rig: Rig) -> None:
 def test_close_while_the_turn_plays(rig: Rig) -> None:
     turn = playing(rig)
     rig.playback.close()
-    turn.get(timeout=2)
+    turn.get(timeout=PATIENCE_S)
     assert rig.stream.closed
 
 
@@ -660,7 +661,7 @@ def test_close_by_whoever_plays(rig: Rig) -> None:
     rig.on_heard = lambda _: rig.playback.close()
     rig.say("One.")
     rig.stream.speaks("One.", Pcm(pcm(120)))
-    assert rig.tasks.join(timeout=2)
+    assert rig.tasks.join(timeout=PATIENCE_S)
     assert rig.outbox.packets == [pcm(60), pcm(60)], "what it was about to send"
     assert rig.stream.closed
     assert rig.playback.error is None
@@ -685,7 +686,7 @@ def test_a_turn_that_was_shut_is_no_failure_of_the_voice(rig: Rig, finishing: bo
     rig.outbox.release()
     settle()
     if turn is not None:
-        turn.get(timeout=2)
+        turn.get(timeout=PATIENCE_S)
     assert rig.playback.error is None
     assert rig.stream.closed == 1
     assert len(rig.tasks) == 0
@@ -696,7 +697,7 @@ def test_a_turn_that_is_shut_while_it_plays(rig: Rig) -> None:
     rig.outbox.closed = True
     rig.stream.sends(Pcm(pcm(120)))
     with pytest.raises(TurnClosed):
-        turn.get(timeout=2)
+        turn.get(timeout=PATIENCE_S)
     assert rig.stream.closed == 1
 
 

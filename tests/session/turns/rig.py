@@ -6,7 +6,6 @@ clock is the test's."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.inference import InlineInference
 from tests.fakes.sender import RecordingSender
 from tests.fakes.voice import FakeTts
+from tests.waiting import PATIENCE_S
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.chat import CallContext
@@ -199,7 +199,7 @@ class TurnRig:
         """Play a turn to its end."""
         turn = self.turn(opening, **options)
         turn.start(prepared=False)
-        assert turn.wait(5)
+        assert turn.wait(PATIENCE_S)
         assert turn.record is not None
         settle()
         return turn.record
@@ -238,14 +238,6 @@ def settle() -> None:
     """Let every ready greenlet have its turn."""
     for _ in range(10):
         gevent.sleep(0)
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
-    """Poll for what no event tells. Raises AssertionError."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "did not happen"
-        gevent.sleep(0.002)
 
 
 def rig_factory() -> Iterator[Callable[..., TurnRig]]:

@@ -11,7 +11,7 @@ from gevent.event import Event
 from structlog.testing import capture_logs
 
 from tests.fakes.clock import FakeClock
-from tests.session.turns.rig import wait_until
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.session.link import Identity
 from xiaozhi.session.turns.context import (
@@ -44,7 +44,7 @@ class Source:
 def fetched(context: LiveContext, identity: Identity = DEVICE) -> Sequence[str]:
     """What is known once the background has done its work."""
     context.prefetch(identity)
-    wait_until(lambda: context.lines(identity))
+    wait_for(lambda: context.lines(identity))
     return context.lines(identity)
 
 
@@ -78,7 +78,7 @@ def test_data_is_fetched_anew_when_it_is_not_fresh() -> None:
     source.lines = ["two"]
     assert context.lines(DEVICE) == ("one",), "old data is better than a wait"
 
-    wait_until(lambda: context.lines(DEVICE) == ("two",))
+    wait_for(lambda: context.lines(DEVICE) == ("two",))
     assert len(source.asked) == 2
 
 
@@ -91,7 +91,7 @@ def test_old_data_is_worse_than_none() -> None:
     clock.advance(KEPT_S + 1)
 
     assert context.lines(DEVICE) == ()
-    wait_until(lambda: len(source.asked) == 2)
+    wait_for(lambda: len(source.asked) == 2)
 
 
 @pytest.mark.parametrize("error", [VendorUnavailable("context"), ValueError("no header value")])
@@ -104,7 +104,7 @@ def test_a_broken_source_costs_its_own_lines(error: Exception) -> None:
 
 def test_a_source_that_hangs_is_given_up() -> None:
     never = Event()
-    slow = Source(lambda: never.wait(5) and [])
+    slow = Source(lambda: never.wait(PATIENCE_S) and [])
 
     assert fetched(LiveContext([slow, Source(["kept"])], deadline=0.01)) == ("kept",)
 
@@ -122,7 +122,7 @@ def held() -> object:
     gate = Event()
 
     def lines() -> list[str]:
-        gate.wait(5)
+        gate.wait(PATIENCE_S)
         return ["late"]
 
     yield Source(lines)
@@ -147,7 +147,7 @@ def test_not_too_many_are_fetched_for_at_once() -> None:
             context.prefetch(Identity(device_id=str(number)))
         gevent.sleep(0)
         assert len(source.asked) == MAX_FETCHES
-    wait_until(lambda: context.lines(Identity(device_id="0")))
+    wait_for(lambda: context.lines(Identity(device_id="0")))
 
 
 def test_a_fault_of_a_source_of_ours_does_not_block_its_device_for_ever() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
+from gevent.event import Event
 from structlog.testing import capture_logs
 
 from tests.fakes.thinking import FakeMemory
-from tests.session.turns.rig import wait_until
+from tests.waiting import wait_for
 from xiaozhi.errors import SettingsError, VendorUnavailable
 from xiaozhi.providers.contracts.memory import MemoryTraits
 from xiaozhi.session.link import Identity
@@ -58,7 +58,7 @@ def test_what_is_known_is_filled_in(prompter: MakePrompter) -> None:
         locate=lambda ip: ("Berlin", f"rain at {ip}"),
     )
     made.prefetch(DEVICE)
-    wait_until(lambda: context.lines(DEVICE))
+    wait_for(lambda: context.lines(DEVICE))
 
     assert shown(made.system_prompt(DEVICE, "", "likes tea")) == [
         "You are kind.",
@@ -120,8 +120,8 @@ def test_a_template_runs_in_a_sandbox(prompter: MakePrompter) -> None:
 
 class SlowMemory(FakeMemory):
     def recall(self, device_id: str, query: str) -> str:
-        gevent.sleep(5)
-        return "too late"
+        Event().wait()
+        return "never"
 
 
 class BrokenMemory(FakeMemory):

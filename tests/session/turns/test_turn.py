@@ -27,8 +27,8 @@ from tests.session.turns.rig import (
     say,
     settle,
     spoken,
-    wait_until,
 )
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import Message
 from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.tts import Pcm
@@ -167,7 +167,7 @@ def test_nothing_leaves_the_server_before_the_release(rig: TurnRig) -> None:
     utterance = FakeUtterance()
     turn = rig.turn(spoken(utterance), words="Prepared.")
     turn.start(prepared=True)
-    wait_until(lambda: rig.tts.said == ["Prepared."])
+    wait_for(lambda: rig.tts.said == ["Prepared."])
     settle()
     assert rig.sent == [] and rig.frames == 0
     assert turn.state is TurnState.PREPARED and not turn.ended
@@ -178,7 +178,7 @@ def test_nothing_leaves_the_server_before_the_release(rig: TurnRig) -> None:
     turn.release()
     turn.release()
 
-    assert turn.wait(5)
+    assert turn.wait(PATIENCE_S)
     settle()
     assert rig.sent == ["tts start", "llm", "tts sentence_start Prepared.", "tts stop"]
     assert rig.told.calls == ["text ", "open", "end answered"], "opened once, though two wait for the release"
@@ -192,11 +192,11 @@ def test_a_prepared_turn_opens_at_its_release_though_its_model_still_thinks(rig:
 
     def work(turn: TurnControl) -> None:
         say(turn, rig.tts, "One moment.")
-        go_on.wait(5)
+        go_on.wait(PATIENCE_S)
 
     turn = rig.turn(work=work)
     turn.start(prepared=True)
-    wait_until(lambda: rig.tts.said)
+    wait_for(lambda: rig.tts.said)
     assert rig.sent == []
 
     turn.release()
@@ -204,13 +204,13 @@ def test_a_prepared_turn_opens_at_its_release_though_its_model_still_thinks(rig:
     rig.wait_for("tts sentence_start One moment.")
     assert turn.speaking
     go_on.set()
-    assert turn.wait(5)
+    assert turn.wait(PATIENCE_S)
 
 
 def test_a_prepared_turn_that_is_discarded_leaves_no_trace(rig: TurnRig) -> None:
     turn = rig.turn(words="Prepared. And more.")
     turn.start(prepared=True)
-    wait_until(lambda: rig.tts.said != [])
+    wait_for(lambda: rig.tts.said != [])
 
     turn.discard()
 
@@ -218,7 +218,7 @@ def test_a_prepared_turn_that_is_discarded_leaves_no_trace(rig: TurnRig) -> None
     turn.release()
     turn.discard()
     assert turn.interrupt("late") is False
-    wait_until(lambda: rig.tts.sessions[0].over)
+    wait_for(lambda: rig.tts.sessions[0].over)
     settle()
     assert turn.record is None and turn.state is TurnState.DISCARDED
     assert rig.told.calls == ["discard"]
@@ -231,7 +231,7 @@ def test_a_released_turn_cannot_be_discarded(rig: TurnRig) -> None:
 
     turn.discard()
 
-    assert turn.wait(5)
+    assert turn.wait(PATIENCE_S)
     assert turn.state is TurnState.ENDED
     assert rig.told.records[0].outcome is Outcome.ANSWERED
 
@@ -256,7 +256,7 @@ def test_a_prepared_turn_that_fails_waits_with_its_apology(rig: TurnRig) -> None
 
     turn.release()
 
-    assert turn.wait(5)
+    assert turn.wait(PATIENCE_S)
     rig.wait_for("tts stop")
     assert rig.sentences == [APOLOGY]
     assert turn.record is not None and turn.record.outcome is Outcome.FAILED
@@ -268,7 +268,7 @@ def test_a_prepared_turn_that_fails_without_an_apology_is_thrown_away(make: Make
     turn = rig.turn(work=fail(VendorUnavailable("acme")))
     turn.start(prepared=True)
 
-    assert turn.wait(5)
+    assert turn.wait(PATIENCE_S)
 
     assert turn.state is TurnState.DISCARDED and turn.record is None
     assert rig.told.calls == ["discard"]
@@ -278,7 +278,7 @@ def test_a_prepared_turn_does_not_wait_for_ever(rig: TurnRig) -> None:
     turn = rig.turn(work=lambda control: control.wait_release(), release_deadline=0.01)
     turn.start(prepared=True)
 
-    assert turn.wait(5)
+    assert turn.wait(PATIENCE_S)
 
     assert turn.state is TurnState.DISCARDED
     assert rig.told.calls == ["discard"]
@@ -318,7 +318,7 @@ def test_an_interrupt_keeps_what_was_heard_and_stops_at_once(make: Make) -> None
     assert record.script[0] == Message("user", "what is up")
     assert record.script[1:] == [Message("assistant", "First.", interrupted=True)]
     assert rig.told.calls[-1] == "end interrupted"
-    wait_until(lambda: voice.sessions[0].over)
+    wait_for(lambda: voice.sessions[0].over)
     assert rig.sent.count("tts stop") == 1
 
 
@@ -334,7 +334,7 @@ class OneSentence(FakeTts):
 
 def test_an_interrupt_before_anything_was_heard_sends_nothing(rig: TurnRig) -> None:
     never = Event()
-    turn = rig.turn(work=lambda control: never.wait(5) and None)
+    turn = rig.turn(work=lambda control: never.wait(PATIENCE_S) and None)
     turn.start(prepared=False)
     settle()
 
@@ -361,10 +361,10 @@ def test_a_turn_that_is_interrupted_before_it_runs_has_its_outcome(rig: TurnRig)
 
 def test_a_turn_whose_greenlet_is_killed_is_an_interrupted_one(rig: TurnRig) -> None:
     never = Event()
-    pipeline = ScriptedPipeline(rig.tts, work=lambda control: never.wait(5) and None)
+    pipeline = ScriptedPipeline(rig.tts, work=lambda control: never.wait(PATIENCE_S) and None)
     turn = rig.turn(pipeline=pipeline)
     turn.start(prepared=False)
-    wait_until(lambda: pipeline.runs == 1)
+    wait_for(lambda: pipeline.runs == 1)
 
     pipeline.greenlet.kill()
 
@@ -374,10 +374,10 @@ def test_a_turn_whose_greenlet_is_killed_is_an_interrupted_one(rig: TurnRig) -> 
 
 def test_a_prepared_turn_whose_greenlet_is_killed_can_still_be_discarded(rig: TurnRig) -> None:
     never = Event()
-    pipeline = ScriptedPipeline(rig.tts, work=lambda control: never.wait(5) and None)
+    pipeline = ScriptedPipeline(rig.tts, work=lambda control: never.wait(PATIENCE_S) and None)
     turn = rig.turn(pipeline=pipeline)
     turn.start(prepared=True)
-    wait_until(lambda: pipeline.runs == 1)
+    wait_for(lambda: pipeline.runs == 1)
 
     pipeline.greenlet.kill()
 
@@ -401,7 +401,7 @@ def test_what_waits_for_silence_may_be_superseded_meanwhile(rig: TurnRig) -> Non
 
     def somebody_speaks() -> None:
         begun.set()
-        go_on.wait(5)
+        go_on.wait(PATIENCE_S)
 
     rig.told.quiet = somebody_speaks
     closed: list[str] = []
@@ -415,7 +415,7 @@ def test_what_waits_for_silence_may_be_superseded_meanwhile(rig: TurnRig) -> Non
 
     turn = rig.turn(work=work)
     turn.start(prepared=False)
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE_S)
     gate_before = rig.sent
     turn.interrupt("superseded")
     go_on.set()
@@ -446,17 +446,17 @@ def test_an_exit_command_stops_what_was_prepared(rig: TurnRig) -> None:
     def work(turn: TurnControl) -> None:
         turn.heard("go away")
         turn.open_playback(rig.tts)
-        never.wait(5)
+        never.wait(PATIENCE_S)
 
     pipeline.work = work
     turn = rig.turn(pipeline=pipeline)
     turn.start(prepared=True)
-    wait_until(lambda: pipeline.runs == 1)
+    wait_for(lambda: pipeline.runs == 1)
 
     turn.release()
 
-    assert turn.wait(5)
-    wait_until(lambda: pipeline.greenlet.dead)
+    assert turn.wait(PATIENCE_S)
+    wait_for(lambda: pipeline.greenlet.dead)
     assert rig.sent == []
     assert rig.told.calls == ["text go away", "end answered"]
 
@@ -577,7 +577,7 @@ def test_what_is_queued_when_a_turn_fails_is_not_heard_behind_its_end(make: Make
 
     def work(turn: TurnControl) -> None:
         say(turn, rig.tts, "This is long.")
-        wait_until(lambda: rig.outbox.queued_frames > 10)
+        wait_for(lambda: rig.outbox.queued_frames > 10)
         raise VendorUnavailable("acme")
 
     rig.run(work=work)
@@ -681,13 +681,13 @@ def test_a_turn_is_freed_without_a_garbage_collection(make: Make, ending: str) -
     rig = make()
     turn = rig.turn(words="Fine. And more of it.")
     turn.start(prepared=ending == "discarded")
-    wait_until(lambda: rig.tts.said)
+    wait_for(lambda: rig.tts.said)
     if ending == "interrupted":
         turn.interrupt("abort")
     if ending == "discarded":
         turn.discard()
-    assert turn.wait(5)
-    wait_until(lambda: rig.tts.sessions[0].over)
+    assert turn.wait(PATIENCE_S)
+    wait_for(lambda: rig.tts.sessions[0].over)
     settle()
     gone = weakref.ref(turn)
     rig.turns.clear()
@@ -695,7 +695,7 @@ def test_a_turn_is_freed_without_a_garbage_collection(make: Make, ending: str) -
     gc.disable()
     try:
         del turn
-        wait_until(lambda: gone() is None)
+        wait_for(lambda: gone() is None)
     finally:
         gc.enable()
 

@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.alarm import FakeAlarm
 from tests.fakes.clock import FakeClock
 from tests.session.turns.rig import FakeUtterance, TurnRig, settle
+from tests.waiting import PATIENCE_S
 from xiaozhi.chat import Message
 from xiaozhi.errors import TurnClosed
 from xiaozhi.runtime.tasks import Tasks
@@ -260,7 +261,7 @@ def test_in_realtime_mode_an_answer_waits_for_the_end_of_the_users_words(stage: 
 
     stage.ended(FakeUtterance())
 
-    waiting.join(timeout=1)
+    waiting.join(timeout=PATIENCE_S)
     assert waiting.dead
 
 
@@ -273,7 +274,7 @@ def test_words_that_are_none_are_not_waited_for(stage: Stage, end: str) -> None:
 
     stage.taking.utterance_dropped("too short") if end == "dropped" else stage.taking.forget_voice()
 
-    waiting.join(timeout=1)
+    waiting.join(timeout=PATIENCE_S)
     assert waiting.dead
 
 
@@ -367,7 +368,7 @@ def test_an_announcement_waits_for_the_users_words_and_their_answer(quiet: Stage
             quiet.alarm.ring()
 
     quiet.alarm.while_waiting = next_step
-    assert quiet.tasks.join(timeout=5)
+    assert quiet.tasks.join(timeout=PATIENCE_S)
 
     assert quiet.news() == [
         "prepare answer 1",
@@ -385,7 +386,7 @@ def test_what_nobody_has_said_in_the_end_does_not_hold_it_up(quiet: Stage) -> No
     quiet.taking.announce(TEA)
     quiet.alarm.while_waiting = once(lambda: quiet.taking.utterance_dropped("too short"))
 
-    assert quiet.tasks.join(timeout=5)
+    assert quiet.tasks.join(timeout=PATIENCE_S)
 
     assert quiet.news() == ["start The tea is ready."]
 
@@ -412,7 +413,7 @@ def test_one_that_comes_later_does_not_overtake_those_that_wait(stage: Stage) ->
     assert later.delivery is Delivery.WAITING
     stage.alarm.while_waiting = once(lambda: stage.turns[0].end())
 
-    assert stage.tasks.join(timeout=5)
+    assert stage.tasks.join(timeout=PATIENCE_S)
 
     assert [turn.name for turn in stage.turns] == ["The tea is ready.", "Dinner too."]
 
@@ -421,7 +422,7 @@ def test_one_that_finds_no_moment_is_dropped_at_its_deadline(stage: Stage) -> No
     stage.ended(FakeUtterance())
     soon, late = stage.taking.announce(TEA, deadline=5), stage.taking.announce(LATER, deadline=50)
 
-    assert stage.tasks.join(timeout=5)
+    assert stage.tasks.join(timeout=PATIENCE_S)
 
     assert stage.alarm.waits == [5, 45]
     assert (soon.delivery, late.delivery) == (Delivery.DROPPED, Delivery.DROPPED)
@@ -452,7 +453,7 @@ def test_one_that_cannot_begin_does_not_keep_the_others_from_it(stage: Stage) ->
             stage.error = None
 
     stage.alarm.while_waiting = then
-    assert stage.tasks.join(timeout=5)
+    assert stage.tasks.join(timeout=PATIENCE_S)
 
     assert (broken.delivery, broken.reason) == (Delivery.DROPPED, "could not begin")
     assert well.delivery is Delivery.SPEAKING
@@ -481,16 +482,16 @@ def test_the_end_of_the_session_drops_what_waits(stage: Stage) -> None:
     stage.ended(FakeUtterance())
     announcement = stage.taking.announce(TEA)
     fates: list[Delivery] = []
-    waiting = stage.tasks.spawn("reminder", lambda: fates.append(announcement.wait(5)))
-    again = stage.tasks.spawn("reminder", lambda: fates.append(announcement.wait(5)))
+    waiting = stage.tasks.spawn("reminder", lambda: fates.append(announcement.wait(PATIENCE_S)))
+    again = stage.tasks.spawn("reminder", lambda: fates.append(announcement.wait(PATIENCE_S)))
     settle_once()
 
     stage.taking.close()
 
-    gevent.joinall([waiting, again], timeout=2)
+    gevent.joinall([waiting, again], timeout=PATIENCE_S)
     assert fates == [Delivery.DROPPED] * 2
     assert announcement.reason == "the session is over"
-    assert stage.tasks.join(timeout=2)
+    assert stage.tasks.join(timeout=PATIENCE_S)
     stage.taking.close()
 
 
@@ -508,7 +509,7 @@ def answer_ends_while_waiting(stage: Stage) -> None:
         stage.turns[0].end()
 
     stage.alarm.while_waiting = once(end)
-    assert stage.tasks.join(timeout=5)
+    assert stage.tasks.join(timeout=PATIENCE_S)
 
 
 def once(function: Any) -> Any:
@@ -543,9 +544,9 @@ def test_an_announcement_follows_a_real_answer_and_its_caller_is_told() -> None:
         taking.begin(Opening(text="what is up"))
         answer = taking.current
         tea = taking.announce(TEA)
-        assert answer is not None and answer.wait(5)
+        assert answer is not None and answer.wait(PATIENCE_S)
 
-        assert tea.wait(5) is Delivery.SPOKEN
+        assert tea.wait(PATIENCE_S) is Delivery.SPOKEN
 
         assert rig.sentences == ["Fine.", "And you?", TEA.fixed]
         assert [record.announcement for record in rig.told.records] == [False, True]

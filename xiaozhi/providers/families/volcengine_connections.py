@@ -89,6 +89,11 @@ class Lines:
         self._pruning = False
         self._closed = False
 
+    @property
+    def idle(self) -> int:
+        """Connections that rest."""
+        return len(self._idle)
+
     def take(self) -> tuple[Line, bool]:
         """(a connection, True when it has been used before): the one that rested least, else a new one."""
         self._prune()

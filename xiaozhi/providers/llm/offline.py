@@ -59,7 +59,7 @@ class OfflineLlm(Llm):
     def __init__(self, options: OfflineLlmOptions, services: Services, *, chance: random.Random | None = None) -> None:
         """Raises SettingsError with every fault of the phrase file."""
         self._book = load(services.config_dir / options.phrases)
-        self._now = services.now
+        self.now = services.now
         self._chance = chance or random.Random()
         self._inference = services.inference
 
@@ -131,7 +131,7 @@ class OfflineLlm(Llm):
         return self._say(rule.answer.of(language), facts)
 
     def _facts(self, match: Match, language: str) -> OfflineFacts:
-        facts = OfflineFacts(self._now(), language, self._chance, self._inference)
+        facts = OfflineFacts(self.now(), language, self._chance, self._inference)
         if match.number is not None:
             facts.add({match.slot: match.number})
         return facts

@@ -58,7 +58,7 @@ class OpenAiLlm(Llm):
         self._options = options
         self._url = endpoint(options.base_url, "chat/completions")
         self._http = options.client(self._url)
-        self._fixed = _fixed_body(options)
+        self._fixed = fixed_body(options)
 
     def chat(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
@@ -142,7 +142,8 @@ class OpenAiLlm(Llm):
                 raise VendorGarbage(self._http.vendor, str(error)) from error
 
 
-def _fixed_body(options: OpenAiLlmOptions) -> dict[str, Any]:
+def fixed_body(options: OpenAiLlmOptions) -> dict[str, Any]:
+    """What every request of a block says alike."""
     body: dict[str, Any] = {"model": options.model_name, "stream": True}
     for key in ("temperature", "max_tokens", "top_p", "frequency_penalty"):
         value = getattr(options, key)

@@ -59,7 +59,7 @@ class OpenAiTts(SentenceTts):
         self._http = options.client(self._url)
         self._speed = speed_of(options.rate_percent) if options.rate_percent is not None else options.speed
         own = urllib.parse.urlsplit(self._url).hostname == "api.openai.com"
-        self._form = options.response_format or ("opus" if own else "wav")
+        self.form = options.response_format or ("opus" if own else "wav")
         voice = f"{options.model}/{options.voice}/{self._speed:g}/{options.instructions}"
         self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate, voice_key=voice)
 
@@ -70,7 +70,7 @@ class OpenAiTts(SentenceTts):
             "model": options.model,
             "input": sentence,
             "voice": options.voice,
-            "response_format": self._form,
+            "response_format": self.form,
         }
         body["speed"] = self._speed
         if options.instructions:
@@ -84,7 +84,7 @@ class OpenAiTts(SentenceTts):
             yield from sounds(
                 reply.chunks(),
                 vendor=self._http.vendor,
-                expected=self._form,
+                expected=self.form,
                 sample_rate=options.sample_rate,
                 inference=self._inference,
             )

@@ -181,7 +181,7 @@ class SileroVad(Vad):
             pause_ms=options.pause_ms,
         )
         self._runtime = options.runtime
-        self._path = _model_path(options)
+        self._path = model_path(options)
         self._inference = services.inference
         self._model: Model | None = None
         self._batcher: Batcher[_Windows, list[float]] = Batcher(
@@ -262,7 +262,7 @@ def _exercise(model: Model) -> None:
         )
 
 
-def _model_path(options: SileroOptions) -> Path:
+def model_path(options: SileroOptions) -> Path:
     name = _MODEL_FILES[options.runtime]
     places = [Path(options.model_dir) / place / name for place in _PLACES] if options.model_dir else []
     package = importlib.util.find_spec("silero_vad")

@@ -83,6 +83,11 @@ class Phrases:
             self._at_work.add(voice)
             self._tasks.spawn("phrases", self._say_all, voice)
 
+    @property
+    def preparing(self) -> bool:
+        """Some phrases are being said right now."""
+        return bool(self._at_work)
+
     def ready(self, voice: VoiceFormat) -> bool:
         """True when every phrase has been said for this format."""
         return voice in self._ready

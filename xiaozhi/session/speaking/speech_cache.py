@@ -6,7 +6,7 @@ fills it ahead of need. Bounded by bytes; the least recently used entry goes fir
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,9 @@ class SpeechCache:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def __iter__(self) -> Iterator[SpeechKey]:
+        return iter(list(self._kept))
 
     @property
     def size_bytes(self) -> int:

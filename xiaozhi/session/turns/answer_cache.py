@@ -57,6 +57,10 @@ class AnswerCache:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def clear(self) -> None:
+        """Forget every answer."""
+        self._kept.clear()
+
     @staticmethod
     def key(question: str, *, model: str, prompt: str, tools: Iterable[str]) -> str:
         """What an answer depends on; "" when the question cannot be answered from memory. `prompt`: without the time of
