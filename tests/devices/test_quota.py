@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import opened, postgres_server, write_lock
-from tests.e2e.stage import wait_until
+from tests.waiting import wait_for
 from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.storage import output_counts
 from xiaozhi.storage.database import Database, sqlite_url
@@ -181,4 +181,4 @@ def test_a_reader_that_is_gone_is_replaced_and_with_it_the_writer(database: Data
         made.revive()
         assert made.beat >= before
         made.spend("a", 10)
-        wait_until(lambda: stored(database) == {"a": 10}, "the writer")
+        wait_for(lambda: stored(database) == {"a": 10}, "the writer")

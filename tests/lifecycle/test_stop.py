@@ -19,7 +19,7 @@ from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app.generations import Generations
 from xiaozhi.chat import Message
-from xiaozhi.history.quota import OutputQuota
+from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.providers.contracts.memory import Memory
 from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.registry import provider
