@@ -1,7 +1,8 @@
 """Which language a text is in, as far as the rules for its full stops differ.
 
 Not language identification for its own sake: the script of a word decides, and among the languages in Latin letters
-their commonest small words. A text that shows none of them has no language here. That is enough to choose a list of abbreviations, and it costs one look-up per word."""
+their commonest small words do. A text that shows none of them has no language here. That is enough to choose a list of
+abbreviations, and it costs one look-up per word."""
 
 from __future__ import annotations
 
@@ -11,20 +12,21 @@ from collections.abc import Iterator
 from typing import Final
 
 _SMALL_WORDS: Final[dict[str, str]] = {
-    "en": "the and is are was of to in it you i that with for this have has not on at by from be as we he she they my "
-    "your i'm it's don't will can what who here there his her its our so or if about how do did",
-    "de": "der die das und ist sind war ein eine einen einem einer nicht ich du wir sie er es mit auf für von zu zum zur "
-    "im in am den dem des auch sich wie was noch oder kein keine bei aus nach über so wird hat haben kann",
-    "fr": "le la les un une des du de et est sont était il elle je tu vous nous on que qui pas ne dans pour sur avec ce "
-    "cette au aux par plus mais ou c'est d'un d'une qu'il son sa ses en à",
-    "es": "el la los las un una unos y es son está que de del en con por para no se su lo al como más pero muy hay qué "
-    "cómo yo tú usted mi este esta o",
+    "en": "the and is are was of to in it you i that with for this have has not on at by from be as we he she they "
+    "my your i'm it's don't will can what who here there his her its our so or if about how do did",
+    "de": "der die das und ist sind war ein eine einen einem einer nicht ich du wir sie er es mit auf für von zu "
+    "zum zur im in am den dem des auch sich wie was noch oder kein keine bei aus nach über so wird hat haben "
+    "kann",
+    "fr": "le la les un une des du de et est sont était il elle je tu vous nous on que qui pas ne dans pour sur "
+    "avec ce cette au aux par plus mais ou c'est d'un d'une qu'il son sa ses en à",
+    "es": "el la los las un una unos y es son está que de del en con por para no se su lo al como más pero muy hay "
+    "qué cómo yo tú usted mi este esta o",
     "it": "il lo la gli le un una uno e è sono di del della dei che non per con si in nel nella al alla come più ma "
     "anche ho hai questo questa cosa molto",
     "pt": "o a os as um uma e é são está de do da dos das que não em no na com por para se seu sua ao como mais mas "
     "você eu isso este esta muito",
-    "nl": "de het een en is zijn was van ik je niet dat die op te in met voor aan er ook als maar om dit hij zij wij "
-    "naar bij wat hoe nog",
+    "nl": "de het een en is zijn was van ik je niet dat die op te in met voor aan er ook als maar om dit hij zij "
+    "wij naar bij wat hoe nog",
     "pl": "i w z na się nie to jest są że do jak po o od za przez dla czy ale tak już co być był była można oraz",
     "cs": "a je jsou se v ve na že to s z do o jak po za od pro ale tak už co být byl byla jsem nebo také k",
     "sk": "a je sú sa v na že to s z do o ako po za od pre ale tak už čo byť bol bola som alebo tiež k",

@@ -47,8 +47,11 @@ _TITLES: Final[dict[str, frozenset[str]]] = {
 }
 # Abbreviations that stand before a number or in front of more, which it does not know either.
 _BEFORE_MORE: Final[dict[str, frozenset[str]]] = {
-    "en": frozenset("figs eq eqs vol vols eds approx est tel ext max min avg sec ch pp ca".split()),
-    "de": frozenset("abs art bzw evtl ggf inkl mind max min nr st tel vgl zzgl".split()),
+    language: frozenset(words.split())
+    for language, words in {
+        "en": "figs eq eqs vol vols eds approx est tel ext max min avg sec ch pp ca",
+        "de": "abs art bzw evtl ggf inkl mind max min nr st tel vgl zzgl",
+    }.items()
 }
 # "No. 5" is a number, "No." is an answer.
 _ONLY_BEFORE_NUMBERS: Final = frozenset(("no", "nos"))
@@ -85,9 +88,9 @@ def may_go_on(language: str, before: str) -> bool:
         return False
     if len(word) == 1 or "." in word or word.lower() in _BEFORE_MORE.get(language, ()) or _is_title(language, word):
         return True
-    if len(word) <= _SHORT and word.isalpha() and word.lower() != word.upper():
-        if language != DEFAULT or _VOWEL.search(word) is None:
-            return True
+    short = len(word) <= _SHORT and word.isalpha() and word.lower() != word.upper()
+    if short and (language != DEFAULT or _VOWEL.search(word) is None):
+        return True
     if language != DEFAULT and word.isdigit():
         return True
     return not _ends(language, before, _UNKNOWN)

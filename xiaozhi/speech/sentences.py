@@ -218,9 +218,11 @@ class SentenceSplitter:
             cut = self._unless_protected(text, cut, final)
         return self._ask_again(at) if cut is None else cut
 
-    def _ask_again(self, at: int) -> None:
+    def _ask_again(self, at: int) -> int | None:
+        """None, and the candidate at `at` will be looked at again."""
         self._units -= units(self._text[at : self._from])
         self._from = at
+        return None
 
     def _soft(self, text: str, at: int, final: bool) -> int | None:
         if self._count >= len(self._soft_units) or units(text[: at + 1].lstrip()) < self._soft_units[self._count]:
