@@ -7,6 +7,7 @@ without brackets) is written with them."""
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
@@ -21,6 +22,7 @@ _RAISED: Final = re.compile(r"([_^])(?:\{([^{}]*)\}|(\\[A-Za-z]+|[^{}\s\\]))")
 _SIMPLE_POWER: Final = re.compile(r"[-+]?\d+|n")
 _COMMAND_OR_SIGN: Final = re.compile(r"\\[A-Za-z]+|-?\w+")
 _COMMENT: Final = re.compile(r"(?<!\\)%")
+_LATEX: Final = re.compile(r"[\\{}^_~&%#]")
 _SPACES: Final = re.compile(r"\s+")
 
 
@@ -59,9 +61,12 @@ BARE: Final = frozenset(_BARE.split())
 """Commands that are commands wherever they stand; any other word behind a backslash may be part of a path."""
 
 
+@lru_cache(maxsize=256)
 def plain(latex: str) -> str:
     """The formula `latex` (without the dollars or brackets around it) as a line of text; as it is, when it is none that
     can be read."""
+    if not _LATEX.search(latex):
+        return latex
     nesting = depth = 0
     for char in latex:
         depth += (char == "{") - (char == "}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 _SMALL_WORDS: Final[dict[str, str]] = {
-    "en": "the and is are was of to in it you i that with for this have has not on at by from be as we he she they "
+    "en": "the and is are am was of to in it you i that with for this have has not on at by from be as we he she they "
     "my your i'm it's don't will can what who here there his her its our so or if about how do did",
     "de": "der die das und ist sind war ein eine einen einem einer nicht ich du wir sie er es mit auf für von zu "
     "zum zur im in am den dem des auch sich wie was noch oder kein keine bei aus nach über so wird hat haben "
@@ -69,11 +69,8 @@ _OF_LETTER: Final[dict[str, tuple[str, ...]]] = {
     letter: tuple(languages.split()) for languages, letters in _LETTERS for letter in letters
 }
 
-# The first and the last letter of a script (or the part of it that tells a language), and the language whose rules are
-# used for it. Ukrainian and Kazakh before Russian: they have letters of their own.
+# A script (or the part of it that tells a language), and the language whose rules are used for it.
 _SCRIPTS: Final = (
-    ("uk", re.compile("[іїєґ]", re.IGNORECASE)),
-    ("kk", re.compile("[әқңұһ]", re.IGNORECASE)),
     ("ru", re.compile("[\u0400-\u052f]")),
     ("el", re.compile("[\u0370-\u03ff\u1f00-\u1fff]")),
     ("hy", re.compile("[\u0530-\u058f]")),
@@ -92,6 +89,11 @@ _SCRIPTS: Final = (
     ("ka", re.compile("[\u10a0-\u10ff]")),
     ("am", re.compile("[\u1200-\u139f]")),
 )
+# Cyrillic letters that Russian has not.
+_NOT_RUSSIAN: Final = (
+    ("uk", re.compile("[іїєґ]", re.IGNORECASE)),
+    ("kk", re.compile("[әқңұһ]", re.IGNORECASE)),
+)
 _WORD: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 DEFAULT: Final = "en"
@@ -99,12 +101,15 @@ UNKNOWN: Final = ("en", "de", "fr", "pt", "pl", "sk", "ro", "hu", "sv", "fi", "t
 """Languages to ask about a text that does not show its own: those whose abbreviations are no words of another one."""
 
 
-def language_by_script(word: str) -> str:
-    """The language whose rules a word that is not in Latin letters follows ("ru", "hi", ...); "" for Latin letters,
-    digits and scripts that write no full stop after an abbreviation."""
+def language_by_script(word: str, around: str) -> str:
+    """The language whose rules a word that is not in Latin letters follows ("ru", "hi", ...), in a text `around` it; ""
+    for Latin letters, digits and scripts that write no full stop after an abbreviation."""
     if word.isascii():
         return ""
-    return next((language for language, script in _SCRIPTS if script.search(word)), "")
+    found = next((language for language, script in _SCRIPTS if script.search(word)), "")
+    if found == "ru":
+        return next((language for language, letters in _NOT_RUSSIAN if letters.search(around)), found)
+    return found
 
 
 class LatinLanguage:
@@ -121,11 +126,11 @@ class LatinLanguage:
         """More of the text, whole words."""
         self._counts.update(_signs(text))
 
-    def languages(self, more: str) -> tuple[str, ...]:
-        """The likeliest languages of what was added together with `more`, several when they are equally likely; empty
-        when there is no sign of any."""
-        counts = self._counts.copy()
-        counts.update(_signs(more))
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The likeliest languages of what was added, several when they are equally likely; empty when there is no sign
+        of any."""
+        counts = self._counts
         if not counts:
             return ()
         most = max(counts.values())
@@ -138,8 +143,10 @@ def is_small_word(language: str, word: str) -> bool:
 
 
 def _signs(text: str) -> Iterator[str]:
-    lower = text.lower().replace("\u2019", "'")
-    for word in _WORD.findall(lower):
-        yield from _LANGUAGES_OF.get(word, ())
-    for letter in _NOT_ASCII.findall(lower):
+    for word in _WORD.findall(text.replace("\u2019", "'")):
+        if word == "I":
+            yield DEFAULT  # in other languages it is a small letter
+        else:
+            yield from _LANGUAGES_OF.get(word.lower(), ())
+    for letter in _NOT_ASCII.findall(text.lower()):
         yield from _OF_LETTER.get(letter, ())

@@ -7,7 +7,7 @@ is a stream, so it is asked about one mark at a time, with the words around it. 
 often is added here.
 
 A word that no list knows is no abbreviation, and the sentence ends without a wait. For the others (`may_go_on`) the
-next word decides (`goes_on`). When in doubt the sentence goes on: two sentences in one breath are better than one that
+next letter or word decides (`goes_on`). When in doubt the sentence goes on: two sentences in one breath are better than one that
 is cut in the middle."""
 
 from __future__ import annotations
@@ -81,34 +81,34 @@ def _is_terminator(mark: str) -> bool:
 
 @lru_cache(maxsize=4_096)
 def may_go_on(language: str, before: str) -> bool:
-    """Whether a full stop behind `before` (the words in front of it, at most `CONTEXT_CHARS`) needs a look at the next
-    word."""
+    """Whether a full stop behind `before` (the words in front of it, at most `CONTEXT_CHARS`) needs a look at what
+    follows: a small letter says that the sentence goes on."""
     word = _last_word(before)
-    if not word:
-        return False
-    if len(word) == 1 or "." in word or word.lower() in _BEFORE_MORE.get(language, ()) or _is_title(language, word):
-        return True
     short = len(word) <= _SHORT and word.isalpha() and word.lower() != word.upper()
     if short and (language != DEFAULT or _VOWEL.search(word) is None):
         return True
-    if language != DEFAULT and word.isdigit():
+    return is_abbreviation(language, before)
+
+
+@lru_cache(maxsize=4_096)
+def is_abbreviation(language: str, before: str) -> bool:
+    """Whether the sentence may go on behind the full stop with a capital letter or a digit, so that the next word
+    decides."""
+    word = _last_word(before)
+    lower = word.lower()
+    if not word or lower in _ONLY_BEFORE_NUMBERS:
+        return bool(word)
+    if len(word) == 1 or "." in word or (word.isdigit() and language != DEFAULT):
+        return True
+    if lower in _BEFORE_MORE.get(language, ()) or _is_title(language, word):
         return True
     return not _ends(language, before, _UNKNOWN)
 
 
 @lru_cache(maxsize=4_096)
-def known_in(languages: tuple[str, ...], before: str) -> tuple[str, ...]:
-    """Those of `languages` that know the word at the end of `before` as an abbreviation."""
-    word = _last_word(before)
-    return tuple(
-        language for language in languages if _is_title(language, word) or not _ends(language, before, _UNKNOWN)
-    )
-
-
-@lru_cache(maxsize=4_096)
 def goes_on(language: str, before: str, following: str) -> bool:
     """Whether the sentence goes on behind the full stop. `following` is the next word, at most `FOLLOWING_CHARS`, not
-    empty. Only asked when `may_go_on`."""
+    empty. Only asked when it `is_abbreviation`."""
     if following[0].islower():
         return True
     word = _last_word(before)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xiaozhi.speech.language import DEFAULT, UNKNOWN, LatinLanguage, language_by_script
-from xiaozhi.speech.segmentation import CONTEXT_CHARS, FOLLOWING_CHARS, goes_on, known_in, may_go_on, terminators
+from xiaozhi.speech.segmentation import CONTEXT_CHARS, FOLLOWING_CHARS, goes_on, is_abbreviation, may_go_on, terminators
 
 FIRST_UNITS: Final = 10
 """The first sentence may end at a comma once it is this long: three Chinese characters, or two short English words, and
@@ -109,6 +109,8 @@ class SentenceSplitter:
         self._max_units = max_units
         self._protect = tuple(phrase for phrase in protect if _CANDIDATE.search(phrase[:-1]))
         self._latin = LatinLanguage()
+        self._in_latin = 0
+        """Everything before this index of `_text` has been added to `_latin`."""
         self._text = ""
         self._from = 0
         """Everything before this index of `_text` has been decided on ..."""
@@ -133,7 +135,7 @@ class SentenceSplitter:
         if rest:
             sentences.append(rest)
         self._text = ""
-        self._units = self._from = self._count = 0
+        self._units = self._from = self._count = self._in_latin = 0
         self._latin.reset()
         return sentences
 
@@ -143,8 +145,9 @@ class SentenceSplitter:
             self._text = self._text[cut:]
             self._from = self._units = 0
             sentence = head.strip()
+            self._latin.add(head[self._in_latin :])
+            self._in_latin = 0
             if sentence:
-                self._latin.add(sentence)
                 self._count += 1
                 sentences.append(sentence)
 
@@ -260,13 +263,10 @@ class SentenceSplitter:
 
     def _after_word(self, text: str, at: int, word: str, final: bool) -> int | None:
         before = text[max(0, at - CONTEXT_CHARS) : at]
-        script = language_by_script(word)
-        languages = (script,) if script else self._latin.languages(text[:at])
-        if languages:
-            suspects = tuple(language for language in languages if may_go_on(language, before))
-        else:
-            suspects = known_in(UNKNOWN, before) or ((DEFAULT,) if may_go_on(DEFAULT, before) else ())
-        if not suspects:
+        script = language_by_script(word, text[:at])
+        languages = (script,) if script else self._languages(text, at)
+        suspects = tuple(language for language in languages or UNKNOWN if is_abbreviation(language, before))
+        if not suspects and not any(may_go_on(language, before) for language in languages or (DEFAULT,)):
             return 1
         gap = _GAP.match(text, at + 1)
         start = gap.end() if gap is not None else at + 1
@@ -275,9 +275,17 @@ class SentenceSplitter:
             return 1 if final or start < len(text) else None
         if following.group()[0].islower():
             return 0
+        if not suspects:
+            return 1
         if following.end() == len(text) and following.end() - start < FOLLOWING_CHARS and not final:
             return None
         return 0 if any(goes_on(language, before, following.group()) for language in suspects) else 1
+
+    def _languages(self, text: str, at: int) -> tuple[str, ...]:
+        """What the answer up to `at` is written in."""
+        self._latin.add(text[self._in_latin : at])
+        self._in_latin = max(self._in_latin, at)
+        return self._latin.languages
 
     def _unless_protected(self, text: str, cut: int, final: bool) -> int | None:
         for phrase in self._protect:
