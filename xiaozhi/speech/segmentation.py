@@ -7,8 +7,8 @@ is a stream, so it is asked about one mark at a time, with the words around it. 
 often is added here.
 
 A word that no list knows is no abbreviation, and the sentence ends without a wait. For the others (`may_go_on`) the
-next letter or word decides (`goes_on`). When in doubt the sentence goes on: two sentences in one breath are better than one that
-is cut in the middle."""
+next letter or word decides (`goes_on`). When in doubt the sentence goes on: two sentences in one breath are better than
+one that is cut in the middle."""
 
 from __future__ import annotations
 
@@ -87,7 +87,13 @@ def may_go_on(language: str, before: str) -> bool:
     short = len(word) <= _SHORT and word.isalpha() and word.lower() != word.upper()
     if short and (language != DEFAULT or _VOWEL.search(word) is None):
         return True
-    return is_abbreviation(language, before)
+    return word.lower() in _ONLY_BEFORE_NUMBERS or is_abbreviation(language, before)
+
+
+def stands_before_number(language: str, before: str) -> bool:
+    """Whether the word at the end of `before` belongs to a number that follows: No. 5, vol. 2."""
+    lower = _last_word(before).lower()
+    return lower in _ONLY_BEFORE_NUMBERS or lower in _BEFORE_MORE.get(language, ())
 
 
 @lru_cache(maxsize=4_096)
@@ -97,7 +103,7 @@ def is_abbreviation(language: str, before: str) -> bool:
     word = _last_word(before)
     lower = word.lower()
     if not word or lower in _ONLY_BEFORE_NUMBERS:
-        return bool(word)
+        return False
     if len(word) == 1 or "." in word or (word.isdigit() and language != DEFAULT):
         return True
     if lower in _BEFORE_MORE.get(language, ()) or _is_title(language, word):
@@ -113,11 +119,7 @@ def goes_on(language: str, before: str, following: str) -> bool:
         return True
     word = _last_word(before)
     lower = word.lower()
-    if lower in _ONLY_BEFORE_NUMBERS:
-        return following[0].isdigit()
     if _is_title(language, word) or (language == "de" and _GERMAN_ORDINAL.search(before) is not None):
-        return True
-    if following[0].isdigit() and lower in _BEFORE_MORE.get(language, ()):
         return True
     if _INITIALS.fullmatch(word) is not None:
         if word.isupper() and language != DEFAULT:

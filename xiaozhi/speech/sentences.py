@@ -18,7 +18,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from xiaozhi.speech.language import DEFAULT, UNKNOWN, LatinLanguage, language_by_script
-from xiaozhi.speech.segmentation import CONTEXT_CHARS, FOLLOWING_CHARS, goes_on, is_abbreviation, may_go_on, terminators
+from xiaozhi.speech.segmentation import (
+    CONTEXT_CHARS,
+    FOLLOWING_CHARS,
+    goes_on,
+    is_abbreviation,
+    may_go_on,
+    stands_before_number,
+    terminators,
+)
 
 FIRST_UNITS: Final = 10
 """The first sentence may end at a comma once it is this long: three Chinese characters, or two short English words, and
@@ -273,7 +281,10 @@ class SentenceSplitter:
         following = _NEXT_WORD.match(text, start)
         if following is None:
             return 1 if final or start < len(text) else None
-        if following.group()[0].islower():
+        first = following.group()[0]
+        if first.islower():
+            return 0
+        if first.isdigit() and any(stands_before_number(language, before) for language in languages or UNKNOWN):
             return 0
         if not suspects:
             return 1
