@@ -111,6 +111,8 @@ NUMBERS = "Call +86 138-0013-8000 or (010) 6552-9988, 3.14 km² at 25 °C, 1,000
         ("  a \t b  \r\n\r\n  c  ", "a b\nc"),
         ("a\x00b\x07c\u200bd\ufeffe\ue000f\ud800g", "abcdefg"),
         ("二○二六年，100℃，①", "二○二六年，100℃，①"),
+        ("Voilà ! 好 ！a != b ;", "Voilà ! 好！a != b ;"),
+        ("好的！(｡•̀ᴗ-)✧ (ಥ_ಥ) (εω)", "好的！ (εω)"),
         ("می\u200cخواهم، ක්\u200dෂ, a\u200db 好\u200d好", "می\u200cخواهم، ක්\u200dෂ, ab 好好"),
         ("Good (^_^) and （≧▽≦） 好(>_<)! (5+3) (…) (100%) (a_b) (!)", "Good and 好! (5+3) (…) (100%) (a_b) (!)"),
         (NUMBERS, NUMBERS),
@@ -184,6 +186,8 @@ def test_sentences_without_words_are_not_spoken() -> None:
         ("Stars:\n★★★★☆", ["Stars:"], "★★★★☆"),
         ("★★★\nGood. 😀", ["★★★ Good."], ""),
         ("Yes. ✓ No. ✗", ["Yes.", "✓ No."], "✗"),
+        ("~5 minutes. 好~~~真的。~~", ["~5 minutes.", "好~真的。"], ""),
+        ("!!! ?? Ok. a != five. 对 ！", ["Ok.", "a != five.", "对！"], ""),
         ("呃。好。", ["呃。 好。"], ""),
         ("呃", [], "呃"),
         ("......", [], ""),
@@ -351,3 +355,28 @@ def test_no_word_is_lost_in_markup(parts: list[tuple[str, str]]) -> None:
     for word, _ in parts:
         assert word in spoken
         spoken = spoken.replace(word, "", 1)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1_000])
+@pytest.mark.parametrize(
+    "text,sentences",
+    [
+        # initials, abbreviations
+        ("A.B. Carter", ["A.B. Carter"]),
+        ("A.B. Carter is here. So is C. D. Miller.", ["A.B. Carter is here.", "So is C. D. Miller."]),
+        ("D.C. to the U.S.A. in spring.", ["D.C. to the U.S.A. in spring."]),
+        ("From D.C. to the U.S.A. in spring. Good.", ["From D.C. to the U.S.A. in spring.", "Good."]),
+        # leftovers of markup
+        ("│ box │", ["box"]),
+        ("That is so【1†source】. And so [citation:3].", ["That is so.", "And so."]),
+        ("It&#8212;well&#8230; is <break/>fine (^_^).", ["It—well… is fine."]),
+        (r"The area is \(\pi r^2\). Good.", ["The area is π r².", "Good."]),
+        # full stops of other scripts
+        ("मेरा नाम राम है। मैं दिल्ली में रहता हूँ। आप?", ["मेरा नाम राम है।", "मैं दिल्ली में रहता हूँ।", "आप?"]),
+        ("می\u200cخواهم بروم. باشه؟", ["می\u200cخواهم بروم.", "باشه؟"]),
+    ],
+)  # fmt: skip
+def test_inputs_of_public_reports_are_spoken_right(text: str, sentences: list[str], size: int) -> None:
+    reply = ReplyText()
+    said = [sentence for start in range(0, len(text), size) for sentence in reply.feed(text[start : start + size])]
+    assert [sentence.spoken for sentence in said + reply.flush()] == sentences

@@ -25,7 +25,8 @@ SLICE_CHARS: Final = 1_000
 """Cleaning so much takes a few milliseconds."""
 
 # A sentence does not begin with what closed the one before it.
-_LEADING: Final = " ”’」』）】》»:" + (HARD_ENDS + SOFT_ENDS).replace("—", "")
+_CLOSED: Final = re.escape(" ”’」』）】》»:" + "".join(set(HARD_ENDS + SOFT_ENDS) - set("—~～")))
+_LEADING: Final = re.compile(rf"(?:[{_CLOSED}]|[~～](?!\d))+")  # "~5" is about five
 _SIGNS: Final = re.compile(f" ?[{SIGNS}]+")
 # Has a word, a sign, or at least something that is not punctuation.
 _SHOWN: Final = re.compile(rf"[^\W_]|[{SIGNS}°%√∞±=+<>≤≥≠≈×÷$€£¥₹→←↑↓♪]")
@@ -126,7 +127,8 @@ class ReplyText:
     def _speakable(self, texts: list[str]) -> list[Sentence]:
         sentences = []
         for text in texts:
-            shown = text.lstrip(_LEADING)
+            leading = _LEADING.match(text)
+            shown = text if leading is None else text[leading.end() :]
             if not _SHOWN.search(shown):
                 continue
             spoken = _SIGNS.sub("", self._words.apply(shown)).strip()

@@ -95,7 +95,7 @@ _NOT_RUSSIAN: Final = (
     ("kk", re.compile("[әқңұһ]", re.IGNORECASE)),
 )
 _WORD: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
+_LATIN_LETTER: Final = re.compile("[\u00a1\u00bf-\u024f\u1e00-\u1eff]")
 DEFAULT: Final = "en"
 UNKNOWN: Final = ("en", "de", "fr", "pt", "pl", "sk", "ro", "hu", "sv", "fi", "tr", "vi", "id")
 """Languages to ask about a text that does not show its own: those whose abbreviations are no words of another one."""
@@ -148,5 +148,5 @@ def _signs(text: str) -> Iterator[str]:
             yield DEFAULT  # in other languages it is a small letter
         else:
             yield from _LANGUAGES_OF.get(word.lower(), ())
-    for letter in _NOT_ASCII.findall(text.lower()):
+    for letter in _LATIN_LETTER.findall(text.lower()):
         yield from _OF_LETTER.get(letter, ())

@@ -55,6 +55,8 @@ _BEFORE_MORE: Final[dict[str, frozenset[str]]] = {
 }
 # "No. 5" is a number, "No." is an answer.
 _ONLY_BEFORE_NUMBERS: Final = frozenset(("no", "nos"))
+# In its lists as names of states, months and the like, and much more often words that end a sentence.
+_WORDS: Final = frozenset(("ok", "me", "may", "ill", "con", "art"))
 # A word so short may be an abbreviation in a language with letters in two sizes; a small letter behind it says so.
 _SHORT: Final = 4
 _VOWEL: Final = re.compile("[aeiouyà-åè-ïò-öø-üıœæőűąęěůāēīōū]", re.IGNORECASE)
@@ -108,7 +110,7 @@ def is_abbreviation(language: str, before: str) -> bool:
         return True
     if lower in _BEFORE_MORE.get(language, ()) or _is_title(language, word):
         return True
-    return not _ends(language, before, _UNKNOWN)
+    return lower not in _WORDS and not _ends(language, before, _UNKNOWN)
 
 
 @lru_cache(maxsize=4_096)

@@ -218,6 +218,8 @@ class SentenceSplitter:
             verdict = self._soft(text, at, final)
         elif mark in _STOPS:
             verdict = self._full_stop(text, at, final) if mark == "." else _between_digits(text, at, final)
+        elif mark == "!" and text[at - 1 : at] == " ":
+            verdict = _not_equal(text, at, final)
         else:
             verdict = _between_digits(text, at, final) if mark == "：" else 1
         if verdict != 1:
@@ -318,6 +320,13 @@ def _between_digits(text: str, at: int, final: bool) -> int | None:
     if at + 1 < len(text):
         return 0 if text[at + 1].isdigit() else 1
     return 1 if final else None
+
+
+def _not_equal(text: str, at: int, final: bool) -> int | None:
+    """0 for the sign of a comparison, as in a != b; 1 for the French exclamation mark, which stands apart."""
+    if at + 1 == len(text):
+        return 1 if final else None
+    return 0 if text[at + 1] == "=" else 1
 
 
 def _quotes(text: str, end: int) -> tuple[str, str]:

@@ -73,9 +73,12 @@ _LENTICULAR_BEGUN: Final = re.compile(r"【\s?(?:\d{1,3}(?::\d{0,3})?(?:†[^【
 _PRIVATE_MARK_MAX: Final = 200
 
 _FACE_MAX: Final = 16
-# (^_^), (>_<), （≧▽≦）: nothing between the brackets is a letter or a digit, and it is not only punctuation or a sum.
-_FACE: Final = re.compile(r"[(（](?![-+*/=.,!?…:;%&$€£¥°'\"。，！？、；：·—–~～ ]+[)）])(?:[^\w\s()（）]|_){2,14}[)）]")
-_FACE_BEGUN: Final = re.compile(r"[(（](?:[^\w\s()（）]|_){0,14}\Z")
+# (^_^), (>_<), （≧▽≦）, (•̀ᴗ•́): between the brackets are no digits, no letters but some that are drawn with, and more
+# than punctuation or a sum.
+_DRAWN: Final = r"(?:[^\w\s()（）]|[_\u0250-\u02af\u1d00-\u1dbfωДεзツಠಥ])"
+_PLAIN_MARKS: Final = r"[-+*/=.,!?…:;%&$€£¥°'\"。，！？、；：·—–~～ ]+"
+_FACE: Final = re.compile(rf"[(（](?!{_PLAIN_MARKS}[)）])(?=[^()（）]*(?:[^\w\s()（）]|_)){_DRAWN}{{2,14}}[)）]")
+_FACE_BEGUN: Final = re.compile(rf"[(（]{_DRAWN}{{0,14}}\Z")
 
 _FORMULA_LINE_MAX: Final = 120
 # "$x^2$": closed in the same line, nothing blank inside the dollars; money begins with a digit, and text has sentences.

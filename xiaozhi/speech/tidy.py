@@ -173,8 +173,8 @@ class Tidy:
             self._mark("…")
 
     def _mark(self, char: str) -> None:
-        if self._space and char in _ENDS + _COMMAS:
-            self._space = False  # what stood between was an emoji or a footnote
+        if self._space and char in _CLASS_OF and (self._left_out or is_wide(char)):
+            self._space = False
         if self._space or self._cell or not self._last:
             self._push(char)
             return
