@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi.speech.emotion import EMOJI_LIST, EMOTIONS, NEUTRAL, emotion_of_emoji, guess
+from xiaozhi.speech.emotion import DEFAULT, EMOJI_LIST, EMOTIONS, emotion_of_emoji, guess, spoken_of
 
 FIRMWARE = (
     "neutral happy laughing funny sad angry crying loving embarrassed "
@@ -51,10 +51,10 @@ def test_an_emoji_without_feeling_says_nothing(emoji: str) -> None:
         ("Good night, sweet dreams", "sleepy"),
         ("晚安", "sleepy"),
         ("没问题，包在我身上", "confident"),
-        ("Sadly is not a whole word, nor is unhappyish", "neutral"),
-        ("It is three o'clock", "neutral"),
-        ("现在是三点", "neutral"),
-        ("", "neutral"),
+        ("Sadly is not a whole word, nor is unhappyish", "happy"),
+        ("It is three o'clock", "happy"),
+        ("现在是三点", "happy"),
+        ("", "happy"),
     ],
 )
 def test_a_guess_from_words(text: str, name: str) -> None:
@@ -64,4 +64,9 @@ def test_a_guess_from_words(text: str, name: str) -> None:
 @given(st.text())
 def test_any_text_has_an_emotion(text: str) -> None:
     assert guess(text).name in EMOTIONS
-    assert guess("") is NEUTRAL
+
+
+def test_where_nothing_better_is_known_the_face_is_happy() -> None:
+    assert spoken_of("It is three o'clock") is None
+    assert guess("It is three o'clock") is guess("") is DEFAULT is EMOTIONS["happy"]
+    assert DEFAULT.emoji == "🙂"

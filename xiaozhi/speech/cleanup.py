@@ -11,18 +11,40 @@ subtitles need no restoring afterwards."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from xiaozhi.speech.emotion import NEUTRAL, Emotion, guess
+from xiaozhi.speech.emotion import DEFAULT, Emotion, spoken_of
 from xiaozhi.speech.markup import SpeechCleaner
-from xiaozhi.speech.sentences import Sentence, SentenceSplitter
+from xiaozhi.speech.sentences import HARD_ENDS, SOFT_ENDS, Sentence, SentenceSplitter
+from xiaozhi.speech.tidy import SIGNS
+
+SLICE_CHARS: Final = 1_000
+"""Cleaning so much takes a few milliseconds."""
 
 # A sentence does not begin with what closed the one before it.
-_LEADING: Final = " ，。！？；：、”’」』）】》…～~!?;:,"
+_CLOSED: Final = re.escape(" ”’」』）】》»:" + "".join(set(HARD_ENDS + SOFT_ENDS) - set("—~～")))
+_LEADING: Final = re.compile(rf"(?:[{_CLOSED}]|[~～](?!\d))+")  # "~5" is about five
+_SIGNS: Final = re.compile(f" ?[{SIGNS}]+")
+# Has a word, a sign, or at least something that is not punctuation.
+_SHOWN: Final = re.compile(rf"[^\W_]|[{SIGNS}°%√∞±=+<>≤≥≠≈×÷$€£¥₹→←↑↓♪]")
+_MAX_UNSAID: Final = 8
 # Where the guess at an emotion stops looking when the text shows none.
 _GUESSED_SENTENCES: Final = 3
+
+
+def slices(text: str) -> Iterator[str]:
+    """`text` in pieces that are cleaned without keeping others waiting; most texts are one. The sentences do not depend
+    on the pieces."""
+    return (text[start : start + SLICE_CHARS] for start in range(0, len(text), SLICE_CHARS))
+
+
+def speakable(text: str) -> bool:
+    """Whether a voice has anything to say of `text`: a letter, a syllable or a digit. Marks, emoji, signs and prolonged
+    sound marks on their own are nothing, and vendors answer them with an error or with no sound."""
+    return any(char.isalnum() and unicodedata.category(char) != "Lm" for char in text)
 
 
 class CorrectWords:
@@ -69,22 +91,27 @@ def _compiled(entries: tuple[str, ...]) -> CorrectWords:
 
 class ReplyText:
     """`feed` the model's pieces, speak the sentences that come back, `flush` at the end (of each round, if there are
-    several)."""
+    several). Each sentence has something to say; what has not is shown with the next one, or left in `only_shown`."""
 
     def __init__(self, *, correct_words: Iterable[str] = ()) -> None:
         self._words = _compiled(tuple(correct_words))
         self._cleaner = SpeechCleaner()
         self._splitter = SentenceSplitter(protect=self._words.sources)
-        self._guess = NEUTRAL
+        self._guess: Emotion | None = None
         self._guessed = 0
+        self._unsaid: list[str] = []
+        """Sentences that are to be shown and cannot be said."""
+        self.only_shown = ""
+        """After `flush`: what the answer showed at its end without a word to say, such as a row of stars, or the emoji
+        of an answer that is nothing else. No request for a voice; "" as a rule."""
 
     @property
     def emotion(self) -> Emotion:
-        """The feeling of the first emoji that shows one, else a guess from the first sentences so far, else neutral."""
-        return self._cleaner.emotion or self._guess
+        """The feeling of the first emoji that shows one, else a guess from the first sentences so far, else happy."""
+        return self._cleaner.emotion or self._guess or DEFAULT
 
     def feed(self, piece: str) -> list[Sentence]:
-        """The sentences that `piece` completes, in order; none of them is empty of words."""
+        """The sentences that `piece` completes, in order. A long piece is better fed in `slices`."""
         clean = self._cleaner.feed(piece)
         return self._speakable(self._splitter.feed(clean)) if clean else []
 
@@ -92,16 +119,26 @@ class ReplyText:
         """The answer is complete: what is left of it. The next `feed` begins another one, with a short first
         sentence."""
         clean = self._cleaner.flush()
-        return self._speakable([*self._splitter.feed(clean), *self._splitter.flush()])
+        sentences = self._speakable([*self._splitter.feed(clean), *self._splitter.flush()])
+        self.only_shown = " ".join(self._unsaid) or self._cleaner.wordless
+        self._unsaid.clear()
+        return sentences
 
     def _speakable(self, texts: list[str]) -> list[Sentence]:
         sentences = []
         for text in texts:
-            shown = text.lstrip(_LEADING)
-            if not any(char.isalnum() for char in shown):
+            leading = _LEADING.match(text)
+            shown = text if leading is None else text[leading.end() :]
+            if not _SHOWN.search(shown):
                 continue
-            if self._guess is NEUTRAL and self._guessed < _GUESSED_SENTENCES:
+            spoken = _SIGNS.sub("", self._words.apply(shown)).strip()
+            if not speakable(spoken):
+                if len(self._unsaid) < _MAX_UNSAID:
+                    self._unsaid.append(shown)
+                continue
+            if self._guess is None and self._guessed < _GUESSED_SENTENCES:
                 self._guessed += 1
-                self._guess = guess(shown)
-            sentences.append(Sentence(shown, self._words.apply(shown)))
+                self._guess = spoken_of(shown)
+            sentences.append(Sentence(" ".join([*self._unsaid, shown]), spoken))
+            self._unsaid.clear()
         return sentences

@@ -3,8 +3,8 @@ words.
 
 Not sentiment analysis. A language model that was asked to begin with an emoji has already said how it feels; the guess
 is for models that did not, so it is one pass of a compiled pattern over a sentence, it knows a few dozen words of
-English and Chinese, and it says "neutral" whenever it is not sure. The names are the ones the public firmware
-(78/xiaozhi-esp32) has pictures for; it ignores any other."""
+English and Chinese, and where nothing better is known the face is happy, as devices know it from the existing server.
+The names are the ones the public firmware (78/xiaozhi-esp32) has pictures for; it ignores any other."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ _TABLE: Final = (
 EMOTIONS: Final[dict[str, Emotion]] = {name: Emotion(name, emoji) for name, emoji in _TABLE}
 """Every emotion of the firmware by name."""
 
-NEUTRAL: Final = EMOTIONS["neutral"]
+DEFAULT: Final = EMOTIONS["happy"]
+"""The face when nothing better is known."""
 
 EMOJI_LIST: Final = " ".join(emoji for _, emoji in _TABLE)
 """The emoji a language model is asked to choose from, separated by spaces."""
@@ -136,12 +137,15 @@ def emotion_of_emoji(emoji: str) -> Emotion | None:
     return _BY_EMOJI.get(emoji[:1])
 
 
-def guess(text: str) -> Emotion:
-    """The emotion that most words of `text` speak of (the earlier one on a tie); neutral when none does."""
+def spoken_of(text: str) -> Emotion | None:
+    """The emotion that most words of `text` speak of (the earlier one on a tie); None when none does."""
     counts: dict[str, int] = {}
     for match in _ANY_WORD.finditer(text.lower().replace("\u2019", "'")):
         name = _WORD_TO_NAME[match.group()]
         counts[name] = counts.get(name, 0) + 1
-    if not counts:
-        return NEUTRAL
-    return EMOTIONS[max(counts, key=lambda name: counts[name])]
+    return EMOTIONS[max(counts, key=lambda name: counts[name])] if counts else None
+
+
+def guess(text: str) -> Emotion:
+    """The emotion that `text` speaks of, else the default."""
+    return spoken_of(text) or DEFAULT

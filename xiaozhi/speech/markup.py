@@ -2,18 +2,21 @@
 
 Not a markdown renderer: it keeps the words and drops the marks, and it never waits for a structure longer than it must,
 because the first sentence is being waited for. Reasoning (`<think>...</think>`) and fenced code are dropped whole (code
-is mentioned once), a link becomes its text, a bare URL its host, a table row its cells with commas between. It is safe
-on a stream: every decision looks at a bounded distance ahead and waits until that much has arrived, so the outcome does
-not depend on how the text was cut."""
+is mentioned once, and a fence around prose is no code), a link becomes its text, a bare URL its host, a table row its
+cells with commas between, a formula a line of signs. It is safe on a stream: every decision looks at a bounded distance
+ahead and waits until that much has arrived, so the outcome does not depend on how the text was cut, and the work is
+linear in the text."""
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import Final
 
-from xiaozhi.speech import syntax
+from xiaozhi.speech import formulas, syntax
 from xiaozhi.speech.emotion import Emotion
-from xiaozhi.speech.syntax import NONE, WAIT, Tag, is_ascii_word, run_length
+from xiaozhi.speech.lines import read_line_start
+from xiaozhi.speech.syntax import NONE, WAIT, Tag, is_ascii_word, may_grow, run_length
 from xiaozhi.speech.tidy import Tidy
 
 CODE_NOTICE_EN: Final = "I'll leave the code out."
@@ -25,6 +28,14 @@ class _Mode(Enum):
     INLINE_CODE = auto()
     FENCE = auto()
     THINK = auto()
+    COMMENT = auto()
+
+
+# A long piece is worked on in slices, so that what is left of it is not copied whole for each link.
+_SLICE: Final = 2_048
+# Fences with these words, and all others, hold code.
+_PROSE: Final = frozenset(("text", "txt", "plaintext", "plain", "markdown", "md"))
+_FENCE_WORD: Final = re.compile(r"[ \t]?[A-Za-z]{0,16}[ \t]?")
 
 
 class SpeechCleaner:
@@ -41,6 +52,10 @@ class SpeechCleaner:
         self._fence = "```"
         self._ticks = "`"
         self._code_mentioned = False
+        self._prose_fence = ""
+        """The fence around prose that is still open."""
+        self.wordless = ""
+        """The emoji and the faces drawn with characters of the answer that was flushed last, if it had no word."""
 
     @property
     def emotion(self) -> Emotion | None:
@@ -49,19 +64,21 @@ class SpeechCleaner:
 
     def feed(self, piece: str) -> str:
         """More of the answer; returns what can be said of it by now."""
-        self._raw += piece
-        self._advance(final=False)
+        for start in range(0, len(piece), _SLICE):
+            self._raw += piece[start : start + _SLICE]
+            self._advance(final=False)
         return self._tidy.take()
 
     def flush(self) -> str:
         """The answer is complete; returns the rest of it."""
         self._advance(final=True)
+        self.wordless = self._tidy.wordless
         self._tidy.finish()
         self._raw = ""
         self._mode = _Mode.TEXT
         self._line_start = True
         self._row = False
-        self._before = ""
+        self._before = self._prose_fence = ""
         return self._tidy.take()
 
     def _advance(self, *, final: bool) -> None:
@@ -69,13 +86,15 @@ class SpeechCleaner:
         while at < len(self._raw):
             raw = self._raw
             if self._mode is _Mode.TEXT:
-                end = self._block(raw, at, final) if self._line_start else self._inline(raw, at, final)
+                end = self._start_of_line(raw, at, final) if self._line_start else self._inline(raw, at, final)
             elif self._mode is _Mode.INLINE_CODE:
                 end = self._inline_code(raw, at, final)
             elif self._mode is _Mode.FENCE:
                 end = self._inside_fence(raw, at, final)
+            elif self._mode is _Mode.COMMENT:
+                end = self._until(syntax.COMMENT_END, syntax.COMMENT_END_MAX, raw, at, final)
             else:
-                end = self._inside_think(raw, at, final)
+                end = self._until(syntax.THINK_END, syntax.THINK_END_MAX, raw, at, final)
             if end == WAIT:
                 break
             if self._raw is raw and end > at:
@@ -83,68 +102,17 @@ class SpeechCleaner:
             at = end  # 0 after a link, which gave its text back to be looked at
         self._raw = self._raw[at:]
 
-    # --- what only counts at the start of a line ----------------------------------------------------------------------
-
-    def _block(self, raw: str, at: int, final: bool) -> int:
-        char = raw[at]
-        if char in " \t>\r":
-            return at + 1
-        if char == "#":
-            return self._heading(raw, at, final)
-        if char in "-*_=+|:•◦▪●":
-            return self._rule_or_item(raw, at, final)
-        if char == "~":
-            run = run_length(raw, at)
-            if at + run == len(raw) and not final:
-                return WAIT
-            if run >= 3:
-                return self._open_fence("~~~", at + run)
-        self._line_start = False
-        return at
-
-    def _heading(self, raw: str, at: int, final: bool) -> int:
-        end = at + run_length(raw, at)
-        if end == len(raw) and not final:
+    def _start_of_line(self, raw: str, at: int, final: bool) -> int:
+        found = read_line_start(raw, at, final)
+        if found.end == WAIT:
             return WAIT
-        self._line_start = False
-        if end - at == 1 and end < len(raw) and not raw[end].isspace():
-            self._tidy.add("#")  # a hashtag, or "#1"
-        return end
-
-    def _rule_or_item(self, raw: str, at: int, final: bool) -> int:
-        match = syntax.RULE.match(raw, at)
-        assert match is not None
-        end = match.end()
-        if end - at == syntax.RULE_MAX:
-            return end
-        if end == len(raw) and not final:
-            return WAIT
-        if end == len(raw) or raw[end] in "\r\n":
-            return end  # a rule, a table's delimiter row, an empty item: nothing to say
-        char = raw[at]
-        if char == "|":
-            self._row = True
-            self._line_start = False
-            return at + 1
-        if char in "•◦▪●" or (char in "-*+" and raw[at + 1] in " \t"):
-            return self._item(raw, at + 1, end, final)
-        self._line_start = False
-        run = run_length(raw, at)
-        if char in "-=" and run >= 3:
-            return at + run
-        if char in "-+=:":
-            self._tidy.add(char)
-            return at + 1
-        return at  # emphasis
-
-    @staticmethod
-    def _item(raw: str, at: int, end: int, final: bool) -> int:
-        # Still the start of a line: an item may hold a heading or another item.
-        if raw[end] != "[":
-            return at
-        if len(raw) - end < 4 and not final:
-            return WAIT
-        return end + 3 if syntax.TASK.match(raw, end) else at
+        if found.fence:
+            return self._open_fence("~~~", raw, found.end, final)
+        self._line_start = not found.over
+        self._row = self._row or found.row
+        if found.literal:
+            self._tidy.add(found.literal)
+        return found.end
 
     # --- anywhere in a line -------------------------------------------------------------------------------------------
 
@@ -162,8 +130,22 @@ class SpeechCleaner:
             return self._url(raw, at, final)
         if char == "!":
             return self._exclamation(raw, at, final)
-        if char in "*_~`$":
+        if char in "*_~`":
             return self._marks(raw, at, final)
+        if char == "$":
+            return self._dollar(raw, at, final)
+        if char in "(（":
+            return self._face(raw, at, final)
+        if char in "【\ue200":
+            end = syntax.read_mark(raw, at, final)
+            if end == NONE:
+                return self._literal(raw, at)
+            if end != WAIT:
+                self._tidy.left_out()
+            return end
+        if char in syntax.CELL_WALLS:
+            self._tidy.cell()
+            return at + 1
         if char == "|":
             if self._row or self._before in " \t":
                 self._tidy.cell()
@@ -181,7 +163,7 @@ class SpeechCleaner:
                 return self._literal(raw, at)
             self._tidy.add(meaning)
             return end
-        return self._escape(raw, at)
+        return self._escape(raw, at, final)
 
     def _plain(self, raw: str, at: int, end: int, final: bool) -> int:
         if end == len(raw) and not final:
@@ -211,12 +193,12 @@ class SpeechCleaner:
         char = raw[at]
         run = run_length(raw, at)
         end = at + run
-        if end == len(raw) and not final:
+        if may_grow(raw, at, run) and not final:
             return WAIT
         before, after = self._before, raw[end : end + 1]
         if char == "`":
             if run >= 3:
-                return self._open_fence("```", end)
+                return self._open_fence("```", raw, end, final)
             self._mode = _Mode.INLINE_CODE
             self._ticks = char * run
         elif char == "*":
@@ -226,14 +208,63 @@ class SpeechCleaner:
         elif char == "_":
             if is_ascii_word(before) and is_ascii_word(after):
                 self._tidy.add(char * run)
-        elif run != 2:  # "~~" strikes out and "$$" fences a formula
+        elif run != 2:  # "~~" strikes out
             self._tidy.add(char)
         return end
 
-    def _escape(self, raw: str, at: int) -> int:
+    def _dollar(self, raw: str, at: int, final: bool) -> int:
+        run = run_length(raw, at)
+        if may_grow(raw, at, run) and not final:
+            return WAIT
+        if run == 2:
+            return self._enclosed(raw, at, "$$", final)
+        formula, end = syntax.read_formula(raw, at, final) if run == 1 else ("", NONE)
+        if end == WAIT:
+            return WAIT
+        if end == NONE:
+            self._tidy.add("$")
+            return at + run
+        self._tidy.add(formulas.plain(formula))
+        return end
+
+    def _enclosed(self, raw: str, at: int, mark: str, final: bool) -> int:
+        """A formula behind two characters at `at` and in front of `mark`; if there is no `mark`, text."""
+        end = syntax.read_until(raw, at + 2, mark, formulas.MAX_CHARS, final)
+        if end == WAIT:
+            return WAIT
+        if end == NONE:
+            return at + 2
+        self._tidy.add(formulas.plain(raw[at + 2 : end].strip()))
+        return end + 2
+
+    def _face(self, raw: str, at: int, final: bool) -> int:
+        end = syntax.read_face(raw, at, final)
+        if end == WAIT:
+            return WAIT
+        if end == NONE:
+            return self._literal(raw, at)
+        self._tidy.face(raw[at:end])
+        return end
+
+    def _escape(self, raw: str, at: int, final: bool) -> int:
         after = raw[at + 1 : at + 2]
-        if after and after in "()[]":
-            return at + 2  # LaTeX's brackets
+        if after and after in "([":
+            return self._enclosed(raw, at, "\\" + ")]"["([".index(after)], final)
+        if after and after in ")]":
+            return at + 2
+        if after == "n":  # a line break that was escaped once too often
+            if at + 2 == len(raw) and not final:
+                return WAIT
+            if not raw[at + 2 : at + 3].islower():
+                self._tidy.line()
+                self._line_start = True
+                return at + 2
+        command, end = syntax.read_command(raw, at, final)
+        if end == WAIT:
+            return WAIT
+        if command:
+            self._tidy.add(formulas.plain(command))
+            return end
         if after.isascii() and after.isprintable() and after and not after.isalnum() and after != " ":
             return self._literal(raw, at + 1)
         return at + 1
@@ -251,6 +282,10 @@ class SpeechCleaner:
             self._line_start = True
         elif tag is Tag.CELL:
             self._tidy.cell()
+        elif tag is Tag.COMMENT:
+            self._mode = _Mode.COMMENT
+        elif tag is Tag.MAIL:
+            self._tidy.add(raw[at + 1 : end - 1].removeprefix("mailto:"))
         return end
 
     def _bracket(self, raw: str, at: int, final: bool) -> int:
@@ -260,20 +295,38 @@ class SpeechCleaner:
         if close < 0:
             return self._literal(raw, at)
         text = raw[at + 1 : close]
-        if text[:1] == "^":
-            return close + 1  # a footnote
         if close + 1 == len(raw) and not final:
             return WAIT
-        if raw[close + 1 : close + 2] == "(":
+        after = raw[close + 1 : close + 2]
+        reference = syntax.is_reference(text) or (text[:1] == "[" and syntax.is_reference(text.strip("[]")))
+        if after == "(":
             end = syntax.matching(raw, close + 1, "()", syntax.LINK_TARGET_MAX)
             if end == WAIT and not final:
                 return WAIT
             if end >= 0:
-                self._raw = (syntax.host_of(text) if syntax.is_url(text) else text) + raw[end + 1 :]
+                if reference:
+                    self._tidy.left_out()
+                shown = "" if reference else syntax.host_of(text) if syntax.is_url(text) else text
+                self._raw = shown + raw[end + 1 :]
                 return 0
-        elif text.isdigit() and len(text) <= 3 and not is_ascii_word(self._before):
-            return close + 1  # a citation
+        if reference and not self._is_said(text):
+            self._tidy.left_out()
+            # With a colon at the start of a line it is the note itself.
+            return close + 2 if after == ":" and self._before in ("", "\n") else close + 1
+        if after == "[" and text:
+            end = syntax.matching(raw, close + 1, "[]", syntax.LINK_TEXT_MAX)
+            if end == WAIT and not final:
+                return WAIT
+            if end >= 0 and syntax.is_reference(raw[close + 2 : end]):  # a link whose target stands elsewhere
+                self._raw = text + raw[close + 1 :]
+                return 0
         return self._literal(raw, at)
+
+    def _is_said(self, reference: str) -> bool:
+        """Whether numbers in brackets are more than the mark of a source: an index, as in x[1], or a list."""
+        if reference.isdigit():
+            return self._tidy.ends_with_one_letter and is_ascii_word(self._before)
+        return reference[0].isdigit() and self._before.isspace()
 
     def _url(self, raw: str, at: int, final: bool) -> int:
         bare, end = syntax.read_url(raw, at, final)
@@ -301,7 +354,17 @@ class SpeechCleaner:
         self._tidy.add(raw[at:end].replace("`", ""))
         return end
 
-    def _open_fence(self, fence: str, end: int) -> int:
+    def _open_fence(self, fence: str, raw: str, end: int, final: bool) -> int:
+        if self._prose_fence:
+            if self._prose_fence == fence:
+                self._prose_fence = ""
+            return end
+        word = _FENCE_WORD.match(raw, end)
+        if word is not None and word.end() == len(raw) and not final:
+            return WAIT
+        if word is not None and word.group().strip().lower() in _PROSE and raw[word.end() : word.end() + 1] in "\r\n":
+            self._prose_fence = fence
+            return word.end()
         self._fence = fence
         self._mode = _Mode.FENCE
         self._line_start = False
@@ -322,12 +385,13 @@ class SpeechCleaner:
         self._mode = _Mode.TEXT
         return end
 
-    def _inside_think(self, raw: str, at: int, final: bool) -> int:
-        found = syntax.THINK_END.search(raw, at)
+    def _until(self, end_mark: re.Pattern[str], longest: int, raw: str, at: int, final: bool) -> int:
+        """Drop everything up to the mark."""
+        found = end_mark.search(raw, at)
         if found is None:
-            return len(raw) if final else _held(at, len(raw) - syntax.THINK_END_MAX + 1)
+            return len(raw) if final else _held(at, len(raw) - longest + 1)
         self._mode = _Mode.TEXT
-        self._line_start = True
+        self._line_start = self._line_start or end_mark is syntax.THINK_END
         return found.end()
 
 

@@ -1,4 +1,5 @@
 """The last stage before the sentence splitter: white space, repeated punctuation, emoji and characters nobody can say.
+A few signs that mean something without a word (ticks, crosses, stars) stay, to be shown.
 
 Not a markup parser (markup.py is, and feeds this). Character by character in meaning, run by run in cost: the state it
 keeps is the last character let through and what is pending behind it, so the outcome does not depend on how the stream
@@ -7,28 +8,41 @@ was cut."""
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 from xiaozhi.speech.emotion import Emotion, emotion_of_emoji
 
-# Emoji, dingbats, their joiners and selectors; invisible, private and surrogate code points; controls but tab and line
+# Emoji, dingbats, their selectors; box drawing; invisible, private and surrogate code points; controls but tab and line
 # breaks.
 _JUNK: Final = (
     "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\r\xad"
-    "\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2300-\u23ff\u25a0-\u25ca\u25cc-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d\u3297\u3299"
+    "\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2300-\u23ff\u2502-\u25ca\u25cc-\u27bf"
+    "\u2900-\u297f\u2b00-\u2bff\u3030\u303d\u3297\u3299"
     "\ud800-\uf8ff\ufe00-\ufe0f\ufeff\ufff0-\uffff"
     "\U0001f000-\U0001faff\U000e0000-\U0010ffff"
 )
-_ENDS: Final = "。！？!?；;．"
-_COMMAS: Final = "，,、"
+# Joiners, which some scripts need within a word (Persian, Hindi, Sinhala) and emoji between two of theirs.
+_JOINERS: Final = "\u200c\u200d"
+_SIGN_OF: Final = {"✓": "✓", "✔": "✓", "✅": "✓", "☑": "✓", "✗": "✗", "✘": "✗", "✖": "✗", "❌": "✗", "❎": "✗",
+    "★": "★", "⭐": "★", "☆": "☆"}  # fmt: skip
+SIGNS: Final = "".join(dict.fromkeys(_SIGN_OF.values()))
+"""What is shown although it has no words: it says yes or no in a table, or how many stars. No voice can be relied on to
+read it."""
+_SHOWN: Final = "".join(_SIGN_OF)
+_ENDS: Final = "。！？!?;；．؟۔।。።။"
+_COMMAS: Final = "，,、،"
 _ALIKE: Final = (_ENDS, _COMMAS, "…", "~～")
 _CLASS_OF: Final = {char: alike for alike in _ALIKE for char in alike}
-_DASHES: Final = "—–―-=_"
+_LINES: Final = "─━"
+_DASHES: Final = "—–―-=_" + _LINES
+_MARKS: Final = re.escape("".join(_CLASS_OF) + _DASHES)
 _TOKEN: Final = re.compile(
-    rf"(?P<junk>[{_JUNK}]+)|(?P<line>[\n\x0b\x0c\x85\u2028\u2029])|(?P<space>[^\S\n\r\x0b\x0c\x1c-\x1f\x85\u2028\u2029]+)|(?P<dot>\.)"
-    rf"|(?P<mark>[{re.escape(''.join(_CLASS_OF) + _DASHES)}])"
-    rf"|(?P<plain>[^\s.{_JUNK}{re.escape(''.join(_CLASS_OF) + _DASHES)}]+)"
+    rf"(?P<sign>[{_SHOWN}])|(?P<junk>(?:(?![{_SHOWN}])[{_JUNK}])+)|(?P<joiner>[{_JOINERS}])"
+    r"|(?P<line>[\n\x0b\x0c\x85\u2028\u2029])|(?P<space>[^\S\n\r\x0b\x0c\x1c-\x1f\x85\u2028\u2029]+)|(?P<dot>\.)"
+    rf"|(?P<mark>[{_MARKS}])|(?P<plain>[^\s.{_SHOWN}{_JUNK}{_JOINERS}{_MARKS}]+)"
 )
+_WORDLESS_MAX: Final = 32
 
 
 def is_wide(char: str) -> bool:
@@ -54,6 +68,19 @@ class Tidy:
         self._space = False
         self._cell = False
         self._dots = 0
+        self._previous = ""
+        self._joinable = False
+        """What came last is text, so that a joiner may belong to it."""
+        self._joiner = ""
+        self._left_out = False
+        self._worded = False
+        self.wordless = ""
+        """The emoji, and the faces drawn with characters, of an answer that has had no word so far."""
+
+    @property
+    def ends_with_one_letter(self) -> bool:
+        """Whether the text so far ends with a word of a single letter or digit."""
+        return self._last.isalnum() and not self._previous.isalnum()
 
     def take(self) -> str:
         """The text that is ready since the last call."""
@@ -66,12 +93,24 @@ class Tidy:
         self._end_dots()
         self._last = ""
         self._repeats = 0
-        self._space = self._cell = False
+        self._space = self._cell = self._joinable = self._worded = self._left_out = False
+        self._previous = self._joiner = self.wordless = ""
+
+    def face(self, drawn: str) -> None:
+        """A face drawn with characters: nothing to say."""
+        self.left_out()
+        self._without_word(drawn)
+
+    def left_out(self) -> None:
+        """Something stood here that leaves no trace, also no space in front of a full stop behind it."""
+        self._end_dots()
+        self._joinable = False
+        self._left_out = True
 
     def line(self) -> None:
         """A line ends here; empty lines leave no trace."""
         self._end_dots()
-        self._space = self._cell = False
+        self._space = self._cell = self._joinable = False
         if self._last not in ("", "\n"):
             self._out.append("\n")
             self._last = "\n"
@@ -79,6 +118,7 @@ class Tidy:
     def cell(self) -> None:
         """A table cell ends here: a comma before the next one, if this one had anything in it."""
         self._end_dots()
+        self._joinable = False
         if self._last not in ("", "\n"):
             self._cell = True
 
@@ -88,7 +128,18 @@ class Tidy:
             kind = match.lastgroup
             if kind == "plain":
                 self._end_dots()
-                self._push(match.group())
+                self._plain(match.group())
+                continue
+            if kind == "joiner":
+                self._joiner = match.group() if self._joinable and not self._joiner else ""
+                if self.wordless:
+                    self._without_word(match.group())
+                continue
+            self._joinable = False
+            self._joiner = ""
+            if kind == "sign":
+                self._end_dots()
+                self._push(_SIGN_OF[match.group()])
             elif kind == "space":
                 self._end_dots()
                 self._space = self._last not in ("", "\n")
@@ -96,22 +147,34 @@ class Tidy:
                 self._dots += 1
             elif kind == "mark":
                 self._end_dots()
-                self._mark(match.group())
+                self._mark("—" if match.group() in _LINES else match.group())
             elif kind == "line":
                 self.line()
-            elif self.emotion is None:
-                self._feel(match.group())
+            else:
+                self._junk(match.group())
+
+    def _plain(self, text: str) -> None:
+        joiner, self._joiner = self._joiner, ""
+        if joiner and not self._space and _joins(self._last) and _joins(text[0]):
+            text = joiner + text
+        if not self._worded and any(char.isalnum() for char in text):
+            self._worded = True
+            self.wordless = ""
+        self._push(text)
+        self._joinable = True
 
     def _end_dots(self) -> None:
         dots, self._dots = self._dots, 0
+        if dots and self._left_out:
+            self._space = False
         if dots == 1:
             self._push(".")
         elif dots:
             self._mark("…")
 
     def _mark(self, char: str) -> None:
-        if self._space and char in _ENDS + _COMMAS:
-            self._space = False  # what stood between was an emoji or a footnote
+        if self._space and char in _CLASS_OF and (self._left_out or is_wide(char)):
+            self._space = False
         if self._space or self._cell or not self._last:
             self._push(char)
             return
@@ -128,6 +191,7 @@ class Tidy:
         self._push(char)
 
     def _push(self, text: str) -> None:
+        spaced = self._space or self._cell
         if self._cell:
             wide = is_wide(self._last)
             separated = self._last in _COMMAS or self._last in _ENDS or self._last in ":：."
@@ -137,14 +201,29 @@ class Tidy:
             self._out.append(" ")
             self._space = False
         self._out.append(text)
+        self._previous = text[-2:-1] or ("" if spaced else self._last)
         self._last = text[-1]
         self._repeats = 0
+        self._left_out = False
         if not self.wide_seen and not text.isascii() and any(is_wide(char) for char in text):
             self.wide_seen = True
 
-    def _feel(self, junk: str) -> None:
+    def _junk(self, junk: str) -> None:
+        self.left_out()
+        self._without_word(junk)
+        if self.emotion is not None:
+            return
         for char in junk:
             felt = emotion_of_emoji(char)
             if felt is not None:
                 self.emotion = felt
                 return
+
+    def _without_word(self, drawn: str) -> None:
+        if not self._worded and len(self.wordless) < _WORDLESS_MAX:
+            self.wordless += drawn
+
+
+def _joins(char: str) -> bool:
+    """Whether a joiner beside `char` may be part of a word."""
+    return not char.isascii() and not is_wide(char) and unicodedata.category(char)[0] in "LM"
