@@ -162,6 +162,7 @@ def test_what_it_does_is_measured(house: House) -> None:
     assert 0 <= house.measured("xiaozhi_loop_silent_seconds", loop="sweeper") < 60
 
 
+@pytest.mark.leaks("the loops that are replaced belong to the server of the module, which outlives the test")
 @pytest.mark.parametrize(("fate", "later"), [("dead", 1_000), ("stuck", 2_000)])
 def test_a_sweeper_that_does_not_sweep_is_replaced(
     house: House, fate: str, later: float, monkeypatch: pytest.MonkeyPatch
@@ -182,7 +183,9 @@ def test_a_sweeper_that_does_not_sweep_is_replaced(
 
     assert connections.sweeper is not first
     assert house.measured("xiaozhi_restarted_loops_total", loop="sweeper") == restarts + 1
-    assert [line["loop"] for line in lines if line["event"] == "loop had no pulse, revived"] == ["sweeper"]
+    # The time that was made up is late for the other loops, too.
+    revived = [line["loop"] for line in lines if line["event"] == "loop had no pulse, revived"]
+    assert revived.count("sweeper") == 1
     gevent.sleep(0)
     assert first.dead
     swept = connections.swept_at
