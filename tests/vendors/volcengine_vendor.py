@@ -208,14 +208,14 @@ class VolcengineVendor(WsVendor):
             if not (second and session.began):
                 line.send(350, session.id, {"text": sentence} if not second else {})
                 session.began = True
-            for piece in self._sound_of(sentence, session.request["audio_params"]):
+            for piece in self.sound_of(sentence, session.request["audio_params"]):
                 line.send_audio(session.id, piece)
                 self._break_off(line, session)
             if not second:
                 line.send(351, session.id, {"text": sentence})
         return text
 
-    def _sound_of(self, sentence: str, audio: dict[str, Any]) -> list[bytes]:
+    def sound_of(self, sentence: str, audio: dict[str, Any]) -> list[bytes]:
         rate = audio["sample_rate"]
         speed = 1 + audio.get("speech_rate", 0) / 100
         parts = [part for part in re.split(r"(?<=[。？！.?!])", sentence) if part]
