@@ -88,9 +88,15 @@ class _LoopbackWsVendor(WsVendor):
         self._is_sound = is_sound
         self.once: deque[str] = deque()
         """Faults of the next connections."""
+        self.talking = 0
+        """Connections that are talked on now."""
 
     def converse(self, peer: Peer) -> None:
-        self._talk(LoopbackPeer(peer, self.once.popleft() if self.once else "", self._is_sound))
+        self.talking += 1
+        try:
+            self._talk(LoopbackPeer(peer, self.once.popleft() if self.once else "", self._is_sound))
+        finally:
+            self.talking -= 1
 
     def fail(self, fault: str) -> None:
         """The next connection meets this fault."""
@@ -115,7 +121,7 @@ def ws_subject(
     (0.3 s)."""
     with _LoopbackWsVendor(talk, is_sound) as vendor:
         provider = make(vendor.url + VENDOR_PATH)
-        yield Subject(provider, vendor.fail, vendor.wait_gone)
+        yield Subject(provider, vendor.fail, vendor.wait_gone, lambda: vendor.talking)
         provider.close()
         assert vendor.faults == []
 

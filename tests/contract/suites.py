@@ -80,7 +80,7 @@ class Subject:
     provider: Any
     fail: Callable[[str], None] | None = None
     wait_gone: Callable[[], Any] | None = None
-    asked: Callable[[], Any] = lambda: True
+    asked: Callable[[], Any] | None = None
 
 
 class ProviderContract(ABC):
@@ -138,6 +138,7 @@ class ProviderContract(ABC):
             pytest.skip("no vendor")
         it.fail(fault)
         user = gevent.spawn(self.use, it.provider)
+        assert it.asked is not None, "the suite has to know when the vendor has been asked"
         wait_for(it.asked, "the vendor to be asked")
         user.kill()
         it.wait_gone()
