@@ -21,6 +21,7 @@ from xiaozhi.session.speaking.playback import Playback
 from xiaozhi.session.turn_record import Outcome, Speculation
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts, TurnControl
 from xiaozhi.session.turns.spoken_text import SpokenText
+from xiaozhi.speech.transcripts import WEAK_VOICED_MS, heard
 from xiaozhi.tools.base import Action, ToolOutcome
 
 FAILED: Final = "error: "
@@ -41,7 +42,9 @@ class Cascade:
         opening = turn.opening
         text = opening.text
         if opening.utterance is not None:
-            text = opening.utterance.transcribe().text.strip()
+            transcript = opening.utterance.transcribe()
+            # What a recogniser makes of silence, noise or music is nothing that was said.
+            text = heard(transcript.text, weak=opening.utterance.voiced_ms < WEAK_VOICED_MS)
             turn.heard(text)
         if not text and not opening.instruction:
             return self._unheard(turn)

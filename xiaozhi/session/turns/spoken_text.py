@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import gevent
+
 from xiaozhi.session.speaking.playback import Playback
 from xiaozhi.session.turn_record import Timeline
-from xiaozhi.speech.cleanup import ReplyText
+from xiaozhi.speech.cleanup import ReplyText, slices
 from xiaozhi.speech.sentences import Sentence
 
 
@@ -28,7 +30,12 @@ class SpokenText:
 
     def write(self, piece: str) -> None:
         """Say the sentences that `piece` completes."""
-        self._say(self._text.feed(piece))
+        first = True
+        for part in slices(piece):
+            if not first:
+                gevent.sleep(0)  # others first: a long text is not to keep the hub
+            first = False
+            self._say(self._text.feed(part))
 
     def end(self) -> None:
         """The text is complete: say what is left."""
