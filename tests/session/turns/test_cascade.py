@@ -28,6 +28,7 @@ from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
 from xiaozhi.speech.sentences import Sentence
+from xiaozhi.speech.transcripts import WEAK_VOICED_MS
 from xiaozhi.tools.base import Action, FixedTools, ToolOutcome
 from xiaozhi.tools.toolbox import Toolbox
 
@@ -215,6 +216,25 @@ def test_what_cannot_be_understood(voiced_ms: float, reply: str, told: list[str]
 
     assert rig.turn.told == told
     assert rig.llm.calls == []
+
+
+@pytest.mark.parametrize(
+    ("text", "voiced_ms", "asked"),
+    [
+        ("[BLANK_AUDIO]", 2_000.0, None),
+        ("(music)", 2_000.0, None),
+        ("Thank you.", WEAK_VOICED_MS - 1, None),
+        ("Thank you.", 2_000.0, "Thank you."),
+        ("what time is it", WEAK_VOICED_MS - 1, "what time is it"),
+    ],
+)
+def test_what_a_recogniser_makes_of_silence_is_not_asked(text: str, voiced_ms: float, asked: str | None) -> None:
+    rig = Rig("Fine.")
+
+    outcome = rig.ask(spoken(FakeUtterance(text, voiced_ms=voiced_ms)))
+
+    assert outcome is (Outcome.UNHEARD if asked is None else Outcome.ANSWERED)
+    assert [call.asked for call in rig.llm.calls] == ([] if asked is None else [asked])
 
 
 def test_an_empty_text_is_nothing_to_answer() -> None:
