@@ -31,9 +31,12 @@ talk: setup ## speak to a running server: SAY="what time is it", or WAV=question
 	@exec $(PY) -m loadtest.talk $${WAV:+--wav "$$WAV"} $${SAY:+--say "$$SAY"} $${URL:+--url "$$URL"} $(ARGS)
 
 test: setup-dev ## run the tests; ARGS="-k pacing" chooses, ARGS="-m 'not slow'" is the quick part; without ARGS also the coverage gate
-	@if [ -n "$(strip $(ARGS))" ]; then exec $(PY) -m pytest -n 2 $(ARGS); fi; \
-	$(PY) -m pytest -n 2 $(COVERED:%=tests/%) $(COVERED:%=--cov=xiaozhi.%) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 && \
-	exec $(PY) -m pytest -n 2 tests $(COVERED:%=--ignore=tests/%)
+ifeq ($(strip $(ARGS)),)
+	@$(PY) -m pytest -n 2 $(COVERED:%=tests/%) $(COVERED:%=--cov=xiaozhi.%) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95
+	@exec $(PY) -m pytest -n 2 tests $(COVERED:%=--ignore=tests/%)
+else
+	@exec $(PY) -m pytest -n 2 $(ARGS)
+endif
 
 lint: setup-dev ## ruff (rules and format) and mypy
 	$(PY) -m ruff check .

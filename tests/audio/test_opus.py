@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loadtest.simulator.opus import encode
 from loadtest.simulator.speech import speak
-from tests.fakes.sound import silence, tone
+from tests.fakes.sound import energy_dbfs, silence, tone
 from xiaozhi.audio import libopus
 from xiaozhi.audio.opus import (
     FRAME_MS,
@@ -28,7 +28,6 @@ from xiaozhi.audio.opus import (
     packet_frames,
     split,
 )
-from xiaozhi.audio.pcm import energy_dbfs
 from xiaozhi.errors import ProtocolError
 
 

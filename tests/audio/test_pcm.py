@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.sound import silence, tone
+from tests.fakes.sound import QUIETEST_DBFS, energy_dbfs, silence, tone
 from xiaozhi.audio import pcm
 
 
 def test_energy() -> None:
-    assert pcm.energy_dbfs(b"") == pcm.energy_dbfs(silence(100)) == pcm.QUIETEST_DBFS
-    assert pcm.energy_dbfs(struct.pack("<h", -32768) * 100) == pytest.approx(0, abs=0.01)
-    assert pcm.energy_dbfs(tone(1000, amplitude=32767)) == pytest.approx(-3.01, abs=0.05)
-    assert pcm.energy_dbfs(tone(1000, amplitude=3277)) == pytest.approx(-23.0, abs=0.1)
-    assert pcm.energy_dbfs(b"\1") == pcm.QUIETEST_DBFS
+    assert energy_dbfs(b"") == energy_dbfs(silence(100)) == QUIETEST_DBFS
+    assert energy_dbfs(struct.pack("<h", -32768) * 100) == pytest.approx(0, abs=0.01)
+    assert energy_dbfs(tone(1000, amplitude=32767)) == pytest.approx(-3.01, abs=0.05)
+    assert energy_dbfs(tone(1000, amplitude=3277)) == pytest.approx(-23.0, abs=0.1)
+    assert energy_dbfs(b"\1") == QUIETEST_DBFS
 
 
 def test_to_mono_is_the_mean_of_the_channels() -> None:
@@ -37,7 +37,7 @@ def test_resampling_keeps_length_and_sound(source: int, target: int) -> None:
     out = resampler.feed(tone(1000, source)) + resampler.flush()
     assert len(out) / 2 * 1000 / target == pytest.approx(1000, abs=1)
     middle = out[len(out) // 4 // 2 * 2 : len(out) // 2 // 2 * 2]
-    assert pcm.energy_dbfs(middle) == pytest.approx(pcm.energy_dbfs(tone(1000, source)), abs=0.2)
+    assert energy_dbfs(middle) == pytest.approx(energy_dbfs(tone(1000, source)), abs=0.2)
     zero_crossings = sum(
         a < 0 <= b for (a,), (b,) in zip(struct.iter_unpack("<h", out), struct.iter_unpack("<h", out[2:]), strict=False)
     )

@@ -1,32 +1,16 @@
-"""Sound as s16le mono PCM: resampling, mixing down, loudness. Pure functions and one streaming object.
+"""Sound as s16le mono PCM: resampling and mixing down. Pure functions and one streaming object.
 
 Not a codec and not a decision about what is speech (`speech/segmenter.py`). "PCM" means signed 16-bit little-endian
-samples, one channel, unless a function says otherwise; loudness is dBFS (0 = the loudest a
-sample can be)."""
+samples, one channel, unless a function says otherwise."""
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
 import soxr
 
 BYTES_PER_SAMPLE: Final = 2
-QUIETEST_DBFS: Final = -96.0
-"""What digital silence measures: below the 16-bit quantisation noise."""
-_FULL_SCALE: Final = 32768.0
-
-
-def energy_dbfs(pcm: bytes) -> float:
-    """Mean energy (RMS) in dBFS: -96 for silence or nothing, -3 for a full-scale sine."""
-    samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // BYTES_PER_SAMPLE).astype(np.float32)
-    if not samples.size:
-        return QUIETEST_DBFS
-    mean_square = float(np.dot(samples, samples)) / samples.size
-    if mean_square <= 0:
-        return QUIETEST_DBFS
-    return max(QUIETEST_DBFS, 10 * math.log10(mean_square / (_FULL_SCALE * _FULL_SCALE)))
 
 
 def to_mono(pcm: bytes, channels: int) -> bytes:

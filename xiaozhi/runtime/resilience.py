@@ -1,7 +1,7 @@
 """What stands between many devices and one vendor: a concurrency window with a bounded queue, a circuit breaker
 (`breaker.py`), retries (tenacity's), and who is told.
 
-Knows errors, not voice: `providers/guarded.py` puts a `Guard` around each kind of provider. Nothing here spawns; clock,
+Knows errors, not voice: `providers/wrappers/` puts a `Guard` around each kind of provider. Nothing here spawns; clock,
 sleep and chance are injected, so every decision is tested without waiting."""
 
 from __future__ import annotations
