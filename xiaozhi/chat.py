@@ -24,11 +24,16 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model wants a tool run. `arguments` is already parsed; `id` pairs the result with the call."""
+    """The model wants a tool run. `arguments` is already parsed; `id` pairs the result with the call.
+
+    `fault`: why the call could not be understood ("": it was). Such a call is never run; the model is told the fault in
+    place of a result.
+    """
 
     id: str
     name: str
     arguments: Mapping[str, Any]
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

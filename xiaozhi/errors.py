@@ -117,12 +117,16 @@ class StorageTimeout(StorageError):
 
 
 class VendorError(XiaozhiError):
-    """A provider failed. `vendor` names it in logs and metrics."""
+    """A provider failed. `vendor` names it in logs and metrics.
+
+    `details`: what the vendor said about it, longer than the message and without secrets, "" when it said nothing. It
+    may quote the request, so it is for decisions and never for logs."""
 
     retryable = False
 
-    def __init__(self, vendor: str, message: str = "") -> None:
+    def __init__(self, vendor: str, message: str = "", *, details: str = "") -> None:
         self.vendor = vendor
+        self.details = details
         super().__init__(f"{vendor}: {message}" if message else vendor)
 
 
@@ -143,9 +147,9 @@ class VendorBusy(VendorError):
 
     retryable = True
 
-    def __init__(self, vendor: str, message: str = "", *, after: float | None = None) -> None:
+    def __init__(self, vendor: str, message: str = "", *, after: float | None = None, details: str = "") -> None:
         self.after = after
-        super().__init__(vendor, message)
+        super().__init__(vendor, message, details=details)
 
 
 class VendorRejected(VendorError):

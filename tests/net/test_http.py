@@ -3,6 +3,7 @@ its request."""
 
 from __future__ import annotations
 
+import gzip
 import socket
 import ssl
 from collections.abc import Iterator
@@ -338,9 +339,43 @@ def test_lines_and_events_survive_any_cut() -> None:
             http.close()
 
 
-def test_compressed_answers_are_understood(http: VendorHttp) -> None:
-    import gzip
+def test_gzip_is_seen_by_its_bytes_and_not_believed_from_a_header(http: VendorHttp) -> None:
+    text = b'{"a": 1}' + b" " * 1000
+    packed = gzip.compress(text)
+    for body, headers in ((packed, {}), (text, {"Content-Encoding": "gzip"}), (packed, {"Content-Encoding": "x-gzip"})):
+        for pieces in (body, [body[:5], body[5:]]):
+            answer = Answer(pieces, headers=headers)
+            with HttpVendor(lambda request, answer=answer: answer) as vendor:
+                assert http.json("GET", vendor.url) == {"a": 1}
+                assert http.json("GET", vendor.url) == {"a": 1}
+                assert vendor.connections == 1
+    with HttpVendor(lambda request: Answer(packed[:-6])) as vendor, pytest.raises(VendorUnavailable):
+        http.read("GET", vendor.url)
+    with HttpVendor(lambda request: Answer(b"\x1f\x8bno")) as vendor, pytest.raises(VendorGarbage):
+        http.read("GET", vendor.url)
 
+
+def test_a_body_that_may_end_is_not_waited_for(http: VendorHttp) -> None:
+    with HttpVendor(lambda request: Answer([b"one", b"two", b"never"])) as vendor:
+        vendor.stand("/", Script(stall="after"))
+        with http.stream("GET", vendor.url + "/") as reply:
+            pieces = reply.chunks()
+            assert next(pieces) == b"one"
+            reply.expect_end(0.05)
+            assert list(pieces) == [b"two"] and not reply.complete
+        assert vendor.wait_gone()
+        assert http.read("GET", vendor.url + "/other") == b"onetwonever"
+
+
+def test_a_refusal_keeps_what_the_vendor_said(http: VendorHttp) -> None:
+    said = "x" * 900 + " the reason"
+    with HttpVendor(lambda request: Answer(said.encode(), status=400)) as vendor:
+        with pytest.raises(VendorRejected) as caught:
+            http.read("GET", vendor.url)
+    assert caught.value.details == said and "the reason" not in str(caught.value)
+
+
+def test_compressed_answers_are_understood(http: VendorHttp) -> None:
     packed = gzip.compress(b'{"a": 1}' + b" " * 1000)
     with HttpVendor(lambda request: VendorAnswer(packed, headers={"Content-Encoding": "gzip"})) as vendor:
         assert http.json("GET", vendor.url + "/") == {"a": 1}

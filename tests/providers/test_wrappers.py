@@ -25,7 +25,7 @@ from xiaozhi.errors import (
     VendorUnavailable,
 )
 from xiaozhi.providers.contracts.asr import Asr, AsrStream, AsrTraits, BatchAsr, Transcript
-from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.llm import Llm, Retraction
 from xiaozhi.providers.contracts.tts import (
     MAX_WAITING_SENTENCES,
     OpusPackets,
@@ -772,6 +772,36 @@ def test_no_fallback_after_the_first_piece_and_the_last_error_counts() -> None:
         ask(with_fallback([Model(errors=[VendorTimeout("m")]), Model(errors=[VendorGarbage("m")])]))
     with pytest.raises(ValueError):
         ask(with_fallback([Model(errors=[ValueError("a bug is not cured by asking somebody else")]), second]))
+
+
+def test_a_sign_of_life_is_not_an_answer_that_was_heard() -> None:
+    class Thinks(Model):
+        def chat(self, *args: Any) -> Iterator[str | ToolCall]:
+            yield ""
+            raise VendorUnavailable("m")
+
+    answer = with_fallback([Thinks(), Model("second answers")]).chat([], [], CONTEXT)
+    assert list(answer) == ["", "second answers"]
+
+
+def test_limitations_are_seen_through_guard_and_fallback() -> None:
+    class Limited(Model):
+        @property
+        def limitations(self) -> tuple[str, ...]:
+            return ("tools",)
+
+    guarded = guard("llm", Limited("x"))
+    assert guarded.limitations == ("tools",) and list(guarded.guard.limitations()) == ["tools"]
+    assert with_fallback([guarded, Model("y")]).limitations == ("tools",)
+    assert guard("llm", Model("y")).limitations == ()
+
+
+def test_what_nobody_has_taken_yet_is_dropped_when_it_is_taken_back() -> None:
+    class Thinks(Model):
+        def chat(self, *args: Any) -> Iterator[str | ToolCall]:
+            yield from ("I think. ", "Hm.", Retraction(), "Hello.")
+
+    assert ask(guard("llm", Thinks())) == ["", "Hello."]
 
 
 def test_the_next_eyes_look() -> None:

@@ -276,6 +276,25 @@ def test_guards_of_one_name_are_one_series() -> None:
     assert value(metrics, "xiaozhi_vendor_breaker_state", kind="tts", vendor="plain") == 0
 
 
+def test_what_vendors_cannot_do_is_shown_as_long_as_they_are_in_force() -> None:
+    metrics = Metrics()
+    found = ["tools", "context"]
+    guards = [
+        Guard("llm:acme", limitations=lambda: found),
+        Guard("llm:acme", limitations=lambda: found),
+        Guard("vad:x"),
+    ]
+    metrics.watch_vendors(lambda: guards)
+
+    shown = scrape(metrics)["xiaozhi_vendor_limitations"].samples
+    assert [(each.labels["vendor"], each.labels["limitation"], each.value) for each in shown] == [
+        ("acme", "context", 1),
+        ("acme", "tools", 1),
+    ]
+    guards.clear()
+    assert scrape(metrics)["xiaozhi_vendor_limitations"].samples == []
+
+
 def test_greenlets_are_counted_while_they_live_and_when_they_fail() -> None:
     metrics = Metrics()
     metrics.watch_process()

@@ -52,6 +52,16 @@ def waiting_for(gate: Event, text: str = "done") -> Any:
     return wait
 
 
+def test_a_call_that_was_not_understood_is_not_run_and_the_model_is_told() -> None:
+    ran: list[Any] = []
+    box = Toolbox(FixedTools("a", [tool("f", ran.append)]))
+
+    outcome = box.call(ToolCall("1", "f", {}, fault="its arguments were cut off"), context())
+
+    assert (outcome.action, outcome.text) == (Action.ERROR, "f was not called: its arguments were cut off.")
+    assert ran == [] and box.counts.failed == 1
+
+
 # --- names ---
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
@@ -34,12 +35,16 @@ from urllib3.exceptions import (
 from urllib3.filepost import encode_multipart_formdata
 
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.net import http_errors
 from xiaozhi.net.http_errors import error_for_status, redact
 from xiaozhi.net.http_pools import is_stale, pools, proxy_for
+from xiaozhi.net.unpack import MAGIC, PLAIN_OR_GZIP, Unpack
 
 READ_BYTES = 65_536
 MAX_ERROR_BYTES = 8_192
 MAX_LINE_BYTES = 4 * 1024 * 1024
+FINISH_PIECES = 8
+"""Pieces behind the end of an answer that are read to save its connection."""
 # A restarted vendor leaves a pool full of dead connections; each try discards one that was believed alive.
 STALE_TRIES = 3
 
@@ -124,12 +129,14 @@ class VendorHttp:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> VendorError:
         """The typed error of an answer with `status`."""
-        return error_for_status(self.vendor, status, headers, self.redact(body))
+        return error_for_status(
+            self.vendor, status, headers, self.redact(body), self.redact(body, http_errors.MAX_DETAILS)
+        )
 
-    def redact(self, body: bytes | str) -> str:
-        """`body` as one short line without secrets."""
+    def redact(self, body: bytes | str, limit: int = http_errors.MAX_EXCERPT) -> str:
+        """`body` as one line of at most `limit` characters without secrets."""
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
-        return redact(text, self._secrets)
+        return redact(text, self._secrets, limit)
 
     # --- used by _Exchange and HttpReply ------------------------------------------------------------------------------
 
@@ -147,13 +154,9 @@ class VendorHttp:
             raise self._translate(error) from error
         finally:
             timer.close()
-        if (
-            self._first_byte != self._read
-            and (connection := response.connection) is not None
-            and connection.sock is not None
-        ):
-            connection.sock.settimeout(self._read)
         reply = HttpReply(self, response, spent=time.monotonic() - began)
+        if self._first_byte != self._read:
+            reply._wait_at_most(self._read)
         if response.status >= 300:
             raise reply.refusal()
         self._open.add(reply)
@@ -244,13 +247,19 @@ class HttpReply:
         self._client = client
         self._response = response
         # urllib3's own read1 adds a third to the cost of a streamed completion for decoding that is not needed here.
-        self._body = response if "content-encoding" in response.headers else response._original_response
+        # Whether a body is gzip is seen by its first bytes: headers claim it of plain ones, and do not tell of others.
+        encoding = response.headers.get("content-encoding")
+        plain = encoding is None or encoding.strip().lower() in PLAIN_OR_GZIP
+        self._body = response._original_response if plain else response
+        self._look = plain
+        self._unpack: Unpack | None = None
         # Counted here because http.client.read1 tells neither a truncated body nor the end of a whole one (CPython
         # gh-113199).
         self._left: int | None = getattr(self._body, "length", None) if self._body is not response else None
         self._spent = spent
         self._complete = False
         self._aborted = False
+        self._may_end = False
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         """Case-insensitive."""
@@ -260,13 +269,14 @@ class HttpReply:
         """The media type in lower case without parameters, "" when missing."""
         return str(self.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
+    @property
+    def complete(self) -> bool:
+        """The body was read to its end."""
+        return self._complete
+
     def chunks(self) -> Iterator[bytes]:
         """The body piece by piece as it arrives, each at most 64 KB. Raises VendorError."""
-        while True:
-            piece = self._next()
-            if not piece:
-                return
-            yield piece
+        return iter(self._next, b"")
 
     def read(self, limit: int = 8 * 1024 * 1024) -> bytes:
         """The whole body. Raises VendorGarbage beyond `limit` bytes."""
@@ -309,20 +319,22 @@ class HttpReply:
             if line.startswith(b"data:"):
                 yield line[6:] if line.startswith(b"data: ") else line[5:]
 
+    def expect_end(self, seconds: float) -> None:
+        """From now on the body may end at any time: when nothing comes for `seconds`, it counts as ended. (A body that
+        is not `complete` then costs its connection.)"""
+        self._may_end = True
+        self._wait_at_most(seconds)
+
     def finish(self, grace: float = 0.2) -> None:
-        """Nothing of interest will follow: read the end of the body, at most `grace` seconds, so that the connection
-        can be used again."""
-        timer = gevent.Timeout.start_new(grace)
+        """Nothing of interest will follow: read the end of the body, waiting at most `grace` seconds for it, so that
+        the connection can be used again."""
+        self.expect_end(grace)
         try:
-            while self._next():
-                pass
+            for _ in range(FINISH_PIECES):
+                if not self._next():
+                    return
         except VendorError:
             return
-        except gevent.Timeout as fired:
-            if fired is not timer:
-                raise
-        finally:
-            timer.close()
 
     def close(self) -> None:
         """Return the connection when the body was read to its end, else close it. Idempotent."""
@@ -338,6 +350,12 @@ class HttpReply:
             self._response.shutdown()
         except (OSError, ValueError, RuntimeError):
             self._response.close()
+
+    def _wait_at_most(self, seconds: float) -> None:
+        """For the next piece. The connection's next request sets its own."""
+        connection = self._response.connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(seconds)
 
     def refusal(self) -> VendorError:
         """The error this answer's status stands for; reads a bounded part of the body and closes."""
@@ -355,6 +373,22 @@ class HttpReply:
         """Raise VendorGarbage with an excerpt of what was found."""
         shown = f"{what}: {self._client.redact(found)}" if found else what
         raise VendorGarbage(self._client.vendor, shown)
+
+    def _unpacked(self, piece: bytes) -> bytes:
+        """What `piece`, the first of a body or any of a packed one, stands for."""
+        if self._unpack is None:
+            if not piece.startswith(MAGIC):
+                self._look = False
+                return piece
+            self._unpack = Unpack()
+        if not piece:
+            if not self._unpack.whole:
+                raise VendorUnavailable(self._client.vendor, "answer broke off")
+            return b""
+        try:
+            return self._unpack.feed(piece) or self._next()
+        except zlib.error as error:
+            raise VendorGarbage(self._client.vendor, f"broken gzip: {error}") from None
 
     def _next(self) -> bytes:
         if self._complete:
@@ -375,6 +409,8 @@ class HttpReply:
                 raise
             raise VendorTimeout(client.vendor, f"answer not complete within {client._total:g} s") from None
         except TimeoutError:
+            if self._may_end:
+                return b""
             raise VendorTimeout(client.vendor, f"nothing heard for {client._read:g} s") from None
         except (http.client.IncompleteRead, IncompleteRead):
             raise VendorUnavailable(client.vendor, "answer broke off") from None
@@ -401,7 +437,7 @@ class HttpReply:
             self._body.close()  # or http.client refuses the connection's next request
         elif self._left is not None:
             self._left -= len(piece)
-        return piece
+        return self._unpacked(piece) if self._look else piece
 
 
 def multipart(fields: Mapping[str, str | tuple[str, bytes, str]]) -> tuple[bytes, str]:

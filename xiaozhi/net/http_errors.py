@@ -11,31 +11,36 @@ from collections.abc import Iterable, Mapping
 from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorTimeout, VendorUnavailable
 
 MAX_EXCERPT = 300
+MAX_DETAILS = 4_000
 
 _SECRET_LIKE = re.compile(r"(?i)\b(bearer[; ]\s*|sk-|api[_-]?key\W{1,3})[\w\-.~+/=]{6,}")
 
 
-def error_for_status(vendor: str, status: int, headers: Mapping[str, str], message: str) -> VendorError:
-    """HTTP status -> the error that names the remedy. `message` is already free of secrets."""
+def error_for_status(
+    vendor: str, status: int, headers: Mapping[str, str], message: str, details: str = ""
+) -> VendorError:
+    """HTTP status -> the error that names the remedy. `message` and `details` are already free of secrets."""
     text = f"HTTP {status} {message}".rstrip()
+    details = details or message or f"HTTP {status}"
     if status == 408:
-        return VendorTimeout(vendor, text)
+        return VendorTimeout(vendor, text, details=details)
     if status == 429:
         if "insufficient_quota" in message:
-            return VendorRejected(vendor, text)  # the account is empty: waiting does not fill it
-        return VendorBusy(vendor, text, after=_retry_after(headers.get("retry-after") or headers.get("Retry-After")))
+            return VendorRejected(vendor, text, details=details)  # the account is empty: waiting does not fill it
+        after = _retry_after(headers.get("retry-after") or headers.get("Retry-After"))
+        return VendorBusy(vendor, text, after=after, details=details)
     if status >= 500:
-        return VendorUnavailable(vendor, text)
-    return VendorRejected(vendor, text)
+        return VendorUnavailable(vendor, text, details=details)
+    return VendorRejected(vendor, text, details=details)
 
 
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` as one line of at most 300 characters; known secrets and whatever looks like a key become ***."""
+def redact(text: str, secrets: Iterable[str] = (), limit: int = MAX_EXCERPT) -> str:
+    """`text` as one line of at most `limit` characters; known secrets and whatever looks like a key become ***."""
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _SECRET_LIKE.sub(lambda match: f"{match.group(1)}***", text)
     text = " ".join(text.split())
-    return text if len(text) <= MAX_EXCERPT else text[:MAX_EXCERPT] + "…"
+    return text if len(text) <= limit else text[:limit] + "…"
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -37,6 +37,7 @@ from xiaozhi.runtime.readings import (
     ConnectionsView,
     FrameCounts,
     FrameReadings,
+    LimitationReadings,
     LoopReadings,
     PoolReadings,
     PoolView,
@@ -189,9 +190,10 @@ class Metrics:
         self.registry.register(ConnectionReadings(connections))
 
     def watch_vendors(self, guards: Callable[[], Iterable[Guard]]) -> None:
-        """Windows and breakers of the guards that `guards` names at the time of the scrape: those of the configuration
-        in force."""
+        """Windows, breakers and limitations of the guards that `guards` names at the time of the scrape: those of the
+        configuration in force."""
         self.registry.register(VendorReadings(guards))
+        self.registry.register(LimitationReadings(guards))
 
     def watch_loops(self, loops: Callable[[], Iterable[LoopHealth]]) -> None:
         """How long each lasting loop has not run."""

@@ -217,6 +217,26 @@ class VendorReadings(Collector):
         yield from (active, waiting, limit, refused, state)
 
 
+class LimitationReadings(Collector):
+    """What vendors were found to be unable to do while they were used."""
+
+    def __init__(self, guards: Callable[[], Iterable[Guard]]) -> None:
+        self._guards = guards
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        found = GaugeMetricFamily(
+            "xiaozhi_vendor_limitations",
+            "1 for what a vendor was found to be unable to do, and is no longer asked for.",
+            labels=["kind", "vendor", "limitation"],
+        )
+        seen = {(guard.name, limitation) for guard in self._guards() for limitation in guard.limitations()}
+        for name, limitation in sorted(seen):
+            kind, _, vendor = name.partition(":")
+            found.add_metric([kind, vendor, limitation], 1)
+        yield found
+
+
 class ProcessReadings(Collector):
     """Threads, greenlets, context switches, garbage collections."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -233,11 +233,14 @@ class Guard:
         timeout: float = 30.0,
         patience: float = 5.0,
         observer: Observer | None = None,
+        limitations: Callable[[], Iterable[str]] = tuple,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = gevent.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
+        self.limitations = limitations
+        """What the vendor was found to be unable to do, for metrics."""
         self.window = window
         self.breaker = breaker
         self.timeout = timeout

@@ -157,6 +157,8 @@ class Toolbox:
 
     def _outcome(self, entry: _Entry, call: ToolCall, context: ToolContext) -> ToolOutcome:
         tool = entry.tool
+        if call.fault:
+            return ToolOutcome(Action.ERROR, f"{entry.name} was not called: {call.fault}.")
         try:
             arguments = fit_arguments(tool.spec.parameters, call.arguments)
         except ToolError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +21,24 @@ class LlmTraits(ProviderTraits):
     """False: it knows a few sentences of its own and cannot be asked to write anything, such as a summary."""
 
 
+class Retraction(str):
+    """An empty piece of an answer: all text in front of it was reasoning whose beginning had no mark. Nothing of it is
+    to be remembered, nor spoken if there is still time."""
+
+    __slots__ = ()
+
+
+def final_text(pieces: Iterable[str | ToolCall]) -> str:
+    """The whole text of an answer, for those who do not speak it."""
+    said: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, Retraction):
+            said.clear()
+        elif isinstance(piece, str):
+            said.append(piece)
+    return "".join(said)
+
+
 class Llm(Provider, ABC):
     """A language model that streams."""
 
@@ -32,6 +50,8 @@ class Llm(Provider, ABC):
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
     ) -> Iterator[str | ToolCall]:
         """Stream the answer: pieces of text as they come, and whole ToolCalls (assembled from the vendor's fragments).
+        An empty piece is a sign of life of a model that thinks, or a `Retraction`. Reasoning, marks of templates and
+        calls written as text are never among the pieces; a call that was not understood has a `fault`.
 
         Closing the iterator (or killing the greenlet) closes the vendor's request. Raises VendorError, also in
         mid-stream."""

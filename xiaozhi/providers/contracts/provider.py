@@ -75,6 +75,12 @@ class Provider:
     traits: ProviderTraits = ProviderTraits()
     """Of the class, or set in `__init__` where the block decides. They do not change afterwards."""
 
+    @property
+    def limitations(self) -> tuple[str, ...]:
+        """What its vendor was found to be unable to do while it was used, such as "tools": words for metrics, taken
+        from code and configuration only."""
+        return ()
+
     @classmethod
     def faults(cls, options: Any, config_dir: Path) -> list[Fault]:
         """What is wrong with the files that `options` name, keys as a person finds them ("offline.yaml: rules.time").

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 
 from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.http import VendorHttp
-from xiaozhi.net.http_errors import redact
+from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.providers.contracts.provider import ProviderOptions
 
 
@@ -102,18 +102,49 @@ def endpoint(url: str, path: str) -> str:
     return f"{bare}?{query}" if query else bare
 
 
+_ERROR_KINDS = ("type", "code", "status", "error_code", "status_code", "errcode", "Code")
+_ERROR_MESSAGES = (
+    "message",
+    "msg",
+    "error_msg",
+    "error_message",
+    "errorMessage",
+    "status_msg",
+    "detail",
+    "Message",
+    "err_msg",
+    "error",
+)
+_ERROR_SIGNS: tuple[tuple[type[VendorError], tuple[str, ...]], ...] = (
+    (VendorBusy, ("rate_limit", "429", "overloaded", "busy", "throttl")),
+    (VendorTimeout, ("timeout", "408", "504")),
+    (
+        VendorRejected,
+        ("invalid", "auth", "permission", "not_found", "quota", "filter", "400", "401", "403", "404", "413", "422"),
+    ),
+)
+# For vendors that say nothing but a sentence.
+_MESSAGE_SIGNS: tuple[tuple[type[VendorError], tuple[str, ...]], ...] = (
+    (VendorBusy, ("rate limit", "too many requests", "overloaded", "限流", "请求过于频繁")),
+    (
+        VendorRejected,
+        ("api key", "unauthorized", "authentication", "insufficient", "context length", "not support", "余额", "欠费"),
+    ),
+)
+
+
 def error_in_answer(vendor: str, error: Any) -> VendorError:
     """The typed error of an error object inside an answer that began with 200."""
     fields = error if isinstance(error, Mapping) else {"message": str(error)}
-    words = " ".join(str(fields[key]) for key in ("type", "code", "status") if fields.get(key)).lower()
-    text = redact(f"{words} {fields.get('message', '')}".strip())
-    if any(word in words for word in ("rate_limit", "429", "overloaded", "busy")):
-        return VendorBusy(vendor, text)
-    if any(word in words for word in ("timeout", "408", "504")):
-        return VendorTimeout(vendor, text)
-    if any(
-        word in words
-        for word in ("invalid", "auth", "permission", "not_found", "quota", "filter", "400", "401", "403", "404")
-    ):
-        return VendorRejected(vendor, text)
-    return VendorUnavailable(vendor, text)
+    words = " ".join(str(fields[key]) for key in _ERROR_KINDS if fields.get(key)).lower()
+    message = next((str(fields[key]) for key in _ERROR_MESSAGES if fields.get(key)), "")
+    whole = f"{words} {message}".strip() or str(error)
+    text, details = redact(whole), redact(whole, limit=MAX_DETAILS)
+    for made, signs in _ERROR_SIGNS:
+        if any(sign in words for sign in signs):
+            return made(vendor, text, details=details)
+    said = message.lower()
+    for made, signs in _MESSAGE_SIGNS:
+        if any(sign in said for sign in signs):
+            return made(vendor, text, details=details)
+    return VendorUnavailable(vendor, text, details=details)

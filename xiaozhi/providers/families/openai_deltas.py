@@ -1,12 +1,13 @@
-"""Pieces of a streamed chat completion -> text worth speaking and whole tool calls. Pure: no network, no time.
+"""Fragments of tool calls in a streamed chat completion -> whole calls. Pure: no network, no time.
 
-Tolerant where vendors are known to differ (missing index, repeated names, arguments that are almost JSON), strict where
-guessing could run the wrong tool: arguments that were cut off are not completed."""
+The key of a call is its index. Vendors differ: the index is missing, is 0 for every call or counts the fragments; ids
+are missing, repeated, or new with every fragment; names come again with every fragment or in pieces; arguments come as
+text, as an object, or longer each time. An id or a name opens another call only when the call before it is whole. A
+call whose arguments cannot be understood is reported with the reason (`ToolCall.fault`) and never run."""
 
 from __future__ import annotations
 
-import ast
-import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,197 +15,167 @@ from typing import Any
 import orjson
 
 from xiaozhi.chat import ToolCall
+from xiaozhi.providers.families.call_arguments import MAX_ARGUMENT_CHARS, BadToolCall, is_whole, parse_arguments
+from xiaozhi.providers.families.tool_names import Offer
 
-_OPEN, _CLOSE = "<think>", "</think>"
 MAX_TOOL_CALLS = 32
-MAX_ARGUMENT_CHARS = 100_000
+ID_CHARS = 9
+"""Mistral's models take ids of nine letters and digits and nothing else; everybody else takes those too."""
 
 
-class BadToolCall(ValueError):
-    """A tool call that cannot be understood."""
+def new_call_id() -> str:
+    """An id for a call that came without one, in the form every vendor takes."""
+    return uuid.uuid4().hex[:ID_CHARS]
 
 
-class ThinkFilter:
-    """Drops what a reasoning model thinks aloud between <think> and </think>, wherever the stream is cut."""
-
-    def __init__(self) -> None:
-        self._inside = False
-        self._held = ""
-        self._trim = False
-
-    def feed(self, text: str) -> str:
-        """The part of `text` (and of what was held back) that may be spoken."""
-        if not self._inside and not self._held and not self._trim and "<" not in text:
-            return text
-        text = self._held + text
-        self._held = ""
-        spoken = []
-        while text:
-            mark = _CLOSE if self._inside else _OPEN
-            at = text.find(mark)
-            if at < 0:
-                text, self._held = _hold_back(text, mark)
-                spoken.append(self._outside(text))
-                break
-            spoken.append(self._outside(text[:at]))
-            text = text[at + len(mark) :]
-            self._inside = not self._inside
-            self._trim = not self._inside
-        return "".join(spoken)
-
-    def flush(self) -> str:
-        """The stream has ended: what was held back was no mark after all."""
-        held, self._held = self._held, ""
-        return self._outside(held)
-
-    def _outside(self, text: str) -> str:
-        if self._inside:
-            return ""
-        if self._trim:  # models put empty lines between thinking and speaking
-            text = text.lstrip()
-            self._trim = not text
-        return text
-
-
-def _hold_back(text: str, mark: str) -> tuple[str, str]:
-    for size in range(min(len(mark) - 1, len(text)), 0, -1):
-        if mark.startswith(text[-size:]):
-            return text[:-size], text[-size:]
-    return text, ""
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Growing:
     id: str = ""
-    name: str = ""
+    names: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
+    chars: int = 0
+
+    @property
+    def whole(self) -> bool:
+        # The last character first: this is asked for every fragment.
+        return bool(self.arguments) and self.arguments[-1].rstrip()[-1:] == "}" and is_whole("".join(self.arguments))
 
 
 class ToolCalls:
     """Puts the fragments of tool calls together."""
 
     def __init__(self) -> None:
-        self._calls: dict[Any, _Growing] = {}
-        self._last: Any = None
+        self._calls: list[_Growing] = []
+        self._at: dict[int, _Growing] = {}
+        self._last: _Growing | None = None
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
     def add(self, fragments: Any) -> None:
-        """Add the `tool_calls` of one delta. Raises BadToolCall."""
+        """Add the `tool_calls` of one delta. Raises BadToolCall for what has no end; what is no fragment is skipped."""
+        if isinstance(fragments, Mapping):
+            fragments = [fragments]
+        if not isinstance(fragments, list):
+            return
         for fragment in fragments:
-            if not isinstance(fragment, Mapping):
-                raise BadToolCall(f"not an object: {fragment!r}")
-            self._add(fragment)
+            if isinstance(fragment, Mapping):
+                self._add(fragment)
 
-    def whole(self, *, cut_off: bool = False) -> list[ToolCall]:
-        """The calls in the order they began. `cut_off`: the answer hit its length limit. Raises BadToolCall."""
-        return [
-            ToolCall(call.id or f"call_{number}", call.name, parse_arguments("".join(call.arguments), cut_off=cut_off))
-            for number, call in enumerate(self._calls.values())
-            if call.name
-        ]
+    def whole(self, *, cut_off: bool = False, offer: Offer | None = None) -> list[ToolCall]:
+        """The calls in the order they began. `cut_off`: the answer hit its length limit or broke off. `offer`: the
+        tools on offer, which tell a name in pieces from one that was repeated."""
+        calls: list[ToolCall] = []
+        used: set[str] = set()
+        for growing in self._calls:
+            name = _name(growing.names, offer or Offer(()))
+            if not name:
+                continue
+            identity = growing.id if growing.id and growing.id not in used else new_call_id()
+            used.add(identity)
+            try:
+                calls.append(ToolCall(identity, name, _arguments(growing.arguments, name, cut_off=cut_off)))
+            except BadToolCall as error:
+                calls.append(ToolCall(identity, name, {}, fault=str(error)))
+        return calls
 
     def _add(self, fragment: Mapping[str, Any]) -> None:
-        function = fragment.get("function") or {}
-        call = self._calls.get(key := self._key(fragment, function))
-        if call is None:
-            if len(self._calls) >= MAX_TOOL_CALLS:
-                raise BadToolCall(f"more than {MAX_TOOL_CALLS} tool calls")
-            call = self._calls[key] = _Growing()
-        self._last = key
-        call.id = call.id or str(fragment.get("id") or "")
-        call.name = call.name or str(function.get("name") or "")  # some vendors repeat it with every fragment
+        function = fragment.get("function")
+        if not isinstance(function, Mapping):
+            function = fragment  # without the level in between
+        given = fragment.get("id")
+        identity = str(given) if isinstance(given, (str, int)) and given != "" else ""
+        name = function.get("name")
+        name = name if isinstance(name, str) else ""
         arguments = function.get("arguments")
-        if arguments:
-            call.arguments.append(arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode())
-            if sum(map(len, call.arguments)) > MAX_ARGUMENT_CHARS:
+        if arguments is None and function.get("parameters") is not None:
+            arguments = function["parameters"]
+        text = "" if arguments is None else arguments if isinstance(arguments, str) else _dumped(arguments)
+        call = self._call(_index(fragment.get("index")), identity, name, text)
+        if call is None:
+            return
+        self._last = call
+        call.id = call.id or identity
+        if name:
+            call.names.append(name)
+        if text:
+            call.arguments.append(text)
+            call.chars += len(text)
+            if call.chars > MAX_ARGUMENT_CHARS:
                 raise BadToolCall("arguments without end")
 
-    def _key(self, fragment: Mapping[str, Any], function: Mapping[str, Any]) -> Any:
-        index, identity = fragment.get("index"), fragment.get("id")
+    def _call(self, index: int | None, identity: str, name: str, text: str) -> _Growing | None:
+        """The call that a fragment belongs to; None: it only repeats what is known."""
+        by_id = next((call for call in self._calls if identity and call.id == identity), None)
+        last = self._last
         if index is not None:
-            # Some vendors number every call 0 and tell them apart by id alone.
-            known = self._calls.get(index)
-            return (
-                (index, identity)
-                if known is not None and identity and known.id and known.id != identity
-                else self._same(index)
-            )
-        if identity:
-            return identity
-        if self._last is None or function.get("name"):
-            return len(self._calls)
-        return self._last
+            known = self._at.get(index)
+            if known is None:
+                numbered_fragments = last is not None and not last.whole and not name and identity in ("", last.id)
+                return last if numbered_fragments else self._new(index, identity)
+        else:
+            known = by_id or last
+            if known is None:
+                return self._new(index, identity)
+        other_id = bool(identity and known.id and identity != known.id)
+        if other_id and by_id is not None:
+            return by_id
+        same_id = bool(identity) and identity == known.id
+        if known.whole:
+            return self._behind_a_whole_one(known, index, identity, name, text)
+        if not name or not known.names or name in known.names:
+            return known
+        # Another name: another call, unless the name comes in pieces.
+        in_pieces = not known.arguments and not other_id and (same_id or index is not None)
+        return known if in_pieces else self._new(index, identity)
 
-    def _same(self, index: Any) -> Any:
-        if isinstance(self._last, tuple) and self._last[0] == index:
-            return self._last
-        return index
+    def _behind_a_whole_one(
+        self, known: _Growing, index: int | None, identity: str, name: str, text: str
+    ) -> _Growing | None:
+        so_far = "".join(known.arguments)
+        if identity and known.id and identity != known.id:
+            return self._new(index, identity)
+        if name in ("", *known.names) and text in ("", so_far):
+            return None
+        if not name or (identity and name in known.names) or (name in known.names and so_far.strip() == "{}"):
+            return known
+        return self._new(index, identity)
 
-
-def parse_arguments(text: str, *, cut_off: bool = False) -> dict[str, Any]:
-    """The arguments of a tool call as models write them: JSON, nothing at all, JSON in a code fence, JSON within JSON,
-    JSON followed by chatter, a missing closing bracket, or a Python literal. `cut_off`: accept nothing but complete
-    JSON. Raises BadToolCall."""
-    stripped = text.strip()
-    if not stripped:
-        return {}
-    found = _json(stripped)
-    if found is None and not cut_off:
-        found = _repaired(stripped)
-    if isinstance(found, str):
-        found = _json(found)
-    if found is _NULL:
-        return {}
-    if not isinstance(found, dict):
-        raise BadToolCall(f"arguments are no JSON object: {stripped[:200]}")
-    return found
-
-
-_NULL = object()
-
-
-def _json(text: str) -> Any:
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return _NULL if found is None else found
+    def _new(self, index: int | None, identity: str) -> _Growing:
+        if len(self._calls) >= MAX_TOOL_CALLS:
+            raise BadToolCall(f"more than {MAX_TOOL_CALLS} tool calls")
+        call = _Growing(identity)
+        self._calls.append(call)
+        self._at[-len(self._calls) if index is None else index] = call
+        return call
 
 
-def _repaired(text: str) -> Any:
-    if text.startswith("```"):
-        text = text.strip("`").removeprefix("json").strip()
-    start = text.find("{")
-    if start < 0:
-        return None
-    text = text[start:]
-    try:
-        return json.JSONDecoder(strict=False).raw_decode(text)[0]  # strict=False: raw line breaks inside strings
-    except ValueError:
-        pass
-    closed = _json(text + _missing_brackets(text))
-    if closed is not None:
-        return closed
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
+def _index(value: Any) -> int | None:
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _missing_brackets(text: str) -> str:
-    # Only brackets: a string that is still open was cut off, and half a value is a wrong value.
-    open_brackets: list[str] = []
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            in_string = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            in_string = True
-        elif character in "{[":
-            open_brackets.append("}" if character == "{" else "]")
-        elif character in "}]" and open_brackets:
-            open_brackets.pop()
-    return "" if in_string else "".join(reversed(open_brackets))
+def _dumped(value: Any) -> str:
+    return orjson.dumps(value, default=str).decode()
+
+
+def _name(names: list[str], offer: Offer) -> str:
+    """The name that was meant: given once, repeated, in pieces, or longer each time."""
+    if not names:
+        return ""
+    first, last = names[0], names[-1]
+    candidates = dict.fromkeys((first, "".join(names), last))
+    for candidate in candidates:
+        if (found := offer.resolve(candidate)) is not None:
+            return found
+    if all(name == first for name in names):
+        return first.strip()
+    return last if last.startswith(first) else "".join(names)
+
+
+def _arguments(pieces: list[str], name: str, *, cut_off: bool) -> dict[str, Any]:
+    text = "".join(pieces)
+    if len(pieces) > 1 and is_whole(pieces[-1]) and all(pieces[-1].startswith(piece) for piece in pieces):
+        text = pieces[-1]  # longer each time
+    return parse_arguments(text, cut_off=cut_off, tool=name)

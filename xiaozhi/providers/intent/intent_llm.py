@@ -18,8 +18,9 @@ from pydantic import Field
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.contracts.intent import Intent, Intention
-from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.llm import Llm, final_text
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
+from xiaozhi.providers.families.call_arguments import BadToolCall, parse_arguments
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.logs import get_logger
 
@@ -81,7 +82,7 @@ class LlmIntent(Intent):
         recent = "\n".join(past[-self._options.history :] if self._options.history else [])
         question = f"Conversation so far:\n{recent}\n\nRequest: {text}" if recent else f"Request: {text}"
         messages = [Message("system", _INSTRUCTION.format(functions=functions)), Message("user", question)]
-        said = "".join(piece for piece in self._model().chat(messages, (), context) if isinstance(piece, str))
+        said = final_text(self._model().chat(messages, (), context))
         intention = Intention(calls=tuple(_calls(said, {tool.name for tool in tools})))
         # "Turn it up" means something else after another sentence, so only what did not depend on the past is kept.
         if not recent:
@@ -113,10 +114,13 @@ def _calls(said: str, offered: set[str]) -> list[ToolCall]:
         arguments = inner.get("arguments") if isinstance(inner, dict) else None
         if name in CHAT_NAMES or name not in offered:
             continue
-        if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments)
-            except ValueError:
-                arguments = {}
-        calls.append(ToolCall(f"intent-{number}", name, arguments if isinstance(arguments, dict) else {}))
+        try:
+            if isinstance(arguments, str):
+                arguments = parse_arguments(arguments, tool=name)
+        except BadToolCall:
+            arguments = ()
+        if not isinstance(arguments, dict | None):
+            log.info("an intent whose arguments cannot be read, taken for chat", tool=name)
+            continue
+        calls.append(ToolCall(f"intent-{number}", name, arguments or {}))
     return calls

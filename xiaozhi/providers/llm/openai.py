@@ -1,29 +1,58 @@
 """Any OpenAI-compatible chat completion: streamed, with tools. Source: platform.openai.com/docs/api-reference/chat, and
-the compatible servers' habits that `_deltas.py` and the comments here name.
+the compatible servers' habits that `families/` names.
 
-Not the openai SDK: it costs eight times the CPU per answer and retries on its own, while retries have one owner here.
-"""
+Not the openai SDK: it costs eight times the CPU per answer and retries on its own, while retries have one owner here. A
+refusal from which something is learnt is not retried: the request that follows is another one."""
 
 from __future__ import annotations
 
+import time
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import orjson
+from cachetools import LRUCache
 from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.errors import VendorGarbage, VendorRejected, VendorUnavailable
-from xiaozhi.net.http import HttpReply
-from xiaozhi.providers.contracts.llm import Llm
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
-from xiaozhi.providers.families.openai_deltas import BadToolCall, ThinkFilter, ToolCalls
+from xiaozhi.errors import VendorError, VendorGarbage
+from xiaozhi.providers.contracts.llm import Llm, Retraction
+from xiaozhi.providers.families.call_arguments import BadToolCall
+from xiaozhi.providers.families.completion import Completion
+from xiaozhi.providers.families.json_body import DONE, JsonBody, json_values
+from xiaozhi.providers.families.learnt_limits import (
+    CONSEQUENCES,
+    NO_TOOLS,
+    LearntLimits,
+    OfferedTools,
+    compose,
+    learn,
+    merged,
+    offered,
+)
+from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint
+from xiaozhi.providers.families.thinking_habit import ThinkingHabit
+from xiaozhi.providers.families.tool_names import NOTHING_OFFERED
 from xiaozhi.providers.registry import provider
+from xiaozhi.runtime.logs import get_logger
 
-# How long the end of the HTTP body is waited for once the answer itself is complete, so that the connection can be used
-# again.
+log = get_logger(__name__)
+
 END_GRACE_S = 0.1
+"""How long the end of the HTTP body is waited for once the answer itself is complete, so that the connection can be
+used again."""
+STOP_GRACE_S = 0.5
+"""How long text and calls are waited for behind a finish_reason, from a server that neither says [DONE] nor ends."""
+LATE_STOP_GRACE_S = 5.0
+"""The same with a server that was found to go on behind a finish_reason."""
+EARLY_STOP_GRACE_S = 2.0
+"""The same when the reason came with the first text."""
+MAX_LESSONS = 6
+"""Refusals from which something is learnt in one request."""
+SIGN_OF_LIFE_S = 1.0
+"""How often "" tells that the model is thinking."""
+_KEPT_OFFERS = 128
+"""Sets of tools kept ready to be sent; each device has its own."""
 
 # Thinking costs seconds that a spoken answer does not have. What switches it off, by the vendor's host.
 _NO_THINKING: dict[str, dict[str, Any]] = {
@@ -52,94 +81,168 @@ class OpenAiLlmOptions(OpenAiOptions):
 
 @provider("llm", "openai", OpenAiLlmOptions)
 class OpenAiLlm(Llm):
-    """Streams chat completions. One pooled client for all devices."""
+    """Streams chat completions. One pooled client for all devices. What a vendor was found to be unable to do is
+    remembered as long as this object lives."""
 
     def __init__(self, options: OpenAiLlmOptions) -> None:
         self._options = options
         self._url = endpoint(options.base_url, "chat/completions")
         self._http = options.client(self._url)
         self._fixed = fixed_body(options)
+        self._limits = LearntLimits()
+        self._habit = ThinkingHabit(options.model_name)
+        self._goes_on_behind_stop = False
+        self._stays_open = False
+        self._offers: LRUCache[tuple[int, ...], tuple[Sequence[ToolSpec], OfferedTools]] = LRUCache(_KEPT_OFFERS)
+
+    @property
+    def limitations(self) -> tuple[str, ...]:
+        """See `Provider`."""
+        habits = (("finish_reason", self._goes_on_behind_stop), ("thinking_marks", self._habit.known))
+        return (*self._limits.names, *(name for name, found in habits if found))
 
     def chat(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
     ) -> Iterator[str | ToolCall]:
-        """Text as it comes, tool calls when they are whole."""
-        body = {**self._fixed, "messages": [message_to_wire(message) for message in messages]}
-        if tools:
-            body["tools"] = [tool_to_wire(tool) for tool in tools]
-        with self._http.stream("POST", self._url, json=body) as reply:
-            if reply.content_type == "application/json":
-                yield from self._unstreamed(reply)
-            else:
-                yield from self._streamed(reply)
-                reply.finish(END_GRACE_S)
+        """Text as it comes, tool calls when they are whole; "" now and then while a model thinks."""
+        limits = before = self._limits
+        offer = self._offered(tools, limits)
+        body = compose(self._fixed, messages, offer, limits)
+        for lessons in range(MAX_LESSONS + 1):
+            answer = Completion(self._http.vendor, offer.offer if "tools" in body else NOTHING_OFFERED)
+            try:
+                yield from self._ask(body, answer)
+                return
+            except BadToolCall as error:
+                raise VendorGarbage(self._http.vendor, str(error)) from error
+            except VendorError as error:
+                learnt = learn(error, body, offer, limits) if lessons < MAX_LESSONS and not answer.spoke else None
+                if learnt is None:
+                    raise
+                offer = self._offered(tools, learnt)
+                again = compose(self._fixed, messages, offer, learnt)
+                if again == body:
+                    raise
+                limits, body = learnt, again
+            finally:
+                if answer.heard and limits is not before:
+                    self._remember(merged(self._limits, before, limits))
 
     def close(self) -> None:
         """Break off what runs."""
         self._http.close()
 
-    def _streamed(self, reply: HttpReply) -> Iterator[str | ToolCall]:
-        think = ThinkFilter()
-        calls = ToolCalls()
-        reason = ""
-        heard = False
-        for data in reply.sse():
-            if data.strip() == b"[DONE]":
-                reason = reason or "stop"
-                break
-            try:
-                chunk = orjson.loads(data)
-                choice = _choice(chunk)
-                delta = choice.get("delta") or {}
-                content = _text_of(delta.get("content") or "")
-                if fragments := delta.get("tool_calls"):
-                    calls.add(fragments)
-                reason = str(choice.get("finish_reason") or "")
-            except orjson.JSONDecodeError:
-                reply.garbage("an event that is not JSON", data)
-            except (AttributeError, TypeError, BadToolCall) as error:
-                reply.garbage(f"an event that is no completion ({error})", data)
-            if chunk.get("error"):
-                raise error_in_answer(self._http.vendor, chunk["error"])
-            heard = True
-            if content and (text := think.feed(content)):
-                yield text
-            if reason:
-                break
-        if not heard and not reason:
-            reply.garbage(f"no completion in a {reply.content_type or 'nameless'} answer")
-        if not reason:
-            raise VendorUnavailable(self._http.vendor, "the answer ended without its end mark")
-        yield from self._rest(think, calls, reason)
+    def _offered(self, tools: Sequence[ToolSpec], limits: LearntLimits) -> OfferedTools:
+        if not tools or not limits.tools:
+            return NO_TOOLS
+        if limits is not self._limits:
+            return offered(tools, limits)
+        key = tuple(map(id, tools))
+        found = self._offers.get(key)
+        if found is None:
+            # With the tools themselves, whose ids would be used again if they were gone.
+            found = self._offers[key] = tuple(tools), offered(tools, limits)
+        return found[1]
 
-    def _unstreamed(self, reply: HttpReply) -> Iterator[str | ToolCall]:
-        # Some servers ignore `stream`, and some report errors with status 200.
-        answer = reply.json()
-        calls = ToolCalls()
-        think = ThinkFilter()
+    def _remember(self, limits: LearntLimits) -> None:
+        before, self._limits = self._limits.names, limits
+        self._offers.clear()
+        for name in limits.names:
+            if name not in before:
+                log.warning(
+                    "vendor limitation",
+                    provider=self.name,
+                    vendor=self._http.vendor,
+                    limitation=name,
+                    consequence=CONSEQUENCES.get(name, "it is not sent"),
+                )
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, body: dict[str, Any], answer: Completion) -> Iterator[str | ToolCall]:
+        parser, spoken, take = JsonBody(), answer.text, answer.take
+        hold = self._habit.hold_seconds
+        held: list[str] | None = [] if hold else None
+        release_at = 0.0
+        sign_at = time.monotonic() + SIGN_OF_LIFE_S
+        retractions = 0
+        done = False
+        with self._http.stream("POST", self._url, json=body) as reply:
+            try:
+                for value in json_values(reply, parser):
+                    if value is DONE or answer.filtered:
+                        done = value is DONE
+                        break
+                    text = take(value)
+                    if answer.may_end:
+                        reply.expect_end(self._grace(answer))
+                    if held is None:
+                        if spoken.retractions != retractions:
+                            retractions = spoken.retractions
+                            yield Retraction()
+                        if text:
+                            yield text
+                            continue
+                    elif text or spoken.retractions != retractions:
+                        now = time.monotonic()
+                        if spoken.retractions != retractions:
+                            # All that was held was thought; what follows is the answer.
+                            retractions, held, release_at = spoken.retractions, [], now
+                        held.append(text)
+                        release_at = release_at or now + hold
+                        if now >= release_at or answer.reasoned:
+                            yield from filter(None, held)
+                            held = None
+                            continue
+                    if (held or answer.reasoned) and time.monotonic() >= sign_at:
+                        sign_at = time.monotonic() + SIGN_OF_LIFE_S
+                        yield ""
+            except VendorError:
+                # When an answer is complete, it does not matter how its connection ended.
+                if answer.failed or not answer.reason:
+                    if held and not self._habit.known:
+                        yield from held
+                    raise
+            if done:
+                reply.finish(END_GRACE_S)
+            if not answer.heard:
+                raise answer.nothing(parser.odd, reply.content_type)
+            if not done and parser.odd and (error := answer.ended_by(parser.odd)) is not None:
+                yield from held or ()
+                raise error
+            self._learn_ends(answer, ended=done or reply.complete)
+            yield from self._rest(answer, held, retractions)
+
+    def _rest(self, answer: Completion, held: list[str] | None, retractions: int) -> Iterator[str | ToolCall]:
         try:
-            choice = _choice(answer)
-            if answer.get("error") or not choice:
-                raise error_in_answer(self._http.vendor, answer.get("error") or answer.get("message") or answer)
-            message = choice.get("message") or {}
-            calls.add(message.get("tool_calls") or ())
-            text = think.feed(_text_of(message.get("content") or ""))
-        except (AttributeError, TypeError, BadToolCall) as error:
-            reply.garbage(f"no completion ({error})", orjson.dumps(answer))
-        if text:
-            yield text
-        yield from self._rest(think, calls, str(choice.get("finish_reason") or "stop"))
+            for item in answer.end():
+                if answer.text.retractions != retractions:
+                    retractions = answer.text.retractions
+                    if held is None:
+                        yield Retraction()
+                    held = None
+                yield from held or ()
+                held = None
+                yield item
+        except VendorError:
+            yield from held or ()
+            raise
+        yield from held or ()
+        if answer.spoke:
+            self._habit.answered(lone_end=answer.text.retractions > 0 and not answer.reasoned)
 
-    def _rest(self, think: ThinkFilter, calls: ToolCalls, reason: str) -> Iterator[str | ToolCall]:
-        if text := think.flush():
-            yield text
-        if reason == "content_filter":
-            raise VendorRejected(self._http.vendor, "stopped by the vendor's content filter")
-        if calls:
-            try:
-                yield from calls.whole(cut_off=reason == "length")
-            except BadToolCall as error:
-                raise VendorGarbage(self._http.vendor, str(error)) from error
+    def _grace(self, answer: Completion) -> float:
+        if self._goes_on_behind_stop or answer.spoke_behind_the_end:
+            return LATE_STOP_GRACE_S
+        if self._stays_open:
+            return END_GRACE_S
+        return EARLY_STOP_GRACE_S if answer.ended_early else STOP_GRACE_S
+
+    def _learn_ends(self, answer: Completion, *, ended: bool) -> None:
+        if answer.spoke_behind_the_end and not self._goes_on_behind_stop:
+            self._goes_on_behind_stop = True
+            log.warning("vendor goes on behind finish_reason", provider=self.name, vendor=self._http.vendor)
+        self._stays_open = not ended
 
 
 def fixed_body(options: OpenAiLlmOptions) -> dict[str, Any]:
@@ -155,40 +258,3 @@ def fixed_body(options: OpenAiLlmOptions) -> dict[str, Any]:
             if host == domain or host.endswith(f".{domain}"):
                 body |= switch
     return body | options.extra_body
-
-
-def _choice(answer: Any) -> Mapping[str, Any]:
-    choices = answer.get("choices")
-    return choices[0] if choices else {}
-
-
-def _text_of(content: Any) -> str:
-    # A plain string nearly always; some servers send a list of typed parts.
-    if isinstance(content, str):
-        return content
-    return "".join(str(part.get("text") or "") for part in content if part.get("type", "text") == "text")
-
-
-def message_to_wire(message: Message) -> dict[str, Any]:
-    """A message as the API wants it. Content is never null: some compatible servers refuse that."""
-    wire: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        wire["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": orjson.dumps(dict(call.arguments)).decode()},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        wire["tool_call_id"] = message.tool_call_id
-    return wire
-
-
-def tool_to_wire(tool: ToolSpec) -> dict[str, Any]:
-    """A tool as the API wants it."""
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
-    }

@@ -72,6 +72,7 @@ def guard(
         retry=wrapper.retry if retry is None else retry,
         timeout=limits.timeout,
         observer=observer,
+        limitations=lambda: provider.limitations,
         clock=clock,
         sleep=sleep,
         chance=chance,

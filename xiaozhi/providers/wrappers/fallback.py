@@ -33,6 +33,12 @@ class FallbackProvider(Provider):
         # The first's: it is the one that is meant.
         self.traits = replace(self.providers[0].traits, offline=all(each.traits.offline for each in self.providers))
 
+    @property
+    def limitations(self) -> tuple[str, ...]:
+        """The first's; the others report their own."""
+        found: tuple[str, ...] = self.providers[0].limitations
+        return found
+
     def warm_up(self) -> None:
         """All of them: the moment of need is too late for a model to be loaded."""
         for provider in self.providers:
@@ -58,7 +64,7 @@ class FallbackProvider(Provider):
             yielded = False
             try:
                 for item in work(provider):
-                    yielded = True
+                    yielded = yielded or item != ""  # a sign of life is not heard
                     yield item
                 return
             except FAILURES as error:

@@ -47,6 +47,12 @@ class GuardedProvider(Provider):
         self.traits = inner.traits
         self._limits = limits
 
+    @property
+    def limitations(self) -> tuple[str, ...]:
+        """Those of the provider inside."""
+        found: tuple[str, ...] = self.inner.limitations
+        return found
+
     def warm_up(self) -> None:
         """Pass on."""
         self.inner.warm_up()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from gevent.queue import Queue
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.llm import Llm, Retraction
 from xiaozhi.providers.wrappers.fallback import FallbackProvider
 from xiaozhi.providers.wrappers.guarded import GuardedProvider, VendorLimits
 from xiaozhi.runtime.resilience import Guard, OnePerKey
@@ -52,6 +52,9 @@ def _read_ahead(name: str, make: Callable[[], Iterator[T]]) -> Iterator[T]:
     def read() -> None:
         try:
             for piece in make():
+                if isinstance(piece, Retraction):
+                    while not pieces.empty():  # what nobody has taken yet
+                        pieces.get_nowait()
                 pieces.put(piece)
             pieces.put(_END)
         except Exception as error:  # noqa: BLE001  raised again where the answer is read

@@ -17,6 +17,7 @@ import gevent
 
 from xiaozhi.chat import Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorGarbage, VendorTimeout
+from xiaozhi.providers.contracts.llm import Retraction
 from xiaozhi.session.speaking.playback import Playback
 from xiaozhi.session.turn_record import Outcome, Speculation
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts, TurnControl
@@ -156,7 +157,10 @@ class _Answer:
         # should know.
         with closing(self._pieces(messages, offer)) as pieces:
             for item in pieces:
-                if isinstance(item, str):
+                if isinstance(item, Retraction):
+                    said.clear()
+                    spoken = self._spoken_text()
+                elif isinstance(item, str):
                     said.append(item)
                     spoken.write(item)
                 elif (text := toolbox.direct_text(item)) is None:
