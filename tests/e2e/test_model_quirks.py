@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.device_tools import DeviceTools
-from loadtest.sounds import Sounds
+from loadtest.simulator.device_tools import DeviceTools
+from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, Script, Stage, ask, wait_until
 from tests.vendors.strict_chat import StrictChat, context_of, strictest_template
 

@@ -344,19 +344,19 @@ def test_gzip_is_seen_by_its_bytes_and_not_believed_from_a_header(http: VendorHt
     packed = gzip.compress(text)
     for body, headers in ((packed, {}), (text, {"Content-Encoding": "gzip"}), (packed, {"Content-Encoding": "x-gzip"})):
         for pieces in (body, [body[:5], body[5:]]):
-            answer = Answer(pieces, headers=headers)
+            answer = VendorAnswer(pieces, headers=headers)
             with HttpVendor(lambda request, answer=answer: answer) as vendor:
                 assert http.json("GET", vendor.url) == {"a": 1}
                 assert http.json("GET", vendor.url) == {"a": 1}
                 assert vendor.connections == 1
-    with HttpVendor(lambda request: Answer(packed[:-6])) as vendor, pytest.raises(VendorUnavailable):
+    with HttpVendor(lambda request: VendorAnswer(packed[:-6])) as vendor, pytest.raises(VendorUnavailable):
         http.read("GET", vendor.url)
-    with HttpVendor(lambda request: Answer(b"\x1f\x8bno")) as vendor, pytest.raises(VendorGarbage):
+    with HttpVendor(lambda request: VendorAnswer(b"\x1f\x8bno")) as vendor, pytest.raises(VendorGarbage):
         http.read("GET", vendor.url)
 
 
 def test_a_body_that_may_end_is_not_waited_for(http: VendorHttp) -> None:
-    with HttpVendor(lambda request: Answer([b"one", b"two", b"never"])) as vendor:
+    with HttpVendor(lambda request: VendorAnswer([b"one", b"two", b"never"])) as vendor:
         vendor.stand("/", Script(stall="after"))
         with http.stream("GET", vendor.url + "/") as reply:
             pieces = reply.chunks()
@@ -369,7 +369,7 @@ def test_a_body_that_may_end_is_not_waited_for(http: VendorHttp) -> None:
 
 def test_a_refusal_keeps_what_the_vendor_said(http: VendorHttp) -> None:
     said = "x" * 900 + " the reason"
-    with HttpVendor(lambda request: Answer(said.encode(), status=400)) as vendor:
+    with HttpVendor(lambda request: VendorAnswer(said.encode(), status=400)) as vendor:
         with pytest.raises(VendorRejected) as caught:
             http.read("GET", vendor.url)
     assert caught.value.details == said and "the reason" not in str(caught.value)

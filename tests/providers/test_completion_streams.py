@@ -14,7 +14,7 @@ import orjson
 import pytest
 from gevent.server import StreamServer
 
-from loadtest.http_vendor import Answer, HttpVendor
+from loadtest.vendors.http_vendor import HttpVendor, VendorAnswer
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.llm import Retraction, final_text
@@ -37,9 +37,9 @@ def answering(*bodies: Any, content_type: str = SSE, **headers: str) -> Iterator
     """A model whose server answers with these bodies (bytes, or pieces of them), one after the other."""
     waiting = list(bodies)
 
-    def answer(request: Any) -> Answer:
+    def answer(request: Any) -> VendorAnswer:
         body = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-        return Answer(body, content_type, headers=dict(headers))
+        return VendorAnswer(body, content_type, headers=dict(headers))
 
     with HttpVendor(answer) as vendor:
         llm = llm_for(f"{vendor.url}/v1")
@@ -483,7 +483,7 @@ def test_a_model_that_thinks_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch
 
 
 def test_sockets_are_kept_for_the_next_answer() -> None:
-    with HttpVendor(lambda request: Answer([GOOD], SSE)) as vendor:
+    with HttpVendor(lambda request: VendorAnswer([GOOD], SSE)) as vendor:
         llm = llm_for(vendor.url)
         for _ in range(3):
             assert ask(llm) == ("One. Two.", [])

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from loadtest.sounds import Sounds
-from loadtest.vendors import CHAT, Script
+from loadtest.vendors.http_vendor import Script
+from loadtest.vendors.openai_vendor import CHAT
+from loadtest.vendors.sounds import Sounds
 from tests.vendors.strict_chat import Check, StrictChat, context_of, nine_character_ids, without, without_role
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorTimeout, VendorUnavailable

@@ -36,11 +36,11 @@ def shown(messages: list[Message]) -> str:
 
 ROWS: dict[str, tuple[list[Message], str]] = {
     "an ordinary one": ([SYSTEM, ASK, SAY, ASK], "s:s u:u a:a u:u"),
-    "an unanswered question": ([SYSTEM, ASK, Message("user", "v")], "s:s u:u/v"),
+    "an unanswered question": ([SYSTEM, ASK, Message("user", "v")], f"s:s u:u a:{PLACEHOLDER} u:v"),
     "two answers": ([ASK, SAY, Message("assistant", "b"), ASK], "u:u a:a/b u:u"),
     "a greeting first": ([SYSTEM, SAY, ASK], f"s:s u:{PLACEHOLDER} a:a u:u"),
     "the assistant last": ([ASK, SAY], f"u:u a:a u:{PLACEHOLDER}"),
-    "empty ones": ([SYSTEM, Message("user", " "), ASK, Message("assistant", ""), Message("user", "v")], "s:s u:u/v"),
+    "empty ones": ([SYSTEM, Message("user", " "), ASK, Message("assistant", ""), Message("user", "v")], f"s:s u:u a:{PLACEHOLDER} u:v"),
     "a system message in the middle": ([SYSTEM, ASK, SAY, Message("system", "t"), ASK], "s:s//t u:u a:a u:u"),
     "nothing but a prompt": ([SYSTEM], "u:s"),
     "nothing": ([], f"u:{PLACEHOLDER}"),

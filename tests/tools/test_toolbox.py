@@ -59,7 +59,7 @@ def test_a_call_that_was_not_understood_is_not_run_and_the_model_is_told() -> No
     outcome = box.call(ToolCall("1", "f", {}, fault="its arguments were cut off"), context())
 
     assert (outcome.action, outcome.text) == (Action.ERROR, "f was not called: its arguments were cut off.")
-    assert ran == [] and box.counts.failed == 1
+    assert ran == []
 
 
 # --- names ---

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loadtest.http_vendor import Answer, Refused, Request, Script
-from loadtest.sounds import Sounds
-from loadtest.vendors import CHAT, OpenAiVendor
+from loadtest.vendors.http_vendor import Script, VendorAnswer, VendorRefusal, VendorRequest
+from loadtest.vendors.openai_vendor import CHAT, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
 
 Check = Callable[[Mapping[str, Any]], tuple[int, str] | None]
 """A request's body -> (status, message) of the refusal, None: it is taken."""
@@ -22,14 +22,14 @@ class StrictChat(OpenAiVendor):
         self._checks = checks
         self.refused: list[str] = []
 
-    def answer(self, request: Request, script: Script) -> Answer:
+    def answer(self, request: VendorRequest, script: Script) -> VendorAnswer:
         if self.kind(request) == CHAT:
             body = request.json()
             for check in self._checks:
                 refusal = check(body)
                 if refusal is not None:
                     self.refused.append(refusal[1])
-                    raise Refused(refusal[0], refusal[1], "scripted")
+                    raise VendorRefusal(refusal[0], refusal[1], "scripted")
         return super().answer(request, script)
 
     @property

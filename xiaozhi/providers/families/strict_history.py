@@ -1,6 +1,6 @@
 """A dialogue in the form that the strictest chat template takes. Pure.
 
-What the templates of Llama, Mistral, Gemma, Qwen and the gateways in front of them refuse is left out or joined here,
+What the templates of Llama, Mistral, Gemma, Qwen and the gateways in front of them refuse is left out or filled in here,
 so that no server has to be asked twice: one system message, in front; then the user, and from there on turns in
 alternation; nothing empty; a tool's result right behind its call, every call with its result, every result with its
 call; the assistant's words between a tool's result and the user's next ones; the user or a tool last. Ids of calls are
@@ -99,25 +99,33 @@ def _whole(messages: Sequence[Message]) -> Iterator[Message]:
 def _told(messages: Sequence[Message]) -> Iterator[Message]:
     """The same for servers that know no tools: what a tool said becomes part of what the user says."""
     names: dict[str | None, str] = {}
+    question: Message | None = None
     for message in messages:
-        if message.role == "tool":
-            if message.content.strip():
-                yield Message("user", f"({names.get(message.tool_call_id, 'tool')}: {message.content})")
-            continue
         names |= {call.id: call.name for call in message.tool_calls}
+        if message.role == "tool" and message.content.strip():
+            found = f"({names.get(message.tool_call_id, 'tool')}: {message.content})"
+            question = Message("user", f"{question.content}\n{found}" if question is not None else found)
         # Words in front of a call would part the question from what was found out for it.
-        if message.content.strip() and not message.tool_calls:
-            yield Message(message.role, message.content)
+        if message.role == "tool" or message.tool_calls or not message.content.strip():
+            continue
+        if question is not None:
+            yield question
+        question = message if message.role == "user" else None
+        if question is None:
+            yield message
+    if question is not None:
+        yield question
 
 
 def _joined(messages: Iterator[Message]) -> list[Message]:
-    """Alternating turns: neighbours of one role are joined, and where nobody answered, a placeholder does."""
+    """Alternating turns: what the assistant said in one go is joined, and where nobody answered, a placeholder does."""
     turns: list[Message] = []
     for message in messages:
         last = turns[-1] if turns else None
         if last is None or message.role == "tool":
             turns.append(message)
-        elif message.role == "user" and last.role == "tool":
+        elif message.role == "user" and last.role != "assistant":
+            # Nobody answered, and nobody is to answer that any more.
             turns += [Message("assistant", PLACEHOLDER), message]
         elif message.role == last.role and not last.tool_calls:
             text = "\n".join(filter(str.strip, (last.content, message.content)))
