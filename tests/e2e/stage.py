@@ -89,6 +89,10 @@ def base_settings(vendor: OpenAiVendor, directory: Path) -> dict[str, Any]:
     }
 
 
+UNANSWERED = ("assistant", "…")
+"""What stands in a request where nobody answered: templates demand that somebody speaks."""
+
+
 class Stage:
     """Use `open_stage`. `vendor` is everything a test scripts; `server` is the server under test."""
 

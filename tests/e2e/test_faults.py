@@ -80,8 +80,8 @@ FAULTS = [
     (
         CHAT,
         Fault(
-            "garbage in the middle",
-            Script(answer=["This is one. This", b"data: {not json}\n\n"]),
+            "an error in words in the middle",
+            Script(answer=["This is one. This", b"event: error\ndata: the upstream is gone\n\n"]),
             ("This is one.", APOLOGY),
         ),
     ),

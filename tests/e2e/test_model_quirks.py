@@ -10,8 +10,9 @@ import pytest
 
 from loadtest.simulator.device_tools import DeviceTools
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import CHAT, Script, Stage, ask, wait_until
+from tests.e2e.stage import CHAT, Script, Stage, ask
 from tests.vendors.strict_chat import StrictChat, context_of, strictest_template
+from tests.waiting import wait_for
 
 CONTEXT_CHARS = 6_000
 PROMPT = "You are a small robot."
@@ -34,7 +35,7 @@ def stage_settings(narrow: StrictChat) -> dict[str, Any]:
 def device_with_tools(stage: Stage) -> tuple[Any, DeviceTools]:
     tools = DeviceTools()
     device = stage.device(tools=tools)
-    wait_until(lambda: tools.listed, "the list of tools")
+    wait_for(lambda: tools.listed, "the list of tools")
     device.ping()
     return device, tools
 
@@ -88,7 +89,7 @@ def test_after_an_answer_that_was_never_heard_a_strict_template_is_kept(stage: S
     device = stage.device()
     narrow.script(CHAT, Script(stall="before"))
     device.detect("the first question")
-    wait_until(lambda: narrow.active, "the request")
+    wait_for(lambda: narrow.active, "the request")
     device.abort()
     device.collect_answer()
 

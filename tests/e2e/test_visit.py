@@ -298,7 +298,7 @@ def test_an_incoming_call_is_spoken(stage: Stage) -> None:
     assert answer.sentences == ["Grandma is calling."]
     assert stage.vendor.counts.get(CHAT, 0) == 0
     ask(device, "who is it")
-    assert stage.said() == [("assistant", "Grandma is calling."), ("user", "who is it")]
+    assert stage.said() == [("user", "…"), ("assistant", "Grandma is calling."), ("user", "who is it")]
 
 
 def test_the_daily_allowance_survives_a_restart(tmp_path: Path, sounds: Sounds) -> None:

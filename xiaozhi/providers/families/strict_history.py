@@ -1,7 +1,7 @@
 """A dialogue in the form that the strictest chat template takes. Pure.
 
-What the templates of Llama, Mistral, Gemma, Qwen and the gateways in front of them refuse is left out or filled in here,
-so that no server has to be asked twice: one system message, in front; then the user, and from there on turns in
+What the templates of Llama, Mistral, Gemma, Qwen and the gateways in front of them refuse is left out or filled in
+here, so that no server has to be asked twice: one system message, in front; then the user, and from there on turns in
 alternation; nothing empty; a tool's result right behind its call, every call with its result, every result with its
 call; the assistant's words between a tool's result and the user's next ones; the user or a tool last. Ids of calls are
 unique.
