@@ -60,6 +60,7 @@ def test_a_call_that_was_not_understood_is_not_run_and_the_model_is_told() -> No
 
     assert (outcome.action, outcome.text) == (Action.ERROR, "f was not called: its arguments were cut off.")
     assert ran == []
+    assert answering().direct_text(ToolCall("1", "direct_answer", {}, fault="cut off")) is None
 
 
 # --- names ---

@@ -115,8 +115,8 @@ class Toolbox:
 
     def direct_text(self, call: ToolCall) -> str | None:
         """The answer that `call` carries, where its tool does nothing else (`Tool.answers_directly`): speak it instead
-        of running the call. None for every other tool."""
-        entry = self._lookup(call.name)
+        of running the call. None for every other tool, and for a call that was not understood."""
+        entry = None if call.fault else self._lookup(call.name)
         argument = entry.tool.answers_directly if entry is not None else ""
         return str(call.arguments.get(argument) or "").strip() if argument else None
 

@@ -20,7 +20,7 @@ from xiaozhi.chat import CallContext, Message, ToolCall
 from xiaozhi.errors import TurnClosed, VendorGarbage, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.asr import AsrTraits
 from xiaozhi.providers.contracts.intent import Intention, IntentTraits
-from xiaozhi.providers.contracts.llm import LlmTraits
+from xiaozhi.providers.contracts.llm import LlmTraits, Retraction
 from xiaozhi.session.turn_record import Outcome, Speculation, Timeline, TurnOptions
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.cascade import UNHEARD_VOICED_MS, Cascade
@@ -481,6 +481,28 @@ def test_a_model_that_stalls_is_given_up(steps: list[Any], options: dict[str, fl
 
     assert rig.turn.said == said
     assert rig.llm.calls[0].ended == "cut", "the vendor's request is closed at once"
+
+
+def test_a_sign_of_life_is_not_the_first_word() -> None:
+    class Thinking(FakeLlm):
+        """A second passes behind each piece."""
+
+        def chat(self, *asked: Any) -> Any:
+            for item in super().chat(*asked):
+                yield item
+                rig.turn.clock.advance(1.0)
+
+    rig = Rig(llm=Thinking(["", "", "Hello."]))
+    rig.ask()
+    assert rig.turn.said == ["Hello."]
+    assert rig.turn.timeline.llm_first == 1002.0
+
+
+def test_what_turned_out_to_be_thought_is_not_remembered() -> None:
+    rig = Rig(["They greet me. I think", Retraction(), "Hello."])
+    rig.ask()
+    assert rig.turn.said[-1] == "Hello."
+    assert rig.turn.exchange.messages[-1] == Message("assistant", "Hello.")
 
 
 def test_the_first_token_and_the_others_have_deadlines_of_their_own() -> None:

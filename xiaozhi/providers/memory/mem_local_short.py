@@ -16,7 +16,7 @@ from pydantic import Field
 
 from xiaozhi.chat import CallContext, Message
 from xiaozhi.errors import Overloaded, StorageError, VendorError, VendorUnavailable
-from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.llm import Llm, final_text
 from xiaozhi.providers.contracts.memory import Memory, MemoryTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.registry import provider
@@ -89,7 +89,7 @@ class LocalShortMemory(Memory):
             ),
         ]
         context = CallContext(device_id=device_id, session_id=session_id)
-        summary = "".join(piece for piece in summariser.chat(request, (), context) if isinstance(piece, str)).strip()
+        summary = final_text(summariser.chat(request, (), context)).strip()
         if summary:
             self._store(device_id, summary[: self._options.max_chars])
 

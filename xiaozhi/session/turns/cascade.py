@@ -184,7 +184,7 @@ class _Answer:
                         item = next(stream)
                     except StopIteration:
                         return
-                if turn.timeline.llm_first is None:
+                if turn.timeline.llm_first is None and item != "":  # which is a sign of life only
                     turn.timeline.llm_first = turn.clock()
                 patience = turn.options.llm_stall
                 yield item
