@@ -129,7 +129,7 @@ def open_ended(*pieces: tuple[float, bytes]) -> Iterator[OpenAiLlm]:
         sock.recv(65_536)
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         for seconds, piece in pieces:
-            gevent.sleep(seconds)
+            gevent.sleep(seconds)  # sleep: the server is slow by as much as the test says
             sock.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
         try:
             sock.recv(1)  # until the client goes

@@ -6,11 +6,13 @@ refusal from which something is learnt is not retried: the request that follows 
 
 from __future__ import annotations
 
+import hashlib
 import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import orjson
 from cachetools import LRUCache
 from pydantic import AliasChoices, Field
 
@@ -51,8 +53,8 @@ MAX_LESSONS = 6
 """Refusals from which something is learnt in one request."""
 SIGN_OF_LIFE_S = 1.0
 """How often "" tells that the model is thinking."""
-_KEPT_OFFERS = 128
-"""Sets of tools kept ready to be sent; each device has its own."""
+_KEPT_OFFERS = 32
+"""Sets of tools kept ready to be sent."""
 
 # Thinking costs seconds that a spoken answer does not have. What switches it off, by the vendor's host.
 _NO_THINKING: dict[str, dict[str, Any]] = {
@@ -93,7 +95,7 @@ class OpenAiLlm(Llm):
         self._habit = ThinkingHabit(options.model_name)
         self._goes_on_behind_stop = False
         self._stays_open = False
-        self._offers: LRUCache[tuple[int, ...], tuple[Sequence[ToolSpec], OfferedTools]] = LRUCache(_KEPT_OFFERS)
+        self._offers: LRUCache[bytes, OfferedTools] = LRUCache(_KEPT_OFFERS)
 
     @property
     def limitations(self) -> tuple[str, ...]:
@@ -137,12 +139,13 @@ class OpenAiLlm(Llm):
             return NO_TOOLS
         if limits is not self._limits:
             return offered(tools, limits)
-        key = tuple(map(id, tools))
+        # By content: devices with the same firmware describe the same tools, each in objects of its own.
+        written = orjson.dumps([(tool.name, tool.description, tool.parameters) for tool in tools], default=str)
+        key = hashlib.blake2b(written, digest_size=16).digest()
         found = self._offers.get(key)
         if found is None:
-            # With the tools themselves, whose ids would be used again if they were gone.
-            found = self._offers[key] = tuple(tools), offered(tools, limits)
-        return found[1]
+            found = self._offers[key] = offered(tools, limits)
+        return found
 
     def _remember(self, limits: LearntLimits) -> None:
         before, self._limits = self._limits.names, limits
