@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,9 +97,11 @@ def test_the_device_port_asks_for_a_token_only_where_it_should() -> None:
     auth = {"enabled": True, "allowed_devices": ["AA:AA"]}
     with device_port(settings({"auth": auth})) as port:
         url = f"ws://127.0.0.1:{port}/xiaozhi/v1/"
-        SimulatedDevice(url, device_id="aa:aa").connect().close()
-        with pytest.raises(Exception, match="401"):
-            SimulatedDevice(url, device_id="bb:bb").connect()
+        token = DeviceTokens("secret").issue("mine", "aa:aa", now=time.time())
+        SimulatedDevice(url, device_id="aa:aa", client_id="mine", token=token).connect().close()
+        for client_id, shown in (("mine", ""), ("other", token), ("mine", "x" + token)):
+            with pytest.raises(Exception, match="401"):
+                SimulatedDevice(url, device_id="aa:aa", client_id=client_id, token=shown).connect()
     with device_port(settings()) as port:
         SimulatedDevice(f"ws://127.0.0.1:{port}/xiaozhi/v1/", device_id="bb:bb").connect().close()
 
@@ -109,6 +112,7 @@ def test_the_http_port(tls: dict[str, str]) -> None:
         settings({"tls": tls}),
         hooks=HOOKS,
         device_tokens=DeviceTokens("secret"),
+        enrol=lambda device_id, client_id: True,
         vision_tokens=VisionTokens("secret"),
         vllm=lambda: None,
     )

@@ -16,6 +16,7 @@ from tests.transport.harness import SOCKETS, Noting, RecordedEvents, good_token,
 from tests.transport.wire import BINARY, CLOSE, PING, TEXT, Client, Hung, frame
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import Overloaded
+from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol import close_codes
@@ -97,6 +98,34 @@ def test_a_real_client() -> None:
         ws.close(status=1000, reason=b"bye")
         wait_for(lambda: port.session("real").closings == ["1000 bye"])
         assert port.session("real").heard == ["echo 你好", b"\xf8"]
+
+
+# --- web pages ---
+
+
+@pytest.mark.parametrize(
+    "origin,host,status",
+    [
+        (None, "x", 101),
+        ("http://192.168.1.5:8003", "192.168.1.5:8000", 101),
+        ("http://localhost:8006", "192.168.1.5:8000", 101),
+        ("https://pages.example.com", "192.168.1.5:8000", 101),
+        ("https://evil.example", "192.168.1.5:8000", 403),
+        ("null", "192.168.1.5:8000", 403),
+        ("file://", "192.168.1.5:8000", 403),
+        ("https://pages.example.com.evil.example", "192.168.1.5:8000", 403),
+        ("https://evil.example", "192.168.1.5:8000, evil.example", 403),
+    ],
+)
+def test_a_page_from_elsewhere_is_refused_before_the_upgrade(origin: str | None, host: str, status: int) -> None:
+    """Also by its query, as a page must, and without a device id, and whatever token it shows."""
+    with serving(browsers=BrowserOrigins(["https://pages.example.com"])) as port:
+        for path in ("/xiaozhi/v1/", "/xiaozhi/v1/?device-id=web&client-id=c2&authorization=Bearer%20good"):
+            with port.client() as client:
+                client.send(client.request(path, origin=origin, host=host, x_forwarded_host="evil.example"))
+                assert client.answer()[0] == status
+        if status == 403:
+            assert port.sessions == []
 
 
 # --- no upgrade ---

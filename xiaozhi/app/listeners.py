@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.net.tls import TlsFiles
@@ -96,14 +97,14 @@ def device_port(
         reuse_port=server.reuse_port,
         tls=_tls(server),
         trusted=TrustedProxies(server.trusted_proxies),
+        browsers=BrowserOrigins(server.allowed_origins),
         sockets=SocketLimits(
             binary_bytes=limits.binary_bytes, text_bytes=limits.text_bytes, send_timeout=limits.send_timeout
         ),
     )
-    allowed = frozenset(device.casefold() for device in server.auth.allowed_devices)
 
     def admit(identity: Identity, authorization: str) -> None:
-        if server.auth.enabled and identity.device_id.casefold() not in allowed:
+        if server.auth.enabled:
             tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=time.time())
 
     return Acceptor(server.ip, server.port, services=services, admit=admit, admission=admission, options=options)
@@ -114,6 +115,7 @@ def http_port(
     *,
     hooks: ops.OpsHooks,
     device_tokens: DeviceTokens,
+    enrol: Callable[[str, str], bool],
     vision_tokens: VisionTokens,
     vllm: Callable[[str], Vllm | None],
 ) -> WebServer:
@@ -121,11 +123,15 @@ def http_port(
     server = settings.server
     ota_config = ota_settings(settings)
     blueprints = [
-        ota.create_blueprint(ota_config, device_tokens),
+        ota.create_blueprint(ota_config, device_tokens, ota.OtaHooks(enrol=enrol)),
         vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm),
         ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value()),
     ]
-    web = WebConfig(fallback_port=server.http_port, trusted_proxies=TrustedProxies(server.trusted_proxies))
+    web = WebConfig(
+        fallback_port=server.http_port,
+        trusted_proxies=TrustedProxies(server.trusted_proxies),
+        browsers=BrowserOrigins(server.allowed_origins),
+    )
     app = create_app(blueprints, web)
     return WebServer(app, server.ip, server.http_port, tls=_tls(server), reuse_port=server.reuse_port)
 

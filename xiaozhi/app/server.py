@@ -24,6 +24,7 @@ from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
+from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.protocol import close_codes
@@ -103,6 +104,7 @@ class Server:
         self._tracer = open_tracer(version=__version__, worker=worker)
         self._database = wiring.make_database(settings)
         self._memories = MemoryWriter(self._database)
+        self._enrolment = Enrolment(self._database)
         self._quota = OutputQuota(self._database, self._today)
         self._observer = Observer(self.metrics, self._tracer)
         self._watchdog = Watchdog(
@@ -178,6 +180,7 @@ class Server:
             settings,
             hooks=hooks,
             device_tokens=self._device_tokens,
+            enrol=self._enrolment.enrol,
             vision_tokens=self._vision_tokens,
             vllm=self.agents.vllm,
         )

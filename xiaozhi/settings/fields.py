@@ -114,6 +114,19 @@ def _network(value: str) -> str:
         raise ValueError("must be an address or a network in CIDR notation, such as 10.0.0.0/8") from None
 
 
+def _origin(value: str) -> str:
+    value = value.strip().rstrip("/")
+    if value in ("*", "null"):
+        return value
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
+    if not parts.scheme or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError("must be the origin of web pages, such as https://pages.example.com:8443, or null, or *")
+    return value
+
+
 def _existing_file(value: str) -> str:
     if value and not Path(value).is_file():
         raise ValueError(
@@ -147,6 +160,7 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
 Network = Annotated[str, AfterValidator(_network)]
+Origin = Annotated[str, AfterValidator(_origin)]
 ExistingFile = Annotated[str, AfterValidator(_existing_file)]
 """Empty is none."""
 LogLevel = BeforeValidator(_log_level)

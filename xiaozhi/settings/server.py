@@ -14,6 +14,7 @@ from xiaozhi.settings.fields import (
     HttpUrl,
     ListenAddress,
     Network,
+    Origin,
     Port,
     Seconds,
     SecondsOrOff,
@@ -26,7 +27,9 @@ class Auth(Section):
     """Whether a device must show a token."""
 
     enabled: bool = Field(default=False, description="Refuse devices that show no valid token.")
-    allowed_devices: tuple[str, ...] = Field(default=(), description="Device ids (MAC addresses) that need no token.")
+    allowed_devices: tuple[str, ...] = Field(
+        default=(), description="Device ids (MAC addresses) that are given a token also outside private networks."
+    )
     expire_seconds: int = Field(
         default=2_592_000, ge=60, le=315_360_000, description="How long a token that was handed out is good for, s."
     )
@@ -144,6 +147,9 @@ class ServerSettings(Section):
     udp_gateway: Gateway = Field(default="", description="UDP side of the MQTT gateway, host:port.")
     trusted_proxies: tuple[Network, ...] = Field(
         default=(), description="Networks whose X-Forwarded-For and X-Real-IP are believed."
+    )
+    allowed_origins: tuple[Origin, ...] = Field(
+        default=(), description="Web pages of other hosts that may use the server: https://host[:port], null, or *."
     )
     profile: str = Field(
         default="", description="Sizes for a machine: a file of config/profiles without .yaml; empty: none."

@@ -3,9 +3,9 @@
 gevent's WSGIServer accepts, gevent-websocket's handler checks and answers the upgrade (RFC 6455 section 4); neither is
 used once the socket is a WebSocket. Not the HTTP port (`web/`): here a plain GET only says that the server is running.
 
-A new connection is checked in this order, the cheap checks first: size and deadline of the request, path,
-`Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. A refused request
-always gets an answer; none is left waiting in the backlog."""
+A new connection is checked in this order, the cheap checks first: size and deadline of the request, path, origin of the
+page (403), `Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. A
+refused request always gets an answer; none is left waiting in the backlog."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
 from xiaozhi.errors import AuthError, ConnectionClosed, Overloaded
+from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.proxies import TrustedProxies, plain_ip
 from xiaozhi.net.tcp import SocketLimits, configure, listen
 from xiaozhi.net.tls import TlsFiles, accept_tls, server_context
@@ -34,6 +35,7 @@ from xiaozhi.transport.handshake import (
     Refused,
     Request,
     identity_of,
+    page_may,
     parse_head,
     plain_answer,
     read_head,
@@ -85,6 +87,8 @@ class AcceptorOptions:
     """None: no encryption."""
     trusted: TrustedProxies = field(default_factory=TrustedProxies)
     """Proxies whose X-Forwarded-For is believed, and to whom limits per address do not apply."""
+    browsers: BrowserOrigins = field(default_factory=BrowserOrigins)
+    """Web pages that may connect."""
     sockets: SocketLimits = field(default_factory=SocketLimits)
 
 
@@ -196,6 +200,8 @@ class Acceptor:
         if request.path.rstrip("/") != self._path:
             raise Refused("404 Not Found", f"Devices connect to {options.path}")
         peer_ip = str(upgrade.client_address[0])
+        if not page_may(request, peer_ip, options.browsers, options.trusted):
+            raise Refused("403 Forbidden", "Pages of this origin may not connect (server.allowed_origins).")
         identity = identity_of(request, peer_ip, options.trusted)
         exempt = plain_ip(peer_ip) in options.trusted and (identity.via_gateway or identity.peer_ip in options.trusted)
         try:

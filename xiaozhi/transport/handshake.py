@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.session.link import Identity
 
@@ -143,6 +144,15 @@ def plain_answer(request: Request) -> Refused:
     if request.method in ("GET", "HEAD"):
         return Refused("200 OK", RUNNING if request.method == "GET" else "")
     return Refused("405 Method Not Allowed", "GET only.")
+
+
+def page_may(request: Request, peer_ip: str, browsers: BrowserOrigins, trusted: TrustedProxies) -> bool:
+    """Whether the request comes from no web page, or from one that may connect."""
+    headers = request.headers
+    hosts = [headers.get("host", "")]
+    if peer_ip in trusted:
+        hosts.append(headers.get("x-forwarded-host", ""))
+    return browsers.allows(headers.get("origin", ""), *hosts)
 
 
 def identity_of(request: Request, peer_ip: str, trusted: TrustedProxies) -> Identity:
