@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from xiaozhi.errors import Overloaded, StorageUnavailable, VendorUnavailable
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
+from xiaozhi.web import ota
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.ota import Activation, MqttGateway, OtaConfig, OtaHooks, OtaRequest, create_blueprint
 
@@ -235,6 +236,32 @@ def test_newer_firmware_is_offered_and_can_be_fetched(bin_dir: Path) -> None:
     assert reply.headers["Content-Length"] == str(len(reply.data))
     assert reply.mimetype == "application/octet-stream"
     reply.close()
+
+
+def test_downloads_are_bounded_by_address_and_in_number(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ota, "DOWNLOADS", 3)
+    monkeypatch.setattr(ota, "DOWNLOADS_PER_ADDRESS", 2)
+    device = client(OtaConfig(firmware_dir=bin_dir))
+
+    def download(peer: str, **headers: str) -> Any:
+        environ = {"REMOTE_ADDR": peer}
+        return device.get("/xiaozhi/ota/download/other_9.0.0.bin", environ_overrides=environ, headers=headers)
+
+    held = [download("192.0.2.1"), download("192.0.2.1", Range="bytes=0-9")]
+    refused = download("192.0.2.1")
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "10"
+    held.append(download("192.0.2.2"))
+    assert download("192.0.2.3").status_code == 503
+    assert [reply.status_code for reply in held] == [200, 206, 200]
+    for reply in held:
+        reply.close()
+    for _ in range(4):
+        for reply in (download("192.0.2.1"), download("192.0.2.1", Range="bytes=9-2"), device.head("/xiaozhi/ota/")):
+            reply.close()
+    again = download("192.0.2.1", If_None_Match="x")
+    assert again.data == b"other_9.0.0.bin" * 100
+    again.close()
 
 
 def test_downloads_may_have_an_address_of_their_own(bin_dir: Path) -> None:

@@ -276,6 +276,38 @@ def test_others_are_served_while_one_waits_but_not_without_bound() -> None:
     assert ask(device).status_code == 200
 
 
+def test_one_device_or_address_does_not_hold_all_places() -> None:
+    group = Tasks()
+    vllm = SlowVllm()
+    device = client(vllm, concurrent=5, per_device=2, per_address=3)
+    other = "11:22:33:44:55:77"
+
+    def slow(device_id: str, address: str) -> Any:
+        device.environ_base["REMOTE_ADDR"] = address
+        token = TOKENS.issue(device_id, now=NOW)
+        return group.spawn("slow", ask, device, token=token, device_id=device_id)
+
+    def refused(device_id: str, address: str) -> bool:
+        device.environ_base["REMOTE_ADDR"] = address
+        return ask(device, token=TOKENS.issue(device_id, now=NOW), device_id=device_id).status_code == 503
+
+    held = []
+    for device_id in (DEVICE, DEVICE.lower()):
+        held.append(slow(device_id, "192.0.2.1"))
+        gevent.sleep(0)  # sleep: so that its address is the one it was given
+    assert refused(DEVICE, "192.0.2.9"), "a third one of the device, from anywhere"
+    held.append(slow(other, "192.0.2.1"))
+    gevent.sleep(0)  # sleep: as above
+    assert refused("11:22:33:44:55:88", "192.0.2.1"), "a fourth one of the address"
+    held.append(slow("11:22:33:44:55:88", "192.0.2.2"))
+    gevent.sleep(0)  # sleep: as above
+    vllm.gate.set()
+    gevent.joinall(held, timeout=PATIENCE_S)
+
+    assert [greenlet.value.status_code for greenlet in held] == [200] * 4
+    assert not refused(DEVICE, "192.0.2.1"), "all places are given back"
+
+
 # --- sniffing ---
 
 

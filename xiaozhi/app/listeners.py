@@ -133,7 +133,14 @@ def http_port(
         browsers=BrowserOrigins(server.allowed_origins),
     )
     app = create_app(blueprints, web)
-    return WebServer(app, server.ip, server.http_port, tls=_tls(server), reuse_port=server.reuse_port)
+    return WebServer(
+        app,
+        server.ip,
+        server.http_port,
+        tls=_tls(server),
+        reuse_port=server.reuse_port,
+        trusted=web.trusted_proxies,
+    )
 
 
 def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:

@@ -117,6 +117,31 @@ class AdmissionLimits:
     """One address; the same burst, as a building may be behind it."""
 
 
+class Places:
+    """`total` places, of which one holder may have `each`, whoever that is; the holder "" only counts in the total."""
+
+    def __init__(self, total: int, each: int) -> None:
+        self._total = total
+        self._each = each
+        self._held: Counter[str] = Counter()
+        self.taken = 0
+
+    def take(self, holder: str) -> bool:
+        """Take one, if there is one for this holder. `give_back` returns it."""
+        if self.taken >= self._total or (holder and self._held[holder] >= self._each):
+            return False
+        self.taken += 1
+        self._held[holder] += 1
+        return True
+
+    def give_back(self, holder: str) -> None:
+        """Return one place that was taken."""
+        self.taken -= 1
+        self._held[holder] -= 1
+        if not self._held[holder]:
+            del self._held[holder]
+
+
 class Permit:
     """A place that was taken. `release` it once the connection is gone; idempotent."""
 

@@ -19,7 +19,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, RequestEntityTooLarge
 
 from xiaozhi.errors import AuthError, Overloaded, ProtocolError
 from xiaozhi.net.browser_origins import BrowserOrigins
-from xiaozhi.net.proxies import TrustedProxies
+from xiaozhi.net.proxies import TrustedProxies, one_client
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.web.origin import NO_PROXIES, Origin, origin_of
 
@@ -102,6 +102,13 @@ def request_origin() -> Origin:
         fallback_port=config.fallback_port,
         trusted=config.trusted_proxies,
     )
+
+
+def client_key() -> str:
+    """What limits count the sender of the current request by; "" for a proxy that does not say for whom it speaks."""
+    config: WebConfig = current_app.config[_ORIGIN_SETTINGS]
+    client = request_origin().client_ip
+    return "" if client in config.trusted_proxies else one_client(client)
 
 
 def read_body(limit: int) -> bytes:

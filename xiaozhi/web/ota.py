@@ -26,11 +26,12 @@ import orjson
 from flask import Blueprint, Response, jsonify, request, send_file
 from werkzeug.exceptions import BadRequest, NotFound
 
-from xiaozhi.errors import StorageError, VendorError
+from xiaozhi.errors import Overloaded, StorageError, VendorError
 from xiaozhi.net.proxies import is_at_home
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
+from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.web.app import failure, read_body, request_origin
+from xiaozhi.web.app import client_key, failure, read_body, request_origin
 from xiaozhi.web.firmware import FirmwareShelf
 from xiaozhi.web.origin import Origin
 
@@ -41,6 +42,10 @@ UNKNOWN_VERSION = "0.0.0"
 """Echoed to a device that did not say what it runs; such a device is offered nothing, as anything would be newer."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELD_CHARS = 128
+DOWNLOADS = 64
+"""Firmware files that are being sent at once; one more is told to come again, which the firmware does at its next
+start."""
+DOWNLOADS_PER_ADDRESS = 16
 # Left in by those who copied the example of the existing server: "put your address here".
 _PLACEHOLDER = "你的"
 # Matched whole (fullmatch): "$" would let a newline pass.
@@ -152,6 +157,7 @@ class _Desk:
         self._clock = clock
         self._allowed = frozenset(_normal(device) for device in config.allowed_devices)
         self._shelf = FirmwareShelf(config.firmware_dir)
+        self._downloads = Places(DOWNLOADS, DOWNLOADS_PER_ADDRESS)
 
     # --- routes ---
 
@@ -203,8 +209,21 @@ class _Desk:
         path = self._shelf.path(file_name)
         if path is None:
             raise NotFound("There is no such firmware file.")
-        # Content-Length is what the firmware sizes its download by.
-        return send_file(path, mimetype="application/octet-stream", as_attachment=True, conditional=True, max_age=0)
+        address = client_key()
+        if not self._downloads.take(address):
+            raise Overloaded("downloads", retry_after=10)
+        try:
+            # Content-Length is what the firmware sizes its download by.
+            reply = send_file(
+                path, mimetype="application/octet-stream", as_attachment=True, conditional=True, max_age=0
+            )
+        except BaseException:
+            self._downloads.give_back(address)
+            raise
+        # Flask would hand the file itself to the server, and nobody would hear of its end.
+        reply.direct_passthrough = False
+        reply.call_on_close(lambda: self._downloads.give_back(address))
+        return reply
 
     # --- the answer ---
 
