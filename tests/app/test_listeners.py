@@ -16,6 +16,7 @@ from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import listeners
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.guesses import FREE, Guesses
 from xiaozhi.runtime.limits import Admission
 from xiaozhi.session.link import Identity
 from xiaozhi.settings import Settings, load
@@ -55,6 +56,7 @@ def device_port(given: Settings) -> Iterator[int]:
         services=shared,
         tokens=DeviceTokens("secret"),
         admission=Admission(listeners.admission_limits(given)),
+        guesses=Guesses(),
     )
     acceptor.start()
     try:
@@ -106,6 +108,18 @@ def test_the_device_port_asks_for_a_token_only_where_it_should() -> None:
         SimulatedDevice(f"ws://127.0.0.1:{port}/xiaozhi/v1/", device_id="bb:bb").connect().close()
 
 
+def test_wrong_tokens_are_counted_and_the_right_one_passes_all_the_same() -> None:
+    with device_port(settings({"auth": {"enabled": True}})) as port:
+        url = f"ws://127.0.0.1:{port}/xiaozhi/v1/"
+        for number in range(FREE + 1):
+            with pytest.raises(Exception, match="401"):
+                SimulatedDevice(url, device_id="aa:aa", client_id="mine", token=f"no.{number}").connect()
+        with pytest.raises(Exception, match="429"):
+            SimulatedDevice(url, device_id="aa:aa", client_id="mine", token="no.1").connect()
+        token = DeviceTokens("secret").issue("mine", "aa:aa", now=time.time())
+        SimulatedDevice(url, device_id="aa:aa", client_id="mine", token=token).connect().close()
+
+
 @pytest.mark.parametrize("tls", [{}, FILES])
 def test_the_http_port(tls: dict[str, str]) -> None:
     web = listeners.http_port(
@@ -115,6 +129,7 @@ def test_the_http_port(tls: dict[str, str]) -> None:
         enrol=lambda device_id, client_id: True,
         vision_tokens=VisionTokens("secret"),
         vllm=lambda: None,
+        guesses=Guesses(),
     )
     web.start()
     try:

@@ -28,7 +28,7 @@ IMPATIENT = WebLimits(
 @pytest.fixture(scope="module")
 def stage_settings() -> dict[str, Any]:
     """An operator's token, and little patience."""
-    return {"server": {"connection_timeout": 0.5, "admin_token": f"{SECRET}-admin"}}
+    return {"server": {"connection_timeout": 0.5, "admin_token": f"{SECRET}-admin-token"}}
 
 
 @pytest.fixture(autouse=True)

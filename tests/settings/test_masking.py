@@ -107,10 +107,10 @@ def test_addresses_lose_their_secrets(text: str, shown: str) -> None:
 def test_print_config_shows_everything_but_secrets(config_dir: Path) -> None:
     overrides: dict[str, Any] = {
         "server": {
-            "auth_key": "hunter2-0",
-            "mqtt_signature_key": "hunter2-1",
-            "admin_token": "hunter2-2",
-            "secret": "hunter2-3",
+            "auth_key": "hunter2-0-0123456789",
+            "mqtt_signature_key": "hunter2-1-0123456789",
+            "admin_token": "hunter2-2-0123456789",
+            "secret": "hunter2-3-0123456789",
         },
         "manager-api": {"url": "http://h/", "secret": "hunter2-4"},
         "LLM": {

@@ -21,6 +21,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.runtime.guesses import FREE, Guesses
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web.app import create_app
 from xiaozhi.web.vision import MAX_IMAGE_BYTES, VISION_PATH, VisionConfig, create_blueprint, sniff_image, vision_url
@@ -139,6 +140,19 @@ def test_without_a_token_of_ones_own_nothing_is_looked_at(token: str, device_id:
     assert reply.status_code == 401
     assert reply.get_json()["success"] is False
     assert vllm.calls == []
+
+
+def test_wrong_tokens_are_counted_and_the_right_one_passes_all_the_same() -> None:
+    """It cannot be guessed, so a neighbour's wrong ones shut nobody out."""
+    guesses = Guesses()
+    blueprint = create_blueprint(VisionConfig(), TOKENS, lambda device: FakeVllm(), guesses=guesses, clock=lambda: NOW)
+    device = create_app([blueprint]).test_client()
+
+    answers = [ask(device, token=f"nonsense.{number}").status_code for number in range(FREE + 3)]
+
+    assert answers == [401] * (FREE + 1) + [429] * 2
+    assert ask(device).status_code == 200
+    assert (guesses.wrong["vision_token"], guesses.locked_out["vision_token"]) == (FREE + 1, 2)
 
 
 def test_no_client_id_gets_round_the_check() -> None:

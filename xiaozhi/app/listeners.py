@@ -8,13 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from xiaozhi.errors import AuthError
 from xiaozhi.net.browser_origins import BrowserOrigins
-from xiaozhi.net.proxies import TrustedProxies
+from xiaozhi.net.proxies import TrustedProxies, one_client
 from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens, bearer
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
+from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.session.link import Identity, SessionFactory
 from xiaozhi.settings import Settings
@@ -86,7 +88,7 @@ def connection_services(
 
 
 def device_port(
-    settings: Settings, *, services: ConnectionServices, tokens: DeviceTokens, admission: Admission
+    settings: Settings, *, services: ConnectionServices, tokens: DeviceTokens, admission: Admission, guesses: Guesses
 ) -> Acceptor:
     """The port devices connect to by WebSocket."""
     server = settings.server
@@ -104,8 +106,15 @@ def device_port(
     )
 
     def admit(identity: Identity, authorization: str) -> None:
-        if server.auth.enabled:
+        if not server.auth.enabled:
+            return
+        try:
             tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=time.time())
+        except AuthError:
+            client = one_client(identity.peer_ip)
+            guesses.refuse_guesser("device_token", client)
+            guesses.add("device_token", client)
+            raise
 
     return Acceptor(server.ip, server.port, services=services, admit=admit, admission=admission, options=options)
 
@@ -118,14 +127,15 @@ def http_port(
     enrol: Callable[[str, str], bool],
     vision_tokens: VisionTokens,
     vllm: Callable[[str], Vllm | None],
+    guesses: Guesses,
 ) -> WebServer:
     """The port for OTA, vision and operators."""
     server = settings.server
     ota_config = ota_settings(settings)
     blueprints = [
         ota.create_blueprint(ota_config, device_tokens, ota.OtaHooks(enrol=enrol)),
-        vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm),
-        ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value()),
+        vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm, guesses=guesses),
+        ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value(), guesses=guesses),
     ]
     web = WebConfig(
         fallback_port=server.http_port,

@@ -26,13 +26,15 @@ from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.devices.quota import OutputQuota
-from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
+from xiaozhi.errors import Fault, LockedOut, Overloaded, SettingsError, StorageError
+from xiaozhi.net.proxies import one_client
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens, same_secret
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.limits import Admission
 from xiaozhi.runtime.metrics import Metrics
@@ -96,6 +98,7 @@ class Server:
         self._device_tokens = DeviceTokens(secret, expire_seconds=settings.server.auth.expire_seconds)
         pool = settings.server.thread_pool
         self.inference = InferencePool(pool.max_workers or None, pool.queue_size)
+        self.guesses = Guesses()
         self.admission = Admission(listeners.admission_limits(settings))
         self.connections = ConnectionRegistry(
             listeners.sweep_policy(settings), per_device=max(1, settings.server.limits.per_device)
@@ -166,7 +169,11 @@ class Server:
         self._watch_metrics()
         settings = self._loaded.settings
         self._acceptor = listeners.device_port(
-            settings, services=self.connection_services, tokens=self._device_tokens, admission=self.admission
+            settings,
+            services=self.connection_services,
+            tokens=self._device_tokens,
+            admission=self.admission,
+            guesses=self.guesses,
         )
         hooks = ops.OpsHooks(
             ready=self.readiness,
@@ -183,6 +190,7 @@ class Server:
             enrol=self._enrolment.enrol,
             vision_tokens=self._vision_tokens,
             vllm=self.agents.vllm,
+            guesses=self.guesses,
         )
         for web in (self._web, self._worker_web):
             if web is not None:
@@ -393,9 +401,16 @@ class Server:
     def _obey(self, command: wire.ServerCommand, peer_ip: str) -> wire.ServerReply:
         """An order of the management API, told by a message. May block for a reload."""
         expected = self._current().loaded.settings.management_secret.get_secret_value()
+        client = one_client(peer_ip)
+        try:
+            self.guesses.refuse_guesser("server_message", client)
+        except LockedOut as error:
+            return wire.ServerReply("error", str(error), command.action)
         if not expected or not same_secret(command.secret, expected):
+            self.guesses.add("server_message", client)
             log.warning("server command refused", peer=peer_ip, action=command.action)
             return wire.ServerReply("error", "the secret is wrong, or none is configured", command.action)
+        self.guesses.forgive("server_message", client)
         if command.action == "update_config":
             faults = self.reload()
             if faults:
@@ -468,6 +483,7 @@ class Server:
         )
         metrics.watch_pool(self.inference)
         metrics.watch_admission(self.admission)
+        metrics.watch_guesses(self.guesses)
         metrics.watch_connections(self.connections)
         metrics.watch_vendors(lambda: self.provider_pool.guards)
         metrics.watch_loops(self._watchdog.loops)

@@ -17,6 +17,7 @@ from xiaozhi.errors import Fault
 from xiaozhi.settings.layers import Merged
 from xiaozhi.settings.masking import MASK, looks_secret, mask_text
 from xiaozhi.settings.schema import CHIME_OF_OTHERS, REFERRING, SECTIONS, Settings
+from xiaozhi.settings.strength import weak_secrets
 
 _LONGEST_SHOWN = 80
 
@@ -71,6 +72,7 @@ def _said_by(merged: Merged, path: tuple[str, ...]) -> str:
 def cross_faults(merged: Merged) -> Iterator[Fault]:
     """Faults between keys. Wrong types are left to the schema."""
     yield from _ports(merged)
+    yield from weak_secrets(merged)
     yield from _chime(merged)
     yield from _management(merged)
     yield from _modules(merged)

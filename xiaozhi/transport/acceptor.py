@@ -19,7 +19,7 @@ from typing import Any, Final
 from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
-from xiaozhi.errors import AuthError, ConnectionClosed, Overloaded
+from xiaozhi.errors import AuthError, ConnectionClosed, LockedOut, Overloaded
 from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.proxies import TrustedProxies, plain_ip
 from xiaozhi.net.tcp import SocketLimits, configure, listen
@@ -69,7 +69,7 @@ _UPGRADE_HEADERS: Final = {
 }
 
 Admit = Callable[[Identity, str], None]
-"""(device, the Authorization header or parameter). Raises AuthError or Overloaded."""
+"""(device, the Authorization header or parameter). Raises AuthError, LockedOut or Overloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +211,8 @@ class Acceptor:
                 return
             self._admit(identity, request.value("authorization"))
             permit = self._admission.enter(identity.device_id.lower(), identity.peer_ip, exempt=exempt)
+        except LockedOut as error:
+            raise Refused("429 Too Many Requests", str(error), retry_after=error.retry_after) from None
         except AuthError as error:
             raise Refused("401 Unauthorized", str(error) or "A valid token is needed.") from None
         except Overloaded as error:

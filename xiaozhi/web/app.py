@@ -17,7 +17,7 @@ from flask import Blueprint, Flask, Request, Response, current_app, jsonify, req
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import Forbidden, HTTPException, RequestEntityTooLarge
 
-from xiaozhi.errors import AuthError, Overloaded, ProtocolError
+from xiaozhi.errors import AuthError, LockedOut, Overloaded, ProtocolError
 from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.proxies import TrustedProxies, one_client
 from xiaozhi.runtime.logs import get_logger
@@ -85,6 +85,7 @@ def create_app(blueprints: Sequence[Blueprint], config: WebConfig | None = None)
     app.after_request(_cross_origin)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(AuthError, _auth_error)
+    app.register_error_handler(LockedOut, _locked_out)
     app.register_error_handler(Overloaded, _overloaded)
     app.register_error_handler(ProtocolError, _protocol_error)
     app.register_error_handler(Exception, _unexpected)
@@ -179,6 +180,10 @@ def _auth_error(error: AuthError) -> Response:
     reply = failure(401, str(error) or "This needs a valid token.")
     reply.headers["WWW-Authenticate"] = "Bearer"
     return reply
+
+
+def _locked_out(error: LockedOut) -> Response:
+    return failure(429, str(error), retry_after=error.retry_after)
 
 
 def _overloaded(error: Overloaded) -> Response:

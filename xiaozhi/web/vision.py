@@ -20,9 +20,10 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import Overloaded, VendorBusy, VendorError, VendorTimeout
+from xiaozhi.errors import AuthError, Overloaded, VendorBusy, VendorError, VendorTimeout
 from xiaozhi.protocol.token import VisionTokens, bearer
 from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.web.app import client_key, failure, request_origin
@@ -57,11 +58,12 @@ def create_blueprint(
     tokens: VisionTokens,
     provider: Callable[[str], Vllm | None],
     *,
+    guesses: Guesses | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Blueprint:
     """The routes under /mcp/vision. `provider(device id)` is the model of the moment for that device, "" for
-    any; None when none is configured."""
-    desk = _Desk(config, tokens, provider, clock)
+    any; None when none is configured. `guesses`: where wrong tokens are counted."""
+    desk = _Desk(config, tokens, provider, guesses or Guesses(), clock)
     blueprint = Blueprint("vision", __name__)
     blueprint.add_url_rule(VISION_PATH, "status", desk.status, methods=["GET"])
     blueprint.add_url_rule(VISION_PATH, "explain", desk.explain, methods=["POST"])
@@ -105,11 +107,13 @@ class _Desk:
         config: VisionConfig,
         tokens: VisionTokens,
         provider: Callable[[str], Vllm | None],
+        guesses: Guesses,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._tokens = tokens
         self._provider = provider
+        self._guesses = guesses
         self._clock = clock
         self._devices = Places(config.concurrent, config.per_device)
         self._addresses = Places(config.concurrent, config.per_address)
@@ -132,9 +136,14 @@ class _Desk:
     def explain(self) -> Response:
         """A picture and a question in, words out. Raises AuthError and HTTP errors."""
         device_id = request.headers.get("Device-Id", "").strip()
-        # First of all: a stranger's upload is not even read.
-        self._tokens.check(bearer(request.headers.get("Authorization", "")), device_id, now=self._clock())
         address, device = client_key(), device_id.lower()
+        # First of all: a stranger's upload is not even read.
+        try:
+            self._tokens.check(bearer(request.headers.get("Authorization", "")), device_id, now=self._clock())
+        except AuthError:
+            self._guesses.refuse_guesser("vision_token", address)
+            self._guesses.add("vision_token", address)
+            raise
         if not self._addresses.take(address):
             raise Overloaded("vision", retry_after=2)
         try:
