@@ -23,8 +23,7 @@ from xiaozhi.protocol import close_codes
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.session.link import Identity
-from xiaozhi.transport import acceptor as acceptor_module
-from xiaozhi.transport.acceptor import NO_DEVICE_ID, Acceptor
+from xiaozhi.transport.acceptor import NO_DEVICE_ID, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionServices
 
 UNLIMITED = AdmissionLimits(handshakes_per_second=0, ip_handshakes_per_second=0)
@@ -321,9 +320,8 @@ def test_slow_loris() -> None:
         assert dripping.dead
 
 
-def test_connections_that_have_not_asked_yet_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor_module, "MAX_HANDSHAKES", 2)
-    with serving(request_timeout=0.3) as port, port.client(), port.client():
+def test_connections_that_have_not_asked_yet_are_counted() -> None:
+    with serving(request_timeout=0.3, trusted=LOOPBACK, handshakes=2) as port, port.client(), port.client():
         wait_for(lambda: port.acceptor.handshakes == 2)
         with port.client() as third:
             assert third.answer()[0] == 503
@@ -335,12 +333,9 @@ def test_connections_that_have_not_asked_yet_are_counted(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_one_address_does_not_take_all_places_of_those_who_have_not_asked(
-    monkeypatch: pytest.MonkeyPatch, trusted: bool
-) -> None:
-    monkeypatch.setattr(acceptor_module, "MAX_HANDSHAKES_PER_ADDRESS", 2)
+def test_one_address_does_not_take_all_places_of_those_who_have_not_asked(trusted: bool) -> None:
     with (
-        serving(request_timeout=0.3, trusted=LOOPBACK if trusted else TrustedProxies()) as port,
+        serving(request_timeout=0.3, handshakes=4, trusted=LOOPBACK if trusted else TrustedProxies()) as port,
         port.client(),
         port.client(),
     ):
@@ -512,7 +507,7 @@ def test_a_certificate_that_cannot_be_used(tmp_path: object) -> None:
 
 def two_on_one_port(*, reuse_port: bool) -> None:
     def acceptor(port: int) -> Acceptor:
-        options = acceptor_module.AcceptorOptions(reuse_port=reuse_port)
+        options = AcceptorOptions(reuse_port=reuse_port)
         return Acceptor(
             "127.0.0.1",
             port,

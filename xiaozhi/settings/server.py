@@ -84,8 +84,10 @@ class Limits(Section):
     send_timeout: Seconds = Field(
         default=5.0, description="How long a device may take to accept what is sent before it is closed, s."
     )
-    per_ip: CountOrUnlimited = Field(
-        default=0, description="Connections from one address; 0: no limit, since homes and gateways share one."
+    per_ip: CountOrUnlimited | None = Field(
+        default=None,
+        description="Connections from one address; empty: four fifths of max_connections, this machine excepted; "
+        "0: no limit.",
     )
     per_device: int = Field(
         default=1, ge=1, le=16, description="Connections of one device; one more closes its oldest."
