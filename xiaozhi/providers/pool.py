@@ -32,7 +32,7 @@ from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import Breaker, BreakerOptions, BreakerState, Guard
 from xiaozhi.runtime.resilience import Observer as VendorObserver
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.settings import Loaded, Settings
+from xiaozhi.settings import Loaded, Settings, checks
 from xiaozhi.settings.schema import REFERRING, SECTIONS
 from xiaozhi.storage.database import Database
 
@@ -76,7 +76,9 @@ def vendor_limits(settings: Settings, kind: str, name: str) -> VendorLimits:
     except ValidationError as error:
         where = f"{SECTIONS[kind]}.{name}"
         faults = [
-            Fault(f"{where}.{problem['loc'][0]}", repr(problem["input"])[:80], problem["msg"])
+            Fault(
+                f"{where}.{problem['loc'][0]}", checks.shown(problem["input"], str(problem["loc"][0])), problem["msg"]
+            )
             for problem in error.errors()
         ]
         raise SettingsError(faults) from error
