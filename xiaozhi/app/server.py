@@ -284,6 +284,7 @@ class Server:
     def _open_database(self) -> None:
         """The database, up to date, with what earlier versions kept in files. Raises SettingsError."""
         self._database.start()
+        process.keep_private(self._loaded.settings.data_dir)
         import_earlier_files(self._database, self._loaded.settings.data_dir)
         self._limit_output(self._loaded.settings.device_max_output_size)
 

@@ -74,13 +74,7 @@ def vendor_limits(settings: Settings, kind: str, name: str) -> VendorLimits:
     try:
         limits = type(general).model_validate({**general.model_dump(), **own})
     except ValidationError as error:
-        where = f"{SECTIONS[kind]}.{name}"
-        faults = [
-            Fault(
-                f"{where}.{problem['loc'][0]}", checks.shown(problem["input"], str(problem["loc"][0])), problem["msg"]
-            )
-            for problem in error.errors()
-        ]
+        faults = checks.field_faults(error, prefix=f"{SECTIONS[kind]}.{name}.")
         raise SettingsError(faults) from error
     return VendorLimits(limits.max_concurrent, limits.queue_size, limits.enable_queue, float(limits.timeout))
 
