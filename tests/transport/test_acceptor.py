@@ -48,6 +48,29 @@ def test_a_device_is_let_in(path: str) -> None:
         assert identity == Identity("AA:BB", "c1", "127.0.0.1", 3, False, "bread/1.8")
 
 
+def test_compression_is_not_negotiated() -> None:
+    with serving() as port, port.client() as client:
+        client.send(client.request(sec_websocket_extensions="permessage-deflate; client_max_window_bits"))
+        status, headers, _ = client.answer()
+        assert status == 101
+        assert "sec-websocket-extensions" not in headers
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_old_tls_is_refused(certificate: tuple[str, str], version: ssl.TLSVersion) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with (
+        serving(tls=TlsFiles(*certificate)) as port,
+        socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE_S) as sock,
+        pytest.raises(ssl.SSLError),
+    ):
+        context.wrap_socket(sock)
+
+
 def test_a_browser_is_let_in_by_its_query() -> None:
     with serving() as port, port.client() as client:
         client.upgrade(
@@ -146,6 +169,11 @@ def test_plain_http(path: str) -> None:
         ("HEAD / HTTP/1.1\r\n\r\n", 200),
         ("POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\nx", 405),
         ("GET / HTTP/2.0\r\n\r\n", 505),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nDevice-Id: a\r\ndevice-id: b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nAuthorization: Bearer bad\r\nAuthorization: Bearer good\r\n\r\n", 400),
         ("\x16\x03\x01 TLS\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
         ("GET /" + "x" * 9000 + " HTTP/1.1\r\n\r\n", 414),

@@ -24,6 +24,8 @@ RUNNING: Final = "Server is running\n"
 _READ_BYTES: Final = 4096
 _END: Final = b"\r\n\r\n"
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+# What decides who asks for what: a proxy in front might read the other one.
+_ONCE: Final = frozenset({"host", "origin", "authorization", "device-id", "client-id"})
 _VERSIONS: Final = {"1": 1, "2": 2, "3": 3}
 
 
@@ -129,6 +131,8 @@ def parse_head(head: bytes) -> Request:
             raise Refused("400 Bad Request", "This is no header.")
         name = name.lower()
         value = value.strip()
+        if name in headers and name in _ONCE:
+            raise Refused("400 Bad Request", f"The header {name} stands there twice.")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     path, _, query = target.partition("?")
     try:

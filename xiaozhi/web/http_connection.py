@@ -35,6 +35,10 @@ PAUSE_BYTES = 32 * 1024
 """After so much of an answer others have a turn: a write does not wait as long as the kernel takes it, and a firmware
 file held the hub for half a second."""
 _LENGTH = re.compile(rb"[0-9]{1,15}")
+# What decides where a request ends, and who asks for what.
+_ONCE = frozenset(
+    {b"content-length", b"transfer-encoding", b"host", b"origin", b"authorization", b"device-id", b"client-id"}
+)
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -125,7 +129,7 @@ class HeadReader:
         if not colon or not _FIELD_NAME.fullmatch(name) or b"\r" in value or b"\0" in value:
             raise Ambiguous("no header line")
         name = name.lower()
-        if name in (b"content-length", b"transfer-encoding", b"host"):
+        if name in _ONCE:
             if name in self._seen:
                 raise Ambiguous("said twice")
             self._seen.add(name)
