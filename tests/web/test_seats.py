@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from xiaozhi.web.seats import Seat, Seats
 
 
@@ -22,8 +20,8 @@ class House:
         assert seat is not None and not seat.reserved
         return seat
 
-    def waits(self, stack: ExitStack, seat: Seat) -> None:
-        stack.enter_context(self.seats.waiting(seat, lambda: self.dropped.append(seat)))
+    def waits(self, seat: Seat) -> None:
+        self.seats.waits(seat, lambda: self.dropped.append(seat))
 
 
 def test_who_finds_no_room_may_ask_for_health() -> None:
@@ -54,45 +52,56 @@ def test_one_holder_has_a_share_and_who_speaks_for_many_has_none() -> None:
 
 def test_who_waits_makes_room_the_silent_first() -> None:
     house = House()
-    with ExitStack() as stack:
-        asked, silent, busy = house.taken("a"), house.taken("b"), house.taken("c")
-        asked.served = True
-        house.waits(stack, asked)
-        house.waits(stack, silent)
-        assert not busy.reserved
-        house.taken("d")
-        assert house.dropped == [silent]
-        house.taken("e")
-        assert house.dropped == [silent, asked]
-        assert house.seats.public == 3
-        late = house.enter("f")
-        assert late is not None and late.reserved, "whoever is served keeps the seat"
-        assert house.seats.displaced == 2
+    asked, silent, busy = house.taken("a"), house.taken("b"), house.taken("c")
+    asked.served = True
+    house.waits(asked)
+    house.waits(silent)
+    assert not busy.reserved
+    house.taken("d")
+    assert house.dropped == [silent]
+    house.taken("e")
+    assert house.dropped == [silent, asked]
+    assert house.seats.public == 3
+    late = house.enter("f")
+    assert late is not None and late.reserved, "whoever is served keeps the seat"
+    assert house.seats.displaced == 2
 
 
 def test_a_greedy_holder_displaces_only_itself() -> None:
     house = House()
-    with ExitStack() as stack:
-        other, own = house.taken("b"), house.taken("a")
-        house.waits(stack, other)
-        house.waits(stack, own)
-        house.taken("a")
-        house.taken("a")
-        assert house.dropped == [own]
-        refused = house.enter("a")
-        assert refused is not None and refused.reserved
+    other, own = house.taken("b"), house.taken("a")
+    house.waits(other)
+    house.waits(own)
+    house.taken("a")
+    house.taken("a")
+    assert house.dropped == [own]
+    refused = house.enter("a")
+    assert refused is not None and refused.reserved
 
 
 def test_silence_does_not_keep_the_reserve() -> None:
     house = House()
     for holder in ("a", "b", "c"):
         house.taken(holder)
-    with ExitStack() as stack:
-        silent = house.enter("x")
-        assert silent is not None
-        house.waits(stack, silent)
-        healthy = house.enter("y")
-        assert healthy is not None and healthy.reserved
-        assert house.dropped == [silent]
+    silent = house.enter("x")
+    assert silent is not None
+    house.waits(silent)
+    healthy = house.enter("y")
+    assert healthy is not None and healthy.reserved
+    assert house.dropped == [silent]
     house.seats.leave(silent)
     assert house.seats.reserved == 1
+
+
+def test_who_has_a_whole_request_stays() -> None:
+    house = House()
+    seats = [house.taken(holder) for holder in ("a", "b", "c")]
+    for seat in seats:
+        house.waits(seat)
+        house.seats.works(seat)
+    late = house.enter("d")
+    assert late is not None and late.reserved
+    assert house.dropped == []
+    house.waits(seats[0])
+    house.seats.drop_waiting()
+    assert house.dropped == [seats[0]]

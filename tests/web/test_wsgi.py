@@ -248,12 +248,19 @@ def test_a_full_house_still_tells_how_it_is() -> None:
         silent = connect(server)
         wait_for(lambda: server.seats.reserved == 1)
         assert get(server, "/healthz")[0] == 200, "silence does not keep the place for health"
+        dripping = connect(server)
+        dripping.sendall(b"POST /body HTTP/1.1\r\nX: y\r\n")
+        assert get(server, "/healthz")[0] == 200, "nor does a head that drips"
+        busy = connect(server)
+        busy.sendall(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        assert busy.recv(12) == b"HTTP/1.1 503"
+        assert get(server, "/healthz")[0] == 200, "nor does who was refused and stays"
         for path in ("/hello", "/healthz/x", "/"):
             refused = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             assert refused.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 2\r\n" in refused
         views.gate.set()
         assert all(read_some(holder).startswith(b"HTTP/1.1 200 ") for holder in holders)
-        for sock in (*holders, silent):
+        for sock in (*holders, silent, dripping, busy):
             sock.close()
         wait_for(lambda: not server.connections)
         assert (server.seats.public, server.seats.reserved) == (0, 0)

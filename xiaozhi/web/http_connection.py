@@ -21,7 +21,7 @@ from gevent import pywsgi
 from werkzeug.exceptions import RequestTimeout
 
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.web.seats import Seat
+from xiaozhi.web.seats import Seat, Seats
 
 log = get_logger(__name__)
 
@@ -89,8 +89,10 @@ class ConnectionOwner(Protocol):
     access_log: bool
     closing: bool
 
-    def waiting(self, seat: Seat) -> AbstractContextManager[None]:
-        """While inside, the current greenlet has no request and may be dropped at once."""
+    seats: Seats
+
+    def waits(self, seat: Seat) -> None:
+        """The current greenlet has no request and may be dropped at once."""
 
     def request_place(self, environ: dict[str, Any]) -> AbstractContextManager[bool]:
         """While inside, the request counts as one of its client; False when it has too many."""
@@ -218,6 +220,7 @@ class HttpConnection(pywsgi.WSGIHandler):
             seconds = min(seconds, limits.reserve_seconds if self._seat.reserved else limits.first_seconds)
         self._head_deadline = gevent.Timeout(seconds)
         self._head_deadline.start()
+        web.waits(self._seat)
         try:
             return super().handle_one_request()
         except gevent.Timeout as expired:
@@ -228,17 +231,18 @@ class HttpConnection(pywsgi.WSGIHandler):
             web.counts.too_slow += 1
             return "408", plain_response(408, "Request Timeout", "The request did not arrive in time.")
         finally:
+            web.seats.works(self._seat)
             self._head_deadline.close()
 
     def read_requestline(self) -> Any:
         self.requestline = ""
-        with self._owner.waiting(self._seat):
-            line = super().read_requestline()
+        line = super().read_requestline()
         self.requestline = line
         self._seat.served = True
         # The line has come: from now on the deadline of the head counts.
+        limits = self._owner.limits
         self._head_deadline.close()
-        self._head_deadline = gevent.Timeout(self._owner.limits.head_seconds)
+        self._head_deadline = gevent.Timeout(limits.reserve_seconds if self._seat.reserved else limits.head_seconds)
         self._head_deadline.start()
         return line
 
@@ -249,6 +253,7 @@ class HttpConnection(pywsgi.WSGIHandler):
         environ: dict[str, Any] = super().get_environ()
         self._head_deadline.close()
         web = self._owner
+        web.seats.works(self._seat)
         web.counts.requests += 1
         if self.wsgi_input is environ["wsgi.input"]:
             self.wsgi_input = environ["wsgi.input"] = RequestBody(self, self.wsgi_input, web.limits.body_seconds)
@@ -266,7 +271,7 @@ class HttpConnection(pywsgi.WSGIHandler):
     def _busy(self) -> None:
         self._owner.counts.refused += 1
         self.close_connection = True
-        refuse(self.socket)
+        refuse(self.socket, linger=0.0)
 
     def finalize_headers(self) -> None:
         super().finalize_headers()
@@ -333,14 +338,16 @@ def plain_response(status: int, reason: str, message: str, more: str = "") -> by
     return f"{head}Connection: close\r\n{more}\r\n{body}".encode("ascii")
 
 
-def refuse(sock: Any) -> None:
-    """Tell a client, whose connection ends with it, that there is no room. Raises nothing."""
+def refuse(sock: Any, linger: float) -> None:
+    """Tell a client, whose connection ends with it, that there is no room, and wait at most `linger` seconds for its
+    end. Raises nothing."""
     try:
-        with gevent.Timeout(LINGER_SECONDS, TimeoutError("the client reads too slowly")):
+        with gevent.Timeout(max(0.1, linger), TimeoutError("the client reads too slowly")):
             message = "The server is busy, please try again."
             sock.sendall(plain_response(503, "Service Unavailable", message, "Retry-After: 2\r\n"))
             sock.shutdown(socket.SHUT_WR)
-            # Closing with unread bytes would reset the connection and take the answer with it.
-            sock.recv(16384)
+            if linger:
+                # Closing with unread bytes would reset the connection and take the answer with it.
+                sock.recv(16384)
     except OSError:
         log.debug("refused client went away")

@@ -1,8 +1,8 @@
 """Who may be connected to the HTTP port: so many in all, so many from one address, and a few more who may only ask how
 the server is.
 
-A full house does not refuse at once. A connection that waits for nothing but its client's next word makes room for a
-newcomer, so sockets on which nobody speaks keep nobody out. Whoever finds no room even then gets a seat of the reserve,
+A full house does not refuse at once. A connection on which no whole request has come makes room for a newcomer, so
+sockets on which nobody speaks, or drips, keep nobody out. Whoever finds no room even then gets a seat of the reserve,
 for a single look at health: a supervisor that was refused would restart a server that is only busy.
 
 Decisions only; `wsgi.py` does what they say."""
@@ -10,8 +10,7 @@ Decisions only; `wsgi.py` does what they say."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -57,6 +56,7 @@ class Seats:
 
     def leave(self, seat: Seat) -> None:
         """Give a seat back. Idempotent."""
+        self.works(seat)
         if seat.given_back:
             return
         seat.given_back = True
@@ -69,14 +69,13 @@ class Seats:
             if not self._of[seat.holder]:
                 del self._of[seat.holder]
 
-    @contextmanager
-    def waiting(self, seat: Seat, drop: Callable[[], None]) -> Iterator[None]:
-        """While inside, the connection has no request and may be dropped; `drop` must not wait."""
+    def waits(self, seat: Seat, drop: Callable[[], None]) -> None:
+        """The connection has no whole request, and may be dropped until it has; `drop` must not wait."""
         self._waiting[seat] = drop
-        try:
-            yield
-        finally:
-            self._waiting.pop(seat, None)
+
+    def works(self, seat: Seat) -> None:
+        """It has one, or nothing is to be waited for any more. Idempotent."""
+        self._waiting.pop(seat, None)
 
     def drop_waiting(self) -> None:
         """Drop every connection that has no request."""
@@ -89,7 +88,7 @@ class Seats:
         if not candidates:
             return False
         seat = next((seat for seat in candidates if not seat.served), candidates[0])
-        drop = self._waiting.pop(seat)
+        drop = self._waiting[seat]
         self.leave(seat)
         self.displaced += 1
         drop()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import gevent
@@ -21,7 +21,7 @@ from xiaozhi.net.tcp import listen
 from xiaozhi.net.tls import TlsFiles, accept_tls, server_context
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.web.http_connection import HttpConnection, WebCounts, WebLimits, refuse
+from xiaozhi.web.http_connection import LINGER_SECONDS, HttpConnection, WebCounts, WebLimits, refuse
 from xiaozhi.web.origin import NO_PROXIES
 from xiaozhi.web.seats import Seat, Seats
 
@@ -135,10 +135,10 @@ class WebServer:
         holder = "" if ip in self._trusted else one_client(ip)
         return self.seats.enter(holder, seats=limits.connections, each=limits.per_address, reserve=limits.reserve)
 
-    def waiting(self, seat: Seat) -> AbstractContextManager[None]:
-        """While inside, the current greenlet has no request and may be dropped at once."""
+    def waits(self, seat: Seat) -> None:
+        """The current greenlet has no request and may be dropped at once."""
         me = gevent.getcurrent()
-        return self.seats.waiting(seat, lambda: me.kill(block=False))
+        self.seats.waits(seat, lambda: me.kill(block=False))
 
     @contextmanager
     def request_place(self, environ: dict[str, Any]) -> Iterator[bool]:
@@ -207,7 +207,7 @@ class _Server(pywsgi.WSGIServer):
         if seat is None:
             self.web.counts.refused += 1
             if not tls:
-                refuse(sock)
+                refuse(sock, LINGER_SECONDS)
             yield None
             return
         try:
@@ -217,8 +217,8 @@ class _Server(pywsgi.WSGIServer):
 
     def _handle_tls(self, seat: Seat, client_socket: Any, address: Any) -> None:
         try:
-            with self.web.waiting(seat):
-                secure = accept_tls(self._context, client_socket, TLS_HANDSHAKE_SECONDS)
+            self.web.waits(seat)
+            secure = accept_tls(self._context, client_socket, TLS_HANDSHAKE_SECONDS)
         except OSError as error:
             # Port scanners, and plain HTTP on the TLS port: no fault of this server, and too many for a line each.
             self.web.counts.bad_requests += 1
