@@ -14,6 +14,9 @@ from loadtest.simulator.device import SimulatedDevice
 from tests.transport.harness import Noting, RecordedEvents
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import listeners
+from xiaozhi.app.descriptors import Descriptors
+from xiaozhi.errors import Overloaded
+from xiaozhi.net.proxies import one_client
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.guesses import FREE, Guesses
@@ -87,6 +90,39 @@ def test_may_be_pinged_by_the_settings_in_force() -> None:
     assert not made.pings(Identity("a"))
     now[0] = settings(enable_websocket_ping=True)
     assert made.pings(Identity("a"))
+
+
+@pytest.mark.parametrize(
+    "server,per_ip",
+    [
+        ({}, 400),
+        ({"max_connections": 10}, 8),
+        ({"max_connections": 1}, 1),
+        ({"limits": {"per_ip": 3}}, 3),
+        ({"limits": {"per_ip": 0}}, 0),
+    ],
+)
+def test_one_address_does_not_get_all_places(server: dict[str, Any], per_ip: int) -> None:
+    limits = listeners.admission_limits(settings(server))
+    assert limits.per_ip == per_ip
+    door = Admission(limits)
+    for number in range(per_ip):
+        door.enter(f"device {number}", "192.0.2.1")
+    if per_ip:
+        with pytest.raises(Overloaded):
+            door.enter("one more", "192.0.2.1")
+    if "limits" not in server and per_ip > 1:
+        door.enter("from another address", "192.0.2.2")
+        for number in range(limits.max_connections - per_ip - 1):
+            door.enter(f"here {number}", "127.0.0.1" if number % 2 else one_client("::1"))
+
+
+def test_no_more_places_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Descriptors()
+    monkeypatch.setattr(few, "limit", few.used + 200)
+    limits = listeners.admission_limits(settings(), few)
+    assert limits.max_connections == few.fit(listeners.wanted_sockets(settings())).devices < 150
+    assert limits.per_ip == int(limits.max_connections * 0.8)
 
 
 @pytest.mark.parametrize("seconds,expected", [(0, 0.0), (120, 120 + listeners.IDLE_BEYOND_GOODBYE_S)])

@@ -31,7 +31,7 @@ LINGER_BYTES = 1024 * 1024
 LINGER_SECONDS = 2.0
 HEALTH = ("/healthz", "/readyz")
 """What is answered on a seat of the reserve."""
-PAUSE_BYTES = 32 * 1024
+PAUSE_BYTES = 8 * 1024
 """After so much of an answer others have a turn: a write does not wait as long as the kernel takes it, and a firmware
 file held the hub for half a second."""
 _LENGTH = re.compile(rb"[0-9]{1,15}")
