@@ -152,6 +152,9 @@ def test_a_device_at_home_needs_no_list(peer: str) -> None:
         ("127.0.0.1", {"X-Forwarded-For": ABROAD}, ["127.0.0.0/8"]),
         ("127.0.0.1", {"X-Forwarded-For": f"192.168.1.20, {ABROAD}"}, ["127.0.0.0/8"]),
         ("127.0.0.1", {}, ["127.0.0.0/8"]),
+        ("127.0.0.1", {"Forwarded": "for=192.168.1.20"}, ["127.0.0.0/8"]),
+        ("127.0.0.1", {"X-Forwarded-For": "192.168.1.20, unknown"}, ["127.0.0.0/8"]),
+        ("127.0.0.1", {"X-Real-IP": "nonsense"}, ["127.0.0.0/8"]),
     ],
 )
 def test_an_address_that_may_not_be_a_home_is_none(peer: str, headers: dict[str, str], trusted: list[str]) -> None:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xiaozhi.net.proxies import TrustedProxies
+from xiaozhi.net.proxies import TrustedProxies, plain_ip
 
 # RFC 3986, section 3.2.2, without percent-encoding: a name or IPv4 address, or an IPv6 address in brackets; then a
 # port.
@@ -64,9 +64,10 @@ def origin_of(
     """The origin of a request that came from `peer_ip` by `scheme`; `fallback_*` stand in for a missing or invalid Host
     header."""
     client_ip = trusted.client_ip(peer_ip, headers.get("X-Forwarded-For", ""), headers.get("X-Real-IP", ""))
-    spoken_for = any(headers.get(name, "").strip() for name in _SPOKEN_FOR)
-    sure = spoken_for is (peer_ip in trusted)
-    if peer_ip in trusted:
+    if peer_ip not in trusted:
+        sure = not any(headers.get(name, "").strip() for name in _SPOKEN_FOR)
+    else:
+        sure = client_ip != plain_ip(peer_ip)
         claimed = _first(headers.get("X-Forwarded-Proto", "")).lower()
         if claimed in _DEFAULT_PORTS:
             scheme = claimed
