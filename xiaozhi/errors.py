@@ -4,6 +4,7 @@
       SettingsError           the server refuses to start; lists every fault with key, value and expectation
       ProtocolError           the device sent nonsense        -> an answer, or close 1002 / 1003 / 1007 / 1009
       AuthError               the device may not come in      -> 401 before the upgrade
+        LockedOut               too many wrong secrets          -> 429, after a while again
       Overloaded              admission or a pool refused     -> 503 / 1013 / a spoken apology
       ConnectionClosed        the peer is gone, or was closed -> the visit ends quietly
       TurnClosed              the turn's gate is shut         -> whoever still produces for it stops
@@ -64,6 +65,14 @@ class ProtocolError(XiaozhiError):
 
 class AuthError(XiaozhiError):
     """The device may not come in."""
+
+
+class LockedOut(AuthError):
+    """Too many wrong secrets came from there; the next one is looked at in `retry_after` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__("Too many wrong secrets came from your address; wait before you try again.")
 
 
 class Overloaded(XiaozhiError):

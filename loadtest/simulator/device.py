@@ -82,7 +82,8 @@ class SimulatedDevice:
     ) -> None:
         self.url = _with_query(url, {"from": "mqtt_gateway"}) if gateway else url
         self.device_id = device_id
-        self.client_id = client_id or str(uuid.uuid4())
+        # A device makes its id once and keeps it.
+        self.client_id = client_id or str(uuid.uuid5(uuid.NAMESPACE_OID, device_id))
         self.protocol_version = 2 if gateway else protocol_version
         self.frame_ms = frame_ms
         self.tools = tools

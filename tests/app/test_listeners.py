@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,12 @@ from loadtest.simulator.device import SimulatedDevice
 from tests.transport.harness import Noting, RecordedEvents
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import listeners
+from xiaozhi.app.descriptors import Descriptors
+from xiaozhi.errors import Overloaded
+from xiaozhi.net.proxies import one_client
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.guesses import FREE, Guesses
 from xiaozhi.runtime.limits import Admission
 from xiaozhi.session.link import Identity
 from xiaozhi.settings import Settings, load
@@ -54,6 +59,7 @@ def device_port(given: Settings) -> Iterator[int]:
         services=shared,
         tokens=DeviceTokens("secret"),
         admission=Admission(listeners.admission_limits(given)),
+        guesses=Guesses(),
     )
     acceptor.start()
     try:
@@ -86,6 +92,39 @@ def test_may_be_pinged_by_the_settings_in_force() -> None:
     assert made.pings(Identity("a"))
 
 
+@pytest.mark.parametrize(
+    "server,per_ip",
+    [
+        ({}, 400),
+        ({"max_connections": 10}, 8),
+        ({"max_connections": 1}, 1),
+        ({"limits": {"per_ip": 3}}, 3),
+        ({"limits": {"per_ip": 0}}, 0),
+    ],
+)
+def test_one_address_does_not_get_all_places(server: dict[str, Any], per_ip: int) -> None:
+    limits = listeners.admission_limits(settings(server))
+    assert limits.per_ip == per_ip
+    door = Admission(limits)
+    for number in range(per_ip):
+        door.enter(f"device {number}", "192.0.2.1")
+    if per_ip:
+        with pytest.raises(Overloaded):
+            door.enter("one more", "192.0.2.1")
+    if "limits" not in server and per_ip > 1:
+        door.enter("from another address", "192.0.2.2")
+        for number in range(limits.max_connections - per_ip - 1):
+            door.enter(f"here {number}", "127.0.0.1" if number % 2 else one_client("::1"))
+
+
+def test_no_more_places_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Descriptors()
+    monkeypatch.setattr(few, "limit", few.used + 200)
+    limits = listeners.admission_limits(settings(), few)
+    assert limits.max_connections == few.fit(listeners.wanted_sockets(settings())).devices < 150
+    assert limits.per_ip == int(limits.max_connections * 0.8)
+
+
 @pytest.mark.parametrize("seconds,expected", [(0, 0.0), (120, 120 + listeners.IDLE_BEYOND_GOODBYE_S)])
 def test_the_sweeper_waits_longer_than_a_spoken_goodbye(seconds: int, expected: float) -> None:
     policy = listeners.sweep_policy(settings({"hello_timeout": 4}, close_connection_no_voice_time=seconds))
@@ -96,11 +135,25 @@ def test_the_device_port_asks_for_a_token_only_where_it_should() -> None:
     auth = {"enabled": True, "allowed_devices": ["AA:AA"]}
     with device_port(settings({"auth": auth})) as port:
         url = f"ws://127.0.0.1:{port}/xiaozhi/v1/"
-        SimulatedDevice(url, device_id="aa:aa").connect().close()
-        with pytest.raises(Exception, match="401"):
-            SimulatedDevice(url, device_id="bb:bb").connect()
+        token = DeviceTokens("secret").issue("mine", "aa:aa", now=time.time())
+        SimulatedDevice(url, device_id="aa:aa", client_id="mine", token=token).connect().close()
+        for client_id, shown in (("mine", ""), ("other", token), ("mine", "x" + token)):
+            with pytest.raises(Exception, match="401"):
+                SimulatedDevice(url, device_id="aa:aa", client_id=client_id, token=shown).connect()
     with device_port(settings()) as port:
         SimulatedDevice(f"ws://127.0.0.1:{port}/xiaozhi/v1/", device_id="bb:bb").connect().close()
+
+
+def test_wrong_tokens_are_counted_and_the_right_one_passes_all_the_same() -> None:
+    with device_port(settings({"auth": {"enabled": True}})) as port:
+        url = f"ws://127.0.0.1:{port}/xiaozhi/v1/"
+        for number in range(FREE + 1):
+            with pytest.raises(Exception, match="401"):
+                SimulatedDevice(url, device_id="aa:aa", client_id="mine", token=f"no.{number}").connect()
+        with pytest.raises(Exception, match="429"):
+            SimulatedDevice(url, device_id="aa:aa", client_id="mine", token="no.1").connect()
+        token = DeviceTokens("secret").issue("mine", "aa:aa", now=time.time())
+        SimulatedDevice(url, device_id="aa:aa", client_id="mine", token=token).connect().close()
 
 
 @pytest.mark.parametrize("tls", [{}, FILES])
@@ -109,8 +162,10 @@ def test_the_http_port(tls: dict[str, str]) -> None:
         settings({"tls": tls}),
         hooks=HOOKS,
         device_tokens=DeviceTokens("secret"),
+        enrol=lambda device_id, client_id: True,
         vision_tokens=VisionTokens("secret"),
         vllm=lambda: None,
+        guesses=Guesses(),
     )
     web.start()
     try:

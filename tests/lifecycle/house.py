@@ -30,7 +30,7 @@ from xiaozhi.settings import Loaded, load
 
 __all__ = ["CHAT", "QUARTER", "SHORT", "TTS", "Answered", "House", "Script", "ask", "open_house"]
 
-ADMIN_TOKEN = "the-admin-token"
+ADMIN_TOKEN = "the-admin-token-of-tests"
 SECRET = "the-management-secret"
 
 

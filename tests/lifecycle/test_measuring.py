@@ -158,6 +158,7 @@ def test_no_label_comes_from_a_device(families: dict[str, Metric]) -> None:
     assert names <= {
         "name",  # of a task: a constant of the code
         "cause",
+        "door",
         "class",
         "code",
         "fate",

@@ -88,9 +88,8 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
         "selected_module": {"Memory": "mem_local_short"},
         "Memory": {"mem_local_short": {"type": "mem_local_short", "llm": "Vendor"}},
     }
-    with running(
-        tmp_path, vendor, {**memory, "device_max_output_size": 1000, "server": {"admin_token": "the-admin-token"}}
-    ) as child:
+    server = {"admin_token": "the-admin-token-of-tests"}
+    with running(tmp_path, vendor, {**memory, "device_max_output_size": 1000, "server": server}) as child:
         talking, idle = child.device(), child.device()
         ask(talking, "hello")
         assert ready(child) == (200, {"ready": True, "reasons": []})
@@ -124,7 +123,7 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
     assert len(child.log("session ended")) == 2
     assert child.log("task failed") == []
     assert "Traceback" not in child.complaints()
-    for secret in ("test-key", "the-admin-token", SECRET, STORY, "tell me a story", SUMMARY):
+    for secret in ("test-key", "the-admin-token-of-tests", SECRET, STORY, "tell me a story", SUMMARY):
         assert secret not in child.log_text(), secret
 
 

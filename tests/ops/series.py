@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.ops.programs import ROOT
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
@@ -44,6 +45,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics = Metrics(version="0")
     metrics.watch_pool(_Pool())
     metrics.watch_admission(Admission(AdmissionLimits()))
+    metrics.watch_guesses(Guesses())
     metrics.watch_connections(ConnectionRegistry())
     metrics.watch_vendors(lambda: [Guard("llm:acme", window=Window("llm:acme", 1), limitations=lambda: ["tools"])])
     metrics.watch_process()

@@ -76,12 +76,14 @@ class Front:
 
     def __init__(self, nginx: str, directory: Path, backends: list[Backend]) -> None:
         self.backends = backends
+        self.directory = directory
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
         text = CONF.read_text(encoding="utf-8")
         ports = iter([backend.port for backend in backends] * 2)
         text, upstreams = re.subn(r"(?<=server 127\.0\.0\.1:)\d+", lambda _: str(next(ports)), text)
         assert upstreams == 2 * len(backends)
+        text = text.replace("/var/log/nginx/", f"{directory}/")
         for example, ours in {
             "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
             "/etc/ssl/xiaozhi/fullchain.pem": str(TLS / "cert.pem"),
@@ -204,6 +206,21 @@ def test_a_device_that_says_who_it_is_in_the_query_too(front: Front) -> None:
     assert first == [front.worker_of(path) for path in paths]
     assert len(set(first)) > 1
     assert front.worker_of(Device_Id="device3") == first[3]
+
+
+def test_no_token_gets_into_a_log(front: Front) -> None:
+    secret = "?device-id=a&authorization=Bearer%20hunter2"
+    front.worker_of(f"/xiaozhi/v1/{secret}")
+    assert front.ask(f"/xiaozhi/ota/{secret}")[0] == 200
+    for backend in front.backends:
+        backend.refusing = True
+    front.upgrade(f"/xiaozhi/v1/{secret}")[0].close()
+
+    def logged() -> str:
+        return "".join(path.read_text() for path in front.directory.glob("*.log"))
+
+    wait_for(lambda: logged().count('"GET /xiaozhi/v1/"') >= 2, "the lines")
+    assert "hunter2" not in logged()
 
 
 def test_the_tunnel_carries_bytes_both_ways(front: Front) -> None:

@@ -40,9 +40,10 @@ def parts_of(
     **parts: Any,
 ) -> Any:
     """The parts of a device that has not said hello."""
-    device = identity or Identity(DEVICE)
+    device = identity or Identity(DEVICE, "client")
     agent = make_agent(settings, **parts)
-    return SessionParts(FakeLink(device), services or make_services(), agent, CallContext(device_id=DEVICE), Tasks())
+    context = CallContext(device_id=DEVICE, client_id=device.client_id)
+    return SessionParts(FakeLink(device), services or make_services(), agent, context, Tasks())
 
 
 def hello(**audio: Any) -> wire.Hello:
@@ -188,7 +189,7 @@ def test_a_dialogue_goes_on_where_it_ended() -> None:
     before = parts_of(services=make_services(resume=resume))
     assert before.known_dialogue is None
     before.dialogue().append(Message("user", "my name is Ann"), Message("assistant", "Hello Ann."))
-    resume.put(DEVICE, before.dialogue().snapshot())
+    resume.put(DEVICE, "client", before.dialogue().snapshot())
 
     after = parts_of(services=make_services(resume=resume))
 
@@ -201,7 +202,7 @@ def test_a_dialogue_goes_on_where_it_ended() -> None:
 
 def test_a_dialogue_that_cannot_be_read_is_left_behind() -> None:
     resume = ResumeStore()
-    resume.put(DEVICE, b"{}")
+    resume.put(DEVICE, "client", b"{}")
     with capture_logs() as lines:
         assert parts_of(services=make_services(resume=resume)).dialogue().messages() == []
 

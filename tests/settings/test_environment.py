@@ -23,7 +23,7 @@ def test_keys_are_found_whatever_their_case(config_dir: Path) -> None:
             "XIAOZHI__SERVER__PORT": "9001",
             "XIAOZHI__SELECTED_MODULE__MEMORY": "mem_local_short",
             "XIAOZHI__MANAGER_API__URL": "http://console:8002/xiaozhi",
-            "XIAOZHI__manager_api__Secret": "s3cret",
+            "XIAOZHI__manager_api__Secret": "s3cret-of-the-console",
             "XIAOZHI__VAD__SILEROVAD__MIN_SILENCE_DURATION_MS": "300",
             "XIAOZHI__LOG__JSON": "on",
             "XIAOZHI_OTHER": "is not ours",
@@ -35,7 +35,7 @@ def test_keys_are_found_whatever_their_case(config_dir: Path) -> None:
     assert settings.server.port == 9001
     assert settings.selected("memory") == "mem_local_short"
     assert settings.manager_api.url == "http://console:8002/xiaozhi"
-    assert settings.management_secret.get_secret_value() == "s3cret"
+    assert settings.management_secret.get_secret_value() == "s3cret-of-the-console"
     assert settings.block("vad", "SileroVAD")["min_silence_duration_ms"] == 300
     assert settings.log.json_console
 
@@ -71,7 +71,11 @@ def test_a_new_provider_keeps_its_name(config_dir: Path) -> None:
         ),
         ("PROMPT", "You are: [nice], 100% #1", lambda settings: settings.prompt == "You are: [nice], 100% #1"),
         ("PROMPT", "yes", lambda settings: settings.prompt == "yes"),
-        ("SERVER__AUTH_KEY", "0123", lambda settings: settings.server.auth_key.get_secret_value() == "0123"),
+        (
+            "SERVER__AUTH_KEY",
+            "0123456789012345",
+            lambda settings: settings.server.auth_key.get_secret_value() == "0123456789012345",
+        ),
         ("SERVER__AUTH__ENABLED", "yes", lambda settings: settings.server.auth.enabled is True),
         ("SERVER__TIMEZONE_OFFSET", "+5.5", lambda settings: settings.server.timezone_offset == 5.5),
         ("CONVERSATION__SPECULATIVE", "off", lambda settings: settings.conversation.speculative == "off"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from xiaozhi.app.wiring import check
 from xiaozhi.settings import load, masked, masked_yaml
 from xiaozhi.settings.masking import looks_secret, mask_text, mask_tree
 
@@ -68,7 +69,6 @@ def test_names_of_secrets(key: str) -> None:
         ("keyboard", "x"),
         ("author", "x"),
         ("passage", "x"),
-        ("appid", "x"),
         ("model_name", "x"),
         ("keyfile", "x"),
         ("task", "x"),
@@ -98,19 +98,81 @@ def test_numbers_can_be_secrets() -> None:
         ("http://h/?id=", "http://h/?id="),
         ("a=b", "a=b"),
         ("me@example.org", "me@example.org"),
+        ("http://me:pa/ss@h/x", "http://***@h/x"),
+        ("http://me:pa ss@h/x", "http://***@h/x"),
+        ("http://token@h/x", "http://***@h/x"),
+        ("redis://:pass@h:1/0", "redis://***@h:1/0"),
+        ("me:pass@proxy:8080", "***@proxy:8080"),
+        ("http://h:8002/xiaozhi", "http://h:8002/xiaozhi"),
+        ("http://[::1]:8002/a:b", "http://[::1]:8002/a:b"),
+        ("wss://h/v1?appid=12345&x=1", "wss://h/v1?appid=***&x=1"),
     ],
 )
 def test_addresses_lose_their_secrets(text: str, shown: str) -> None:
     assert mask_text(text) == shown
 
 
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("Authorization: Bearer abcdef123456", "Authorization: *** ***"),
+        ("X-Api-Key: abcdef", "X-Api-Key: ***"),
+        ('{"api_key": "abcdef", "model": "m"}', '{"api_key": "***", "model": "m"}'),
+        ("--token=abcdef --speed=3", "--token=*** --speed=3"),
+        ("the key is sk-abcdefgh12345678", "the key is ***"),
+        ("use eyJhbGciOiJI.eyJzdWIi.abc for it", "use *** for it"),
+        ("bearer abcdef123456", "bearer ***"),
+        ("password = hunter2", "password = ***"),
+        ("You are Xiaozhi: be kind, 2:1 and 10:30.", "You are Xiaozhi: be kind, 2:1 and 10:30."),
+        ("keyboard=qwerty; keynote: ten", "keyboard=qwerty; keynote: ten"),
+        ("max_tokens: 500", "max_tokens: 500"),
+        ("小智：你好，token 是什么？", "小智：你好，token 是什么？"),
+        ("a key opens a door", "a key opens a door"),
+    ],
+)
+def test_free_text_loses_its_secrets(text: str, shown: str) -> None:
+    assert mask_text(text) == shown
+
+
+def test_headers_are_masked_whatever_they_are_called() -> None:
+    for key in ("headers", "extra_headers", "default-headers", "HttpHeaders"):
+        assert mask_tree({key: {"X-Odd": "hunter2", "Empty": ""}}) == {key: {"X-Odd": "***", "Empty": ""}}
+        assert mask_tree({key: "X-Odd: hunter2"}) == {key: "***"}
+        assert mask_tree({key: ["X-Odd: hunter2"]}) == {key: "***"}
+    for key in ("appid", "app_id", "appId"):
+        assert mask_tree({key: 1234567}) == {key: "***"}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"base_url": "http://me:hunter2@h o/"},
+        {"base_url": "htp://me:hunter2@h/"},
+        {"base_url": ["http://me:hunter2@h/"]},
+        {"base_url": {"password": "hunter2"}},
+        {"headers": "Authorization: Bearer hunter2"},
+        {"headers": "X-Odd: hunter2"},
+        {"headers": {"X-Odd": ["hunter2"]}},
+        {"headers": ["X-Odd: hunter2"]},
+        {"temperature": "api_key=hunter2"},
+        {"max_concurrent": "token: hunter2"},
+        {"api_key": ["hunter2"]},
+    ],
+)
+def test_faults_of_providers_show_no_secret(block: dict[str, Any]) -> None:
+    written = {"type": "openai", "model_name": "m", "base_url": "http://h/", "api_key": "x", **block}
+    loaded = load(environ={}, overrides={"LLM": {"Mine": written}, "selected_module": {"LLM": "Mine"}})
+    assert "hunter2" not in "\n".join(map(str, check(loaded)))
+    assert "hunter2" not in masked_yaml(loaded.settings)
+
+
 def test_print_config_shows_everything_but_secrets(config_dir: Path) -> None:
     overrides: dict[str, Any] = {
         "server": {
-            "auth_key": "hunter2-0",
-            "mqtt_signature_key": "hunter2-1",
-            "admin_token": "hunter2-2",
-            "secret": "hunter2-3",
+            "auth_key": "hunter2-0-0123456789",
+            "mqtt_signature_key": "hunter2-1-0123456789",
+            "admin_token": "hunter2-2-0123456789",
+            "secret": "hunter2-3-0123456789",
         },
         "manager-api": {"url": "http://h/", "secret": "hunter2-4"},
         "LLM": {

@@ -18,7 +18,7 @@ SOURCE = "device D"
 @pytest.fixture(scope="module")
 def loaded() -> Loaded:
     """A configuration with a voice of a vendor."""
-    voice = {"type": "openai", "api_key": "the-key", "voice": "anna", "model": "m"}
+    voice = {"type": "openai", "api_key": "the-key-of-tokens", "voice": "anna", "model": "m"}
     return load(environ={}, overrides={"TTS": {"Vendor": voice}, "selected_module": {"TTS": "Vendor"}})
 
 
@@ -141,4 +141,4 @@ def test_every_key_of_a_device_is_a_key_of_the_configuration() -> None:
 
 def test_the_tree_below_is_not_shown(tmp_path: Path) -> None:
     """It has secrets."""
-    assert "the-key" not in repr(load(environ={}, overrides={"server": {"auth_key": "the-key"}}))
+    assert "the-key-of-tokens" not in repr(load(environ={}, overrides={"server": {"auth_key": "the-key-of-tokens"}}))

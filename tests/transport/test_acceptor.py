@@ -16,14 +16,14 @@ from tests.transport.harness import SOCKETS, Noting, RecordedEvents, good_token,
 from tests.transport.wire import BINARY, CLOSE, PING, TEXT, Client, Hung, frame
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import Overloaded
+from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol import close_codes
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.session.link import Identity
-from xiaozhi.transport import acceptor as acceptor_module
-from xiaozhi.transport.acceptor import NO_DEVICE_ID, Acceptor
+from xiaozhi.transport.acceptor import NO_DEVICE_ID, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionServices
 
 UNLIMITED = AdmissionLimits(handshakes_per_second=0, ip_handshakes_per_second=0)
@@ -46,6 +46,29 @@ def test_a_device_is_let_in(path: str) -> None:
         )
         identity = port.session("AA:BB").visit.identity
         assert identity == Identity("AA:BB", "c1", "127.0.0.1", 3, False, "bread/1.8")
+
+
+def test_compression_is_not_negotiated() -> None:
+    with serving() as port, port.client() as client:
+        client.send(client.request(sec_websocket_extensions="permessage-deflate; client_max_window_bits"))
+        status, headers, _ = client.answer()
+        assert status == 101
+        assert "sec-websocket-extensions" not in headers
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_old_tls_is_refused(certificate: tuple[str, str], version: ssl.TLSVersion) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with (
+        serving(tls=TlsFiles(*certificate)) as port,
+        socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE_S) as sock,
+        pytest.raises(ssl.SSLError),
+    ):
+        context.wrap_socket(sock)
 
 
 def test_a_browser_is_let_in_by_its_query() -> None:
@@ -99,6 +122,34 @@ def test_a_real_client() -> None:
         assert port.session("real").heard == ["echo 你好", b"\xf8"]
 
 
+# --- web pages ---
+
+
+@pytest.mark.parametrize(
+    "origin,host,status",
+    [
+        (None, "x", 101),
+        ("http://192.168.1.5:8003", "192.168.1.5:8000", 101),
+        ("http://localhost:8006", "192.168.1.5:8000", 101),
+        ("https://pages.example.com", "192.168.1.5:8000", 101),
+        ("https://evil.example", "192.168.1.5:8000", 403),
+        ("null", "192.168.1.5:8000", 403),
+        ("file://", "192.168.1.5:8000", 403),
+        ("https://pages.example.com.evil.example", "192.168.1.5:8000", 403),
+        ("https://evil.example", "192.168.1.5:8000, evil.example", 403),
+    ],
+)
+def test_a_page_from_elsewhere_is_refused_before_the_upgrade(origin: str | None, host: str, status: int) -> None:
+    """Also by its query, as a page must, and without a device id, and whatever token it shows."""
+    with serving(browsers=BrowserOrigins(["https://pages.example.com"])) as port:
+        for path in ("/xiaozhi/v1/", "/xiaozhi/v1/?device-id=web&client-id=c2&authorization=Bearer%20good"):
+            with port.client() as client:
+                client.send(client.request(path, origin=origin, host=host, x_forwarded_host="evil.example"))
+                assert client.answer()[0] == status
+        if status == 403:
+            assert port.sessions == []
+
+
 # --- no upgrade ---
 
 
@@ -118,6 +169,11 @@ def test_plain_http(path: str) -> None:
         ("HEAD / HTTP/1.1\r\n\r\n", 200),
         ("POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\nx", 405),
         ("GET / HTTP/2.0\r\n\r\n", 505),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nDevice-Id: a\r\ndevice-id: b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nAuthorization: Bearer bad\r\nAuthorization: Bearer good\r\n\r\n", 400),
         ("\x16\x03\x01 TLS\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
         ("GET /" + "x" * 9000 + " HTTP/1.1\r\n\r\n", 414),
@@ -292,9 +348,8 @@ def test_slow_loris() -> None:
         assert dripping.dead
 
 
-def test_connections_that_have_not_asked_yet_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor_module, "MAX_HANDSHAKES", 2)
-    with serving(request_timeout=0.3) as port, port.client(), port.client():
+def test_connections_that_have_not_asked_yet_are_counted() -> None:
+    with serving(request_timeout=0.3, trusted=LOOPBACK, handshakes=2) as port, port.client(), port.client():
         wait_for(lambda: port.acceptor.handshakes == 2)
         with port.client() as third:
             assert third.answer()[0] == 503
@@ -306,12 +361,9 @@ def test_connections_that_have_not_asked_yet_are_counted(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_one_address_does_not_take_all_places_of_those_who_have_not_asked(
-    monkeypatch: pytest.MonkeyPatch, trusted: bool
-) -> None:
-    monkeypatch.setattr(acceptor_module, "MAX_HANDSHAKES_PER_ADDRESS", 2)
+def test_one_address_does_not_take_all_places_of_those_who_have_not_asked(trusted: bool) -> None:
     with (
-        serving(request_timeout=0.3, trusted=LOOPBACK if trusted else TrustedProxies()) as port,
+        serving(request_timeout=0.3, handshakes=4, trusted=LOOPBACK if trusted else TrustedProxies()) as port,
         port.client(),
         port.client(),
     ):
@@ -483,7 +535,7 @@ def test_a_certificate_that_cannot_be_used(tmp_path: object) -> None:
 
 def two_on_one_port(*, reuse_port: bool) -> None:
     def acceptor(port: int) -> Acceptor:
-        options = acceptor_module.AcceptorOptions(reuse_port=reuse_port)
+        options = AcceptorOptions(reuse_port=reuse_port)
         return Acceptor(
             "127.0.0.1",
             port,

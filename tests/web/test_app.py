@@ -9,6 +9,8 @@ from flask import Blueprint, abort, request
 from flask.testing import FlaskClient
 
 from xiaozhi.errors import AuthError, Overloaded, ProtocolError
+from xiaozhi.net.browser_origins import BrowserOrigins
+from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.web.app import WebConfig, create_app, request_origin
 
 
@@ -18,22 +20,65 @@ def client(view: Any = lambda: "fine", **config: Any) -> FlaskClient:
     return create_app([blueprint], WebConfig(**config)).test_client()
 
 
-@pytest.mark.parametrize("path", ["/thing", "/nothing", "/"])
-def test_options_is_answered_everywhere(path: str) -> None:
-    reply = client().options(path, headers={"Origin": "http://x", "Access-Control-Request-Method": "POST"})
+FOREIGN = ["https://evil.example", "null", "http://localhost.evil.example", "file://", "http://192.168.1.66:8003", "x"]
+OWN = [
+    "http://box:8006",
+    "https://BOX",
+    "http://localhost:8006",
+    "http://127.0.0.1:1",
+    "http://[::1]:3",
+    "http://a.localhost",
+]
+
+
+@pytest.mark.parametrize("path", ["/xiaozhi/ota/", "/xiaozhi/ota/download/x.bin", "/mcp/vision/explain"])
+@pytest.mark.parametrize("origin", [*OWN, "https://listed.example:8443"])
+def test_pages_that_may_read_what_a_device_reads(path: str, origin: str) -> None:
+    reply = client(browsers=BrowserOrigins(["https://listed.example:8443/"])).options(
+        path, headers={"Host": "box:8003", "Origin": origin, "Access-Control-Request-Method": "POST"}
+    )
 
     assert reply.status_code == 204
-    assert reply.headers["Access-Control-Allow-Origin"] == "*"
+    assert reply.headers["Access-Control-Allow-Origin"] == origin
     assert "POST" in reply.headers["Access-Control-Allow-Methods"]
     assert {"Device-Id", "Client-Id", "Authorization", "Content-Type"} <= set(
         reply.headers["Access-Control-Allow-Headers"].split(", ")
     )
     assert "Access-Control-Allow-Credentials" not in reply.headers
+    assert reply.headers["Vary"] == "Origin"
 
 
-def test_every_answer_may_be_read_from_other_origins() -> None:
-    assert client().get("/thing").headers["Access-Control-Allow-Origin"] == "*"
-    assert client().get("/nothing").headers["Access-Control-Allow-Origin"] == "*"
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/admin/reload", "/thing", "/nothing"])
+def test_no_page_may_read_what_operators_read(path: str) -> None:
+    for origin in (*OWN, *FOREIGN):
+        headers = {"Host": "box:8003", "Origin": origin}
+        for reply in (client().options(path, headers=headers), client().get(path, headers=headers)):
+            assert not [name for name, _ in reply.headers if name.startswith("Access-Control-Allow")]
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_pages_from_elsewhere_are_refused_and_nothing_is_done(origin: str) -> None:
+    done: list[str] = []
+    server = client(lambda: done.append("x") or "fine")  # type: ignore[func-returns-value]
+    headers = {"Host": "box:8003", "Origin": origin, "X-Forwarded-Host": "evil.example"}
+
+    for path in ("/thing", "/xiaozhi/ota/"):
+        reply = server.post(path, headers=headers)
+        assert reply.status_code == 403
+        assert reply.get_json()["success"] is False
+        asked = server.options(path, headers=headers)
+        assert asked.status_code == 204
+        assert "Access-Control-Allow-Origin" not in {**reply.headers, **asked.headers}
+    assert done == []
+
+
+def test_devices_and_pages_of_a_trusted_proxys_host_pass() -> None:
+    assert client().post("/thing").text == "fine"
+    behind = client(trusted_proxies=TrustedProxies(["127.0.0.0/8"]))
+    headers = {"Host": "10.0.0.1", "Origin": "https://voice.example.com", "X-Forwarded-Host": "voice.example.com"}
+    assert behind.post("/thing", headers=headers).text == "fine"
+    assert client().post("/thing", headers=headers).status_code == 403
+    assert client(browsers=BrowserOrigins(["*"])).post("/thing", headers=headers).text == "fine"
 
 
 def raising(error: Exception) -> Any:

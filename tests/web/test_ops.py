@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from tests.fakes.clock import FakeClock
 from xiaozhi.errors import Fault
+from xiaozhi.runtime.guesses import FREE, Guesses
 from xiaozhi.web.app import create_app
 from xiaozhi.web.ops import Addresses, OpsHooks, PageFacts, create_blueprint
 from xiaozhi.web.origin import Origin
@@ -89,6 +91,27 @@ def test_nobody_else_may(authorization: str | None) -> None:
 
     assert reply.status_code == 401
     assert done == []
+
+
+def test_guessing_is_slowed_down_by_address_and_not_for_others() -> None:
+    clock = FakeClock()
+    guesses = Guesses(clock=clock)
+    hooks = OpsHooks(ready=lambda: (True, []), addresses=addresses, reload=lambda: [])
+    server = create_app([create_blueprint(hooks, admin_token="admin", guesses=guesses)]).test_client()
+
+    def reply_to(token: str, peer: str) -> Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        return server.post("/admin/reload", headers=headers, environ_overrides={"REMOTE_ADDR": peer})
+
+    assert {reply_to(f"guess {number}", f"2001:db8::{number}").status_code for number in range(FREE)} == {401}
+    assert reply_to("guess", "2001:db8::ffff").status_code == 401
+    locked = reply_to("admin", "2001:db8::1")
+    assert locked.status_code == 429, "not even the right one is looked at: it might be a guess"
+    assert locked.headers["Retry-After"] == "1"
+    assert reply_to("admin", "192.0.2.1").status_code == 200
+    clock.advance(1.1)
+    assert reply_to("admin", "2001:db8::1").status_code == 200
+    assert guesses.wrong["admin"] == FREE + 1
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer ", "Bearer x"])

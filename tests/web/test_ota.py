@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi.errors import Overloaded, VendorUnavailable
+from xiaozhi.errors import Overloaded, StorageUnavailable, VendorUnavailable
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
+from xiaozhi.web import ota
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.ota import Activation, MqttGateway, OtaConfig, OtaHooks, OtaRequest, create_blueprint
 
@@ -24,13 +25,19 @@ CLIENT = "7b94d69a-9808-4c59-9c9b-704333b38aff"
 HEADERS = {"Device-Id": DEVICE, "Client-Id": CLIENT, "Host": "192.168.1.5:8003"}
 BODY = {"application": {"name": "xiaozhi", "version": "2.0.0"}, "board": {"type": "bread-compact-wifi"}}
 TOKENS = DeviceTokens("secret")
+ABROAD = "203.0.113.7"
 
 
-def client(config: OtaConfig | None = None, hooks: OtaHooks | None = None, **web: Any) -> FlaskClient:
+def client(
+    config: OtaConfig | None = None, hooks: OtaHooks | None = None, peer: str = "127.0.0.1", **web: Any
+) -> FlaskClient:
+    """Somebody who asks from the address `peer`."""
     blueprint = create_blueprint(
         config or OtaConfig(firmware_dir=Path("/nonexistent")), TOKENS, hooks, clock=lambda: NOW
     )
-    return create_app([blueprint], WebConfig(**web)).test_client()
+    made = create_app([blueprint], WebConfig(**web)).test_client()
+    made.environ_base["REMOTE_ADDR"] = peer
+    return made
 
 
 def check(device: FlaskClient, headers: dict[str, str] | None = None, body: Any = BODY, **more: str) -> dict[str, Any]:
@@ -111,16 +118,79 @@ def test_without_authentication_no_token_is_made() -> None:
 
 
 def test_a_stranger_gets_an_address_but_no_token() -> None:
-    config = OtaConfig(auth_enabled=True, allowed_devices=frozenset({"aa:aa:aa:aa:aa:aa"}))
+    config = OtaConfig(
+        auth_enabled=True, allowed_devices=frozenset({"aa:aa:aa:aa:aa:aa"}), mqtt=MqttGateway("192.168.0.7:1883", "key")
+    )
 
-    assert check(client(config))["websocket"] == {"url": "ws://192.168.1.5:8000/xiaozhi/v1/", "token": ""}
+    answer = check(client(config, peer=ABROAD))
+
+    assert answer["websocket"] == {"url": "ws://192.168.1.5:8000/xiaozhi/v1/", "token": ""}
+    assert "mqtt" not in answer, "firmware that gets both uses MQTT: the same door"
+
+
+@pytest.mark.parametrize("peer", ["192.168.1.20", "10.1.2.3", "172.20.0.1", "127.0.0.1", "fd00::5", "::ffff:10.0.0.9"])
+def test_a_device_at_home_needs_no_list(peer: str) -> None:
+    config = OtaConfig(auth_enabled=True, mqtt=MqttGateway("192.168.0.7:1883", "key"))
+
+    answer = check(client(config, peer=peer))
+
+    TOKENS.check(answer["websocket"]["token"], CLIENT, DEVICE, now=NOW)
+    assert answer["mqtt"]["password"]
+
+
+@pytest.mark.parametrize(
+    "peer,headers,trusted",
+    [
+        (ABROAD, {}, []),
+        ("2001:db8::1", {}, []),
+        ("100.64.1.2", {}, []),
+        ("172.32.0.1", {}, []),
+        (ABROAD, {"X-Forwarded-For": "192.168.1.20"}, []),
+        ("127.0.0.1", {"X-Forwarded-For": ABROAD}, []),
+        ("127.0.0.1", {"X-Real-IP": "192.168.1.20"}, []),
+        ("127.0.0.1", {"Forwarded": f"for={ABROAD}"}, []),
+        ("127.0.0.1", {"X-Forwarded-For": ABROAD}, ["127.0.0.0/8"]),
+        ("127.0.0.1", {"X-Forwarded-For": f"192.168.1.20, {ABROAD}"}, ["127.0.0.0/8"]),
+        ("127.0.0.1", {}, ["127.0.0.0/8"]),
+        ("127.0.0.1", {"Forwarded": "for=192.168.1.20"}, ["127.0.0.0/8"]),
+        ("127.0.0.1", {"X-Forwarded-For": "192.168.1.20, unknown"}, ["127.0.0.0/8"]),
+        ("127.0.0.1", {"X-Real-IP": "nonsense"}, ["127.0.0.0/8"]),
+    ],
+)
+def test_an_address_that_may_not_be_a_home_is_none(peer: str, headers: dict[str, str], trusted: list[str]) -> None:
+    """Written by strangers, of a proxy that is not trusted, or of a trusted one that does not say for whom."""
+    device = client(OtaConfig(auth_enabled=True), peer=peer, trusted_proxies=TrustedProxies(trusted))
+
+    assert check(device, headers)["websocket"]["token"] == ""
+
+
+def test_a_home_behind_a_trusted_proxy_is_one() -> None:
+    device = client(OtaConfig(auth_enabled=True), peer="127.0.0.1", trusted_proxies=TrustedProxies(["127.0.0.0/8"]))
+
+    assert check(device, {"X-Forwarded-For": "192.168.1.20"})["websocket"]["token"]
+
+
+def test_the_first_client_id_of_a_device_is_the_only_one() -> None:
+    enrolled: dict[str, str] = {}
+    hooks = OtaHooks(enrol=lambda device_id, client_id: enrolled.setdefault(device_id, client_id) == client_id)
+    config = OtaConfig(
+        auth_enabled=True, allowed_devices=frozenset({DEVICE}), mqtt=MqttGateway("192.168.0.7:1883", "key")
+    )
+
+    for peer in ("127.0.0.1", ABROAD):
+        device = client(config, hooks, peer=peer)
+        assert check(device)["websocket"]["token"]
+        stranger = check(device, {"Client-Id": "a-stranger"})
+        assert stranger["websocket"]["token"] == ""
+        assert "mqtt" not in stranger
+        assert check(device, {"Client-Id": ""})["websocket"]["token"] == "", "everybody can send none"
 
 
 @pytest.mark.parametrize("device_id", ["AA:BB:CC:DD:EE:FF", "aa-bb-cc-dd-ee-ff"])
 def test_an_allowed_device_gets_a_token_for_itself(device_id: str) -> None:
     config = OtaConfig(auth_enabled=True, allowed_devices=frozenset({"aa:bb:cc:DD:ee:ff"}))
 
-    token = check(client(config), {"Device-Id": device_id})["websocket"]["token"]
+    token = check(client(config, peer=ABROAD), {"Device-Id": device_id})["websocket"]["token"]
 
     TOKENS.check(token, CLIENT, device_id, now=NOW)
 
@@ -132,7 +202,7 @@ def test_a_known_device_gets_a_token() -> None:
         asked.append((device_id, client_id))
         return device_id == DEVICE
 
-    device = client(OtaConfig(auth_enabled=True), OtaHooks(is_known=is_known))
+    device = client(OtaConfig(auth_enabled=True), OtaHooks(is_known=is_known), peer=ABROAD)
 
     TOKENS.check(check(device)["websocket"]["token"], CLIENT, DEVICE, now=NOW)
     assert check(device, {"Device-Id": "11:22:33:44:55:77"})["websocket"]["token"] == ""
@@ -169,6 +239,32 @@ def test_newer_firmware_is_offered_and_can_be_fetched(bin_dir: Path) -> None:
     assert reply.headers["Content-Length"] == str(len(reply.data))
     assert reply.mimetype == "application/octet-stream"
     reply.close()
+
+
+def test_downloads_are_bounded_by_address_and_in_number(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ota, "DOWNLOADS", 3)
+    monkeypatch.setattr(ota, "DOWNLOADS_PER_ADDRESS", 2)
+    device = client(OtaConfig(firmware_dir=bin_dir))
+
+    def download(peer: str, **headers: str) -> Any:
+        environ = {"REMOTE_ADDR": peer}
+        return device.get("/xiaozhi/ota/download/other_9.0.0.bin", environ_overrides=environ, headers=headers)
+
+    held = [download("192.0.2.1"), download("192.0.2.1", Range="bytes=0-9")]
+    refused = download("192.0.2.1")
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "10"
+    held.append(download("192.0.2.2"))
+    assert download("192.0.2.3").status_code == 503
+    assert [reply.status_code for reply in held] == [200, 206, 200]
+    for reply in held:
+        reply.close()
+    for _ in range(4):
+        for reply in (download("192.0.2.1"), download("192.0.2.1", Range="bytes=9-2"), device.head("/xiaozhi/ota/")):
+            reply.close()
+    again = download("192.0.2.1", If_None_Match="x")
+    assert again.data == b"other_9.0.0.bin" * 100
+    again.close()
 
 
 def test_downloads_may_have_an_address_of_their_own(bin_dir: Path) -> None:
@@ -279,12 +375,12 @@ def test_a_bound_device_is_shown_nothing() -> None:
     assert "activation" not in check(client(hooks=OtaHooks(activation=lambda request: None)))
 
 
-@pytest.mark.parametrize("error", [VendorUnavailable("manager"), Overloaded("manager")])
+@pytest.mark.parametrize("error", [VendorUnavailable("manager"), Overloaded("manager"), StorageUnavailable("locked")])
 def test_a_failing_look_up_asks_the_device_to_come_again(error: Exception) -> None:
     def fail(*arguments: Any) -> Any:
         raise error
 
-    for hooks in (OtaHooks(activation=fail), OtaHooks(is_known=fail), OtaHooks(activate=fail)):
+    for hooks in (OtaHooks(activation=fail), OtaHooks(is_known=fail), OtaHooks(enrol=fail), OtaHooks(activate=fail)):
         device = client(OtaConfig(auth_enabled=True), hooks)
         path = "/xiaozhi/ota/activate" if hooks.activate else "/xiaozhi/ota/"
         reply = device.post(path, headers=HEADERS, json=BODY)

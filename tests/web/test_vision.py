@@ -21,6 +21,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.runtime.guesses import FREE, Guesses
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web.app import create_app
 from xiaozhi.web.vision import MAX_IMAGE_BYTES, VISION_PATH, VisionConfig, create_blueprint, sniff_image, vision_url
@@ -139,6 +140,19 @@ def test_without_a_token_of_ones_own_nothing_is_looked_at(token: str, device_id:
     assert reply.status_code == 401
     assert reply.get_json()["success"] is False
     assert vllm.calls == []
+
+
+def test_wrong_tokens_are_counted_and_the_right_one_passes_all_the_same() -> None:
+    """It cannot be guessed, so a neighbour's wrong ones shut nobody out."""
+    guesses = Guesses()
+    blueprint = create_blueprint(VisionConfig(), TOKENS, lambda device: FakeVllm(), guesses=guesses, clock=lambda: NOW)
+    device = create_app([blueprint]).test_client()
+
+    answers = [ask(device, token=f"nonsense.{number}").status_code for number in range(FREE + 3)]
+
+    assert answers == [401] * (FREE + 1) + [429] * 2
+    assert ask(device).status_code == 200
+    assert (guesses.wrong["vision_token"], guesses.locked_out["vision_token"]) == (FREE + 1, 2)
 
 
 def test_no_client_id_gets_round_the_check() -> None:
@@ -274,6 +288,38 @@ def test_others_are_served_while_one_waits_but_not_without_bound() -> None:
     assert status.status_code == 200
     assert first.value.get_json()["response"] == "a cat"
     assert ask(device).status_code == 200
+
+
+def test_one_device_or_address_does_not_hold_all_places() -> None:
+    group = Tasks()
+    vllm = SlowVllm()
+    device = client(vllm, concurrent=5, per_device=2, per_address=3)
+    other = "11:22:33:44:55:77"
+
+    def slow(device_id: str, address: str) -> Any:
+        device.environ_base["REMOTE_ADDR"] = address
+        token = TOKENS.issue(device_id, now=NOW)
+        return group.spawn("slow", ask, device, token=token, device_id=device_id)
+
+    def refused(device_id: str, address: str) -> bool:
+        device.environ_base["REMOTE_ADDR"] = address
+        return ask(device, token=TOKENS.issue(device_id, now=NOW), device_id=device_id).status_code == 503
+
+    held = []
+    for device_id in (DEVICE, DEVICE.lower()):
+        held.append(slow(device_id, "192.0.2.1"))
+        gevent.sleep(0)  # sleep: so that its address is the one it was given
+    assert refused(DEVICE, "192.0.2.9"), "a third one of the device, from anywhere"
+    held.append(slow(other, "192.0.2.1"))
+    gevent.sleep(0)  # sleep: as above
+    assert refused("11:22:33:44:55:88", "192.0.2.1"), "a fourth one of the address"
+    held.append(slow("11:22:33:44:55:88", "192.0.2.2"))
+    gevent.sleep(0)  # sleep: as above
+    vllm.gate.set()
+    gevent.joinall(held, timeout=PATIENCE_S)
+
+    assert [greenlet.value.status_code for greenlet in held] == [200] * 4
+    assert not refused(DEVICE, "192.0.2.1"), "all places are given back"
 
 
 # --- sniffing ---

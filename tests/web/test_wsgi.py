@@ -21,16 +21,19 @@ from structlog.testing import capture_logs
 
 from tests.fakes.thinking import FakeVllm
 from tests.waiting import PATIENCE_S, wait_for
+from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web import ota, vision
 from xiaozhi.web.app import create_app, read_body
+from xiaozhi.web.http_connection import PAUSE_BYTES
 from xiaozhi.web.wsgi import WebLimits, WebServer
 
 CERTIFICATE = Path(__file__).parent / "tls" / "cert.pem"
 KEY = Path(__file__).parent / "tls" / "key.pem"
 MAX_BODY = 1024 * 1024
+FILE_BYTES = 2 * 1024 * 1024
 DEVICE = "11:22:33:44:55:66"
 
 
@@ -48,6 +51,9 @@ class Views:
         blueprint.add_url_rule("/refuse", "refuse", lambda: ("no", 403), methods=["POST"])
         blueprint.add_url_rule("/fail", "fail", self.fail)
         blueprint.add_url_rule("/stream", "stream", self.stream)
+        blueprint.add_url_rule("/file", "file", lambda: Response(b"x" * 8192 for _ in range(FILE_BYTES // 8192)))
+        blueprint.add_url_rule("/healthz", "healthz", lambda: "alive")
+        blueprint.add_url_rule("/readyz", "readyz", lambda: "ready")
         self.app = create_app([blueprint])
 
     def wait(self) -> str:
@@ -101,6 +107,11 @@ def read_all(sock: socket.socket) -> bytes:
         while piece := sock.recv(65536):
             received += piece
     return received
+
+
+def read_some(sock: socket.socket) -> bytes:
+    """What comes next."""
+    return sock.recv(65536)
 
 
 def get(server: WebServer, path: str, **headers: str) -> tuple[int, bytes]:
@@ -219,6 +230,175 @@ def test_one_connection_too_many_is_told_so() -> None:
 
         views.gate.set()
         holder.close()
+
+
+def test_a_full_house_still_tells_how_it_is() -> None:
+    """Its requests under way keep their places, whoever waits makes room, and health has places of its own."""
+    views = Views()
+    with serving(views.app, limits=WebLimits(connections=2, per_address=2, reserve=1)) as server:
+        holders = [connect(server) for _ in range(2)]
+        for holder in holders:
+            holder.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for(lambda: server.counts.requests == 2)
+        for path in ("/healthz", "/readyz"):
+            for _ in range(3):
+                reply = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert reply.startswith(b"HTTP/1.1 200 ")
+                assert b"Connection: close" in reply
+        silent = connect(server)
+        wait_for(lambda: server.seats.reserved == 1)
+        assert get(server, "/healthz")[0] == 200, "silence does not keep the place for health"
+        dripping = connect(server)
+        dripping.sendall(b"POST /body HTTP/1.1\r\nX: y\r\n")
+        assert get(server, "/healthz")[0] == 200, "nor does a head that drips"
+        busy = connect(server)
+        busy.sendall(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        assert busy.recv(12) == b"HTTP/1.1 503"
+        assert get(server, "/healthz")[0] == 200, "nor does who was refused and stays"
+        for path in ("/hello", "/healthz/x", "/"):
+            refused = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert refused.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 2\r\n" in refused
+        views.gate.set()
+        assert all(read_some(holder).startswith(b"HTTP/1.1 200 ") for holder in holders)
+        for sock in (*holders, silent, dripping, busy):
+            sock.close()
+        wait_for(lambda: not server.connections)
+        assert (server.seats.public, server.seats.reserved) == (0, 0)
+
+
+def test_silent_sockets_keep_nobody_out() -> None:
+    with serving(Views().app, limits=WebLimits(connections=20, per_address=20)) as server:
+        with contextlib.ExitStack() as stack:
+            silent = [stack.enter_context(connect(server)) for _ in range(20)]
+            wait_for(lambda: server.seats.public == 20)
+            assert get(server, "/hello")[0] == 200
+            assert silent[0].recv(1) == b"", "the oldest one made room"
+            kept = http.client.HTTPConnection(*server.address, timeout=PATIENCE_S)
+            kept.request("GET", "/hello")
+            assert kept.getresponse().read()
+            for _ in range(5):
+                stack.enter_context(connect(server))
+            kept.request("GET", "/hello")
+            assert kept.getresponse().read(), "who has asked before goes last"
+            kept.close()
+        wait_for(lambda: not server.connections)
+
+
+def test_silent_tls_sockets_keep_nobody_out() -> None:
+    context = ssl.create_default_context(cafile=CERTIFICATE)
+    limits = WebLimits(connections=3, per_address=3)
+    with serving(Views().app, tls=TlsFiles(CERTIFICATE, KEY), limits=limits) as server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(connect(server))
+            wait_for(lambda: server.seats.public == 3)
+            connection = http.client.HTTPSConnection(*server.address, timeout=PATIENCE_S, context=context)
+            connection.request("GET", "/hello")
+            assert connection.getresponse().status == 200
+            connection.close()
+        wait_for(lambda: not server.connections)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_one_address_has_a_share_and_behind_a_proxy_the_client_has(trusted: bool) -> None:
+    views = Views()
+    proxies = TrustedProxies(["127.0.0.0/8"] if trusted else [])
+    with serving(views.app, limits=WebLimits(per_address=1), trusted=proxies) as server, connect(server) as holder:
+        holder.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
+        assert views.entered.wait(PATIENCE_S)
+        assert get(server, "/hello", **{"X-Forwarded-For": "192.0.2.1"})[0] == 503
+        assert get(server, "/hello", **{"X-Forwarded-For": "192.0.2.1, 192.0.2.2"})[0] == (200 if trusted else 503)
+        views.gate.set()
+        assert read_some(holder)
+        assert get(server, "/hello", **{"X-Forwarded-For": "192.0.2.1"})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+        b"Content-Length: 2\r\nContent-Length: 2\r\n",
+        b"Content-Length: 2\r\nCONTENT-LENGTH: 5\r\n",
+        b"Content-Length: +2\r\n",
+        b"Content-Length: 0x2\r\n",
+        b"Content-Length: 2_0\r\n",
+        b"Content-Length: 2, 2\r\n",
+        b"Content-Length:\r\n",
+        b"Content-Length : 2\r\n",
+        b"Transfer-Encoding: identity\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: chunked, chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        b"Host : x\r\n",
+        b"Host: a\r\nHost: b\r\n",
+        b"Device-Id: a\r\nDevice-Id: b\r\n",
+        b"Client-Id: a\r\nclient-id: a\r\n",
+        b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n",
+        b"Origin: http://a\r\nOrigin: http://localhost\r\n",
+        b"X: a\r\n folded: b\r\n",
+        b" X: a\r\n",
+        b"X\x00: a\r\n",
+        b"X: a\rContent-Length: 9\r\n",
+        b"X: a\x00b\r\n",
+        b": a\r\n",
+        b"X\r\n",
+    ],
+)
+def test_heads_that_can_be_read_in_two_ways_are_refused(head: bytes) -> None:
+    views = Views()
+    with serving(views.app) as server:
+        reply = exchange(server, b"POST /body HTTP/1.1\r\n" + head + b"\r\n" + b"0\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 400 ")
+        assert reply.count(b"HTTP/1.1") == 1
+    assert views.bodies == []
+
+
+@pytest.mark.parametrize(
+    "framing", [b"content-length:3\r\n\r\nabc", b"TRANSFER-ENCODING: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+)
+def test_ordinary_heads_are_not(framing: bytes) -> None:
+    views = Views()
+    with serving(views.app) as server:
+        head = b"POST /body HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Empty:\r\nAccept: a\r\nAccept: b\r\n"
+        assert exchange(server, head + framing).startswith(b"HTTP/1.1 200 ")
+    assert views.bodies == [b"abc"]
+
+
+def test_others_have_their_turn_within_a_long_answer() -> None:
+    """The client reads all the time, so that no write waits for it."""
+    group = Tasks()
+    turns = 0
+    done = Event()
+
+    def others() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            gevent.sleep(0)  # sleep: one turn of the loop
+
+    with serving(Views().app) as server:
+        other = group.spawn("others", others)
+        got = exchange(server, b"GET /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        done.set()
+        other.join(PATIENCE_S)
+    assert len(got) > FILE_BYTES
+    assert turns >= FILE_BYTES // PAUSE_BYTES
+
+
+def test_who_reads_a_little_now_and_then_is_let_go() -> None:
+    """Each piece is taken within its deadline, all together are not."""
+    limits = WebLimits(send_seconds=0.2, bytes_per_second=1e9)
+    with serving(Views().app, limits=limits) as server, connect(server) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        taken = 0
+        with contextlib.suppress(OSError):
+            while server.connections and taken < 8 * 1024 * 1024:
+                taken += len(sock.recv(16_384))
+                gevent.sleep(0.02)  # sleep: a lazy reader
+        wait_for(lambda: not server.connections)
+        assert taken < 8 * 1024 * 1024
 
 
 @pytest.mark.parametrize("headers", [b"X: " + b"a" * 20_000 + b"\r\n", b"X: y\r\n" * 5000, b"X" * 100_000])

@@ -8,26 +8,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from xiaozhi.net.proxies import TrustedProxies
+from xiaozhi.app.descriptors import Descriptors, Wanted
+from xiaozhi.errors import AuthError
+from xiaozhi.net.browser_origins import BrowserOrigins
+from xiaozhi.net.proxies import TrustedProxies, is_loopback, one_client
 from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens, bearer
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
+from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.session.link import Identity, SessionFactory
 from xiaozhi.settings import Settings
 from xiaozhi.settings.server import Limits, ServerSettings
-from xiaozhi.transport.acceptor import Acceptor, AcceptorOptions
+from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
 from xiaozhi.web import ops, ota, vision
 from xiaozhi.web.app import WebConfig, create_app
+from xiaozhi.web.http_connection import WebLimits
 from xiaozhi.web.origin import Origin
 from xiaozhi.web.wsgi import WebServer
 
 # A silent session ends itself, with a spoken goodbye (close_connection_no_voice_time). The sweeper's idle rule comes
 # later, and only when that has failed.
 IDLE_BEYOND_GOODBYE_S = 300.0
+SHARE_OF_ONE_ADDRESS = 0.8
+"""Of all places, unless the settings say otherwise: a large building fits in, and leaves something for others."""
+THIS_MACHINE = frozenset({"127.0.0.1", one_client("::1")})
 # Keys of `server` and `server.limits` that a reload puts into force; the others are what the ports were built with.
 _LIVE = frozenset(
     {
@@ -44,13 +52,27 @@ _LIVE = frozenset(
 )
 
 
-def admission_limits(settings: Settings) -> AdmissionLimits:
-    """How many may come in, and how fast."""
+def wanted_sockets(settings: Settings) -> Wanted:
+    """Sockets that the settings allow."""
+    vendors = settings.ai_providers
+    return Wanted(
+        devices=settings.server.max_connections,
+        http=WebLimits().connections,
+        handshakes=MAX_HANDSHAKES,
+        vendors=sum(kind.max_concurrent for kind in (vendors.asr, vendors.llm, vendors.tts)),
+    )
+
+
+def admission_limits(settings: Settings, descriptors: Descriptors | None = None) -> AdmissionLimits:
+    """How many may come in, and how fast; no more than there are descriptors for."""
     server = settings.server
+    places = server.max_connections if descriptors is None else descriptors.fit(wanted_sockets(settings)).devices
+    per_ip = server.limits.per_ip
     return AdmissionLimits(
-        max_connections=server.max_connections,
+        max_connections=places,
         per_device=server.limits.per_device,
-        per_ip=server.limits.per_ip,
+        per_ip=max(1, int(places * SHARE_OF_ONE_ADDRESS)) if per_ip is None else per_ip,
+        spared=THIS_MACHINE if per_ip is None else frozenset(),
         handshakes_per_second=float(server.limits.handshakes_per_second),
     )
 
@@ -85,26 +107,40 @@ def connection_services(
 
 
 def device_port(
-    settings: Settings, *, services: ConnectionServices, tokens: DeviceTokens, admission: Admission
+    settings: Settings,
+    *,
+    services: ConnectionServices,
+    tokens: DeviceTokens,
+    admission: Admission,
+    guesses: Guesses,
+    handshakes: int = MAX_HANDSHAKES,
 ) -> Acceptor:
-    """The port devices connect to by WebSocket."""
+    """The port devices connect to by WebSocket. `handshakes`: see AcceptorOptions."""
     server = settings.server
     limits = server.limits
     options = AcceptorOptions(
         request_timeout=server.connection_timeout,
         header_bytes=limits.header_bytes,
+        handshakes=handshakes,
         reuse_port=server.reuse_port,
         tls=_tls(server),
         trusted=TrustedProxies(server.trusted_proxies),
+        browsers=BrowserOrigins(server.allowed_origins),
         sockets=SocketLimits(
             binary_bytes=limits.binary_bytes, text_bytes=limits.text_bytes, send_timeout=limits.send_timeout
         ),
     )
-    allowed = frozenset(device.casefold() for device in server.auth.allowed_devices)
 
     def admit(identity: Identity, authorization: str) -> None:
-        if server.auth.enabled and identity.device_id.casefold() not in allowed:
+        if not server.auth.enabled:
+            return
+        try:
             tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=time.time())
+        except AuthError:
+            client = one_client(identity.peer_ip)
+            guesses.refuse_guesser("device_token", client)
+            guesses.add("device_token", client)
+            raise
 
     return Acceptor(server.ip, server.port, services=services, admit=admit, admission=admission, options=options)
 
@@ -114,20 +150,35 @@ def http_port(
     *,
     hooks: ops.OpsHooks,
     device_tokens: DeviceTokens,
+    enrol: Callable[[str, str], bool],
     vision_tokens: VisionTokens,
     vllm: Callable[[str], Vllm | None],
+    guesses: Guesses,
+    connections: int | None = None,
 ) -> WebServer:
-    """The port for OTA, vision and operators."""
+    """The port for OTA, vision and operators. `connections`: see WebLimits."""
     server = settings.server
     ota_config = ota_settings(settings)
     blueprints = [
-        ota.create_blueprint(ota_config, device_tokens),
-        vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm),
-        ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value()),
+        ota.create_blueprint(ota_config, device_tokens, ota.OtaHooks(enrol=enrol)),
+        vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm, guesses=guesses),
+        ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value(), guesses=guesses),
     ]
-    web = WebConfig(fallback_port=server.http_port, trusted_proxies=TrustedProxies(server.trusted_proxies))
+    web = WebConfig(
+        fallback_port=server.http_port,
+        trusted_proxies=TrustedProxies(server.trusted_proxies),
+        browsers=BrowserOrigins(server.allowed_origins),
+    )
     app = create_app(blueprints, web)
-    return WebServer(app, server.ip, server.http_port, tls=_tls(server), reuse_port=server.reuse_port)
+    return WebServer(
+        app,
+        server.ip,
+        server.http_port,
+        tls=_tls(server),
+        reuse_port=server.reuse_port,
+        trusted=web.trusted_proxies,
+        limits=WebLimits() if connections is None else WebLimits(connections, max(1, connections // 4)),
+    )
 
 
 def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:
@@ -191,6 +242,17 @@ def settled_at_start(before: Settings, after: Settings) -> list[str]:
 
 def _differ(before: object, after: object, key: str) -> bool:
     return bool(getattr(before, key) != getattr(after, key))
+
+
+def open_to_strangers(settings: Settings) -> str:
+    """What to tell an operator whose server lets everybody in who can reach it; "" when it does not."""
+    server = settings.server
+    if server.auth.enabled or server.ip == "localhost" or is_loopback(server.ip):
+        return ""
+    return (
+        f"whoever reaches port {server.port} of this machine may talk as any device; set server.auth.enabled: true "
+        "(devices in private networks get their token by OTA), or server.ip: 127.0.0.1"
+    )
 
 
 def _tls(server: ServerSettings) -> TlsFiles | None:

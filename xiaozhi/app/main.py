@@ -20,6 +20,7 @@ from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.server import Server
 from xiaozhi.app.telemetry import configure_logs
 from xiaozhi.app.wiring import check, make_database, selected_tools
+from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.runtime import logs
 from xiaozhi.settings import Loaded, load, masked_yaml
@@ -31,6 +32,8 @@ EXIT_AT_ONCE = 130
 LAST_WORDS_S = 0.5
 """How long a process that leaves at once waits for its log."""
 UPGRADE = ["db", "upgrade"]
+FORGET = ["devices", "forget"]
+"""Followed by a device id."""
 UPGRADE_PATIENCE_S = 3_600.0
 WORKER_VARIABLE = "XIAOZHI_WORKER"
 """Environment variable with the name of this process among several; supervisord.conf sets it."""
@@ -41,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.command not in ([], UPGRADE):
-        parser.error(f"unknown command {' '.join(options.command)!r}; there is: {' '.join(UPGRADE)}")
+    forget = options.command[:-1] == FORGET
+    if options.command not in ([], UPGRADE) and not forget:
+        known = f"{' '.join(UPGRADE)}, {' '.join(FORGET)} ID"
+        parser.error(f"unknown command {' '.join(options.command)!r}; there is: {known}")
     try:
         loaded = _load(options)
         faults = check(loaded)
@@ -61,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.command == UPGRADE:
         return _upgrade_database(loaded)
+    if forget:
+        return _forget_device(loaded, options.command[-1])
     return _serve(options, loaded)
 
 
@@ -74,6 +81,24 @@ def _upgrade_database(loaded: Loaded) -> int:
     finally:
         database.close()
     print(f"{database.shown_url} was of version {found} and is of version {now}.")
+    return 0
+
+
+def _forget_device(loaded: Loaded, device_id: str) -> int:
+    database = make_database(loaded.settings)
+    try:
+        database.start()
+        known = Enrolment(database).forget(device_id)
+    except SettingsError as error:
+        show_faults(error.faults)
+        return EXIT_SETTINGS
+    finally:
+        database.close()
+    print(
+        f"{device_id} is enrolled anew when it next starts."
+        if known
+        else f"{device_id} is not enrolled, nothing to do."
+    )
     return 0
 
 
@@ -175,7 +200,8 @@ def _parser() -> argparse.ArgumentParser:
         "command",
         nargs="*",
         metavar="COMMAND",
-        help="none: run the server; 'db upgrade': bring the database up to date (as every start does) and exit",
+        help="none: run the server; 'db upgrade': bring the database up to date (as every start does) and exit; "
+        "'devices forget ID': let a device that was set up anew have a token again",
     )
     parser.add_argument(
         "--config", action="append", metavar="FILE", help="a YAML file laid over config/default.yaml; may be repeated"

@@ -1,15 +1,21 @@
 """Switches of the whole process: garbage collection, the interpreter's switch interval, and gevent's threads for name
-look-ups. Set once at start, because they belong to no part of the server."""
+look-ups. Set once at start, because they belong to no part of the server. And who may read its data."""
 
 from __future__ import annotations
 
 import gc
+import os
+import stat
 import sys
+from pathlib import Path
 from typing import Final
 
 import gevent
 
+from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.thread_names import name_pool
+
+log = get_logger(__name__)
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread that wants the interpreter lock waits before it asks for it; see `runtime/inference.py`."""
@@ -31,6 +37,19 @@ def prepare() -> None:
     resolvers = gevent.get_hub().threadpool
     resolvers.maxsize = resolvers.size = NAME_THREADS
     name_pool(resolvers, "resolver")
+
+
+def keep_private(data_dir: Path) -> None:
+    """What people said is nobody else's business: other users of the machine have no access to the data directory, and
+    nobody but its owner to databases in it, also those of earlier versions. What belongs to another user is left as it
+    is, and whether the directory can be used is found out by those who use it."""
+    for path, others in ((data_dir, 0o007), *((file, 0o077) for file in data_dir.glob("*.sqlite*"))):
+        try:
+            found = path.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & others:
+                path.chmod(stat.S_IMODE(found.st_mode) & ~others)
+        except OSError as error:
+            log.debug("access not taken away", path=str(path), reason=str(error))
 
 
 def settle() -> None:

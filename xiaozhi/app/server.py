@@ -20,18 +20,21 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, own_address
+from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.generations import Generation, Generations
+from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
+from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.protocol import close_codes
-from xiaozhi.protocol import messages as wire
-from xiaozhi.protocol.token import DeviceTokens, VisionTokens, same_secret
+from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.limits import Admission
 from xiaozhi.runtime.metrics import Metrics
@@ -95,7 +98,9 @@ class Server:
         self._device_tokens = DeviceTokens(secret, expire_seconds=settings.server.auth.expire_seconds)
         pool = settings.server.thread_pool
         self.inference = InferencePool(pool.max_workers or None, pool.queue_size)
-        self.admission = Admission(listeners.admission_limits(settings))
+        self.guesses = Guesses()
+        self._descriptors = Descriptors()
+        self.admission = Admission(listeners.admission_limits(settings, self._descriptors))
         self.connections = ConnectionRegistry(
             listeners.sweep_policy(settings), per_device=max(1, settings.server.limits.per_device)
         )
@@ -103,6 +108,7 @@ class Server:
         self._tracer = open_tracer(version=__version__, worker=worker)
         self._database = wiring.make_database(settings)
         self._memories = MemoryWriter(self._database)
+        self._enrolment = Enrolment(self._database)
         self._quota = OutputQuota(self._database, self._today)
         self._observer = Observer(self.metrics, self._tracer)
         self._watchdog = Watchdog(
@@ -125,7 +131,12 @@ class Server:
             telemetry=self._observer,
             vision=self._vision,
             admit_turn=self._admit_turn,
-            server_command=self._obey,
+            server_command=ManagementOrders(
+                secret=lambda: self._current().loaded.settings.management_secret,
+                guesses=self.guesses,
+                reload=self.reload,
+                restart=lambda: tasks.spawn_later(0.2, "restart", self.request_restart),
+            ).obey,
             pipeline=pipeline,
         )
         self.provider_pool = ProviderPool(
@@ -163,8 +174,17 @@ class Server:
         self._memories.start(lambda: self._current().agent.providers.memory)
         self._watch_metrics()
         settings = self._loaded.settings
+        wanted = listeners.wanted_sockets(settings)
+        fitted = self._descriptors.fit(wanted)
+        for risk in filter(None, (listeners.open_to_strangers(settings), self._descriptors.warning(wanted))):
+            log.warning("at risk", note=risk)
         self._acceptor = listeners.device_port(
-            settings, services=self.connection_services, tokens=self._device_tokens, admission=self.admission
+            settings,
+            services=self.connection_services,
+            tokens=self._device_tokens,
+            admission=self.admission,
+            guesses=self.guesses,
+            handshakes=fitted.handshakes,
         )
         hooks = ops.OpsHooks(
             ready=self.readiness,
@@ -178,8 +198,11 @@ class Server:
             settings,
             hooks=hooks,
             device_tokens=self._device_tokens,
+            enrol=self._enrolment.enrol,
             vision_tokens=self._vision_tokens,
             vllm=self.agents.vllm,
+            guesses=self.guesses,
+            connections=fitted.http,
         )
         for web in (self._web, self._worker_web):
             if web is not None:
@@ -261,6 +284,7 @@ class Server:
     def _open_database(self) -> None:
         """The database, up to date, with what earlier versions kept in files. Raises SettingsError."""
         self._database.start()
+        process.keep_private(self._loaded.settings.data_dir)
         import_earlier_files(self._database, self._loaded.settings.data_dir)
         self._limit_output(self._loaded.settings.device_max_output_size)
 
@@ -358,7 +382,7 @@ class Server:
             raise SettingsError(
                 [Fault("log.log_dir", settings.log.log_dir, f"a place for {settings.log.log_file} ({error})")]
             ) from error
-        self.admission.adopt(listeners.admission_limits(settings))
+        self.admission.adopt(listeners.admission_limits(settings, self._descriptors))
         self.connections.adopt(listeners.sweep_policy(settings), per_device=settings.server.limits.per_device)
         self._watchdog.sample_interval = settings.monitoring.sample_interval
         settled = listeners.settled_at_start(before, settings)
@@ -386,22 +410,6 @@ class Server:
         settings = self._current().loaded.settings
         url = vision_url(settings.server.vision_explain, f"http://{own_address()}:{self.http_port}")
         return Vision(url=url, token=self._vision_tokens.issue(identity.device_id, now=time.time()))
-
-    def _obey(self, command: wire.ServerCommand, peer_ip: str) -> wire.ServerReply:
-        """An order of the management API, told by a message. May block for a reload."""
-        expected = self._current().loaded.settings.management_secret.get_secret_value()
-        if not expected or not same_secret(command.secret, expected):
-            log.warning("server command refused", peer=peer_ip, action=command.action)
-            return wire.ServerReply("error", "the secret is wrong, or none is configured", command.action)
-        if command.action == "update_config":
-            faults = self.reload()
-            if faults:
-                return wire.ServerReply("error", "; ".join(str(fault) for fault in faults), command.action)
-            return wire.ServerReply("success", "configuration reloaded", command.action)
-        if command.action == "restart":
-            tasks.spawn_later(0.2, "restart", self.request_restart)
-            return wire.ServerReply("success", "restarting after the current answers", command.action)
-        return wire.ServerReply("error", f"unknown action {command.action!r}", command.action)
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 
@@ -465,6 +473,7 @@ class Server:
         )
         metrics.watch_pool(self.inference)
         metrics.watch_admission(self.admission)
+        metrics.watch_guesses(self.guesses)
         metrics.watch_connections(self.connections)
         metrics.watch_vendors(lambda: self.provider_pool.guards)
         metrics.watch_loops(self._watchdog.loops)

@@ -1,4 +1,5 @@
-"""Trusted proxies, and the one decision of a client's address: both ports of the server ask here.
+"""Trusted proxies, the one decision of a client's address, and what follows from an address: both ports of the server
+ask here.
 
 Everything between the client and the first proxy of ours is written by strangers, so only the end of X-Forwarded-For
 counts, which our own proxies have appended. Pure functions of strings; not access control."""
@@ -14,6 +15,17 @@ MAX_HOPS: Final = 20
 """Entries of X-Forwarded-For that are looked at, from the right. No real chain of proxies is that long."""
 MAX_ADDRESS_CHARS: Final = 64
 """An IPv6 address has at most 45 characters, its zone is the name of a network interface."""
+
+HOME_NETWORKS: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+"""Addresses that are not routed on the internet: RFC 1918, 3927, 4193, 4291. Not the shared addresses of carriers
+(RFC 6598), behind which strangers are neighbours."""
+IPV6_PREFIX: Final = 64
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -54,6 +66,27 @@ class TrustedProxies:
             if hop not in self:
                 break
         return client
+
+
+def is_at_home(address: str) -> bool:
+    """True for an address of a private or local network."""
+    parsed = _parsed(address)
+    return parsed is not None and any(parsed in network for network in HOME_NETWORKS)
+
+
+def is_loopback(address: str) -> bool:
+    """True for an address of this machine."""
+    parsed = _parsed(address)
+    return parsed is not None and parsed.is_loopback
+
+
+def one_client(address: str) -> str:
+    """What limits per address count by: an IPv4 address, or the network of an IPv6 address, of which everybody has
+    2^64."""
+    parsed = _parsed(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((parsed, IPV6_PREFIX), strict=False))
+    return "" if parsed is None else str(parsed)
 
 
 def plain_ip(text: str) -> str:

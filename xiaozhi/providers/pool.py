@@ -32,7 +32,7 @@ from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import Breaker, BreakerOptions, BreakerState, Guard
 from xiaozhi.runtime.resilience import Observer as VendorObserver
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.settings import Loaded, Settings
+from xiaozhi.settings import Loaded, Settings, checks
 from xiaozhi.settings.schema import REFERRING, SECTIONS
 from xiaozhi.storage.database import Database
 
@@ -74,11 +74,7 @@ def vendor_limits(settings: Settings, kind: str, name: str) -> VendorLimits:
     try:
         limits = type(general).model_validate({**general.model_dump(), **own})
     except ValidationError as error:
-        where = f"{SECTIONS[kind]}.{name}"
-        faults = [
-            Fault(f"{where}.{problem['loc'][0]}", repr(problem["input"])[:80], problem["msg"])
-            for problem in error.errors()
-        ]
+        faults = checks.field_faults(error, prefix=f"{SECTIONS[kind]}.{name}.")
         raise SettingsError(faults) from error
     return VendorLimits(limits.max_concurrent, limits.queue_size, limits.enable_queue, float(limits.timeout))
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from xiaozhi import providers
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.provider import Provider, ProviderOptions, Services
+from xiaozhi.settings import checks
+from xiaozhi.settings.masking import MASK
 
 KINDS = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "voiceprint")
 
@@ -118,17 +120,17 @@ def validate(kind: str, name: str, block: Mapping[str, Any]) -> ProviderOptions:
             shown = (
                 "missing"
                 if problem["type"] == "missing"
-                else _masked(registered.options, problem["loc"], problem["input"])
+                else _shown(registered.options, problem["loc"], problem["input"])
             )
             faults.append(Fault(key, shown, problem["msg"]))
         raise SettingsError(faults) from error
 
 
-def _masked(options: type[ProviderOptions], loc: tuple[int | str, ...], value: Any) -> str:
+def _shown(options: type[ProviderOptions], loc: tuple[int | str, ...], value: Any) -> str:
     field = options.model_fields.get(str(loc[0])) if loc else None
     if field is not None and "SecretStr" in str(field.annotation):
-        return "***"
-    return "***" if isinstance(value, SecretStr) else repr(value)
+        return MASK
+    return checks.shown(value, checks.telling_key(tuple(map(str, loc))))
 
 
 def build(kind: str, name: str, block: Mapping[str, Any], services: Services) -> Any:

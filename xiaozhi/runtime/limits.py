@@ -111,10 +111,37 @@ class AdmissionLimits:
     per_device: int = 1
     """One more is let in, and the connection registry closes the oldest."""
     per_ip: int = 0
+    spared: frozenset[str] = frozenset()
+    """Addresses to which `per_ip` does not apply."""
     handshakes_per_second: float = 1000.0
     """Everybody together. As many as there are places may come at once: after a restart all devices do."""
     ip_handshakes_per_second: float = 50.0
     """One address; the same burst, as a building may be behind it."""
+
+
+class Places:
+    """`total` places, of which one holder may have `each`, whoever that is; the holder "" only counts in the total."""
+
+    def __init__(self, total: int, each: int) -> None:
+        self._total = total
+        self._each = each
+        self._held: Counter[str] = Counter()
+        self.taken = 0
+
+    def take(self, holder: str) -> bool:
+        """Take one, if there is one for this holder. `give_back` returns it."""
+        if self.taken >= self._total or (holder and self._held[holder] >= self._each):
+            return False
+        self.taken += 1
+        self._held[holder] += 1
+        return True
+
+    def give_back(self, holder: str) -> None:
+        """Return one place that was taken."""
+        self.taken -= 1
+        self._held[holder] -= 1
+        if not self._held[holder]:
+            del self._held[holder]
 
 
 class Permit:
@@ -196,7 +223,8 @@ class Admission:
             raise self._refuse("places", "server", _BUSY_RETRY)
         if held >= limits.per_device + DEVICE_OVERLAP:
             raise self._refuse("device places", "list of connections of this device", _BUSY_RETRY)
-        if limits.per_ip and not exempt and not held and self._addresses[ip] >= limits.per_ip:
+        counted = limits.per_ip and not exempt and ip not in limits.spared
+        if counted and not held and self._addresses[ip] >= limits.per_ip:
             raise self._refuse("address places", "list of connections of this address", _BUSY_RETRY)
         self.total += 1
         self._devices[device] += 1

@@ -37,6 +37,8 @@ from xiaozhi.runtime.readings import (
     ConnectionsView,
     FrameCounts,
     FrameReadings,
+    GuessesView,
+    GuessReadings,
     LimitationReadings,
     LoopReadings,
     PoolReadings,
@@ -183,6 +185,10 @@ class Metrics:
     def watch_admission(self, admission: AdmissionView) -> None:
         """Refusals at the door, by cause."""
         self.registry.register(AdmissionReadings(admission))
+
+    def watch_guesses(self, guesses: GuessesView) -> None:
+        """Wrong secrets, by the door at which they were shown."""
+        self.registry.register(GuessReadings(guesses))
 
     def watch_connections(self, connections: ConnectionsView) -> None:
         """What the sweeper did, memory and queues of all sessions. (How many there are is the caller's to

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.connections import Held
+from xiaozhi.runtime.guesses import DOORS
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.resilience import BreakerState, Guard
 from xiaozhi.runtime.watchdog import LoopHealth
@@ -50,6 +51,18 @@ class AdmissionView(Protocol):
     @property
     def refused(self) -> Mapping[str, int]:
         """Refusals by cause."""
+
+
+class GuessesView(Protocol):
+    """What is read of the wrong secrets."""
+
+    @property
+    def wrong(self) -> Mapping[str, int]:
+        """Wrong ones, by door."""
+
+    @property
+    def locked_out(self) -> Mapping[str, int]:
+        """Tries of those who had to wait, by door."""
 
 
 class ConnectionsView(Protocol):
@@ -109,6 +122,24 @@ class AdmissionReadings(Collector):
         for cause, count in (dict.fromkeys(REFUSALS, 0) | dict(self._admission.refused)).items():
             refused.add_metric([cause.replace(" ", "_")], count)
         yield refused
+
+
+class GuessReadings(Collector):
+    """Wrong secrets."""
+
+    def __init__(self, guesses: GuessesView) -> None:
+        self._guesses = guesses
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        wrong = CounterMetricFamily("xiaozhi_wrong_secrets", "Wrong tokens and secrets, by door.", labels=["door"])
+        waiting = CounterMetricFamily(
+            "xiaozhi_locked_out", "Tries that were refused after too many wrong ones, by door.", labels=["door"]
+        )
+        for door in DOORS:
+            wrong.add_metric([door], self._guesses.wrong.get(door, 0))
+            waiting.add_metric([door], self._guesses.locked_out.get(door, 0))
+        yield from (wrong, waiting)
 
 
 class ConnectionReadings(Collector):

@@ -204,7 +204,7 @@ class SessionParts:
         if self._dialogue is None:
             conversation = self.agent.settings.conversation
             self._dialogue = Dialogue(max_turns=conversation.history_turns, max_tokens=conversation.history_tokens)
-            kept = self._services.resume.take(self._context.device_id)
+            kept = self._services.resume.take(self._context.device_id, self._context.client_id)
             if kept is not None and not self._dialogue.restore(kept):
                 log.warning("dialogue of the last session cannot be read")
         return self._dialogue

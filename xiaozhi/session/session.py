@@ -172,7 +172,7 @@ class Session:
     def _hand_in(self) -> None:
         dialogue = self._parts.known_dialogue
         if dialogue is not None and dialogue.turns:
-            self._services.resume.put(self.device_id, dialogue.snapshot())
+            self._services.resume.put(self.device_id, self._link.identity.client_id, dialogue.snapshot())
         # Only what was said in this session, and once: what was resumed has been handed in when that session ended.
         said, self._said = self._said, None
         if said:

@@ -6,6 +6,7 @@
     environment.py         environment variables -> the same kind of data
     layers.py              laying them over each other
     checks.py              what no single field can see; faults and warnings in the operator's words
+    strength.py            whether a secret can be guessed
     masking.py             what may be shown of secrets: nothing
     loading.py             `load`: all of the above in order
     overlay.py             `lay_over`: a device's own settings over the configuration

@@ -15,8 +15,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from xiaozhi.errors import Fault
 from xiaozhi.settings.layers import Merged
-from xiaozhi.settings.masking import MASK, looks_secret, mask_text
+from xiaozhi.settings.masking import MASK, hides, looks_secret, mask_text
 from xiaozhi.settings.schema import CHIME_OF_OTHERS, REFERRING, SECTIONS, Settings
+from xiaozhi.settings.strength import weak_secrets
 
 _LONGEST_SHOWN = 80
 
@@ -30,7 +31,7 @@ _NO_MEANING: Mapping[str, str] = {
 
 def shown(value: Any, key: str = "") -> str:
     """A value fit for a fault: short, without secrets, and never failing."""
-    if isinstance(value, SecretStr) or (looks_secret(key, value) and value not in ("", None)):
+    if isinstance(value, SecretStr) or (hides(key, value) and value not in ("", None)):
         return MASK
     if isinstance(value, Mapping):
         return "a mapping"
@@ -50,7 +51,7 @@ def field_faults(error: ValidationError, merged: Merged | None = None, prefix: s
     for problem in error.errors(include_url=False):
         path = tuple(map(str, problem["loc"]))
         key = prefix + ".".join(path) or "the configuration"
-        value = "missing" if problem["type"] == "missing" else shown(problem["input"], _telling_key(path))
+        value = "missing" if problem["type"] == "missing" else shown(problem["input"], telling_key(path))
         expected = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         if expected.startswith("Input should"):
             expected = "must" + expected.removeprefix("Input should")
@@ -58,9 +59,11 @@ def field_faults(error: ValidationError, merged: Merged | None = None, prefix: s
     return faults
 
 
-def _telling_key(path: tuple[str, ...]) -> str:
-    """The name that decides whether a value is secret: the last key that is no list index."""
-    return next((part for part in reversed(path) if not part.isdigit()), "")
+def telling_key(path: tuple[str, ...]) -> str:
+    """The name that decides whether a value is shown: one on the way that hides everything below it, else the last key
+    that is no list index."""
+    names = [part for part in path if not part.isdigit()]
+    return next((name for name in names if hides(name)), names[-1] if names else "")
 
 
 def _said_by(merged: Merged, path: tuple[str, ...]) -> str:
@@ -71,6 +74,7 @@ def _said_by(merged: Merged, path: tuple[str, ...]) -> str:
 def cross_faults(merged: Merged) -> Iterator[Fault]:
     """Faults between keys. Wrong types are left to the schema."""
     yield from _ports(merged)
+    yield from weak_secrets(merged)
     yield from _chime(merged)
     yield from _management(merged)
     yield from _modules(merged)

@@ -17,7 +17,7 @@ from typing import Any
 
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.settings.layers import Layer
-from xiaozhi.settings.masking import looks_secret
+from xiaozhi.settings.masking import MASK, hides, looks_secret, mask_text
 from xiaozhi.settings.schema import SECTIONS
 from xiaozhi.settings.yaml_reader import read_value
 
@@ -74,7 +74,7 @@ def path_layers(environ: Mapping[str, str], tree: Mapping[str, Any]) -> tuple[li
         try:
             value = _value(environ[name], keys[-1], existing)
         except SettingsError as error:
-            shown = "***" if looks_secret(keys[-1]) else repr(environ[name][:80])
+            shown = MASK if any(map(hides, keys)) else repr(mask_text(environ[name])[:80])
             faults += [Fault(name, shown, f"a YAML value ({fault.value}: {fault.expected})") for fault in error.faults]
             continue
         nested: Any = value

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -33,9 +34,18 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation in (int, float):
+        if isinstance(value, bool) and info.field_name and _is_number(cls.model_fields[info.field_name].annotation):
             raise ValueError("must be a number, not a switch")
         return value
+
+
+def _is_number(annotation: Any) -> bool:
+    """True for int, float, and both with an alternative such as None."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation in (int, float) or (
+        get_origin(annotation) in (Union, UnionType) and any(map(_is_number, get_args(annotation)))
+    )
 
 
 def _host_and_port(netloc: str) -> bool:
@@ -114,6 +124,19 @@ def _network(value: str) -> str:
         raise ValueError("must be an address or a network in CIDR notation, such as 10.0.0.0/8") from None
 
 
+def _origin(value: str) -> str:
+    value = value.strip().rstrip("/")
+    if value in ("*", "null"):
+        return value
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
+    if not parts.scheme or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError("must be the origin of web pages, such as https://pages.example.com:8443, or null, or *")
+    return value
+
+
 def _existing_file(value: str) -> str:
     if value and not Path(value).is_file():
         raise ValueError(
@@ -147,6 +170,7 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
 Network = Annotated[str, AfterValidator(_network)]
+Origin = Annotated[str, AfterValidator(_origin)]
 ExistingFile = Annotated[str, AfterValidator(_existing_file)]
 """Empty is none."""
 LogLevel = BeforeValidator(_log_level)

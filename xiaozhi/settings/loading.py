@@ -20,6 +20,7 @@ from xiaozhi.settings import checks
 from xiaozhi.settings.environment import path_layers, shortcut_layers
 from xiaozhi.settings.layers import Layer, Merged, merge
 from xiaozhi.settings.schema import Settings
+from xiaozhi.settings.strength import weak_secrets_of_others
 from xiaozhi.settings.yaml_reader import read_file
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
@@ -76,6 +77,7 @@ def load(
     faults += wrong
     warnings += checks.drop_scalar_blocks(merged)
     warnings += checks.unknown_keys(merged.tree)
+    warnings += weak_secrets_of_others(merged.tree)
     settings = None
     try:
         settings = Settings.model_validate(merged.tree)

@@ -1,8 +1,9 @@
 """What may be shown of secrets: nothing but that they are set.
 
-Two ways to know one: typed fields say so (`SecretStr`), and in blocks that are carried as written the key's name gives
-it away. The second errs on the side of silence: a harmless value that is called `key` is masked too. Addresses keep
-their host and lose their password and the secret parts of their query."""
+Three ways to know one: typed fields say so (`SecretStr`), in blocks that are carried as written the key's name gives it
+away, and in free text its shape does. The last two err on the side of silence: a harmless value that is called `key` is
+masked too. Headers are masked whole, whatever they are called. Addresses keep their host and lose their password and
+the secret parts of their query."""
 
 from __future__ import annotations
 
@@ -38,10 +39,19 @@ _SECRET_WORDS = {
 _KEY_WORDS = ("key", "keys")
 # Numbers under such names are amounts: first_token, token_limit, max_tokens.
 _AMOUNT_WORDS = {"max", "min", "first", "limit", "count", "timeout", "budget", "history", "total", "tokens", "per"}
+_HEADERS = "headers"
+_ACCOUNTS = {"appid", "app_id", "appId", "AppId", "AppID", "APPID"}
 _SECRET_QUERY = re.compile(
-    r"(?i)([?&;][^=&;\s]*(?:key|token|secret|passw|pwd|auth|sign|credential)[^=&;\s]*=)[^&;#\s]+"
+    r"(?i)([?&;][^=&;\s]*(?:key|token|secret|passw|pwd|auth|sign|credential|appid)[^=&;\s]*=)[^&;#\s]+"
 )
-_USER_INFO = re.compile(r"(://)[^/\s]+@")
+# A password may hold what it must not, a slash or a blank; then more is masked than the password.
+_USER_INFO = re.compile(r"(://)(?:[^/\s@]+|[^/\s:@]*:[^@\n]*)@|(?<![\w/.])[^\s:/@]+:[^\s:/@]+@(?=[\w\[])")
+_SHAPES = re.compile(
+    r"(?i)\b((?:bearer|basic|token)\s+)[a-z0-9._~+/=-]{6,}"
+    r"|\b(?:sk|pk|rk|ak|xox[abprs]|ghp|gho|glpat|hf|gsk)[-_][a-z0-9_-]{8,}"
+    r"|\beyJ[a-z0-9_-]{8,}\.[a-z0-9_.-]+"
+)
+_NAMED = re.compile(r"""(?<![\w?&;/])([A-Za-z][\w.-]{1,40})(["']?\s{0,3}[:=]\s{0,3}["']?)([^\s"',;&#*]+)""")
 
 
 def looks_secret(key: str, value: Any = "") -> bool:
@@ -60,11 +70,22 @@ def looks_secret(key: str, value: Any = "") -> bool:
     )
 
 
+def hides(key: str, value: Any = "") -> bool:
+    """True when the value of a key is not shown: secrets, numbers of accounts with vendors, headers of any kind."""
+    return looks_secret(key, value) or key in _ACCOUNTS or key.lower().endswith(_HEADERS)
+
+
 def mask_text(text: str) -> str:
-    """`text` without the secrets that addresses in it carry."""
-    if "=" in text or "@" in text:
-        return _USER_INFO.sub(rf"\1{MASK}@", _SECRET_QUERY.sub(rf"\1{MASK}", text))
-    return text
+    """`text` without what is secret by its shape, by the name before it, or as part of an address."""
+    text = _USER_INFO.sub(lambda match: f"{match[1] or ''}{MASK}@", _SECRET_QUERY.sub(rf"\1{MASK}", text))
+    text = _SHAPES.sub(lambda match: f"{match[1] or ''}{MASK}", text)
+    return _NAMED.sub(_mask_named, text)
+
+
+def _mask_named(match: re.Match[str]) -> str:
+    name, between, value = match.groups()
+    hidden = hides(name, int(value) if value.isascii() and value.isdigit() and len(value) < 10 else value)
+    return f"{name}{between}{MASK}" if hidden else match[0]
 
 
 def mask_tree(value: Any, key: str = "") -> Any:
@@ -72,7 +93,9 @@ def mask_tree(value: Any, key: str = "") -> Any:
     set" is no secret."""
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else ""
-    if key and value not in ("", None, [], {}, ()) and not isinstance(value, bool) and looks_secret(key, value):
+    if isinstance(value, Mapping) and key.lower().endswith(_HEADERS):
+        return {str(name): MASK if item else item for name, item in value.items()}
+    if key and value not in ("", None, [], {}, ()) and not isinstance(value, bool) and hides(key, value):
         return MASK
     if isinstance(value, Mapping):
         return {str(name): mask_tree(item, str(name)) for name, item in value.items()}

@@ -14,6 +14,7 @@ from xiaozhi.settings.fields import (
     HttpUrl,
     ListenAddress,
     Network,
+    Origin,
     Port,
     Seconds,
     SecondsOrOff,
@@ -26,7 +27,9 @@ class Auth(Section):
     """Whether a device must show a token."""
 
     enabled: bool = Field(default=False, description="Refuse devices that show no valid token.")
-    allowed_devices: tuple[str, ...] = Field(default=(), description="Device ids (MAC addresses) that need no token.")
+    allowed_devices: tuple[str, ...] = Field(
+        default=(), description="Device ids (MAC addresses) that are given a token also outside private networks."
+    )
     expire_seconds: int = Field(
         default=2_592_000, ge=60, le=315_360_000, description="How long a token that was handed out is good for, s."
     )
@@ -81,8 +84,10 @@ class Limits(Section):
     send_timeout: Seconds = Field(
         default=5.0, description="How long a device may take to accept what is sent before it is closed, s."
     )
-    per_ip: CountOrUnlimited = Field(
-        default=0, description="Connections from one address; 0: no limit, since homes and gateways share one."
+    per_ip: CountOrUnlimited | None = Field(
+        default=None,
+        description="Connections from one address; empty: four fifths of max_connections, this machine excepted; "
+        "0: no limit.",
     )
     per_device: int = Field(
         default=1, ge=1, le=16, description="Connections of one device; one more closes its oldest."
@@ -144,6 +149,9 @@ class ServerSettings(Section):
     udp_gateway: Gateway = Field(default="", description="UDP side of the MQTT gateway, host:port.")
     trusted_proxies: tuple[Network, ...] = Field(
         default=(), description="Networks whose X-Forwarded-For and X-Real-IP are believed."
+    )
+    allowed_origins: tuple[Origin, ...] = Field(
+        default=(), description="Web pages of other hosts that may use the server: https://host[:port], null, or *."
     )
     profile: str = Field(
         default="", description="Sizes for a machine: a file of config/profiles without .yaml; empty: none."

@@ -330,7 +330,7 @@ def _engine(text: str) -> Engine:
 def _sqlite(url: URL) -> Engine:
     try:
         if url.database and not Path(url.database).exists():
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             Path(url.database).touch(mode=0o600)  # what people said is nobody else's business
     except OSError as error:
         raise _unusable(str(url), f"a file in a directory that can be written ({error.strerror or error})") from error

@@ -72,6 +72,15 @@ pending_memory = Table(
 take it; while a worker is at it, that is the end of its lease."""
 Index("pending_memory_due_at", pending_memory.c.due_at)
 
+enrolment = Table(
+    "enrolment",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("client", CleanText(), nullable=False),
+    Column("enrolled_at", Double, nullable=False),
+)
+"""The client id that each device shows who it is by."""
+
 imported_file = Table(
     "imported_file",
     metadata,

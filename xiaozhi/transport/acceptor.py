@@ -3,9 +3,9 @@
 gevent's WSGIServer accepts, gevent-websocket's handler checks and answers the upgrade (RFC 6455 section 4); neither is
 used once the socket is a WebSocket. Not the HTTP port (`web/`): here a plain GET only says that the server is running.
 
-A new connection is checked in this order, the cheap checks first: size and deadline of the request, path,
-`Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. A refused request
-always gets an answer; none is left waiting in the backlog."""
+A new connection is checked in this order, the cheap checks first: size and deadline of the request, path, origin of the
+page (403), `Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. A
+refused request always gets an answer; none is left waiting in the backlog."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from typing import Any, Final
 from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 
-from xiaozhi.errors import AuthError, ConnectionClosed, Overloaded
-from xiaozhi.net.proxies import TrustedProxies, plain_ip
+from xiaozhi.errors import AuthError, ConnectionClosed, LockedOut, Overloaded
+from xiaozhi.net.browser_origins import BrowserOrigins
+from xiaozhi.net.proxies import TrustedProxies, one_client, plain_ip
 from xiaozhi.net.tcp import SocketLimits, configure, listen
 from xiaozhi.net.tls import TlsFiles, accept_tls, server_context
 from xiaozhi.protocol import close_codes
@@ -34,6 +35,7 @@ from xiaozhi.transport.handshake import (
     Refused,
     Request,
     identity_of,
+    page_may,
     parse_head,
     plain_answer,
     read_head,
@@ -44,11 +46,6 @@ log = get_logger(__name__)
 
 PATH: Final = "/xiaozhi/v1/"
 MAX_HANDSHAKES: Final = 2048
-"""Connections whose request is still being read. More are refused without reading: each holds a descriptor and a
-greenlet."""
-MAX_HANDSHAKES_PER_ADDRESS: Final = MAX_HANDSHAKES // 2
-"""So that one address that opens connections and sends nothing cannot keep all others out. As many as this may come at
-once from one building."""
 NO_DEVICE_ID: Final = (
     "This is the xiaozhi device port, and it works. "
     "A device says who it is by the header or query parameter device-id. "
@@ -67,7 +64,7 @@ _UPGRADE_HEADERS: Final = {
 }
 
 Admit = Callable[[Identity, str], None]
-"""(device, the Authorization header or parameter). Raises AuthError or Overloaded."""
+"""(device, the Authorization header or parameter). Raises AuthError, LockedOut or Overloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +75,9 @@ class AcceptorOptions:
     request_timeout: float = 10.0
     """Seconds for TLS handshake and request head together, at the very most twice that."""
     header_bytes: int = 16_384
+    handshakes: int = MAX_HANDSHAKES
+    """Connections whose request is still being read. More are refused without reading: each holds a descriptor and a
+    greenlet. One address may have half of them, so that it cannot keep all others out by saying nothing."""
     backlog: int = 2048
     reuse_port: bool = False
     """SO_REUSEPORT: several processes share the port."""
@@ -85,6 +85,8 @@ class AcceptorOptions:
     """None: no encryption."""
     trusted: TrustedProxies = field(default_factory=TrustedProxies)
     """Proxies whose X-Forwarded-For is believed, and to whom limits per address do not apply."""
+    browsers: BrowserOrigins = field(default_factory=BrowserOrigins)
+    """Web pages that may connect."""
     sockets: SocketLimits = field(default_factory=SocketLimits)
 
 
@@ -163,9 +165,10 @@ class Acceptor:
         self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]
     ) -> None:
         """The server's way to serve an accepted socket. Runs in the hub: must not wait."""
-        ip = str(args[1][0])
-        greedy = self._unread[ip] >= MAX_HANDSHAKES_PER_ADDRESS and plain_ip(ip) not in self._options.trusted
-        if greedy or self.handshakes >= MAX_HANDSHAKES:
+        peer, most = str(args[1][0]), self._options.handshakes
+        ip = one_client(peer)
+        greedy = self._unread[ip] >= max(1, most // 2) and peer not in self._options.trusted
+        if greedy or self.handshakes >= most:
             _send_if_possible(args[0], _UNREAD_REFUSAL)
             close(*args)
             return
@@ -196,15 +199,20 @@ class Acceptor:
         if request.path.rstrip("/") != self._path:
             raise Refused("404 Not Found", f"Devices connect to {options.path}")
         peer_ip = str(upgrade.client_address[0])
+        if not page_may(request, peer_ip, options.browsers, options.trusted):
+            raise Refused("403 Forbidden", "Pages of this origin may not connect (server.allowed_origins).")
         identity = identity_of(request, peer_ip, options.trusted)
         exempt = plain_ip(peer_ip) in options.trusted and (identity.via_gateway or identity.peer_ip in options.trusted)
         try:
-            self._admission.knock(identity.peer_ip, exempt=exempt)
+            address = one_client(identity.peer_ip)
+            self._admission.knock(address, exempt=exempt)
             if not identity.device_id:
                 self._explain(upgrade.websocket_for(request, early, options.sockets))
                 return
             self._admit(identity, request.value("authorization"))
-            permit = self._admission.enter(identity.device_id.lower(), identity.peer_ip, exempt=exempt)
+            permit = self._admission.enter(identity.device_id.lower(), address, exempt=exempt)
+        except LockedOut as error:
+            raise Refused("429 Too Many Requests", str(error), retry_after=error.retry_after) from None
         except AuthError as error:
             raise Refused("401 Unauthorized", str(error) or "A valid token is needed.") from None
         except Overloaded as error:

@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.session.link import Identity
 
@@ -23,6 +24,8 @@ RUNNING: Final = "Server is running\n"
 _READ_BYTES: Final = 4096
 _END: Final = b"\r\n\r\n"
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+# What decides who asks for what: a proxy in front might read the other one.
+_ONCE: Final = frozenset({"host", "origin", "authorization", "device-id", "client-id"})
 _VERSIONS: Final = {"1": 1, "2": 2, "3": 3}
 
 
@@ -128,6 +131,8 @@ def parse_head(head: bytes) -> Request:
             raise Refused("400 Bad Request", "This is no header.")
         name = name.lower()
         value = value.strip()
+        if name in headers and name in _ONCE:
+            raise Refused("400 Bad Request", f"The header {name} stands there twice.")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     path, _, query = target.partition("?")
     try:
@@ -143,6 +148,15 @@ def plain_answer(request: Request) -> Refused:
     if request.method in ("GET", "HEAD"):
         return Refused("200 OK", RUNNING if request.method == "GET" else "")
     return Refused("405 Method Not Allowed", "GET only.")
+
+
+def page_may(request: Request, peer_ip: str, browsers: BrowserOrigins, trusted: TrustedProxies) -> bool:
+    """Whether the request comes from no web page, or from one that may connect."""
+    headers = request.headers
+    hosts = [headers.get("host", "")]
+    if peer_ip in trusted:
+        hosts.append(headers.get("x-forwarded-host", ""))
+    return browsers.allows(headers.get("origin", ""), *hosts)
 
 
 def identity_of(request: Request, peer_ip: str, trusted: TrustedProxies) -> Identity:

@@ -1,22 +1,25 @@
-"""The Flask application: blueprints, cross-origin headers, errors as JSON. `wsgi.py` serves it.
+"""The Flask application: blueprints, who of the browsers may ask, errors as JSON. `wsgi.py` serves it.
 
 Not the pages themselves and not a composition root: blueprints are made by `ota.py`, `vision.py` and `ops.py`, each
 with its own config and callables. Every error, wherever it was raised, is answered with `{"success": false, "message":
-...}` and a sentence that a person understands."""
+...}` and a sentence that a person understands.
+
+A script on a web page may ask only if `net/browser_origins.py` lets it, and may read only what `PAGES_READ` names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any
 
 from flask import Blueprint, Flask, Request, Response, current_app, jsonify, request
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import Forbidden, HTTPException, RequestEntityTooLarge
 
-from xiaozhi.errors import AuthError, Overloaded, ProtocolError
-from xiaozhi.net.proxies import TrustedProxies
+from xiaozhi.errors import AuthError, LockedOut, Overloaded, ProtocolError
+from xiaozhi.net.browser_origins import BrowserOrigins
+from xiaozhi.net.proxies import TrustedProxies, one_client
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.web.origin import NO_PROXIES, Origin, origin_of
 
@@ -25,6 +28,13 @@ log = get_logger(__name__)
 ALLOWED_HEADERS = "Authorization, Content-Type, Device-Id, Client-Id, Activation-Version, Serial-Number"
 ALLOWED_METHODS = "GET, POST, OPTIONS"
 PREFLIGHT_SECONDS = 3600
+PAGES_READ = ("/xiaozhi/ota", "/mcp/vision/")
+"""What pages of other origins may read, if they may ask at all: what a device in a browser needs. Operators' pages,
+metrics and /admin are read by nobody else's script."""
+FORM_MEMORY_BYTES = 256 * 1024
+"""For the fields of a form and what its parser holds at once. werkzeug counts the piece it has just read (64 KiB) and
+what it held back of the one before (a boundary: at most the size of all headers) against this limit, also within a
+file: a limit of one piece refuses files at random."""
 _ORIGIN_SETTINGS = "XIAOZHI_WEB"
 
 
@@ -39,6 +49,8 @@ class WebConfig:
     """Peers whose X-Forwarded-* and X-Real-IP headers are believed."""
     max_body_bytes: int = 1024 * 1024
     """Largest request body where a blueprint does not say otherwise."""
+    browsers: BrowserOrigins = field(default_factory=BrowserOrigins)
+    """Pages that may ask."""
 
 
 class _InMemory(Request):
@@ -62,17 +74,18 @@ def create_app(blueprints: Sequence[Blueprint], config: WebConfig | None = None)
     app.json = _Json(app)
     app.config[_ORIGIN_SETTINGS] = config = config or WebConfig()
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
-    app.config["MAX_FORM_MEMORY_SIZE"] = 64 * 1024
+    app.config["MAX_FORM_MEMORY_SIZE"] = FORM_MEMORY_BYTES
     app.config["MAX_FORM_PARTS"] = 16
     # Devices ask for /xiaozhi/ota and /xiaozhi/ota/ alike, and do not all follow a redirect of a POST.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
-    app.before_request(_preflight)
+    app.before_request(_only_pages_that_may)
     app.after_request(_cross_origin)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(AuthError, _auth_error)
+    app.register_error_handler(LockedOut, _locked_out)
     app.register_error_handler(Overloaded, _overloaded)
     app.register_error_handler(ProtocolError, _protocol_error)
     app.register_error_handler(Exception, _unexpected)
@@ -90,6 +103,13 @@ def request_origin() -> Origin:
         fallback_port=config.fallback_port,
         trusted=config.trusted_proxies,
     )
+
+
+def client_key() -> str:
+    """What limits count the sender of the current request by; "" for a proxy that does not say for whom it speaks."""
+    config: WebConfig = current_app.config[_ORIGIN_SETTINGS]
+    client = request_origin().client_ip
+    return "" if client in config.trusted_proxies else one_client(client)
 
 
 def read_body(limit: int) -> bytes:
@@ -112,19 +132,36 @@ def failure(status: int, message: str, *, retry_after: float | None = None, **mo
     return response
 
 
-def _preflight() -> Response | None:
-    if request.method != "OPTIONS":
-        return None
-    response = Response(status=204)
-    response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
-    return response
+def _only_pages_that_may() -> Response | None:
+    """Before every request: the answer to a browser's question whether its page may ask. Raises Forbidden."""
+    if request.method == "OPTIONS":
+        # Without the headers of `_cross_origin` this is a no.
+        response = Response(status=204)
+        response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
+        return response
+    if not _page_may():
+        log.info("page of another origin refused", path=request.path, peer=request_origin().client_ip)
+        raise Forbidden("Pages of this origin may not use this server; server.allowed_origins lists those that may.")
+    return None
+
+
+def _page_may() -> bool:
+    config: WebConfig = current_app.config[_ORIGIN_SETTINGS]
+    hosts = [request.headers.get("Host", "")]
+    if (request.remote_addr or "") in config.trusted_proxies:
+        hosts.append(request.headers.get("X-Forwarded-Host", ""))
+    return config.browsers.allows(request.headers.get("Origin", ""), *hosts)
 
 
 def _cross_origin(response: Response) -> Response:
-    # No Allow-Credentials: with "*" browsers ignore it, and nothing here works by cookie.
-    response.headers["Access-Control-Allow-Origin"] = "*"
-    response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
-    response.headers["Access-Control-Allow-Methods"] = ALLOWED_METHODS
+    if request.path.startswith(PAGES_READ):
+        response.headers["Vary"] = "Origin"
+        origin = request.headers.get("Origin", "")
+        if origin and _page_may():
+            # No Allow-Credentials: nothing here works by cookie.
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
+            response.headers["Access-Control-Allow-Methods"] = ALLOWED_METHODS
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cache-Control", "no-store")
     return response
@@ -143,6 +180,10 @@ def _auth_error(error: AuthError) -> Response:
     reply = failure(401, str(error) or "This needs a valid token.")
     reply.headers["WWW-Authenticate"] = "Bearer"
     return reply
+
+
+def _locked_out(error: LockedOut) -> Response:
+    return failure(429, str(error), retry_after=error.retry_after)
 
 
 def _overloaded(error: Overloaded) -> Response:

@@ -15,8 +15,9 @@ from werkzeug.exceptions import NotFound
 
 from xiaozhi.errors import AuthError, Fault
 from xiaozhi.protocol.token import bearer, same_secret
+from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.web.app import failure, request_origin
+from xiaozhi.web.app import client_key, failure, request_origin
 from xiaozhi.web.origin import Origin
 
 log = get_logger(__name__)
@@ -61,10 +62,10 @@ class OpsHooks:
     """Read the configuration again; the faults for which it was refused, none when it is in force."""
 
 
-def create_blueprint(hooks: OpsHooks, *, admin_token: str = "") -> Blueprint:
+def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses | None = None) -> Blueprint:
     """The routes /, /healthz, /readyz, /metrics and /admin/reload. Without an `admin_token` nobody can reload over
-    HTTP."""
-    desk = _Desk(hooks, admin_token)
+    HTTP. `guesses`: where wrong ones are counted."""
+    desk = _Desk(hooks, admin_token, guesses or Guesses())
     blueprint = Blueprint("ops", __name__, template_folder="templates")
     blueprint.add_url_rule("/", "index", desk.index, methods=["GET"])
     blueprint.add_url_rule("/healthz", "healthz", desk.healthz, methods=["GET"])
@@ -77,8 +78,9 @@ def create_blueprint(hooks: OpsHooks, *, admin_token: str = "") -> Blueprint:
 class _Desk:
     """Answers operators."""
 
-    def __init__(self, hooks: OpsHooks, admin_token: str) -> None:
+    def __init__(self, hooks: OpsHooks, admin_token: str, guesses: Guesses) -> None:
         self._hooks = hooks
+        self._guesses = guesses
         self._admin_token = admin_token
 
     def index(self) -> Response:
@@ -119,12 +121,16 @@ class _Desk:
         return Response(body, content_type=content_type)
 
     def reload(self) -> Response:
-        """Take the configuration anew. Raises AuthError."""
+        """Take the configuration anew. Raises AuthError, LockedOut."""
         if not self._admin_token:
             return failure(403, "Reloading over HTTP is off: server.admin_token is not set.")
+        client = client_key()
+        self._guesses.refuse_guesser("admin", client)
         if not same_secret(bearer(request.headers.get("Authorization", "")), self._admin_token):
+            self._guesses.add("admin", client)
             log.warning("reload refused", peer=request_origin().client_ip)
             raise AuthError("This needs the admin token.")
+        self._guesses.forgive("admin", client)
         if self._hooks.reload is None:
             raise NotFound("This server cannot reload its configuration.")
         faults = self._hooks.reload()

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from xiaozhi.net.proxies import TrustedProxies
+from xiaozhi.net.proxies import TrustedProxies, plain_ip
 
 # RFC 3986, section 3.2.2, without percent-encoding: a name or IPv4 address, or an IPv6 address in brackets; then a
 # port.
@@ -21,6 +21,7 @@ _HOST = re.compile(
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 NO_PROXIES = TrustedProxies()
+_SPOKEN_FOR = ("X-Forwarded-For", "X-Real-IP", "Forwarded")
 
 
 class Headers(Protocol):
@@ -41,6 +42,9 @@ class Origin:
     client_ip: str
     proxied: bool = False
     """True when a trusted proxy named the host: then everything this server offers is assumed to be at that address."""
+    sure: bool = field(default=True, compare=False)
+    """False when `client_ip` may be that of a proxy: one that is not trusted has left its headers, or a trusted one has
+    not said for whom it speaks."""
 
     @property
     def base_url(self) -> str:
@@ -60,15 +64,18 @@ def origin_of(
     """The origin of a request that came from `peer_ip` by `scheme`; `fallback_*` stand in for a missing or invalid Host
     header."""
     client_ip = trusted.client_ip(peer_ip, headers.get("X-Forwarded-For", ""), headers.get("X-Real-IP", ""))
-    if peer_ip in trusted:
+    if peer_ip not in trusted:
+        sure = not any(headers.get(name, "").strip() for name in _SPOKEN_FOR)
+    else:
+        sure = client_ip != plain_ip(peer_ip)
         claimed = _first(headers.get("X-Forwarded-Proto", "")).lower()
         if claimed in _DEFAULT_PORTS:
             scheme = claimed
         forwarded = _host(_first(headers.get("X-Forwarded-Host", "")), scheme)
         if forwarded is not None:
-            return Origin(scheme, *forwarded, client_ip, proxied=True)
+            return Origin(scheme, *forwarded, client_ip, proxied=True, sure=sure)
     host, port = _host(headers.get("Host", ""), scheme) or (bracketed(fallback_host), fallback_port)
-    return Origin(scheme, host, port, client_ip)
+    return Origin(scheme, host, port, client_ip, sure=sure)
 
 
 def bracketed(host: str) -> str:

@@ -5,9 +5,11 @@ Not the binding of devices to owners (a management room does that and is asked t
 where tokens are checked. Formats: docs/http.md; the firmware's side is main/ota.cc of 78/xiaozhi-esp32, which gives up
 on any answer but 200.
 
-Who gets a token, with authentication on: a device on the allowed list, or one that `is_known` vouches for, such as a
-bound one. Everybody else gets the address with an empty token, and is refused when it connects. A MAC address is no
-secret, so "asked for it" is no reason to be given one. With authentication off no token is needed and none is made."""
+Who gets a token, with authentication on: a device that asks from a private network or is on the allowed list, and is
+enrolled with the client id that it sends (the first one is); or one that `is_known` vouches for, such as a bound one.
+Everybody else gets the address with an empty token, and is refused when it connects. A MAC address is no secret, so
+"asked for it" is no reason to be given one. The MQTT password is a second door to the same house, and goes to the same
+devices. With authentication off no token is needed and none is made. Firmware is offered to all: it is no secret."""
 
 from __future__ import annotations
 
@@ -24,10 +26,12 @@ import orjson
 from flask import Blueprint, Response, jsonify, request, send_file
 from werkzeug.exceptions import BadRequest, NotFound
 
-from xiaozhi.errors import VendorError
+from xiaozhi.errors import Overloaded, StorageError, VendorError
+from xiaozhi.net.proxies import is_at_home
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
+from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.web.app import failure, read_body, request_origin
+from xiaozhi.web.app import client_key, failure, read_body, request_origin
 from xiaozhi.web.firmware import FirmwareShelf
 from xiaozhi.web.origin import Origin
 
@@ -38,6 +42,10 @@ UNKNOWN_VERSION = "0.0.0"
 """Echoed to a device that did not say what it runs; such a device is offered nothing, as anything would be newer."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELD_CHARS = 128
+DOWNLOADS = 64
+"""Firmware files that are being sent at once; one more is told to come again, which the firmware does at its next
+start."""
+DOWNLOADS_PER_ADDRESS = 16
 # Left in by those who copied the example of the existing server: "put your address here".
 _PLACEHOLDER = "你的"
 # Matched whole (fullmatch): "$" would let a newline pass.
@@ -68,7 +76,7 @@ class OtaConfig:
     firmware_dir: Path = Path("data/bin")
     auth_enabled: bool = False
     allowed_devices: frozenset[str] = frozenset()
-    """MAC addresses, in any case."""
+    """MAC addresses, in any case, of devices that are enrolled from any network."""
     mqtt: MqttGateway | None = None
     protocol_versions: Mapping[str, int] = field(default_factory=dict)
     """Board type -> binary protocol version (1, 2, 3) the device is to use."""
@@ -84,6 +92,8 @@ class OtaRequest:
     version: str
     """"" when it did not say."""
     client_ip: str
+    at_home: bool
+    """The address is one of a private network, and the device's own."""
     body: Mapping[str, Any]
     serial_number: str = ""
     activation_version: int = 1
@@ -102,11 +112,14 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class OtaHooks:
-    """Decisions made elsewhere. Each may block (it costs its greenlet) and may raise VendorError or Overloaded: the
-    device is then asked to come again."""
+    """Decisions made elsewhere. Each may block (it costs its greenlet) and may raise VendorError, StorageError or
+    Overloaded: the device is then asked to come again."""
 
     is_known: Callable[[str, str], bool] | None = None
-    """(device id, client id) -> whether this device may have a token although it is not on the allowed list."""
+    """(device id, client id) -> whether this device may have a token wherever it is and however it is enrolled."""
+    enrol: Callable[[str, str], bool] | None = None
+    """(device id, client id) -> whether the device is enrolled with this client id; the first one that asks is. None:
+    nobody keeps books."""
     activation: Callable[[OtaRequest], Activation | None] | None = None
     """What to show on a device that is not bound; None for one that is."""
     activate: Callable[[OtaRequest], bool] | None = None
@@ -144,6 +157,7 @@ class _Desk:
         self._clock = clock
         self._allowed = frozenset(_normal(device) for device in config.allowed_devices)
         self._shelf = FirmwareShelf(config.firmware_dir)
+        self._downloads = Places(DOWNLOADS, DOWNLOADS_PER_ADDRESS)
 
     # --- routes ---
 
@@ -162,7 +176,7 @@ class _Desk:
         origin = request_origin()
         try:
             answer = self._answer(asked, origin)
-        except VendorError as error:
+        except (VendorError, StorageError) as error:
             # An answer without what could not be found out would send the device somewhere else, and it would remember.
             log.warning("ota hook failed", device=asked.device_id, error=str(error)[:200])
             return failure(503, "The device could not be looked up, please try again.", retry_after=5)
@@ -182,7 +196,7 @@ class _Desk:
         asked = read_request()
         try:
             bound = self._hooks.activate(asked)
-        except VendorError as error:
+        except (VendorError, StorageError) as error:
             log.warning("activation failed", device=asked.device_id, error=str(error)[:200])
             return failure(503, "The device could not be looked up, please try again.", retry_after=5)
         if bound:
@@ -195,8 +209,21 @@ class _Desk:
         path = self._shelf.path(file_name)
         if path is None:
             raise NotFound("There is no such firmware file.")
-        # Content-Length is what the firmware sizes its download by.
-        return send_file(path, mimetype="application/octet-stream", as_attachment=True, conditional=True, max_age=0)
+        address = client_key()
+        if not self._downloads.take(address):
+            raise Overloaded("downloads", retry_after=10)
+        try:
+            # Content-Length is what the firmware sizes its download by.
+            reply = send_file(
+                path, mimetype="application/octet-stream", as_attachment=True, conditional=True, max_age=0
+            )
+        except BaseException:
+            self._downloads.give_back(address)
+            raise
+        # Flask would hand the file itself to the server, and nobody would hear of its end.
+        reply.direct_passthrough = False
+        reply.call_on_close(lambda: self._downloads.give_back(address))
+        return reply
 
     # --- the answer ---
 
@@ -212,24 +239,34 @@ class _Desk:
         activation = self._hooks.activation(asked) if self._hooks.activation else None
         if activation is not None:
             answer["activation"] = _activation_block(activation)
-        answer["websocket"] = {"url": websocket_url(config, origin), "token": self._token(asked)}
+        trusted = not config.auth_enabled or self._may_have_token(asked)
+        answer["websocket"] = {"url": websocket_url(config, origin), "token": self._token(asked) if trusted else ""}
         version = config.protocol_versions.get(asked.model)
         if version is not None:
             answer["websocket"]["version"] = version
-        if config.mqtt is not None:
+        if config.mqtt is not None and trusted:
             answer["mqtt"] = _mqtt_block(config.mqtt, asked)
         return answer
 
     def _token(self, asked: OtaRequest) -> str:
         if not self._config.auth_enabled or self._tokens is None:
             return ""
-        known = self._hooks.is_known
-        if _normal(asked.device_id) not in self._allowed and not (
-            known is not None and known(asked.device_id, asked.client_id)
-        ):
-            log.info("no token for an unknown device", device=asked.device_id)
-            return ""
         return self._tokens.issue(asked.client_id, asked.device_id, now=self._clock())
+
+    def _may_have_token(self, asked: OtaRequest) -> bool:
+        hooks = self._hooks
+        if not asked.client_id:
+            reason = "it sends no Client-Id"
+        elif hooks.is_known is not None and hooks.is_known(asked.device_id, asked.client_id):
+            return True
+        elif not asked.at_home and _normal(asked.device_id) not in self._allowed:
+            reason = "it is not in a private network, nor in server.auth.allowed_devices"
+        elif hooks.enrol is None or hooks.enrol(asked.device_id, asked.client_id):
+            return True
+        else:
+            reason = "it is enrolled with another client id"
+        log.info("no token for a device", device=asked.device_id, peer=asked.client_ip, reason=reason)
+        return False
 
     def _firmware(self, asked: OtaRequest, origin: Origin) -> dict[str, str]:
         newest = self._shelf.newest(asked.model, asked.version)
@@ -263,12 +300,14 @@ def read_request() -> OtaRequest:
     if not _PRINTABLE.fullmatch(client_id) or "|" in client_id:
         raise BadRequest("The Client-Id header must be a UUID, or at most 128 plain characters.")
     body = _json_object(read_body(MAX_BODY_BYTES))
+    origin = request_origin()
     return OtaRequest(
         device_id=device_id,
         client_id=client_id,
         model=_model(body),
         version=_version(body),
-        client_ip=request_origin().client_ip,
+        client_ip=origin.client_ip,
+        at_home=origin.sure and is_at_home(origin.client_ip),
         body=body,
         serial_number=_text(request.headers.get("Serial-Number")),
         activation_version=2 if request.headers.get("Activation-Version", "").strip() == "2" else 1,

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 
 import gevent
 from flask import Blueprint, Response, jsonify, request
-from gevent.lock import BoundedSemaphore
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import Overloaded, VendorBusy, VendorError, VendorTimeout
+from xiaozhi.errors import AuthError, Overloaded, VendorBusy, VendorError, VendorTimeout
 from xiaozhi.protocol.token import VisionTokens, bearer
 from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.runtime.guesses import Guesses
+from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.web.app import failure, request_origin
+from xiaozhi.web.app import client_key, failure, request_origin
 
 log = get_logger(__name__)
 
@@ -46,6 +47,10 @@ class VisionConfig:
     """For the model; less than the 30 s that the tool call which waits for it has."""
     concurrent: int = 16
     """Pictures held in memory at once; one more is told to come again."""
+    per_device: int = 2
+    """Of these, those of one device: it may upload slowly, for as long as a request may take."""
+    per_address: int = 8
+    """And of all devices behind one address."""
 
 
 def create_blueprint(
@@ -53,11 +58,12 @@ def create_blueprint(
     tokens: VisionTokens,
     provider: Callable[[str], Vllm | None],
     *,
+    guesses: Guesses | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Blueprint:
     """The routes under /mcp/vision. `provider(device id)` is the model of the moment for that device, "" for
-    any; None when none is configured."""
-    desk = _Desk(config, tokens, provider, clock)
+    any; None when none is configured. `guesses`: where wrong tokens are counted."""
+    desk = _Desk(config, tokens, provider, guesses or Guesses(), clock)
     blueprint = Blueprint("vision", __name__)
     blueprint.add_url_rule(VISION_PATH, "status", desk.status, methods=["GET"])
     blueprint.add_url_rule(VISION_PATH, "explain", desk.explain, methods=["POST"])
@@ -101,13 +107,16 @@ class _Desk:
         config: VisionConfig,
         tokens: VisionTokens,
         provider: Callable[[str], Vllm | None],
+        guesses: Guesses,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._tokens = tokens
         self._provider = provider
+        self._guesses = guesses
         self._clock = clock
-        self._places = BoundedSemaphore(config.concurrent)
+        self._devices = Places(config.concurrent, config.per_device)
+        self._addresses = Places(config.concurrent, config.per_address)
 
     def status(self) -> Response:
         """For people with a browser."""
@@ -127,16 +136,30 @@ class _Desk:
     def explain(self) -> Response:
         """A picture and a question in, words out. Raises AuthError and HTTP errors."""
         device_id = request.headers.get("Device-Id", "").strip()
+        address, device = client_key(), device_id.lower()
         # First of all: a stranger's upload is not even read.
-        self._tokens.check(bearer(request.headers.get("Authorization", "")), device_id, now=self._clock())
-        if not self._places.acquire(blocking=False):
+        try:
+            self._tokens.check(bearer(request.headers.get("Authorization", "")), device_id, now=self._clock())
+        except AuthError:
+            self._guesses.refuse_guesser("vision_token", address)
+            self._guesses.add("vision_token", address)
+            raise
+        if not self._addresses.take(address):
             raise Overloaded("vision", retry_after=2)
         try:
-            question, image, mime = read_upload()
-            context = CallContext(device_id=device_id, client_id=request.headers.get("Client-Id", "").strip())
-            return self._ask(question, image, mime, context)
+            if not self._devices.take(device):
+                raise Overloaded("vision", retry_after=2)
+            try:
+                return self._explained(device_id)
+            finally:
+                self._devices.give_back(device)
         finally:
-            self._places.release()
+            self._addresses.give_back(address)
+
+    def _explained(self, device_id: str) -> Response:
+        question, image, mime = read_upload()
+        context = CallContext(device_id=device_id, client_id=request.headers.get("Client-Id", "").strip())
+        return self._ask(question, image, mime, context)
 
     def _ask(self, question: str, image: bytes, mime: str, context: CallContext) -> Response:
         vllm = self._provider(context.device_id)

@@ -1,13 +1,14 @@
 """Serves a WSGI application over HTTP or HTTPS with gevent's pywsgi, with limits that pywsgi does not have.
 
 Not the application (`app.py`), not what happens on one connection (`http_connection.py`), and not the device port (it
-has a server of its own in `transport/`). Added to pywsgi here: a limit on connections, beyond which a client gets 503
-instead of no answer; a deadline for the TLS handshake and one for the application; a stop that lets answers finish;
-greenlets spawned by `runtime/tasks.py`."""
+has a server of its own in `transport/`). Added to pywsgi here: limits on connections (`seats.py`), beyond which a
+client gets 503 instead of no answer; a deadline for the TLS handshake and one for the application; a stop that lets
+answers finish; greenlets spawned by `runtime/tasks.py`."""
 
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,17 +16,24 @@ from typing import Any
 import gevent
 from gevent import pywsgi
 
+from xiaozhi.net.proxies import TrustedProxies, one_client
 from xiaozhi.net.tcp import listen
 from xiaozhi.net.tls import TlsFiles, accept_tls, server_context
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.web.http_connection import LINGER_SECONDS, HttpConnection, WebCounts, WebLimits, plain_response
+from xiaozhi.web.http_connection import LINGER_SECONDS, HttpConnection, WebCounts, WebLimits, refuse
+from xiaozhi.web.origin import NO_PROXIES
+from xiaozhi.web.seats import Seat, Seats
 
 log = get_logger(__name__)
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 BACKLOG = 1024
 TLS_HANDSHAKE_SECONDS = 10.0
+SEND_BUFFER_BYTES = 128 * 1024
+"""Kernel buffer of a connection. Linux would take megabytes of an answer that nobody reads."""
+REFUSALS = 64
+"""Connections beyond all limits that are told so; more are only closed."""
 
 
 class WebServer:
@@ -44,6 +52,7 @@ class WebServer:
         reuse_port: bool = False,
         limits: WebLimits | None = None,
         access_log: bool = False,
+        trusted: TrustedProxies = NO_PROXIES,
     ) -> None:
         self.limits = limits or WebLimits()
         self.counts = WebCounts()
@@ -53,8 +62,11 @@ class WebServer:
         self._port = port
         self._tls = tls
         self._reuse_port = reuse_port
+        self._trusted = trusted
         self._tasks = Tasks()
-        self._idle: set[gevent.Greenlet] = set()
+        self.seats = Seats()
+        self._requests: Counter[str] = Counter()
+        """Requests under way that came through trusted proxies, by client."""
         self._server: _Server | None = None
         self.closing = False
 
@@ -89,7 +101,7 @@ class WebServer:
         if server is not None:
             self._host, self._port = server.address[0], server.address[1]
             server.close()
-        gevent.killall(list(self._idle), block=False)
+        self.seats.drop_waiting()
         finished = self._tasks.join(timeout)
         self._tasks.kill()
         return finished
@@ -115,23 +127,49 @@ class WebServer:
 
     # --- what the connection handlers report ---
 
-    def admit(self) -> bool:
-        """Whether one more connection may be served; the one that asks is counted already."""
-        return not self.closing and self.connections <= self.limits.connections
+    def enter(self, ip: str) -> Seat | None:
+        """A seat for a connection from this address; None when there is none."""
+        if self.closing:
+            return None
+        limits = self.limits
+        holder = "" if ip in self._trusted else one_client(ip)
+        return self.seats.enter(holder, seats=limits.connections, each=limits.per_address, reserve=limits.reserve)
+
+    def waits(self, seat: Seat) -> None:
+        """The current greenlet has no request and may be dropped at once."""
+        me = gevent.getcurrent()
+        self.seats.waits(seat, lambda: me.kill(block=False))
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While inside, the current greenlet has no request and may be dropped at once."""
-        me = gevent.getcurrent()
-        self._idle.add(me)
-        try:
-            yield
-        finally:
-            self._idle.discard(me)
+    def request_place(self, environ: dict[str, Any]) -> Iterator[bool]:
+        """While inside, the request counts as one of its client; False when it has too many. Only for those that come
+        through a trusted proxy: the connections of others are counted."""
+        peer = environ.get("REMOTE_ADDR", "")
+        if peer not in self._trusted:
+            yield True
+            return
+        forwarded, real = environ.get("HTTP_X_FORWARDED_FOR", ""), environ.get("HTTP_X_REAL_IP", "")
+        client = one_client(self._trusted.client_ip(peer, forwarded, real))
+        if client in self._trusted or self._requests[client] < self.limits.per_address:
+            self._requests[client] += 1
+            try:
+                yield True
+            finally:
+                self._requests[client] -= 1
+                if not self._requests[client]:
+                    del self._requests[client]
+        else:
+            yield False
 
-    def spawn(self, function: Callable[..., Any], *args: Any) -> None:
-        """A greenlet for one connection."""
-        self._tasks.spawn("http-connection", function, *args)
+    def spawn(
+        self, run: Callable[..., None], handle: object, close: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
+        """The server's way to serve an accepted socket. Runs in the hub: must not wait."""
+        if self.connections >= self.limits.connections + self.limits.reserve + REFUSALS:
+            self.counts.refused += 1
+            close(*args)
+            return
+        self._tasks.spawn("http-connection", run, handle, close, args)
 
 
 class _Server(pywsgi.WSGIServer):
@@ -147,38 +185,49 @@ class _Server(pywsgi.WSGIServer):
             app,
             log=None,
             error_log=None,
-            handler_class=HttpConnection,
             spawn=web.spawn,
             environ=environ,
             **options,
         )
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+        with self._seat(client_socket, address, tls=True) as seat:
+            if seat is not None:
+                self._handle_tls(seat, client_socket, address)
+
+    def handle(self, sock: Any, address: Any) -> None:
+        with self._seat(sock, address) as seat:
+            if seat is not None:
+                self._handle_http(seat, sock, address)
+
+    @contextmanager
+    def _seat(self, sock: Any, address: Any, tls: bool = False) -> Iterator[Seat | None]:
+        """The seat of a connection; None when it was told that there is none."""
+        seat = self.web.enter(str(address[0]))
+        if seat is None:
+            self.web.counts.refused += 1
+            if not tls:
+                refuse(sock, LINGER_SECONDS)
+            yield None
+            return
         try:
+            yield seat
+        finally:
+            self.web.seats.leave(seat)
+
+    def _handle_tls(self, seat: Seat, client_socket: Any, address: Any) -> None:
+        try:
+            self.web.waits(seat)
             secure = accept_tls(self._context, client_socket, TLS_HANDSHAKE_SECONDS)
         except OSError as error:
             # Port scanners, and plain HTTP on the TLS port: no fault of this server, and too many for a line each.
             self.web.counts.bad_requests += 1
             log.debug("tls handshake failed", error=str(error)[:120])
-            return None
-        with secure:
-            return self.handle(secure, address)
-
-    def handle(self, sock: Any, address: Any) -> None:
-        if not self.web.admit():
-            self.web.counts.refused += 1
-            _refuse(sock, 503, "Service Unavailable", "The server is busy, please try again.", "Retry-After: 2\r\n")
             return
+        with secure:
+            self._handle_http(seat, secure, address)
+
+    def _handle_http(self, seat: Seat, sock: Any, address: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().handle(sock, address)
-
-
-def _refuse(sock: Any, status: int, reason: str, message: str, more: str) -> None:
-    try:
-        with gevent.Timeout(LINGER_SECONDS, TimeoutError("the client reads too slowly")):
-            sock.sendall(plain_response(status, reason, message, more))
-            sock.shutdown(socket.SHUT_WR)
-            # Closing with unread bytes would reset the connection and take the answer with it.
-            sock.recv(16384)
-    except OSError:
-        log.debug("refused client went away")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        HttpConnection(sock, address, self, seat).handle()

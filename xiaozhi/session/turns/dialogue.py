@@ -270,8 +270,11 @@ def _from_json(body: dict[str, Any]) -> Message:
 
 
 class ResumeStore:
-    """Snapshots by device id for `seconds`, at most `max_entries` of them and `max_bytes`; the oldest go first. In this
-    process only."""
+    """Snapshots for `seconds`, at most `max_entries` of them and `max_bytes`; the oldest go first. In this
+    process only.
+
+    A dialogue waits for the device id and the client id that it was held with: a device id is printed on the device and
+    sent over the air, so it gets nobody the words of another. Whoever sends no client id is not waited for."""
 
     def __init__(
         self,
@@ -284,7 +287,7 @@ class ResumeStore:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._enabled = seconds > 0
-        self._kept: TTLCache[str, bytes] = TTLCache(max_bytes, ttl=seconds, timer=clock, getsizeof=len)
+        self._kept: TTLCache[tuple[str, str], bytes] = TTLCache(max_bytes, ttl=seconds, timer=clock, getsizeof=len)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -295,16 +298,16 @@ class ResumeStore:
         self._kept.expire()
         return int(self._kept.currsize)
 
-    def put(self, device_id: str, snapshot: bytes) -> None:
+    def put(self, device_id: str, client_id: str, snapshot: bytes) -> None:
         """Keep the dialogue of a device that left; replaces an earlier one. One that is too large alone is not kept."""
-        self._kept.pop(device_id, None)
-        if not self._enabled or len(snapshot) > self._max_bytes:
+        self._kept.pop((device_id, client_id), None)
+        if not self._enabled or not client_id or len(snapshot) > self._max_bytes:
             return
         while len(self._kept) >= self._max_entries:
             self._kept.popitem()
-        self._kept[device_id] = snapshot
+        self._kept[device_id, client_id] = snapshot
 
-    def take(self, device_id: str) -> bytes | None:
+    def take(self, device_id: str, client_id: str) -> bytes | None:
         """The dialogue of a device that is back, once; None when there is none or it is too old."""
-        snapshot = self._kept.pop(device_id, None)
+        snapshot = self._kept.pop((device_id, client_id), None)
         return snapshot if isinstance(snapshot, bytes) else None

@@ -1,0 +1,58 @@
+"""What the management API may order by a message on a device's connection: read the configuration again, restart.
+
+Anybody who may connect can send such a message, so the secret is all that counts, and wrong ones cost time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import SecretStr
+
+from xiaozhi.errors import Fault, LockedOut
+from xiaozhi.net.proxies import one_client
+from xiaozhi.protocol import messages as wire
+from xiaozhi.protocol.token import same_secret
+from xiaozhi.runtime.guesses import Guesses
+from xiaozhi.runtime.logs import get_logger
+
+log = get_logger(__name__)
+DOOR = "server_message"
+
+
+class ManagementOrders:
+    """`secret`: the one in force, empty for none. `restart` must not wait for the connections to end."""
+
+    def __init__(
+        self,
+        *,
+        secret: Callable[[], SecretStr],
+        guesses: Guesses,
+        reload: Callable[[], Sequence[Fault]],
+        restart: Callable[[], object],
+    ) -> None:
+        self._secret = secret
+        self._guesses = guesses
+        self._reload = reload
+        self._restart = restart
+
+    def obey(self, command: wire.ServerCommand, peer_ip: str) -> wire.ServerReply:
+        """Do what is ordered from this address, if the secret is right. May block for a reload."""
+        client = one_client(peer_ip)
+        try:
+            self._guesses.refuse_guesser(DOOR, client)
+        except LockedOut as error:
+            return wire.ServerReply("error", str(error), command.action)
+        if not same_secret(command.secret, self._secret().get_secret_value()):
+            self._guesses.add(DOOR, client)
+            log.warning("server command refused", peer=peer_ip, action=command.action)
+            return wire.ServerReply("error", "the secret is wrong, or none is configured", command.action)
+        self._guesses.forgive(DOOR, client)
+        if command.action == "update_config":
+            faults = self._reload()
+            if faults:
+                return wire.ServerReply("error", "; ".join(str(fault) for fault in faults), command.action)
+            return wire.ServerReply("success", "configuration reloaded", command.action)
+        if command.action == "restart":
+            self._restart()
+            return wire.ServerReply("success", "restarting after the current answers", command.action)
+        return wire.ServerReply("error", f"unknown action {command.action!r}", command.action)
