@@ -90,7 +90,7 @@ def test_nobody_else_may(authorization: str | None) -> None:
 def test_guessing_is_slowed_down_by_address_and_not_for_others() -> None:
     clock = FakeClock()
     guesses = Guesses(clock=clock)
-    hooks = OpsHooks(ready=lambda: (True, []), addresses=addresses, reload=lambda: [])
+    hooks = OpsHooks(ready=lambda: (True, []), addresses=ServerAddresses(), reload=lambda: [])
     server = create_app([create_blueprint(hooks, admin_token="admin", guesses=guesses)]).test_client()
 
     def reply_to(token: str, peer: str) -> Any:

@@ -29,7 +29,7 @@ log = get_logger(__name__)
 ALLOWED_HEADERS = "Authorization, Content-Type, Device-Id, Client-Id, Activation-Version, Serial-Number"
 ALLOWED_METHODS = "GET, POST, OPTIONS"
 PREFLIGHT_SECONDS = 3600
-PAGES_READ = ("/xiaozhi/ota", "/mcp/vision/")
+PAGES_READ = ("/xiaozhi/ota", "/ota", "/mcp/vision/")
 """What pages of other origins may read, if they may ask at all: what a device in a browser needs. Operators' pages,
 metrics and /admin are read by nobody else's script."""
 FORM_MEMORY_BYTES = 256 * 1024
