@@ -438,7 +438,7 @@ def test_a_device_is_known_however_its_address_is_written(site: Site) -> None:
 def test_faults_name_the_device(site: Site) -> None:
     site.overlays["02:aa"] = {"asr_timeout": "soon"}
 
-    with pytest.raises(SettingsError, match=r"asr_timeout: 'soon' .*set by device 02:AA"):
+    with pytest.raises(SettingsError, match=r"asr_timeout: 'soon' .*set by device 02:aa"):
         site.agents.resolve(Identity("02:AA"), None)
 
 

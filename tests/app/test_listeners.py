@@ -15,6 +15,7 @@ from tests.transport.harness import Noting, RecordedEvents
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import listeners
 from xiaozhi.app.descriptors import Descriptors
+from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.errors import Overloaded
 from xiaozhi.net.proxies import one_client
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
@@ -25,13 +26,13 @@ from xiaozhi.session.link import Identity
 from xiaozhi.settings import Settings, load
 from xiaozhi.transport.connection import ConnectionServices
 from xiaozhi.web import ops
-from xiaozhi.web.origin import Origin
+from xiaozhi.web.addresses import Ports, ServerAddresses
 
 TLS = Path(__file__).parents[1] / "web" / "tls"
 FILES = {"certfile": str(TLS / "cert.pem"), "keyfile": str(TLS / "key.pem")}
 HOOKS = ops.OpsHooks(
     ready=lambda: (True, []),
-    addresses=lambda origin: ops.Addresses("w", "o", "v"),
+    addresses=ServerAddresses(),
     facts=lambda: ops.PageFacts("1", {}, 0),
     metrics=lambda: ("text/plain", b"metrics"),
     reload=lambda: (),
@@ -44,9 +45,14 @@ def settings(server: Mapping[str, Any] | None = None, **sections: Any) -> Settin
     return load(environ={}, overrides={"server": {**LOCAL, **(server or {})}, **sections}).settings
 
 
-def services(given: Settings) -> ConnectionServices:
+def services(given: Settings, boards: KnownBoards | None = None) -> ConnectionServices:
     return listeners.connection_services(
-        given, current=lambda: given, sessions=Noting, connections=ConnectionRegistry(), events=RecordedEvents()
+        given,
+        current=lambda: given,
+        boards=boards or KnownBoards(),
+        sessions=Noting,
+        connections=ConnectionRegistry(),
+        events=RecordedEvents(),
     )
 
 
@@ -76,16 +82,25 @@ def test_what_connections_share() -> None:
         enable_websocket_ping=True,
         boards={"fragile-board": {"ping": False}},
     )
-    made = services(given)
+    boards = KnownBoards()
+    made = services(given, boards)
     assert (made.rates.texts_per_second, made.rates.frames_per_second) == (7.0, 70.0)
     assert made.pings(Identity("a", user_agent="sturdy/1.0"))
     assert not made.pings(Identity("a", user_agent="fragile-board/1.0"))
+    boards.learn("a", ["Fragile-Board-LCD"])
+    assert not made.pings(Identity("A"))
+    assert made.pings(Identity("b"))
 
 
 def test_may_be_pinged_by_the_settings_in_force() -> None:
     now = [settings(enable_websocket_ping=False)]
     made = listeners.connection_services(
-        now[0], current=lambda: now[0], sessions=Noting, connections=ConnectionRegistry(), events=RecordedEvents()
+        now[0],
+        current=lambda: now[0],
+        boards=KnownBoards(),
+        sessions=Noting,
+        connections=ConnectionRegistry(),
+        events=RecordedEvents(),
     )
     assert not made.pings(Identity("a"))
     now[0] = settings(enable_websocket_ping=True)
@@ -127,8 +142,8 @@ def test_no_more_places_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("seconds,expected", [(0, 0.0), (120, 120 + listeners.IDLE_BEYOND_GOODBYE_S)])
 def test_the_sweeper_waits_longer_than_a_spoken_goodbye(seconds: int, expected: float) -> None:
-    policy = listeners.sweep_policy(settings({"hello_timeout": 4}, close_connection_no_voice_time=seconds))
-    assert (policy.hello_timeout, policy.idle_timeout) == (4, expected)
+    policy = listeners.sweep_policy(settings(close_connection_no_voice_time=seconds))
+    assert policy.idle_timeout == expected
 
 
 def test_the_device_port_asks_for_a_token_only_where_it_should() -> None:
@@ -160,6 +175,9 @@ def test_wrong_tokens_are_counted_and_the_right_one_passes_all_the_same() -> Non
 def test_the_http_port(tls: dict[str, str]) -> None:
     web = listeners.http_port(
         settings({"tls": tls}),
+        addresses=ServerAddresses(),
+        boards=KnownBoards(),
+        current=settings,
         hooks=HOOKS,
         device_tokens=DeviceTokens("secret"),
         enrol=lambda device_id, client_id: True,
@@ -183,24 +201,25 @@ def test_a_worker_has_a_port_of_its_own_if_it_is_told_so() -> None:
     assert worker.address == ("127.0.0.1", 39_871)
 
 
-def test_addresses_as_they_look_from_outside() -> None:
-    seen = listeners.addresses(settings({"port": 8000}), Origin("http", "192.168.1.5", 8003, "192.168.1.9"))
-    assert seen == ops.Addresses(
-        websocket="ws://192.168.1.5:8000/xiaozhi/v1/",
-        ota="http://192.168.1.5:8003/xiaozhi/ota/",
-        vision="http://192.168.1.5:8003/mcp/vision/explain",
+def test_addresses_are_those_of_the_settings_and_of_the_ports_in_use() -> None:
+    made = listeners.server_addresses(
+        settings({"tls": FILES, "websocket": "wss://a/", "vision_explain": "https://b/"}), lambda: Ports(1, 2)
     )
+    assert (made.ports(), made.tls, made.websocket, made.vision) == (Ports(1, 2), True, "wss://a/", "https://b/")
 
 
-def test_the_mqtt_gateway_and_frames_of_boards_are_told_by_ota() -> None:
-    given = settings(
-        {"mqtt_gateway": "192.168.1.7:1883", "mqtt_signature_key": "key"}, boards={"bread": {"protocol_version": 3}}
-    )
-    config = listeners.ota_settings(given)
+@pytest.mark.parametrize("ip,known", [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", None), ("::", None)])
+def test_where_this_machine_is_reached(ip: str, known: str | None) -> None:
+    found = listeners.own_host(settings({"ip": ip}))
+    assert found == known if known else found not in ("0.0.0.0", "::", "")
+
+
+def test_the_mqtt_gateway_is_told_by_ota() -> None:
+    given = settings({"mqtt_gateway": "192.168.1.7:1883", "mqtt_signature_key": "key"})
+    config = listeners.ota_settings(given, ServerAddresses())
     assert config.mqtt is not None
     assert config.mqtt.endpoint == "192.168.1.7:1883"
-    assert config.protocol_versions == {"bread": 3}
-    assert listeners.ota_settings(settings()).mqtt is None
+    assert listeners.ota_settings(settings(), ServerAddresses()).mqtt is None
 
 
 def test_what_takes_a_restart_is_named() -> None:

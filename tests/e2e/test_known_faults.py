@@ -185,5 +185,6 @@ def test_nonsense_never_ends_a_conversation(stage: Stage) -> None:
     device.tell("iot", descriptors="no", states={"x": 1})
     device.tell("listen", state="stop")
     device.tell("abort", reason={"not": "text"})
+    device.collect_answer()
 
     assert ask(device, "still there").sentences == ["Fine."]

@@ -20,6 +20,7 @@ from xiaozhi.protocol.messages import Alert
 from xiaozhi.runtime.connections import Policy
 from xiaozhi.runtime.limits import AdmissionLimits, MessageRates
 from xiaozhi.runtime.tasks import spawn
+from xiaozhi.session.parts import NO_HELLO
 
 DEVICE = "02:00:00:aa:bb:cc"
 AUDIO = {"format": "opus", "sample_rate": 16_000, "channels": 1, "frame_duration": 60}
@@ -132,13 +133,19 @@ def test_a_flood(stage: Stage) -> None:
 
 def test_the_sweeper(stage: Stage, by_hand: None) -> None:
     registry, now = stage.server.connections, stage.server.connection_services.clock
-    off = Policy(0, 0, 0, 0, 0, 0, 0, 0)
+    off = Policy(0, 0, 0, 0, 0, 0, 0)
     with carrier(stage, pings=lambda identity: True) as port:
         with port.device(DEVICE) as silent:
             wait_for(lambda: len(registry) == 1, "the connection")
-            registry.policy = replace(off, hello_timeout=10)
+            registry.policy = off
             registry.sweep(now() + 11)
-            assert silent.ending() == (1008, "no hello")
+            silent.tell("ping")
+            silent.until("pong")
+            silent.tell("listen", state="start", mode="auto")
+            silent.tell("ping")
+            silent.until("pong")
+            registry.sweep(now() + 11)
+            assert silent.ending() == (1008, NO_HELLO)
         with port.device(DEVICE) as device:
             greet(device)
             registry.policy = replace(off, ping_interval=30, ping_timeout=90)

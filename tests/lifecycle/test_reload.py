@@ -248,7 +248,7 @@ def test_a_file_that_a_block_names_counts_as_part_of_it(house: House, tmp_path: 
 def test_limits_levels_and_allowances_follow(house: House) -> None:
     house.change(
         {
-            "server": {"max_connections": 7, "hello_timeout": 3, "limits": {"per_device": 2}},
+            "server": {"max_connections": 7, "limits": {"per_device": 2}},
             "device_max_output_size": 1000,
             "monitoring": {"sample_interval": 9},
             "log": {"levels": {"xiaozhi.lifecycle": "ERROR"}},
@@ -258,7 +258,7 @@ def test_limits_levels_and_allowances_follow(house: House) -> None:
     assert server.reload() == ()
 
     assert server.admission.limits.max_connections == 7
-    assert (server.connections.policy.hello_timeout, server.connections.per_device) == (3, 2)
+    assert server.connections.per_device == 2
     assert server.watchdog.sample_interval == 9
     device = house.device()
     ask(device, "hello")

@@ -17,9 +17,9 @@ from tests.lifecycle.house import CHAT, TTS, House, Script, ask
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app.server import PULSE_SECONDS
 from xiaozhi.runtime.connections import Policy
+from xiaozhi.session.parts import NO_HELLO
 
 NO_RULES = Policy(
-    hello_timeout=0,
     idle_timeout=0,
     ping_interval=0,
     ping_timeout=0,
@@ -105,15 +105,22 @@ def test_an_idle_connection_is_closed(house: House) -> None:
     assert device.wait_closed() == (1000, "idle")
 
 
-def test_who_says_nothing_at_all_has_to_go_first(house: House) -> None:
+def test_who_talks_without_a_hello_has_to_go_and_who_only_waits_has_not(house: House) -> None:
     silent = SimulatedDevice(house.url, device_id="02:00:00:99:00:01").connect()
+    talking = SimulatedDevice(house.url, device_id="02:00:00:99:00:02").connect()
     try:
-        rules(house, hello_timeout=10.0)
-        wait_for(lambda: len(house.server.connections) == 1, "the connection")
+        rules(house)
+        talking.listen_start("auto")
+        for device in (silent, talking):
+            device.ping()
         sweep(house, 11)
-        assert silent.wait_closed() == (1008, "no hello")
+        assert talking.wait_closed() == (1008, NO_HELLO)
+        silent.hello()
+        sweep(house, 11)
+        silent.ping()
     finally:
         silent.close()
+        talking.close()
 
 
 def test_a_connection_that_does_not_end_is_dropped(house: House) -> None:

@@ -51,8 +51,18 @@ _features = st.builds(
 )
 
 _device_messages = st.one_of(
-    st.builds(wire.Hello, st.none() | st.integers(0, 0xFFFF), st.text(), _features, _audio, st.just(""), _payload),
-    st.builds(wire.Listen, st.sampled_from(wire.ListenState), st.none() | st.sampled_from(wire.ListenMode), st.text()),
+    st.builds(wire.Hello, st.text(max_size=MAX_TYPE_CHARS), _features, _audio, st.just(""), _payload),
+    st.builds(
+        wire.Listen,
+        st.sampled_from([wire.ListenState.START, wire.ListenState.STOP]),
+        st.none() | st.sampled_from(wire.ListenMode),
+    ),
+    st.builds(
+        wire.Listen,
+        st.just(wire.ListenState.DETECT),
+        st.none() | st.sampled_from(wire.ListenMode),
+        st.text(),
+    ),
     st.builds(wire.Abort, st.text(max_size=MAX_TYPE_CHARS)),
     st.builds(wire.Mcp, _payload.filter(bool)),
     st.builds(wire.Iot, st.lists(_payload, max_size=2).map(tuple), st.lists(_payload, max_size=2).map(tuple)),
@@ -182,12 +192,14 @@ def test_typed_text_has_a_limit() -> None:
 
 
 def test_what_is_kept_or_logged_has_a_limit() -> None:
-    """An abort is obeyed whatever its reason is; a hello or a command that is longer than any real one is refused."""
+    """An abort is obeyed whatever its reason is, a long hello is answered; a command that is longer than any real one
+    is refused."""
     assert wire.parse_device(json.dumps({"type": "abort", "reason": "x" * 1000})) == wire.Abort("x" * MAX_TYPE_CHARS)
     with pytest.raises(ProtocolError, match="action is longer"):
         wire.parse_device(json.dumps({"type": "server", "action": "x" * (MAX_TYPE_CHARS + 1)}))
-    with pytest.raises(ProtocolError, match="hello is longer"):
-        wire.parse_device(json.dumps({"type": "hello", "features": {"x": [0] * MAX_HELLO_CHARS}}))
+    much = [0] * MAX_HELLO_CHARS
+    hello = {"type": "hello", "features": {"x": much, "mcp": True}, "text_font": {"x": much}, "transport": "x" * 1000}
+    assert wire.parse_device(json.dumps(hello)) == wire.Hello("x" * MAX_TYPE_CHARS, wire.Features(mcp=True))
 
 
 def test_text_that_cannot_be_sent_back_is_refused() -> None:

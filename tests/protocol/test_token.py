@@ -36,6 +36,15 @@ def test_padding_left_on_by_another_issuer_is_accepted() -> None:
     tokens.check(f"{signature}=.{stamp}", CLIENT, DEVICE, now=NOW)
 
 
+def test_a_gateway_may_have_signed_for_another_spelling_of_the_id() -> None:
+    token = tokens.issue(CLIENT, "AA-BB-CC-00-11-22", now=NOW)
+
+    tokens.check(token, CLIENT, "aa:bb:cc:00:11:22", now=NOW, written_id="AA-BB-CC-00-11-22")
+    for written in ("", "AA:BB:CC:00:11:22"):
+        with pytest.raises(AuthError, match="does not belong"):
+            tokens.check(token, CLIENT, "aa:bb:cc:00:11:22", now=NOW, written_id=written)
+
+
 def test_device_token_lives_exactly_as_long_as_configured() -> None:
     short = DeviceTokens("secret", expire_seconds=60)
     token = short.issue(CLIENT, DEVICE, now=1000)
@@ -130,6 +139,16 @@ def test_vision_token_is_for_one_device_whatever_the_case_of_its_id() -> None:
     vision.check(token, "aa:BB:cc:00:11:22", now=NOW)
     with pytest.raises(AuthError, match="does not belong"):
         vision.check(token, DEVICE, now=NOW)
+
+
+def test_vision_token_names_its_device() -> None:
+    assert vision.check(vision.issue("AA-BB-CC-00-11-22", now=NOW), now=NOW) == "aa:bb:cc:00:11:22"
+    assert vision.check(vision.issue("x" * 128, now=NOW), now=NOW) == "x" * 128
+    name, rest = vision.issue(DEVICE, now=NOW).split(".", 1)
+    other = vision.issue("11:22:33:44:55:77", now=NOW).partition(".")[0]
+    for forged in (f"{other}.{rest}", rest, f".{rest}", f"{name}{rest}", f"{name}=é.{rest}"):
+        with pytest.raises(AuthError):
+            vision.check(forged, now=NOW)
 
 
 def test_vision_token_expires() -> None:

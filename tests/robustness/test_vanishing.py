@@ -19,6 +19,7 @@ from tests.robustness.logbook import SAID
 from tests.robustness.phases import PHASES, before_hello, recognising, synthesising, thinking
 from tests.robustness.witness import Mirror
 from tests.waiting import PATIENCE_S, wait_for
+from xiaozhi.session.parts import NO_HELLO
 
 UPGRADE = (
     b"GET /xiaozhi/v1/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
@@ -65,14 +66,17 @@ def test_connections_that_never_ask_for_anything(stage: Stage, witness: Talking)
         sock.close()
 
 
-def test_devices_that_never_say_hello(stage: Stage, witness: Talking) -> None:
+def test_devices_that_talk_and_never_say_hello(stage: Stage, witness: Talking) -> None:
     with witness():
-        mute = [SimulatedDevice(stage.url, device_id=f"02:0d:00:00:01:{number:02x}").connect() for number in range(30)]
+        rude = [SimulatedDevice(stage.url, device_id=f"02:0d:00:00:01:{number:02x}").connect() for number in range(30)]
         wait_for(lambda: len(stage.server.connections) == 31, "all to be there")
+        for device in rude:
+            device.listen_start("auto")
+            device.ping()
         stage.server.connections.sweep(time.monotonic() + stage.settings.server.hello_timeout + 1)
 
-        assert {device.wait_closed() for device in mute} == {(1008, "no hello")}
-    for device in mute:
+        assert {device.wait_closed() for device in rude} == {(1008, NO_HELLO)}
+    for device in rude:
         device.close()
 
 

@@ -24,7 +24,6 @@ from xiaozhi.runtime.connections import (
 from xiaozhi.runtime.tasks import spawn
 
 POLICY = Policy(
-    hello_timeout=10,
     idle_timeout=100,
     ping_interval=30,
     ping_timeout=90,
@@ -33,7 +32,7 @@ POLICY = Policy(
     max_queue_depth=50,
     trim_grace=3,
 )
-ALIVE = Vitals(connected_at=0.0, greeted=True, received=1, sent=0, last_heard=0.0)
+ALIVE = Vitals(connected_at=0.0, received=1, sent=0, last_heard=0.0)
 
 
 class Clock:
@@ -102,9 +101,6 @@ def connections(**options: Any) -> tuple[ConnectionRegistry, Clock]:
     "vitals,seen,now,expected",
     [
         (ALIVE, Seen(), 1, KEEP),
-        # hello
-        (replace(ALIVE, greeted=False), Seen(), 10, KEEP),
-        (replace(ALIVE, greeted=False), Seen(), 10.1, Verdict(SweepAction.CLOSE, "no hello", 1008)),
         # idle, by messages either way
         (ALIVE, Seen(), 100, KEEP),
         (ALIVE, Seen(), 100.1, Verdict(SweepAction.CLOSE, "idle", 1000)),
@@ -121,8 +117,8 @@ def connections(**options: Any) -> tuple[ConnectionRegistry, Clock]:
         (replace(ALIVE, pings=True), Seen(pinged_at=60), 90.1, Verdict(SweepAction.ABORT, "no answer to pings")),
         (replace(ALIVE, pings=True, last_heard=61), Seen(pinged_at=90), 91, KEEP),
         # zombies: nothing else matters once the end has begun
-        (replace(ALIVE, closing_since=200, greeted=False), Seen(), 205, KEEP),
-        (replace(ALIVE, closing_since=200, greeted=False), Seen(), 205.1, Verdict(SweepAction.ABORT, "did not end")),
+        (replace(ALIVE, closing_since=200), Seen(), 205, KEEP),
+        (replace(ALIVE, closing_since=200), Seen(), 205.1, Verdict(SweepAction.ABORT, "did not end")),
         # budget: trim first
         (replace(ALIVE, memory_bytes=1000, queue_depth=50), Seen(), 1, KEEP),
         (replace(ALIVE, memory_bytes=1001), Seen(), 1, Verdict(SweepAction.TRIM)),
@@ -136,8 +132,8 @@ def test_judging(vitals: Vitals, seen: Seen, now: float, expected: Verdict) -> N
 
 
 def test_rules_can_be_switched_off() -> None:
-    off = Policy(0, 0, 0, 0, 0, 0, 0, 0)
-    worst = Vitals(0.0, False, 0, 0, 0.0, None, True, 10**12, 10**9)
+    off = Policy(0, 0, 0, 0, 0, 0, 0)
+    worst = Vitals(0.0, 0, 0, 0.0, None, True, 10**12, 10**9)
     assert judge(worst, Seen(), off, 1e9) == KEEP
     assert judge(replace(worst, closing_since=0.0), Seen(), off, 1e9) == KEEP
 
@@ -154,15 +150,17 @@ def test_traffic_is_noticed_by_its_counts() -> None:
 # --- sweeping ---
 
 
-def test_a_silent_newcomer_is_sent_away() -> None:
+def test_a_silent_device_is_sent_away() -> None:
     book, _ = connections()
-    silent, loud = FakeLive("a", replace(ALIVE, greeted=False)), FakeLive("b")
+    silent, loud = FakeLive("a"), FakeLive("b")
     book.join(silent)
     book.join(loud)
-    book.sweep(5)
+    book.sweep(1)
+    loud.state = replace(ALIVE, received=2)
+    book.sweep(60)
     assert (silent.told, loud.told) == ([], [])
-    book.sweep(11)
-    assert (silent.told, loud.told) == ([("close", 1008, "no hello")], [])
+    book.sweep(102)
+    assert (silent.told, loud.told) == ([("close", 1000, "idle")], [])
 
 
 def test_only_the_living_are_ticked() -> None:
@@ -214,22 +212,24 @@ def test_zombies_are_dropped() -> None:
 
 def test_one_broken_connection_does_not_stop_the_sweep() -> None:
     book, _ = connections()
-    broken, other = FakeLive("a", broken=True), FakeLive("b", replace(ALIVE, greeted=False))
+    broken, other = FakeLive("a", broken=True), FakeLive("b")
     book.join(broken)
     book.join(other)
-    book.sweep(11)
-    assert other.told == [("close", 1008, "no hello")]
-    assert book.swept_at == 11
+    book.sweep(1)
+    book.sweep(102)
+    assert other.told == [("close", 1000, "idle")]
+    assert book.swept_at == 102
 
 
 def test_a_connection_may_leave_during_the_sweep() -> None:
     book, _ = connections()
-    lives = [FakeLive(str(number), replace(ALIVE, greeted=False), connections=book) for number in range(3)]
+    lives = [FakeLive(str(number), connections=book) for number in range(3)]
     for live in lives:
         live.number = book.join(live)
-    book.sweep(11)
+    book.sweep(1)
+    book.sweep(102)
     assert len(book) == 0
-    assert all(live.told == [("close", 1008, "no hello")] for live in lives)
+    assert all(live.told == [("close", 1000, "idle")] for live in lives)
 
 
 def test_the_sweeper_runs_by_itself_and_stops() -> None:

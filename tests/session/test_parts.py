@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,18 +70,21 @@ def test_the_voice_is_what_the_device_can_play(audio: dict[str, Any] | None, exp
 
 
 @pytest.mark.parametrize(
-    ("identity", "version", "header"),
+    ("identity", "header"),
     [
-        (Identity(DEVICE), None, 0),
-        (Identity(DEVICE), 3, 4),
-        (Identity(DEVICE, protocol_version=2), 1, 16),
-        (Identity(DEVICE, via_gateway=True), 3, 16),
+        (Identity(DEVICE), 0),
+        (Identity(DEVICE, protocol_version=3), 4),
+        (Identity(DEVICE, protocol_version=2), 16),
+        (Identity(DEVICE, via_gateway=True), 16),
     ],
 )
-def test_header_and_hello_agree_on_the_framing(identity: Identity, version: int | None, header: int) -> None:
+@pytest.mark.parametrize("version", [None, 1, 2, 3, 99, "3"])
+def test_only_the_header_decides_the_framing(identity: Identity, version: Any, header: int) -> None:
     parts = parts_of(identity=identity)
+    said = wire.parse_device(json.dumps({"type": "hello", "version": version}))
+    assert isinstance(said, wire.Hello)
 
-    parts.adopt(wire.Hello(version=version))
+    parts.adopt(said)
 
     assert len(parts.codec.pack(b"packet", 0)) == header + len(b"packet")
 
@@ -245,6 +249,28 @@ def test_a_repeated_question_is_answered_from_memory() -> None:
             device.detect("how tall is a giraffe")
             device.wait_stops()
             assert device.spoken() == ["Five metres."]
+
+
+def test_a_board_is_known_by_what_its_device_says_to_ota_and_to_mcp() -> None:
+    services = make_services()
+    boards = {"bread-compact": {"prebuffer_frames": 5}, "bread-compact-wifi-lcd": {"prebuffer_frames": 8}}
+    services.boards.learn(DEVICE, ["bread-compact-wifi"])
+    parts = parts_of({"boards": boards}, services, Identity(DEVICE.upper()))
+    assert parts.outbox.prebuffer_frames == 5
+
+    parts.adopt(wire.Hello(features=wire.Features(mcp=True)))
+    mcp = parts.device_mcp()
+    assert parts.outbox.prebuffer_frames == 5
+    gevent.sleep(0)
+    server = {"name": "Bread-Compact-WiFi-LCD", "version": "2.2.0"}
+    mcp.on_payload({"jsonrpc": "2.0", "id": 1, "result": {"serverInfo": server}})
+    gevent.sleep(0)
+
+    assert parts.outbox.prebuffer_frames == 8
+    parts.adopt(wire.Hello())
+    assert parts.outbox.prebuffer_frames == 8
+    parts.close()
+    gevent.sleep(0)
 
 
 def test_tool_calls_are_noted() -> None:

@@ -31,6 +31,7 @@ from xiaozhi.chat import ToolCall, ToolSpec
 from xiaozhi.errors import Overloaded, VendorRejected
 from xiaozhi.protocol import messages as wire
 from xiaozhi.session.link import Identity
+from xiaozhi.session.parts import NO_HELLO
 from xiaozhi.session.session import HARD_CLOSE_SECONDS, JUST_WOKEN_SECONDS, MAX_TASKS
 from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.tools.base import Action, FunctionTool, ToolContext, ToolOutcome
@@ -85,7 +86,8 @@ def test_a_device_with_tools_is_asked_for_them_and_told_where_pictures_go(vllm: 
 
         request = device.messages("mcp")[0]["payload"]
         assert request["method"] == "initialize"
-        assert ("vision" in request["params"]["capabilities"]) == (vllm is not None)
+        # Also without a model that could look at them: clients exist that fail without the address.
+        assert request["params"]["capabilities"]["vision"] == {"url": "http://127.0.0.1/vision", "token": "token"}
         device.tell("mcp", payload={"jsonrpc": "2.0", "id": request["id"], "result": {}})
         device.wait(lambda: len(device.messages("mcp")) > 1)
         assert "tools/list" in [message["payload"]["method"] for message in device.messages("mcp")]
@@ -152,10 +154,17 @@ def test_what_is_no_message_goes_back_and_nonsense_is_ignored(device: Visitor) -
     assert device.sender.closed is None
 
 
-def test_echoes_and_orders_are_bounded(device: Visitor) -> None:
+def test_an_echo_is_sent_before_anything_else_is_read(device: Visitor) -> None:
+    """A close may stand right behind it."""
+    device.session.on_text("are you there?")
+    device.close()
+
+    assert device.sender.texts[-1] == "are you there?"
+
+
+def test_orders_are_bounded(device: Visitor) -> None:
     device.sender.hold()
     for _ in range(3 * MAX_TASKS):
-        device.session.on_text("are you there?")
         device.tell("server", action="restart", content={"secret": "s"})
     gevent.sleep(0)
 
@@ -294,17 +303,63 @@ def test_in_auto_mode_nobody_is_heard_while_the_server_speaks() -> None:
         assert len(device.services.telemetry.turns) == 1
 
 
-def test_listen_start_interrupts() -> None:
+@pytest.mark.parametrize("mode", ["auto", "realtime", None, "loud"])
+def test_listen_start_does_not_cut_the_answer(mode: Any) -> None:
+    """Clients exist that send it with every sentence; firmware that wants the answer to end sends abort first."""
+    with visiting(llm=FakeLlm("One. Two. Three.")) as device:
+        device.hello()
+        device.tell("listen", state="start", mode="auto")
+        device.say(1_000)
+        device.wait(lambda: device.sender.binaries)
+        device.clock.advance(JUST_WOKEN_SECONDS + 1)
+
+        for _ in range(3):
+            device.tell("listen", state="start", mode=mode)
+
+        device.wait_turns()
+        assert device.services.telemetry.outcomes == ["answered"]
+        assert device.spoken() == ["One.", "Two.", "Three."]
+
+
+def test_listen_start_while_an_answer_is_being_thought_of_does_not_cut_it_either() -> None:
+    with visiting(llm=FakeLlm([0.2, "Yes."])) as device:
+        device.hello()
+        device.detect("are you there")
+        device.wait(lambda: device.agent.providers.llm.calls)
+        device.clock.advance(JUST_WOKEN_SECONDS + 1)
+        device.tell("listen", state="start", mode="auto")
+        device.wait_turns()
+        assert device.services.telemetry.outcomes == ["answered"]
+
+
+def test_the_button_cuts_the_answer() -> None:
     with visiting(llm=FakeLlm(LONG)) as device:
         device.hello()
         device.detect("tell me a story")
         device.wait(lambda: device.sender.binaries)
-        device.clock.advance(JUST_WOKEN_SECONDS + 1)
 
-        device.tell("listen", state="start", mode="auto")
+        device.tell("listen", state="start", mode="manual")
 
         device.wait_turns()
         assert device.services.telemetry.outcomes == ["interrupted"]
+
+
+def test_listen_start_during_an_answer_forgets_what_the_ears_had() -> None:
+    with visiting(llm=FakeLlm(LONG, "Yes.")) as device:
+        device.hello()
+        device.tell("listen", state="start", mode="auto")
+        device.say(1_500)
+        device.wait(lambda: device.sender.binaries)
+
+        device.tell("listen", state="start", mode="auto")
+        device.say(1_500)
+        device.tell("abort")
+        device.wait_turns()
+
+        assert device.services.telemetry.outcomes == ["interrupted"]
+        device.tell("listen", state="start", mode="auto")
+        device.say(1_500)
+        device.wait_turns(2)
 
 
 # --- wake words, typed texts, calls -----------------------------------------------------------------------------------
@@ -330,6 +385,33 @@ def test_the_listen_start_behind_a_wake_word_does_not_interrupt_the_greeting() -
         device.wait_turns()
 
         assert device.services.telemetry.outcomes == ["answered"]
+
+
+def test_the_listen_start_after_the_greeting_ends_the_deafness() -> None:
+    with visiting(WOKEN, llm=FakeLlm("Yes.")) as device:
+        device.hello()
+        device.detect(WAKE_WORD)
+        device.tell("listen", state="start", mode="auto")
+        device.wait_turns()
+
+        device.tell("listen", state="start", mode="auto")
+        device.say(1_000)
+        device.wait_turns(2)
+
+        assert device.spoken()[-1] == "Yes."
+
+
+def test_the_listen_start_right_behind_the_wake_word_does_not_end_the_deafness() -> None:
+    with visiting({**WOKEN, "enable_greeting": False}, llm=FakeLlm("Yes.")) as device:
+        device.hello()
+        device.detect(WAKE_WORD)
+        device.tell("listen", state="start", mode="auto")
+        device.say(1_000)
+        device.clock.advance(JUST_WOKEN_SECONDS)
+        device.say(1_000)
+        device.wait_turns()
+
+        assert len(device.messages("stt")) == 2, "the wake word and one question"
 
 
 def test_the_button_does_interrupt_a_greeting() -> None:
@@ -567,6 +649,25 @@ def test_a_tool_may_play_a_file(tmp_path: Path) -> None:
 # --- silence ----------------------------------------------------------------------------------------------------------
 
 QUIET = {"close_connection_no_voice_time": 100, "end_prompt": {"prompt": "Say goodbye."}}
+
+
+def test_who_talks_without_hello_is_told_so_after_a_while() -> None:
+    with visitor(FakeAgents(make_agent({"server": {"hello_timeout": 10}}))) as device:
+        device.tell("listen", state="start", mode="auto")
+        device.session.tick(device.clock.advance(9))
+        assert device.sender.closed is None
+        device.session.tick(device.clock.advance(2))
+        assert device.sender.closed == (1008, NO_HELLO)
+
+
+def test_who_says_nothing_that_needs_a_hello_may_take_its_time() -> None:
+    with visitor(FakeAgents(make_agent({"server": {"hello_timeout": 10}}))) as device:
+        device.tell("ping")
+        device.session.tick(device.clock.advance(60))
+        device.hello()
+        device.tell("listen", state="start", mode="auto")
+        device.session.tick(device.clock.advance(30))
+        assert device.sender.closed is None
 
 
 def test_after_a_long_silence_it_says_goodbye_and_leaves() -> None:

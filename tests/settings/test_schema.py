@@ -147,15 +147,18 @@ def test_in_use_holds_what_can_come_into_play_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "user_agent, traits",
+    "names, traits",
     [
-        ("", BoardTraits(3, False, None)),
-        ("esp-box/1.0", BoardTraits(3, False, None)),
-        ("bread-compact-wifi/1.8.0", BoardTraits(5, False, 2)),
-        ("Bread-Compact-WiFi-LCD/1.8.0", BoardTraits(3, True, 3)),
+        ((), BoardTraits(3, False, None)),
+        (("",), BoardTraits(3, False, None)),
+        (("esp-box/1.0",), BoardTraits(3, False, None)),
+        (("bread-compact-wifi/1.8.0",), BoardTraits(5, False, 2)),
+        (("esp-box", "bread-compact-wifi"), BoardTraits(5, False, 2)),
+        (("Bread-Compact-WiFi-LCD/1.8.0",), BoardTraits(3, True, 3)),
+        (("bread-compact-wifi", "bread-compact-wifi-lcd"), BoardTraits(3, True, 3)),
     ],
 )
-def test_the_longest_matching_board_wins(user_agent: str, traits: BoardTraits) -> None:
+def test_the_longest_matching_board_wins(names: tuple[str, ...], traits: BoardTraits) -> None:
     settings = Settings.model_validate(
         {
             "boards": {
@@ -165,7 +168,7 @@ def test_the_longest_matching_board_wins(user_agent: str, traits: BoardTraits) -
         }
     )
 
-    assert settings.board_for(user_agent) == traits
+    assert settings.board_for(names) == traits
 
 
 @pytest.mark.parametrize(

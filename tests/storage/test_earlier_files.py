@@ -85,6 +85,12 @@ def test_what_cannot_be_read_is_left_alone(database: Database, tmp_path: Path, n
     database.run(lambda connection: summaries.keep(connection, "a", "it goes on", 2.0))
 
 
+def test_ids_are_taken_over_in_their_normal_form(database: Database, tmp_path: Path) -> None:
+    (tmp_path / ".memory.yaml").write_text('"24-0A-C4-1D-3B-F0": likes tea\n', encoding="utf-8")
+    import_earlier_files(database, tmp_path)
+    assert summary(database, "24:0a:c4:1d:3b:f0") == "likes tea"
+
+
 def test_pending_visits_become_rows_and_their_files_go(database: Database, tmp_path: Path) -> None:
     odd = "one\u2028two\u0085three\x0bfour\rfive"
     entries = [

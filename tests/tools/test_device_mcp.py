@@ -19,7 +19,7 @@ from xiaozhi.tools.device_mcp import DeviceMcp, DeviceMcpLimits
 from xiaozhi.tools.mcp_content import ListingLimits
 from xiaozhi.tools.toolbox import Toolbox
 
-QUICK = DeviceMcpLimits(handshake_timeout=0.02, call_timeout=0.02, relist_seconds=0)
+QUICK = DeviceMcpLimits(initialize_timeout=0.02, handshake_timeout=0.02, call_timeout=0.02, relist_seconds=0)
 
 
 def listing(**limits: int) -> DeviceMcpLimits:
@@ -81,6 +81,75 @@ def test_no_vision_no_capability(group: Tasks) -> None:
     ready(device, group)
 
     assert device.received[0]["params"]["capabilities"] == {}
+
+
+class Reluctant(FakeDevice):
+    """Does not answer initialize, or with an error."""
+
+    def __init__(self, error: Any = None) -> None:
+        super().__init__()
+        self.error = error
+
+    def send(self, payload: dict[str, Any]) -> None:
+        if payload.get("method") != "initialize":
+            super().send(payload)
+            return
+        self.received.append(payload)
+        if self.error is not None:
+            assert self.mcp is not None
+            self.mcp.on_payload({"id": payload["id"], "error": self.error})
+
+
+@pytest.mark.parametrize("error", [None, {"code": -32603, "message": "'vision'"}, "no"])
+def test_tools_are_listed_although_initialize_is_not_answered(group: Tasks, error: Any) -> None:
+    device = Reluctant(error)
+    mcp = ready(device, group, limits=QUICK)
+
+    assert names(mcp) == [SET_VOLUME["name"], STATUS["name"]]
+    assert [payload["method"] for payload in device.received] == ["initialize", "tools/list"]
+    device.tools = [STATUS]
+    mcp.on_payload({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+    assert group.join(PATIENCE_S)
+    assert names(mcp) == [STATUS["name"]]
+
+
+@pytest.mark.parametrize(
+    "result,told",
+    [
+        ({"serverInfo": {"name": "bread-compact-wifi"}}, ["bread-compact-wifi"]),
+        ({"serverInfo": {"name": 5}}, []),
+        ({"serverInfo": {"name": "\x1b[31m"}}, []),
+        ({"serverInfo": []}, []),
+        ([], []),
+        (None, []),
+    ],
+)
+def test_the_device_says_what_it_is(group: Tasks, result: Any, told: list[str]) -> None:
+    heard: list[str] = []
+    device = FakeDevice()
+    device.answer = lambda payload: {"id": payload["id"], "result": result}  # type: ignore[method-assign]
+    ready(device, group, on_server_name=heard.append)
+
+    assert heard == told
+
+
+def test_behind_the_gateway_the_tools_are_listed_until_no_more_come(group: Tasks) -> None:
+    device = FakeDevice([])
+    known = iter([0, 11, 19, 19, 19])
+    device.page = lambda cursor: {"tools": many(next(known))}  # type: ignore[method-assign]
+    mcp = ready(device, group, limits=QUICK, through_gateway=True)
+
+    assert len(mcp.tools()) == 19
+    assert len(device.requests("tools/list")) == 4
+
+
+def test_behind_the_gateway_a_list_that_never_settles_is_not_followed_for_ever(group: Tasks) -> None:
+    device = FakeDevice([])
+    numbers = iter(range(1, 1000))
+    device.page = lambda cursor: {"tools": many(next(numbers))}  # type: ignore[method-assign]
+    ready(device, group, limits=QUICK, through_gateway=True)
+
+    assert len(device.requests("tools/list")) == QUICK.gateway_listings
 
 
 def test_tools_are_listed_page_by_page(group: Tasks) -> None:

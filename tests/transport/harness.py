@@ -132,7 +132,7 @@ class Port:
 
         def find() -> Any:
             return next(
-                (session for session in reversed(self.sessions) if session.visit.identity.device_id == device_id), None
+                (session for session in reversed(self.sessions) if session.visit.identity.written_id == device_id), None
             )
 
         wait_for(lambda: find() is not None)

@@ -33,7 +33,10 @@ LOOPBACK = TrustedProxies(["127.0.0.0/8"])
 # --- the upgrade ---
 
 
-@pytest.mark.parametrize("path", ["/xiaozhi/v1/", "/xiaozhi/v1"])
+@pytest.mark.parametrize(
+    "path",
+    ["/xiaozhi/v1/", "/xiaozhi/v1", "/", "//", "//xiaozhi/v1/", "/xiaozhi//v1//", "/xiaozhi/", "/v1/", "/a/xiaozhi/v1"],
+)
 def test_a_device_is_let_in(path: str) -> None:
     with serving() as port, port.client() as client:
         client.upgrade(
@@ -190,7 +193,8 @@ def test_other_answers(request_: str, status: int) -> None:
 @pytest.mark.parametrize(
     "path,headers,status",
     [
-        ("/", {}, 404),
+        ("/anything", {}, 404),
+        ("/v1/xiaozhi", {}, 404),
         ("/xiaozhi/v2/", {}, 404),
         ("/xiaozhi/v1/more", {}, 404),
         ("/xiaozhi/v1/", {"sec_websocket_key": None}, 400),
@@ -220,7 +224,9 @@ def test_refused_upgrades(path: str, headers: dict[str, str | None], status: int
 def test_an_old_http_version_cannot_upgrade() -> None:
     with serving() as port, port.client() as client:
         client.send(client.request().replace(b"HTTP/1.1", b"HTTP/1.0"))
-        assert client.answer()[0] in (400, 402)
+        status, _, body = client.answer()
+        assert status == 400
+        assert "proxy_http_version 1.1" in body
 
 
 def test_without_a_device_id_it_is_explained() -> None:

@@ -178,18 +178,6 @@ def test_one_kind_of_message_does_not_use_up_the_other() -> None:
 # --- the connection registry ---
 
 
-def test_a_device_that_says_nothing_is_sent_away() -> None:
-    with (
-        serving(policy=Policy(hello_timeout=0.1)) as port,
-        port.device("silent") as (silent, _),
-        port.device("polite") as (polite, _),
-    ):
-        polite.say("hello")
-        assert silent.ending() == (1008, "no hello")
-        polite.say("echo here")
-        assert polite.receive() == (TEXT, b"here")
-
-
 def test_an_idle_device_is_sent_away_but_not_one_that_is_spoken_to() -> None:
     with (
         serving(policy=Policy(idle_timeout=0.2)) as port,
@@ -209,7 +197,7 @@ def test_an_idle_device_is_sent_away_but_not_one_that_is_spoken_to() -> None:
 
 
 def test_heartbeat_where_the_board_allows_it() -> None:
-    policy = Policy(ping_interval=0.05, ping_timeout=0.3, idle_timeout=LONG, hello_timeout=LONG)
+    policy = Policy(ping_interval=0.05, ping_timeout=0.3, idle_timeout=LONG)
     with (
         serving(policy=policy, pings=lambda identity: identity.device_id != "fragile") as port,
         port.device("deaf") as (deaf, _),
@@ -297,13 +285,13 @@ def test_vitals() -> None:
     with serving() as port, port.device("a") as (client, session):
         session.held = Weight(1234, 5)
         (before,) = [member.vitals for member in port.connections.members()]
-        assert (before.greeted, before.received, before.sent, before.pings) == (False, 0, 0, False)
+        assert (before.received, before.sent, before.pings) == (0, 0, False)
         client.say("echo hi")
         client.receive()
         (member,) = port.connections.members()
         after = member.vitals
         assert member.device == "a"
-        assert (after.greeted, after.received, after.sent) == (True, 1, 1)
+        assert (after.received, after.sent) == (1, 1)
         assert (after.memory_bytes, after.queue_depth) == (1234, 5)
         assert after.last_heard >= after.connected_at
         assert after.closing_since is None

@@ -28,7 +28,7 @@ from xiaozhi.transport.connection import MAX_LOGGED_FAULTS, Connection, Connecti
 
 IDENTITY = Identity("AA:BB", "client", "192.0.2.1")
 ALERT = Alert("note", "hello", "happy")
-RULES = Policy(hello_timeout=10, idle_timeout=100, ping_interval=30, ping_timeout=90, closing_timeout=5, trim_grace=3)
+RULES = Policy(idle_timeout=100, ping_interval=30, ping_timeout=90, closing_timeout=5, trim_grace=3)
 
 
 class Bench:
@@ -262,12 +262,12 @@ def test_the_rate_comes_back_with_time() -> None:
 
 
 def test_vitals() -> None:
-    with bench(pings=lambda identity: identity.device_id == "AA:BB") as here:
+    with bench(pings=lambda identity: identity.device_id == "aa:bb") as here:
         socket = here.connect()
         here.session.held = Weight(1234, 5)
         (member,) = here.registry.members()
         assert member.device == "aa:bb"
-        assert (member.vitals.greeted, member.vitals.received, member.vitals.sent) == (False, 0, 0)
+        assert (member.vitals.received, member.vitals.sent) == (0, 0)
         began = here.clock.now
         assert member.vitals.connected_at == began
         assert member.vitals.pings
@@ -276,7 +276,7 @@ def test_vitals() -> None:
         socket.deliver("echo hi")
         wait_for(lambda: socket.log == ["hi"])
         vitals = here.registry.members()[0].vitals
-        assert (vitals.greeted, vitals.received, vitals.sent) == (True, 1, 1)
+        assert (vitals.received, vitals.sent) == (1, 1)
         assert (vitals.last_heard, vitals.closing_since) == (began + 3.0, None)
         assert (vitals.memory_bytes, vitals.queue_depth) == (1234, 5)
 
@@ -328,9 +328,8 @@ def test_the_sweeper_reaches_the_session() -> None:
 @pytest.mark.parametrize(
     "rule,seconds,ending",
     [
-        ({"hello_timeout": 10}, 11, (1008, "no hello")),
-        ({"hello_timeout": 0, "ping_timeout": 0}, 101, (1000, "idle")),
-        ({"hello_timeout": 0, "ping_timeout": 90}, 91, (1006, "no answer to pings")),
+        ({"ping_timeout": 0}, 101, (1000, "idle")),
+        ({"ping_timeout": 90}, 91, (1006, "no answer to pings")),
     ],
 )
 def test_who_is_sent_away(rule: dict[str, float], seconds: float, ending: tuple[int, str]) -> None:

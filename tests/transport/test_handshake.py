@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xiaozhi.net.origin import Origin
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.runtime.tasks import spawn
 from xiaozhi.session.link import Identity
 from xiaozhi.transport.handshake import (
+    MAX_CLIENT_ID_CHARS,
     MAX_HEADERS,
-    MAX_ID_CHARS,
     MAX_LINE_BYTES,
     PeerGone,
     Refused,
     Request,
     identity_of,
+    leads_to,
     parse_head,
     plain_answer,
     read_head,
@@ -206,7 +208,7 @@ def test_the_gateway() -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [f"device-id={'x' * (MAX_ID_CHARS + 1)}", "device-id=a%0Ab", "client-id=%00", "device-id=%1b[31m"]
+    "query", [f"device-id={'x' * (MAX_CLIENT_ID_CHARS + 1)}", "device-id=a%0Ab", "client-id=%00", "device-id=%1b[31m"]
 )
 def test_ids_that_are_none(query: str) -> None:
     with pytest.raises(Refused) as refused:
@@ -218,6 +220,61 @@ def test_a_user_agent_cannot_write_into_logs() -> None:
     assert (
         identity_of(request(user_agent="a\x1b[31mb" + "c" * 999), "1.1.1.1", NOBODY).user_agent == "a[31mb" + "c" * 249
     )
+
+
+@pytest.mark.parametrize("written", ["24:0A:C4:1D:3B:F0", "24-0a-c4-1d-3b-f0", " 24:0a:c4:1d:3b:f0 "])
+def test_however_its_id_is_written_it_is_one_device(written: str) -> None:
+    identity = identity_of(request(device_id=written), "1.2.3.4", NOBODY)
+    assert identity.device_id == "24:0a:c4:1d:3b:f0"
+    assert identity.written_id == written.strip()
+
+
+# --- where to ---
+
+
+@pytest.mark.parametrize(
+    "path", ["/xiaozhi/v1/", "/xiaozhi/v1", "//xiaozhi//v1//", "/", "", "///", "/xiaozhi", "/v1/", "/voice/xiaozhi/v1/"]
+)
+def test_paths_that_lead_to_devices(path: str) -> None:
+    assert leads_to(path, "/xiaozhi/v1/")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2", "/xiaozhi/v2", "/v1/xiaozhi", "/xiaozhi/v1/more", "/ota/", "/XIAOZHI/v1", "/v11"]
+)
+def test_paths_that_do_not(path: str) -> None:
+    assert not leads_to(path, "/xiaozhi/v1/")
+
+
+@pytest.mark.parametrize(
+    "headers,peer,tls,origin",
+    [
+        ({"host": "192.168.1.5:8000"}, "1.2.3.4", False, Origin("http", "192.168.1.5", 8000, "1.2.3.4")),
+        ({"host": "voice.example.com"}, "1.2.3.4", True, Origin("https", "voice.example.com", None, "1.2.3.4")),
+        ({"host": "[fe80::1]:8000"}, "1.2.3.4", False, Origin("http", "[fe80::1]", 8000, "1.2.3.4")),
+        ({}, "1.2.3.4", False, None),
+        ({"host": "no/host"}, "1.2.3.4", False, None),
+        (
+            {"host": "box:8000", "x_forwarded_host": "voice.example.com", "x_forwarded_proto": "https"},
+            "10.0.0.1",
+            False,
+            Origin("https", "voice.example.com", None, "10.0.0.1", proxied=True),
+        ),
+        (
+            {"host": "box:8000", "x_forwarded_host": "evil.example.com"},
+            "1.2.3.4",
+            False,
+            Origin("http", "box", 8000, "1.2.3.4"),
+        ),
+    ],
+)
+def test_how_the_device_reached_us(headers: dict[str, str], peer: str, tls: bool, origin: Origin | None) -> None:
+    assert identity_of(request(**headers), peer, PROXIES, tls=tls).origin == origin
+
+
+def test_behind_the_gateway_the_way_of_the_device_is_not_known() -> None:
+    asked = request("/xiaozhi/v1/?from=mqtt_gateway", device_id="a", host="server:8000")
+    assert identity_of(asked, "1.2.3.4", NOBODY).origin is None
 
 
 # --- from where ---

@@ -10,22 +10,16 @@ from flask.testing import FlaskClient
 from tests.fakes.clock import FakeClock
 from xiaozhi.errors import Fault
 from xiaozhi.runtime.guesses import FREE, Guesses
+from xiaozhi.web.addresses import ServerAddresses
 from xiaozhi.web.app import create_app
-from xiaozhi.web.ops import Addresses, OpsHooks, PageFacts, create_blueprint
-from xiaozhi.web.origin import Origin
-
-
-def addresses(origin: Origin) -> Addresses:
-    return Addresses(
-        f"ws://{origin.host}:8000/xiaozhi/v1/",
-        f"{origin.base_url}/xiaozhi/ota/",
-        f"{origin.base_url}/mcp/vision/explain",
-    )
+from xiaozhi.web.ops import OpsHooks, PageFacts, create_blueprint
 
 
 def client(admin_token: str = "", **hooks: Any) -> FlaskClient:
     hooks.setdefault("ready", lambda: (True, []))
-    return create_app([create_blueprint(OpsHooks(addresses=addresses, **hooks), admin_token=admin_token)]).test_client()
+    return create_app(
+        [create_blueprint(OpsHooks(addresses=ServerAddresses(), **hooks), admin_token=admin_token)]
+    ).test_client()
 
 
 def test_alive_is_not_ready() -> None:
@@ -96,7 +90,7 @@ def test_nobody_else_may(authorization: str | None) -> None:
 def test_guessing_is_slowed_down_by_address_and_not_for_others() -> None:
     clock = FakeClock()
     guesses = Guesses(clock=clock)
-    hooks = OpsHooks(ready=lambda: (True, []), addresses=addresses, reload=lambda: [])
+    hooks = OpsHooks(ready=lambda: (True, []), addresses=ServerAddresses(), reload=lambda: [])
     server = create_app([create_blueprint(hooks, admin_token="admin", guesses=guesses)]).test_client()
 
     def reply_to(token: str, peer: str) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask.testing import FlaskClient
@@ -16,6 +19,7 @@ from xiaozhi.errors import Overloaded, StorageUnavailable, VendorUnavailable
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
 from xiaozhi.web import ota
+from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.ota import Activation, MqttGateway, OtaConfig, OtaHooks, OtaRequest, create_blueprint
 
@@ -53,7 +57,7 @@ def check(device: FlaskClient, headers: dict[str, str] | None = None, body: Any 
 
 def test_a_device_learns_time_address_and_that_its_firmware_will_do() -> None:
     assert check(client()) == {
-        "server_time": {"timestamp": 1757567894012, "timezone_offset": 480},
+        "server_time": {"timestamp": 1757567894012, "timezone_offset": 480, "timezone": "Asia/Shanghai"},
         "firmware": {"version": "2.0.0", "url": ""},
         "websocket": {"url": "ws://192.168.1.5:8000/xiaozhi/v1/", "token": ""},
     }
@@ -75,17 +79,18 @@ def test_get_says_which_address_is_handed_out() -> None:
 @pytest.mark.parametrize(
     "config,headers,url",
     [
-        ({"websocket_url": "wss://voice.example.com/xiaozhi/v1/"}, {}, "wss://voice.example.com/xiaozhi/v1/"),
-        ({"websocket_url": "ws://你的ip或者域名:端口号/xiaozhi/v1/"}, {}, "ws://192.168.1.5:8000/xiaozhi/v1/"),
-        ({"websocket_port": 9000}, {}, "ws://192.168.1.5:9000/xiaozhi/v1/"),
-        ({"websocket_tls": True}, {}, "wss://192.168.1.5:8000/xiaozhi/v1/"),
+        ({"websocket": "wss://voice.example.com/xiaozhi/v1/"}, {}, "wss://voice.example.com/xiaozhi/v1/"),
+        ({"websocket": "ws://你的ip或者域名:端口号/xiaozhi/v1/"}, {}, "ws://192.168.1.5:8000/xiaozhi/v1/"),
+        ({"ports": lambda: Ports(devices=9000)}, {}, "ws://192.168.1.5:9000/xiaozhi/v1/"),
+        ({"tls": True}, {}, "wss://192.168.1.5:8000/xiaozhi/v1/"),
         ({}, {"Host": "[2001:db8::1]:8003"}, "ws://[2001:db8::1]:8000/xiaozhi/v1/"),
         ({}, {"Host": 'x"><script>'}, "ws://10.0.0.7:8000/xiaozhi/v1/"),
         ({}, {"X-Forwarded-Host": "evil.com"}, "ws://192.168.1.5:8000/xiaozhi/v1/"),
     ],
 )
 def test_where_to_connect(config: dict[str, Any], headers: dict[str, str], url: str) -> None:
-    answer = check(client(OtaConfig(firmware_dir=Path("/nonexistent"), **config), fallback_host="10.0.0.7"), headers)
+    made = OtaConfig(ServerAddresses(**config), firmware_dir=Path("/nonexistent"))
+    answer = check(client(made, fallback_host="10.0.0.7"), headers)
 
     assert answer["websocket"]["url"] == url
 
@@ -98,14 +103,56 @@ def test_behind_a_trusted_proxy_its_address_serves_for_both() -> None:
 
 
 def test_a_board_may_be_told_which_frames_to_use() -> None:
-    config = OtaConfig(firmware_dir=Path("/nonexistent"), protocol_versions={"bread-compact-wifi": 3})
+    hooks = OtaHooks(protocol_version=lambda names: 3 if "bread-compact-wifi" in names else None)
 
-    assert check(client(config))["websocket"]["version"] == 3
-    assert "version" not in check(client(config), body={"board": {"type": "other"}})["websocket"]
+    assert check(client(hooks=hooks))["websocket"]["version"] == 3
+    assert "version" not in check(client(hooks=hooks), body={"board": {"type": "other"}})["websocket"]
 
 
-def test_time_zones_may_have_half_hours() -> None:
-    assert check(client(OtaConfig(timezone_offset_hours=-3.5)))["server_time"]["timezone_offset"] == -210
+def test_what_a_device_says_of_its_board_is_passed_on() -> None:
+    told: list[tuple[str, Sequence[str]]] = []
+    device = client(hooks=OtaHooks(on_board=lambda device_id, names: told.append((device_id, names))))
+
+    board = {"type": "bread-compact", "name": "bread-compact-128x64"}
+    check(device, {"Device-Id": DEVICE.upper(), "User-Agent": "bread/2.2.0"}, {"board": board})
+    device.get("/xiaozhi/ota/", headers={**HEADERS, "User-Agent": "\x1b[31m"})
+
+    assert told == [(DEVICE, ("bread-compact", "bread-compact-128x64", "bread")), (DEVICE, ("default",))]
+
+
+@pytest.mark.parametrize(
+    "hours,told",
+    [
+        (8, {"timezone_offset": 480, "timezone": "Asia/Shanghai"}),
+        (-3.5, {"timezone_offset": -210}),
+        (3, {"timezone_offset": 180, "timezone": "Etc/GMT-3"}),
+        (-5, {"timezone_offset": -300, "timezone": "Etc/GMT+5"}),
+        (0, {"timezone_offset": 0, "timezone": "Etc/UTC"}),
+    ],
+)
+def test_the_time_zone_has_a_name_where_one_is_known(hours: float, told: dict[str, Any]) -> None:
+    server_time = check(client(OtaConfig(timezone_offset_hours=hours)))["server_time"]
+
+    assert server_time == {"timestamp": 1757567894012, **told}
+    if "timezone" in told:
+        at = datetime.datetime.fromtimestamp(NOW, ZoneInfo(told["timezone"]))
+        assert at.utcoffset() == datetime.timedelta(hours=hours)
+
+
+def test_a_device_that_only_asks_gets_what_one_that_tells_gets() -> None:
+    device = client()
+
+    asked = device.get("/xiaozhi/ota/", headers=HEADERS)
+
+    assert asked.content_type == "application/json"
+    assert asked.get_json() == check(device, body={})
+
+
+@pytest.mark.parametrize(
+    "path", ["//xiaozhi/ota/", "/xiaozhi//ota", "/xiaozhi/ota//", "///xiaozhi///ota///", "/ota/", "/ota"]
+)
+def test_doubled_slashes_and_a_prefix_that_a_proxy_took_away(path: str) -> None:
+    assert client().post(path, headers=HEADERS, json=BODY).get_json()["websocket"]["url"].startswith("ws://")
 
 
 # --- tokens ---
@@ -192,7 +239,7 @@ def test_an_allowed_device_gets_a_token_for_itself(device_id: str) -> None:
 
     token = check(client(config, peer=ABROAD), {"Device-Id": device_id})["websocket"]["token"]
 
-    TOKENS.check(token, CLIENT, device_id, now=NOW)
+    TOKENS.check(token, CLIENT, "aa:bb:cc:dd:ee:ff", now=NOW)
 
 
 def test_a_known_device_gets_a_token() -> None:
@@ -267,12 +314,6 @@ def test_downloads_are_bounded_by_address_and_in_number(bin_dir: Path, monkeypat
     again.close()
 
 
-def test_downloads_may_have_an_address_of_their_own(bin_dir: Path) -> None:
-    device = client(OtaConfig(firmware_dir=bin_dir, public_url="https://files.example.com/"))
-
-    assert check(device)["firmware"]["url"].startswith("https://files.example.com/xiaozhi/ota/download/")
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -323,6 +364,13 @@ def test_with_a_gateway_devices_are_told_of_it_too() -> None:
         "publish_topic": "device-server",
         "subscribe_topic": "devices/p2p/11_22_33_44_55_66",
     }
+
+
+def test_who_is_no_mac_address_is_not_told_of_a_gateway_that_would_refuse_it() -> None:
+    answer = check(client(OtaConfig(mqtt=MqttGateway("host"))), {"Device-Id": "auto-test-device"})
+
+    assert "mqtt" not in answer
+    assert answer["websocket"]["url"]
 
 
 def test_a_gateway_without_a_key_gets_no_password() -> None:
@@ -400,28 +448,61 @@ def test_a_challenge_is_answered_bound_or_not_yet() -> None:
     statuses = [device.post("/xiaozhi/ota/activate", headers=HEADERS, json={"hmac": "x"}).status_code for _ in range(2)]
 
     assert statuses == [202, 200]
-    assert answers[0] == {"hmac": "x"}
+    assert answers[0] == {"algorithm": "hmac-sha256", "serial_number": "", "challenge": "", "hmac": "x"}
     assert client().post("/xiaozhi/ota/activate", headers=HEADERS, json={}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "version,headers,body",
+    [
+        (2, {"Activation-Version": "2"}, {"algorithm": "a", "serial_number": "SN", "challenge": "c", "hmac": "h"}),
+        (2, {"Activation-Version": "2.1.1"}, {"Payload": {"serial_number": "SN", "challenge": "c", "hmac": "h"}}),
+        (2, {"Activation-Version": " 2 ", "Serial-Number": "SN"}, {"challenge": "c", "hmac": "h", "algorithm": 5}),
+        (1, {"Activation-Version": "1"}, {}),
+        (1, {}, []),
+        (1, {"Activation-Version": "two"}, {"Payload": []}),
+    ],
+)
+def test_clients_activate_in_their_own_ways(version: int, headers: dict[str, str], body: Any) -> None:
+    asked: list[OtaRequest] = []
+
+    def activate(request: OtaRequest) -> bool:
+        asked.append(request)
+        return True
+
+    reply = client(hooks=OtaHooks(activate=activate)).post(
+        "/xiaozhi/ota/activate", headers={**HEADERS, **headers}, json=body
+    )
+
+    assert reply.status_code == 200
+    assert asked[0].activation_version == version
+    assert set(asked[0].body) == {"algorithm", "serial_number", "challenge", "hmac"}
+    if version == 2:
+        assert (asked[0].body["serial_number"], asked[0].body["challenge"], asked[0].body["hmac"]) == ("SN", "c", "h")
 
 
 # --- what devices may send ---
 
 
 @pytest.mark.parametrize(
+    "device_id", ["auto-test-device", "xiaozhi-test-000001", "7b94d69a-9808-4c59-9c9b-704333b38aff", "112233445566"]
+)
+def test_a_device_need_not_be_called_by_a_mac_address(device_id: str) -> None:
+    assert check(client(), {"Device-Id": device_id})["websocket"]["url"]
+
+
+@pytest.mark.parametrize(
     "device_id",
     [
         "",
-        "unknown",
-        "11:22:33:44:55",
-        "11:22:33:44:55:66:77",
-        "GG:22:33:44:55:66",
-        "112233445566",
+        "x" * 129,
+        "a|b",
         "11:22:33:44:55:66'",
         "11:22:33:44:55:66\n",
         "../../etc",
     ],
 )
-def test_what_is_no_mac_address_is_refused_with_a_reason(device_id: str) -> None:
+def test_what_is_no_device_id_is_refused_with_a_reason(device_id: str) -> None:
     environ = {"HTTP_DEVICE_ID": device_id} if device_id else {}
     reply = client().post("/xiaozhi/ota/", environ_overrides=environ, json=BODY)
 
@@ -429,7 +510,7 @@ def test_what_is_no_mac_address_is_refused_with_a_reason(device_id: str) -> None
         assert reply.status_code == 200
     else:
         assert reply.status_code == 400
-        assert "Device-Id" in reply.get_json()["message"]
+        assert "MAC address" in reply.get_json()["message"]
 
 
 @pytest.mark.parametrize("client_id", ["a|b", "x" * 129, "a b", "é"])
@@ -451,20 +532,18 @@ def test_the_client_id_may_be_missing() -> None:
     [
         (b"{", "JSON"),
         (b"\xff\xfe", "JSON"),
-        (b"[1]", "object"),
-        (b"5", "object"),
         (b"[" * 50_000, "JSON"),
         (b'{"a":NaN}', "JSON"),
     ],
 )
-def test_a_body_that_is_no_json_object_is_refused_with_a_reason(data: bytes, word: str) -> None:
+def test_a_body_that_is_no_json_is_refused_with_a_reason(data: bytes, word: str) -> None:
     reply = client().post("/xiaozhi/ota/", headers=HEADERS, data=data)
 
     assert reply.status_code == 400
     assert word in reply.get_json()["message"]
 
 
-@pytest.mark.parametrize("data", [b"", b"  ", b"{}"])
+@pytest.mark.parametrize("data", [b"", b"  ", b"{}", b"[]", b"[1]", b"5", b"null"])
 def test_an_empty_body_is_fine(data: bytes) -> None:
     assert client().post("/xiaozhi/ota/", headers=HEADERS, data=data).status_code == 200
 

@@ -23,8 +23,9 @@ from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.guesses import FREE, Guesses
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.web.addresses import ServerAddresses
 from xiaozhi.web.app import create_app
-from xiaozhi.web.vision import MAX_IMAGE_BYTES, VISION_PATH, VisionConfig, create_blueprint, sniff_image, vision_url
+from xiaozhi.web.vision import MAX_IMAGE_BYTES, VISION_PATH, VisionConfig, create_blueprint, sniff_image
 
 NOW = 1_750_000_000.0
 DEVICE = "11:22:33:44:55:66"
@@ -108,14 +109,9 @@ def test_get_says_where_pictures_are_to_be_sent() -> None:
     device = client(FakeVllm())
 
     assert device.get(VISION_PATH, headers={"Host": "box:8003"}).text.count("http://box:8003/mcp/vision/explain") == 2
-    assert "https://v.example.com/x" in client(FakeVllm(), url="https://v.example.com/x").get(VISION_PATH).text
+    configured = ServerAddresses(vision="https://v.example.com/x")
+    assert "https://v.example.com/x" in client(FakeVllm(), addresses=configured).get(VISION_PATH).text
     assert "No vision model" in client(None).get(VISION_PATH).text
-
-
-@pytest.mark.parametrize("configured", ["", "null", "http://你的ip或者域名:端口号/mcp/vision/explain"])
-def test_the_address_is_derived_unless_configured(configured: str) -> None:
-    assert vision_url(configured, "http://box:8003/") == "http://box:8003/mcp/vision/explain"
-    assert vision_url("http://x/y", "http://box") == "http://x/y"
 
 
 # --- who may ask ---
@@ -127,7 +123,6 @@ def test_the_address_is_derived_unless_configured(configured: str) -> None:
         ("", DEVICE),
         ("nonsense", DEVICE),
         (TOKEN, "11:22:33:44:55:77"),
-        (TOKEN, ""),
         (VisionTokens("other").issue(DEVICE, now=NOW), DEVICE),
         (DeviceTokens("secret").issue("c", DEVICE, now=NOW), DEVICE),
     ],
@@ -153,6 +148,20 @@ def test_wrong_tokens_are_counted_and_the_right_one_passes_all_the_same() -> Non
     assert answers == [401] * (FREE + 1) + [429] * 2
     assert ask(device).status_code == 200
     assert (guesses.wrong["vision_token"], guesses.locked_out["vision_token"]) == (FREE + 1, 2)
+
+
+@pytest.mark.parametrize("device_id", ["", DEVICE.upper(), DEVICE.replace(":", "-")])
+def test_the_token_says_which_device_it_is(device_id: str) -> None:
+    seen: list[str] = []
+
+    def provider(device: str) -> Vllm | None:
+        seen.append(device)
+        return FakeVllm()
+
+    app = create_app([create_blueprint(VisionConfig(), TOKENS, provider, clock=lambda: NOW)])
+
+    assert ask(app.test_client(), device_id=device_id).get_json()["success"] is True
+    assert seen == [DEVICE]
 
 
 def test_no_client_id_gets_round_the_check() -> None:

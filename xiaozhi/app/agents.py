@@ -11,13 +11,14 @@ from typing import Any
 from xiaozhi.app.generations import Generations
 from xiaozhi.errors import Overloaded
 from xiaozhi.protocol import messages as wire
+from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.session.agent import Agent
 from xiaozhi.session.link import Identity
 
 Overlays = Mapping[str, Mapping[str, Any]]
-"""Device id in lower case -> the device's own settings, see `settings/overlay.py`. May change at any time: a session
-begins with what holds then."""
+"""Device id in its normal form -> the device's own settings, see `settings/overlay.py`. May change at any time: a
+session begins with what holds then."""
 
 
 class ConfiguredAgents:
@@ -36,18 +37,18 @@ class ConfiguredAgents:
 
     def has_own(self, identity: Identity) -> bool:
         """See AgentSource."""
-        return identity.device_id.lower() in self._overlays
+        return identity.device_id in self._overlays
 
     def resolve(self, identity: Identity, hello: wire.Hello | None) -> Agent:
         """See AgentSource. Raises SettingsError with every fault of the device's own settings."""
-        overlay = self._overlays.get(identity.device_id.lower())
+        overlay = self._overlays.get(identity.device_id)
         if overlay is None:
             return self.default()
         return self._generations.own_agent(overlay, f"device {identity.device_id}")
 
     def vllm(self, device_id: str) -> Vllm | None:
         """The model that looks at the pictures of a device; None when there is none."""
-        overlay = self._overlays.get(device_id.lower())
+        overlay = self._overlays.get(normal_device_id(device_id))
         own = self._generations.own_agent_in_use(overlay) if overlay is not None else None
         if own is not None:
             return own.providers.vllm

@@ -6,7 +6,6 @@ Not logging: these lines are for the terminal of whoever typed the command, in E
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,13 +60,3 @@ def show_faults(faults: Sequence[Fault]) -> None:
     print("The configuration cannot be used  配置有误：", file=sys.stderr)
     for fault in faults:
         print(f"  - {fault}", file=sys.stderr)
-
-
-def own_address() -> str:
-    """The address of this machine that others on its network most likely reach. Sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): picks a route, no packet leaves
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 
 from xiaozhi.app.descriptors import Descriptors, Wanted
+from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.errors import AuthError
 from xiaozhi.net.browser_origins import BrowserOrigins
+from xiaozhi.net.origin import own_address
 from xiaozhi.net.proxies import TrustedProxies, is_loopback, one_client
 from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.net.tls import TlsFiles
@@ -25,9 +27,9 @@ from xiaozhi.settings.server import Limits, ServerSettings
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
 from xiaozhi.web import ops, ota, vision
+from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.http_connection import WebLimits
-from xiaozhi.web.origin import Origin
 from xiaozhi.web.wsgi import WebServer
 
 # A silent session ends itself, with a spoken goodbye (close_connection_no_voice_time). The sweeper's idle rule comes
@@ -80,15 +82,14 @@ def admission_limits(settings: Settings, descriptors: Descriptors | None = None)
 def sweep_policy(settings: Settings) -> Policy:
     """When the sweeper acts."""
     quiet = settings.close_connection_no_voice_time
-    return Policy(
-        hello_timeout=settings.server.hello_timeout, idle_timeout=quiet + IDLE_BEYOND_GOODBYE_S if quiet else 0.0
-    )
+    return Policy(idle_timeout=quiet + IDLE_BEYOND_GOODBYE_S if quiet else 0.0)
 
 
 def connection_services(
     settings: Settings,
     *,
     current: Callable[[], Settings],
+    boards: KnownBoards,
     sessions: SessionFactory,
     connections: ConnectionRegistry,
     events: ConnectionEvents,
@@ -99,7 +100,7 @@ def connection_services(
         sessions=sessions,
         connections=connections,
         events=events,
-        pings=lambda identity: current().board_for(identity.user_agent).ping,
+        pings=lambda identity: current().board_for((*boards.names(identity.device_id), identity.user_agent)).ping,
         rates=MessageRates(
             texts_per_second=float(limits.messages_per_second), frames_per_second=float(limits.frames_per_second)
         ),
@@ -135,7 +136,13 @@ def device_port(
         if not server.auth.enabled:
             return
         try:
-            tokens.check(bearer(authorization), identity.client_id, identity.device_id, now=time.time())
+            tokens.check(
+                bearer(authorization),
+                identity.client_id,
+                identity.device_id,
+                now=time.time(),
+                written_id=identity.written_id,
+            )
         except AuthError:
             client = one_client(identity.peer_ip)
             guesses.refuse_guesser("device_token", client)
@@ -148,6 +155,9 @@ def device_port(
 def http_port(
     settings: Settings,
     *,
+    addresses: ServerAddresses,
+    boards: KnownBoards,
+    current: Callable[[], Settings],
     hooks: ops.OpsHooks,
     device_tokens: DeviceTokens,
     enrol: Callable[[str, str], bool],
@@ -156,15 +166,20 @@ def http_port(
     guesses: Guesses,
     connections: int | None = None,
 ) -> WebServer:
-    """The port for OTA, vision and operators. `connections`: see WebLimits."""
+    """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits."""
     server = settings.server
-    ota_config = ota_settings(settings)
+    ota_hooks = ota.OtaHooks(
+        on_board=boards.learn,
+        protocol_version=lambda names: current().board_for(names).protocol_version,
+        enrol=enrol,
+    )
     blueprints = [
-        ota.create_blueprint(ota_config, device_tokens, ota.OtaHooks(enrol=enrol)),
-        vision.create_blueprint(vision.VisionConfig(url=server.vision_explain), vision_tokens, vllm, guesses=guesses),
+        ota.create_blueprint(ota_settings(settings, addresses), device_tokens, ota_hooks),
+        vision.create_blueprint(vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses),
         ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value(), guesses=guesses),
     ]
     web = WebConfig(
+        fallback_host=own_host(settings),
         fallback_port=server.http_port,
         trusted_proxies=TrustedProxies(server.trusted_proxies),
         browsers=BrowserOrigins(server.allowed_origins),
@@ -190,32 +205,31 @@ def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:
     return WebServer(create_app([ops.create_blueprint(hooks)], WebConfig(fallback_port=own.port)), own.ip, own.port)
 
 
-def ota_settings(settings: Settings) -> ota.OtaConfig:
+def ota_settings(settings: Settings, addresses: ServerAddresses) -> ota.OtaConfig:
     """What OTA answers are made of."""
     server = settings.server
     key = server.mqtt_signature_key.get_secret_value()
     return ota.OtaConfig(
-        websocket_url=server.websocket,
-        websocket_port=server.port,
-        websocket_tls=server.tls.enabled,
+        addresses=addresses,
         timezone_offset_hours=server.timezone_offset,
         firmware_dir=settings.data_dir / "bin",
         auth_enabled=server.auth.enabled,
         allowed_devices=frozenset(server.auth.allowed_devices),
         mqtt=ota.MqttGateway(server.mqtt_gateway, key) if server.mqtt_gateway else None,
-        protocol_versions={
-            name: board.protocol_version for name, board in settings.boards.items() if board.protocol_version
-        },
     )
 
 
-def addresses(settings: Settings, origin: Origin) -> ops.Addresses:
-    """The addresses of this server, as they look from where the request came."""
-    return ops.Addresses(
-        websocket=ota.websocket_url(ota_settings(settings), origin),
-        ota=f"{origin.base_url}/xiaozhi/ota/",
-        vision=vision.vision_url(settings.server.vision_explain, origin.base_url),
+def server_addresses(settings: Settings, ports: Callable[[], Ports]) -> ServerAddresses:
+    """What makes the addresses of this server. `ports`: those in use."""
+    server = settings.server
+    return ServerAddresses(
+        ports=ports, tls=server.tls.enabled, websocket=server.websocket, vision=server.vision_explain
     )
+
+
+def own_host(settings: Settings) -> str:
+    """Where others reach this machine, for lack of a better hint: the address that is listened on, or the likeliest."""
+    return own_address() if settings.server.ip in ("0.0.0.0", "::", "") else settings.server.ip
 
 
 def settled_at_start(before: Settings, after: Settings) -> list[str]:

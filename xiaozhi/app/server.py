@@ -19,7 +19,7 @@ from gevent.event import Event
 from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
-from xiaozhi.app.banner import StartFacts, own_address
+from xiaozhi.app.banner import StartFacts
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.management_orders import ManagementOrders
@@ -54,7 +54,7 @@ from xiaozhi.storage.earlier_files import import_earlier_files
 from xiaozhi.tools.device_mcp import Vision
 from xiaozhi.transport.acceptor import Acceptor
 from xiaozhi.web import ops
-from xiaozhi.web.vision import vision_url
+from xiaozhi.web.addresses import Ports
 from xiaozhi.web.wsgi import WebServer
 
 log = logs.get_logger(__name__)
@@ -153,12 +153,14 @@ class Server:
         self.connection_services = listeners.connection_services(
             settings,
             current=lambda: self._current().loaded.settings,
+            boards=self._services.boards,
             sessions=self._new_session,
             connections=self.connections,
             events=self._observer,
         )
         """Whoever accepts devices, by whatever protocol, runs their connections with these."""
         self.agents = ConfiguredAgents(self._generations, overlays if overlays is not None else {})
+        self._addresses = listeners.server_addresses(settings, lambda: Ports(self.port, self.http_port))
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None
@@ -188,7 +190,7 @@ class Server:
         )
         hooks = ops.OpsHooks(
             ready=self.readiness,
-            addresses=lambda origin: listeners.addresses(self._current().loaded.settings, origin),
+            addresses=self._addresses,
             facts=self._page_facts,
             metrics=self.metrics.render,
             reload=self.reload,
@@ -196,6 +198,9 @@ class Server:
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(
             settings,
+            addresses=self._addresses,
+            boards=self._services.boards,
+            current=lambda: self._current().loaded.settings,
             hooks=hooks,
             device_tokens=self._device_tokens,
             enrol=self._enrolment.enrol,
@@ -267,14 +272,12 @@ class Server:
 
     def facts(self) -> StartFacts:
         """What to tell the person who started the server."""
-        settings = self._loaded.settings
-        host = own_address() if settings.server.ip in ("0.0.0.0", "::") else settings.server.ip
-        secure = "s" if settings.server.tls.enabled else ""
+        origin = self._addresses.at(listeners.own_host(self._loaded.settings))
         providers = self._current().agent.providers
         return StartFacts(
             version=__version__,
-            websocket=settings.server.websocket or f"ws{secure}://{host}:{self.port}/xiaozhi/v1/",
-            ota=f"http{secure}://{host}:{self.http_port}/xiaozhi/ota/",
+            websocket=self._addresses.websocket_url(origin),
+            ota=self._addresses.ota_url(origin),
             providers={kind: name for kind, name in providers.names.items() if kind not in ("memory", "intent")},
             workers=self.inference.workers,
             offline=providers.llm.traits.offline,
@@ -408,8 +411,14 @@ class Server:
 
     def _vision(self, identity: Identity) -> Vision:
         settings = self._current().loaded.settings
-        url = vision_url(settings.server.vision_explain, f"http://{own_address()}:{self.http_port}")
-        return Vision(url=url, token=self._vision_tokens.issue(identity.device_id, now=time.time()))
+        addresses = self._addresses
+        reached = identity.origin
+        origin = (
+            addresses.from_device_port(reached) if reached is not None else addresses.at(listeners.own_host(settings))
+        )
+        return Vision(
+            url=addresses.vision_url(origin), token=self._vision_tokens.issue(identity.device_id, now=time.time())
+        )
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 

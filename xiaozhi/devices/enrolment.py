@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.storage import enrolments
 from xiaozhi.storage.database import Database
@@ -27,7 +28,7 @@ class Enrolment:
     def enrol(self, device_id: str, client_id: str) -> bool:
         """True if the device is enrolled with this client id, from now on if it was with none. Blocks for the database.
         Raises StorageError, Overloaded."""
-        device, now = _key(device_id), self._clock()
+        device, now = normal_device_id(device_id), self._clock()
         enrolled = self._database.run(lambda connection: enrolments.enrol(connection, device, client_id, now))
         if enrolled != client_id:
             log.warning(
@@ -40,9 +41,5 @@ class Enrolment:
     def forget(self, device_id: str) -> bool:
         """Enrol the device anew when it asks again; False when it was not enrolled. Tokens that were given out stay
         good until they expire. Blocks and raises as `enrol`."""
-        device = _key(device_id)
+        device = normal_device_id(device_id)
         return self._database.run(lambda connection: enrolments.forget(connection, device))
-
-
-def _key(device_id: str) -> str:
-    return device_id.lower().replace("-", ":")

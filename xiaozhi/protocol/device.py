@@ -3,6 +3,9 @@
 Not what is done about it (`session/`). Wire facts: the public firmware 78/xiaozhi-esp32 (`protocols/protocol.cc`),
 and the browsers and bridges that speak like it. Rooms above import these names from `messages.py`.
 
+A message is read for what it needs: its type, and of `listen` the state, of `mcp` the payload, of `server` the action.
+Every other field takes its default when it is absent or odd (`fields.py`).
+
 Two ways for a text to be no message. `ProtocolError`: it is JSON, but not a message that can be understood; count it
 and go on. `Bare`: it is no JSON at all, or just an integer; the existing server sends such text back as it came, and
 connection checkers rely on that."""
@@ -10,7 +13,7 @@ connection checkers rely on that."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import ClassVar, Final
 
@@ -21,11 +24,13 @@ from xiaozhi.protocol.jsontext import NotJson, parse
 MAX_BARE_CHARS: Final = 4096
 """Longer text that is no JSON is a ProtocolError: an echo must not become a way to make the server send."""
 MAX_TYPE_CHARS: Final = 64
-"""Of a type nobody knows, of the reason of an abort and of the action of a command: they stand in logs."""
+"""Of a type nobody knows, of the reason of an abort and of the action of a command, which stand in logs; of what a
+hello calls its transport and of a session id, which are kept."""
 MAX_SPOKEN_CHARS: Final = 8_000
 """Of typed text: ten minutes of speech. What makes text speakable takes longer than in proportion to its length."""
 MAX_HELLO_CHARS: Final = 16_384
-"""A hello is kept as long as the visit lasts; real ones have 300 characters."""
+"""A hello is kept as long as the visit lasts; real ones have 300 characters. Of a longer one only the fields that this
+server knows are kept."""
 DEVICE_SAMPLE_RATE: Final = 16_000
 """Hz, what the firmware records with."""
 DEVICE_FRAME_MS: Final = 60
@@ -75,7 +80,7 @@ class AudioParams:
 
     @classmethod
     def read(cls, body: Mapping[str, object]) -> AudioParams:
-        """From JSON; fields that are left out get the defaults of the firmware. Raises ProtocolError."""
+        """From JSON; fields that are left out or odd get the defaults of the firmware."""
         kind = fields.choice(body, "format", AudioFormat) or AudioFormat.OPUS
         return cls(
             kind.value,
@@ -113,11 +118,10 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message. `version` is the binary framing it will use; None when it does not say (browsers): the
-    upgrade's header counts."""
+    """The first message. Its `version` is not read: clients exist that write any number there, and every one of them
+    frames its sound as the upgrade's header `Protocol-Version` says."""
 
     type: ClassVar[str] = "hello"
-    version: int | None = None
     transport: str = "websocket"
     features: Features = Features()
     audio: AudioParams = AudioParams()
@@ -127,8 +131,6 @@ class Hello:
     def body(self) -> dict[str, object]:
         """As JSON, without the session id."""
         body: dict[str, object] = {"type": self.type, "transport": self.transport, "features": dict(self.features.raw)}
-        if self.version is not None:
-            body["version"] = self.version
         if self.text_font:
             body["text_font"] = dict(self.text_font)
         return body | {"audio_params": self.audio.body()}
@@ -268,17 +270,20 @@ def parse_device(text: str) -> DeviceMessage:
     if isinstance(body, int) and not isinstance(body, bool):
         return _bare(text)
     kind, body = message_type(body)
-    if kind == Hello.type and len(text) > MAX_HELLO_CHARS:
-        raise ProtocolError(f"hello is longer than {MAX_HELLO_CHARS} characters")
     read = _READERS.get(kind)
-    return read(body) if read is not None else Unknown(kind[:MAX_TYPE_CHARS])
+    if read is None:
+        return Unknown(kind[:MAX_TYPE_CHARS])
+    message = read(body)
+    if isinstance(message, Hello) and len(text) > MAX_HELLO_CHARS:
+        return replace(message, features=replace(message.features, raw={}), text_font={})
+    return message
 
 
 def message_type(body: object) -> tuple[str, dict[str, object]]:
     """(type, body) of a parsed message. Raises ProtocolError when it is no object, or has no type."""
     if not isinstance(body, dict):
         raise ProtocolError("message is not an object")
-    kind = fields.text(body, "type")
+    kind = fields.text(body, "type").strip().lower()
     if not kind:
         raise ProtocolError("message has no type")
     return kind, body
@@ -295,13 +300,12 @@ def _bare(text: str) -> Bare:
 
 
 def _session(body: Mapping[str, object]) -> str:
-    return fields.text(body, "session_id")
+    return fields.text(body, "session_id")[:MAX_TYPE_CHARS]
 
 
 def _hello(body: dict[str, object]) -> Hello:
     return Hello(
-        fields.integer(body, "version", 0, 0xFFFF),
-        fields.text(body, "transport", "websocket"),
+        fields.text(body, "transport", "websocket")[:MAX_TYPE_CHARS],
         Features.read(fields.mapping(body, "features")),
         AudioParams.read(fields.mapping(body, "audio_params")),
         _session(body),
@@ -311,7 +315,7 @@ def _hello(body: dict[str, object]) -> Hello:
 
 def _listen(body: dict[str, object]) -> Listen:
     state = fields.required(fields.choice(body, "state", ListenState), "state")
-    said = fields.text(body, "text", longest=MAX_SPOKEN_CHARS)
+    said = fields.text(body, "text", longest=MAX_SPOKEN_CHARS) if state is ListenState.DETECT else ""
     return Listen(state, fields.choice(body, "mode", ListenMode), said, _session(body))
 
 

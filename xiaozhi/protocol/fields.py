@@ -1,81 +1,75 @@
-"""Reading the fields of a JSON object by type: absent is allowed, wrong is not.
+"""Reading the fields of a JSON object by type: what is absent or odd counts as not given.
 
-Firmware variants leave fields out, send null, or add their own: none of that matters. A field of the wrong type does
-matter, because it would fail later and far away. Error messages name the field and never quote its content, which may
-be speech or a secret."""
+Firmware variants and home-made clients leave fields out, send null, add their own, write numbers as text, or an empty
+list where an object belongs (encoders of Lua and PHP cannot tell the two apart). None of that may cost the message: a
+field of another type than expected takes its default. Only `required`, and a text that is too long, raise
+ProtocolError; its message names the field and never quotes its content, which may be speech or a secret."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from xiaozhi.errors import ProtocolError
 
 Body = Mapping[str, object]
 E = TypeVar("E", bound=Enum)
 
+_MAX_DIGITS: Final = 19
+
 
 def text(body: Body, key: str, default: str = "", *, longest: int = 0) -> str:
-    """A string of at most `longest` characters (0: as many as a message has room for); `default` when absent or
-    null."""
+    """A string, or a number written out; else `default`. Raises ProtocolError beyond `longest` characters (0: as many
+    as a message has room for)."""
     value = body.get(key)
-    if value is None:
-        return default
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str):
-        raise ProtocolError(f"{key} is not text")
+        return default
     if longest and len(value) > longest:
         raise ProtocolError(f"{key} is longer than {longest} characters")
     return value
 
 
 def integer(body: Body, key: str, low: int, high: int) -> int | None:
-    """A whole number in [low, high], also written as 16000.0; None when absent or null."""
+    """A whole number in [low, high], also written as 16000.0 or "16000"; else None."""
     value = body.get(key)
-    if value is None:
-        return None
+    if isinstance(value, str):
+        digits = value.strip()
+        value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ProtocolError(f"{key} is not a whole number")
-    if not low <= value <= high:
-        raise ProtocolError(f"{key} is not between {low} and {high}")
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        return None
     return value
 
 
 def mapping(body: Body, key: str) -> dict[str, object]:
-    """An object; empty when absent or null."""
+    """An object; empty for anything else."""
     value = body.get(key)
-    if value is None:
-        return {}
-    if isinstance(value, dict):
-        return value
-    raise ProtocolError(f"{key} is not an object")
+    return value if isinstance(value, dict) else {}
 
 
 def objects(body: Body, key: str) -> tuple[dict[str, object], ...]:
-    """A list of objects; empty when absent or null."""
+    """The objects in a list; empty for anything else."""
     value = body.get(key)
-    if value is None:
-        return ()
-    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-        return tuple(value)
-    raise ProtocolError(f"{key} is not a list of objects")
+    return tuple(item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
 
 
 def choice(body: Body, key: str, kind: type[E]) -> E | None:
-    """A member of a string enum; None when absent, null or empty."""
+    """A member of an enum of lower-case strings, written in any case; else None."""
     value = body.get(key)
-    if value is None or value == "":
+    if not isinstance(value, str):
         return None
     try:
-        return kind(value)
+        return kind(value.strip().lower())
     except ValueError:
-        raise ProtocolError(f"{key} is not one of {', '.join(str(member.value) for member in kind)}") from None
+        return None
 
 
 def required(value: E | None, key: str) -> E:
-    """The value of a field that a message cannot do without."""
+    """The value of a field that a message cannot do without. Raises ProtocolError."""
     if value is None:
-        raise ProtocolError(f"{key} is missing")
+        raise ProtocolError(f"{key} is missing or unknown")
     return value

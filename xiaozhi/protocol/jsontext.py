@@ -2,11 +2,13 @@
 
 Not a schema: what a message must contain is decided in `device.py` and `server.py`. It exists because three things of
 ordinary JSON parsers must never reach a session: nesting that overflows somebody's recursion, numbers that are no
-numbers (NaN, Infinity, 1e999), and lone surrogates, which cannot be sent again as UTF-8."""
+numbers (NaN, Infinity, 1e999), and lone surrogates, which cannot be sent again as UTF-8. A message is not lost over the
+last two: they are replaced."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +16,8 @@ import orjson
 
 from xiaozhi.errors import ProtocolError
 
+MAX_MENDED_CHARS: Final = 16_384
+"""Longer text with such numbers or surrogates is no JSON: to replace them costs more than to parse."""
 MAX_DEPTH: Final = 64
 """Nesting of objects and lists. Schemas of tools, the deepest thing devices send, stay below 10."""
 
@@ -32,7 +36,7 @@ def parse(text: str) -> object:
     except ValueError as error:
         if suspicious:  # orjson gives up at 1024 levels with the same error
             raise ProtocolError("unreadable JSON") from error
-        raise NotJson("not JSON") from error
+        value = _mended(text)
     if suspicious and _deeper_than(MAX_DEPTH, value):
         raise ProtocolError(f"JSON nested deeper than {MAX_DEPTH}")
     return value
@@ -55,6 +59,24 @@ def _render_leniently(body: Mapping[str, object]) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise ProtocolError(f"cannot be said in JSON: {type(error).__name__}") from error
     return text.encode("utf-8", "replace").decode()
+
+
+def _mended(text: str) -> object:
+    """The object in a text that only has numbers which are none (null instead) or lone surrogates ("?"). Raises
+    NotJson."""
+    if len(text) > MAX_MENDED_CHARS or not text.lstrip().startswith("{"):
+        raise NotJson("not JSON")
+    try:
+        value = json.loads(text, parse_constant=lambda name: None, parse_float=_finite)
+        mended: object = orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise NotJson("not JSON") from error
+    return mended
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _deeper_than(limit: int, value: object) -> bool:

@@ -8,14 +8,14 @@ the secret is given once.
 Formats:
     device token    base64url(HMAC-SHA256(secret, client_id "|" device_id "|" ts)) "." ts
                     (ts: decimal seconds, when it was issued)
-    vision token    base64url(HMAC-SHA256(vision key, device_id "|" expires)) "." expires
-                    (vision key: derived from the same secret)
+    vision token    base64url(device_id) "." base64url(HMAC-SHA256(vision key, device_id "|" expires)) "." expires
+                    (vision key: derived from the same secret; device_id: in its normal form)
     MQTT password   base64(HMAC-SHA256(signature key, mqtt_client_id "|" username))
 
 Padding of base64url is left off. The device token is a format that the MQTT gateway issues too, from the same secret,
 so it is kept to the letter; it has no room for a purpose. The vision token therefore uses a key of its own, and neither
-can stand in for the other. A vision token names no client id: a device behind the MQTT gateway is known there by
-another one than it sends over HTTP."""
+can stand in for the other. A vision token names its device, as some clients send it without a Device-Id, but no client
+id: a device behind the MQTT gateway is known there by another one than it sends over HTTP."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import hashlib
 import hmac
 
 from xiaozhi.errors import AuthError
+from xiaozhi.protocol.device_id import normal_device_id
 
 DEVICE_TOKEN_SECONDS = 30 * 24 * 3600
 """How long a device token is good for unless configured otherwise."""
@@ -52,15 +53,16 @@ class DeviceTokens:
         stamp = str(int(now))
         return f"{_signature(self._key, client_id, device_id, stamp)}.{stamp}"
 
-    def check(self, token: str, client_id: str, device_id: str, *, now: float) -> None:
+    def check(self, token: str, client_id: str, device_id: str, *, now: float, written_id: str = "") -> None:
         """Return if `token` was issued for this pair and has not expired at `now`; otherwise raise AuthError saying why
-        not.
+        not. `written_id`: another spelling of the device id, for which a gateway may have issued it.
 
         A stamp in the future passes: only holders of the secret can have made it, and a server without a clock of its
         own would otherwise lock every device out until it learns the time."""
-        _refuse_separator(client_id, device_id)
+        _refuse_separator(client_id, device_id, written_id)
         signature, stamp = _split(token)
-        if not _same(signature, _signature(self._key, client_id, device_id, stamp)):
+        spellings = (device_id, written_id) if written_id not in ("", device_id) else (device_id,)
+        if not any(_same(signature, _signature(self._key, client_id, spelt, stamp)) for spelt in spellings):
             raise AuthError("the token does not belong to this device and client")
         if now - int(stamp) > self._expire_seconds:
             raise AuthError("the token has expired")
@@ -74,21 +76,26 @@ class VisionTokens:
         self._expire_seconds = expire_seconds if expire_seconds > 0 else VISION_TOKEN_SECONDS
 
     def issue(self, device_id: str, *, now: float) -> str:
-        """A token for this device, whichever case its id is written in. Raises AuthError for ids that no token can be
-        made for."""
+        """A token for this device, however its id is written. Raises AuthError for ids that no token can be made
+        for."""
         _refuse_separator(device_id)
-        expires = str(int(now) + self._expire_seconds)
-        return f"{_signature(self._key, device_id.lower(), expires)}.{expires}"
+        device_id, expires = normal_device_id(device_id), str(int(now) + self._expire_seconds)
+        return f"{_written(device_id)}.{_signature(self._key, device_id, expires)}.{expires}"
 
-    def check(self, token: str, device_id: str, *, now: float) -> None:
-        """Return if `token` was issued for this device and has not expired at `now`; otherwise raise AuthError saying
-        why not."""
-        _refuse_separator(device_id)
-        signature, expires = _split(token)
-        if not _same(signature, _signature(self._key, device_id.lower(), expires)):
+    def check(self, token: str, device_id: str = "", *, now: float) -> str:
+        """The device that `token` was issued for, if that is `device_id` (when given) and the token has not expired at
+        `now`; otherwise raise AuthError saying why not."""
+        name, _, rest = token.partition(".")
+        signature, expires = _split(rest)
+        named = _read(name)
+        _refuse_separator(named, device_id)
+        if not _same(signature, _signature(self._key, named, expires)):
+            raise AuthError("this is not a token")
+        if device_id and normal_device_id(device_id) != named:
             raise AuthError("the token does not belong to this device")
         if now > int(expires):
             raise AuthError("the token has expired")
+        return named
 
 
 def bearer(header: str) -> str:
@@ -139,6 +146,20 @@ def _signature(key: bytes, *parts: str) -> str:
     # surrogatepass: header bytes that are no UTF-8 must end in "wrong token", not in an encoding error.
     digest = hmac.new(key, "|".join(parts).encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def _written(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).rstrip(b"=").decode("ascii")
+
+
+def _read(written: str) -> str:
+    """The text that `_written` wrote. Raises AuthError."""
+    if len(written) > _MAX_TOKEN_CHARS or not written.isascii():
+        raise AuthError("this is not a token")
+    try:
+        return base64.urlsafe_b64decode(written + "=" * (-len(written) % 4)).decode("utf-8", "surrogatepass")
+    except ValueError:
+        raise AuthError("this is not a token") from None
 
 
 def _same(given: str, expected: str) -> bool:

@@ -19,6 +19,7 @@ import gevent
 from gevent.event import Event
 
 from xiaozhi.protocol import close_codes
+from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.messages import Sendable
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks, spawn
@@ -36,8 +37,6 @@ class Vitals:
     """What a connection reports about itself. Times are seconds on the registry's clock."""
 
     connected_at: float
-    greeted: bool
-    """The device has sent a message."""
     received: int
     """Messages so far."""
     sent: int
@@ -59,7 +58,7 @@ class Live(Protocol):
 
     @property
     def device(self) -> str:
-        """The device id in lower case. A new connection of a device replaces its old one."""
+        """The device id in its normal form. A new connection of a device replaces its old one."""
 
     def vitals(self) -> Vitals:
         """Its state now."""
@@ -90,7 +89,6 @@ class Live(Protocol):
 class Policy:
     """When the sweeper acts. Seconds; 0 switches a rule off."""
 
-    hello_timeout: float = 10.0
     idle_timeout: float = 300.0
     """No message either way for this long."""
     ping_interval: float = 30.0
@@ -150,8 +148,6 @@ def judge(vitals: Vitals, seen: Seen, policy: Policy, now: float) -> Verdict:
     if vitals.closing_since is not None:
         zombie = now - vitals.closing_since > policy.closing_timeout > 0 and not seen.aborted
         return Verdict(SweepAction.ABORT, "did not end") if zombie else KEEP
-    if not vitals.greeted and now - vitals.connected_at > policy.hello_timeout > 0:
-        return Verdict(SweepAction.CLOSE, "no hello", close_codes.POLICY_VIOLATION)
     if vitals.pings and now - max(vitals.last_heard, vitals.connected_at) > policy.ping_timeout > 0:
         return Verdict(SweepAction.ABORT, "no answer to pings")
     if now - max(seen.traffic_at, vitals.connected_at) > policy.idle_timeout > 0:
@@ -282,7 +278,7 @@ class ConnectionRegistry:
 
     def of_device(self, device: str) -> list[Live]:
         """The connections of a device, oldest first, without those that were replaced."""
-        return [self._entries[number].live for number in self._devices.get(device.lower(), [])]
+        return [self._entries[number].live for number in self._devices.get(normal_device_id(device), [])]
 
     def members(self) -> list[Member]:
         """All connections as they are now."""

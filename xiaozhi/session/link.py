@@ -6,9 +6,11 @@ and calls its `LinkHandler`; the composition root decides, by a `SessionFactory`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from xiaozhi.net.origin import Origin
+from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.messages import Sendable
 
 
@@ -17,14 +19,23 @@ class Identity:
     """Which device is connected, as it said when it connected."""
 
     device_id: str
+    """In its normal form, however it was written: what everything is kept by."""
     client_id: str = ""
     peer_ip: str = ""
     """The address of the device; behind trusted proxies the one they name."""
     protocol_version: int = 1
-    """Binary framing the device announced: 1, 2 or 3. Hello may change it."""
+    """Binary framing the device announced when it connected: 1, 2 or 3."""
     via_gateway: bool = False
     """True for the MQTT gateway bridge: 16-byte frame header, several devices behind one address."""
     user_agent: str = ""
+    origin: Origin | None = field(default=None, compare=False)
+    """How the device reached this server; None: that is not known."""
+    written_id: str = field(default="", init=False, compare=False)
+    """The device id as the device wrote it: gateways sign tokens for that."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "written_id", self.device_id.strip())
+        object.__setattr__(self, "device_id", normal_device_id(self.device_id))
 
 
 class Link(Protocol):

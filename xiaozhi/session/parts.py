@@ -24,6 +24,7 @@ from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.dialogue import Dialogue
 from xiaozhi.session.turns.pipeline import Briefing
+from xiaozhi.settings.schema import BoardTraits
 from xiaozhi.tools.base import Action
 from xiaozhi.tools.device_iot import DeviceIot
 from xiaozhi.tools.device_mcp import DeviceMcp
@@ -33,6 +34,7 @@ log = get_logger(__name__)
 
 # Longer than any silence that ends an utterance: nothing is prepared.
 NO_PAUSE_MS = 60_000
+NO_HELLO = "no hello: send a message of type hello before sound and listen"
 
 
 class SessionParts:
@@ -54,7 +56,7 @@ class SessionParts:
         self._context = context
         self._tasks = tasks
         self._clock = clock
-        self._board = agent.settings.board_for(link.identity.user_agent)
+        self._opened_at = clock()
         self._speaker: DeviceVoice | None = None
         self._dialogue: Dialogue | None = None
         self._toolbox: Toolbox | None = None
@@ -81,10 +83,6 @@ class SessionParts:
     def adopt(self, hello: wire.Hello) -> None:
         """Make what follows fit what the device says of itself. Parts that would not fit any more are made anew."""
         self.hello = hello
-        identity = self._link.identity
-        if not identity.via_gateway:
-            # Header and hello should agree; firmware that sets only one of them means that one.
-            self.codec = codec_for(max(hello.version or 1, identity.protocol_version), False)
         self.voice = self._voice()
         self._speaker = None
         self.outbox.close()
@@ -92,6 +90,12 @@ class SessionParts:
         if self.listener is not None:
             self.listener.close()
             self.listener = None
+
+    def hello_overdue(self, now: float) -> bool:
+        """Whether the device has been talking for too long without having said hello; one that only waits or pings
+        may take its time."""
+        talks = self.listener is not None or self.iot is not None
+        return talks and self.hello is None and now - self._opened_at > self.agent.settings.server.hello_timeout
 
     @property
     def emotes(self) -> bool:
@@ -120,12 +124,22 @@ class SessionParts:
             session_id=self._context.session_id,
             frame_ms=self.voice.frame_ms,
             tasks=self._tasks,
-            prebuffer_frames=self._board.prebuffer_frames,
+            prebuffer_frames=self._board().prebuffer_frames,
             fixed_delay_ms=self.agent.settings.tts_audio_send_delay,
             on_frame=self._services.telemetry.frame_sent,
             on_overflow=lambda reason: link.close(close_codes.GOING_AWAY, reason),
             clock=self._clock,
         )
+
+    def _board(self) -> BoardTraits:
+        identity = self._link.identity
+        names = self._services.boards.names(identity.device_id)
+        return self.agent.settings.board_for((*names, identity.user_agent))
+
+    def _on_server_name(self, name: str) -> None:
+        """The device says what it is only now: what its board needs holds from the next answer on."""
+        self._services.boards.learn(self._link.identity.device_id, (name,))
+        self.outbox.prebuffer_frames = self._board().prebuffer_frames
 
     def speaker(self) -> DeviceVoice:
         """The voice."""
@@ -184,10 +198,16 @@ class SessionParts:
     def device_mcp(self) -> DeviceMcp:
         """The device's own tools (MCP)."""
         if self.mcp is None:
-            self.mcp = DeviceMcp(lambda payload: self.outbox.urgent(wire.Mcp(payload)), self._tasks)
+            identity = self._link.identity
+            self.mcp = DeviceMcp(
+                lambda payload: self.outbox.urgent(wire.Mcp(payload)),
+                self._tasks,
+                on_server_name=self._on_server_name,
+                through_gateway=identity.via_gateway,
+            )
             self.toolbox().add(self.mcp)
-            sees = self.agent.providers.vllm is not None
-            self.mcp.start(self._services.vision(self._link.identity) if sees else None)
+            # Also without a vision model: clients exist that fail without the address, and it answers in a sentence.
+            self.mcp.start(self._services.vision(identity))
         return self.mcp
 
     def device_iot(self) -> DeviceIot:

@@ -6,10 +6,11 @@ What belongs to a configuration, or to one device's settings, is `agent.py`. Not
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from xiaozhi.audio.clips import Clips
+from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
@@ -56,5 +57,7 @@ class SessionServices:
     """Raises Overloaded while the server sheds load."""
     server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
     """Carries out an order of the management API: (command, peer ip). May block."""
+    boards: KnownBoards = field(default_factory=KnownBoards)
+    """Which board a device is: some have settings of their own."""
     pipeline: PipelineFactory = Cascade
     """What makes the answers."""

@@ -28,7 +28,7 @@ from xiaozhi.session.agent_wait import AgentWait
 from xiaozhi.session.link import Link, Weight
 from xiaozhi.session.listening.listener import Listener
 from xiaozhi.session.messages import MessageRouter
-from xiaozhi.session.parts import SessionParts
+from xiaozhi.session.parts import NO_HELLO, SessionParts
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
 from xiaozhi.session.turns.opening import Opening
@@ -48,7 +48,7 @@ CALL_PREFIX: Final = "[device_call]"
 EXIT_LINGER_SECONDS: Final = 0.2
 FLUSH_SECONDS: Final = 1.0
 MAX_TASKS: Final = 32
-"""Far above what a session needs; a device that sends many orders or echoes gets no further."""
+"""Far above what a session needs; a device that sends many orders gets no further."""
 MAX_REMEMBERED: Final = 400
 """Messages of one session that are handed to the memory when it ends."""
 _NEED_AGENT = (wire.Listen, wire.Abort, wire.Mcp, wire.Iot)
@@ -102,8 +102,8 @@ class Session:
         self._prompt_override = ""
         self._turn_count = 0
         self._mode = wire.ListenMode.AUTO
-        self._woken: tuple[Turn, float] | None = None
-        """The turn that a `detect` has begun, and when: the `listen start` behind it does not interrupt it."""
+        self._greeting: Turn | None = None
+        """The answer to a wake word: the `listen start` that follows it ends the deafness after waking."""
         self._said: deque[Message] | None = None
         """What was said in this session, for the memory; None: nothing yet."""
         self._draining = False
@@ -166,7 +166,7 @@ class Session:
         # stops the hub.
         self._turn_taking.close()
         self._parts.release()
-        self._woken = self._wait = None
+        self._greeting = self._wait = None
         del self._router, self._hooks
 
     def _hand_in(self) -> None:
@@ -179,9 +179,11 @@ class Session:
             self._services.memories.save(self._agent.providers.memory, self.device_id, tuple(said), self.id)
 
     def tick(self, now: float) -> None:
-        """Once a second or so: silence. Says goodbye after `close_connection_no_voice_time`, closes for good a minute
-        later."""
+        """Once a second or so: a missing hello; silence. Says goodbye after `close_connection_no_voice_time`, closes a
+        minute later."""
         settings = self._agent.settings
+        if self._parts.hello_overdue(now):
+            self._link.close(close_codes.POLICY_VIOLATION, NO_HELLO)
         limit = settings.close_connection_no_voice_time
         if limit <= 0 or self._ended:
             return
@@ -342,9 +344,8 @@ class Session:
             self._tasks.spawn("server-command", self._obey, message)
 
     def echo(self, text: str) -> None:
-        """Text that is no message goes back as it came."""
-        if len(self._tasks) < MAX_TASKS:
-            self._tasks.spawn("echo", self._link.send_text, text)
+        """Text that is no message goes back as it came; at once, since a close may stand right behind it."""
+        self._link.send_text(text)
 
     # --- turns ------------------------------------------------------------------------------------------------------
 
@@ -352,21 +353,22 @@ class Session:
         return self._parts.ears(self._turn_taking, self._mode)
 
     def _listen(self) -> None:
-        woken, self._woken = self._woken, None
-        just_woken = (
-            woken is not None
-            and woken[0] is self._turn_taking.current
-            and self._clock() - woken[1] <= JUST_WOKEN_SECONDS
-        )
-        if just_woken and self._mode is not wire.ListenMode.MANUAL:
-            self._turn_taking.discard()
-        else:
+        """The microphone opens. A button interrupts. The other modes do not: firmware that wants silence sends `abort`
+        first, and clients exist that send this in the middle of every answer."""
+        if self._mode is wire.ListenMode.MANUAL:
             self._turn_taking.interrupt("listen start")
-        self._stay()
+        else:
+            self._turn_taking.discard()
+        if not (answering := self._turn_taking.taken):
+            self._stay()
         ears = self._ears()
+        if self._greeting is not None and self._greeting.ended:
+            # After the greeting: what is heard now is no rest of the wake word.
+            self._greeting = None
+            ears.ignore_until(0.0)
         ears.start(self._mode)
         self._turn_taking.forget_voice()
-        if self._turn_taking.taken and not self._barges_in():
+        if answering and not self._barges_in():
             ears.pause()
 
     def _detected(self, text: str) -> None:
@@ -387,14 +389,12 @@ class Session:
             if not settings.enable_greeting:
                 self._parts.outbox.urgent(wire.Stt(text))
                 self._parts.outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
-            elif settings.enable_wakeup_words_response_cache:
-                self._turn_taking.begin(Opening(text=text, fixed=pick_greeting(text)))
-            else:
-                self._turn_taking.begin(Opening(text=text))
+                return
+            fixed = pick_greeting(text) if settings.enable_wakeup_words_response_cache else ""
+            self._turn_taking.begin(Opening(text=text, fixed=fixed))
+            self._greeting = self._turn_taking.current
         elif text.strip():
             self._turn_taking.begin(Opening(text=text.strip()))
-        if self._turn_taking.taken and self._turn_taking.current is not None:
-            self._woken = self._turn_taking.current, self._clock()
 
     def _stay(self) -> None:
         """The user is there. If that is during the goodbye after a long silence, the session goes on."""

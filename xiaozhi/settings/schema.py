@@ -7,7 +7,7 @@ providers and plugins are carried as written: only their owners know what belong
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -278,7 +278,25 @@ class Settings(Section):
     fallback: FallbackSettings = Field(default_factory=FallbackSettings, description="Which providers take over.")
 
     wakeup_words: tuple[str, ...] = Field(
-        default=("你好小智", "小智小智", "嗨小智", "小智同学", "hi xiaozhi", "hey xiaozhi", "hello xiaozhi"),
+        default=(
+            "你好小智",
+            "嘿你好呀",
+            "你好小志",
+            "小爱同学",
+            "你好小鑫",
+            "你好小新",
+            "小美同学",
+            "小龙小龙",
+            "喵喵同学",
+            "小滨小滨",
+            "小冰小冰",
+            "小智小智",
+            "嗨小智",
+            "小智同学",
+            "hi xiaozhi",
+            "hey xiaozhi",
+            "hello xiaozhi",
+        ),
         description="Detected texts that are a greeting, not a question.",
     )
     enable_greeting: bool = Field(default=True, description="Answer the wake word.")
@@ -339,7 +357,9 @@ class Settings(Section):
         default=False, description="WebSocket pings to devices (some boards cannot bear them)."
     )
     boards: dict[str, Board] = Field(
-        default_factory=dict, description="Exceptions by board, named as in the device's User-Agent."
+        # Pages in browsers begin to play at the sixth frame and throw away at tts stop what they still hold.
+        default={"Mozilla": Board(prebuffer_frames=6)},
+        description="Exceptions by board: type or name in its OTA request or MCP answer, or the User-Agent it sends.",
     )
     delete_audio: bool = Field(default=True, description="Keep no recordings.")
 
@@ -417,14 +437,12 @@ class Settings(Section):
                 found["llm", referred] = None
         return tuple(found)
 
-    def board_for(self, user_agent: str) -> BoardTraits:
-        """What holds for a device that introduces itself as `user_agent` ("bread-compact-wifi/1.8.0"); the longest
-        matching name wins."""
-        board = Board()
-        heard = user_agent.casefold()
-        for name in sorted(self.boards, key=len):
-            if name and heard.startswith(name.casefold()):
-                board = self.boards[name]
+    def board_for(self, names: Iterable[str]) -> BoardTraits:
+        """What holds for a device whose board goes by these names ("bread-compact-wifi", "bread-compact-wifi/1.8.0");
+        the longest key of `boards` that one of them begins with wins."""
+        heard = [name.casefold() for name in names]
+        matching = [key for key in self.boards if key and any(name.startswith(key.casefold()) for name in heard)]
+        board = self.boards[max(matching, key=len)] if matching else Board()
         return BoardTraits(
             prebuffer_frames=self.prebuffer_frames if board.prebuffer_frames is None else board.prebuffer_frames,
             ping=self.enable_websocket_ping if board.ping is None else board.ping,

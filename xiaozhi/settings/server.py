@@ -162,7 +162,7 @@ class ServerSettings(Section):
     connection_timeout: Seconds = Field(
         default=30.0, description="How long a new connection may take for its HTTP request, s."
     )
-    hello_timeout: Seconds = Field(default=10.0, description="How long a connected device may take to say hello, s.")
+    hello_timeout: Seconds = Field(default=10.0, description="How long a device may talk without having said hello, s.")
     drain_seconds: SecondsOrOff = Field(
         default=15.0, description="How long answers may go on when the server stops, s."
     )

@@ -5,8 +5,8 @@
     .memory.yaml                   summaries of the existing server
     pending-memories[.N].jsonl     visits whose memory was not saved yet
  The files stay as they are, except for the last: they hold what was said, and are removed when their visits are rows.
-What has been taken over is noted by name, size and time of change in the same transaction, so that a crash or a second
-worker takes over nothing twice.
+Device ids get their normal form. What has been taken over is noted by name, size and time of change in the same
+transaction, so that a crash or a second worker takes over nothing twice.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from xiaozhi.errors import Overloaded, StorageError
+from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.storage import output_counts, pending_memories, summaries
 from xiaozhi.storage.database import Database
@@ -87,7 +88,7 @@ def _is(path: Path) -> tuple[Any, ...]:
 
 def _quota(connection: Connection, path: Path) -> tuple[int, int]:
     counts = {
-        (datetime.date.fromisoformat(day), str(device)): int(count)
+        (datetime.date.fromisoformat(day), normal_device_id(str(device))): int(count)
         for day, device, count in _rows(path, "SELECT day, device, characters FROM output")
     }
     output_counts.at_least(connection, counts, time.time(), KEPT_DAYS)
@@ -95,7 +96,10 @@ def _quota(connection: Connection, path: Path) -> tuple[int, int]:
 
 
 def _summaries(connection: Connection, path: Path) -> tuple[int, int]:
-    known = {str(device): str(summary) for device, summary in _rows(path, "SELECT device, summary FROM memory")}
+    known = {
+        normal_device_id(str(device)): str(summary)
+        for device, summary in _rows(path, "SELECT device, summary FROM memory")
+    }
     return summaries.add_unknown(connection, known, time.time()), 0
 
 
@@ -103,7 +107,7 @@ def _existing_server(connection: Connection, path: Path) -> tuple[int, int]:
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(loaded, dict):
         raise ValueError("not a mapping of devices to memories")
-    known = {str(device): str(summary) for device, summary in loaded.items()}
+    known = {normal_device_id(str(device)): str(summary) for device, summary in loaded.items()}
     return summaries.add_unknown(connection, known, time.time()), 0
 
 
@@ -116,9 +120,8 @@ def _pending(connection: Connection, path: Path) -> tuple[int, int]:
         try:
             entry = json.loads(line)
             said = tuple((str(role), str(content)) for role, content in entry["said"])
-            visits.append(
-                PendingVisit(hashlib.sha256(line).hexdigest(), str(entry["device"]), str(entry["session"]), said, now)
-            )
+            device = normal_device_id(str(entry["device"]))
+            visits.append(PendingVisit(hashlib.sha256(line).hexdigest(), device, str(entry["session"]), said, now))
         except (ValueError, KeyError, TypeError):
             unreadable += 1
     pending_memories.accept(connection, (), "", now, [(visit, now) for visit in visits])

@@ -7,7 +7,11 @@ that came. The device is not trusted: `jsonrpc.py` and `mcp_content.py` bound wh
 Facts of the firmware (78/xiaozhi-esp32, main/mcp_server.cc and docs/mcp-protocol.md): ids must be numbers and come back
 as they were; an error has a message but often no code; a page of tools is cut at 8,000 bytes and the cursor is the name
 of the next tool; arguments of another JSON type than declared count as missing; a device without
-capabilities.vision.url has no address to send its pictures to. Protocol: MCP 2024-11-05."""
+capabilities.vision.url has no address to send its pictures to. Protocol: MCP 2024-11-05.
+
+Other clients answer initialize with an error or not at all, and list their tools all the same. The MQTT gateway answers
+tools/list itself, from what the device has told it so far: behind it the tools are listed again until two listings
+agree."""
 
 from __future__ import annotations
 
@@ -43,13 +47,17 @@ class Vision(TypedDict):
 class DeviceMcpLimits:
     """Bounds of one device's MCP session."""
 
+    initialize_timeout: float = 5.0
+    """Seconds for the answer to initialize; then the tools are listed without it."""
     handshake_timeout: float = 10.0
-    """Seconds for the answer to initialize and for each page of tools."""
+    """Seconds for each page of tools."""
     handshake_attempts: int = 2
     call_timeout: float = 120.0
     """Seconds for the answer to a tools/call; a last resort, as the toolbox's own deadline comes first."""
     relist_seconds: float = 1.0
-    """Least time between two listings that the device's notifications ask for."""
+    """Least time between two listings that the device's notifications ask for, and between those behind a gateway."""
+    gateway_listings: int = 5
+    """Most listings behind a gateway that still learns tools."""
     rpc: JsonRpcLimits = field(default_factory=JsonRpcLimits)
     listing: ListingLimits = field(default_factory=ListingLimits)
 
@@ -57,16 +65,26 @@ class DeviceMcpLimits:
 class DeviceMcp:
     """One device's MCP session; also the toolbox's source of the tools it offers.
 
-    `send(payload)` must not block for long and may raise ConnectionClosed."""
+    `send(payload)` must not block for long and may raise ConnectionClosed. `on_server_name` is told what the device
+    calls itself: firmware gives the name of its board. `through_gateway`: the answers come from the MQTT gateway."""
 
     def __init__(
-        self, send: Callable[[dict[str, Any]], None], tasks: Tasks, *, limits: DeviceMcpLimits | None = None
+        self,
+        send: Callable[[dict[str, Any]], None],
+        tasks: Tasks,
+        *,
+        on_server_name: Callable[[str], None] = lambda name: None,
+        through_gateway: bool = False,
+        limits: DeviceMcpLimits | None = None,
     ) -> None:
         self._tasks = tasks
         self._limits = limits or DeviceMcpLimits()
         self._tools: tuple[DeviceTool, ...] = ()
         self._vision: Vision | None = None
-        self._initialized = False
+        self._on_server_name = on_server_name
+        self._relistings_left = self._limits.gateway_listings - 1 if through_gateway else 0
+        self._begun = False
+        """Whether the tools were asked for."""
         self._handshake_task: Greenlet | None = None
         self._relist_task: Greenlet | None = None
         self._one_listing = BoundedSemaphore(1)
@@ -129,7 +147,10 @@ class DeviceMcp:
         for attempt in range(1, self._limits.handshake_attempts + 1):
             try:
                 self._initialize()
+                self._begun = True
                 self._list_tools()
+                if self._relistings_left:
+                    self._list_soon()
             except ToolError as error:
                 if self.rpc.closed:
                     return
@@ -142,9 +163,21 @@ class DeviceMcp:
         if self._vision is not None:
             capabilities["vision"] = {"url": self._vision["url"], "token": self._vision["token"]}
         params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": capabilities, "clientInfo": CLIENT_INFO}
-        self.rpc.request("initialize", params, self._limits.handshake_timeout)
-        self._initialized = True
+        try:
+            result = self.rpc.request("initialize", params, self._limits.initialize_timeout)
+        except ToolError as error:
+            if self.rpc.closed:
+                raise
+            log.info("device mcp not initialized, listing its tools all the same", error=str(error)[:200])
+            return
+        self._tell_name(result)
         self.rpc.notify("notifications/initialized")
+
+    def _tell_name(self, result: Any) -> None:
+        server = result.get("serverInfo") if isinstance(result, Mapping) else None
+        name = server.get("name") if isinstance(server, Mapping) else None
+        if isinstance(name, str) and name.isprintable():
+            self._on_server_name(name)
 
     def _list_tools(self) -> None:
         with self._one_listing:
@@ -175,19 +208,29 @@ class DeviceMcp:
         log.info("device tools", count=len(tools), skipped=listing.skipped)
 
     def _on_notification(self, method: str, params: Any) -> None:
-        # One listing serves any number of notifications that come before it begins.
-        if method == "notifications/tools/list_changed" and self._initialized and self._relist_task is None:
+        if method == "notifications/tools/list_changed" and self._begun:
+            self._list_soon()
+
+    def _list_soon(self) -> None:
+        # One listing serves any number of wishes that come before it begins.
+        if self._relist_task is None:
             self._relist_task = self._tasks.spawn_later(
                 self._limits.relist_seconds, "device-mcp-relist", self._list_again
             )
 
     def _list_again(self) -> None:
         self._relist_task = None
+        before = self._tools
         try:
             self._list_tools()
         except ToolError as error:
             if not self.rpc.closed:
                 log.warning("device tools not listed again", error=str(error)[:200])
+            return
+        if self._relistings_left:
+            self._relistings_left -= 1
+            if self._relistings_left and self._tools != before:
+                self._list_soon()
 
 
 class DeviceTool(Tool):

@@ -35,6 +35,7 @@ from xiaozhi.transport.handshake import (
     Refused,
     Request,
     identity_of,
+    leads_to,
     page_may,
     parse_head,
     plain_answer,
@@ -50,6 +51,10 @@ NO_DEVICE_ID: Final = (
     "This is the xiaozhi device port, and it works. "
     "A device says who it is by the header or query parameter device-id. "
     "端口正常。设备需要在请求头或查询参数中提供 device-id。"
+)
+OLD_HTTP: Final = (
+    "A WebSocket needs HTTP/1.1, and this request says HTTP/1.0. nginx needs the line: proxy_http_version 1.1; "
+    "WebSocket 需要 HTTP/1.1；若使用 nginx 反向代理，请设置 proxy_http_version 1.1;"
 )
 _UNREAD_REFUSAL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -110,7 +115,7 @@ class Acceptor:
         self._admission = admission
         self._options = options or AcceptorOptions()
         self._clock = services.clock
-        self._path = self._options.path.rstrip("/")
+        self._path = self._options.path
         self._greenlets = Tasks()
         self._server: _Server | None = None
         self._refusal_lines = TokenBucket(_REFUSALS_LOGGED_PER_SECOND, 10.0, self._clock())
@@ -196,12 +201,14 @@ class Acceptor:
         request = parse_head(head)
         if not request.wants_websocket:
             raise plain_answer(request)
-        if request.path.rstrip("/") != self._path:
+        if request.version != "HTTP/1.1":
+            raise Refused("400 Bad Request", OLD_HTTP)
+        if not leads_to(request.path, self._path):
             raise Refused("404 Not Found", f"Devices connect to {options.path}")
         peer_ip = str(upgrade.client_address[0])
         if not page_may(request, peer_ip, options.browsers, options.trusted):
             raise Refused("403 Forbidden", "Pages of this origin may not connect (server.allowed_origins).")
-        identity = identity_of(request, peer_ip, options.trusted)
+        identity = identity_of(request, peer_ip, options.trusted, tls=options.tls is not None)
         exempt = plain_ip(peer_ip) in options.trusted and (identity.via_gateway or identity.peer_ip in options.trusted)
         try:
             address = one_client(identity.peer_ip)
@@ -210,7 +217,7 @@ class Acceptor:
                 self._explain(upgrade.websocket_for(request, early, options.sockets))
                 return
             self._admit(identity, request.value("authorization"))
-            permit = self._admission.enter(identity.device_id.lower(), address, exempt=exempt)
+            permit = self._admission.enter(identity.device_id, address, exempt=exempt)
         except LockedOut as error:
             raise Refused("429 Too Many Requests", str(error), retry_after=error.retry_after) from None
         except AuthError as error:

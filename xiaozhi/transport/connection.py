@@ -54,7 +54,7 @@ class ConnectionServices:
     connections: ConnectionRegistry
     events: ConnectionEvents
     pings: Callable[[Identity], bool]
-    """May this device be pinged? ESP32-C3 boards do not survive it."""
+    """May this device be pinged? ESP32-C3 boards do not survive it. Asked once a second and device."""
     rates: MessageRates = field(default_factory=MessageRates)
     clock: Callable[[], float] = time.monotonic
 
@@ -70,7 +70,6 @@ class Connection:
         "_connected_at",
         "_frames",
         "_handler",
-        "_pings",
         "_services",
         "_socket",
         "_texts",
@@ -92,7 +91,6 @@ class Connection:
         """Messages at which the session failed or which it could not accept."""
         self._socket = socket
         self._services = services
-        self._pings = services.pings(identity)
         self._connected_at = now
         self._texts = FloodGuard(services.rates.texts_per_second, now)
         self._frames = FloodGuard(services.rates.frames_per_second, now)
@@ -196,8 +194,8 @@ class Connection:
 
     @property
     def device(self) -> str:
-        """The device id, as far as it identifies the device: MAC addresses are written both ways."""
-        return self.identity.device_id.lower()
+        """The device id in its normal form."""
+        return self.identity.device_id
 
     def vitals(self) -> Vitals:
         """See Live."""
@@ -205,12 +203,11 @@ class Connection:
         weight = handler.weight() if handler is not None else NO_WEIGHT
         return Vitals(
             connected_at=self._connected_at,
-            greeted=self.last_seen > 0,
             received=socket.received,
             sent=socket.sent,
             last_heard=max(self.last_seen, socket.last_control),
             closing_since=socket.closing_since,
-            pings=self._pings,
+            pings=self._services.pings(self.identity),
             memory_bytes=weight.memory_bytes,
             queue_depth=weight.queue_depth,
         )

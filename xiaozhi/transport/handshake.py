@@ -13,13 +13,16 @@ from math import ceil
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from xiaozhi.errors import ProtocolError
 from xiaozhi.net.browser_origins import BrowserOrigins
+from xiaozhi.net.origin import origin_of
 from xiaozhi.net.proxies import TrustedProxies
+from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.session.link import Identity
 
 MAX_HEADERS: Final = 64
 MAX_LINE_BYTES: Final = 8192
-MAX_ID_CHARS: Final = 128
+MAX_CLIENT_ID_CHARS: Final = 128
 RUNNING: Final = "Server is running\n"
 _READ_BYTES: Final = 4096
 _END: Final = b"\r\n\r\n"
@@ -74,6 +77,10 @@ class Request:
     def wants_websocket(self) -> bool:
         """True for a request to switch to the WebSocket protocol."""
         return self.headers.get("upgrade", "").lower() == "websocket"
+
+    def get(self, name: str, default: str, /) -> str:
+        """A header, its name in any case; see `net/origin.py`."""
+        return self.headers.get(name.lower(), default)
 
     def value(self, name: str) -> str:
         """A header, or the query parameter of the same name: browsers cannot set headers."""
@@ -142,6 +149,16 @@ def parse_head(head: bytes) -> Request:
     return Request(method, unquote(path), parameters, version, headers)
 
 
+def leads_to(path: str, expected: str) -> bool:
+    """Whether a path means `expected` ("/xiaozhi/v1/"), slashes apart: people type addresses, and proxies take parts of
+    a path away or put one in front. Nothing else lives on this port, so all of "/", "/xiaozhi", "/v1",
+    "//xiaozhi//v1" and "/voice/xiaozhi/v1" are clear enough."""
+    asked, wanted = ([part for part in where.split("/") if part] for where in (path, expected))
+    if len(asked) > len(wanted):
+        return asked[-len(wanted) :] == wanted
+    return asked == wanted[: len(asked)] or asked == wanted[len(wanted) - len(asked) :]
+
+
 def plain_answer(request: Request) -> Refused:
     """The answer to a request that does not ask for a WebSocket: people and load balancers check whether the port
     works."""
@@ -159,22 +176,38 @@ def page_may(request: Request, peer_ip: str, browsers: BrowserOrigins, trusted: 
     return browsers.allows(headers.get("origin", ""), *hosts)
 
 
-def identity_of(request: Request, peer_ip: str, trusted: TrustedProxies) -> Identity:
-    """Which device asks. `device_id` is empty when the request does not say. Raises Refused 400 for an id that cannot
-    be one."""
-    headers = request.headers
+def identity_of(request: Request, peer_ip: str, trusted: TrustedProxies, *, tls: bool = False) -> Identity:
+    """Which device asks. `device_id` is empty when the request does not say. `tls`: whether this port speaks TLS.
+    Raises Refused 400 for an id that cannot be one."""
+    via_gateway = request.query.get("from") == "mqtt_gateway"
+    # Without a usable Host header, and behind the gateway, the device's way to this server is not known.
+    scheme = "https" if tls else "http"
+    origin = origin_of(
+        scheme=scheme, peer_ip=peer_ip, headers=request, fallback_host="", fallback_port=0, trusted=trusted
+    )
     return Identity(
-        device_id=_checked_id(request, "device-id"),
-        client_id=_checked_id(request, "client-id"),
-        peer_ip=trusted.client_ip(peer_ip, headers.get("x-forwarded-for", ""), headers.get("x-real-ip", "")),
+        device_id=_device_id(request),
+        client_id=_client_id(request),
+        peer_ip=origin.client_ip,
         protocol_version=_VERSIONS.get(request.value("protocol-version"), 1),
-        via_gateway=request.query.get("from") == "mqtt_gateway",
-        user_agent="".join(filter(str.isprintable, headers.get("user-agent", "")[:256])),
+        via_gateway=via_gateway,
+        user_agent="".join(filter(str.isprintable, request.get("user-agent", "")[:256])),
+        origin=origin if origin.host and not via_gateway else None,
     )
 
 
-def _checked_id(request: Request, name: str) -> str:
-    value = request.value(name)
-    if len(value) > MAX_ID_CHARS or not value.isprintable():
-        raise Refused("400 Bad Request", f"{name} is not an id.")
+def _device_id(request: Request) -> str:
+    value = request.value("device-id")
+    try:
+        if value:
+            checked_device_id(value)
+    except ProtocolError as error:
+        raise Refused("400 Bad Request", str(error)) from None
+    return value
+
+
+def _client_id(request: Request) -> str:
+    value = request.value("client-id")
+    if len(value) > MAX_CLIENT_ID_CHARS or not value.isprintable():
+        raise Refused("400 Bad Request", "client-id is not an id.")
     return value

@@ -8,7 +8,8 @@ A script on a web page may ask only if `net/browser_origins.py` lets it, and may
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any
@@ -19,22 +20,23 @@ from werkzeug.exceptions import Forbidden, HTTPException, RequestEntityTooLarge
 
 from xiaozhi.errors import AuthError, LockedOut, Overloaded, ProtocolError
 from xiaozhi.net.browser_origins import BrowserOrigins
+from xiaozhi.net.origin import NO_PROXIES, Origin, origin_of
 from xiaozhi.net.proxies import TrustedProxies, one_client
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.web.origin import NO_PROXIES, Origin, origin_of
 
 log = get_logger(__name__)
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Device-Id, Client-Id, Activation-Version, Serial-Number"
 ALLOWED_METHODS = "GET, POST, OPTIONS"
 PREFLIGHT_SECONDS = 3600
-PAGES_READ = ("/xiaozhi/ota", "/mcp/vision/")
+PAGES_READ = ("/xiaozhi/ota", "/ota", "/mcp/vision/")
 """What pages of other origins may read, if they may ask at all: what a device in a browser needs. Operators' pages,
 metrics and /admin are read by nobody else's script."""
 FORM_MEMORY_BYTES = 256 * 1024
 """For the fields of a form and what its parser holds at once. werkzeug counts the piece it has just read (64 KiB) and
 what it held back of the one before (a boundary: at most the size of all headers) against this limit, also within a
 file: a limit of one piece refuses files at random."""
+_SLASHES = re.compile("//+")
 _ORIGIN_SETTINGS = "XIAOZHI_WEB"
 
 
@@ -76,9 +78,10 @@ def create_app(blueprints: Sequence[Blueprint], config: WebConfig | None = None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = FORM_MEMORY_BYTES
     app.config["MAX_FORM_PARTS"] = 16
-    # Devices ask for /xiaozhi/ota and /xiaozhi/ota/ alike, and do not all follow a redirect of a POST.
+    # Devices ask for /xiaozhi/ota, /xiaozhi/ota/ and //xiaozhi/ota/ alike, and do not all follow a redirect of a POST.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    app.wsgi_app = _single_slashes(app.wsgi_app)  # type: ignore[method-assign]
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
     app.before_request(_only_pages_that_may)
@@ -90,6 +93,16 @@ def create_app(blueprints: Sequence[Blueprint], config: WebConfig | None = None)
     app.register_error_handler(ProtocolError, _protocol_error)
     app.register_error_handler(Exception, _unexpected)
     return app
+
+
+def _single_slashes(application: Callable[..., Any]) -> Callable[..., Any]:
+    def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        path = environ.get("PATH_INFO", "")
+        if "//" in path:
+            environ["PATH_INFO"] = _SLASHES.sub("/", path)
+        return application(environ, start_response)
+
+    return serve
 
 
 def request_origin() -> Origin:

@@ -17,8 +17,8 @@ from xiaozhi.errors import AuthError, Fault
 from xiaozhi.protocol.token import bearer, same_secret
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.logs import get_logger
+from xiaozhi.web.addresses import ServerAddresses
 from xiaozhi.web.app import client_key, failure, request_origin
-from xiaozhi.web.origin import Origin
 
 log = get_logger(__name__)
 
@@ -26,15 +26,6 @@ log = get_logger(__name__)
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where devices and people find things, for one request's origin."""
-
-    websocket: str
-    ota: str
-    vision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +45,7 @@ class OpsHooks:
 
     ready: Callable[[], tuple[bool, Sequence[str]]]
     """(whether new devices may be sent here, reasons why not)."""
-    addresses: Callable[[Origin], Addresses]
+    addresses: ServerAddresses
     facts: Callable[[], PageFacts] = PageFacts
     metrics: Callable[[], tuple[str, bytes]] | None = None
     """(content type, body) in the Prometheus text format."""
@@ -87,13 +78,16 @@ class _Desk:
         """The page for people, in English or Chinese as their browser prefers."""
         ready, reasons = self._hooks.ready()
         facts = self._hooks.facts()
+        addresses, origin = self._hooks.addresses, request_origin()
         chinese = request.accept_languages.best_match(["en", "zh"], default="en") == "zh"
         page = render_template(
             "index.html",
             chinese=chinese,
             ready=ready,
             reasons=reasons,
-            addresses=self._hooks.addresses(request_origin()),
+            websocket=addresses.websocket_url(origin),
+            ota=addresses.ota_url(origin),
+            vision=addresses.vision_url(origin),
             facts=facts,
         )
         response = Response(page, content_type="text/html; charset=utf-8")

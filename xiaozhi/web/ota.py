@@ -17,8 +17,8 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,18 @@ from flask import Blueprint, Response, jsonify, request, send_file
 from werkzeug.exceptions import BadRequest, NotFound
 
 from xiaozhi.errors import Overloaded, StorageError, VendorError
+from xiaozhi.net.origin import Origin
 from xiaozhi.net.proxies import is_at_home
+from xiaozhi.protocol.device_id import checked_device_id, is_mac, normal_device_id
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
 from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
+from xiaozhi.web.addresses import OTA_PATH, ServerAddresses
 from xiaozhi.web.app import client_key, failure, read_body, request_origin
 from xiaozhi.web.firmware import FirmwareShelf
-from xiaozhi.web.origin import Origin
 
 log = get_logger(__name__)
 
-WEBSOCKET_PATH = "/xiaozhi/v1/"
 UNKNOWN_VERSION = "0.0.0"
 """Echoed to a device that did not say what it runs; such a device is offered nothing, as anything would be newer."""
 MAX_BODY_BYTES = 64 * 1024
@@ -46,10 +47,8 @@ DOWNLOADS = 64
 """Firmware files that are being sent at once; one more is told to come again, which the firmware does at its next
 start."""
 DOWNLOADS_PER_ADDRESS = 16
-# Left in by those who copied the example of the existing server: "put your address here".
-_PLACEHOLDER = "你的"
+_CHINA_HOURS = 8
 # Matched whole (fullmatch): "$" would let a newline pass.
-_MAC = re.compile(r"[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}")
 _PRINTABLE = re.compile(r"[\x21-\x7e]{0,128}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -66,20 +65,13 @@ class MqttGateway:
 class OtaConfig:
     """What the answers are made of."""
 
-    websocket_url: str = ""
-    """Handed out as it is; "" (or the untouched example): derived from the address the device used for its request."""
-    websocket_port: int = 8000
-    websocket_tls: bool = False
-    public_url: str = ""
-    """"http://host:port" of this HTTP server as devices reach it, for downloads; "": derived from the request."""
+    addresses: ServerAddresses = field(default_factory=ServerAddresses)
     timezone_offset_hours: float = 8.0
     firmware_dir: Path = Path("data/bin")
     auth_enabled: bool = False
     allowed_devices: frozenset[str] = frozenset()
-    """MAC addresses, in any case, of devices that are enrolled from any network."""
+    """Ids, however they are written, of devices that are enrolled from any network."""
     mqtt: MqttGateway | None = None
-    protocol_versions: Mapping[str, int] = field(default_factory=dict)
-    """Board type -> binary protocol version (1, 2, 3) the device is to use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +81,8 @@ class OtaRequest:
     device_id: str
     client_id: str
     model: str
+    board_names: tuple[str, ...]
+    """What it calls its board, the model first."""
     version: str
     """"" when it did not say."""
     client_ip: str
@@ -113,7 +107,12 @@ class Activation:
 @dataclass(frozen=True, slots=True)
 class OtaHooks:
     """Decisions made elsewhere. Each may block (it costs its greenlet) and may raise VendorError, StorageError or
-    Overloaded: the device is then asked to come again."""
+    Overloaded: the device is then asked to come again. Device ids are in their normal form."""
+
+    on_board: Callable[[str, Sequence[str]], None] = lambda device_id, names: None
+    """Told what a device says of its board: (device id, type, name and User-Agent as far as it gave them)."""
+    protocol_version: Callable[[Sequence[str]], int | None] = lambda names: None
+    """The binary protocol version (1, 2, 3) that a board of these names is to use; None: its own choice."""
 
     is_known: Callable[[str, str], bool] | None = None
     """(device id, client id) -> whether this device may have a token wherever it is and however it is enrolled."""
@@ -123,7 +122,8 @@ class OtaHooks:
     activation: Callable[[OtaRequest], Activation | None] | None = None
     """What to show on a device that is not bound; None for one that is."""
     activate: Callable[[OtaRequest], bool] | None = None
-    """A device answers its challenge (`body`: algorithm, serial_number, challenge, hmac): True when it is bound now."""
+    """A device answers its challenge (`body`: algorithm, serial_number, challenge, hmac; "" for what it left out): True
+    when it is bound now."""
 
 
 def create_blueprint(
@@ -138,10 +138,12 @@ def create_blueprint(
         raise ValueError("authentication is enabled but there is no secret to make tokens with")
     desk = _Desk(config, tokens, hooks or OtaHooks(), clock)
     blueprint = Blueprint("ota", __name__)
-    blueprint.add_url_rule("/xiaozhi/ota/", "status", desk.status, methods=["GET"])
-    blueprint.add_url_rule("/xiaozhi/ota/", "check", desk.check, methods=["POST"])
-    blueprint.add_url_rule("/xiaozhi/ota/activate", "activate", desk.activate, methods=["POST"])
-    blueprint.add_url_rule("/xiaozhi/ota/download/<path:file_name>", "download", desk.download, methods=["GET"])
+    # The second: as it arrives from a proxy that takes the first part of the path away.
+    for path in (OTA_PATH, "/ota/"):
+        blueprint.add_url_rule(path, "status", desk.status, methods=["GET"])
+        blueprint.add_url_rule(path, "check", desk.check, methods=["POST"])
+        blueprint.add_url_rule(f"{path}activate", "activate", desk.activate, methods=["POST"])
+        blueprint.add_url_rule(f"{path}download/<path:file_name>", "download", desk.download, methods=["GET"])
     return blueprint
 
 
@@ -155,15 +157,17 @@ class _Desk:
         self._tokens = tokens
         self._hooks = hooks
         self._clock = clock
-        self._allowed = frozenset(_normal(device) for device in config.allowed_devices)
+        self._allowed = frozenset(normal_device_id(device) for device in config.allowed_devices)
         self._shelf = FirmwareShelf(config.firmware_dir)
         self._downloads = Places(DOWNLOADS, DOWNLOADS_PER_ADDRESS)
 
     # --- routes ---
 
     def status(self) -> Response:
-        """For people with a browser, and for devices that ask without saying who they are."""
-        url = websocket_url(self._config, request_origin())
+        """For people with a browser; a device that says who it is gets what a POST would get."""
+        if request.headers.get("Device-Id", "").strip():
+            return self.check()
+        url = self._config.addresses.websocket_url(request_origin())
         text = (
             "The OTA service is running. Devices are told to "
             f"connect to {url}\nOTA 接口运行正常，向设备发送的 WebSocket 地址是：{url}\n"
@@ -174,6 +178,7 @@ class _Desk:
         """The device's question and our answer."""
         asked = read_request()
         origin = request_origin()
+        self._hooks.on_board(asked.device_id, asked.board_names)
         try:
             answer = self._answer(asked, origin)
         except (VendorError, StorageError) as error:
@@ -194,6 +199,7 @@ class _Desk:
         if self._hooks.activate is None:
             raise NotFound("This server does not bind devices.")
         asked = read_request()
+        asked = replace(asked, body=_activation_body(asked))
         try:
             bound = self._hooks.activate(asked)
         except (VendorError, StorageError) as error:
@@ -233,6 +239,7 @@ class _Desk:
             "server_time": {
                 "timestamp": round(self._clock() * 1000),
                 "timezone_offset": round(config.timezone_offset_hours * 60),
+                **_timezone(config.timezone_offset_hours),
             },
             "firmware": self._firmware(asked, origin),
         }
@@ -240,11 +247,13 @@ class _Desk:
         if activation is not None:
             answer["activation"] = _activation_block(activation)
         trusted = not config.auth_enabled or self._may_have_token(asked)
-        answer["websocket"] = {"url": websocket_url(config, origin), "token": self._token(asked) if trusted else ""}
-        version = config.protocol_versions.get(asked.model)
+        token = self._token(asked) if trusted else ""
+        answer["websocket"] = {"url": config.addresses.websocket_url(origin), "token": token}
+        version = self._hooks.protocol_version(asked.board_names)
         if version is not None:
             answer["websocket"]["version"] = version
-        if config.mqtt is not None and trusted:
+        # The gateway lets in MAC addresses only, and firmware that is offered both ways uses MQTT.
+        if config.mqtt is not None and trusted and is_mac(asked.device_id):
             answer["mqtt"] = _mqtt_block(config.mqtt, asked)
         return answer
 
@@ -259,7 +268,7 @@ class _Desk:
             reason = "it sends no Client-Id"
         elif hooks.is_known is not None and hooks.is_known(asked.device_id, asked.client_id):
             return True
-        elif not asked.at_home and _normal(asked.device_id) not in self._allowed:
+        elif not asked.at_home and asked.device_id not in self._allowed:
             reason = "it is not in a private network, nor in server.auth.allowed_devices"
         elif hooks.enrol is None or hooks.enrol(asked.device_id, asked.client_id):
             return True
@@ -272,29 +281,15 @@ class _Desk:
         newest = self._shelf.newest(asked.model, asked.version)
         if newest is None:
             return {"version": asked.version or UNKNOWN_VERSION, "url": ""}
-        base = self._config.public_url.rstrip("/") or origin.base_url
-        return {"version": newest.version, "url": f"{base}/xiaozhi/ota/download/{newest.file_name}"}
-
-
-def websocket_url(config: OtaConfig, origin: Origin) -> str:
-    """The address that devices are told to connect to."""
-    if config.websocket_url and _PLACEHOLDER not in config.websocket_url:
-        return config.websocket_url
-    if origin.proxied:
-        # A proxy that names its own host serves both ports under it.
-        port = "" if origin.port is None else f":{origin.port}"
-        return f"{'wss' if origin.scheme == 'https' else 'ws'}://{origin.host}{port}{WEBSOCKET_PATH}"
-    return f"{'wss' if config.websocket_tls else 'ws'}://{origin.host}:{config.websocket_port}{WEBSOCKET_PATH}"
+        return {"version": newest.version, "url": self._config.addresses.firmware_url(origin, newest.file_name)}
 
 
 def read_request() -> OtaRequest:
-    """The current request, checked. Raises BadRequest with a sentence that says what is wrong,
+    """The current request, checked. Raises BadRequest or ProtocolError with a sentence that says what is wrong,
     RequestEntityTooLarge."""
     device_id = request.headers.get("Device-Id", "").strip()
     if not device_id:
-        raise BadRequest("The Device-Id header is missing; it must be the device's MAC address.")
-    if not _MAC.fullmatch(device_id):
-        raise BadRequest("The Device-Id header must be a MAC address, like 11:22:33:44:55:66.")
+        raise BadRequest("The Device-Id header is missing; it is the device's MAC address, or a name of its own.")
     client_id = request.headers.get("Client-Id", "").strip()
     # "|" would let one pair of ids pass for another in a token.
     if not _PRINTABLE.fullmatch(client_id) or "|" in client_id:
@@ -302,15 +297,16 @@ def read_request() -> OtaRequest:
     body = _json_object(read_body(MAX_BODY_BYTES))
     origin = request_origin()
     return OtaRequest(
-        device_id=device_id,
+        device_id=checked_device_id(device_id),
         client_id=client_id,
         model=_model(body),
+        board_names=_board_names(body),
         version=_version(body),
         client_ip=origin.client_ip,
         at_home=origin.sure and is_at_home(origin.client_ip),
         body=body,
         serial_number=_text(request.headers.get("Serial-Number")),
-        activation_version=2 if request.headers.get("Activation-Version", "").strip() == "2" else 1,
+        activation_version=_activation_version(request.headers.get("Activation-Version", "")),
         language=_text(request.headers.get("Accept-Language")),
     )
 
@@ -322,9 +318,8 @@ def _json_object(data: bytes) -> Mapping[str, Any]:
         body = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise BadRequest("The request body is not valid JSON.") from None
-    if not isinstance(body, dict):
-        raise BadRequest("The request body must be a JSON object.")
-    return body
+    # Encoders of Lua and PHP write an empty list for an empty object.
+    return body if isinstance(body, dict) else {}
 
 
 def _model(body: Mapping[str, Any]) -> str:
@@ -339,6 +334,30 @@ def _model(body: Mapping[str, Any]) -> str:
         if _MODEL.fullmatch(text):
             return text
     return "default"
+
+
+def _board_names(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the device calls its board; the model comes first. Firmware sends "name/version" as its User-Agent."""
+    board = body.get("board")
+    name = _text(board.get("name")) if isinstance(board, dict) else ""
+    product = _text(request.headers.get("User-Agent")).partition("/")[0]
+    return tuple(given for given in (_model(body), name, product) if _PRINTABLE.fullmatch(given) and given)
+
+
+def _activation_version(header: str) -> int:
+    """2 for a device that can answer a challenge; some send the version of their program, such as "2.1.1"."""
+    major = header.strip().partition(".")[0]
+    return 2 if major.isascii() and major.isdigit() and int(major[:9]) >= 2 else 1
+
+
+def _timezone(offset_hours: float) -> dict[str, str]:
+    """The name of the time zone, where one is known: api.tenclass.net sends it, and its clients read it. The names of
+    whole hours count westwards from Greenwich."""
+    if offset_hours == _CHINA_HOURS:
+        return {"timezone": "Asia/Shanghai"}
+    if offset_hours == round(offset_hours) and -12 <= offset_hours <= 14:
+        return {"timezone": f"Etc/GMT{round(-offset_hours):+d}" if offset_hours else "Etc/UTC"}
+    return {}
 
 
 def _version(body: Mapping[str, Any]) -> str:
@@ -358,6 +377,16 @@ def _text(value: Any) -> str:
     return value.strip()[:MAX_FIELD_CHARS] if isinstance(value, str) else ""
 
 
+def _activation_body(asked: OtaRequest) -> Mapping[str, str]:
+    """The fields of an activation, as clients send them: also within `Payload`, without `algorithm`, or not at all."""
+    wrapped = asked.body.get("Payload")
+    given = wrapped if isinstance(wrapped, dict) else asked.body
+    body = {name: _text(given.get(name)) for name in ("algorithm", "serial_number", "challenge", "hmac")}
+    body["algorithm"] = body["algorithm"] or "hmac-sha256"
+    body["serial_number"] = body["serial_number"] or asked.serial_number
+    return body
+
+
 def _activation_block(activation: Activation) -> dict[str, Any]:
     block: dict[str, Any] = {"code": activation.code, "message": activation.message}
     if activation.challenge:
@@ -369,7 +398,7 @@ def _activation_block(activation: Activation) -> dict[str, Any]:
 
 def _mqtt_block(gateway: MqttGateway, asked: OtaRequest) -> dict[str, str]:
     """What the MQTT gateway (78/xiaozhi-mqtt-gateway) lets a device in with."""
-    mac = asked.device_id.replace(":", "_").replace("-", "_")
+    mac = asked.device_id.replace(":", "_")
     client_id = f"GID_{asked.model}@@@{mac}@@@{mac}"
     username = base64.b64encode(json.dumps({"ip": asked.client_ip}, separators=(",", ":")).encode()).decode("ascii")
     return {
@@ -380,7 +409,3 @@ def _mqtt_block(gateway: MqttGateway, asked: OtaRequest) -> dict[str, str]:
         "publish_topic": "device-server",
         "subscribe_topic": f"devices/p2p/{mac}",
     }
-
-
-def _normal(device_id: str) -> str:
-    return device_id.lower().replace("-", ":")

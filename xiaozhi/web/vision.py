@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gevent
 from flask import Blueprint, Response, jsonify, request
@@ -26,23 +26,22 @@ from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
+from xiaozhi.web.addresses import VISION_PATH, ServerAddresses
 from xiaozhi.web.app import client_key, failure, request_origin
 
 log = get_logger(__name__)
 
-VISION_PATH = "/mcp/vision/explain"
 MAX_IMAGE_BYTES = 5 * 1024 * 1024
 MAX_QUESTION_CHARS = 4000
 _FORM_OVERHEAD_BYTES = 64 * 1024
-_PLACEHOLDER = "你的"
 
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
     """How pictures are answered."""
 
-    url: str = ""
-    """The address handed to devices, for people who ask this route with a browser; "": derived from their request."""
+    addresses: ServerAddresses = field(default_factory=ServerAddresses)
+    """For people who ask this route with a browser."""
     deadline_seconds: float = 25.0
     """For the model; less than the 30 s that the tool call which waits for it has."""
     concurrent: int = 16
@@ -68,13 +67,6 @@ def create_blueprint(
     blueprint.add_url_rule(VISION_PATH, "status", desk.status, methods=["GET"])
     blueprint.add_url_rule(VISION_PATH, "explain", desk.explain, methods=["POST"])
     return blueprint
-
-
-def vision_url(configured: str, base_url: str) -> str:
-    """The address for a device's MCP session: the configured one, or this server's under `base_url`."""
-    if configured and _PLACEHOLDER not in configured and configured != "null":
-        return configured
-    return base_url.rstrip("/") + VISION_PATH
 
 
 def sniff_image(data: bytes) -> str | None:
@@ -120,7 +112,7 @@ class _Desk:
 
     def status(self) -> Response:
         """For people with a browser."""
-        url = vision_url(self._config.url, request_origin().base_url)
+        url = self._config.addresses.vision_url(request_origin())
         if self._provider("") is None:
             text = (
                 "No vision model is configured (selected_module.VLLM); "
@@ -135,11 +127,11 @@ class _Desk:
 
     def explain(self) -> Response:
         """A picture and a question in, words out. Raises AuthError and HTTP errors."""
-        device_id = request.headers.get("Device-Id", "").strip()
-        address, device = client_key(), device_id.lower()
-        # First of all: a stranger's upload is not even read.
+        # First of all: a stranger's upload is not even read. The token names the device, so the header may be missing.
+        token, claimed = bearer(request.headers.get("Authorization", "")), request.headers.get("Device-Id", "").strip()
+        address = client_key()
         try:
-            self._tokens.check(bearer(request.headers.get("Authorization", "")), device_id, now=self._clock())
+            device = self._tokens.check(token, claimed, now=self._clock())
         except AuthError:
             self._guesses.refuse_guesser("vision_token", address)
             self._guesses.add("vision_token", address)
@@ -150,7 +142,7 @@ class _Desk:
             if not self._devices.take(device):
                 raise Overloaded("vision", retry_after=2)
             try:
-                return self._explained(device_id)
+                return self._explained(device)
             finally:
                 self._devices.give_back(device)
         finally:

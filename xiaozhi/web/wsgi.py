@@ -16,13 +16,13 @@ from typing import Any
 import gevent
 from gevent import pywsgi
 
+from xiaozhi.net.origin import NO_PROXIES
 from xiaozhi.net.proxies import TrustedProxies, one_client
 from xiaozhi.net.tcp import listen
 from xiaozhi.net.tls import TlsFiles, accept_tls, server_context
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web.http_connection import LINGER_SECONDS, HttpConnection, WebCounts, WebLimits, refuse
-from xiaozhi.web.origin import NO_PROXIES
 from xiaozhi.web.seats import Seat, Seats
 
 log = get_logger(__name__)

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from xiaozhi.session.turns.wakeup import greetings_for, is_chinese, is_exit, is_wake_word, pick_greeting
+from xiaozhi.settings import Settings
 
 
 @pytest.mark.parametrize("text", ["你好小智", "你好，小智！", " 你好小智。", "Hi XiaoZhi"])
@@ -36,3 +37,16 @@ def test_every_greeting_of_a_language_can_be_spoken_in_advance() -> None:
     assert {pick_greeting("嗨", chooser) for _ in range(200)} == set(greetings_for(["嗨"]))
     assert set(greetings_for(["嗨", "hi"])) == set(greetings_for(["嗨"])) | set(greetings_for(["hi"]))
     assert greetings_for([]) == []
+
+
+WORDS_OF_THE_EXISTING_SERVER = (
+    "你好小智 嘿，你好呀 你好小志 小爱同学 你好小鑫 你好小新 小美同学 小龙小龙 喵喵同学 小滨小滨 小冰小冰"
+)
+
+
+def test_the_wake_words_of_the_existing_server_are_known() -> None:
+    known = Settings().wakeup_words
+    words = WORDS_OF_THE_EXISTING_SERVER.split(" ")
+    assert len(words) == 11
+    for word in words:
+        assert is_wake_word(word, known), word

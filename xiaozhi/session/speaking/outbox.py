@@ -116,7 +116,8 @@ class Outbox:
         self._frame_ms = frame_ms
         self._tasks = tasks
         self._on_overflow = on_overflow
-        self._prebuffer_frames = prebuffer_frames
+        self.prebuffer_frames = prebuffer_frames
+        """Frames sent ahead of time; a change counts from the next turn on."""
         self._fixed_delay_ms = fixed_delay_ms
         self._max_urgent = max_urgent
         self._max_frames = max_frames
@@ -180,7 +181,7 @@ class Outbox:
         self._opened_through = turn_id
         self._shut_ahead = {ahead for ahead in self._shut_ahead if ahead > turn_id}
         self._turn = _Turn(
-            turn_id, Pacer(self._frame_ms, prebuffer_frames=self._prebuffer_frames, fixed_delay_ms=self._fixed_delay_ms)
+            turn_id, Pacer(self._frame_ms, prebuffer_frames=self.prebuffer_frames, fixed_delay_ms=self._fixed_delay_ms)
         )
 
     def shut_turn(self, turn_id: int) -> None:

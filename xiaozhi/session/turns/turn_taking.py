@@ -30,7 +30,7 @@ log = get_logger(__name__)
 COURTESY_S: Final = 3.0
 """How long an answer waits for somebody who has begun to speak again."""
 PAUSE_S: Final = 0.5
-"""Silence before an announcement: firmware answers tts stop with a `listen start`, which interrupts what it meets."""
+"""Silence before an announcement: a device needs a moment for what follows tts stop, and its user one to speak."""
 ANNOUNCEMENT_DEADLINE_S: Final = 60.0
 """How long an announcement waits for its moment unless its caller says otherwise."""
 

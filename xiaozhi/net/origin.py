@@ -3,12 +3,13 @@ can be reached.
 
 Not access control. `X-Forwarded-Proto` and `-Host` count only when the peer itself is a trusted proxy
 (`net/proxies.py`, which also decides the client's address); the `Host` that the client sends is checked to be a host
-name before it is written into an answer. Pure functions of strings."""
+name before it is written into an answer. Pure functions of strings, but for `own_address`."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -83,6 +84,16 @@ def bracketed(host: str) -> str:
     if ":" in host and not host.startswith("["):
         return f"[{host.partition('%')[0]}]"
     return host
+
+
+def own_address() -> str:
+    """The address of this machine that others on its network most likely reach. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): picks a route, no packet leaves
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
 
 
 def _host(header: str, scheme: str) -> tuple[str, int | None] | None:

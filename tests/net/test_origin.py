@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
+from xiaozhi.net.origin import Origin, bracketed, origin_of
 from xiaozhi.net.proxies import TrustedProxies
-from xiaozhi.web.origin import Origin, bracketed, origin_of
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "fd00::/8"])
 

@@ -1,0 +1,77 @@
+"""The addresses of this server: for devices (WebSocket, OTA, firmware, pictures) and for the people who set them up.
+
+Every address that is handed out is made here, from what is configured or else from how the asker reached us
+(`net/origin.py`). Not a decision about who may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from xiaozhi.net.origin import Origin, bracketed
+
+WEBSOCKET_PATH: Final = "/xiaozhi/v1/"
+OTA_PATH: Final = "/xiaozhi/ota/"
+VISION_PATH: Final = "/mcp/vision/explain"
+# Left in by those who copied the example of the existing server: "put your address here".
+_PLACEHOLDER: Final = "你的"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The two ports of this server."""
+
+    devices: int = 8000
+    http: int = 8003
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddresses:
+    """See the module. An origin is one of the HTTP port unless it says otherwise."""
+
+    ports: Callable[[], Ports] = Ports
+    """The ports in use: with port 0 they are known only after the start."""
+    tls: bool = False
+    """Both ports speak TLS."""
+    websocket: str = ""
+    """Configured; handed out as it is."""
+    vision: str = ""
+    """Configured; handed out as it is."""
+
+    def websocket_url(self, origin: Origin) -> str:
+        """Where devices connect."""
+        if _is_set(self.websocket):
+            return self.websocket
+        if origin.proxied:
+            # A proxy that names its own host serves both ports under it.
+            secure, port = origin.scheme == "https", origin.port
+        else:
+            secure, port = self.tls, self.ports().devices
+        return f"{'wss' if secure else 'ws'}://{origin.host}{'' if port is None else f':{port}'}{WEBSOCKET_PATH}"
+
+    def ota_url(self, origin: Origin) -> str:
+        """Where devices ask at their start."""
+        return origin.base_url + OTA_PATH
+
+    def firmware_url(self, origin: Origin, file_name: str) -> str:
+        """Where a device downloads a firmware file."""
+        return f"{self.ota_url(origin)}download/{file_name}"
+
+    def vision_url(self, origin: Origin) -> str:
+        """Where devices send pictures."""
+        return self.vision if _is_set(self.vision) else origin.base_url + VISION_PATH
+
+    def from_device_port(self, origin: Origin) -> Origin:
+        """The HTTP port, for somebody who reached the device port in this way."""
+        if origin.proxied:
+            return origin
+        return replace(origin, scheme="https" if self.tls else "http", port=self.ports().http)
+
+    def at(self, host: str) -> Origin:
+        """The HTTP port under a host name or an address of this machine."""
+        return Origin("https" if self.tls else "http", bracketed(host), self.ports().http, "")
+
+
+def _is_set(url: str) -> bool:
+    return bool(url) and _PLACEHOLDER not in url and url != "null"
