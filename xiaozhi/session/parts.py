@@ -238,6 +238,7 @@ class SessionParts:
         """What the language model is told before a question. May block for the memory."""
         agent = self.agent
         identity, prompter = self._link.identity, agent.prompter
+        prompter.await_context(identity)
         remembered = prompter.recall(agent.providers.memory, identity.device_id, question)
         system = prompter.system_prompt(identity, role, remembered, emoji=self.emotes)
         past = self.dialogue().messages()

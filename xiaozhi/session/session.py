@@ -421,7 +421,9 @@ class Session:
                 PipelineParts(
                     providers=agent.providers,
                     toolbox=parts.toolbox(),
-                    tool_context=ToolContext(self.device_id, self.id, self, context.client_id, context.language),
+                    tool_context=ToolContext(
+                        self.device_id, self.id, self, context.client_id, context.language, self._link.identity.peer_ip
+                    ),
                     brief=lambda question: parts.brief(question, self._prompt_override),
                     answers=agent.answers,
                 )

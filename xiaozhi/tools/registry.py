@@ -32,6 +32,7 @@ ALIKE = 0.75
 """Likeness (0 to 1) of a name that may have been meant; many names begin alike (get_, hass_)."""
 
 F = TypeVar("F", bound=ToolFunction)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,20 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class Plugins:
+    """The server's own tools, built."""
+
+    source: FixedTools
+    briefing: str
+    """What they have to say in the system prompt."""
+    owners: Mapping[type[Any], Any]
+
+    def owner(self, cls: type[T]) -> T | None:
+        """The object that has the tools of a class of tools; None when none of them is on offer."""
+        return self.owners.get(cls)
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The tools that a configuration asks for: checked, not built."""
 
@@ -181,12 +196,14 @@ class Selection:
     warnings: tuple[str, ...]
     """What has no effect, or cannot work as configured, and why."""
 
-    def build(self, services: ToolServices) -> FixedTools:
-        """The tools as a source. Raises SettingsError with every fault."""
+    def build(self, services: ToolServices) -> Plugins:
+        """The tools. Raises SettingsError with every fault."""
         if self.faults:
             raise SettingsError(self.faults)
         owners: dict[type[Any], Any] = {}
-        return FixedTools("plugins", [_built(chosen, services, owners) for chosen in self.chosen])
+        tools = [_built(chosen, services, owners) for chosen in self.chosen]
+        briefings = dict.fromkeys(chosen.options.briefing() for chosen in self.chosen)
+        return Plugins(FixedTools("plugins", tools), "\n\n".join(filter(None, briefings)), owners)
 
 
 def select(
