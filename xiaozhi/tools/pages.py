@@ -39,7 +39,7 @@ class Pages:
 
 def readable(body: bytes, charset: str = "") -> str:
     """The main text of an HTML page. `charset`: as the server says, "" when it does not. CPU-bound, a few ms."""
-    encoding = map_encoding_to_html5(charset) if charset else detect_encoding(body)
+    encoding = (map_encoding_to_html5(charset) if charset else detect_encoding(body)) or "utf-8"
     tree = HTMLTree.parse_from_bytes(body, encoding)
     for main in (True, False):  # short pages have no main part
         text = extract_plain_text(tree, main_content=main, links=False, alt_texts=False, list_bullets=False)
