@@ -7,7 +7,7 @@ export SAY WAV URL
 COVERED := protocol speech session
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev tools pins run talk test lint format bench loadtest capacity soak supervise new-provider clean
+.PHONY: help setup setup-dev tools pins run talk test lint format bench loadtest capacity soak supervise new-provider new-tool clean
 
 help: ## list the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ supervise: setup ## run workers under supervisord (WORKERS=4)
 
 new-provider: setup ## scaffold a provider and its test (KIND=tts NAME=acme)
 	@exec $(PY) -m xiaozhi.providers.scaffold $(or $(KIND),$(error say KIND=asr|llm|tts|...)) $(or $(NAME),$(error say NAME=acme)) $(ARGS)
+
+new-tool: setup ## scaffold a tool of the server and its test (NAME=acme; DIR=folder: only the tool, for plugins.dirs)
+	@exec $(PY) -m xiaozhi.tools.scaffold $(or $(NAME),$(error say NAME=acme)) $(if $(DIR),--dir "$(DIR)") $(ARGS)
 
 clean: ## remove .venv, .tools and caches (not data/)
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,6 +45,7 @@ from xiaozhi.providers.contracts.tts import (
     StreamingTts,
     TtsStream,
 )
+from xiaozhi.providers.contracts.voiceprint import Speaker
 from xiaozhi.providers.wrappers import open_speech
 from xiaozhi.runtime.tasks import census
 
@@ -287,6 +288,19 @@ class VllmContract(ProviderContract):
         answer = provider.describe("What is this?", self.image, "image/jpeg", CONTEXT)
         assert isinstance(answer, str)
         return answer
+
+
+class VoiceprintContract(ProviderContract):
+    """A service that tells speakers apart."""
+
+    kind = "voiceprint"
+    pcm: bytes = bytes(range(256)) * 250
+    """Two seconds that somebody known has spoken, as far as the vendor is concerned."""
+
+    def use(self, provider: Any) -> Speaker:
+        speaker = provider.identify(self.pcm)
+        assert isinstance(speaker, Speaker)
+        return speaker
 
 
 # --- speaking ------------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def test_whether_faces_are_drawn() -> None:
     parts.adopt(wire.Hello(features=wire.Features(emoji=False)))
 
     assert not parts.emotes
-    assert "no emoji" in parts.brief("", "").history[0].content
+    assert "no emoji" in parts.brief("").history[0].content
 
 
 def test_tools_of_the_device_join_those_of_the_agent() -> None:
@@ -217,7 +217,8 @@ def test_the_prompt_has_role_memory_and_history() -> None:
     parts = parts_of(memory=FakeMemory("Likes tea."))
     parts.dialogue().append(Message("user", "hello"), Message("assistant", "Hi."))
 
-    system, *history = parts.brief("who am I", "You are a pirate.").history
+    parts.role = "You are a pirate."
+    system, *history = parts.brief("who am I").history
 
     assert "You are a pirate." in system.content
     assert "Likes tea." in system.content
@@ -238,7 +239,7 @@ def test_where_an_answer_may_be_kept(cache: bool, question: str, past: bool, kep
     if past:
         parts.dialogue().append(Message("user", "hello"), Message("assistant", "Hi."))
 
-    assert bool(parts.brief(question, "").cache_key) is kept
+    assert bool(parts.brief(question).cache_key) is kept
 
 
 def test_a_repeated_question_is_answered_from_memory() -> None:

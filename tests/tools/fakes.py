@@ -29,9 +29,9 @@ class RecordingActions:
         self.played.append(path)
 
 
-def context(language: str = "en") -> ToolContext:
+def context(language: str = "en", client_ip: str = "", session_id: str = "s1") -> ToolContext:
     """A context whose `actions` record."""
-    return ToolContext(device_id="11:22:33:44:55:66", session_id="s1", actions=RecordingActions(), language=language)
+    return ToolContext("11:22:33:44:55:66", session_id, RecordingActions(), language=language, client_ip=client_ip)
 
 
 def recorded(made: ToolContext) -> RecordingActions:

@@ -16,7 +16,7 @@ def checked(tmp_path: Path, plugins: str, functions: str) -> int:
 
 
 def test_tools_that_cannot_work_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = f"{{play_music: {{music_dir: {tmp_path}/none, musik_ext: [.mp3]}}, get_weather: {{api_key: k}}}}"
+    options = f"{{play_music: {{music_dir: {tmp_path}/none, musik_ext: [.mp3]}}, get_wether: {{api_key: k}}}}"
 
     assert checked(tmp_path, options, "[play_musik, play_music]") == 0
 
@@ -27,7 +27,7 @@ def test_tools_that_cannot_work_are_told(tmp_path: Path, capsys: pytest.CaptureF
         "play_music",
         "warning: plugins.play_music.musik_ext means nothing here and is ignored; the nearest key is "
         "plugins.play_music.music_ext",
-        "warning: plugins.get_weather means nothing here and is ignored",
+        "warning: plugins.get_wether means nothing here and is ignored; the nearest key is plugins.get_weather",
         f"warning: play_music cannot work: plugins.play_music.music_dir: there is no directory {tmp_path}/none",
     ]
 

@@ -22,7 +22,7 @@ NOON = datetime(2026, 2, 17, 12, 5, tzinfo=CHINA)
 
 def box(*names: str, options: dict[str, Any] | None = None, **services: Any) -> Toolbox:
     services.setdefault("now", lambda: NOON)
-    return Toolbox(select(names, options or {}).build(ToolServices(**services)))
+    return Toolbox(select(names, options or {}).build(ToolServices(**services)).source)
 
 
 def run(toolbox: Toolbox, name: str, made: ToolContext | None = None, **arguments: Any) -> Any:
@@ -56,7 +56,15 @@ def test_names_and_parameters_are_those_of_the_existing_server() -> None:
         "change_role": (["role", "role_name"], ["role"]),
         "direct_answer": (["response"], ["response"]),
         "get_lunar": (["date", "query"], []),
+        "get_news_from_chinanews": (["category", "detail", "lang"], []),
+        "get_news_from_newsnow": (["source", "detail", "lang"], []),
+        "get_weather": (["location", "lang"], []),
+        "hass_get_state": (["entity_id"], ["entity_id"]),
+        "hass_play_music": (["media_content_id", "entity_id"], ["media_content_id", "entity_id"]),
+        "hass_set_state": (["entity_id", "state"], ["entity_id", "state"]),
         "play_music": (["song_name"], []),
+        "search_from_ragflow": (["question"], ["question"]),
+        "web_search": (["query"], ["query"]),
     }
 
 

@@ -32,11 +32,11 @@ def choose(*names: str, **blocks: Any) -> Selection:
 
 
 def names(selection: Selection) -> list[str]:
-    return [tool.spec.name for tool in selection.build(ToolServices()).tools()]
+    return [tool.spec.name for tool in selection.build(ToolServices()).source.tools()]
 
 
 def box(selection: Selection, services: ToolServices | None = None) -> Toolbox:
-    return Toolbox(selection.build(services or ToolServices()))
+    return Toolbox(selection.build(services or ToolServices()).source)
 
 
 def written(text: str) -> ModuleType:
@@ -202,7 +202,7 @@ def test_a_description_in_the_block_of_one_tool_is_not_that_of_its_neighbours() 
 
     selection = select(["written", "b"], {"written": {"description": "Mine."}}, known=known)
 
-    assert {tool.spec.name: tool.spec.description for tool in selection.build(ToolServices()).tools()} == {
+    assert {tool.spec.name: tool.spec.description for tool in selection.build(ToolServices()).source.tools()} == {
         "written": "Mine.",
         "b": "Second.",
     }
@@ -219,7 +219,7 @@ def test_words_of_the_configuration_stand_in_the_schema() -> None:
 
 
 def test_traits_of_the_decorator_reach_the_tool() -> None:
-    tools = {tool.spec.name: tool for tool in choose("house_state", "say_it").build(ToolServices()).tools()}
+    tools = {tool.spec.name: tool for tool in choose("house_state", "say_it").build(ToolServices()).source.tools()}
 
     assert (tools["house_set_state"].uninterruptible, tools["house_set_state"].timeout) == (True, 7.5)
     assert (tools["house_get_state"].uninterruptible, tools["house_get_state"].timeout) == (False, None)

@@ -34,6 +34,7 @@ from xiaozhi.settings import Loaded, Settings
 from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.tools import registry as tool_registry
 from xiaozhi.tools.base import ToolServices
+from xiaozhi.tools.plugins.get_weather import Weather
 
 OFFLOAD_DEADLINE_S = 10.0
 
@@ -91,9 +92,16 @@ def make_agent(
         sources = [HttpContextSource(provider) for provider in settings.context_providers]
         for source in sources:
             closing.callback(source.close)
-        prompter = _prompter(loaded, LiveContext(sources, deadline=CONTEXT_DEADLINE_S), like)
         tools = selected_tools(settings)
         plugins = tools.build(_tool_services(settings, services.inference, closing))
+        weather = plugins.owner(Weather)
+        context = LiveContext(
+            sources,
+            surroundings=weather.surroundings if weather is not None and weather.works else None,
+            deadline=CONTEXT_DEADLINE_S,
+        )
+        briefing = plugins.briefing if providers.intent.traits.offers_tools else ""
+        prompter = _prompter(loaded, context, briefing, like)
     except BaseException:
         closing.close()
         raise
@@ -111,7 +119,7 @@ def make_agent(
         providers=providers,
         prompter=prompter,
         phrases=phrases,
-        plugins=plugins,
+        plugins=plugins.source,
         answers=AnswerCache() if settings.conversation.llm_cache else None,
         output_limit=_own_limit(settings, like),
         close=closing.close,
@@ -140,7 +148,7 @@ def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:
     )
 
 
-def _prompter(loaded: Loaded, context: LiveContext, like: Agent | None) -> Prompter:
+def _prompter(loaded: Loaded, context: LiveContext, briefing: str, like: Agent | None) -> Prompter:
     """The renderer of system prompts. Raises SettingsError."""
     settings, template = loaded.settings, loaded.prompt_template
     return Prompter(
@@ -150,6 +158,7 @@ def _prompter(loaded: Loaded, context: LiveContext, like: Agent | None) -> Promp
         timezone_offset=settings.server.timezone_offset,
         language=settings.language,
         quota_refusal=settings.quota_response,
+        briefing=briefing,
         context=context,
         lunar=_lunar_date,
         like=like.prompter if like is not None else None,

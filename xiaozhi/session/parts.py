@@ -23,9 +23,9 @@ from xiaozhi.session.speaking.outbox import Outbox
 from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.dialogue import Dialogue
-from xiaozhi.session.turns.pipeline import Briefing
+from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
 from xiaozhi.settings.schema import BoardTraits
-from xiaozhi.tools.base import Action
+from xiaozhi.tools.base import Action, SessionActions, ToolContext
 from xiaozhi.tools.device_iot import DeviceIot
 from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.tools.toolbox import Toolbox, ToolLimits
@@ -60,6 +60,8 @@ class SessionParts:
         self._speaker: DeviceVoice | None = None
         self._dialogue: Dialogue | None = None
         self._toolbox: Toolbox | None = None
+        self.role = ""
+        """Takes the place of the configured prompt, when it is not empty."""
         self.hello: wire.Hello | None = None
         self.codec: FrameCodec = codec_for(link.identity.protocol_version, link.identity.via_gateway)
         self.voice = self._voice()
@@ -234,10 +236,24 @@ class SessionParts:
         """The dialogue, if there is one yet."""
         return self._dialogue
 
-    def brief(self, question: str, role: str) -> Briefing:
+    def for_pipeline(self, context: CallContext, actions: SessionActions) -> PipelineParts:
+        """What answers one turn."""
+        identity = self._link.identity
+        return PipelineParts(
+            providers=self.agent.providers,
+            toolbox=self.toolbox(),
+            tool_context=ToolContext(
+                identity.device_id, context.session_id, actions, context.client_id, context.language, identity.peer_ip
+            ),
+            brief=self.brief,
+            answers=self.agent.answers,
+        )
+
+    def brief(self, question: str) -> Briefing:
         """What the language model is told before a question. May block for the memory."""
-        agent = self.agent
+        agent, role = self.agent, self.role
         identity, prompter = self._link.identity, agent.prompter
+        prompter.await_context(identity)
         remembered = prompter.recall(agent.providers.memory, identity.device_id, question)
         system = prompter.system_prompt(identity, role, remembered, emoji=self.emotes)
         past = self.dialogue().messages()

@@ -32,11 +32,9 @@ from xiaozhi.session.parts import NO_HELLO, SessionParts
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
 from xiaozhi.session.turns.opening import Opening
-from xiaozhi.session.turns.pipeline import PipelineParts
 from xiaozhi.session.turns.turn import Turn, TurnHooks
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.session.turns.wakeup import is_exit, is_wake_word, pick_greeting
-from xiaozhi.tools.base import ToolContext
 
 log = get_logger(__name__)
 
@@ -99,7 +97,6 @@ class Session:
         self._agent_known = False
         self._wait: AgentWait | None = None
         """There is one while the agent is being looked for."""
-        self._prompt_override = ""
         self._turn_count = 0
         self._mode = wire.ListenMode.AUTO
         self._greeting: Turn | None = None
@@ -417,15 +414,7 @@ class Session:
         return Turn(
             self._turn_count,
             opening,
-            pipeline=self._services.pipeline(
-                PipelineParts(
-                    providers=agent.providers,
-                    toolbox=parts.toolbox(),
-                    tool_context=ToolContext(self.device_id, self.id, self, context.client_id, context.language),
-                    brief=lambda question: parts.brief(question, self._prompt_override),
-                    answers=agent.answers,
-                )
-            ),
+            pipeline=self._services.pipeline(parts.for_pipeline(context, self)),
             context=context,
             options=TurnOptions.of(agent.settings, emotes=parts.emotes),
             phrases=agent.phrases,
@@ -492,7 +481,7 @@ class Session:
 
     def set_prompt(self, text: str) -> None:
         """Another role, until the session ends."""
-        self._prompt_override = text
+        self._parts.role = text
 
     def play(self, path: Path) -> None:
         """Play a sound file after what is being said."""

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import Field, model_validator
 
 from xiaozhi.chat import ToolSpec
+from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.settings.fields import Section
 
@@ -74,6 +75,8 @@ class ToolContext:
     client_id: str = ""
     language: str = ""
     """BCP 47 tag of the language the user speaks ("zh-CN", "en"); "" when unknown."""
+    client_ip: str = ""
+    """Where the device is; "" when unknown."""
 
     @property
     def chinese(self) -> bool:
@@ -199,6 +202,11 @@ class ToolOptions(Section):
         user. Must be quick: no network."""
         return ""
 
+    def briefing(self) -> str:
+        """What the language model is told in the system prompt while a tool of this block is on offer, such as the
+        things there are in a house."""
+        return ""
+
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
@@ -220,3 +228,5 @@ class ToolServices:
     http: Callable[..., VendorHttp] = VendorHttp
     """Makes an HTTP client: `http("acme", total=5.0, secrets=[key])`; parameters as of VendorHttp. Make it once, in the
     constructor of a class of tools; it is closed with the configuration it belongs to."""
+    fetch: Callable[..., GuardedFetch] = GuardedFetch
+    """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""

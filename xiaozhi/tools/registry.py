@@ -1,9 +1,9 @@
 """Finds the server's own tools and builds those that the configuration asks for.
 
-A tool is a function, or a method of a class, with the decorator `@tool(name, Options)` in a file of `tools/plugins/`.
-Files are found by looking into the folder, so no list is edited to add one. `select` checks a configuration and builds
-nothing; `Selection.build` makes the tools. Not for tools of devices and foreign servers: those come from their own
-sources while the server runs."""
+A tool is a function, or a method of a class, with the decorator `@tool(name, Options)` in a file of `tools/plugins/`,
+of a folder that `plugins.dirs` names, or in an installed package. Files are found by looking into the folders, so no
+list is edited to add one. `select` checks a configuration and builds nothing; `Selection.build` makes the tools. Not
+for tools of devices and foreign servers: those come from their own sources while the server runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from xiaozhi.chat import ToolSpec
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.settings import checks
-from xiaozhi.tools import plugins
+from xiaozhi.tools import discovery, plugins
 from xiaozhi.tools.base import FixedTools, ToolOptions, ToolServices
 from xiaozhi.tools.declared import DeclaredTool, Signature, ToolFunction, signature_of
 
@@ -32,6 +33,7 @@ ALIKE = 0.75
 """Likeness (0 to 1) of a name that may have been meant; many names begin alike (get_, hass_)."""
 
 F = TypeVar("F", bound=ToolFunction)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,10 @@ def _functions(module: ModuleType) -> Iterator[tuple[FunctionType, type[Any] | N
 
 
 class Catalog:
-    """The tools of some modules, by name. Raises TypeError when two of them cannot stand side by side."""
+    """The tools of some modules, by name. Tools of `added` modules take the place of others of the same name. Raises
+    TypeError when two of `modules`, or two of `added`, cannot stand side by side."""
 
-    def __init__(self, modules: Iterable[ModuleType]) -> None:
+    def __init__(self, modules: Iterable[ModuleType], added: Iterable[ModuleType] = ()) -> None:
         self.tools: dict[str, FoundTool] = {}
         self.files: dict[str, list[FoundTool]] = {}
         self.blocks: dict[str, type[ToolOptions]] = {}
@@ -133,6 +136,15 @@ class Catalog:
         for module in modules:
             for found in tools_of(module):
                 self._add(found)
+        own = Catalog(added) if (added := list(added)) else None
+        self.replaced = sorted(set(self.tools) & set(own.tools)) if own is not None else []
+        """Tools of this tree that are somebody else's now."""
+        if own is not None:
+            self.tools |= own.tools
+            self.files |= own.files
+            for file, tools in self.files.items():
+                self.files[file] = [self.tools[each.name] for each in tools]
+            self.blocks |= own.blocks
         for name in self.tools:
             # `plugins.<tool>.description` is there for every tool, wherever its options stand.
             self.blocks.setdefault(name, ToolOptions)
@@ -155,11 +167,24 @@ class Catalog:
         return self.files.get(name) or [found for found in (self.tools.get(name),) if found is not None]
 
 
-@functools.cache
-def catalog() -> Catalog:
-    """The tools that ship with this tree."""
+def catalog(dirs: Iterable[Path] = ()) -> Catalog:
+    """The tools of this tree, of installed packages, and of the files in `dirs`. Raises SettingsError when a folder or
+    a file cannot be used."""
+    files = [file for folder in dirs for file in discovery.files_of(folder)]
+    return _catalog(tuple((file, file.stat().st_mtime_ns) for file in files))
+
+
+@functools.lru_cache(maxsize=4)
+def _catalog(files: tuple[tuple[Path, int], ...]) -> Catalog:
     names = sorted(module.name for module in pkgutil.iter_modules(plugins.__path__))
-    return Catalog(importlib.import_module(f"{plugins.__name__}.{name}") for name in names)
+    own = [importlib.import_module(f"{plugins.__name__}.{name}") for name in names]
+    added = [*discovery.installed(), *(discovery.loaded(file) for file, _ in files)]
+    if not added:
+        return Catalog(own)
+    try:
+        return Catalog(own, added)
+    except TypeError as error:
+        raise SettingsError([Fault("plugins.dirs", ", ".join(str(file) for file, _ in files), str(error))]) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +198,20 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class Plugins:
+    """The server's own tools, built."""
+
+    source: FixedTools
+    briefing: str
+    """What they have to say in the system prompt."""
+    owners: Mapping[type[Any], Any]
+
+    def owner(self, cls: type[T]) -> T | None:
+        """The object that has the tools of a class of tools; None when none of them is on offer."""
+        return self.owners.get(cls)
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The tools that a configuration asks for: checked, not built."""
 
@@ -181,12 +220,14 @@ class Selection:
     warnings: tuple[str, ...]
     """What has no effect, or cannot work as configured, and why."""
 
-    def build(self, services: ToolServices) -> FixedTools:
-        """The tools as a source. Raises SettingsError with every fault."""
+    def build(self, services: ToolServices) -> Plugins:
+        """The tools. Raises SettingsError with every fault."""
         if self.faults:
             raise SettingsError(self.faults)
         owners: dict[type[Any], Any] = {}
-        return FixedTools("plugins", [_built(chosen, services, owners) for chosen in self.chosen])
+        tools = [_built(chosen, services, owners) for chosen in self.chosen]
+        briefings = dict.fromkeys(chosen.options.briefing() for chosen in self.chosen)
+        return Plugins(FixedTools("plugins", tools), "\n\n".join(filter(None, briefings)), owners)
 
 
 def select(
@@ -197,8 +238,16 @@ def select(
 
     Names nobody knows are warned about, not refused: files of the existing server list tools that this one may not
     have."""
-    known = known or catalog()
-    warnings: list[str] = []
+    faults: list[Fault] = []
+    if known is None:
+        try:
+            known = catalog(discovery.folders(blocks.get(discovery.DIRS)))
+        except SettingsError as error:
+            faults += error.faults
+            known = catalog()
+    warnings = [
+        f"the tool {name} is that of {known.tools[name].file}, not this server's own" for name in known.replaced
+    ]
     wanted: dict[str, FoundTool] = {}
     for name in dict.fromkeys([*ALWAYS, *names]):
         found = known.named(name)
@@ -207,8 +256,7 @@ def select(
             hint = f"; the nearest is {near}" if near else ""
             warnings.append(f"{where}: there is no tool {name}, it is left out{hint}")
         wanted |= {each.name: each for each in found}
-    warnings += _ignored(blocks, known)
-    faults: list[Fault] = []
+    warnings += _ignored({key: block for key, block in blocks.items() if key != discovery.DIRS}, known)
     chosen: list[Chosen] = []
     served: dict[str, list[FoundTool]] = {}
     for each in wanted.values():

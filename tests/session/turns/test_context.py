@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import gevent
@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.fakes.clock import FakeClock
 from tests.waiting import PATIENCE_S, wait_for
-from xiaozhi.errors import VendorUnavailable
+from xiaozhi.errors import ToolError, VendorUnavailable
 from xiaozhi.session.link import Identity
 from xiaozhi.session.turns.context import (
     FRESH_S,
@@ -20,8 +20,8 @@ from xiaozhi.session.turns.context import (
     MAX_FETCHES,
     MAX_LINE_CHARS,
     MAX_LINES,
-    ContextSource,
     LiveContext,
+    LiveData,
 )
 
 DEVICE = Identity(device_id="d")
@@ -41,18 +41,22 @@ class Source:
         return self.lines() if callable(self.lines) else self.lines
 
 
+def lines_of(context: LiveContext, identity: Identity) -> Sequence[str]:
+    return context.data(identity).lines
+
+
 def fetched(context: LiveContext, identity: Identity = DEVICE) -> Sequence[str]:
     """What is known once the background has done its work."""
     context.prefetch(identity)
-    wait_for(lambda: context.lines(identity))
-    return context.lines(identity)
+    wait_for(lambda: lines_of(context, identity))
+    return lines_of(context, identity)
 
 
 def test_what_is_known_is_there_for_the_next_question() -> None:
     source = Source(["stock: 12", "door: open"])
     context = LiveContext([source])
 
-    assert context.lines(DEVICE) == (), "nobody waits for it"
+    assert lines_of(context, DEVICE) == (), "nobody waits for it"
 
     assert fetched(context) == ("stock: 12", "door: open")
     assert source.asked == ["d"]
@@ -62,7 +66,7 @@ def test_without_sources_nothing_is_done() -> None:
     context = LiveContext(())
     context.prefetch(DEVICE)
 
-    assert context.lines(DEVICE) == ()
+    assert lines_of(context, DEVICE) == ()
 
 
 def test_data_is_fetched_anew_when_it_is_not_fresh() -> None:
@@ -76,9 +80,9 @@ def test_data_is_fetched_anew_when_it_is_not_fresh() -> None:
     assert len(source.asked) == 1
     clock.advance(1)
     source.lines = ["two"]
-    assert context.lines(DEVICE) == ("one",), "old data is better than a wait"
+    assert lines_of(context, DEVICE) == ("one",), "old data is better than a wait"
 
-    wait_for(lambda: context.lines(DEVICE) == ("two",))
+    wait_for(lambda: lines_of(context, DEVICE) == ("two",))
     assert len(source.asked) == 2
 
 
@@ -90,7 +94,7 @@ def test_old_data_is_worse_than_none() -> None:
 
     clock.advance(KEPT_S + 1)
 
-    assert context.lines(DEVICE) == ()
+    assert lines_of(context, DEVICE) == ()
     wait_for(lambda: len(source.asked) == 2)
 
 
@@ -117,7 +121,7 @@ def test_lines_are_bounded() -> None:
 
 
 @contextmanager
-def held() -> object:
+def held() -> Iterator[Source]:
     """A source that waits until the block ends."""
     gate = Event()
 
@@ -135,6 +139,7 @@ def test_a_device_is_fetched_for_once_at_a_time() -> None:
         context = LiveContext([source])
         for _ in range(3):
             context.prefetch(DEVICE)
+        wait_for(lambda: source.asked)
         gevent.sleep(0)
         assert source.asked == ["d"]
     assert fetched(context) == ("late",)
@@ -145,18 +150,60 @@ def test_not_too_many_are_fetched_for_at_once() -> None:
         context = LiveContext([source])
         for number in range(MAX_FETCHES + 5):
             context.prefetch(Identity(device_id=str(number)))
+        wait_for(lambda: len(source.asked) >= MAX_FETCHES)
         gevent.sleep(0)
         assert len(source.asked) == MAX_FETCHES
-    wait_for(lambda: context.lines(Identity(device_id="0")))
+    wait_for(lambda: lines_of(context, Identity(device_id="0")))
 
 
-def test_a_fault_of_a_source_of_ours_does_not_block_its_device_for_ever() -> None:
-    sources: list[ContextSource] = [Source(ZeroDivisionError("oops"))]
-    context = LiveContext(sources)
+def test_a_fault_of_a_source_of_ours_costs_its_own_lines() -> None:
+    assert fetched(LiveContext([Source(ZeroDivisionError("oops")), Source(["kept"])])) == ("kept",)
+
+
+def test_where_the_device_is() -> None:
+    context = LiveContext((), surroundings=lambda address: (f"Berlin {address}", "rain"))
+    context.prefetch(Identity(device_id="d", peer_ip="203.0.113.7"))
+    wait_for(lambda: context.data(DEVICE).place)
+
+    assert context.data(DEVICE) == LiveData((), "Berlin 203.0.113.7", "rain")
+
+
+def test_a_place_that_is_not_known_costs_nothing_else() -> None:
+    def nowhere(address: str) -> tuple[str, str]:
+        raise ToolError("no such place")
+
+    assert fetched(LiveContext([Source(["kept"])], surroundings=nowhere)) == ("kept",)
+
+
+def test_the_first_question_waits_for_what_is_on_its_way() -> None:
+    gate = Event()
+
+    def lines() -> list[str]:
+        gate.wait(PATIENCE_S)
+        return ["there"]
+
+    context = LiveContext([Source(lines)])
     context.prefetch(DEVICE)
+    waiting = gevent.spawn(context.await_first, DEVICE, PATIENCE_S)
     gevent.sleep(0)
+    assert not waiting.dead
+    gate.set()
+    waiting.get(timeout=PATIENCE_S)
 
-    context.prefetch(DEVICE)
-    gevent.sleep(0)
+    assert lines_of(context, DEVICE) == ("there",)
 
-    assert len(sources[0].asked) == 2  # type: ignore[attr-defined]
+
+def test_a_question_does_not_wait_for_long_or_again() -> None:
+    clock = FakeClock()
+    with held() as source:
+        context = LiveContext([source], clock=clock)
+        context.await_first(DEVICE, 0.01)
+        assert lines_of(context, DEVICE) == ()
+    fetched(context)
+    clock.advance(FRESH_S + 1)
+    never = Event()
+    source.lines = lambda: never.wait(PATIENCE_S) and []
+
+    context.await_first(DEVICE, PATIENCE_S)
+
+    assert lines_of(context, DEVICE) == ("late",)

@@ -49,16 +49,17 @@ def shown(text: str) -> list[str]:
 
 
 def test_what_is_known_is_filled_in(prompter: MakePrompter) -> None:
-    context = LiveContext([lambda identity: ["stock: 12", "door: open"]])
+    context = LiveContext(
+        [lambda identity: ["stock: 12", "door: open"]], surroundings=lambda ip: ("Berlin", f"rain at {ip}")
+    )
     made = prompter(
         EVERYTHING,
         context=context,
         language="en",
         lunar=lambda day: f"lunar {day:%m-%d}",
-        locate=lambda ip: ("Berlin", f"rain at {ip}"),
     )
     made.prefetch(DEVICE)
-    wait_for(lambda: context.lines(DEVICE))
+    wait_for(lambda: context.data(DEVICE).lines)
 
     assert shown(made.system_prompt(DEVICE, "", "likes tea")) == [
         "You are kind.",

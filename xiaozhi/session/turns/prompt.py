@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import gevent
@@ -18,7 +18,7 @@ from xiaozhi.errors import Fault, SettingsError, VendorError
 from xiaozhi.providers.contracts.memory import Memory
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.session.link import Identity
-from xiaozhi.session.turns.context import LiveContext
+from xiaozhi.session.turns.context import NOTHING_KNOWN, LiveContext, LiveData
 from xiaozhi.speech.emotion import EMOJI_LIST
 
 log = get_logger(__name__)
@@ -36,8 +36,8 @@ _WEEKDAYS = (
 
 
 class Prompter:
-    """Renders system prompts. `lunar`, `locate` are injected lookups that must not block (they answer from a cache).
-    `like`: a prompter of the same template, which need not be compiled again."""
+    """Renders system prompts. `briefing`: what the tools on offer have to say. `lunar` must not block (it answers from
+    a cache). `like`: a prompter of the same template, which need not be compiled again."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class Prompter:
         timezone_offset: float,
         language: str = "",
         quota_refusal: str = "",
+        briefing: str = "",
         context: LiveContext | None = None,
         lunar: Callable[[datetime.date], str] = lambda day: "",
-        locate: Callable[[str], tuple[str, str]] = lambda ip: ("", ""),
         now: Callable[[], float] = time.time,
         like: Prompter | None = None,
         recall_deadline: float = RECALL_DEADLINE_S,
@@ -59,9 +59,9 @@ class Prompter:
         self._base_prompt = base_prompt
         self._zone = datetime.timezone(datetime.timedelta(hours=timezone_offset))
         self._language = language
+        self._briefing = briefing
         self._context = context or LiveContext(())
         self._lunar = lunar
-        self._locate = locate
         self._now = now
         self._recall_deadline = recall_deadline
         self._template: Template
@@ -73,7 +73,7 @@ class Prompter:
         )
         try:
             self._template = environment.get_template(template_name)
-            self._render(Identity(device_id=""), "", "", (), emoji=True, timeless=False)
+            self._render(Identity(device_id=""), "", "", NOTHING_KNOWN, emoji=True, timeless=False)
         except TemplateError as error:
             raise SettingsError(
                 [
@@ -92,11 +92,15 @@ class Prompter:
 
         `remembered`: what `recall` gave. `timeless`: without the time of day and who asks, to tell whether two prompts
         mean the same."""
-        return self._render(identity, role, remembered, self._context.lines(identity), emoji=emoji, timeless=timeless)
+        return self._render(identity, role, remembered, self._context.data(identity), emoji=emoji, timeless=timeless)
 
     def prefetch(self, identity: Identity) -> None:
         """A device has arrived: have its live data ready; returns at once."""
         self._context.prefetch(identity)
+
+    def await_context(self, identity: Identity) -> None:
+        """Before a device's first question: wait a moment for its live data, if that is still on its way."""
+        self._context.await_first(identity)
 
     def recall(self, memory: Memory, device_id: str, query: str) -> str:
         """What is remembered of earlier sessions, "" when nothing is, or not soon enough. Blocks at most
@@ -111,18 +115,17 @@ class Prompter:
             return ""
 
     def _render(
-        self, identity: Identity, role: str, remembered: str, context: Sequence[str], *, emoji: bool, timeless: bool
+        self, identity: Identity, role: str, remembered: str, context: LiveData, *, emoji: bool, timeless: bool
     ) -> str:
         moment = datetime.datetime.fromtimestamp(self._now(), self._zone)
-        location, weather = self._locate(identity.peer_ip)
         return self._template.render(
-            base_prompt=role or self._base_prompt,
+            base_prompt="\n\n".join(filter(None, [role or self._base_prompt, self._briefing])),
             current_time="" if timeless else f"{moment:%H:%M}",
             today_date=f"{moment:%Y-%m-%d}",
             today_weekday=_WEEKDAYS[moment.weekday()],
             lunar_date=self._lunar(moment.date()),
-            local_address=location,
-            weather_info=weather,
+            local_address=context.place,
+            weather_info=context.weather,
             device_id="" if timeless else identity.device_id,
             client_ip="" if timeless else identity.peer_ip,
             emoji_list=EMOJI_LIST,
@@ -131,5 +134,5 @@ class Prompter:
             speakers="",
             language=self._language,
             memory=remembered,
-            dynamic_context="\n".join(f"- {line}" for line in context),
+            dynamic_context="\n".join(f"- {line}" for line in context.lines),
         ).strip()
