@@ -88,8 +88,8 @@ def configure(
     console: logging.Handler = (
         logging.StreamHandler(sys.stderr) if sys.stderr.isatty() else LogWriter(Stream(sys.stderr), thread)
     )
-    for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
-    console.setFormatter(_formatter(shared, _for_machines() if json_console else for_people))
+    for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, sort_keys=False)
+    console.setFormatter(_formatter(shared, *((_for_machines(),) if json_console else (_shortened, for_people))))
     file = LogWriter(rotating, thread) if rotating is not None else None
     if file is not None:
         file.setFormatter(_formatter(shared, _for_machines()))
@@ -141,11 +141,27 @@ def _rotating(path: Path, max_bytes: int, backups: int) -> RotatingFile:
     return RotatingFile(path, max_bytes, backups)
 
 
-def _formatter(shared: list[Any], renderer: Any) -> logging.Formatter:
+def _formatter(shared: list[Any], *last: Any) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), structlog.processors.format_exc_info, redaction],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
+
+
+def _shortened(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """For a terminal: the time without the date, whose line it is at the end, figures of several parts without the
+    parts that are nothing. The file has everything."""
+    event["timestamp"] = event["timestamp"][11:23]
+    for name, value in event.items():
+        if isinstance(value, dict):
+            event[name] = ", ".join(f"{part} {amount}" for part, amount in value.items() if amount)
+    if "device" in event:
+        event.pop("session", None)
+        event.pop("trace", None)
+        for name in ("device", "turn"):
+            if name in event:
+                event[name] = event.pop(name)
+    return event
 
 
 def _for_machines() -> Any:

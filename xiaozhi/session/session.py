@@ -86,6 +86,7 @@ class Session:
             barges_in=self._barges_in,
             on_voice=self._stay,
             prepares=self._parts.prepares,
+            admit=services.admit_turn,
             clock=clock,
         )
         self._hooks = TurnHooks(
