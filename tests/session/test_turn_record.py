@@ -67,7 +67,14 @@ def test_the_shares_of_a_wait_add_up_to_it() -> None:
         ({"heard": 10.2}, {"recognition": 0, "model": 202}),
         ({"heard": 10.2, "llm_first": 10.25, "tts_asked": 10.3}, {"model": 0, "sentence": 0, "voice": 332}),
         (
-            {"heard": 10.1, "llm_first": 10.15, "tts_asked": 10.2, "tts_first": 10.25, "first_frame": 10.31},
+            {
+                "heard": 10.1,
+                "llm_first": 10.15,
+                "tts_asked": 10.2,
+                "tts_first": 10.25,
+                "encoded": 10.255,
+                "first_frame": 10.31,
+            },
             {"model": 0, "sentence": 0, "voice": 0, "encode": 0, "pacing": 4},
         ),
         ({"llm_first": None, "tts_asked": None}, {"model": 0, "sentence": 0, "voice": 232}),
