@@ -39,7 +39,7 @@ ENVIRONMENT_BLOCK = "OpenaiEnv"
 
 _BASE: Mapping[str, Any] = {
     "server": {"ip": "127.0.0.1", "drain_seconds": 1},
-    "VAD": {"SileroVAD": {"type": "silero", "min_silence_duration_ms": 200, "pause_ms": 100}},
+    "VAD": {"SileroVAD": {"type": "silero", "min_silence_duration_ms": 200}},
     "selected_module": {"VAD": "SileroVAD", "Memory": "nomem"},
     # Idle devices are to stay.
     "close_connection_no_voice_time": 0,
@@ -62,6 +62,8 @@ class Vendors:
     llm_ms: float = 100
     tts_ms: float = 80
     jitter_ms: float = 0
+    gap_ms: float = 0
+    """Between two of the pieces that an answer comes in."""
     error_rate: float = 0.0
     reply: str = ""
     """"" is the vendors' own: three sentences with a running number."""
@@ -111,7 +113,7 @@ def vendors_running(vendors: Vendors) -> Iterator[str]:
     """The scripted vendors; yields their base URL. Raises StartError."""
     port = free_port()
     command = [sys.executable, "-m", "loadtest.vendors", "--port", str(port), "--formats", "wav,opus"]
-    for name in ("asr_ms", "llm_ms", "tts_ms", "jitter_ms", "error_rate"):
+    for name in ("asr_ms", "llm_ms", "tts_ms", "jitter_ms", "gap_ms", "error_rate"):
         command += [f"--{name.replace('_', '-')}", str(getattr(vendors, name))]
     if vendors.reply:
         command += ["--reply", vendors.reply]

@@ -111,7 +111,7 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, action="append", default=[], metavar="FILE", help="lay this file over its configuration"
     )
-    for name, default in (("asr", 100), ("llm", 100), ("tts", 80), ("jitter", 0)):
+    for name, default in (("asr", 100), ("llm", 100), ("tts", 80), ("jitter", 0), ("gap", 0)):
         parser.add_argument(
             f"--{name}-ms", type=float, default=default, help=f"of the scripted vendors (default: {default})"
         )
@@ -130,7 +130,13 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
 def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
     """The server to start."""
     vendors = Vendors(
-        options.asr_ms, options.llm_ms, options.tts_ms, options.jitter_ms, options.error_rate, options.reply
+        options.asr_ms,
+        options.llm_ms,
+        options.tts_ms,
+        options.jitter_ms,
+        options.gap_ms,
+        options.error_rate,
+        options.reply,
     )
     given: dict[str, Any] = {
         "tree": options.tree.resolve(),

@@ -107,9 +107,7 @@ def test_pause_then_resumed_then_pause_then_ended() -> None:
     assert isinstance(second, Paused) and isinstance(ended, Ended)
     assert second.voice_end == ended.voice_end == 26 * WINDOW
     assert second.voiced_ms == ended.voiced_ms == 20 * WINDOW
-    assert second.at == (26 + 9) * WINDOW, (
-        "longer than the pause before, up to the three windows that made a voice again"
-    )
+    assert second.at == (26 + 9) * WINDOW, "longer than the pause before, with the windows that made it a voice again"
 
 
 EAGER = replace(PLAIN, pause_ms=WINDOW)

@@ -45,9 +45,10 @@ _ACCOUNT: Final = (
     ("pacing", "first_frame"),
 )
 """What is waited for, and the stage that ends the wait; in order. A stage that was reached before the one in front of
-it (in a prepared turn) or not at all cost nothing. detector: until it hears the voice no more, and its way of judging the
-last window; with a button: until the button's message. grid: the rest of the packet in which the silence became long
-enough. model: with intent, memory and the wait for a place at the vendor. pacing: with waiting for a person who speaks."""
+it (in a prepared turn) or not at all cost nothing. detector: until it hears the voice no more, and what judging the
+last window took; with a button: until the button's message. grid: the rest of the packet in which the silence became
+long enough. model: with intent, memory and the wait for a place at the vendor. pacing: with the wait for somebody who
+speaks."""
 SHARES: Final = tuple(dict.fromkeys(share for share, _ in _ACCOUNT))
 
 

@@ -29,8 +29,8 @@ from xiaozhi.speech.pauses import PauseBudget
 
 @dataclass(frozen=True, slots=True)
 class SegmenterOptions:
-    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. `fade_ms`: the longest
-    that a detector takes from `threshold` to `threshold_low` when a voice has ended. Raises ValueError for
+    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. `fade_ms`: the
+    longest that a detector takes from `threshold` to `threshold_low` when a voice has ended. Raises ValueError for
     contradictions."""
 
     threshold: float = 0.5
@@ -73,8 +73,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Silent for `pause_ms` at least: perhaps the end. `voice_end`: where the voice ended; `voiced_ms`: how much of it there
-    was."""
+    """Silent for `pause_ms` at least: perhaps the end. `voice_end`: where the voice ended; `voiced_ms`: how much of it
+    there was."""
 
     at: float
     audio_from: float

@@ -47,8 +47,8 @@ MAX_WINDOWS = 8
 """Windows of one stream in one batch: 256 ms of sound. A backlog is worked off in several."""
 MAX_BEHIND_BYTES = 10 * 16_000 * 2
 LAG_MS = 64
-"""The model hears a voice for 52 to 102 ms after its last sound (thirteen spoken sentences, English and Mandarin, through
-the firmware's Opus)."""
+"""The model hears a voice for 52 to 102 ms after its last sound (thirteen spoken sentences, English and Mandarin,
+through the firmware's Opus)."""
 WARM_UP_DEADLINE_S = 60.0
 _SILENT_CONTEXT = bytes(CONTEXT_BYTES)
 _NEW_STATE = np.zeros((2, 1, 128), dtype=np.float32)

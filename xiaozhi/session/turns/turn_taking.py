@@ -52,9 +52,8 @@ def _nothing() -> None:
 
 class TurnTaking:
     """`accepts` says whether turns may begin; `barges_in` whether speech interrupts speech (realtime mode); `on_voice`
-    is told that somebody begins to speak. `prepares`: whether pauses are used to prepare answers; not while `admit` raises Overloaded.
-    `tasks`: where
-    announcements are waited with."""
+    is told that somebody begins to speak. `prepares`: whether pauses are used to prepare answers; not while `admit`
+    raises Overloaded. `tasks`: where announcements are waited with."""
 
     def __init__(
         self,
