@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from loadtest import ROOT
-from loadtest.measure import fleet, watch
+from loadtest.measure import account, fleet, watch
 from loadtest.measure.descriptors import raise_descriptor_limit
 from loadtest.measure.processes import EXPECTED, MeasuredServer, Setup, Vendors, set_up
 from loadtest.measure.watch import Watch
 from loadtest.report import machine, outputs, tables
-from loadtest.report.result import Step, of_run
+from loadtest.report.result import Step, figure, of_run
 from loadtest.report.usage import Sample
 from loadtest.simulator import scenario
 from loadtest.simulator.record import FIRST_AUDIO, Record
@@ -38,15 +38,20 @@ def measure(
     pids: Sequence[int],
     *,
     processes: int = 0,
+    metrics_urls: Sequence[str] = (),
     on_progress: Callable[[Record], None] = lambda record: None,
     on_sample: Callable[[Sample], None] = lambda sample: None,
 ) -> Step:
-    """One run of one scenario against one server. Raises fleet.FleetError."""
+    """One run of one scenario against one server; with `metrics_urls` the step has an `account` (see `account.py`).
+    Raises fleet.FleetError, and OSError when the metrics cannot be read."""
     raise_descriptor_limit()
+    told = account.read(metrics_urls)
     with Watch(pids, on_sample=on_sample) as looking:
         before = looking.samples[0]
         record = fleet.run(plan, url, processes=processes, on_progress=on_progress)
-    return of_run(plan, record, looking.samples if pids else (), before if pids else None)
+    step = of_run(plan, record, looking.samples if pids else (), before if pids else None)
+    step["account"] = account.between(told, account.read(metrics_urls), figure(step, f"ms.{FIRST_AUDIO}.mean"))
+    return step
 
 
 @contextlib.contextmanager
@@ -221,6 +226,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
                         measured.url,
                         measured.pids,
                         processes=options.processes,
+                        metrics_urls=measured.metrics_urls,
                         on_progress=follow(step_plan, label),
                     )
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -73,6 +73,8 @@ def details(step: Step) -> RenderableType:
             )
     gaps, client, server = step["gaps"], step["client"], step["server"]
     notes = []
+    if step["account"]:
+        notes.append(f"end of speech to first audio, means: {in_words(step['account'])}")
     if gaps["count"]:
         late = gaps["share_late"] * 100
         notes.append(
@@ -125,3 +127,8 @@ def _label(name: str) -> str:
     return {STT: "end of speech to stt", FIRST_AUDIO: "end of speech to first audio", ABORT: "abort to tts stop"}.get(
         name, name
     )
+
+
+def in_words(account: Mapping[str, float]) -> str:
+    """The shares of a wait and their sum."""
+    return " + ".join(f"{share} {ms:,.0f}" for share, ms in account.items()) + f" = {sum(account.values()):,.0f} ms"

@@ -88,11 +88,10 @@ class Timeline:
         for share, stage in _ACCOUNT:
             at: float | None = getattr(self, stage)
             # Rounded where stages meet, so that nothing is lost in a sum.
-            until = (
-                reached if at is None else max(reached, round((min(at, self.first_frame) - self.voice_ended) * 1000))
-            )
-            account[share] += until - reached
-            reached = until
+            if at is not None:
+                until = max(reached, round((min(at, self.first_frame) - self.voice_ended) * 1000))
+                account[share] += until - reached
+                reached = until
         return account
 
 
