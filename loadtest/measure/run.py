@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from loadtest import ROOT
 from loadtest.measure import account, fleet, watch
 from loadtest.measure.descriptors import raise_descriptor_limit
-from loadtest.measure.processes import EXPECTED, MeasuredServer, Setup, Vendors, set_up
+from loadtest.measure.processes import EXPECTED, TLS, MeasuredServer, Setup, Vendors, set_up
 from loadtest.measure.watch import Watch
 from loadtest.report import machine, outputs, tables
 from loadtest.report.result import Step, figure, of_run
@@ -50,7 +50,9 @@ def measure(
         before = looking.samples[0]
         record = fleet.run(plan, url, processes=processes, on_progress=on_progress)
     step = of_run(plan, record, looking.samples if pids else (), before if pids else None)
-    step["account"] = account.between(told, account.read(metrics_urls), figure(step, f"ms.{FIRST_AUDIO}.mean"))
+    after = account.read(metrics_urls)
+    step["account"] = account.between(told, after, figure(step, f"ms.{FIRST_AUDIO}.mean"))
+    step["turns_refused"] = round(after.refused - told.refused)
     return step
 
 
@@ -130,6 +132,14 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
         help="sound asked of the scripted vendor (default: the server's choice)",
     )
     parser.add_argument("--reply", default="", help="what the scripted vendor says; {n} becomes a number")
+    parser.add_argument(
+        "--tls",
+        nargs="?",
+        const="both",
+        default="",
+        choices=TLS,
+        help="encrypt: the server asks its vendors over https, devices come over wss, or both (--tls alone: both)",
+    )
 
 
 def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
@@ -149,7 +159,7 @@ def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
         "workers": options.workers,
         "vendors": vendors,
     }
-    given["tts_format"] = options.tts_format
+    given |= {"tts_format": options.tts_format, "tls": options.tls}
     return Setup(**given | {"files": tuple(file.resolve() for file in options.config)} | changes)
 
 

@@ -45,6 +45,7 @@ def of_run(scenario: Scenario, record: Record, samples: Sequence[Sample] = (), b
         },
         "gaps": gaps(record.spreads.get(GAP, Spread()), scenario.frame_ms),
         "account": {},
+        "turns_refused": 0,
         "client": client(record),
         "server": server(scenario, turns, ended - began, usage_between(samples, began, ended), before),
         "series": series(samples, began),

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from loadtest.report import verdict
 from loadtest.report.result import Step, figure, flat
 from loadtest.simulator.record import ABORT, BARGE_IN, FIRST_AUDIO, HANDSHAKE, HELLO, STT
 
@@ -110,6 +111,10 @@ def show(console: Console, steps: Sequence[Step]) -> None:
     console.print(details(steps[-1]))
     console.print()
     console.print(overview(steps))
+    console.print()
+    for step in steps:
+        colour = "green" if verdict.of(step) == verdict.GOOD else "red"
+        console.print(f"[{colour}]{escape(verdict.sentence(step))}[/{colour}]", soft_wrap=True)
 
 
 def as_csv(steps: Sequence[Step]) -> str:

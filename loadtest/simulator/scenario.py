@@ -178,8 +178,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spread",
         type=float,
         metavar="S",
-        help="all wait until the last has come, then begin to speak within so many seconds, evenly (default: each begins "
-        "as soon as it has come)",
+        help="all wait until the last has come, then begin to speak within so many seconds, evenly (default: each "
+        "begins as soon as it has come)",
     )
     add(
         "--chorus",
