@@ -52,7 +52,7 @@ def test_the_shares_of_a_wait_add_up_to_it() -> None:
         "grid": 11,
         "recognition": 100,
         "model": 102,
-        "sentence": 50,
+        "first_sentence": 50,
         "voice": 80,
         "encode": 2,
         "pacing": 1,
@@ -65,7 +65,7 @@ def test_the_shares_of_a_wait_add_up_to_it() -> None:
     ("changes", "shares"),
     [
         ({"heard": 10.2}, {"recognition": 0, "model": 202}),
-        ({"heard": 10.2, "llm_first": 10.25, "tts_asked": 10.3}, {"model": 0, "sentence": 0, "voice": 332}),
+        ({"heard": 10.2, "llm_first": 10.25, "tts_asked": 10.3}, {"model": 0, "first_sentence": 0, "voice": 332}),
         (
             {
                 "heard": 10.1,
@@ -75,9 +75,9 @@ def test_the_shares_of_a_wait_add_up_to_it() -> None:
                 "encoded": 10.255,
                 "first_frame": 10.31,
             },
-            {"model": 0, "sentence": 0, "voice": 0, "encode": 0, "pacing": 4},
+            {"model": 0, "first_sentence": 0, "voice": 0, "encode": 0, "pacing": 4},
         ),
-        ({"llm_first": None, "tts_asked": None}, {"model": 0, "sentence": 0, "voice": 232}),
+        ({"llm_first": None, "tts_asked": None}, {"model": 0, "first_sentence": 0, "voice": 232}),
         ({"quiet": None, "silent": None, "arrived": None}, {"detector": 306, "silence": 0, "grid": 0}),
     ],
     ids=["recognition is hidden", "the sentence is hidden", "all is hidden", "no model", "a button"],

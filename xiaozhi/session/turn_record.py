@@ -39,7 +39,7 @@ _ACCOUNT: Final = (
     ("detector", "released"),
     ("recognition", "heard"),
     ("model", "llm_first"),
-    ("sentence", "tts_asked"),
+    ("first_sentence", "tts_asked"),
     ("voice", "tts_first"),
     ("encode", "encoded"),
     ("pacing", "first_frame"),
