@@ -158,10 +158,8 @@ def _line(device_id: str, record: TurnRecord, account: Mapping[str, int]) -> dic
     if ended is not None:
         fields["ended_ms"] = round(ended * 1000)
     for name, value in (
-        ("prepared", record.speculative),
         ("announcement", record.announcement),
         ("tools", record.tool_calls),
-        ("sentences", record.sentences),
         ("text", record.user_text),
         ("reply", record.reply),
     ):

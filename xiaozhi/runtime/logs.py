@@ -22,7 +22,7 @@ import orjson
 import structlog
 
 from xiaozhi.runtime.log_writer import FLUSH_S, LogThread, LogWriter, RotatingFile, Stream
-from xiaozhi.runtime.redaction import Redaction
+from xiaozhi.runtime.redaction import HIDDEN, Redaction
 
 MAX_BYTES = 10_485_760
 BACKUPS = 5
@@ -149,12 +149,15 @@ def _formatter(shared: list[Any], *last: Any) -> logging.Formatter:
 
 
 def _shortened(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """For a terminal: the time without the date, whose line it is at the end, figures of several parts without the
-    parts that are nothing. The file has everything."""
+    """For a terminal: the time without the date, the module without its room, whose line it is at the end, nothing of
+    hidden texts, no parts that are zero. The file has everything."""
     event["timestamp"] = event["timestamp"][11:23]
-    for name, value in event.items():
-        if isinstance(value, dict):
+    event["logger"] = event["logger"].rpartition(".")[2]
+    for name, value in list(event.items()):
+        if isinstance(value, dict) and all(type(amount) is int for amount in value.values()):
             event[name] = ", ".join(f"{part} {amount}" for part, amount in value.items() if amount)
+        elif isinstance(value, str) and HIDDEN.fullmatch(value):
+            del event[name]
     if "device" in event:
         event.pop("session", None)
         event.pop("trace", None)

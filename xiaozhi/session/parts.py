@@ -165,7 +165,7 @@ class SessionParts:
                 vad=providers.vad,
                 asr=providers.asr,
                 context=self._context,
-                options=self._listener_options(),
+                options=self.listener_options(),
                 sink=sink,
                 tasks=self._tasks,
                 on_drop=lambda: services.telemetry.dropped("microphone"),
@@ -174,7 +174,8 @@ class SessionParts:
             self.listener.start(mode)
         return self.listener
 
-    def _listener_options(self) -> ListenerOptions:
+    def listener_options(self) -> ListenerOptions:
+        """How this device is heard, with this agent's settings."""
         conversation = self.agent.settings.conversation
         audio = self.hello.audio if self.hello is not None else wire.AudioParams()
         pause_ms = None if conversation.pause_ms == "auto" else conversation.pause_ms

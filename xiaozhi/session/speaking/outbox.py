@@ -85,8 +85,9 @@ class _Turn:
 class Outbox:
     """See the module. `send_text` and `send_binary` block at most the send deadline and raise ConnectionClosed.
 
-    `frame_ms`: the sound in one frame. `ahead_ms`: the sound that may wait for its time. `fixed_delay_ms`: the existing server's `tts_audio_send_delay`, 0 for exact
-    pacing. `on_frame` is told each frame's lateness in seconds, from the writer; it must be quick.
+    `frame_ms`: the sound in one frame. `ahead_ms`: the sound that may wait for its time. `fixed_delay_ms`: the existing
+    server's `tts_audio_send_delay`, 0 for exact pacing. `on_frame` is told each frame's lateness in seconds, from the
+    writer; it must be quick.
 
     `on_sent` is told each frame that the socket has taken: (packet, timestamp). The packet is Opus or s16le PCM in the
     device's format, without the framing of the wire; the timestamp (ms) is that of the turn's playback clock, which the
