@@ -28,7 +28,7 @@ INTERRUPTS = 4
 
 def rows() -> list[Row]:
     """Everything, about three minutes."""
-    return [*latency(), *existing_file("asr", 600), *existing_file("llm", 500), *interrupts()]
+    return [*latency(), *existing(), *interrupts()]
 
 
 def latency(levels: Sequence[tuple[int, int]] = LEVELS, setup: Setup | None = None) -> list[Row]:
@@ -55,6 +55,11 @@ def latency(levels: Sequence[tuple[int, int]] = LEVELS, setup: Setup | None = No
         (f"{name}: the machine was busy", (figure(step, "server.machine_busy") or 0) * 100, "%", ""),
     ]
     return found
+
+
+def existing() -> list[Row]:
+    """An existing configuration file, with either kind of preparation."""
+    return [*existing_file("asr", 600), *existing_file("llm", 500)]
 
 
 def existing_file(

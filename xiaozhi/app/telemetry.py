@@ -160,6 +160,7 @@ def _line(device_id: str, record: TurnRecord, account: Mapping[str, int]) -> dic
     for name, value in (
         ("announcement", record.announcement),
         ("tools", record.tool_calls),
+        ("sentences", 0 if record.outcome is Outcome.ANSWERED else record.sentences),
         ("text", record.user_text),
         ("reply", record.reply),
     ):
