@@ -17,7 +17,7 @@ from loadtest.simulator.scenario import Scenario
 
 Row = tuple[str, float | None, str, str]
 
-EXISTING_LEVELS = ((1, 8), (25, 3))
+EXISTING_LEVELS = ((1, 5), (25, 2))
 SENTENCE_GAP_MS = 12.5
 """The first sentence of an answer has four pieces: it is complete 50 ms after the first token."""
 LEVELS = ((1, 5), (25, 3), (100, 3))
