@@ -117,8 +117,8 @@ class HttpVendor:
         self._answer = answer
         self._keep_alive = keep_alive
         self._scheme = "https" if tls is not None else "http"
-        files = {"certfile": tls[0], "keyfile": tls[1]} if tls is not None else {}
-        self._server = StreamServer(("127.0.0.1", port), self._serve, backlog=1024, spawn=Pool(100_000), **files)
+        secure = {"ssl_context": _shown(*tls)} if tls is not None else {}
+        self._server = StreamServer(("127.0.0.1", port), self._serve, backlog=1024, spawn=Pool(100_000), **secure)
         self._random = random.Random(seed)
         self._scripts: dict[str, deque[Script]] = {}
         self._standing: dict[str, Script] = {}
@@ -296,6 +296,12 @@ class _Line:
         if self._sock.recv(1, socket.MSG_PEEK) == b"":
             raise ClientGone
         gevent.sleep(seconds)
+
+
+def _shown(certfile: str, keyfile: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certfile, keyfile)
+    return context
 
 
 def _read_request(reader: Any, serial: int) -> VendorRequest | None:
