@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from loadtest.measure import run
-from loadtest.measure.processes import EXPECTED, Setup, set_up
+from loadtest.measure.processes import EXPECTED, Setup, Vendors, set_up
 from loadtest.report.result import Step, figure
 from loadtest.simulator.record import ABORT, BARGE_IN, FIRST_AUDIO
 from loadtest.simulator.scenario import Scenario
 
 Row = tuple[str, float | None, str, str]
 
+EXISTING_LEVELS = ((1, 5), (25, 2))
+SENTENCE_GAP_MS = 12.5
+"""The first sentence of an answer has four pieces: it is complete 50 ms after the first token."""
 LEVELS = ((1, 5), (25, 3), (100, 3))
 """(devices, turns)"""
 INTERRUPTERS = 10
@@ -25,7 +28,7 @@ INTERRUPTS = 4
 
 def rows() -> list[Row]:
     """Everything, about three minutes."""
-    return [*latency(), *interrupts()]
+    return [*latency(), *existing(), *interrupts()]
 
 
 def latency(levels: Sequence[tuple[int, int]] = LEVELS, setup: Setup | None = None) -> list[Row]:
@@ -54,6 +57,30 @@ def latency(levels: Sequence[tuple[int, int]] = LEVELS, setup: Setup | None = No
     return found
 
 
+def existing() -> list[Row]:
+    """An existing configuration file, with either kind of preparation."""
+    return [*existing_file("asr", 600), *existing_file("llm", 500)]
+
+
+def existing_file(
+    speculative: str, aim_ms: float, levels: Sequence[tuple[int, int]] = EXISTING_LEVELS, setup: Setup | None = None
+) -> list[Row]:
+    """What people really have: a file with `min_silence_duration_ms: 200` and no pause; and where each millisecond
+    goes."""
+    own = setup or Setup(
+        vendors=Vendors(gap_ms=SENTENCE_GAP_MS), overlay={"conversation": {"speculative": speculative}}
+    )
+    found: list[Row] = []
+    for devices, turns in levels:
+        step = _talk(Scenario(devices=devices, turns=turns, expect=EXPECTED), own)
+        name, aim = f"speculative: {speculative}, {devices} talking", f"<= {aim_ms:g}"
+        for share, bound in (("p50", aim if devices == 1 else ""), ("p95", aim if devices > 1 else "")):
+            found.append((f"{name}: first audio {share}", figure(step, f"ms.{FIRST_AUDIO}.{share}"), "ms", bound))
+        found += [(f"{name}: mean, {share}", ms, "ms", "") for share, ms in step["account"].items()]
+        found.append((f"{name}: mean, in all", figure(step, f"ms.{FIRST_AUDIO}.mean"), "ms", ""))
+    return found
+
+
 def interrupts(devices: int = INTERRUPTERS, turns: int = INTERRUPTS, setup: Setup | None = None) -> list[Row]:
     """Devices in realtime mode that abort, or speak, while the server speaks."""
     step = _talk(Scenario(devices=devices, turns=turns, roles="interrupter", expect=EXPECTED), setup)
@@ -79,4 +106,10 @@ def _each(total: int, count: int) -> float | None:
 def _talk(plan: Scenario, setup: Setup | None) -> Step:
     console = Console(stderr=True)
     with run.progress_bar(console) as follow, set_up(setup or Setup()) as measured:
-        return run.measure(plan, measured.url, measured.pids, on_progress=follow(plan, f"{plan.devices} {plan.roles}"))
+        return run.measure(
+            plan,
+            measured.url,
+            measured.pids,
+            metrics_urls=measured.metrics_urls,
+            on_progress=follow(plan, f"{plan.devices} {plan.roles}"),
+        )

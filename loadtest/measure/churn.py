@@ -201,6 +201,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
         options.llm_ms,
         options.tts_ms,
         options.jitter_ms,
+        options.gap_ms,
         options.error_rate,
         options.reply or SHORT_REPLY,
     )

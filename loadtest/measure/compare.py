@@ -25,6 +25,7 @@ from loadtest.measure.processes import EXPECTED, MeasuredServer, Setup, StartErr
 from loadtest.measure.watch import listeners
 from loadtest.report import machine
 from loadtest.report.result import Step, figure
+from loadtest.report.tables import in_words
 from loadtest.simulator import scenario
 from loadtest.simulator.record import FIRST_AUDIO
 from loadtest.simulator.scenario import Scenario
@@ -101,15 +102,25 @@ def alternate(
             for index in (0, 1) if number % 2 == 0 else (1, 0):
                 measured = sides[index]
                 found[index] = run.measure(
-                    plan, measured.url, measured.pids, on_progress=follow(plan, f"round {number + 1}, {'AB'[index]}")
+                    plan,
+                    measured.url,
+                    measured.pids,
+                    metrics_urls=measured.metrics_urls,
+                    on_progress=follow(plan, f"{plan.devices} devices, round {number + 1}, {'AB'[index]}"),
                 )
             pairs.append((found[0], found[1]))
     return pairs
 
 
-def show(console: Console, names: Sequence[str], found: Sequence[Ratio], pairs: Sequence[tuple[Step, Step]]) -> None:
+def show(
+    console: Console,
+    names: Sequence[str],
+    found: Sequence[Ratio],
+    pairs: Sequence[tuple[Step, Step]],
+    title: str = "",
+) -> None:
     """The ratios, pair by pair."""
-    console.print(f"\nA: {escape(names[0])}\nB: {escape(names[1])}\n", soft_wrap=True)
+    console.print(f"\n{escape(title)}\nA: {escape(names[0])}\nB: {escape(names[1])}\n", soft_wrap=True)
     table = Table("figure", show_edge=False, pad_edge=False)
     for title in ("A", "B", "B/A", *(f"pair {number + 1}" for number in range(len(pairs)))):
         table.add_column(title, justify="right")
@@ -121,6 +132,9 @@ def show(console: Console, names: Sequence[str], found: Sequence[Ratio], pairs: 
     console.print(table)
     console.print("~: the pairs do not agree on which is larger")
     for index, name in enumerate("AB"):
+        for pair in pairs:
+            if account := pair[index]["account"]:
+                console.print(f"{name}, means: {in_words(account)}", soft_wrap=True)
         failed = sum(pair[index]["failed"] for pair in pairs)
         if failed:
             reasons = {reason for pair in pairs for reason in pair[index]["failures"]}
@@ -133,7 +147,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("a", metavar="A", help="address, directory or configuration file; likewise B")
     parser.add_argument("b", metavar="B")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs (default: 5)")
-    parser.add_argument("--devices", type=int, default=50, metavar="N", help="(default: 50)")
+    parser.add_argument(
+        "--devices",
+        default="50",
+        metavar="N[,N...]",
+        help="how many devices; several numbers are compared one after the other (default: 50)",
+    )
     scenario.add_arguments(parser)
     run.add_setup(parser)
     run.add_report(parser, "compare")
@@ -143,25 +162,29 @@ def add_parser(commands: Any) -> None:
 def main(options: argparse.Namespace, console: Console) -> int:
     """0 when nothing failed on either side."""
     ours = not any(side.startswith(("ws://", "wss://")) for side in (options.a, options.b))
-    plan = run.scenario_of(options, **({"expect": EXPECTED} if ours else {"expect": ""}))
+    counts = [int(part) for part in str(options.devices).split(",")]
+    first = argparse.Namespace(**{**vars(options), "devices": counts[0]})
+    plan = run.scenario_of(first, **({"expect": EXPECTED} if ours else {"expect": ""}))
     base = run.setup_of(options)
     about = machine.describe()
     with (
-        vendors_running(base.vendors) as vendor_url,
+        vendors_running(base.vendors, tls=base.vendors_over_tls) as vendor_url,
         opened(options.a, base, vendor_url) as a,
         opened(options.b, base, vendor_url) as b,
     ):
-        pairs = alternate((a, b), plan, options.rounds, console)
-    found = ratios(pairs)
-    show(console, (options.a, options.b), found, pairs)
+        runs = [alternate((a, b), plan.with_devices(count), options.rounds, console) for count in counts]
+    compared = []
+    for count, pairs in zip(counts, runs, strict=True):
+        found = ratios(pairs)
+        show(console, (options.a, options.b), found, pairs, f"{count} devices")
+        listed = [
+            {"title": each.title, "a": each.a, "b": each.b, "pairs": each.pairs, "median": each.median}
+            for each in found
+        ]
+        compared.append({"devices": count, "ratios": listed, "pairs": pairs})
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{run.report_name(options, 'compare')}.json"
-    listed = [
-        {"title": each.title, "a": each.a, "b": each.b, "pairs": each.pairs, "median": each.median} for each in found
-    ]
     sides = {"a": options.a, "b": options.b}
-    path.write_text(
-        json.dumps({"machine": about, "sides": sides, "ratios": listed, "pairs": pairs}, indent=1), encoding="utf-8"
-    )
+    path.write_text(json.dumps({"machine": about, "sides": sides, "runs": compared}, indent=1), encoding="utf-8")
     console.print(f"\nwritten: {path}", soft_wrap=True)
-    return 1 if any(step["failed"] for pair in pairs for step in pair) else 0
+    return 1 if any(step["failed"] for pairs in runs for pair in pairs for step in pair) else 0

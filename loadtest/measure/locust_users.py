@@ -78,7 +78,14 @@ class Crew:
         """The next device."""
         number = next(self._numbers) * self.scenario.crews + self._index
         window = self.record.window
-        return Visitor(url, self.scenario, number, self.record, ends_at=window[1] if window is not None else None)
+        return Visitor(
+            url,
+            self.scenario,
+            number,
+            self.record,
+            begins_at=self.began + self.scenario.begins_speaking(number),
+            ends_at=window[1] if window is not None else None,
+        )
 
     def wait_for_turn(self, visitor: Visitor) -> None:
         """Devices appear evenly over the ramp."""

@@ -26,6 +26,7 @@ import gevent
 import yaml
 
 from loadtest import ROOT
+from loadtest.measure.certificates import Certificate, NoCertificate, certificate
 from loadtest.measure.descriptors import raise_descriptor_limit
 
 START_S = 90.0
@@ -39,7 +40,7 @@ ENVIRONMENT_BLOCK = "OpenaiEnv"
 
 _BASE: Mapping[str, Any] = {
     "server": {"ip": "127.0.0.1", "drain_seconds": 1},
-    "VAD": {"SileroVAD": {"type": "silero", "min_silence_duration_ms": 200, "pause_ms": 100}},
+    "VAD": {"SileroVAD": {"type": "silero", "min_silence_duration_ms": 200}},
     "selected_module": {"VAD": "SileroVAD", "Memory": "nomem"},
     # Idle devices are to stay.
     "close_connection_no_voice_time": 0,
@@ -48,6 +49,10 @@ _OPEN_DOORS: Mapping[str, Any] = {
     "server": {"max_connections": 50_000, "limits": {"handshakes_per_second": 0, "per_ip": 0}},
     "ai_providers": {kind: {"max_concurrent": 1_000, "queue_size": 1_000} for kind in ("llm", "tts", "asr")},
 }
+
+
+TLS = ("vendors", "server", "both")
+"""What `--tls` may encrypt."""
 
 
 class StartError(Exception):
@@ -62,6 +67,8 @@ class Vendors:
     llm_ms: float = 100
     tts_ms: float = 80
     jitter_ms: float = 0
+    gap_ms: float = 0
+    """Between two of the pieces that an answer comes in."""
     error_rate: float = 0.0
     reply: str = ""
     """"" is the vendors' own: three sentences with a running number."""
@@ -82,6 +89,18 @@ class Setup:
     the server."""
     files: tuple[Path, ...] = ()
     """More configuration files, over all of the above."""
+    tls: str = ""
+    """One of `TLS`: who is asked over https and wss; "": nobody."""
+
+    @property
+    def vendors_over_tls(self) -> bool:
+        """Whether the server asks its vendors over https."""
+        return self.tls in ("vendors", "both")
+
+    @property
+    def server_over_tls(self) -> bool:
+        """Whether devices come over wss."""
+        return self.tls in ("server", "both")
 
 
 class MeasuredServer:
@@ -107,20 +126,24 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def vendors_running(vendors: Vendors) -> Iterator[str]:
+def vendors_running(vendors: Vendors, *, tls: bool = False) -> Iterator[str]:
     """The scripted vendors; yields their base URL. Raises StartError."""
     port = free_port()
+    origin = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     command = [sys.executable, "-m", "loadtest.vendors", "--port", str(port), "--formats", "wav,opus"]
-    for name in ("asr_ms", "llm_ms", "tts_ms", "jitter_ms", "error_rate"):
+    for name in ("asr_ms", "llm_ms", "tts_ms", "jitter_ms", "gap_ms", "error_rate"):
         command += [f"--{name.replace('_', '-')}", str(getattr(vendors, name))]
     if vendors.reply:
         command += ["--reply", vendors.reply]
+    if tls:
+        shown = _certificate()
+        command += ["--certfile", str(shown.certfile), "--keyfile", str(shown.keyfile)]
     with (
         tempfile.TemporaryDirectory(prefix="loadtest-") as folder,
         _running(command, Path(folder) / "vendors.console", ROOT) as process,
     ):
-        _wait_until_up(process, Path(folder) / "vendors.console", f"http://127.0.0.1:{port}/v1/models")
-        yield f"http://127.0.0.1:{port}/v1"
+        _wait_until_up(process, Path(folder) / "vendors.console", f"{origin}/v1/models")
+        yield f"{origin}/v1"
 
 
 @contextlib.contextmanager
@@ -130,7 +153,7 @@ def server_running(setup: Setup, vendor_url: str) -> Iterator[MeasuredServer]:
     folder = Path(tempfile.mkdtemp(prefix="loadtest-"))
     try:
         with contextlib.ExitStack() as processes:
-            port = free_port()
+            port, secure = free_port(), "s" if setup.server_over_tls else ""
             pids, http_urls = [], []
             started = []
             for number in range(setup.workers):
@@ -142,12 +165,12 @@ def server_running(setup: Setup, vendor_url: str) -> Iterator[MeasuredServer]:
                     command += ["--config", str(file)]
                 log = home / "server.console"
                 process = processes.enter_context(_running(command, log, setup.tree, server_environment(vendor_url)))
-                started.append((process, log, f"http://127.0.0.1:{http_port}/readyz"))
+                http_urls.append(f"http{secure}://127.0.0.1:{http_port}")
+                started.append((process, log, f"{http_urls[-1]}/readyz"))
                 pids.append(process.pid)
-                http_urls.append(f"http://127.0.0.1:{http_port}")
             for process, log, ready in started:
                 _wait_until_up(process, log, ready)
-            yield MeasuredServer(f"ws://127.0.0.1:{port}/xiaozhi/v1/", pids, http_urls, folder)
+            yield MeasuredServer(f"ws{secure}://127.0.0.1:{port}/xiaozhi/v1/", pids, http_urls, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -161,7 +184,10 @@ def python_of(tree: Path) -> str:
 @contextlib.contextmanager
 def set_up(setup: Setup) -> Iterator[MeasuredServer]:
     """Vendors and server together. Raises StartError."""
-    with vendors_running(setup.vendors) as vendor_url, server_running(setup, vendor_url) as measured:
+    with (
+        vendors_running(setup.vendors, tls=setup.vendors_over_tls) as vendor_url,
+        server_running(setup, vendor_url) as measured,
+    ):
         yield measured
 
 
@@ -174,10 +200,20 @@ def configuration(setup: Setup, home: Path) -> dict[str, Any]:
         tree = _merged(tree, _OPEN_DOORS)
     if setup.workers > 1:
         tree["server"]["reuse_port"] = True
+    if setup.server_over_tls:
+        shown = _certificate()
+        tree["server"]["tls"] = {"certfile": str(shown.certfile), "keyfile": str(shown.keyfile)}
     if setup.tts_format:
         tree["TTS"] = {ENVIRONMENT_BLOCK: {"response_format": setup.tts_format}}
     tree["log"] = {"log_dir": str(home), "data_dir": str(home / "data"), "log_level": "INFO"}
     return _merged(tree, setup.overlay)
+
+
+def _certificate() -> Certificate:
+    try:
+        return certificate()
+    except NoCertificate as error:
+        raise StartError(str(error)) from error
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

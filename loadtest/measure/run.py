@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from loadtest import ROOT
-from loadtest.measure import fleet, watch
+from loadtest.measure import account, fleet, watch
 from loadtest.measure.descriptors import raise_descriptor_limit
-from loadtest.measure.processes import EXPECTED, MeasuredServer, Setup, Vendors, set_up
+from loadtest.measure.processes import EXPECTED, TLS, MeasuredServer, Setup, Vendors, set_up
 from loadtest.measure.watch import Watch
 from loadtest.report import machine, outputs, tables
-from loadtest.report.result import Step, of_run
+from loadtest.report.result import Step, figure, of_run
 from loadtest.report.usage import Sample
 from loadtest.simulator import scenario
 from loadtest.simulator.record import FIRST_AUDIO, Record
@@ -38,15 +38,22 @@ def measure(
     pids: Sequence[int],
     *,
     processes: int = 0,
+    metrics_urls: Sequence[str] = (),
     on_progress: Callable[[Record], None] = lambda record: None,
     on_sample: Callable[[Sample], None] = lambda sample: None,
 ) -> Step:
-    """One run of one scenario against one server. Raises fleet.FleetError."""
+    """One run of one scenario against one server; with `metrics_urls` the step has an `account` (see `account.py`).
+    Raises fleet.FleetError, and OSError when the metrics cannot be read."""
     raise_descriptor_limit()
+    told = account.read(metrics_urls)
     with Watch(pids, on_sample=on_sample) as looking:
         before = looking.samples[0]
         record = fleet.run(plan, url, processes=processes, on_progress=on_progress)
-    return of_run(plan, record, looking.samples if pids else (), before if pids else None)
+    step = of_run(plan, record, looking.samples if pids else (), before if pids else None)
+    after = account.read(metrics_urls)
+    step["account"] = account.between(told, after, figure(step, f"ms.{FIRST_AUDIO}.mean"))
+    step["turns_refused"] = round(after.refused - told.refused)
+    return step
 
 
 @contextlib.contextmanager
@@ -111,7 +118,7 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, action="append", default=[], metavar="FILE", help="lay this file over its configuration"
     )
-    for name, default in (("asr", 100), ("llm", 100), ("tts", 80), ("jitter", 0)):
+    for name, default in (("asr", 100), ("llm", 100), ("tts", 80), ("jitter", 0), ("gap", 0)):
         parser.add_argument(
             f"--{name}-ms", type=float, default=default, help=f"of the scripted vendors (default: {default})"
         )
@@ -125,12 +132,26 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
         help="sound asked of the scripted vendor (default: the server's choice)",
     )
     parser.add_argument("--reply", default="", help="what the scripted vendor says; {n} becomes a number")
+    parser.add_argument(
+        "--tls",
+        nargs="?",
+        const="both",
+        default="",
+        choices=TLS,
+        help="encrypt: the server asks its vendors over https, devices come over wss, or both (--tls alone: both)",
+    )
 
 
 def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
     """The server to start."""
     vendors = Vendors(
-        options.asr_ms, options.llm_ms, options.tts_ms, options.jitter_ms, options.error_rate, options.reply
+        options.asr_ms,
+        options.llm_ms,
+        options.tts_ms,
+        options.jitter_ms,
+        options.gap_ms,
+        options.error_rate,
+        options.reply,
     )
     given: dict[str, Any] = {
         "tree": options.tree.resolve(),
@@ -138,7 +159,7 @@ def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
         "workers": options.workers,
         "vendors": vendors,
     }
-    given["tts_format"] = options.tts_format
+    given |= {"tts_format": options.tts_format, "tls": options.tls}
     return Setup(**given | {"files": tuple(file.resolve() for file in options.config)} | changes)
 
 
@@ -215,6 +236,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
                         measured.url,
                         measured.pids,
                         processes=options.processes,
+                        metrics_urls=measured.metrics_urls,
                         on_progress=follow(step_plan, label),
                     )
                 )

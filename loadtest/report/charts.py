@@ -15,6 +15,8 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 14, 34, 62
 TICKS = 5
 CHARACTER_PX = 6.6
 MAX_LINE_POINTS = 400
+DOT_LOOKS = ((100, 4.0, 0.9), (1_000, 3.0, 0.7), (math.inf, 2.5, 0.55))
+"""(up to how many dots, radius, opacity)"""
 
 Points = Sequence[tuple[float, float]]
 
@@ -42,15 +44,13 @@ def lines(
 
 
 def dots(title: str, x_label: str, y_label: str, points: Points, *, limit: tuple[str, float] | None = None) -> str:
-    """One dot per point."""
+    """One dot per point: few are large, many are pale where they lie apart."""
     plane = _plane(points, limit)
     if plane is None:
         return _empty(title)
     parts = [plane.axes(x_label, y_label), *([plane.limit(*limit)] if limit is not None else [])]
-    parts += [
-        f'<circle cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="1.8" fill="{COLOURS[0]}" fill-opacity="0.45"/>'
-        for x, y in points
-    ]
+    radius, opacity = next(look for most, *look in DOT_LOOKS if len(points) <= most)
+    parts += [_dot(plane, x, y, COLOURS[0], radius, opacity) for x, y in points]
     return _framed(title, parts, [])
 
 
@@ -134,9 +134,10 @@ def _plane(points: Points, limit: tuple[str, float] | None) -> _Plane | None:
     return _Plane([*points, (points[0][0], limit[1])] if limit is not None else points)
 
 
-def _dot(plane: _Plane, x: float, y: float, colour: str, radius: float) -> str:
+def _dot(plane: _Plane, x: float, y: float, colour: str, radius: float, opacity: float = 1.0) -> str:
     tip = f"<title>{_number(x)}: {_number(y)}</title>"
-    return f'<circle cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="{radius}" fill="{colour}">{tip}</circle>'
+    place = f'cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="{radius}"'
+    return f'<circle {place} fill="{colour}" fill-opacity="{opacity}">{tip}</circle>'
 
 
 def _framed(title: str, parts: Sequence[str], names: Sequence[str]) -> str:

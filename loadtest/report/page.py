@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from loadtest.report import charts, machine
+from loadtest.report import charts, machine, verdict
 from loadtest.report.result import Step, figure
 from loadtest.report.tables import COLUMNS, cell
 
@@ -21,7 +21,7 @@ STYLE = """
 body { margin: 0 auto; padding: 24px; max-width: 1240px; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif }
 h1 { font-size: 24px; margin: 0 0 4px } h2 { font-size: 18px; margin: 32px 0 8px }
-p, li { color: var(--soft) } code { font-size: 13px }
+p { color: var(--soft) } code { font-size: 13px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px }
 th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); text-align: right }
 th { color: var(--soft); font-weight: 600 } th:first-child, td:first-child { text-align: left }
@@ -35,7 +35,7 @@ th { color: var(--soft); font-weight: 600 } th:first-child, td:first-child { tex
 details { margin: 16px 0 }
 pre { overflow-x: auto; background: var(--card); padding: 12px; border-radius: 8px; font-size: 12px }
 """
-LIMIT = ("aim 1 s", 1000.0)
+LIMIT = ("aim 1 s", verdict.AIM_MS)
 MB = 1e6
 
 
@@ -65,15 +65,11 @@ def html(report: Mapping[str, Any]) -> str:
 
 def _verdict(steps: Sequence[Step]) -> str:
     failed, turns = sum(step["failed"] for step in steps), sum(step["turns_in_all"] for step in steps)
-    saturated = [str(step["devices"]) for step in steps if step["client"]["saturated"]]
-    line = f'<span class="{"bad" if failed else "good"}">{turns:,} turns, {failed:,} failures.</span>'
-    if saturated:
-        where = ", ".join(saturated)
-        line += (
-            f' <span class="bad">The load generator was saturated at {where} devices: latencies there are partly its '
-            "own.</span>"
-        )
-    return f"<p>{line}</p>"
+    items = [
+        f'<li class="{"good" if verdict.of(step) == verdict.GOOD else "bad"}">{escape(verdict.sentence(step))}</li>'
+        for step in steps
+    ]
+    return f"<p>{turns:,} turns, {failed:,} failures.</p><ul>{''.join(items)}</ul>"
 
 
 def _table(steps: Iterable[Step]) -> str:

@@ -44,6 +44,8 @@ def of_run(scenario: Scenario, record: Record, samples: Sequence[Sample] = (), b
             if name in record.spreads and record.spreads[name].count
         },
         "gaps": gaps(record.spreads.get(GAP, Spread()), scenario.frame_ms),
+        "account": {},
+        "turns_refused": 0,
         "client": client(record),
         "server": server(scenario, turns, ended - began, usage_between(samples, began, ended), before),
         "series": series(samples, began),
@@ -62,6 +64,7 @@ def durations(spread: Spread) -> dict[str, float | int | None]:
     """ms"""
     return {
         "count": spread.count,
+        "mean": None if spread.mean is None else round(spread.mean, 1),
         "p50": spread.quantile(0.5),
         "p95": spread.quantile(0.95),
         "p99": spread.quantile(0.99),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from loadtest.report import verdict
 from loadtest.report.result import Step, figure, flat
 from loadtest.simulator.record import ABORT, BARGE_IN, FIRST_AUDIO, HANDSHAKE, HELLO, STT
 
@@ -73,6 +74,8 @@ def details(step: Step) -> RenderableType:
             )
     gaps, client, server = step["gaps"], step["client"], step["server"]
     notes = []
+    if step["account"]:
+        notes.append(f"end of speech to first audio, means: {in_words(step['account'])}")
     if gaps["count"]:
         late = gaps["share_late"] * 100
         notes.append(
@@ -108,6 +111,10 @@ def show(console: Console, steps: Sequence[Step]) -> None:
     console.print(details(steps[-1]))
     console.print()
     console.print(overview(steps))
+    console.print()
+    for step in steps:
+        colour = "green" if verdict.of(step) == verdict.GOOD else "red"
+        console.print(f"[{colour}]{escape(verdict.sentence(step))}[/{colour}]", soft_wrap=True)
 
 
 def as_csv(steps: Sequence[Step]) -> str:
@@ -125,3 +132,8 @@ def _label(name: str) -> str:
     return {STT: "end of speech to stt", FIRST_AUDIO: "end of speech to first audio", ABORT: "abort to tts stop"}.get(
         name, name
     )
+
+
+def in_words(account: Mapping[str, float]) -> str:
+    """The shares of a wait and their sum."""
+    return " + ".join(f"{share} {ms:,.0f}" for share, ms in account.items()) + f" = {sum(account.values()):,.0f} ms"

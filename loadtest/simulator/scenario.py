@@ -22,6 +22,8 @@ ROLES = ("talker", "holder", "push_to_talk", "interrupter", "gateway", "garbage"
 TALKING = frozenset({"talker", "push_to_talk", "interrupter", "gateway"})
 RAMP_DEVICES_PER_SECOND = 25
 RAMP_S = (1.0, 20.0)
+ALL_THERE_S = 3.0
+"""Devices that begin to speak together wait so long after the last of them was to come."""
 SPEAKING_S = 15.0
 """What a turn may take beside waiting: the question and the longest answer."""
 
@@ -34,6 +36,7 @@ class Scenario:
     turns: int = 2
     seconds: float = 0.0
     ramp: float = -1.0
+    spread: float = -1.0
     pause: float = 1.0
     roles: str = "talker"
     words: tuple[str, ...] = WORDS
@@ -100,15 +103,29 @@ class Scenario:
         return self.ramp if self.ramp >= 0 else min(RAMP_S[1], max(RAMP_S[0], self.devices / RAMP_DEVICES_PER_SECOND))
 
     @property
+    def begins_s(self) -> float:
+        """When the first of those who waited for each other begins to speak, after the start; 0: nobody waits."""
+        return self.ramp_s + ALL_THERE_S if self.spread >= 0 else 0.0
+
+    def begins_speaking(self, number: int) -> float:
+        """When this device asks its first question at the earliest, after the start."""
+        return self.begins_s + number / self.devices * max(0.0, self.spread)
+
+    @property
     def window_s(self) -> tuple[float, float] | None:
         """(from, until) after the start: what is measured when the run has a fixed time; None: everything."""
-        return (self.ramp_s, self.ramp_s + self.seconds) if self.seconds else None
+        began = max(self.ramp_s, self.begins_s)
+        return (began, began + self.seconds) if self.seconds else None
 
     @property
     def longest_s(self) -> float:
         """When to give up on the whole run: devices that do not come to an end are a result, too."""
         turn = self.patience + SPEAKING_S + self.pause
-        return self.ramp_s + (self.seconds + 2 * turn if self.seconds else self.turns * turn) + 10
+        return (
+            max(self.ramp_s, self.begins_s + self.spread)
+            + (self.seconds + 2 * turn if self.seconds else self.turns * turn)
+            + 10
+        )
 
     def rng(self, number: int) -> random.Random:
         """The device's own chance, the same in every run."""
@@ -157,6 +174,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seconds", type=float, metavar="S", help="measure for so long after all devices have come; replaces --turns")
     add("--ramp", type=float, metavar="S", help="over how long the devices appear (default: 25 a second, at most 20 s)")
+    add(
+        "--spread",
+        type=float,
+        metavar="S",
+        help="all wait until the last has come, then begin to speak within so many seconds, evenly (default: each "
+        "begins as soon as it has come)",
+    )
+    add(
+        "--chorus",
+        dest="spread",
+        action="store_const",
+        const=0.0,
+        help="all begin to speak in the same instant: the same as --spread 0",
+    )
     add(
         "--pause",
         type=float,

@@ -80,16 +80,24 @@ def reason_of(error: BaseException, device: SimulatedDevice | None = None) -> st
 
 class Visitor:
     """One device of a run. `number` makes its identity, its words and its chance; `ends_at` (monotonic s) is for runs
-    of a fixed time."""
+    of a fixed time. `begins_at` (monotonic s): it is there before, but says nothing."""
 
     def __init__(
-        self, url: str, scenario: Scenario, number: int, record: Record, *, ends_at: float | None = None
+        self,
+        url: str,
+        scenario: Scenario,
+        number: int,
+        record: Record,
+        *,
+        begins_at: float = 0.0,
+        ends_at: float | None = None,
     ) -> None:
         self.url = url
         self.scenario = scenario
         self.number = number
         self.record = record
         self.chance = scenario.rng(number)
+        self._begins_at = begins_at
         self._ends_at = ends_at
         self._finished = False
 
@@ -146,6 +154,8 @@ class Visitor:
                 try:
                     if device is None or device.closed is not None:
                         device = self.connect(**options)
+                    if number == 0:
+                        gevent.sleep(max(0.0, self._begins_at - time.monotonic()))
                     turn(device, number)
                 except BadAnswer as error:  # the connection is fine
                     self.record.failed(str(error))

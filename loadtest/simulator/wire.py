@@ -7,6 +7,7 @@ share a core with what they measure: a frame that is sent often is masked once (
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import socket
@@ -173,11 +174,17 @@ def take_frame(buffer: bytearray) -> WireFrame | None:
 
 
 def _secured(plain: socket.socket, host: str, verify: bool) -> socket.socket:
+    return _trust(verify).wrap_socket(plain, server_hostname=host)
+
+
+@functools.cache
+def _trust(verify: bool) -> ssl.SSLContext:
+    # One for all devices: reading the system's authorities takes 20 ms.
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(plain, server_hostname=host)
+    return context
 
 
 def _upgrade(connected: socket.socket, host: str, target: str, headers: Mapping[str, str]) -> bytes:

@@ -24,9 +24,16 @@ def main() -> None:
     parser.add_argument("--heard", default=DEFAULT_HEARD, help="what every utterance is understood as")
     parser.add_argument("--pieces", type=int, default=16, help="pieces a chat completion comes in")
     parser.add_argument("--formats", default="opus,wav,pcm", help="sound formats to prepare before listening")
+    parser.add_argument("--certfile", help="PEM file; with --keyfile: speak TLS")
+    parser.add_argument("--keyfile")
     given = parser.parse_args()
     vendor = OpenAiVendor(
-        port=given.port, reply=given.reply, heard=given.heard, pieces=given.pieces, error_rate=given.error_rate
+        port=given.port,
+        reply=given.reply,
+        heard=given.heard,
+        pieces=given.pieces,
+        error_rate=given.error_rate,
+        tls=(given.certfile, given.keyfile) if given.certfile else None,
     )
     jitter = given.jitter_ms / 1000
     vendor.stand(ASR, Script(delay=given.asr_ms / 1000, jitter=jitter))

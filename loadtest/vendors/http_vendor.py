@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ class HttpVendor:
     """Serves `answer(request)`; subclasses and tests override it. `with HttpVendor(answer) as vendor: vendor.url`.
 
     `keep_alive` False: one request per connection, so that a test that counts sockets finds none that merely wait in a
-    pool."""
+    pool. `tls`: PEM files of a certificate and its key, to be asked over https."""
 
     def __init__(
         self,
@@ -111,10 +112,13 @@ class HttpVendor:
         port: int = 0,
         seed: int | None = None,
         keep_alive: bool = True,
+        tls: tuple[str, str] | None = None,
     ) -> None:
         self._answer = answer
         self._keep_alive = keep_alive
-        self._server = StreamServer(("127.0.0.1", port), self._serve, backlog=1024, spawn=Pool(100_000))
+        self._scheme = "https" if tls is not None else "http"
+        secure = {"ssl_context": _shown(*tls)} if tls is not None else {}
+        self._server = StreamServer(("127.0.0.1", port), self._serve, backlog=1024, spawn=Pool(100_000), **secure)
         self._random = random.Random(seed)
         self._scripts: dict[str, deque[Script]] = {}
         self._standing: dict[str, Script] = {}
@@ -136,8 +140,8 @@ class HttpVendor:
 
     @property
     def url(self) -> str:
-        """http://127.0.0.1:port"""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        """http://127.0.0.1:port, or https."""
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def start(self) -> None:
         """Listen."""
@@ -281,6 +285,9 @@ class _Line:
     def wait(self, seconds: float) -> None:
         if seconds <= 0:
             return
+        if isinstance(self._sock, ssl.SSLSocket):
+            gevent.sleep(seconds)  # what is readable may be TLS's own; a client that leaves is noticed by `send`
+            return
         try:
             wait_read(self._sock.fileno(), timeout=seconds, timeout_exc=gevent.Timeout())
         except gevent.Timeout:
@@ -289,6 +296,12 @@ class _Line:
         if self._sock.recv(1, socket.MSG_PEEK) == b"":
             raise ClientGone
         gevent.sleep(seconds)
+
+
+def _shown(certfile: str, keyfile: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certfile, keyfile)
+    return context
 
 
 def _read_request(reader: Any, serial: int) -> VendorRequest | None:

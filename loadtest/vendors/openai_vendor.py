@@ -48,8 +48,9 @@ class OpenAiVendor(HttpVendor):
         error_rate: float = 0.0,
         seed: int | None = None,
         keep_alive: bool = True,
+        tls: tuple[str, str] | None = None,
     ) -> None:
-        super().__init__(port=port, seed=seed, keep_alive=keep_alive)
+        super().__init__(port=port, seed=seed, keep_alive=keep_alive, tls=tls)
         self._api_key = api_key
         self.sounds = sounds or Sounds()
         self._reply = reply

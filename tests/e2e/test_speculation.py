@@ -12,6 +12,7 @@ from loadtest.simulator.speech import Speech
 from loadtest.vendors.openai_vendor import ASR
 from tests.e2e.stage import CHAT, TTS, Script, Stage, ask, hear_nothing_more, open_stage, utter
 from tests.waiting import wait_for
+from xiaozhi.runtime.watchdog import Shed
 
 Words = Callable[[str], Speech]
 FIRST, SECOND = "tell me a long story", "and one more thing please"
@@ -185,3 +186,105 @@ def test_speculation_can_be_switched_off(tmp_path: Any, sounds: Any, words: Word
 
         device.collect_answer()
         assert stage.vendor.counts[ASR] == 1
+
+
+# --- what people have: a file with an end silence of 200 ms and no pause ----------------------------------------------
+
+EXISTING = {"VAD": {"Ears": {"min_silence_duration_ms": 200, "pause_ms": None}}}
+HINT_MS = 180
+"""Silence in which the voice detector falls below its threshold, and not long enough to end an utterance."""
+
+
+@pytest.mark.parametrize("speculative", ["asr", "llm"])
+def test_an_existing_file_prepares_before_the_silence_is_over(
+    tmp_path: Any, sounds: Any, words: Words, speculative: str
+) -> None:
+    with open_stage(tmp_path, sounds, {**EXISTING, "conversation": {"speculative": speculative}}) as stage:
+        device = stage.device()
+        stage.forget_requests()
+        utter(device, words(FIRST), silence_ms=HINT_MS)
+        stage.wait_for(TTS if speculative == "llm" else ASR)
+        device.ping()
+        assert not device.replies.messages
+        assert stage.vendor.counts.get(CHAT, 0) == (speculative == "llm")
+
+        device.send_silence(600, realtime=False)
+
+        assert device.collect_answer().sentences == ["Fine."]
+        assert stage.vendor.counts == {ASR: 1, CHAT: 1, TTS: 1}, "what was prepared is used"
+        ask(device, "and then?")
+        assert stage.said() == [("user", "what is up"), ("assistant", "Fine."), ("user", "and then?")]
+
+
+def test_speech_with_pauses_costs_at_most_half_a_recognition_more(tmp_path: Any, sounds: Any, words: Words) -> None:
+    """Somebody who hesitates twice in each sentence, for 60 to 240 ms beyond what the detector notices."""
+    parts = [words(FIRST), words(SECOND), words(FIRST)]
+    with open_stage(tmp_path, sounds, {"VAD": {"Ears": {"min_silence_duration_ms": 700, "pause_ms": 32}}}) as stage:
+        device = stage.device()
+        stage.forget_requests()
+        sentences = 8
+        for number in range(sentences):
+            device.replies.forget_answers()
+            device.listen_start()
+            for part, hesitation in zip(parts, (300 + 60 * (number % 4), 240, 0), strict=True):
+                device.send_frames(part.packets(device.frame_ms), realtime=False)
+                if hesitation:
+                    device.send_silence(hesitation, realtime=False)
+            device.send_silence(1_200, realtime=False)
+            device.collect_answer()
+
+        discarded = stage.count("xiaozhi_speculations_total", fate="discarded")
+        assert stage.outcomes() == {"answered": sentences}
+        assert 1 <= discarded <= sentences / 2
+        assert sentences < stage.vendor.counts[ASR] <= 1.5 * sentences
+
+
+def test_an_abort_throws_away_what_was_prepared(stage: Stage, words: Words) -> None:
+    device = stage.device()
+    stage.vendor.script(CHAT, Script(answer="A wrong answer."))
+    utter(device, words(FIRST), silence_ms=PAUSE)
+    stage.wait_for(TTS)
+
+    device.abort()
+    device.listen_start()
+    device.ping()
+
+    assert ask(device, "something else").sentences == ["Fine."]
+    assert stage.said() == [("user", "something else")]
+    hear_nothing_more(device, 0.1)
+
+
+def test_a_tool_that_a_discarded_preparation_wanted_is_never_run(stage: Stage, words: Words) -> None:
+    """Not even told to the model again, nor remembered."""
+    call = {"index": 0, "id": "c1", "function": {"name": "get_time", "arguments": "{}"}}
+    device = stage.device()
+    stage.vendor.script(CHAT, Script(answer=[{"content": "Let me look. "}, {"tool_calls": [call]}]))
+    utter(device, words(FIRST), silence_ms=PAUSE)
+    stage.wait_for(TTS)
+    device.ping()
+
+    utter(device, words(SECOND), start=False, silence_ms=1_200)
+
+    assert device.collect_answer().sentences == ["Fine."]
+    assert stage.vendor.counts[CHAT] == 2
+    assert [message["role"] for message in stage.messages()] == ["system", "user"]
+    ask(device, "and then?")
+    assert [message["role"] for message in stage.messages()] == ["system", "user", "assistant", "user"]
+
+
+def test_nothing_is_prepared_while_load_is_shed(
+    tmp_path: Any, sounds: Any, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_stage(tmp_path, sounds, {**EARS, "conversation": {"speculative": "llm"}}) as stage:
+        device = stage.device()
+        stage.forget_requests()
+        monkeypatch.setattr(type(stage.server.watchdog), "shedding", Shed.TURNS)
+        utter(device, words(FIRST), silence_ms=PAUSE)
+        device.ping()
+
+        device.send_silence(1_000, realtime=False)
+
+        device.collect_answer()
+        assert stage.outcomes() == {"overloaded": 1}
+        assert stage.vendor.counts.get(CHAT, 0) == 0
+        assert stage.count("xiaozhi_speculations_total", fate="discarded") == 0

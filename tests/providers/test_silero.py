@@ -240,9 +240,9 @@ def services() -> Services:
     return Services(InlineInference())  # type: ignore[arg-type]
 
 
-def _timing(vad: Vad) -> tuple[float, float, int, int | None]:
+def _timing(vad: Vad) -> tuple[float, float, int]:
     traits = vad.traits
-    return traits.threshold, traits.threshold_low, traits.min_silence_ms, traits.pause_ms
+    return traits.threshold, traits.threshold_low, traits.min_silence_ms
 
 
 def test_blocks_of_existing_files_are_understood() -> None:
@@ -254,7 +254,7 @@ def test_blocks_of_existing_files_are_understood() -> None:
         "min_silence_duration_ms": "200",
     }
     vad = registry.build("vad", "SileroVAD", block, services())
-    assert _timing(vad) == (0.5, 0.3, 200, None)
+    assert _timing(vad) == (0.5, 0.3, 200)
 
 
 def test_empty_values_are_defaults() -> None:
@@ -264,12 +264,19 @@ def test_empty_values_are_defaults() -> None:
         {"type": "silero", "threshold": "", "min_silence_duration_ms": "", "pause_ms": ""},
         services(),
     )
-    assert _timing(vad) == (0.5, 0.2, 700, None)
+    assert _timing(vad) == (0.5, 0.2, 700)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"runtime": "tpu"}, {"threshold": 1.2}, {"threshold": 0.3, "threshold_low": 0.4}, {"min_silence_duration_ms": 5}],
+    [
+        {"runtime": "tpu"},
+        {"pause_ms": "soon"},
+        {"pause_ms": 5},
+        {"threshold": 1.2},
+        {"threshold": 0.3, "threshold_low": 0.4},
+        {"min_silence_duration_ms": 5},
+    ],
 )
 def test_wrong_options_are_faults(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=r"VAD\.Mine"):

@@ -126,6 +126,15 @@ def test_pauses_are_told_only_where_they_are_used(speculative: str, pauses: bool
     parts.close()
 
 
+@pytest.mark.parametrize(("speculative", "lead_ms"), [("asr", 500), ("llm", 1_500)])
+def test_a_pause_is_told_in_time_for_what_is_prepared(speculative: str, lead_ms: int) -> None:
+    parts = parts_of({"conversation": {"speculative": speculative}})
+    options = parts.listener_options()
+
+    assert (options.pause_ms, options.lead_ms) == (None, lead_ms)
+    parts.close()
+
+
 def test_another_agent_takes_over() -> None:
     parts = parts_of()
     default, own = parts.agent, make_agent({"conversation": {"speculative": "off"}})

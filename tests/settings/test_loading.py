@@ -163,6 +163,17 @@ def test_a_pause_in_the_selected_detector_speaks_for_the_conversation(config_dir
     assert settings.block("vad", "SileroVAD")["pause_ms"] == 180
 
 
+@pytest.mark.parametrize("unset", [None, ""])
+def test_a_pause_that_the_detector_leaves_open_is_the_conversations(config_dir: Path, unset: object) -> None:
+    overrides = {"VAD": {"SileroVAD": {"pause_ms": unset}}, "conversation": {"pause_ms": 90}}
+
+    assert load(environ={}, overrides=overrides, config_dir=config_dir).settings.conversation.pause_ms == 90
+
+
+def test_by_default_a_pause_is_as_early_as_it_must_be(config_dir: Path) -> None:
+    assert load(environ={}, config_dir=config_dir).settings.conversation.pause_ms == "auto"
+
+
 # --- files that cannot be used ----------------------------------------------------------------------------------------
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xiaozhi.speech.pauses import PauseBudget
 from xiaozhi.speech.segmenter import (
     Ended,
     EndReason,
@@ -62,7 +64,13 @@ def test_the_end_of_the_voice_is_told_to_the_window() -> None:
 def test_in_between_is_as_before() -> None:
     # Above `threshold_low` the voice goes on; once unvoiced, only `threshold` brings it back.
     ended = play("#" * 10 + "-" * 10 + "." * 3 + "-" * 20)[-1]
-    assert isinstance(ended, Ended) and ended.voice_end == 20 * WINDOW
+    assert isinstance(ended, Ended) and ended.voice_end == 17 * WINDOW, "a faint voice, and three windows of fading"
+
+
+@pytest.mark.parametrize("fading", ["", "-", "--", "---"])
+def test_while_the_detector_fades_it_is_silent_already(fading: str) -> None:
+    ended = play("#" * 10 + fading + "." * 20)[-1]
+    assert isinstance(ended, Ended) and (ended.voice_end, ended.at) == (10 * WINDOW, 20 * WINDOW)
 
 
 def test_a_lone_voiced_window_does_not_put_off_the_end() -> None:
@@ -84,7 +92,10 @@ PAUSING = replace(PLAIN, pause_ms=160)
 
 
 def test_pause_then_resumed_then_pause_then_ended() -> None:
-    events = play("#" * 10 + "." * 6 + "#" * 10 + "." * 12, PAUSING)
+    pauses = PauseBudget()
+    pauses.ended()
+    pauses.ended()
+    events = play("#" * 10 + "." * 6 + "#" * 10 + "." * 12, segmenter=Segmenter(PAUSING, pauses))
     assert [type(event) for event in events] == [Started, Paused, Resumed, Paused, Ended]
     first, resumed, second, ended = events[1:]
     assert isinstance(first, Paused) and (first.at, first.voice_end, first.voiced_ms) == (
@@ -96,6 +107,65 @@ def test_pause_then_resumed_then_pause_then_ended() -> None:
     assert isinstance(second, Paused) and isinstance(ended, Ended)
     assert second.voice_end == ended.voice_end == 26 * WINDOW
     assert second.voiced_ms == ended.voiced_ms == 20 * WINDOW
+    assert second.at == (26 + 9) * WINDOW, "longer than the pause before, with the windows that made it a voice again"
+
+
+EAGER = replace(PLAIN, pause_ms=WINDOW)
+
+
+def test_a_pause_may_be_told_with_the_first_window_below_the_threshold() -> None:
+    assert [(type(event), event.at) for event in play("#" * 10 + "-" + "." * 9, EAGER)] == [
+        (Started, 3 * WINDOW),
+        (Paused, 11 * WINDOW),
+        (Ended, 20 * WINDOW),
+    ]
+
+
+def test_a_voice_that_is_not_gone_goes_on_at_once() -> None:
+    assert [(type(event), event.at) for event in play("#" * 10 + "-#", EAGER)][1:] == [
+        (Paused, 11 * WINDOW),
+        (Resumed, 12 * WINDOW),
+    ]
+
+
+def test_a_faint_voice_is_one_pause_at_most() -> None:
+    events = play("#" * 10 + "-" * 10, EAGER)[1:]
+    assert [(type(event), event.at) for event in events] == [(Paused, 11 * WINDOW), (Resumed, 14 * WINDOW)]
+
+
+def test_one_wrong_guess_per_utterance_and_one_in_two_in_the_long_run() -> None:
+    segmenter, at, wrong = Segmenter(EAGER), 0.0, []
+    for _ in range(20):
+        events = play("#" * 10 + "..####" * 2 + "." * 12, segmenter=segmenter, at=at)
+        at += 34 * WINDOW
+        assert isinstance(events[-1], Ended)
+        wrong.append(sum(isinstance(event, Resumed) for event in events))
+    assert wrong[0] == 1 and max(wrong) == 1
+    assert sum(wrong) == 1, "a pause that the speaker makes in every sentence is waited for"
+
+
+def test_the_habit_of_a_speaker_is_forgotten() -> None:
+    pauses = PauseBudget()
+    pauses.went_on(320.0, prepared=True)
+    assert pauses.needed_ms(32.0) == math.inf, "one wrong guess was allowed"
+    pauses.ended()
+    pauses.ended()
+    assert 200.0 < pauses.needed_ms(32.0) <= 320.0
+    for _ in range(10):
+        pauses.ended()
+    assert pauses.needed_ms(32.0) == 32.0
+
+
+@given(st.lists(st.tuples(st.lists(st.floats(1, 1000), max_size=4)), max_size=30))
+def test_wrong_guesses_are_bounded_whatever_the_speaker_does(utterances: list[tuple[list[float]]]) -> None:
+    pauses, wrong = PauseBudget(), 0
+    for number, (silences,) in enumerate(utterances, 1):
+        for silence in silences:
+            told = silence >= pauses.needed_ms(32.0)
+            wrong += told
+            pauses.went_on(silence, prepared=told)
+        pauses.ended()
+        assert wrong <= (number + 1) / 2
 
 
 def test_a_judge_of_words_may_have_the_silence_last_longer() -> None:
@@ -274,7 +344,8 @@ def test_bounds_of_every_utterance(options: SegmenterOptions, script: str) -> No
             )
             if event.reason is EndReason.SILENCE:
                 # A window over, and two more if they were voiced but no speech.
-                assert options.min_silence_ms <= event.at - event.voice_end < options.min_silence_ms + 3 * WINDOW
+                longest = max(options.min_silence_ms, options.fade_ms) + 3 * WINDOW
+                assert options.min_silence_ms <= event.at - event.voice_end < longest
         if isinstance(event, Ended | TooShort):
             floor = event.at
 
@@ -289,6 +360,7 @@ def test_silence_ends_everything(options: SegmenterOptions, script: str) -> None
 
 @given(OPTIONS, SCRIPTS)
 def test_a_reset_segmenter_is_a_new_one(options: SegmenterOptions, script: str) -> None:
+    options = replace(options, pause_ms=0)  # what is known of the speaker stays
     segmenter = Segmenter(options)
     play(script[::-1], segmenter=segmenter)
     segmenter.reset()

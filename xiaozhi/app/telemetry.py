@@ -5,6 +5,7 @@ know them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from xiaozhi.providers.contracts.vad import Vad
@@ -12,7 +13,7 @@ from xiaozhi.runtime import logs
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.resilience import BreakerState, CallReport
 from xiaozhi.runtime.tracing import NoTracer, Stage, Tracer
-from xiaozhi.session.turn_record import Outcome, Timeline, TurnRecord
+from xiaozhi.session.turn_record import SHARES, Outcome, Timeline, TurnRecord
 from xiaozhi.settings.schema import Log
 
 log = logs.get_logger("xiaozhi.turns")
@@ -52,6 +53,7 @@ class Observer:
         self._tracer = tracer or NoTracer()
         self._frames = metrics.frames
         self._stages = {stage: metrics.turn_stage.labels(stage) for stage in STAGES}
+        self._shares = {share: metrics.turn_share.labels(share) for share in SHARES}
         self._outcomes = {outcome: metrics.turns.labels(outcome.value) for outcome in Outcome}
 
     def turn_ended(self, device_id: str, record: TurnRecord) -> None:
@@ -64,25 +66,10 @@ class Observer:
             seconds = timeline.since_voice(stage)
             if seconds is not None:
                 histogram.observe(seconds)
-        extra: dict[str, object] = {"vendor": record.failed_vendor} if record.failed_vendor else {}
-        if record.announcement:
-            extra["announcement"] = True
-        log.info(
-            "turn",
-            device=device_id,
-            trace=record.trace,
-            turn=record.turn_id,
-            outcome=record.outcome.value,
-            reason=record.reason,
-            speculative=record.speculative,
-            chars=record.characters,
-            sentences=record.sentences,
-            tools=record.tool_calls,
-            text=record.user_text,
-            reply=record.reply,
-            **extra,
-            **timeline.milliseconds(),
-        )
+        account = timeline.account()
+        for share, ms in account.items():
+            self._shares[share].observe(ms / 1000)
+        log.info("turn", **_line(device_id, record, account))
         self._trace(device_id, record)
 
     def prepared_in_vain(self) -> None:
@@ -154,6 +141,32 @@ class Observer:
             },
             failure=record.reason if record.outcome in (Outcome.FAILED, Outcome.OVERLOADED) else "",
         )
+
+
+def _line(device_id: str, record: TurnRecord, account: Mapping[str, int]) -> dict[str, object]:
+    """The fields of a turn's line: how it ended, how long was waited for it and why, what it was; nothing that says
+    nothing."""
+    fields: dict[str, object] = {"outcome": record.outcome.value}
+    if record.reason:
+        fields["reason"] = record.reason
+    if record.failed_vendor:
+        fields["vendor"] = record.failed_vendor
+    if account:
+        fields["wait_ms"] = sum(account.values())
+        fields["account"] = dict(account)
+    ended = record.timeline.since_voice("ended")
+    if ended is not None:
+        fields["ended_ms"] = round(ended * 1000)
+    for name, value in (
+        ("announcement", record.announcement),
+        ("tools", record.tool_calls),
+        ("sentences", 0 if record.outcome is Outcome.ANSWERED else record.sentences),
+        ("text", record.user_text),
+        ("reply", record.reply),
+    ):
+        if value:
+            fields[name] = value
+    return fields | {"turn": record.turn_id, "device": device_id, "trace": record.trace}
 
 
 def _stages(timeline: Timeline) -> list[Stage]:

@@ -22,7 +22,7 @@ import orjson
 import structlog
 
 from xiaozhi.runtime.log_writer import FLUSH_S, LogThread, LogWriter, RotatingFile, Stream
-from xiaozhi.runtime.redaction import Redaction
+from xiaozhi.runtime.redaction import HIDDEN, Redaction
 
 MAX_BYTES = 10_485_760
 BACKUPS = 5
@@ -88,8 +88,8 @@ def configure(
     console: logging.Handler = (
         logging.StreamHandler(sys.stderr) if sys.stderr.isatty() else LogWriter(Stream(sys.stderr), thread)
     )
-    for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
-    console.setFormatter(_formatter(shared, _for_machines() if json_console else for_people))
+    for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, sort_keys=False)
+    console.setFormatter(_formatter(shared, *((_for_machines(),) if json_console else (_shortened, for_people))))
     file = LogWriter(rotating, thread) if rotating is not None else None
     if file is not None:
         file.setFormatter(_formatter(shared, _for_machines()))
@@ -141,11 +141,30 @@ def _rotating(path: Path, max_bytes: int, backups: int) -> RotatingFile:
     return RotatingFile(path, max_bytes, backups)
 
 
-def _formatter(shared: list[Any], renderer: Any) -> logging.Formatter:
+def _formatter(shared: list[Any], *last: Any) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), structlog.processors.format_exc_info, redaction],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
+
+
+def _shortened(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """For a terminal: the time without the date, the module without its room, whose line it is at the end, nothing of
+    hidden texts, no parts that are zero. The file has everything."""
+    event["timestamp"] = event["timestamp"][11:23]
+    event["logger"] = event["logger"].rpartition(".")[2]
+    for name, value in list(event.items()):
+        if isinstance(value, dict) and all(type(amount) is int for amount in value.values()):
+            event[name] = ", ".join(f"{part} {amount}" for part, amount in value.items() if amount)
+        elif isinstance(value, str) and HIDDEN.fullmatch(value):
+            del event[name]
+    if "device" in event:
+        event.pop("session", None)
+        event.pop("trace", None)
+        for name in ("device", "turn"):
+            if name in event:
+                event[name] = event.pop(name)
+    return event
 
 
 def _for_machines() -> Any:

@@ -21,6 +21,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    Summary,
     disable_created_metrics,
     generate_latest,
 )
@@ -118,6 +119,12 @@ class Metrics:
             "From the end of the user's voice to a stage of the answer.",
             ["stage"],
             buckets=STAGE_BUCKETS,
+            registry=registry,
+        )
+        self.turn_share = Summary(
+            "xiaozhi_turn_share_seconds",
+            "What the time from the end of the user's voice to the first frame was spent on; the shares add up to it.",
+            ["share"],
             registry=registry,
         )
         self.frame_lateness = Histogram(

@@ -42,6 +42,8 @@ _SHAPES = re.compile(
     r"|(?<=[?&])((?:[a-z0-9_-]*(?:token|secret|key|signature|password)|authorization)=)[^&\s\"']+"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
+HIDDEN = re.compile(r"<\d+ chars>")
+"""What stands in place of a text that is not shown."""
 _PLAIN = frozenset({"event", "level", "logger", "timestamp", "session", "device", "turn", "trace"})
 
 

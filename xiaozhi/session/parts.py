@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from xiaozhi.chat import CallContext, Message
 from xiaozhi.protocol import close_codes
@@ -21,6 +22,7 @@ from xiaozhi.session.services import SessionServices
 from xiaozhi.session.speaking.encoder import VoiceFormat
 from xiaozhi.session.speaking.outbox import Outbox
 from xiaozhi.session.speaking.voice import DeviceVoice
+from xiaozhi.session.turn_record import Speculation
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.dialogue import Dialogue
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
@@ -32,9 +34,9 @@ from xiaozhi.tools.toolbox import Toolbox, ToolLimits
 
 log = get_logger(__name__)
 
-# Longer than any silence that ends an utterance: nothing is prepared.
-NO_PAUSE_MS = 60_000
 NO_HELLO = "no hello: send a message of type hello before sound and listen"
+LEAD_MS: Final = {Speculation.OFF: 0, Speculation.ASR: 500, Speculation.LLM: 1_500}
+"""What preparing takes with usual vendors: recognition, and the answer up to the sound of its first sentence."""
 
 
 class SessionParts:
@@ -165,7 +167,7 @@ class SessionParts:
                 vad=providers.vad,
                 asr=providers.asr,
                 context=self._context,
-                options=self._listener_options(),
+                options=self.listener_options(),
                 sink=sink,
                 tasks=self._tasks,
                 on_drop=lambda: services.telemetry.dropped("microphone"),
@@ -174,9 +176,11 @@ class SessionParts:
             self.listener.start(mode)
         return self.listener
 
-    def _listener_options(self) -> ListenerOptions:
+    def listener_options(self) -> ListenerOptions:
+        """How this device is heard, with this agent's settings."""
         conversation = self.agent.settings.conversation
         audio = self.hello.audio if self.hello is not None else wire.AudioParams()
+        pause_ms = None if conversation.pause_ms == "auto" else conversation.pause_ms
         return ListenerOptions(
             audio_format=audio.format,
             sample_rate=audio.sample_rate,
@@ -184,7 +188,8 @@ class SessionParts:
             max_utterance_ms=conversation.max_utterance_ms,
             pre_roll_frames=conversation.pre_roll_frames,
             min_utterance_frames=conversation.min_utterance_frames,
-            pause_ms=conversation.pause_ms if self.prepares else NO_PAUSE_MS,
+            pause_ms=pause_ms if self.prepares else 0,
+            lead_ms=LEAD_MS[Speculation(conversation.speculative)],
             asr_deadline=self.agent.settings.asr_timeout,
         )
 

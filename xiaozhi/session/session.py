@@ -83,7 +83,7 @@ class Session:
             accepts=self._accepts_turns,
             barges_in=self._barges_in,
             on_voice=self._stay,
-            prepares=self._parts.prepares,
+            admit=services.admit_turn,
             clock=clock,
         )
         self._hooks = TurnHooks(
@@ -231,7 +231,6 @@ class Session:
         """See AgentWaiter."""
         if agent is not None:
             self._parts.adopt_agent(agent)
-            self._turn_taking.prepares = self._parts.prepares
         self._begin()
 
     def take_message(self, message: wire.DeviceMessage) -> None:
@@ -266,6 +265,7 @@ class Session:
     def _begin(self) -> None:
         """Hello was said and the agent is known: start what takes time."""
         parts = self._parts
+        self._turn_taking.prepares = parts.prepares
         if parts.hello is None:
             return
         if parts.hello.features.mcp:

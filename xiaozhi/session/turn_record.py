@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from xiaozhi.chat import Message
 from xiaozhi.settings import Settings
@@ -31,11 +32,36 @@ class Speculation(StrEnum):
     LLM = "llm"
 
 
+_ACCOUNT: Final = (
+    ("detector", "quiet"),
+    ("silence", "silent"),
+    ("grid", "arrived"),
+    ("detector", "released"),
+    ("recognition", "heard"),
+    ("model", "llm_first"),
+    ("first_sentence", "tts_asked"),
+    ("voice", "tts_first"),
+    ("encode", "encoded"),
+    ("pacing", "first_frame"),
+)
+"""What is waited for, and the stage that ends the wait; in order. A stage that was reached before the one in front of
+it (in a prepared turn) or not at all cost nothing. detector: until it hears the voice no more, and what judging the
+last window took; with a button: until the button's message. grid: the rest of the packet in which the silence became
+long enough. model: with intent, memory and the wait for a place at the vendor. pacing: with the wait for somebody who
+speaks."""
+SHARES: Final = tuple(dict.fromkeys(share for share, _ in _ACCOUNT))
+
+
 @dataclass(slots=True)
 class Timeline:
     """When each stage of a turn was reached (monotonic s); None: not reached."""
 
     voice_ended: float | None = None
+    """As far as it can be known; a detector's lag is taken off."""
+    quiet: float | None = None
+    """The detector heard no voice any more; this and the next two: see `listening.utterance.Ending`."""
+    silent: float | None = None
+    arrived: float | None = None
     prepared: float | None = None
     released: float | None = None
     heard: float | None = None
@@ -43,6 +69,7 @@ class Timeline:
     llm_first: float | None = None
     tts_asked: float | None = None
     tts_first: float | None = None
+    encoded: float | None = None
     first_frame: float | None = None
     ended: float | None = None
 
@@ -51,12 +78,21 @@ class Timeline:
         reached = getattr(self, stage)
         return None if reached is None or self.voice_ended is None else max(0.0, reached - self.voice_ended)
 
-    def milliseconds(self) -> dict[str, int]:
-        """The whole chain for one log line: ms from the end of the voice to each stage that was reached."""
-        stages = ("released", "heard", "llm_asked", "llm_first", "tts_asked", "tts_first", "first_frame", "ended")
-        return {
-            f"{stage}_ms": round(seconds * 1000) for stage in stages if (seconds := self.since_voice(stage)) is not None
-        }
+    def account(self) -> dict[str, int]:
+        """Where the time from the end of the voice to the first frame went: ms by share, all of `SHARES`, the sum of
+        which is the whole. Empty when there was no frame."""
+        if self.voice_ended is None or self.first_frame is None:
+            return {}
+        account = dict.fromkeys(SHARES, 0)
+        reached = 0
+        for share, stage in _ACCOUNT:
+            at: float | None = getattr(self, stage)
+            # Rounded where stages meet, so that nothing is lost in a sum.
+            if at is not None:
+                until = max(reached, round((min(at, self.first_frame) - self.voice_ended) * 1000))
+                account[share] += until - reached
+                reached = until
+        return account
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def apply_pause_of_the_detector(merged: Merged) -> None:
     blocks = merged.tree.get("VAD")
     block = blocks.get(name) if isinstance(blocks, dict) and isinstance(name, str) else None
     conversation = merged.tree.get("conversation")
-    if isinstance(block, dict) and "pause_ms" in block and isinstance(conversation, dict):
+    if isinstance(block, dict) and block.get("pause_ms") not in (None, "") and isinstance(conversation, dict):
         merged.tree["conversation"] = {**conversation, "pause_ms": block["pause_ms"]}
         merged.origins["conversation", "pause_ms"] = f"VAD.{name}.pause_ms"
 

@@ -195,8 +195,9 @@ class Conversation(Section):
     min_utterance_frames: int = Field(
         default=15, ge=0, le=200, description="Shorter utterances are not recognised, frames."
     )
-    pause_ms: int = Field(
-        default=250, ge=0, le=10_000, description="Silence after which an answer is prepared ahead of time, ms."
+    pause_ms: Literal["auto"] | Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default="auto",
+        description="Silence after which an answer is prepared ahead of time, ms; auto: in time to be ready; 0: never.",
     )
     speculative: Annotated[Literal["off", "asr", "llm"], OffIsAWord] = Field(
         default="asr", description="How far to prepare on a pause."

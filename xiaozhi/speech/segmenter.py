@@ -6,9 +6,13 @@ is the listener's business.
 
 How it decides. Each window (32 ms) is voiced or not, with hysteresis: voiced from `threshold` up, unvoiced from
 `threshold_low` down, in between as the window before. Speech is `voiced_needed` of the last `voiced_of` windows (three
-of five): a click is not speech, and a dropped window is not silence. Silence is counted from the end of the last voiced
-window that was part of speech, to the millisecond, not from when the vote of five fell: the end of the voice is what
-every latency is measured from.
+of five): a click is not speech, and a dropped window is not silence. Silence is counted from the end of the last window
+of speech that reached `threshold`, to the millisecond: the windows in which a detector fades from one threshold to the
+other are silence already, once it has faded. Where they are many (more than `fade_ms`) it is a faint voice.
+
+An utterance ends only when the detector is sure (unvoiced). A pause is told on the bare probability, from the first
+window below `threshold` on if `pause_ms` allows it: what is prepared then does no harm when the voice goes on. How many
+of these guesses may be wrong is the speaker's `PauseBudget`.
 
 How long an utterance is. Its sound runs from `pre_roll_ms` before the first voiced window to where it ended, trailing
 silence included. For the test against `min_utterance_ms` the pre-roll counts in full even where less had been recorded,
@@ -20,10 +24,13 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
+from xiaozhi.speech.pauses import PauseBudget
+
 
 @dataclass(frozen=True, slots=True)
 class SegmenterOptions:
-    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. Raises ValueError for
+    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. `fade_ms`: the
+    longest that a detector takes from `threshold` to `threshold_low` when a voice has ended. Raises ValueError for
     contradictions."""
 
     threshold: float = 0.5
@@ -36,6 +43,7 @@ class SegmenterOptions:
     window_ms: float = 32.0
     voiced_needed: int = 3
     voiced_of: int = 5
+    fade_ms: float = 96.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold_low <= self.threshold <= 1:
@@ -65,8 +73,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Silent for `pause_ms`: perhaps the end. `voice_end`: where the voice ended; `voiced_ms`: how much of it there
-    was."""
+    """Silent for `pause_ms` at least: perhaps the end. `voice_end`: where the voice ended; `voiced_ms`: how much of it
+    there was."""
 
     at: float
     audio_from: float
@@ -105,10 +113,11 @@ Event = Started | Paused | Resumed | Ended | TooShort
 
 class Segmenter:
     """One microphone's utterances. At most one event per window; between `Started` and `Ended`/`TooShort` there is one
-    utterance."""
+    utterance. `pauses` is what is known of the speaker; a reset does not forget it."""
 
-    def __init__(self, options: SegmenterOptions | None = None) -> None:
+    def __init__(self, options: SegmenterOptions | None = None, pauses: PauseBudget | None = None) -> None:
         self.options = options or SegmenterOptions()
+        self._pauses = pauses or PauseBudget()
         self._recent: deque[bool] = deque(maxlen=self.options.voiced_of)
         self.reset()
 
@@ -146,14 +155,15 @@ class Segmenter:
         anything."""
         self._at = at
         options = self.options
-        if probability >= options.threshold:
+        loud = probability >= options.threshold
+        if loud:
             self._voiced = True
         elif probability <= options.threshold_low:
             self._voiced = False
         voiced = self._voiced
         self._recent.append(voiced)
         speech = voiced and self._recent.count(True) >= options.voiced_needed
-        return self._go_on(voiced, speech, at) if self._speaking else self._listen(speech, at)
+        return self._go_on(voiced, loud, speech, at) if self._speaking else self._listen(speech, at)
 
     def stop(self) -> Event | None:
         """End the utterance under way here and now (the device said so, or the sound stopped coming). None if there is
@@ -187,27 +197,38 @@ class Segmenter:
         self._voice_end = at
         return Started(at, self._audio_from)
 
-    def _go_on(self, voiced: bool, speech: bool, at: float) -> Event | None:
+    def _go_on(self, voiced: bool, loud: bool, speech: bool, at: float) -> Event | None:
         options = self.options
         self._voiced_windows += voiced
+        before = self._voice_end
         if speech:
-            self._voice_end = at
+            self._voice_end = max(before, at if loud else at - options.fade_ms)
+        goes_on = self._voice_end > before
+        if goes_on:
             self._patience_ms = 0.0
+            bridged = at - options.window_ms - before
+            if bridged > 0:
+                self._pauses.went_on(bridged, prepared=self._paused)
+        silence = at - self._voice_end
         # A voiced window is never the end, even if it is no speech yet: with two more it will be, and the user has gone
         # on in time.
-        silent = 0.0 if voiced else at - self._voice_end
-        if silent > 0 and silent >= max(options.min_silence_ms, self._patience_ms):
+        if not voiced and silence >= max(options.min_silence_ms, self._patience_ms):
             return self._end(at, EndReason.SILENCE)
         if at - self._audio_from >= options.max_utterance_ms:
             return self._end(at, EndReason.TOO_LONG)
-        if self._paused and speech:
-            self._paused = False
-            return Resumed(at)
-        pauses = silent > 0 and silent >= options.pause_ms and 0 < options.pause_ms < options.min_silence_ms
-        if not self._paused and pauses and at - self._counted_from >= options.min_utterance_ms:
+        if self._paused:
+            if goes_on:
+                self._paused = False
+                return Resumed(at)
+        elif not loud and self._may_pause(silence) and at - self._counted_from >= options.min_utterance_ms:
             self._paused = True
             return Paused(at, self._audio_from, self._voice_end, self._voiced_windows * options.window_ms)
         return None
+
+    def _may_pause(self, silence: float) -> bool:
+        options = self.options
+        told = 0 < options.pause_ms <= silence < options.min_silence_ms
+        return told and silence >= self._pauses.needed_ms(options.pause_ms)
 
     def _end(self, at: float, reason: EndReason) -> Event:
         length = at - self._counted_from
@@ -221,4 +242,7 @@ class Segmenter:
             # window.
             self._recent.clear()
             self._voiced = False
-        return ended if length >= self.options.min_utterance_ms else TooShort(at, length)
+        if length < self.options.min_utterance_ms:
+            return TooShort(at, length)
+        self._pauses.ended()
+        return ended

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from loadtest import __main__ as commands
 from loadtest.measure import compare, run
 from loadtest.measure.processes import MeasuredServer, Setup, StartError
 from loadtest.simulator.scenario import Scenario
@@ -57,10 +61,10 @@ def test_the_two_take_turns_at_being_first(monkeypatch: pytest.MonkeyPatch) -> N
 def test_failures_of_a_side_are_shown():
     console = Console(record=True, width=120, file=io.StringIO())
     pairs = [(a_step(), a_step(failures={"closed 1011": 1}))]
-    compare.show(console, ["one", "two"], compare.ratios(pairs), pairs)
+    compare.show(console, ["one", "two"], compare.ratios(pairs), pairs, "10 devices")
     shown = console.export_text()
 
-    assert "B: 1 failures: closed 1011" in shown
+    assert "B: 1 failures: closed 1011" in shown and "10 devices" in shown
     assert "first audio p95" in shown
 
 
@@ -70,3 +74,30 @@ def test_a_side_that_is_nothing_is_refused(tmp_path: Path) -> None:
         compare.opened(str(tmp_path / "none"), Setup(), "http://x"),
     ):
         pass
+
+
+def test_several_numbers_of_devices_are_compared_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def measure(plan: Scenario, url: str, pids: list[int], **_: Any) -> dict[str, Any]:
+        asked.append((plan.devices, url))
+        return a_step(plan.devices)
+
+    @contextlib.contextmanager
+    def running(vendors: object, **_: Any) -> Iterator[str]:
+        yield "http://vendors"
+
+    monkeypatch.setattr(run, "measure", measure)
+    monkeypatch.setattr(compare, "vendors_running", running)
+    sides = ["ws://127.0.0.1:1/a", "ws://127.0.0.1:1/b"]
+    code = commands.main(
+        ["compare", *sides, "--devices", "5,10", "--rounds", "1", "--out", str(tmp_path), "--name", "x"]
+    )
+
+    assert code == 0
+    assert asked == [(5, sides[0]), (5, sides[1]), (10, sides[0]), (10, sides[1])]
+    found = json.loads((tmp_path / "x.json").read_text())["runs"]
+    assert [each["devices"] for each in found] == [5, 10]
+    assert all(each["ratios"] and len(each["pairs"]) == 1 for each in found)

@@ -10,6 +10,7 @@ import yaml
 
 from loadtest import ROOT
 from loadtest.measure import processes
+from loadtest.measure.certificates import Certificate, certificate
 from loadtest.measure.processes import Setup, StartError, Vendors
 from xiaozhi.settings import load
 
@@ -52,6 +53,32 @@ def test_the_sound_format_and_an_overlay_are_laid_over(tmp_path: Path) -> None:
 
     assert settings.block("tts", settings.selected_module.TTS)["response_format"] == "opus"
     assert (settings.server.max_connections, settings.conversation.speculative) == (7, "llm")
+
+
+@pytest.mark.parametrize(
+    ("tls", "vendors", "server"),
+    [("", False, False), ("vendors", True, False), ("server", False, True), ("both", True, True)],
+)
+def test_who_is_asked_over_tls(
+    tls: str, vendors: bool, server: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Certificate(tmp_path / "cert.pem", tmp_path / "key.pem")
+    for file in (made.certfile, made.keyfile):
+        file.touch()
+    monkeypatch.setattr(processes, "certificate", lambda: made)
+    setup = Setup(tls=tls)
+
+    assert (setup.vendors_over_tls, setup.server_over_tls) == (vendors, server)
+    shown = processes.configuration(setup, tmp_path)["server"].get("tls")
+    assert shown == ({"certfile": str(made.certfile), "keyfile": str(made.keyfile)} if server else None)
+
+
+def test_without_openssl_there_is_no_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    certificate.cache_clear()
+
+    with pytest.raises(StartError, match="openssl"), processes.vendors_running(Vendors(), tls=True):
+        pass
 
 
 def test_nothing_of_the_callers_environment_reaches_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

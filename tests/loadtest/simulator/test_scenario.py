@@ -47,6 +47,23 @@ def test_a_run_of_a_fixed_time_is_measured_after_the_ramp():
     assert scenario.longest_s > 34
 
 
+@pytest.mark.parametrize(
+    ("options", "begins"),
+    [([], [0, 0]), (["--chorus"], [7, 7]), (["--spread", "0"], [7, 7]), (["--spread", "6"], [7, 10])],
+)
+def test_devices_may_begin_to_speak_together(options: list[str], begins: list[float]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    scenario = Scenario.from_options(vars(parser.parse_args(options)), devices=10, ramp=4.0)
+
+    assert [scenario.begins_speaking(number) for number in (0, 5)] == begins
+    assert scenario.longest_s > 2 * 30
+
+
+def test_a_chorus_of_a_fixed_time_is_measured_from_when_it_begins():
+    assert Scenario(devices=10, turns=0, seconds=30, ramp=4, spread=0).window_s == (7, 37)
+
+
 def test_a_run_of_turns_is_measured_from_the_start():
     assert Scenario().window_s is None
 

@@ -44,12 +44,51 @@ def test_paused_and_ended_are_one_object_and_one_stream(make: Make) -> None:
     assert stream.pcm == utterance.pcm and stream.closed
 
 
-def test_a_detectors_own_pause_wins(make: Make) -> None:
-    vad = QuickVad()
-    vad.traits = replace(vad.traits, pause_ms=100)
-    ears = make(vad=vad, pause_ms=0)
-    ears.hear(tone(600) + silence(600))
+@pytest.mark.parametrize(
+    ("lead_ms", "after_ms"), [(100, 200), (500, 32)], ids=["as late as will do", "with the first quiet window"]
+)
+def test_by_itself_a_pause_is_told_in_time_to_prepare(make: Make, lead_ms: int, after_ms: int) -> None:
+    """The silence that ends an utterance is 300 ms."""
+    ears = make(pause_ms=None, lead_ms=lead_ms)
+    ears.hear(silence(300) + tone(600) + silence(600))
     assert ears.sink.told == ["started", "paused", "ended"]
+    assert ms(ears.sink.paused[0].pcm) == pytest.approx(300 + 600 + after_ms, abs=MARGIN_MS)
+
+
+def test_at_most_half_a_recognition_more_per_utterance(make: Make) -> None:
+    """Somebody who pauses twice in each sentence, each time a little longer than before."""
+    ears = make(pause_ms=None)
+    sentences = 12
+    for number in range(sentences):
+        gap = 64 + number * 12
+        ears.hear(tone(500) + silence(gap) + tone(500) + silence(gap + 6) + tone(500) + silence(600))
+    told = ears.sink.told
+    assert told.count("ended") == sentences
+    assert 2 <= told.count("resumed") <= (sentences + 1) / 2
+    assert len(streams(ears)) == sentences, "nobody asked for a text, so nothing was recognised twice"
+
+
+def test_how_its_end_was_noticed(make: Make) -> None:
+    vad = QuickVad()
+    vad.traits = replace(vad.traits, lag_ms=64)
+    ears = make(vad=vad)
+    began = ears.clock.now
+    ears.hear(silence(300) + tone(600) + silence(600))
+    (utterance,) = ears.sink.utterances
+    assert utterance.ending is not None
+    voice, quiet, silent, arrived = (
+        round((at - began) * 1000)
+        for at in (
+            utterance.ended_at,
+            utterance.ending.quiet_at,
+            utterance.ending.silent_at,
+            utterance.ending.arrived_at,
+        )
+    )
+    assert quiet % 32 == 0 and 900 <= quiet <= 928, "the window in which the voice ended"
+    assert voice == quiet - 64
+    assert silent == quiet + 320, "ten windows are the first 300 ms"
+    assert arrived == 1260, "the packet that completes that window"
 
 
 TWO_PARTS = silence(300) + tone(600, hz=300) + silence(200) + tone(600, hz=700) + silence(600)
@@ -58,7 +97,7 @@ TWO_PARTS = silence(300) + tone(600, hz=300) + silence(200) + tone(600, hz=700) 
 def test_resumed_without_anybody_asking_goes_on_with_the_stream(make: Make) -> None:
     ears = make(pause_ms=120)
     ears.hear(TWO_PARTS)
-    assert ears.sink.told == ["started", "paused", "resumed", "paused", "ended"]
+    assert ears.sink.told == ["started", "paused", "resumed", "ended"]
     (utterance,) = ears.sink.utterances
     assert ears.sink.paused[0] is not utterance and ears.sink.paused[0].closed
     assert tone(600, hz=300)[64:640] in utterance.pcm and tone(600, hz=700)[64:640] in utterance.pcm
@@ -70,11 +109,11 @@ def test_resumed_without_anybody_asking_goes_on_with_the_stream(make: Make) -> N
 def test_resumed_after_the_text_was_asked_for_opens_another_stream_and_feeds_it_all(make: Make) -> None:
     ears = make(pause_ms=120)
     asked: list[str] = []
-    ears.sink.on["paused"] = lambda utterance: ears.tasks.spawn(
+    ears.sink.on["paused"] = ears.sink.on["ended"] = lambda utterance: ears.tasks.spawn(
         "turn", lambda: asked.append(utterance.transcribe().text)
     )
     ears.hear(TWO_PARTS)
-    assert ears.sink.told == ["started", "paused", "resumed", "paused", "ended"]
+    assert ears.sink.told == ["started", "paused", "resumed", "ended"]
     first, second = streams(ears)
     (utterance,) = ears.sink.utterances
     assert first.finished and first.closed

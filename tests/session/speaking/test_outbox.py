@@ -295,7 +295,7 @@ def test_an_underrun_is_counted(fake: Rig) -> None:
     st.integers(1, 8),
 )
 def test_whatever_is_asked_only_the_open_turn_is_sent(plan: list[str], prebuffer: int) -> None:
-    rig = Rig(fake_time=True, prebuffer_frames=prebuffer, max_frames=400)
+    rig = Rig(fake_time=True, prebuffer_frames=prebuffer, ahead_ms=400 * 60)
     outbox, turn, open_turns, expected = rig.outbox, 0, set[int](), 0
     for step in plan:
         if step == "open":
@@ -444,14 +444,18 @@ def test_a_turn_that_was_shut_before_it_opened_never_opens(real: Rig) -> None:
 # --- back-pressure, ends and failures ---------------------------------------------------------------------------------
 
 
+AHEAD_FRAMES = 96
+"""Of 10 ms: 960 ms."""
+
+
 def test_a_full_lane_makes_the_producer_wait_and_loses_nothing(real: Rig) -> None:
     outbox = real.outbox
     outbox.open_turn(1)
     real.sender.hold()
     producer = real.tasks.spawn("producer", outbox.frames, 1, packets(120))
-    wait_for(lambda: outbox.queued_bytes >= 50 * 2)
+    wait_for(lambda: outbox.queued_bytes >= (AHEAD_FRAMES - 1) * 2)
     take_turns()
-    assert outbox.queued_frames <= 50 and not producer.ready()
+    assert AHEAD_FRAMES - 1 <= outbox.queued_frames <= AHEAD_FRAMES and not producer.ready(), "one is being sent"
     real.sender.release()
     producer.join(timeout=PATIENCE_S)
     assert outbox.finish(1, 10) is True
@@ -470,7 +474,7 @@ def test_whoever_waits_is_let_go_when_the_turn_or_the_outbox_ends(real: Rig, end
 
     outbox.open_turn(1)
     real.sender.hold()
-    outbox.frames(1, packets(50))
+    outbox.frames(1, packets(AHEAD_FRAMES))
     gevent.sleep(0)
     actions = (
         lambda: outbox.frames(1, packets(10)),

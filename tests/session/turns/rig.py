@@ -22,6 +22,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.protocol.frames import codec_for
 from xiaozhi.providers.contracts.tts import Tts
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.listening.utterance import Ending
 from xiaozhi.session.speaking.encoder import VoiceFormat
 from xiaozhi.session.speaking.outbox import Outbox
 from xiaozhi.session.speaking.phrases import Phrases
@@ -45,6 +46,7 @@ class FakeUtterance:
         self.pcm = pcm
         self.trace = "trace-of-the-utterance"
         self.ended_at = 990.0
+        self.ending: Ending | None = None
         self.closed = False
 
     def transcribe(self) -> Any:

@@ -13,7 +13,7 @@ from tests.fakes.clock import FakeClock
 from tests.session.turns.rig import FakeUtterance, TurnRig, settle
 from tests.waiting import PATIENCE_S
 from xiaozhi.chat import Message
-from xiaozhi.errors import TurnClosed
+from xiaozhi.errors import Overloaded, TurnClosed
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.turn_record import Outcome, Timeline, TurnRecord
 from xiaozhi.session.turns.announcements import MAX_WAITING
@@ -75,6 +75,7 @@ class Stage:
         self.realtime = False
         self.voices = 0
         self.error: Exception | None = None
+        self.overloaded = False
         self.taking = TurnTaking(
             self._make,
             tasks=self.tasks,
@@ -82,6 +83,7 @@ class Stage:
             barges_in=lambda: self.realtime,
             on_voice=self._on_voice,
             prepares=prepares,
+            admit=self._admit,
             clock=self.clock,
             alarm=self.alarm,
         )
@@ -91,6 +93,10 @@ class Stage:
             raise self.error
         self.turns.append(FakeTurn(self, len(self.turns) + 1, opening))
         return self.turns[-1]
+
+    def _admit(self) -> None:
+        if self.overloaded:
+            raise Overloaded("server")
 
     def _on_voice(self) -> None:
         self.voices += 1
@@ -191,6 +197,18 @@ def test_nothing_is_prepared_where_that_is_switched_off() -> None:
     stage.paused(FakeUtterance())
 
     assert stage.news() == []
+
+
+def test_nothing_is_prepared_while_load_is_shed(stage: Stage) -> None:
+    stage.overloaded = True
+    utterance = FakeUtterance()
+    stage.paused(utterance)
+    assert stage.news() == []
+
+    stage.overloaded = False
+    stage.paused(utterance)
+
+    assert stage.news() == ["prepare answer 1"]
 
 
 def test_what_is_dropped_was_nothing(stage: Stage) -> None:

@@ -38,8 +38,9 @@ class VadTraits(ProviderTraits):
     """... unvoiced from this one down, and in between as the window before."""
     min_silence_ms: int = 700
     """This much silence ends an utterance."""
-    pause_ms: int | None = None
-    """This much silence may be the end; None: as the conversation's settings say."""
+    lag_ms: int = 0
+    """How long the probability stays above `threshold` after a voice has ended: by so much the voice ended earlier than
+    it seems. For the account of a turn; a silence is counted from where it seems to have ended."""
 
 
 class Vad(Provider, ABC):

@@ -39,6 +39,7 @@ from xiaozhi.session.listening.push_to_talk import PushToTalk
 from xiaozhi.session.listening.segment import ListenerOptions, ListenerSink, ListenerStats, ListeningSegment
 from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
 from xiaozhi.session.listening.voice_segment import VoiceSegment
+from xiaozhi.speech.pauses import PauseBudget
 
 __all__ = ["Listener", "ListenerOptions", "ListenerSink", "ListenerStats", "Utterance"]
 
@@ -86,6 +87,7 @@ class Listener:
         self._wake = HubAlarm()
         self._loop: Greenlet | None = None
         self._segment: ListeningSegment | None = None
+        self._pauses = PauseBudget()
         self._listening = True
         self._stopping = False
         self._ending = False
@@ -261,7 +263,9 @@ class Listener:
     def _new_segment(self) -> ListeningSegment:
         if self.mode is ListenMode.MANUAL:
             return PushToTalk(self.mode, self._options, self._access, self._sink, self.stats, self._canceller)
-        return VoiceSegment(self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller)
+        return VoiceSegment(
+            self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller, self._pauses
+        )
 
     def _finish(self, segment: ListeningSegment | None) -> None:
         self._stopping = False

@@ -63,8 +63,8 @@ class ListenerStats:
 class ListenerOptions:
     """How a device is heard. `audio_format` "opus" or "pcm" (s16le); rate and channels matter for pcm only.
 
-    Frames are of 60 ms whatever the device sends. `pause_ms` is used unless the voice detector's own options have
-    one."""
+    Frames are of 60 ms whatever the device sends. `pause_ms` None: as early as it takes to have `lead_ms` left before
+    the silence ends the utterance; 0: no pauses."""
 
     audio_format: str = "opus"
     sample_rate: int = ASR_SAMPLE_RATE
@@ -72,7 +72,9 @@ class ListenerOptions:
     max_utterance_ms: int = 30_000
     pre_roll_frames: int = 10
     min_utterance_frames: int = 15
-    pause_ms: int = 250
+    pause_ms: int | None = None
+    lead_ms: int = 500
+    """How long preparing an answer takes, as far as it is prepared in a pause."""
     queue_packets: int = 200
     """12 s of 60 ms packets; when it is full the oldest goes."""
     asr_deadline: float = 15.0

@@ -122,6 +122,18 @@ class RecogniserAccess:
     """Seconds a streaming recogniser may take to swallow what it has not been fed yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the end of a voice was noticed; moments in monotonic s."""
+
+    quiet_at: float
+    """The detector heard no voice any more."""
+    silent_at: float
+    """The silence had lasted long enough, by the sound."""
+    arrived_at: float
+    """The packet with that moment in it had come."""
+
+
 class Utterance:
     """What the sink gets. `transcribe`, `pcm` and `close` are for it; `grew`, `complete` and `hand_over` are for the
     ears, which own `sound` until the utterance has ended."""
@@ -140,6 +152,8 @@ class Utterance:
         self.ended_at = 0.0
         """When the voice really ended (monotonic s): the arrival of its last sound, not when the silence was long
         enough."""
+        self.ending: Ending | None = None
+        """None: nobody had to notice it, as with a button."""
         self.voiced_ms = 0.0
         """How much of it is voice; in manual mode all of it."""
         self.trace = recognition.trace if recognition is not None else new_trace_id()

@@ -27,7 +27,8 @@ from xiaozhi.session.listening.segment import (
     ListenerStats,
     ListeningSegment,
 )
-from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
+from xiaozhi.session.listening.utterance import Ending, RecogniserAccess, Utterance
+from xiaozhi.speech.pauses import PauseBudget
 from xiaozhi.speech.segmenter import Ended, Event, Paused, Resumed, Segmenter, SegmenterOptions, Started, TooShort
 
 log = get_logger(__name__)
@@ -49,11 +50,13 @@ class VoiceSegment(ListeningSegment):
         sink: ListenerSink,
         stats: ListenerStats,
         canceller: EchoCanceller | None = None,
+        pauses: PauseBudget | None = None,
     ) -> None:
         super().__init__(mode, options, access, sink, stats, canceller)
         self._vad = vad.open()
         self._window = vad.traits.window_samples
-        self._segmenter = Segmenter(segmenter_options(vad, options))
+        self._lag_s = vad.traits.lag_ms / 1000
+        self._segmenter = Segmenter(segmenter_options(vad, options), pauses)
         judged_by = self._segmenter.options
         self._keep = int((judged_by.pre_roll_ms + judged_by.window_ms * judged_by.voiced_of) * _SAMPLES_PER_MS)
         self._at = 0
@@ -124,9 +127,11 @@ class VoiceSegment(ListeningSegment):
         for probability in probabilities:
             self._at += self._window
             at = self._at / _SAMPLES_PER_MS
+            before = segmenter.voice_end
             event = segmenter.feed(probability, at)
-            if segmenter.voice_end == at:
-                self.last_voice_at = self._arrival_of(self._at)
+            if segmenter.voice_end != before:
+                heard = self._arrival_of(int(segmenter.voice_end * _SAMPLES_PER_MS))
+                self.last_voice_at = heard - self._lag_s
             if event is not None:
                 self._obey(event)
                 if self.abandoned:
@@ -154,7 +159,10 @@ class VoiceSegment(ListeningSegment):
                 self._sink.utterance_resumed()
                 paused.close()
             case Ended():
-                self._deliver(self._completed(event))
+                ending = self._ending()
+                utterance = self._completed(event)
+                utterance.ending = ending
+                self._deliver(utterance)
             case TooShort():
                 self._hand_on(self._at)
                 self._drop("too short")
@@ -168,6 +176,10 @@ class VoiceSegment(ListeningSegment):
         if not utterance.completed:
             utterance.complete(self.last_voice_at, event.voiced_ms)
         return utterance
+
+    def _ending(self) -> Ending:
+        silent_at = self._arrival_of(self._at)
+        return Ending(self.last_voice_at + self._lag_s, silent_at, max(silent_at, self._arrivals[0][1]))
 
     def _current(self) -> Utterance:
         if self._utterance is None:
@@ -208,13 +220,18 @@ def segmenter_options(vad: Vad, options: ListenerOptions) -> SegmenterOptions:
     """How utterances are cut: thresholds and silence as the voice detector says, lengths as the conversation's settings
     say."""
     traits = vad.traits
+    window_ms = traits.window_samples / _SAMPLES_PER_MS
+    pause_ms: float | None = options.pause_ms
+    if pause_ms is None:
+        # At the earliest with the first window below the threshold.
+        pause_ms = max(window_ms, traits.min_silence_ms - options.lead_ms)
     return SegmenterOptions(
         threshold=traits.threshold,
         threshold_low=traits.threshold_low,
         min_silence_ms=traits.min_silence_ms,
-        pause_ms=options.pause_ms if traits.pause_ms is None else traits.pause_ms,
+        pause_ms=pause_ms,
         pre_roll_ms=options.pre_roll_frames * FRAME_MS,
         min_utterance_ms=options.min_utterance_frames * FRAME_MS,
         max_utterance_ms=options.max_utterance_ms,
-        window_ms=traits.window_samples / _SAMPLES_PER_MS,
+        window_ms=window_ms,
     )

@@ -39,6 +39,10 @@ log = get_logger(__name__)
 
 LINGER_S: Final = 1.0
 ROOM_DEADLINE_S: Final = 30.0
+AHEAD_MS: Final = 960
+"""Sound that the paced lane holds. Whoever fills it is let on when half of that is left, so nobody makes much more than
+a second of sound ahead of its time: when many devices are answered in the same instant, the second second of one is not
+encoded before the first of another (docs/performance.md)."""
 # A timer may fire this much early; waiting again for so little would cost more than it is worth.
 _EARLY_S: Final = 0.001
 _MAX_SHUT_AHEAD: Final = 64
@@ -81,8 +85,9 @@ class _Turn:
 class Outbox:
     """See the module. `send_text` and `send_binary` block at most the send deadline and raise ConnectionClosed.
 
-    `frame_ms`: the sound in one frame. `fixed_delay_ms`: the existing server's `tts_audio_send_delay`, 0 for exact
-    pacing. `on_frame` is told each frame's lateness in seconds, from the writer; it must be quick.
+    `frame_ms`: the sound in one frame. `ahead_ms`: the sound that may wait for its time. `fixed_delay_ms`: the existing
+    server's `tts_audio_send_delay`, 0 for exact pacing. `on_frame` is told each frame's lateness in seconds, from the
+    writer; it must be quick.
 
     `on_sent` is told each frame that the socket has taken: (packet, timestamp). The packet is Opus or s16le PCM in the
     device's format, without the framing of the wire; the timestamp (ms) is that of the turn's playback clock, which the
@@ -102,7 +107,7 @@ class Outbox:
         prebuffer_frames: int = PREBUFFER_FRAMES,
         fixed_delay_ms: float = 0,
         max_urgent: int = 256,
-        max_frames: int = 50,
+        ahead_ms: int = AHEAD_MS,
         linger_s: float = LINGER_S,
         on_frame: Callable[[float], None] | None = None,
         on_sent: Callable[[bytes, int], None] | None = None,
@@ -120,7 +125,7 @@ class Outbox:
         """Frames sent ahead of time; a change counts from the next turn on."""
         self._fixed_delay_ms = fixed_delay_ms
         self._max_urgent = max_urgent
-        self._max_frames = max_frames
+        self._max_frames = max(prebuffer_frames + 1, ahead_ms // frame_ms)
         self._linger_s = linger_s
         self._on_frame = on_frame
         self.on_sent = on_sent

@@ -389,6 +389,8 @@ class Playback:
     def _send(self, frames: Sequence[bytes]) -> None:
         if not frames:
             return
+        if self._timeline.encoded is None:
+            self._timeline.encoded = self._clock()
         if not self._announced:
             self._announce()
         if self._keep is not None:

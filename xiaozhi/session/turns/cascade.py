@@ -117,6 +117,7 @@ class _Answer:
             raise VendorGarbage(llm.name or "llm", "an empty answer")
         exchange.answered(said)
         if not exchange.tool_calls and parts.answers is not None:
+            self._turn.wait_release()  # a prepared answer that is thrown away leaves no trace
             parts.answers.put(briefing.cache_key, said)
 
     def _answer_from_cache(self, key: str) -> bool:

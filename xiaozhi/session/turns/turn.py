@@ -29,6 +29,7 @@ from xiaozhi.providers.contracts.tts import Tts
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.runtime.tracing import new_trace_id
+from xiaozhi.session.listening.utterance import Utterance
 from xiaozhi.session.speaking.outbox import Outbox
 from xiaozhi.session.speaking.phrases import Phrases
 from xiaozhi.session.speaking.playback import Playback
@@ -155,11 +156,17 @@ class Turn:
             return
         self.timeline.released = self.clock()
         if self.utterance is not None:
-            self.timeline.voice_ended = self.utterance.ended_at
+            self._note_ending(self.utterance)
         self._move(TurnState.RELEASED)
         if self._playback is not None:
             # Prepared up to the first sentence's sound: stt and tts start go out now, ahead of that sound.
             self._tasks.spawn("turn-open", self._open_aside)
+
+    def _note_ending(self, utterance: Utterance) -> None:
+        timeline, ending = self.timeline, utterance.ending
+        timeline.voice_ended = utterance.ended_at
+        if ending is not None:
+            timeline.quiet, timeline.silent, timeline.arrived = ending.quiet_at, ending.silent_at, ending.arrived_at
 
     def discard(self) -> None:
         """The user went on speaking: forget the prepared turn without a trace. Without effect after the release."""

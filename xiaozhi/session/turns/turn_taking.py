@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from gevent.event import Event
 
-from xiaozhi.errors import TurnClosed
+from xiaozhi.errors import Overloaded, TurnClosed
 from xiaozhi.runtime.alarm import Alarm
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
@@ -52,8 +52,8 @@ def _nothing() -> None:
 
 class TurnTaking:
     """`accepts` says whether turns may begin; `barges_in` whether speech interrupts speech (realtime mode); `on_voice`
-    is told that somebody begins to speak. `prepares`: whether pauses are used to prepare answers. `tasks`: where
-    announcements are waited with."""
+    is told that somebody begins to speak. `prepares`: whether pauses are used to prepare answers; not while `admit`
+    raises Overloaded. `tasks`: where announcements are waited with."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class TurnTaking:
         barges_in: Callable[[], bool],
         on_voice: Callable[[], None] = _nothing,
         prepares: bool = True,
+        admit: Callable[[], None] = _nothing,
         clock: Callable[[], float] = time.monotonic,
         alarm: Alarm | None = None,
     ) -> None:
@@ -73,6 +74,7 @@ class TurnTaking:
         self._barges_in = barges_in
         self._on_voice = on_voice
         self.prepares = prepares
+        self._admit = admit
         self._clock = clock
         self._alarm = alarm
         self._prepared: Turn | None = None
@@ -171,7 +173,7 @@ class TurnTaking:
     def utterance_paused(self, utterance: Utterance) -> None:
         """Maybe finished: prepare an answer that nobody hears yet."""
         self.discard()
-        if self.prepares and self._accepts():
+        if self.prepares and self._accepts() and not self._overloaded():
             self._prepared = self._make_turn(Opening(utterance=utterance))
             self._prepared.start(prepared=True)
 
@@ -199,6 +201,13 @@ class TurnTaking:
         self._hush()
         self.discard()
         log.debug("utterance dropped", reason=reason)
+
+    def _overloaded(self) -> bool:
+        try:
+            self._admit()
+        except Overloaded:
+            return True
+        return False
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
