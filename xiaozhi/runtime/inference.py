@@ -31,6 +31,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from gevent import monkey
@@ -154,7 +155,7 @@ class InferencePool:
         (a thread that has begun goes on and its permit returns when it ends), InferenceClosed when the pool is or gets
         closed."""
         result = AsyncResult()
-        job = self.submit(function, *args, kind=kind, deliver=lambda value, error: _settle(result, value, error))
+        job = self.submit(function, *args, kind=kind, deliver=partial(_settle, result))
         try:
             result.wait(timeout=deadline)
         finally:
@@ -164,7 +165,10 @@ class InferencePool:
         if not result.ready():
             self.counts[kind].late += 1
             raise VendorTimeout(f"inference:{kind}", f"no result within {deadline:g} s")
-        return result.get()  # type: ignore[no-any-return]
+        try:
+            return result.get()  # type: ignore[no-any-return]
+        finally:
+            del result  # an error that it holds would know it by this frame
 
     def submit(self, function: Callable[..., Any], *args: Any, kind: str, deliver: Deliver) -> Job:
         """Like `run` for callers without a greenlet to spare: returns at once; `deliver` is called later, in the hub,

@@ -23,7 +23,7 @@ from gevent import Greenlet
 from gevent.lock import BoundedSemaphore
 
 from xiaozhi.chat import ToolSpec
-from xiaozhi.errors import ToolError
+from xiaozhi.errors import ToolError, forget_trace
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.tools.base import SourceKind, Tool, ToolContext, ToolOutcome
@@ -152,6 +152,7 @@ class DeviceMcp:
                 if self._relistings_left:
                     self._list_soon()
             except ToolError as error:
+                forget_trace(error)
                 if self.rpc.closed:
                     return
                 log.warning("device mcp handshake failed", attempt=attempt, error=str(error)[:200])
@@ -224,6 +225,7 @@ class DeviceMcp:
         try:
             self._list_tools()
         except ToolError as error:
+            forget_trace(error)
             if not self.rpc.closed:
                 log.warning("device tools not listed again", error=str(error)[:200])
             return
