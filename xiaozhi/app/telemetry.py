@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xiaozhi.providers.contracts.vad import Vad
-from xiaozhi.runtime import logs
+from xiaozhi.runtime import logs, usage
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.resilience import BreakerState, CallReport
 from xiaozhi.runtime.tracing import NoTracer, Stage, Tracer
@@ -89,11 +89,17 @@ class Observer:
     def connection_ended(self, code: int, seconds: float) -> None:
         """A device's connection is over: close code, and how long it lasted."""
         self._metrics.connection_ended(code, seconds)
+        used = usage.current()
+        if used is not None:
+            self._metrics.connection_used(seconds, used)
 
     def vendor_called(self, report: CallReport) -> None:
         """One attempt at a vendor has ended."""
         kind, _, vendor = report.vendor.partition(":")
         self._metrics.vendor_requests.labels(kind, vendor, report.outcome).inc()
+        used = usage.current()
+        if used is not None:
+            used.vendor_s += report.total_s
         if report.first_s is not None:
             self._metrics.vendor_first.labels(kind, vendor).observe(report.first_s)
         if report.outcome not in ("open", "overloaded"):

@@ -40,6 +40,7 @@ from gevent.threadpool import ThreadPool
 
 from xiaozhi.errors import Overloaded, VendorTimeout, XiaozhiError
 from xiaozhi.runtime.thread_names import name_pool
+from xiaozhi.runtime.usage import Usage, current
 
 T = TypeVar("T")
 
@@ -95,6 +96,8 @@ class Job:
     function: Callable[[], Any]
     deliver: Deliver
     submitted: float
+    usage: Usage | None
+    """Whose work it is, where it is one connection's."""
     started: float = field(default=0.0)
     """Monotonic seconds; 0 while it waits."""
 
@@ -185,7 +188,7 @@ class InferencePool:
             counts.refused += 1
             raise Overloaded("inference pool")
         context = contextvars.copy_context()
-        job = Job(kind, lambda: context.run(function, *args), deliver, time.monotonic())
+        job = Job(kind, lambda: context.run(function, *args), deliver, time.monotonic(), current())
         if starts:
             self._start(job)
         else:
@@ -245,7 +248,13 @@ class InferencePool:
         counts = self.counts[job.kind]
         counts.active -= 1
         counts.done += 1
-        counts.worked_s += time.monotonic() - job.started
+        worked_s = time.monotonic() - job.started
+        counts.worked_s += worked_s
+        if job.usage is not None:
+            if job.kind in QUICK_KINDS:
+                job.usage.pool_s += worked_s
+            else:
+                job.usage.model_s += worked_s
         self._busy -= 1
         self._slow_busy -= job.kind not in QUICK_KINDS
         self._start_next()

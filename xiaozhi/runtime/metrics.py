@@ -40,6 +40,7 @@ from xiaozhi.runtime.readings import (
     FrameReadings,
     GuessesView,
     GuessReadings,
+    HostReadings,
     LimitationReadings,
     LoopReadings,
     PoolReadings,
@@ -48,6 +49,7 @@ from xiaozhi.runtime.readings import (
     VendorReadings,
 )
 from xiaozhi.runtime.resilience import Guard
+from xiaozhi.runtime.usage import Usage
 from xiaozhi.runtime.watchdog import LoopHealth
 
 STAGE_BUCKETS = (
@@ -75,6 +77,10 @@ STAGE_BUCKETS = (
 LATENESS_BUCKETS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 LAG_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SHARE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.8)
+BANDWIDTH_BUCKETS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 1_000_000)
+SHORTEST_S = 1.0
+"""Of a connection whose mean is told: what came in an instant is no bandwidth."""
 VISIT_BUCKETS = (1, 10, 60, 300, 1800, 7200, 86400)
 
 # A second timestamp series per counter and histogram would double every scrape.
@@ -105,6 +111,19 @@ class Metrics:
             "xiaozhi_connection_duration_seconds",
             "How long connections lasted.",
             buckets=VISIT_BUCKETS,
+            registry=registry,
+        )
+        self.connection_cpu = Histogram(
+            "xiaozhi_connection_cpu_ratio",
+            "Share of one core that a connection used while it lasted.",
+            buckets=SHARE_BUCKETS,
+            registry=registry,
+        )
+        self.connection_bytes = Histogram(
+            "xiaozhi_connection_bytes_per_second",
+            "Mean bandwidth of a connection.",
+            ["direction"],
+            buckets=BANDWIDTH_BUCKETS,
             registry=registry,
         )
         self.turns = Counter("xiaozhi_turns_total", "Turns that ended, by outcome.", ["outcome"], registry=registry)
@@ -181,6 +200,12 @@ class Metrics:
         self.connections_closed.labels(str(code) if code in close_codes.NAMED else "other").inc()
         self.connection_seconds.observe(seconds)
 
+    def connection_used(self, seconds: float, used: Usage) -> None:
+        """What a connection that lasted `seconds` has used."""
+        self.connection_cpu.observe(used.cpu_s / max(seconds, SHORTEST_S))
+        for direction, count in (("in", used.bytes_in), ("out", used.bytes_out)):
+            self.connection_bytes.labels(direction).observe(count / max(seconds, SHORTEST_S))
+
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge whose value is read when somebody scrapes."""
         Gauge(name, text, registry=self.registry).set_function(read)
@@ -213,8 +238,10 @@ class Metrics:
         self.registry.register(LoopReadings(loops))
 
     def watch_process(self) -> None:
-        """Threads, greenlets, context switches, garbage collections. Memory and file descriptors are there already."""
+        """Threads, greenlets, context switches, garbage collections, and the machine. The process's memory and file
+        descriptors are there already."""
         self.registry.register(ProcessReadings())
+        self.registry.register(HostReadings())
 
     def render(self) -> tuple[str, bytes]:
         """(content type, body) of a scrape. Yields to other greenlets between metrics, so that no audio frame waits for
