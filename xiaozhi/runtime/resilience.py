@@ -208,14 +208,15 @@ class Attempt:
         guard.report(CallReport(guard.name, outcome, self._waited, self._first, total, self._retry))
 
     def _verdict(self, outcome: str, total: float) -> bool | None:
-        if outcome in ("timeout", "unavailable", "garbage", "error"):
+        if outcome in _OF_THE_ENDPOINT:
             return False
         if outcome == "cancelled":
             # Who gave up after waiting that long for the first sign of life has seen a failure, whatever ended the
             # wait.
             return False if self._first is None and total >= self._guard.patience else None
-        # Refusals (rejected, busy) prove that the endpoint lives.
-        return None if outcome == "overloaded" else True
+        # Refusals (rejected, busy) prove that the endpoint lives. What one request is answered with may be the fault of
+        # what it asked, and an error may be ours: neither says anything about the next device's request.
+        return None if outcome in _OF_ONE_REQUEST or outcome == "overloaded" else True
 
 
 class Guard:
@@ -359,8 +360,12 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (VendorUnavailable, "unavailable"),
     (VendorError, "unavailable"),
     (Overloaded, "overloaded"),
+    (OSError, "unavailable"),
     (Exception, "error"),
 )
+_OF_THE_ENDPOINT = frozenset({"timeout", "unavailable"})
+"""What counts for its breaker."""
+_OF_ONE_REQUEST = frozenset({"garbage", "error"})
 
 
 def outcome_of(error: BaseException | None) -> str:
