@@ -264,10 +264,10 @@ def test_the_sweeper_looks_at_a_slice_at_a_time(monkeypatch: pytest.MonkeyPatch)
         assert swept.wait(PATIENCE_S)
         assert sorted(ticked) == sorted("abcde" * 2)
         assert ticked[:5] == list("abcde")
-        assert book.held == Held(memory_bytes=50, queued=10, queued_most=4)
+        assert book.held == Held(memory_bytes=50, queued=10, queued_most=4, memory_most=10)
         book.leave(numbers[gone.device])
         book.sweep(50.0)
-        assert book.held == Held(memory_bytes=40, queued=6, queued_most=3)
+        assert book.held == Held(memory_bytes=40, queued=6, queued_most=3, memory_most=10)
     finally:
         book.stop()
 

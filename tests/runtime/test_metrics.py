@@ -15,7 +15,7 @@ from tests.fakes.clock import FakeClock
 from tests.waiting import PATIENCE_S
 from xiaozhi.errors import Overloaded, VendorUnavailable
 from xiaozhi.runtime import tasks
-from xiaozhi.runtime.connections import Held, SweepAction, Vitals
+from xiaozhi.runtime.connections import Held, SweepAction, Used, Vitals
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
@@ -51,6 +51,7 @@ class FakeConnections:
 
     actions: Counter[str] = field(default_factory=Counter)
     loads: list[tuple[int, int]] = field(default_factory=list)
+    used: Used = field(default_factory=Used)
 
     @property
     def held(self) -> Held:

@@ -33,6 +33,7 @@ from xiaozhi.protocol import close_codes
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import logs, tasks
+from xiaozhi.runtime.collection import GrowthCollector
 from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
@@ -116,6 +117,7 @@ class Server:
             sample=self._sample,
             sample_interval=settings.monitoring.sample_interval,
             policy=shed_policy,
+            on_tick=GrowthCollector().check,
             on_lag=self.metrics.hub_lag.observe,
             on_shed=self._on_shed,
             on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),

@@ -91,7 +91,19 @@ class Observer:
         self._metrics.connection_ended(code, seconds)
         used = usage.current()
         if used is not None:
-            self._metrics.connection_used(seconds, used)
+            self._metrics.connection_used(used)
+            log.info(
+                "connection closed",
+                code=code,
+                seconds=round(seconds, 1),
+                messages=used.received,
+                sent=used.sent,
+                bytes_in=used.bytes_in,
+                bytes_out=used.bytes_out,
+                turns=used.turns,
+                waited_ms=round(1000 * used.waited_s),
+                **used.milliseconds(),
+            )
 
     def vendor_called(self, report: CallReport) -> None:
         """One attempt at a vendor has ended."""

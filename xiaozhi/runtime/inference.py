@@ -40,7 +40,7 @@ from gevent.threadpool import ThreadPool
 
 from xiaozhi.errors import Overloaded, VendorTimeout, XiaozhiError
 from xiaozhi.runtime.thread_names import name_pool
-from xiaozhi.runtime.usage import Usage, current
+from xiaozhi.runtime.usage import ConnectionUsage, current
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class Job:
     function: Callable[[], Any]
     deliver: Deliver
     submitted: float
-    usage: Usage | None
+    usage: ConnectionUsage | None
     """Whose work it is, where it is one connection's."""
     started: float = field(default=0.0)
     """Monotonic seconds; 0 while it waits."""

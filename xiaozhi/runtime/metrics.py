@@ -49,7 +49,7 @@ from xiaozhi.runtime.readings import (
     VendorReadings,
 )
 from xiaozhi.runtime.resilience import Guard
-from xiaozhi.runtime.usage import Usage
+from xiaozhi.runtime.usage import ConnectionUsage
 from xiaozhi.runtime.watchdog import LoopHealth
 
 STAGE_BUCKETS = (
@@ -77,10 +77,7 @@ STAGE_BUCKETS = (
 LATENESS_BUCKETS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 LAG_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-SHARE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.8)
-BANDWIDTH_BUCKETS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 1_000_000)
-SHORTEST_S = 1.0
-"""Of a connection whose mean is told: what came in an instant is no bandwidth."""
+WORK_BUCKETS = (0.01, 0.1, 1, 10, 100, 1000)
 VISIT_BUCKETS = (1, 10, 60, 300, 1800, 7200, 86400)
 
 # A second timestamp series per counter and histogram would double every scrape.
@@ -113,17 +110,11 @@ class Metrics:
             buckets=VISIT_BUCKETS,
             registry=registry,
         )
-        self.connection_cpu = Histogram(
-            "xiaozhi_connection_cpu_ratio",
-            "Share of one core that a connection used while it lasted.",
-            buckets=SHARE_BUCKETS,
-            registry=registry,
-        )
-        self.connection_bytes = Histogram(
-            "xiaozhi_connection_bytes_per_second",
-            "Mean bandwidth of a connection.",
-            ["direction"],
-            buckets=BANDWIDTH_BUCKETS,
+        self.connection_work = Histogram(
+            "xiaozhi_connection_work_seconds",
+            "Work for one connection by who did it, and the time it was made to wait (waited).",
+            ["where"],
+            buckets=WORK_BUCKETS,
             registry=registry,
         )
         self.turns = Counter("xiaozhi_turns_total", "Turns that ended, by outcome.", ["outcome"], registry=registry)
@@ -200,11 +191,12 @@ class Metrics:
         self.connections_closed.labels(str(code) if code in close_codes.NAMED else "other").inc()
         self.connection_seconds.observe(seconds)
 
-    def connection_used(self, seconds: float, used: Usage) -> None:
-        """What a connection that lasted `seconds` has used."""
-        self.connection_cpu.observe(used.cpu_s / max(seconds, SHORTEST_S))
-        for direction, count in (("in", used.bytes_in), ("out", used.bytes_out)):
-            self.connection_bytes.labels(direction).observe(count / max(seconds, SHORTEST_S))
+    def connection_used(self, used: ConnectionUsage) -> None:
+        """What a connection has used that has ended."""
+        spent = {"hub": used.hub_s, "pool": used.pool_s, "models": used.model_s, "vendors": used.vendor_s}
+        spent["waited"] = used.waited_s
+        for what, seconds in spent.items():
+            self.connection_work.labels(what).observe(seconds)
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge whose value is read when somebody scrapes."""

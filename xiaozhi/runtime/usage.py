@@ -1,8 +1,8 @@
 """What one connection costs, and how much of the hub's time its messages may take.
 
-A `Usage` belongs to a connection. It is found by contextvar, so whoever works for a device charges what was measured
-without being handed the object: the greenlets of a session inherit the context of its reader (`tasks.py`). Not the
-limits on numbers of messages (`limits.py`): a few messages can be dear.
+A `ConnectionUsage` belongs to a connection. It is found by contextvar, so whoever works for a device charges what was
+measured without being handed the object: the greenlets of a session inherit the context of its reader (`tasks.py`). Not
+the limits on numbers of messages (`limits.py`): a few messages can be dear.
 
 Two allowances: bytes of text, and seconds of hub time. Each is repaid at a steady rate and may be overdrawn; then the
 reader waits before it reads on (`pause`), which the device feels as a full TCP window. Sound is not charged: frames are
@@ -60,7 +60,7 @@ class _Allowance:
         return max(0.0, -self._left / self._rate)
 
 
-class Usage:
+class ConnectionUsage:
     """See the module. Plain numbers, as they are added to on busy paths."""
 
     __slots__ = (
@@ -76,6 +76,8 @@ class Usage:
         "model_s",
         "overdrawn",
         "pool_s",
+        "received",
+        "sent",
         "text_bytes",
         "turns",
         "vendor_s",
@@ -86,7 +88,8 @@ class Usage:
         now = clock()
         self.text_bytes = 0
         self.bytes_in = self.bytes_out = 0
-        """All bytes; set when the connection has ended."""
+        self.received = self.sent = 0
+        """Bytes and messages of all kinds; set when the connection has ended."""
         self.turns = 0
         self.hub_s = 0.0
         """Measured on the hub's thread: reading messages, making tools, cleaning text; and a flat charge per turn."""
@@ -111,6 +114,11 @@ class Usage:
     def cpu_s(self) -> float:
         """Processor time that the device itself brings about: of the hub, and of the pool but for local models."""
         return self.hub_s + self.pool_s
+
+    def milliseconds(self) -> dict[str, int]:
+        """Who worked for it how long, for a log line."""
+        spent = {"hub": self.hub_s, "pool": self.pool_s, "models": self.model_s, "vendors": self.vendor_s}
+        return {f"{what}_ms": round(1000 * seconds) for what, seconds in spent.items()}
 
     def spend(self, seconds: float, text_bytes: int = 0) -> None:
         """So much hub time was used, for a message of so many bytes."""
@@ -146,15 +154,15 @@ class Usage:
         return self._paused_s > PATIENCE_S
 
 
-_current: ContextVar[Usage | None] = ContextVar("usage", default=None)
+_current: ContextVar[ConnectionUsage | None] = ContextVar("usage", default=None)
 
 
-def enter(usage: Usage) -> None:
+def enter(usage: ConnectionUsage) -> None:
     """From here on, in this greenlet and in those that it spawns, work is for the connection of `usage`."""
     _current.set(usage)
 
 
-def current() -> Usage | None:
+def current() -> ConnectionUsage | None:
     """Whom the work of this greenlet is for."""
     return _current.get()
 

@@ -101,14 +101,20 @@ class Limits(Section):
     frames_per_second: CountOrUnlimited = Field(
         default=500, description="Audio frames per second from one device; 0: no limit."
     )
-    text_bytes_per_second: CountOrUnlimited = Field(
-        default=131_072, description="Bytes of text messages per second from one device, before it is slowed; 0: any."
+    text_bytes_per_second: int = Field(
+        default=131_072,
+        ge=0,
+        le=1 << 30,
+        description="Bytes of text messages per second from one device, before it is slowed; 0: any.",
     )
     work_ms_per_second: CountOrUnlimited = Field(
         default=50, description="Hub time per second for one device's messages, ms, before it is slowed; 0: any."
     )
-    memory_bytes: CountOrUnlimited = Field(
-        default=52_428_800, description="What one session may hold, bytes; it is trimmed, then closed. 0: no limit."
+    memory_bytes: int = Field(
+        default=52_428_800,
+        ge=0,
+        le=1 << 40,
+        description="What one session may hold, bytes; it is trimmed, then closed. 0: no limit.",
     )
     queued: CountOrUnlimited = Field(
         default=1_000, description="What may wait in one session's queues; it is trimmed, then closed. 0: no limit."

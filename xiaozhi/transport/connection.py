@@ -22,7 +22,7 @@ from xiaozhi.runtime import usage
 from xiaozhi.runtime.connections import ConnectionRegistry, Vitals
 from xiaozhi.runtime.limits import FloodGuard, Flow, MessageRates
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.usage import Usage, UsageLimits
+from xiaozhi.runtime.usage import ConnectionUsage, UsageLimits
 from xiaozhi.session.link import Identity, LinkHandler, SessionFactory, Weight
 from xiaozhi.transport.message_socket import MessageSocket
 
@@ -94,7 +94,7 @@ class Connection:
         """When the last message came, on the services' clock; 0: none yet."""
         self.faults = 0
         """Messages at which the session failed or which it could not accept."""
-        self.usage = Usage(services.usage, services.clock)
+        self.usage = ConnectionUsage(services.usage, services.clock)
         """What it costs."""
         self._socket = socket
         self._services = services
@@ -183,12 +183,12 @@ class Connection:
         used, waited_s = self.usage, self.usage.waited_s
         pause_s = used.pause()
         if used.goes_on:
-            log.warning("costs too much", device=self.identity.device_id, **self._costs())
+            log.warning("costs too much", device=self.identity.device_id, **used.milliseconds())
             self._socket.close(close_codes.POLICY_VIOLATION, "too much work")
             used.overdrawn = False
         elif pause_s > 0:
             if not waited_s:
-                log.info("slowed down", device=self.identity.device_id, **self._costs())
+                log.info("slowed down", device=self.identity.device_id, **used.milliseconds())
             gevent.sleep(pause_s)
 
     def _malformed(self, error: ProtocolError) -> None:
@@ -204,27 +204,10 @@ class Connection:
             log.exception("session failed at a message", device=self.identity.device_id)
 
     def _ended(self, seconds: float) -> None:
-        code, reason = self._socket.ending
         socket, used = self._socket, self.usage
+        used.received, used.sent = socket.received, socket.sent
         used.bytes_in, used.bytes_out = socket.bytes_in, socket.bytes_out
-        log.info(
-            "connection closed",
-            device=self.identity.device_id,
-            code=code,
-            reason=reason,
-            seconds=round(seconds, 1),
-            messages=socket.received,
-            sent=socket.sent,
-            bytes_in=used.bytes_in,
-            bytes_out=used.bytes_out,
-            **self._costs(),
-        )
-        self._services.events.connection_ended(code, seconds)
-
-    def _costs(self) -> dict[str, object]:
-        used = self.usage
-        seconds = {"hub": used.hub_s, "pool": used.pool_s, "models": used.model_s, "vendors": used.vendor_s}
-        return {f"{what}_ms": round(1000 * spent) for what, spent in seconds.items()}
+        self._services.events.connection_ended(socket.ending[0], seconds)
 
     def _clean_up(self) -> None:
         handler, self._handler = self._handler, None
