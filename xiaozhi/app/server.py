@@ -23,7 +23,7 @@ from xiaozhi.app.banner import StartFacts
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.management_orders import ManagementOrders
-from xiaozhi.app.telemetry import Observer, configure_logs
+from xiaozhi.app.telemetry import Observer, configure_logs, dearest
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.devices.enrolment import Enrolment
@@ -196,6 +196,7 @@ class Server:
             facts=self._page_facts,
             metrics=self.metrics.render,
             reload=self.reload,
+            devices=lambda: dearest(self.connections.members(), self._clock()),
         )
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(

@@ -143,6 +143,8 @@ class Seen:
     cpu_s: float = 0.0
     """Processor time when the window began."""
     window_at: float = 0.0
+    share: float = 0.0
+    """Of one core, in the window that ended last."""
     slowed: bool = False
     """It used too much in the window before."""
     used: Used = Used()
@@ -249,6 +251,8 @@ class Member:
     joined_at: float
     last_traffic_at: float
     vitals: Vitals
+    cpu_share: float = 0.0
+    """Of one core, in the window that ended last."""
 
 
 class _Entry:
@@ -327,7 +331,10 @@ class ConnectionRegistry:
         entry = self._entries.pop(number, None)
         if entry is None:
             return
-        self._add_up(entry, entry.live.vitals())
+        try:
+            self._add_up(entry, entry.live.vitals())
+        except Exception:
+            log.exception("cannot check a connection", device=entry.live.device)
         of_device = self._devices.get(entry.live.device, [])
         if number in of_device:
             of_device.remove(number)
@@ -343,8 +350,8 @@ class ConnectionRegistry:
     def members(self) -> list[Member]:
         """All connections as they are now."""
         return [
-            Member(number, entry.live.device, entry.joined_at, entry.seen.traffic_at, entry.live.vitals())
-            for number, entry in self._entries.items()
+            Member(number, one.live.device, one.joined_at, one.seen.traffic_at, one.live.vitals(), one.seen.share)
+            for number, one in self._entries.items()
         ]
 
     # --- the sweeper ------------------------------------------------------------------------------------------------
@@ -404,6 +411,7 @@ class ConnectionRegistry:
         verdict = judge(vitals, seen, self.policy, now)
         if now - seen.window_at >= self.policy.cpu_window:
             seen.slowed = verdict.action is SweepAction.SLOW
+            seen.share = (vitals.cpu_s - seen.cpu_s) / (now - seen.window_at)
             seen.cpu_s, seen.window_at = vitals.cpu_s, now
         if verdict.action is SweepAction.KEEP:
             if seen.trimmed_at is not None and now - seen.trimmed_at > self.policy.trim_grace:
