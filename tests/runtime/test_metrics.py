@@ -224,7 +224,7 @@ def test_the_sweepers_work_and_what_sessions_hold() -> None:
     assert samples["xiaozhi_sessions_memory_bytes"].value == 150
     assert samples["xiaozhi_sessions_queued"].value == 12
     assert samples["xiaozhi_sessions_queued_most"].value == 9
-    assert actions == {"replaced": 0, "ping": 0, "trim": 0, "close": 2, "abort": 0}
+    assert actions == {"replaced": 0, "ping": 0, "slow": 0, "trim": 0, "close": 2, "abort": 0}
 
 
 def test_the_actions_known_beforehand_are_those_of_the_sweeper() -> None:

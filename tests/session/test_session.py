@@ -570,6 +570,34 @@ def test_a_sound_that_is_no_word_is_not_remembered() -> None:
         assert device.services.memories.saved == []
 
 
+@pytest.mark.parametrize("cached", [True, False], ids=["a ready greeting", "a greeting of the model"])
+def test_who_only_woke_the_device_is_not_summarised(cached: bool) -> None:
+    """A summary costs a question to a language model."""
+    with visiting({"enable_wakeup_words_response_cache": cached, "wakeup_words": ["hey box"]}) as device:
+        device.hello()
+        device.detect("hey box")
+        device.wait_turns()
+        device.detect("[device_call]your tea is ready")
+        device.wait_turns(2)
+        device.close()
+
+        assert device.services.telemetry.outcomes == ["answered", "answered"]
+        assert device.services.memories.saved == []
+
+
+def test_who_was_woken_and_then_spoken_to_is() -> None:
+    with visiting({"wakeup_words": ["hey box"]}) as device:
+        device.hello()
+        device.detect("hey box")
+        device.wait_turns()
+        device.detect("my name is Ann")
+        device.wait_turns(2)
+        device.close()
+
+        [(_, _, said, _)] = device.services.memories.saved
+        assert "my name is Ann" in [message.content for message in said]
+
+
 def test_without_a_memory_nothing_is_kept_for_it() -> None:
     class Forgets:
         name = "forgets"

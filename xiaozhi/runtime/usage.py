@@ -27,6 +27,7 @@ PATIENCE_S: Final = 10.0
 """A device that has been made to wait for so long in all, and goes on, is sent away."""
 FORGIVE_S: Final = 10.0
 """After this long without a wait, earlier waits are forgotten."""
+_SHORTEST_PAUSE_S: Final = 0.001
 TURN_S: Final = 0.004
 """What is charged for a turn beside its text: its work is spread over many greenlets and cannot be measured
 cheaply."""
@@ -137,7 +138,7 @@ class ConnectionUsage:
         """Seconds for which nothing should be read now; 0: read on."""
         now = self._clock()
         owed_s = max(self._work.spend(0.0, now), self._bytes.spend(0.0, now), self._owed_until - now)
-        if owed_s <= 0:
+        if owed_s < _SHORTEST_PAUSE_S:
             self.overdrawn = False
             return 0.0
         if now - self._paused_at > FORGIVE_S:

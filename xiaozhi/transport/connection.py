@@ -61,6 +61,7 @@ class ConnectionServices:
     rates: MessageRates = field(default_factory=MessageRates)
     usage: UsageLimits = field(default_factory=UsageLimits)
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = gevent.sleep
 
 
 class Connection:
@@ -148,7 +149,7 @@ class Connection:
         texts, frames, frame_heard = self._texts, self._frames, self._services.events.frame_heard
         used = self.usage
         while True:
-            if used.overdrawn:
+            while used.overdrawn and self._socket.closing_since is None:
                 self._hold_back()
             message = receive()
             self.last_seen = now = clock()
@@ -185,11 +186,10 @@ class Connection:
         if used.goes_on:
             log.warning("costs too much", device=self.identity.device_id, **used.milliseconds())
             self._socket.close(close_codes.POLICY_VIOLATION, "too much work")
-            used.overdrawn = False
         elif pause_s > 0:
             if not waited_s:
                 log.info("slowed down", device=self.identity.device_id, **used.milliseconds())
-            gevent.sleep(pause_s)
+            self._services.sleep(pause_s)
 
     def _malformed(self, error: ProtocolError) -> None:
         self.faults += 1
