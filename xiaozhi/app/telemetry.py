@@ -97,7 +97,7 @@ class Observer:
                 "connection closed",
                 code=code,
                 seconds=round(seconds, 1),
-                messages=used.received,
+                received=used.received,
                 sent=used.sent,
                 bytes_in=used.bytes_in,
                 bytes_out=used.bytes_out,

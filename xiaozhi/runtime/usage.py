@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-BURST_BYTES: Final = 1 << 20
+BURST_BYTES: Final = 4 << 20
 """Text that may come at once after a pause: all tools of a device, several times over."""
 BURST_WORK_S: Final = 1.0
 """Hub time that may be used at once after a pause."""
@@ -37,7 +37,7 @@ cheaply."""
 class UsageLimits:
     """Of one connection; 0: no limit."""
 
-    text_bytes_per_second: float = 131_072.0
+    text_bytes_per_second: float = 1_048_576.0
     work_per_second: float = 0.05
     """Seconds of the hub's time per second."""
 

@@ -102,7 +102,7 @@ class Limits(Section):
         default=500, description="Audio frames per second from one device; 0: no limit."
     )
     text_bytes_per_second: int = Field(
-        default=131_072,
+        default=1_048_576,
         ge=0,
         le=1 << 30,
         description="Bytes of text messages per second from one device, before it is slowed; 0: any.",
