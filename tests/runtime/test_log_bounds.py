@@ -66,9 +66,9 @@ def test_no_field_and_no_event_acts_on_a_terminal(
     log = logs.get_logger("xiaozhi.here")
     log.warning("told", error=evil, action=evil, nested={"a": [evil], evil: 1}, device=evil, odd=Path(evil))
     log.warning(f"event {evil}")
-    logging.getLogger("some.library").warning("library %s", evil)
+    logging.getLogger("some.library").warning("library %s", evil.encode("utf-8", "replace").decode())
     try:
-        raise ValueError(evil)
+        raise ValueError(evil.encode("utf-8", "replace").decode())
     except ValueError:
         log.exception("failed", key=evil)
     logs.flush()

@@ -133,9 +133,16 @@ def test_work_is_charged_to_whom_it_is_for() -> None:
         pass
 
 
+def worked(items: list[float]) -> list[float]:
+    """Keep a thread for 20 ms per item."""
+    for _ in items:
+        time.sleep(0.02)  # sleep: stands for a model
+    return items
+
+
 def test_pool_work_is_charged_too_and_a_batch_by_shares() -> None:
     pool = InferencePool(2)
-    batcher: Batcher[float, float] = Batcher(lambda items: [time.sleep(0.02) or 0.0 for _ in items], pool, kind="vad")
+    batcher: Batcher[float, float] = Batcher(worked, pool, kind="vad")
     mine, theirs = ConnectionUsage(), ConnectionUsage()
 
     def visit(used: ConnectionUsage) -> None:

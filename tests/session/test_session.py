@@ -30,6 +30,9 @@ from tests.waiting import PATIENCE_S
 from xiaozhi.chat import ToolCall, ToolSpec
 from xiaozhi.errors import Overloaded, VendorRejected
 from xiaozhi.protocol import messages as wire
+from xiaozhi.runtime import usage
+from xiaozhi.runtime.tasks import spawn
+from xiaozhi.runtime.usage import ConnectionUsage
 from xiaozhi.session.link import Identity
 from xiaozhi.session.parts import NO_HELLO
 from xiaozhi.session.session import HARD_CLOSE_SECONDS, JUST_WOKEN_SECONDS, MAX_TASKS
@@ -583,6 +586,24 @@ def test_who_only_woke_the_device_is_not_summarised(cached: bool) -> None:
 
         assert device.services.telemetry.outcomes == ["answered", "answered"]
         assert device.services.memories.saved == []
+
+
+def test_messages_are_charged_however_they_come() -> None:
+    """JSON in a binary frame is JSON all the same."""
+    used = ConnectionUsage()
+    body = b'{"type": "iot", "descriptors": []}'
+
+    def visit() -> None:
+        usage.enter(used)
+        with visitor(identity=Identity(DEVICE, protocol_version=3)) as device:
+            device.session.on_text(body.decode())
+            device.session.on_binary(struct.pack("!BBH", 1, 0, len(body)) + body)
+            device.session.on_binary(struct.pack("!BBH", 0, 0, 4) + b"\xf8" * 4)
+
+    spawn("visit", visit).join()
+
+    assert used.text_bytes == 2 * len(body)
+    assert used.hub_s > 0
 
 
 def test_who_was_woken_and_then_spoken_to_is() -> None:
