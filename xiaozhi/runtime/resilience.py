@@ -27,6 +27,7 @@ from xiaozhi.errors import (
     VendorTimeout,
     VendorUnavailable,
     XiaozhiError,
+    forget_trace,
 )
 from xiaozhi.runtime.breaker import Breaker, BreakerOptions, BreakerState, Clock
 
@@ -321,7 +322,12 @@ class Guard:
             before=state.append,
             reraise=True,
         )
-        return retrying(lambda: attempt(state[-1]))
+        try:
+            return retrying(lambda: attempt(state[-1]))
+        finally:
+            # Both know this frame: a call that failed twice would stay, with all that was asked.
+            forget_trace(first_error)
+            state.clear()
 
     def _once(self, function: Callable[[], T], until: float, retry: int) -> tuple[T, Attempt]:
         attempt = self._admit(until, retry)
