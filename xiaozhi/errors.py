@@ -30,6 +30,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def forget_trace(error: BaseException) -> None:
+    """An error that was dealt with and logged: part with its traceback, and those of its causes.
+
+    An object that keeps the error that befell it (a stream, a playback, an AsyncResult) is in a cycle with it: the
+    traceback knows the frames, and they know the object, and often a whole session."""
+    chain: list[BaseException] = [error]
+    for seen in chain:
+        seen.__traceback__ = None
+        chain += [cause for cause in (seen.__cause__, seen.__context__) if cause is not None and cause not in chain]
+
+
 class XiaozhiError(Exception):
     """Everything this product raises on purpose."""
 

@@ -23,6 +23,9 @@ class MemorySocket:
         self._ended: tuple[int, str] | None = None
         self.received = 0
         self.sent = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.held_bytes = 0
         self.last_control = 0.0
         self.closing_since: float | None = None
         self.log: list[str | bytes] = []
@@ -59,6 +62,7 @@ class MemorySocket:
                 self.close(int(code), reason)
             elif message is not None:
                 self.received += 1
+                self.bytes_in += len(message)
                 return message
         raise ConnectionClosed(*self.ending)
 
@@ -89,4 +93,5 @@ class MemorySocket:
         if self._ended is not None:
             raise ConnectionClosed(*self.ending)
         self.sent += 1
+        self.bytes_out += len(message)
         self.log.append(message)

@@ -59,6 +59,9 @@ class PrefixedSocket:
         self._ended: tuple[int, str] | None = None
         self.received = 0
         self.sent = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.held_bytes = 0
         self.last_control = 0.0
         self.closing_since: float | None = None
 

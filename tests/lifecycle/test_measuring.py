@@ -164,6 +164,8 @@ def test_no_label_comes_from_a_device(families: dict[str, Metric]) -> None:
         "code",
         "fate",
         "generation",
+        "direction",
+        "where",
         "kind",
         "le",
         "loop",

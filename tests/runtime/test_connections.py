@@ -16,6 +16,7 @@ from xiaozhi.runtime.connections import (
     Policy,
     Seen,
     SweepAction,
+    Used,
     Verdict,
     Vitals,
     judge,
@@ -69,6 +70,9 @@ class FakeLive:
 
     def trim(self) -> None:
         self.orders.append("trim")
+
+    def slow_down(self, seconds: float) -> None:
+        self.orders.append(("slow", seconds))
 
     def close(self, code: int, reason: str) -> None:
         self.orders.append(("close", code, reason))
@@ -264,10 +268,10 @@ def test_the_sweeper_looks_at_a_slice_at_a_time(monkeypatch: pytest.MonkeyPatch)
         assert swept.wait(PATIENCE_S)
         assert sorted(ticked) == sorted("abcde" * 2)
         assert ticked[:5] == list("abcde")
-        assert book.held == Held(memory_bytes=50, queued=10, queued_most=4)
+        assert book.held == Held(memory_bytes=50, queued=10, queued_most=4, memory_most=10)
         book.leave(numbers[gone.device])
         book.sweep(50.0)
-        assert book.held == Held(memory_bytes=40, queued=6, queued_most=3)
+        assert book.held == Held(memory_bytes=40, queued=6, queued_most=3, memory_most=10)
     finally:
         book.stop()
 
@@ -344,3 +348,77 @@ def test_whoever_comes_while_the_server_stops_is_sent_away() -> None:
     late = FakeLive("a")
     book.join(late)
     assert late.told == [("close", 1001, "server stopping")]
+
+
+# --- processor time ---
+
+
+def test_processor_time_over_the_limit_slows_down_first_and_closes_when_it_goes_on() -> None:
+    book, clock = connections()
+    live = FakeLive("a", replace(ALIVE, last_heard=clock.now))
+    live.number, live.connections = book.join(live), book
+    used = 0.0
+    for second in range(1, 11):
+        used += 1.6
+        live.state = replace(live.state, cpu_s=used, received=second)
+        clock.now += 1.0
+        book.sweep(clock.now)
+        if second == 4:
+            assert live.told == []
+        elif second in (5, 9):
+            # 8 s of work in 5 s: at 80 % it takes 10 s.
+            assert live.told == [("slow", 5.0)]
+    assert live.told[-1] == ("close", 1008, "too much processor time")
+    assert (book.actions["slow"], book.actions["close"]) == (1, 1)
+
+
+def test_who_calms_down_is_forgiven() -> None:
+    book, clock = connections()
+    live = FakeLive("a", ALIVE)
+    book.join(live)
+    for second, used in enumerate([0, 0, 0, 0, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 12], start=1):
+        live.state = replace(live.state, cpu_s=float(used), received=second)
+        clock.now += 1.0
+        book.sweep(clock.now)
+
+    assert live.told == [("slow", 2.5), ("slow", 2.5)]
+
+
+def test_no_limit_of_processor_time() -> None:
+    book, clock = connections()
+    book.policy = replace(POLICY, max_cpu=0.0)
+    live = FakeLive("a", ALIVE)
+    book.join(live)
+    for second in range(1, 20):
+        live.state = replace(live.state, cpu_s=10.0 * second, received=second)
+        clock.now += 1.0
+        book.sweep(clock.now)
+
+    assert live.told == []
+
+
+def test_what_was_used_is_added_up_and_never_falls() -> None:
+    book, clock = connections()
+    live, other = FakeLive("a", replace(ALIVE, cpu_s=1.0, bytes_in=10)), FakeLive("b", replace(ALIVE, bytes_out=5))
+    number = book.join(live)
+    book.join(other)
+    book.sweep(clock.now)
+    assert book.used == Used(1.0, 10, 5)
+
+    live.state = replace(live.state, cpu_s=3.0, bytes_in=30)
+    book.leave(number)
+
+    assert book.used == Used(3.0, 30, 5)
+    book.sweep(clock.now)
+    assert book.used == Used(3.0, 30, 5)
+
+
+def test_one_that_cannot_be_asked_can_leave() -> None:
+    book, _ = connections()
+    live = FakeLive("a", ALIVE)
+    number = book.join(live)
+    live.broken = True
+
+    book.leave(number)
+
+    assert len(book) == 0

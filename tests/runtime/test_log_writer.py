@@ -131,3 +131,20 @@ def test_the_thread_has_a_name(thread: LogThread) -> None:
     names = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
 
     assert "log-writer" in names
+
+
+def test_a_file_that_cannot_be_rotated_grows_on_and_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "server.log"
+    (tmp_path / "server.log.1").mkdir()  # in the way of the older file
+    (tmp_path / "server.log.1" / "x").touch()
+    sink = RotatingFile(path, 200, 1)
+    for number in range(50):
+        sink.handle(record(f"line {number} " + "x" * 20))
+    sink.close()
+
+    assert [line.split()[1] for line in path.read_text().splitlines()] == [str(number) for number in range(50)]
+    told = capsys.readouterr().err
+    assert told.count("cannot be rotated") == 1 and "Logging error" not in told
+    assert sink.failures == 0

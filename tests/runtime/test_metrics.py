@@ -15,7 +15,7 @@ from tests.fakes.clock import FakeClock
 from tests.waiting import PATIENCE_S
 from xiaozhi.errors import Overloaded, VendorUnavailable
 from xiaozhi.runtime import tasks
-from xiaozhi.runtime.connections import Held, SweepAction, Vitals
+from xiaozhi.runtime.connections import Held, SweepAction, Used, Vitals
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
@@ -51,6 +51,7 @@ class FakeConnections:
 
     actions: Counter[str] = field(default_factory=Counter)
     loads: list[tuple[int, int]] = field(default_factory=list)
+    used: Used = field(default_factory=Used)
 
     @property
     def held(self) -> Held:
@@ -223,7 +224,7 @@ def test_the_sweepers_work_and_what_sessions_hold() -> None:
     assert samples["xiaozhi_sessions_memory_bytes"].value == 150
     assert samples["xiaozhi_sessions_queued"].value == 12
     assert samples["xiaozhi_sessions_queued_most"].value == 9
-    assert actions == {"replaced": 0, "ping": 0, "trim": 0, "close": 2, "abort": 0}
+    assert actions == {"replaced": 0, "ping": 0, "slow": 0, "trim": 0, "close": 2, "abort": 0}
 
 
 def test_the_actions_known_beforehand_are_those_of_the_sweeper() -> None:

@@ -420,3 +420,68 @@ def test_a_guard_does_not_serialise_its_calls() -> None:
         [gevent.spawn(guard.call, call), gevent.spawn(guard.call, call)], timeout=PATIENCE_S, raise_error=True
     )
     assert len(both) == 2
+
+
+# --- whose fault it was ---
+
+
+@pytest.mark.parametrize("kind", ["asr", "llm", "vllm", "tts", "memory", "intent"])
+@pytest.mark.parametrize(
+    "error",
+    [VendorGarbage("acme", "a call"), VendorRejected("acme", "400"), ZeroDivisionError(), KeyError("choices")],
+    ids=["garbage", "rejected", "a bug", "a body of another shape"],
+)
+def test_what_one_request_is_answered_with_is_not_held_against_the_vendor(
+    clock: Clock, kind: str, error: Exception
+) -> None:
+    """One device's odd requests must not silence the vendor for everybody."""
+    breaker = Breaker(f"{kind}:acme", BreakerOptions(min_volume=3), clock=clock)
+    guard = Guard(f"{kind}:acme", breaker=breaker, clock=clock, sleep=clock.sleep)
+
+    def odd() -> str:
+        raise error
+
+    def stream() -> Iterator[str]:
+        yield "Well"
+        raise error
+
+    for _ in range(20):
+        with pytest.raises(type(error)):
+            guard.call(odd)
+        with pytest.raises(type(error)):
+            list(guard.iterate(stream))
+
+    assert breaker.state is BreakerState.CLOSED
+    assert guard.call(lambda: "ok") == "ok"
+
+
+@pytest.mark.parametrize(
+    "error", [VendorUnavailable("acme"), VendorTimeout("acme"), ConnectionResetError(), TimeoutError()], ids=repr
+)
+def test_an_endpoint_that_is_not_there_is(clock: Clock, error: Exception) -> None:
+    breaker = Breaker("llm:acme", BreakerOptions(min_volume=3), clock=clock)
+    guard = Guard("llm:acme", breaker=breaker, clock=clock, sleep=clock.sleep)
+
+    def gone() -> str:
+        raise error
+
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            guard.call(gone)
+
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_a_probe_that_is_answered_oddly_proves_nothing(clock: Clock) -> None:
+    breaker = Breaker("llm:acme", BreakerOptions(min_volume=1), clock=clock)
+    guard = Guard("llm:acme", breaker=breaker, clock=clock, sleep=clock.sleep)
+    with pytest.raises(VendorUnavailable):
+        guard.call(failing(VendorUnavailable("acme")))
+    clock.now += 20
+
+    with pytest.raises(VendorGarbage):
+        guard.call(failing(VendorGarbage("acme")))
+
+    assert breaker.state is BreakerState.HALF_OPEN
+    assert guard.call(lambda: "ok") == "ok"
+    assert breaker.state is BreakerState.CLOSED

@@ -30,6 +30,9 @@ from tests.waiting import PATIENCE_S
 from xiaozhi.chat import ToolCall, ToolSpec
 from xiaozhi.errors import Overloaded, VendorRejected
 from xiaozhi.protocol import messages as wire
+from xiaozhi.runtime import usage
+from xiaozhi.runtime.tasks import spawn
+from xiaozhi.runtime.usage import ConnectionUsage
 from xiaozhi.session.link import Identity
 from xiaozhi.session.parts import NO_HELLO
 from xiaozhi.session.session import HARD_CLOSE_SECONDS, JUST_WOKEN_SECONDS, MAX_TASKS
@@ -568,6 +571,52 @@ def test_a_sound_that_is_no_word_is_not_remembered() -> None:
         assert device.services.telemetry.outcomes == ["unheard"]
         device.close()
         assert device.services.memories.saved == []
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["a ready greeting", "a greeting of the model"])
+def test_who_only_woke_the_device_is_not_summarised(cached: bool) -> None:
+    """A summary costs a question to a language model."""
+    with visiting({"enable_wakeup_words_response_cache": cached, "wakeup_words": ["hey box"]}) as device:
+        device.hello()
+        device.detect("hey box")
+        device.wait_turns()
+        device.detect("[device_call]your tea is ready")
+        device.wait_turns(2)
+        device.close()
+
+        assert device.services.telemetry.outcomes == ["answered", "answered"]
+        assert device.services.memories.saved == []
+
+
+def test_messages_are_charged_however_they_come() -> None:
+    """JSON in a binary frame is JSON all the same."""
+    used = ConnectionUsage()
+    body = b'{"type": "iot", "descriptors": []}'
+
+    def visit() -> None:
+        usage.enter(used)
+        with visitor(identity=Identity(DEVICE, protocol_version=3)) as device:
+            device.session.on_text(body.decode())
+            device.session.on_binary(struct.pack("!BBH", 1, 0, len(body)) + body)
+            device.session.on_binary(struct.pack("!BBH", 0, 0, 4) + b"\xf8" * 4)
+
+    spawn("visit", visit).join()
+
+    assert used.text_bytes == 2 * len(body)
+    assert used.hub_s > 0
+
+
+def test_who_was_woken_and_then_spoken_to_is() -> None:
+    with visiting({"wakeup_words": ["hey box"]}) as device:
+        device.hello()
+        device.detect("hey box")
+        device.wait_turns()
+        device.detect("my name is Ann")
+        device.wait_turns(2)
+        device.close()
+
+        [(_, _, said, _)] = device.services.memories.saved
+        assert "my name is Ann" in [message.content for message in said]
 
 
 def test_without_a_memory_nothing_is_kept_for_it() -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.clock import FakeClock
 from tests.tools.fakes import call, context
 from xiaozhi.errors import ConnectionClosed
 from xiaozhi.tools.base import Action
-from xiaozhi.tools.device_iot import MAX_MEMBERS, MAX_THINGS, DeviceIot
+from xiaozhi.tools.device_iot import (
+    APPLIED_AT_ONCE,
+    APPLIED_PER_SECOND,
+    MAX_DESCRIBED_BYTES,
+    MAX_MEMBERS,
+    MAX_REPORTED_CHARS,
+    MAX_THINGS,
+    MAX_TOOLS,
+    DeviceIot,
+)
 from xiaozhi.tools.toolbox import Toolbox
 
 SPEAKER = {
@@ -162,12 +173,105 @@ def test_a_thing_nested_without_end_is_none() -> None:
     assert iot.ignored == 1
 
 
-def test_things_and_members_are_bounded() -> None:
-    iot, _, _ = made()
-    for number in range(MAX_THINGS * 3):
-        iot.on_descriptors([{"name": f"t{number}", "methods": {f"m{index}": {} for index in range(MAX_MEMBERS * 2)}}])
+def test_things_members_and_tools_are_bounded() -> None:
+    small, large = DeviceIot(lambda commands: None), DeviceIot(lambda commands: None)
+    small.on_descriptors([{"name": f"t{number}", "methods": {"m": {}}} for number in range(MAX_THINGS * 3)])
+    large.on_descriptors(
+        [
+            {"name": f"t{number}", "methods": {f"m{index}": {} for index in range(MAX_MEMBERS * 2)}}
+            for number in range(9)
+        ]
+    )
 
-    assert len(iot.tools()) == MAX_THINGS * MAX_MEMBERS
+    assert len(small.tools()) == MAX_THINGS
+    assert len(large.tools()) == MAX_TOOLS
+    assert large.ignored == 9 - MAX_TOOLS // MAX_MEMBERS
+
+
+def test_all_descriptions_together_are_bounded_however_often_they_change() -> None:
+    iot = DeviceIot(lambda commands: None)
+    for round_ in range(5):
+        text = str(round_) * 900
+        iot.on_descriptors(
+            [
+                {"name": f"t{number}", "methods": {f"m{index}": {"description": text} for index in range(4)}}
+                for number in range(MAX_THINGS)
+            ]
+        )
+
+        shown = sum(len(tool.spec.description) for tool in iot.tools())
+        assert 0.5 * MAX_DESCRIBED_BYTES < shown <= MAX_DESCRIBED_BYTES
+        assert shown < iot.held_bytes < 10 * MAX_DESCRIBED_BYTES
+
+
+def test_values_are_bounded_in_all_and_a_thing_that_is_replaced_gives_its_room_back() -> None:
+    iot = DeviceIot(lambda commands: None)
+    properties = {f"p{index}": {} for index in range(MAX_MEMBERS)}
+    things = [{"name": f"t{number}", "properties": properties} for number in range(4)]
+    iot.on_descriptors(things)
+    empty = iot.held_bytes
+    report = [{"name": f"t{number}", "state": dict.fromkeys(properties, "x" * 999)} for number in range(4)]
+    for _ in range(3):
+        iot.on_states(report)
+
+    assert 0 < iot.held_bytes - empty <= 4 * MAX_REPORTED_CHARS
+    iot.on_descriptors([{"name": f"t{number}", "properties": {"q": {}}} for number in range(4)])
+    assert iot.held_bytes < empty
+    iot.on_states([{"name": "t3", "state": {"q": "y"}}])
+    assert Toolbox(iot).call(call("get_t3_q"), context()).text == "t3 q: y"
+
+
+def test_things_described_all_the_time_become_tools_once_a_second_and_the_last_description_counts() -> None:
+    clock = FakeClock()
+    iot = DeviceIot(lambda commands: None, clock=clock)
+    box = Toolbox(iot)
+    offers = set()
+    for number in range(200):
+        iot.on_descriptors([{"name": "Lamp", "properties": {"p": {}}, "methods": {f"m{number}": {}}}])
+        iot.on_states([{"name": "Lamp", "state": {"p": number}}])
+        offers.add(box.specs()[1].name)
+        clock.advance(0.02)
+
+    assert len(offers) <= APPLIED_AT_ONCE + 4 * APPLIED_PER_SECOND
+    clock.advance(1.0)
+    assert box.specs()[1].name == "lamp_m199"
+    assert box.call(call("get_lamp_p"), context()).text == "Lamp p: 199"
+
+
+def test_a_state_that_comes_before_its_thing_is_a_tool_is_kept() -> None:
+    clock = FakeClock()
+    iot = DeviceIot(lambda commands: None, clock=clock)
+    for number in range(APPLIED_AT_ONCE):
+        iot.on_descriptors([{"name": f"t{number}", "methods": {"m": {}}}])
+    iot.on_descriptors([SPEAKER])
+    iot.on_states([{"name": "Speaker", "state": {"volume": 7, "nonsense": 1}}])
+    assert "get_speaker_volume" not in [tool.spec.name for tool in iot.tools()]
+
+    clock.advance(1.0)
+
+    assert Toolbox(iot).call(call("get_speaker_volume"), context()).text == "Speaker volume: 7"
+
+
+def test_what_was_not_described_anew_keeps_its_tools() -> None:
+    iot, _, _ = made()
+    iot.on_descriptors([SPEAKER, LAMP])
+    before = iot.tools()
+
+    iot.on_descriptors([SPEAKER, LAMP | {"methods": {}}])
+
+    assert [tool in before for tool in iot.tools()] == [True, True, True, False]
+
+
+def test_nothing_of_it_is_left_for_the_garbage_collector() -> None:
+    iot, _, box = made()
+    iot.on_descriptors([SPEAKER, LAMP])
+    iot.on_states([{"name": "Speaker", "state": {"volume": 7}}])
+    box.specs()
+    tool = weakref.ref(iot.tools()[0])
+
+    del iot, box
+
+    assert tool() is None
 
 
 @pytest.mark.parametrize(

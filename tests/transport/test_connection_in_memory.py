@@ -19,9 +19,12 @@ from tests.transport.harness import Noting, RecordedEvents
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import ConnectionClosed, Overloaded, ProtocolError
 from xiaozhi.protocol.messages import Alert
+from xiaozhi.runtime import usage
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import FLOOD_SECONDS, MessageRates
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.runtime.usage import BURST_WORK_S, UsageLimits
+from xiaozhi.runtime.usage import PATIENCE_S as USAGE_PATIENCE_S
 from xiaozhi.session.link import Identity, Link, LinkHandler, Weight
 from xiaozhi.transport import connection
 from xiaozhi.transport.connection import MAX_LOGGED_FAULTS, Connection, ConnectionServices
@@ -36,6 +39,7 @@ class Bench:
 
     def __init__(self, **services: Any) -> None:
         self.clock = FakeClock()
+        self.slept: list[float] = []
         self.events = RecordedEvents()
         self.registry = ConnectionRegistry(RULES, clock=self.clock)
         self.sessions: list[Any] = []
@@ -46,9 +50,14 @@ class Bench:
             events=self.events,
             pings=services.pop("pings", lambda identity: False),
             clock=self.clock,
+            sleep=self._sleep,
             **services,
         )
         self.tasks = Tasks()
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock.advance(seconds)
 
     def _made(self, session: LinkHandler) -> LinkHandler:
         self.sessions.append(session)
@@ -372,3 +381,56 @@ def test_a_message_from_outside() -> None:
         live.close(1000, "bye")
         assert here.session.gone.wait(PATIENCE_S)
         assert not live.push(ALERT), "there is no session any more"
+
+
+# --- what it costs ---
+
+
+class Dear(Noting):
+    """Every message takes a second of the hub's time."""
+
+    def on_text(self, text: str) -> None:
+        super().on_text(text)
+        used = usage.current()
+        assert used is not None
+        used.spend(1.0, len(text))
+
+
+def test_dear_messages_are_read_slowly_and_then_not_at_all() -> None:
+    with bench(sessions=Dear, usage=UsageLimits(work_per_second=0.5)) as here:
+        socket = here.connect()
+        socket.deliver(*(f"message {number}" for number in range(100)))
+        wait_for(lambda: bool(here.events.ended))
+
+    assert socket.ending == (1008, "too much work")
+    assert 0 < sum(here.slept) <= USAGE_PATIENCE_S + 1
+    assert BURST_WORK_S < len(here.session.heard) <= BURST_WORK_S + 0.5 * (USAGE_PATIENCE_S + 2)
+
+
+def test_whoever_is_slowed_down_is_read_again() -> None:
+    with bench() as here:
+        socket = here.connect()
+        socket.deliver("one")
+        wait_for(lambda: here.session.heard == ["one"])
+        [device] = here.registry.of_device("aa:bb")
+        device.slow_down(2.5)
+        socket.deliver("two", "echo three")
+        wait_for(lambda: socket.log == ["three"])
+
+    assert here.slept == [1.0, 1.0, 0.5]
+
+
+def test_unfinished_messages_and_bytes_are_seen_by_the_registry() -> None:
+    with bench() as here:
+        socket = here.connect()
+        socket.deliver("12345")
+        wait_for(lambda: here.session.heard == ["12345"])
+        here.session.held = Weight(1000, 2)
+        socket.held_bytes = 200_000
+        [member] = here.registry.members()
+
+        assert (member.vitals.memory_bytes, member.vitals.queue_depth) == (201_000, 2)
+        assert (member.vitals.bytes_in, member.vitals.received) == (5, 1)
+        here.sweep(1.0)
+        assert here.registry.held.memory_bytes == 201_000
+        assert here.registry.used.bytes_in == 5

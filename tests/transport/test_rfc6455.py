@@ -150,3 +150,23 @@ def test_any_reason_fits_into_a_close_frame(reason: str) -> None:
     code, said = rfc6455.parse_close(data[2:])
     assert code == 1000
     assert reason.encode("utf-8", "replace").decode().startswith(said)
+
+
+def test_what_has_not_arrived_whole_is_counted() -> None:
+    reader = Inbound(max_binary=300_000, max_text=300_000)
+    whole = frame(TEXT, b"x" * 200_000, mask=b"mask")
+    assert reader.held_bytes == 0
+    for at in range(0, 150_000, 4096):
+        reader.feed(whole[at : at + 4096])
+        assert reader.next() is None
+    assert 150_000 <= reader.held_bytes <= 160_000
+    reader.feed(whole[at + 4096 :])
+    assert reader.next() == "x" * 200_000
+    assert reader.held_bytes == 0
+
+    reader.feed(frame(TEXT, b"y" * 1000, fin=False, mask=b"mask") + frame(0, b"z" * 500, fin=False, mask=b"mask"))
+    assert reader.next() is None
+    assert 1500 <= reader.held_bytes <= 1700
+    reader.feed(frame(0, b"!", mask=b"mask"))
+    assert reader.next() == "y" * 1000 + "z" * 500 + "!"
+    assert reader.held_bytes == 0

@@ -168,3 +168,22 @@ def test_nothing_in_the_page_can_become_code() -> None:
     assert "<script" not in reply.text
     assert "<b>" not in reply.text and "<i>" not in reply.text and "<u>" not in reply.text
     assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+
+
+# --- devices ---
+
+
+def test_the_admin_sees_which_devices_cost_most() -> None:
+    server = client("admin", devices=lambda: [{"device": "aa:bb", "cpu_percent": 12.5}])
+
+    reply = server.get("/admin/devices", headers={"Authorization": "Bearer admin"})
+
+    assert reply.get_json() == {"devices": [{"device": "aa:bb", "cpu_percent": 12.5}]}
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer admi", "Bearer admin2", "Basic admin"])
+def test_nobody_else_does(authorization: str) -> None:
+    server = client("admin", devices=lambda: [{"device": "aa:bb"}])
+
+    assert server.get("/admin/devices", headers={"Authorization": authorization}).status_code == 401
+    assert client("", devices=list).get("/admin/devices", headers={"Authorization": "Bearer "}).status_code == 403

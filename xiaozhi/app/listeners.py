@@ -21,6 +21,7 @@ from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
+from xiaozhi.runtime.usage import UsageLimits
 from xiaozhi.session.link import Identity, SessionFactory
 from xiaozhi.settings import Settings
 from xiaozhi.settings.server import Limits, ServerSettings
@@ -41,14 +42,17 @@ THIS_MACHINE = frozenset({"127.0.0.1", one_client("::1")})
 # Keys of `server` and `server.limits` that a reload puts into force; the others are what the ports were built with.
 _LIVE = frozenset(
     {
+        "cpu_percent",
         "drain_seconds",
         "handshakes_per_second",
         "hello_timeout",
         "limits",  # looked at key by key
         "max_connections",
+        "memory_bytes",
         "per_device",
         "per_ip",
         "profile",  # whose keys are looked at themselves
+        "queued",
         "secret",
     }
 )
@@ -82,7 +86,13 @@ def admission_limits(settings: Settings, descriptors: Descriptors | None = None)
 def sweep_policy(settings: Settings) -> Policy:
     """When the sweeper acts."""
     quiet = settings.close_connection_no_voice_time
-    return Policy(idle_timeout=quiet + IDLE_BEYOND_GOODBYE_S if quiet else 0.0)
+    limits = settings.server.limits
+    return Policy(
+        idle_timeout=quiet + IDLE_BEYOND_GOODBYE_S if quiet else 0.0,
+        max_memory_bytes=limits.memory_bytes,
+        max_queue_depth=limits.queued,
+        max_cpu=limits.cpu_percent / 100,
+    )
 
 
 def connection_services(
@@ -103,6 +113,10 @@ def connection_services(
         pings=lambda identity: current().board_for((*boards.names(identity.device_id), identity.user_agent)).ping,
         rates=MessageRates(
             texts_per_second=float(limits.messages_per_second), frames_per_second=float(limits.frames_per_second)
+        ),
+        usage=UsageLimits(
+            text_bytes_per_second=float(limits.text_bytes_per_second),
+            work_per_second=limits.work_ms_per_second / 1000,
         ),
     )
 

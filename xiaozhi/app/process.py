@@ -27,7 +27,8 @@ FOREVER_S: Final = 1e9
 GC_THRESHOLDS: Final = (10_000, 50, 100)
 """CPython's defaults collect every 700 new objects, and everything after 70,000: with 400 talking devices that stopped
 the hub for 60 to 190 ms at a time (measured). With these the young ones take 5 ms, rarely; what sessions leave behind
-dies by reference count anyway."""
+dies by reference count anyway. The oldest generation is collected when the process has grown
+(`runtime/collection.py`)."""
 
 
 def prepare() -> None:

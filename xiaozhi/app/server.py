@@ -23,7 +23,7 @@ from xiaozhi.app.banner import StartFacts
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.management_orders import ManagementOrders
-from xiaozhi.app.telemetry import Observer, configure_logs
+from xiaozhi.app.telemetry import Observer, configure_logs, dearest
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.devices.enrolment import Enrolment
@@ -33,6 +33,7 @@ from xiaozhi.protocol import close_codes
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import logs, tasks
+from xiaozhi.runtime.collection import GrowthCollector
 from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
@@ -116,6 +117,7 @@ class Server:
             sample=self._sample,
             sample_interval=settings.monitoring.sample_interval,
             policy=shed_policy,
+            on_tick=GrowthCollector().check,
             on_lag=self.metrics.hub_lag.observe,
             on_shed=self._on_shed,
             on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),
@@ -194,6 +196,7 @@ class Server:
             facts=self._page_facts,
             metrics=self.metrics.render,
             reload=self.reload,
+            devices=lambda: dearest(self.connections.members(), self._clock()),
         )
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(

@@ -5,11 +5,12 @@ know them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from xiaozhi.providers.contracts.vad import Vad
-from xiaozhi.runtime import logs
+from xiaozhi.runtime import logs, usage
+from xiaozhi.runtime.connections import Member
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.resilience import BreakerState, CallReport
 from xiaozhi.runtime.tracing import NoTracer, Stage, Tracer
@@ -89,11 +90,29 @@ class Observer:
     def connection_ended(self, code: int, seconds: float) -> None:
         """A device's connection is over: close code, and how long it lasted."""
         self._metrics.connection_ended(code, seconds)
+        used = usage.current()
+        if used is not None:
+            self._metrics.connection_used(used)
+            log.info(
+                "connection closed",
+                code=code,
+                seconds=round(seconds, 1),
+                received=used.received,
+                sent=used.sent,
+                bytes_in=used.bytes_in,
+                bytes_out=used.bytes_out,
+                turns=used.turns,
+                waited_ms=round(1000 * used.waited_s),
+                **used.milliseconds(),
+            )
 
     def vendor_called(self, report: CallReport) -> None:
         """One attempt at a vendor has ended."""
         kind, _, vendor = report.vendor.partition(":")
         self._metrics.vendor_requests.labels(kind, vendor, report.outcome).inc()
+        used = usage.current()
+        if used is not None:
+            used.vendor_s += report.total_s
         if report.first_s is not None:
             self._metrics.vendor_first.labels(kind, vendor).observe(report.first_s)
         if report.outcome not in ("open", "overloaded"):
@@ -178,3 +197,23 @@ def _stages(timeline: Timeline) -> list[Stage]:
         if began is not None and ended is not None:
             spans.append(Stage(name, began, ended))
     return spans
+
+
+def dearest(members: Iterable[Member], now: float, most: int = 20) -> list[dict[str, object]]:
+    """The connections that cost most, for operators: by processor time in the last few seconds, then by memory."""
+    ranked = sorted(members, key=lambda one: (one.cpu_share, one.vitals.memory_bytes), reverse=True)
+    return [
+        {
+            "device": member.device,
+            "seconds": round(now - member.joined_at, 1),
+            "cpu_percent": round(100 * member.cpu_share, 1),
+            "cpu_seconds": round(member.vitals.cpu_s, 3),
+            "memory_bytes": member.vitals.memory_bytes,
+            "queued": member.vitals.queue_depth,
+            "messages_in": member.vitals.received,
+            "messages_out": member.vitals.sent,
+            "bytes_in": member.vitals.bytes_in,
+            "bytes_out": member.vitals.bytes_out,
+        }
+        for member in ranked[:most]
+    ]

@@ -31,8 +31,9 @@ from gevent.hub import Waiter
 
 from xiaozhi.errors import Overloaded, XiaozhiError
 from xiaozhi.runtime import tasks
-from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.runtime.inference import InferencePool, Job
 from xiaozhi.runtime.logs import get_logger
+from xiaozhi.runtime.usage import current
 
 log = get_logger(__name__)
 
@@ -75,11 +76,12 @@ class BatchStats:
 class Ticket(Generic[I, O]):
     """One item under way. Only its batcher changes it; redeem it with `Batcher.wait`."""
 
-    __slots__ = ("done", "error", "item", "submitted", "value", "waiter")
+    __slots__ = ("done", "error", "item", "submitted", "usage", "value", "waiter")
 
     def __init__(self, item: I, submitted: float) -> None:
         self.item = item
         self.submitted = submitted
+        self.usage = current()
         self.done = False
         self.value: O | None = None
         self.error: Exception | None = None
@@ -113,6 +115,7 @@ class Batcher(Generic[I, O]):
         self._max_waiting = max_waiting
         self._waiting: deque[Ticket[I, O]] = deque()
         self._flying: list[Ticket[I, O]] = []
+        self._job: Job | None = None
         self._armed = False
         """A start is planned: by a callback at the end of this turn of the loop, or by the timer."""
         self._retries: deque[Ticket[I, O]] = deque()
@@ -219,7 +222,7 @@ class Batcher(Generic[I, O]):
         source = self._retries if alone else waiting
         batch = [source.popleft() for _ in range(size)]
         try:
-            self._inference.submit(
+            self._job = self._inference.submit(
                 self._function, [ticket.item for ticket in batch], kind=self._kind, deliver=self._landed
             )
         except Overloaded:
@@ -248,6 +251,11 @@ class Batcher(Generic[I, O]):
     def _landed(self, results: Sequence[O | Exception] | None, error: Exception | None) -> None:
         # In the hub. The next batch goes to its thread before the greenlets of this one are woken.
         batch, self._flying = self._flying, []
+        if self._job is not None and self._job.started:
+            share_s = (time.monotonic() - self._job.started) / len(batch)
+            for ticket in batch:
+                if ticket.usage is not None:
+                    ticket.usage.pool_s += share_s
         if error is None and (results is None or len(results) != len(batch)):
             error = RuntimeError(
                 f"batch function returned {0 if results is None else len(results)} results for {len(batch)} items"

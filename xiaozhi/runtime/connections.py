@@ -51,6 +51,11 @@ class Vitals:
     """An estimate of what its session holds."""
     queue_depth: int = 0
     """How many things wait in the queues of its session."""
+    bytes_in: int = 0
+    """Bytes so far."""
+    bytes_out: int = 0
+    cpu_s: float = 0.0
+    """Processor time that the device has brought about so far, s."""
 
 
 class Live(Protocol):
@@ -71,6 +76,9 @@ class Live(Protocol):
 
     def trim(self) -> None:
         """Give back the memory that it can do without."""
+
+    def slow_down(self, seconds: float) -> None:
+        """Read nothing from it for so long."""
 
     def push(self, message: Sendable) -> bool:
         """Send the device a message from outside its conversation; False when there is no session that takes it."""
@@ -96,10 +104,31 @@ class Policy:
     """A device that is pinged and has sent nothing for this long is taken to be gone."""
     closing_timeout: float = 10.0
     """A connection whose end takes longer is dropped."""
-    max_memory_bytes: int = 4 << 20
+    max_memory_bytes: int = 50 << 20
     max_queue_depth: int = 1000
+    max_cpu: float = 0.8
+    """Of one core, over `cpu_window`. A connection over it is slowed down first, and closed if it is still over it in
+    the next window."""
+    cpu_window: float = 5.0
     trim_grace: float = 5.0
     """A connection over its budget is trimmed first, and closed if it is still over it this much later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What connections have used: processor time in s, bytes."""
+
+    cpu_s: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def since(self, before: Used) -> Used:
+        """What has come to it since `before`."""
+        return Used(self.cpu_s - before.cpu_s, self.bytes_in - before.bytes_in, self.bytes_out - before.bytes_out)
+
+    def and_of(self, more: Used) -> Used:
+        """The sum."""
+        return Used(self.cpu_s + more.cpu_s, self.bytes_in + more.bytes_in, self.bytes_out + more.bytes_out)
 
 
 @dataclass(slots=True)
@@ -111,6 +140,15 @@ class Seen:
     pinged_at: float = 0.0
     trimmed_at: float | None = None
     aborted: bool = False
+    cpu_s: float = 0.0
+    """Processor time when the window began."""
+    window_at: float = 0.0
+    share: float = 0.0
+    """Of one core, in the window that ended last."""
+    slowed: bool = False
+    """It used too much in the window before."""
+    used: Used = Used()
+    """What has been added to the registry's sums."""
 
 
 class SweepAction(Enum):
@@ -118,6 +156,7 @@ class SweepAction(Enum):
 
     KEEP = "keep"
     PING = "ping"
+    SLOW = "slow"
     TRIM = "trim"
     CLOSE = "close"
     ABORT = "abort"
@@ -125,11 +164,12 @@ class SweepAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An action; `code` for CLOSE, `reason` for CLOSE and ABORT."""
+    """An action; `code` for CLOSE, `reason` for CLOSE and ABORT, `seconds` for SLOW."""
 
     action: SweepAction
     reason: str = ""
     code: int = 0
+    seconds: float = 0.0
 
 
 KEEP: Final = Verdict(SweepAction.KEEP)
@@ -160,9 +200,25 @@ def judge(vitals: Vitals, seen: Seen, policy: Policy, now: float) -> Verdict:
             if now - seen.trimmed_at > policy.trim_grace
             else KEEP
         )
+    if (hot := _judge_cpu(vitals, seen, policy, now)) is not None:
+        return hot
     if vitals.pings and now - max(vitals.last_heard, seen.pinged_at, vitals.connected_at) >= policy.ping_interval > 0:
         return Verdict(SweepAction.PING)
     return KEEP
+
+
+def _judge_cpu(vitals: Vitals, seen: Seen, policy: Policy, now: float) -> Verdict | None:
+    """Whether it used too much processor time in the window that has just ended."""
+    window = now - seen.window_at
+    if not policy.max_cpu or window < policy.cpu_window:
+        return None
+    excess = (vitals.cpu_s - seen.cpu_s) / policy.max_cpu - window
+    if excess <= 0:
+        return None
+    if seen.slowed:
+        return Verdict(SweepAction.CLOSE, "too much processor time", close_codes.POLICY_VIOLATION)
+    # As long as it takes until it has used no more than it may.
+    return Verdict(SweepAction.SLOW, seconds=min(excess, policy.cpu_window))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +229,8 @@ class Held:
     queued: int = 0
     queued_most: int = 0
     """Of the connection with the most."""
+    memory_most: int = 0
+    """Of the connection with the most."""
 
     def and_of(self, vitals: Sequence[Vitals]) -> Held:
         """The sum of this and of these connections."""
@@ -180,6 +238,7 @@ class Held:
             self.memory_bytes + sum([one.memory_bytes for one in vitals]),
             self.queued + sum([one.queue_depth for one in vitals]),
             max(self.queued_most, max([one.queue_depth for one in vitals], default=0)),
+            max(self.memory_most, max([one.memory_bytes for one in vitals], default=0)),
         )
 
 
@@ -192,6 +251,8 @@ class Member:
     joined_at: float
     last_traffic_at: float
     vitals: Vitals
+    cpu_share: float = 0.0
+    """Of one core, in the window that ended last."""
 
 
 class _Entry:
@@ -200,7 +261,7 @@ class _Entry:
     def __init__(self, live: Live, now: float) -> None:
         self.live = live
         self.joined_at = now
-        self.seen = Seen(traffic_at=now)
+        self.seen = Seen(traffic_at=now, window_at=now)
 
 
 class ConnectionRegistry:
@@ -224,6 +285,8 @@ class ConnectionRegistry:
         """When the last sweep ended, for a watchdog."""
         self.held = Held()
         """As of the last sweep."""
+        self.used = Used()
+        """All connections so far, as of the last sweep."""
         self.interval = interval
         self._clock = clock
         self._entries: dict[int, _Entry] = {}
@@ -268,6 +331,10 @@ class ConnectionRegistry:
         entry = self._entries.pop(number, None)
         if entry is None:
             return
+        try:
+            self._add_up(entry, entry.live.vitals())
+        except Exception:
+            log.exception("cannot check a connection", device=entry.live.device)
         of_device = self._devices.get(entry.live.device, [])
         if number in of_device:
             of_device.remove(number)
@@ -283,8 +350,8 @@ class ConnectionRegistry:
     def members(self) -> list[Member]:
         """All connections as they are now."""
         return [
-            Member(number, entry.live.device, entry.joined_at, entry.seen.traffic_at, entry.live.vitals())
-            for number, entry in self._entries.items()
+            Member(number, one.live.device, one.joined_at, one.seen.traffic_at, one.live.vitals(), one.seen.share)
+            for number, one in self._entries.items()
         ]
 
     # --- the sweeper ------------------------------------------------------------------------------------------------
@@ -340,7 +407,12 @@ class ConnectionRegistry:
     def _check(self, entry: _Entry, vitals: Vitals, now: float) -> None:
         live, seen = entry.live, entry.seen
         observe(vitals, seen, now)
+        self._add_up(entry, vitals)
         verdict = judge(vitals, seen, self.policy, now)
+        if now - seen.window_at >= self.policy.cpu_window:
+            seen.slowed = verdict.action is SweepAction.SLOW
+            seen.share = (vitals.cpu_s - seen.cpu_s) / (now - seen.window_at)
+            seen.cpu_s, seen.window_at = vitals.cpu_s, now
         if verdict.action is SweepAction.KEEP:
             if seen.trimmed_at is not None and now - seen.trimmed_at > self.policy.trim_grace:
                 seen.trimmed_at = None  # the trimming was enough; an excess from now on is trimmed again
@@ -352,6 +424,9 @@ class ConnectionRegistry:
             case SweepAction.PING:
                 seen.pinged_at = now
                 live.ping()
+            case SweepAction.SLOW:
+                log.warning("too much processor time", device=live.device, slowed_s=round(verdict.seconds, 1))
+                live.slow_down(verdict.seconds)
             case SweepAction.TRIM:
                 seen.trimmed_at = now
                 log.warning(
@@ -365,6 +440,11 @@ class ConnectionRegistry:
                 seen.aborted = True
                 log.info("dropping", device=live.device, reason=verdict.reason)
                 live.abort(verdict.reason)
+
+    def _add_up(self, entry: _Entry, vitals: Vitals) -> None:
+        used = Used(vitals.cpu_s, vitals.bytes_in, vitals.bytes_out)
+        self.used = self.used.and_of(used.since(entry.seen.used))
+        entry.seen.used = used
 
     # --- ending ----------------------------------------------------------------------------------------------------
 

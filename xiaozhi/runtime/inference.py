@@ -31,6 +31,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from gevent import monkey
@@ -39,6 +40,7 @@ from gevent.threadpool import ThreadPool
 
 from xiaozhi.errors import Overloaded, VendorTimeout, XiaozhiError
 from xiaozhi.runtime.thread_names import name_pool
+from xiaozhi.runtime.usage import ConnectionUsage, current
 
 T = TypeVar("T")
 
@@ -94,6 +96,8 @@ class Job:
     function: Callable[[], Any]
     deliver: Deliver
     submitted: float
+    usage: ConnectionUsage | None
+    """Whose work it is, where it is one connection's."""
     started: float = field(default=0.0)
     """Monotonic seconds; 0 while it waits."""
 
@@ -154,7 +158,7 @@ class InferencePool:
         (a thread that has begun goes on and its permit returns when it ends), InferenceClosed when the pool is or gets
         closed."""
         result = AsyncResult()
-        job = self.submit(function, *args, kind=kind, deliver=lambda value, error: _settle(result, value, error))
+        job = self.submit(function, *args, kind=kind, deliver=partial(_settle, result))
         try:
             result.wait(timeout=deadline)
         finally:
@@ -164,7 +168,10 @@ class InferencePool:
         if not result.ready():
             self.counts[kind].late += 1
             raise VendorTimeout(f"inference:{kind}", f"no result within {deadline:g} s")
-        return result.get()  # type: ignore[no-any-return]
+        try:
+            return result.get()  # type: ignore[no-any-return]
+        finally:
+            del result  # an error that it holds would know it by this frame
 
     def submit(self, function: Callable[..., Any], *args: Any, kind: str, deliver: Deliver) -> Job:
         """Like `run` for callers without a greenlet to spare: returns at once; `deliver` is called later, in the hub,
@@ -181,7 +188,7 @@ class InferencePool:
             counts.refused += 1
             raise Overloaded("inference pool")
         context = contextvars.copy_context()
-        job = Job(kind, lambda: context.run(function, *args), deliver, time.monotonic())
+        job = Job(kind, lambda: context.run(function, *args), deliver, time.monotonic(), current())
         if starts:
             self._start(job)
         else:
@@ -241,7 +248,13 @@ class InferencePool:
         counts = self.counts[job.kind]
         counts.active -= 1
         counts.done += 1
-        counts.worked_s += time.monotonic() - job.started
+        worked_s = time.monotonic() - job.started
+        counts.worked_s += worked_s
+        if job.usage is not None:
+            if job.kind in QUICK_KINDS:
+                job.usage.pool_s += worked_s
+            else:
+                job.usage.model_s += worked_s
         self._busy -= 1
         self._slow_busy -= job.kind not in QUICK_KINDS
         self._start_next()

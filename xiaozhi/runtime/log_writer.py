@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from xiaozhi.runtime.inference import InferencePool
 
 MAX_WAITING: Final = 10_000
 """Lines. At 300 bytes each: 3 MB."""
+ROTATE_AGAIN_S: Final = 60.0
+"""After a rotation that failed."""
 FLUSH_S: Final = 2.0
 """How long a flush waits for the thread."""
 
@@ -42,15 +45,31 @@ class _NoLock:
 class RotatingFile(logging.handlers.RotatingFileHandler):
     """A file of at most `max_bytes` (0: never rotated) with `backups` older ones beside it.
 
-    Opened here and now: who may not write there should learn it from the start. Raises OSError."""
+    Opened here and now: who may not write there should learn it from the start. Where it cannot be rotated, lines go
+    on into the file as it is, and it is tried again later. Raises OSError."""
 
     def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
         self.failures = 0
         """Lines that could not be written, such as on a full disk."""
+        self._not_before = 0.0
         super().__init__(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8")
 
     def createLock(self) -> None:
         self.lock: Any = _NoLock()
+
+    def shouldRollover(self, record: logging.LogRecord) -> int:
+        return 0 if time.monotonic() < self._not_before else super().shouldRollover(record)
+
+    def doRollover(self) -> None:
+        try:
+            super().doRollover()
+        except OSError as error:
+            if not self._not_before:
+                sys.stderr.write(f"{self.baseFilename} cannot be rotated and grows on: {error}\n")
+            self._not_before = time.monotonic() + ROTATE_AGAIN_S
+        finally:
+            if self.stream is None:
+                self.stream = self._open()
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not self.failures:

@@ -7,7 +7,8 @@ that `runtime/tasks.py` spawns.
 Not a metrics sink, and never called from pool threads: the handlers hold patched locks. Several processes must not
 share a log file: whoever rotates it takes it away from the others.
 
-Redaction (`redaction.py`) happens last and by key, so that no caller can forget it: secrets always, speech and texts
+What comes from outside can neither act on a terminal nor fill the disk (`log_bounds.py`). Redaction (`redaction.py`)
+happens last and by key, so that no caller can forget it: secrets always, speech and texts
 unless `log.content`."""
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import orjson
 import structlog
 
+from xiaozhi.runtime.log_bounds import LineRates, printable_fields, printable_json
 from xiaozhi.runtime.log_writer import FLUSH_S, LogThread, LogWriter, RotatingFile, Stream
 from xiaozhi.runtime.redaction import HIDDEN, Redaction
 
@@ -74,6 +76,7 @@ def configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *shared,
+            LineRates(),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
             redaction,
@@ -89,7 +92,8 @@ def configure(
         logging.StreamHandler(sys.stderr) if sys.stderr.isatty() else LogWriter(Stream(sys.stderr), thread)
     )
     for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, sort_keys=False)
-    console.setFormatter(_formatter(shared, *((_for_machines(),) if json_console else (_shortened, for_people))))
+    shown = (_for_machines(),) if json_console else (_shortened, printable_fields, for_people)
+    console.setFormatter(_formatter(shared, *shown))
     file = LogWriter(rotating, thread) if rotating is not None else None
     if file is not None:
         file.setFormatter(_formatter(shared, _for_machines()))
@@ -173,10 +177,10 @@ def _for_machines() -> Any:
 
 def _json(event: Any, default: Any = None, **_: Any) -> str:
     try:
-        return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+        return printable_json(orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode())
     except (orjson.JSONEncodeError, UnicodeEncodeError):
         # Half a surrogate pair, or a number beyond 64 bits: a line that looks odd is better than no line.
-        return orjson.dumps({key: _mended(value) for key, value in event.items()}).decode()
+        return printable_json(orjson.dumps({key: _mended(value) for key, value in event.items()}).decode())
 
 
 def _mended(value: Any) -> str:

@@ -40,6 +40,7 @@ from xiaozhi.runtime.readings import (
     FrameReadings,
     GuessesView,
     GuessReadings,
+    HostReadings,
     LimitationReadings,
     LoopReadings,
     PoolReadings,
@@ -48,6 +49,7 @@ from xiaozhi.runtime.readings import (
     VendorReadings,
 )
 from xiaozhi.runtime.resilience import Guard
+from xiaozhi.runtime.usage import ConnectionUsage
 from xiaozhi.runtime.watchdog import LoopHealth
 
 STAGE_BUCKETS = (
@@ -75,6 +77,7 @@ STAGE_BUCKETS = (
 LATENESS_BUCKETS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 LAG_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+WORK_BUCKETS = (0.01, 0.1, 1, 10, 100, 1000)
 VISIT_BUCKETS = (1, 10, 60, 300, 1800, 7200, 86400)
 
 # A second timestamp series per counter and histogram would double every scrape.
@@ -105,6 +108,13 @@ class Metrics:
             "xiaozhi_connection_duration_seconds",
             "How long connections lasted.",
             buckets=VISIT_BUCKETS,
+            registry=registry,
+        )
+        self.connection_work = Histogram(
+            "xiaozhi_connection_work_seconds",
+            "Work for one connection by who did it, and the time it was made to wait (waited).",
+            ["where"],
+            buckets=WORK_BUCKETS,
             registry=registry,
         )
         self.turns = Counter("xiaozhi_turns_total", "Turns that ended, by outcome.", ["outcome"], registry=registry)
@@ -181,6 +191,13 @@ class Metrics:
         self.connections_closed.labels(str(code) if code in close_codes.NAMED else "other").inc()
         self.connection_seconds.observe(seconds)
 
+    def connection_used(self, used: ConnectionUsage) -> None:
+        """What a connection has used that has ended."""
+        spent = {"hub": used.hub_s, "pool": used.pool_s, "models": used.model_s, "vendors": used.vendor_s}
+        spent["waited"] = used.waited_s
+        for what, seconds in spent.items():
+            self.connection_work.labels(what).observe(seconds)
+
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge whose value is read when somebody scrapes."""
         Gauge(name, text, registry=self.registry).set_function(read)
@@ -213,8 +230,10 @@ class Metrics:
         self.registry.register(LoopReadings(loops))
 
     def watch_process(self) -> None:
-        """Threads, greenlets, context switches, garbage collections. Memory and file descriptors are there already."""
+        """Threads, greenlets, context switches, garbage collections, and the machine. The process's memory and file
+        descriptors are there already."""
         self.registry.register(ProcessReadings())
+        self.registry.register(HostReadings())
 
     def render(self) -> tuple[str, bytes]:
         """(content type, body) of a scrape. Yields to other greenlets between metrics, so that no audio frame waits for

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from xiaozhi.runtime import logs, tasks
-from xiaozhi.runtime.connections import Held
+from xiaozhi.runtime.connections import Held, Used
 from xiaozhi.runtime.guesses import DOORS
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.resilience import BreakerState, Guard
@@ -25,7 +25,7 @@ from xiaozhi.runtime.watchdog import LoopHealth
 # Known beforehand, so that their series begin at 0: an alert cannot see the first increase of a series that did not
 # exist.
 REFUSALS = ("closed", "rate", "address rate", "places", "device places", "address places")
-SWEEPS = ("replaced", "ping", "trim", "close", "abort")
+SWEEPS = ("replaced", "ping", "slow", "trim", "close", "abort")
 BREAKER_VALUES = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
@@ -75,6 +75,10 @@ class ConnectionsView(Protocol):
     @property
     def held(self) -> Held:
         """What they held then."""
+
+    @property
+    def used(self) -> Used:
+        """What they have used so far."""
 
 
 class PoolReadings(Collector):
@@ -169,6 +173,19 @@ class ConnectionReadings(Collector):
             "Things waiting in the queues of the fullest session.",
             value=held.queued_most,
         )
+        yield GaugeMetricFamily(
+            "xiaozhi_sessions_memory_most_bytes", "Estimate of what the largest session holds.", value=held.memory_most
+        )
+        used = connections.used
+        yield CounterMetricFamily(
+            "xiaozhi_sessions_cpu_seconds",
+            "Processor time that devices brought about: the hub's for their messages, voice detection, codecs.",
+            value=used.cpu_s,
+        )
+        carried = CounterMetricFamily("xiaozhi_device_bytes", "Bytes from and to devices.", labels=["direction"])
+        carried.add_metric(["in"], used.bytes_in)
+        carried.add_metric(["out"], used.bytes_out)
+        yield carried
 
 
 class LoopReadings(Collector):
@@ -266,6 +283,26 @@ class LimitationReadings(Collector):
             kind, _, vendor = name.partition(":")
             found.add_metric([kind, vendor, limitation], 1)
         yield found
+
+
+class HostReadings(Collector):
+    """Memory and processors of the machine, which others use too."""
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        memory = psutil.virtual_memory()
+        held = GaugeMetricFamily("xiaozhi_host_memory_bytes", "Memory of the machine.", labels=["state"])
+        held.add_metric(["total"], memory.total)
+        held.add_metric(["available"], memory.available)
+        yield held
+        times = psutil.cpu_times()
+        idle = times.idle + getattr(times, "iowait", 0.0)  # not on every system
+        worked = CounterMetricFamily(
+            "xiaozhi_host_cpu_seconds", "Processor time of the machine, all cores.", labels=["state"]
+        )
+        worked.add_metric(["idle"], idle)
+        worked.add_metric(["busy"], times.user + times.nice + times.system)
+        yield worked
 
 
 class ProcessReadings(Collector):

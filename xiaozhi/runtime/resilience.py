@@ -27,6 +27,7 @@ from xiaozhi.errors import (
     VendorTimeout,
     VendorUnavailable,
     XiaozhiError,
+    forget_trace,
 )
 from xiaozhi.runtime.breaker import Breaker, BreakerOptions, BreakerState, Clock
 
@@ -208,14 +209,15 @@ class Attempt:
         guard.report(CallReport(guard.name, outcome, self._waited, self._first, total, self._retry))
 
     def _verdict(self, outcome: str, total: float) -> bool | None:
-        if outcome in ("timeout", "unavailable", "garbage", "error"):
+        if outcome in _OF_THE_ENDPOINT:
             return False
         if outcome == "cancelled":
             # Who gave up after waiting that long for the first sign of life has seen a failure, whatever ended the
             # wait.
             return False if self._first is None and total >= self._guard.patience else None
-        # Refusals (rejected, busy) prove that the endpoint lives.
-        return None if outcome == "overloaded" else True
+        # Refusals (rejected, busy) prove that the endpoint lives. What one request is answered with may be the fault of
+        # what it asked, and an error may be ours: neither says anything about the next device's request.
+        return None if outcome in _OF_ONE_REQUEST or outcome == "overloaded" else True
 
 
 class Guard:
@@ -320,7 +322,12 @@ class Guard:
             before=state.append,
             reraise=True,
         )
-        return retrying(lambda: attempt(state[-1]))
+        try:
+            return retrying(lambda: attempt(state[-1]))
+        finally:
+            # Both know this frame: a call that failed twice would stay, with all that was asked.
+            forget_trace(first_error)
+            state.clear()
 
     def _once(self, function: Callable[[], T], until: float, retry: int) -> tuple[T, Attempt]:
         attempt = self._admit(until, retry)
@@ -359,8 +366,12 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (VendorUnavailable, "unavailable"),
     (VendorError, "unavailable"),
     (Overloaded, "overloaded"),
+    (OSError, "unavailable"),
     (Exception, "error"),
 )
+_OF_THE_ENDPOINT = frozenset({"timeout", "unavailable"})
+"""What counts for its breaker."""
+_OF_ONE_REQUEST = frozenset({"garbage", "error"})
 
 
 def outcome_of(error: BaseException | None) -> str:

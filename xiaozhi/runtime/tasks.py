@@ -15,7 +15,7 @@ import gevent
 from gevent import Greenlet
 from gevent.pool import Group
 
-from xiaozhi.errors import ConnectionClosed, TurnClosed
+from xiaozhi.errors import ConnectionClosed, TurnClosed, forget_trace
 from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -120,9 +120,11 @@ def _guarded(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwa
         return gevent.GreenletExit()
     except _QUIET as ended:
         log.debug("task ended", task=name, reason=str(ended))
-    except Exception:
+        forget_trace(ended)
+    except Exception as error:
         census.failed += 1
         log.exception("task failed", task=name)
+        forget_trace(error)
     finally:
         census.live -= 1
         by_name[name] -= 1

@@ -106,7 +106,7 @@ class _Pulse:
 
 class Watchdog:
     """`backlog` gives the fill of the inference queue (0..1), `sample` the fields of the periodic log line beside the
-    process's own."""
+    process's own. `on_tick(now)` is called a few times a second, for small chores."""
 
     def __init__(
         self,
@@ -115,6 +115,7 @@ class Watchdog:
         sample: Callable[[], dict[str, object]] = dict,
         sample_interval: float = 0.0,
         policy: ShedPolicy | None = None,
+        on_tick: Callable[[float], object] = lambda now: None,
         on_lag: Callable[[float], None] = lambda seconds: None,
         on_shed: Callable[[Shed], None] = lambda level: None,
         on_restart: Callable[[str], None] = lambda name: None,
@@ -125,6 +126,7 @@ class Watchdog:
         self.sample_interval = sample_interval
         """Seconds between two samples; 0: none."""
         self._policy = policy or ShedPolicy()
+        self._on_tick = on_tick
         self._on_lag = on_lag
         self._on_shed = on_shed
         self._on_restart = on_restart
@@ -186,6 +188,7 @@ class Watchdog:
         if self.sample_interval > 0 and now >= self._next_sample:
             self._next_sample = now + self.sample_interval
             log.info("sample", **self.sample())
+        self._on_tick(now)
 
     def _shed(self, lag_s: float, now: float) -> None:
         backlog = self._backlog()

@@ -18,6 +18,7 @@ from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.agent import Agent
 from xiaozhi.session.link import Link
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, ListenerSink
+from xiaozhi.session.said import Said
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.speaking.encoder import VoiceFormat
 from xiaozhi.session.speaking.outbox import Outbox
@@ -64,6 +65,8 @@ class SessionParts:
         self._toolbox: Toolbox | None = None
         self.role = ""
         """Takes the place of the configured prompt, when it is not empty."""
+        self.said = Said()
+        """For the memory."""
         self.hello: wire.Hello | None = None
         self.codec: FrameCodec = codec_for(link.identity.protocol_version, link.identity.via_gateway)
         self.voice = self._voice()
@@ -277,7 +280,8 @@ class SessionParts:
         """A rough measure of the memory that all of it takes."""
         listening = self.listener.queued_bytes if self.listener is not None else 0
         talking = self._dialogue.size_bytes if self._dialogue is not None else 0
-        return listening + talking + self.outbox.queued_bytes
+        tools = (self.iot.held_bytes if self.iot else 0) + (self.mcp.held_bytes if self.mcp else 0)
+        return listening + talking + tools + self.said.held_bytes + self.outbox.queued_bytes
 
     def trim(self) -> None:
         """Give back memory: buffered audio and old history."""
@@ -292,6 +296,8 @@ class SessionParts:
             self.listener.close()
         if self.mcp is not None:
             self.mcp.close()
+        if self.iot is not None:
+            self.iot.close()
         self.outbox.close()
 
     def release(self) -> None:

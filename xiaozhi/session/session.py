@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from xiaozhi.chat import CallContext, Message
+from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, ProtocolError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.frames import Frame
+from xiaozhi.runtime import usage
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.agent import Agent, AgentSource
@@ -47,8 +47,6 @@ EXIT_LINGER_SECONDS: Final = 0.2
 FLUSH_SECONDS: Final = 1.0
 MAX_TASKS: Final = 32
 """Far above what a session needs; a device that sends many orders gets no further."""
-MAX_REMEMBERED: Final = 400
-"""Messages of one session that are handed to the memory when it ends."""
 _NEED_AGENT = (wire.Listen, wire.Abort, wire.Mcp, wire.Iot)
 """Messages that wait until it is known which agent a device gets. Hello, pings and farewells are answered at once."""
 
@@ -101,8 +99,6 @@ class Session:
         self._mode = wire.ListenMode.AUTO
         self._greeting: Turn | None = None
         """The answer to a wake word: the `listen start` that follows it ends the deafness after waking."""
-        self._said: deque[Message] | None = None
-        """What was said in this session, for the memory; None: nothing yet."""
         self._draining = False
         self._leaving = False
         self._said_goodbye = False
@@ -115,6 +111,10 @@ class Session:
 
     def on_text(self, text: str) -> None:
         """One JSON message."""
+        with usage.charged(text):
+            self._read(text)
+
+    def _read(self, text: str) -> None:
         message = self._router.read(text)
         if message is None:
             return
@@ -171,9 +171,8 @@ class Session:
         if dialogue is not None and dialogue.turns:
             self._services.resume.put(self.device_id, self._link.identity.client_id, dialogue.snapshot())
         # Only what was said in this session, and once: what was resumed has been handed in when that session ended.
-        said, self._said = self._said, None
-        if said:
-            self._services.memories.save(self._agent.providers.memory, self.device_id, tuple(said), self.id)
+        if said := self._parts.said.take():
+            self._services.memories.save(self._agent.providers.memory, self.device_id, said, self.id)
 
     def tick(self, now: float) -> None:
         """Once a second or so: a missing hello; silence. Says goodbye after `close_connection_no_voice_time`, closes a
@@ -407,6 +406,7 @@ class Session:
 
     def _new_turn(self, opening: Opening) -> Turn:
         self._turn_count += 1
+        usage.turn_begins()
         agent, parts = self._agent, self._parts
         context = CallContext(
             self.device_id, self._context.client_id, self.id, self._turn_count, self._context.language
@@ -442,9 +442,9 @@ class Session:
         if record.outcome is not Outcome.UNHEARD:
             self._parts.dialogue().append(*record.script)
             if self._agent.providers.memory.traits.remembers:
-                if self._said is None:
-                    self._said = deque(maxlen=MAX_REMEMBERED)
-                self._said.extend(record.script)
+                woken = is_wake_word(record.user_text, self._agent.settings.wakeup_words)
+                by_user = bool(record.user_text) and not (woken or turn.opening.fixed)
+                self._parts.said.add(record.script, by_user=by_user)
         self._services.quota.spend(self.device_id, record.characters)
         self._services.telemetry.turn_ended(self.device_id, record)
         self._turn_taking.turn_ended()

@@ -101,6 +101,30 @@ class Limits(Section):
     frames_per_second: CountOrUnlimited = Field(
         default=500, description="Audio frames per second from one device; 0: no limit."
     )
+    text_bytes_per_second: int = Field(
+        default=1_048_576,
+        ge=0,
+        le=1 << 30,
+        description="Bytes of text messages per second from one device, before it is slowed; 0: any.",
+    )
+    work_ms_per_second: CountOrUnlimited = Field(
+        default=50, description="Hub time per second for one device's messages, ms, before it is slowed; 0: any."
+    )
+    memory_bytes: int = Field(
+        default=52_428_800,
+        ge=0,
+        le=1 << 40,
+        description="What one session may hold, bytes; it is trimmed, then closed. 0: no limit.",
+    )
+    queued: CountOrUnlimited = Field(
+        default=1_000, description="What may wait in one session's queues; it is trimmed, then closed. 0: no limit."
+    )
+    cpu_percent: int = Field(
+        default=80,
+        ge=0,
+        le=10_000,
+        description="Of one core, for one device's messages and sound; it is slowed, then closed. 0: no limit.",
+    )
 
 
 class WorkerMetrics(Section):

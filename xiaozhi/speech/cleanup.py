@@ -21,7 +21,7 @@ from xiaozhi.speech.markup import SpeechCleaner
 from xiaozhi.speech.sentences import HARD_ENDS, SOFT_ENDS, Sentence, SentenceSplitter
 from xiaozhi.speech.tidy import SIGNS
 
-SLICE_CHARS: Final = 1_000
+SLICE_CHARS: Final = 200
 """Cleaning so much takes a few milliseconds."""
 
 # A sentence does not begin with what closed the one before it.

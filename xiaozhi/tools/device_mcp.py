@@ -23,7 +23,7 @@ from gevent import Greenlet
 from gevent.lock import BoundedSemaphore
 
 from xiaozhi.chat import ToolSpec
-from xiaozhi.errors import ToolError
+from xiaozhi.errors import ToolError, forget_trace
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.tools.base import SourceKind, Tool, ToolContext, ToolOutcome
@@ -32,6 +32,10 @@ from xiaozhi.tools.mcp_content import ListingLimits, ToolListing, outcome
 
 log = get_logger(__name__)
 
+_TOOL_BYTES = 1_000
+"""Roughly what a tool takes beside its texts."""
+_BYTES_PER_CHAR = 6
+"""A schema is kept as dictionaries, which take more than the text they came from."""
 PROTOCOL_VERSION = "2024-11-05"
 CLIENT_INFO = {"name": "xiaozhi-server", "version": "1.0"}
 
@@ -80,6 +84,8 @@ class DeviceMcp:
         self._tasks = tasks
         self._limits = limits or DeviceMcpLimits()
         self._tools: tuple[DeviceTool, ...] = ()
+        self._chars = 0
+        """Of the texts of all tools."""
         self._vision: Vision | None = None
         self._on_server_name = on_server_name
         self._relistings_left = self._limits.gateway_listings - 1 if through_gateway else 0
@@ -109,6 +115,11 @@ class DeviceMcp:
         return self._tools
 
     @property
+    def held_bytes(self) -> int:
+        """Roughly what the tools take in memory."""
+        return _BYTES_PER_CHAR * self._chars + _TOOL_BYTES * len(self._tools)
+
+    @property
     def listing(self) -> bool:
         """Whether the handshake or a listing of the tools is under way, or about to begin."""
         return any(task is not None and not task.dead for task in (self._handshake_task, self._relist_task))
@@ -130,7 +141,7 @@ class DeviceMcp:
     def close(self) -> None:
         """The device is gone: every waiting call fails now, no new one is made. Idempotent."""
         self.rpc.close()
-        self._tools = ()
+        self._tools, self._chars = (), 0
         for task in (self._handshake_task, self._relist_task):
             if task is not None:
                 task.kill(block=False)
@@ -152,6 +163,7 @@ class DeviceMcp:
                 if self._relistings_left:
                     self._list_soon()
             except ToolError as error:
+                forget_trace(error)
                 if self.rpc.closed:
                     return
                 log.warning("device mcp handshake failed", attempt=attempt, error=str(error)[:200])
@@ -204,7 +216,7 @@ class DeviceMcp:
         for name, spec in listing.specs.items():
             old = known.get(name)
             tools.append(old if old is not None and old.spec == spec else DeviceTool(self, spec))
-        self._tools = tuple(tools)
+        self._tools, self._chars = tuple(tools), listing.chars
         log.info("device tools", count=len(tools), skipped=listing.skipped)
 
     def _on_notification(self, method: str, params: Any) -> None:
@@ -224,6 +236,7 @@ class DeviceMcp:
         try:
             self._list_tools()
         except ToolError as error:
+            forget_trace(error)
             if not self.rpc.closed:
                 log.warning("device tools not listed again", error=str(error)[:200])
             return

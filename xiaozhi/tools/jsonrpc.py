@@ -15,6 +15,7 @@ from typing import Any
 from gevent.event import AsyncResult
 
 from xiaozhi.errors import ConnectionClosed, ToolError
+from xiaozhi.protocol import close_codes
 from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -152,6 +153,10 @@ def _ignore(method: str, params: Any) -> None:
     """What becomes of notifications nobody asked for."""
 
 
+def _gone(message: Message) -> None:
+    raise ConnectionClosed(close_codes.GOING_AWAY)
+
+
 class JsonRpcClient:
     """One conversation. `send(message)` must not block for long and may raise ConnectionClosed.
 
@@ -203,7 +208,10 @@ class JsonRpcClient:
         if not answer.ready():
             self.counts.timeouts += 1
             raise ToolError(f"{self._peer} did not answer within {timeout:g} seconds")
-        return answer.get(block=False)
+        try:
+            return answer.get(block=False)
+        finally:
+            del answer  # an error that it holds would know it by this frame
 
     def notify(self, method: str) -> None:
         """Send a notification. Raises ToolError: the peer has disconnected."""
@@ -226,6 +234,9 @@ class JsonRpcClient:
         pending, self._pending = self._pending, {}
         for answer in pending.values():
             answer.set_exception(self._disconnected())
+        # Both usually belong to whoever owns this object: cut here, the two are freed without a garbage collection.
+        self._on_notification = _ignore
+        self._send = _gone
 
     def _take(self, message: Answer | Call | Garbage) -> None:
         match message:

@@ -39,7 +39,8 @@ class ToolListing:
     def __init__(self, limits: ListingLimits) -> None:
         self._limits = limits
         self._cursors: set[str] = set()
-        self._chars = 0
+        self.chars = 0
+        """Names, descriptions and parameters of what was found."""
         self._oversized = 0
         self.specs: dict[str, ToolSpec] = {}
         """What was found, by the peer's own name; the first of two of one name."""
@@ -78,10 +79,10 @@ class ToolListing:
         text = description[: limits.description_chars] if isinstance(description, str) else ""
         parameters = self._parameters(described.get("inputSchema"))
         chars = len(name) + len(text) + json_chars(parameters)
-        if parameters is None or self._chars + chars > limits.total_chars:
+        if parameters is None or self.chars + chars > limits.total_chars:
             self.skipped += 1
             return
-        self._chars += chars
+        self.chars += chars
         self.specs[name] = ToolSpec(name, text, parameters)
 
     def _parameters(self, schema: Any) -> dict[str, Any] | None:

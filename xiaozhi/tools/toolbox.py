@@ -24,7 +24,7 @@ import gevent
 from gevent import Greenlet
 
 from xiaozhi.chat import ToolCall, ToolSpec
-from xiaozhi.errors import ConnectionClosed, Overloaded, ToolError, VendorError
+from xiaozhi.errors import ConnectionClosed, Overloaded, ToolError, VendorError, forget_trace
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
@@ -203,20 +203,26 @@ class Toolbox:
     def _run(self, entry: _Entry, arguments: dict[str, Any], context: ToolContext) -> ToolOutcome:
         try:
             outcome = entry.tool.run(arguments, context)
-        except ToolError as error:
-            return ToolOutcome(Action.ERROR, str(error) or f"{entry.name} failed.")
-        except (VendorError, Overloaded) as error:
-            log.warning("tool failed", tool=entry.name, source=entry.source, error=str(error)[:200])
-            return ToolOutcome(Action.ERROR, f"{entry.name} is not available at the moment.")
-        except ConnectionClosed:
-            return ToolOutcome(Action.ERROR, f"{entry.name} failed: the device has disconnected.")
-        except Exception:
-            log.exception("tool failed", tool=entry.name, source=entry.source)
-            return ToolOutcome(Action.ERROR, f"{entry.name} failed.")
+        except Exception as error:  # noqa: BLE001  `_failed` logs it
+            failed = self._failed(entry, error)
+            forget_trace(error)
+            return failed
         if not isinstance(outcome, ToolOutcome):
             log.error("tool returned no outcome", tool=entry.name, source=entry.source, type=type(outcome).__name__)
             return ToolOutcome(Action.ERROR, f"{entry.name} failed.")
         return outcome
+
+    def _failed(self, entry: _Entry, error: Exception) -> ToolOutcome:
+        match error:
+            case ToolError():
+                return ToolOutcome(Action.ERROR, str(error) or f"{entry.name} failed.")
+            case VendorError() | Overloaded():
+                log.warning("tool failed", tool=entry.name, source=entry.source, error=str(error)[:200])
+                return ToolOutcome(Action.ERROR, f"{entry.name} is not available at the moment.")
+            case ConnectionClosed():
+                return ToolOutcome(Action.ERROR, f"{entry.name} failed: the device has disconnected.")
+        log.exception("tool failed", tool=entry.name, source=entry.source)
+        return ToolOutcome(Action.ERROR, f"{entry.name} failed.")
 
     def _timed_out(self, entry: _Entry, seconds: float) -> ToolOutcome:
         log.warning("tool timed out", tool=entry.name, source=entry.source, seconds=seconds)

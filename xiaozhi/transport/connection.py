@@ -18,9 +18,11 @@ import gevent
 from xiaozhi.errors import ConnectionClosed, Overloaded, ProtocolError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol.messages import Sendable
+from xiaozhi.runtime import usage
 from xiaozhi.runtime.connections import ConnectionRegistry, Vitals
 from xiaozhi.runtime.limits import FloodGuard, Flow, MessageRates
 from xiaozhi.runtime.logs import get_logger
+from xiaozhi.runtime.usage import ConnectionUsage, UsageLimits
 from xiaozhi.session.link import Identity, LinkHandler, SessionFactory, Weight
 from xiaozhi.transport.message_socket import MessageSocket
 
@@ -43,7 +45,8 @@ class ConnectionEvents(Protocol):
         """One of the "frames" or "messages" came faster than the limit and was dropped."""
 
     def connection_ended(self, code: int, seconds: float) -> None:
-        """A connection is over and its session has cleaned up: close code, and how long it lasted."""
+        """A connection is over and its session has cleaned up: close code, and how long it lasted. Called where
+        `usage.current()` is what it cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ class ConnectionServices:
     pings: Callable[[Identity], bool]
     """May this device be pinged? ESP32-C3 boards do not survive it. Asked once a second and device."""
     rates: MessageRates = field(default_factory=MessageRates)
+    usage: UsageLimits = field(default_factory=UsageLimits)
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = gevent.sleep
 
 
 class Connection:
@@ -78,6 +83,7 @@ class Connection:
         "last_seen",
         "send_binary",
         "send_text",
+        "usage",
     )
 
     def __init__(self, socket: MessageSocket, identity: Identity, services: ConnectionServices) -> None:
@@ -89,6 +95,8 @@ class Connection:
         """When the last message came, on the services' clock; 0: none yet."""
         self.faults = 0
         """Messages at which the session failed or which it could not accept."""
+        self.usage = ConnectionUsage(services.usage, services.clock)
+        """What it costs."""
         self._socket = socket
         self._services = services
         self._connected_at = now
@@ -100,11 +108,12 @@ class Connection:
         """Serve the device until it is gone and its session has cleaned up. Raises nothing."""
         services = self._services
         number = services.connections.join(self)
+        usage.enter(self.usage)
         try:
             self._serve()
         finally:
             services.connections.leave(number)
-            services.events.connection_ended(self._socket.ending[0], services.clock() - self._connected_at)
+            self._ended(services.clock() - self._connected_at)
 
     def _serve(self) -> None:
         try:
@@ -138,7 +147,10 @@ class Connection:
         receive, clock = self._socket.receive, self._services.clock
         on_text, on_binary = self._handler.on_text, self._handler.on_binary
         texts, frames, frame_heard = self._texts, self._frames, self._services.events.frame_heard
+        used = self.usage
         while True:
+            while used.overdrawn and self._socket.closing_since is None:
+                self._hold_back()
             message = receive()
             self.last_seen = now = clock()
             try:
@@ -167,6 +179,18 @@ class Connection:
         elif guard.dropped == 1:
             log.warning("messages dropped", device=self.identity.device_id, reason="faster than the limit")
 
+    def _hold_back(self) -> None:
+        """The device costs too much: read on later, and not at all if that does not help."""
+        used, waited_s = self.usage, self.usage.waited_s
+        pause_s = used.pause()
+        if used.goes_on:
+            log.warning("costs too much", device=self.identity.device_id, **used.milliseconds())
+            self._socket.close(close_codes.POLICY_VIOLATION, "too much work")
+        elif pause_s > 0:
+            if not waited_s:
+                log.info("slowed down", device=self.identity.device_id, **used.milliseconds())
+            self._services.sleep(pause_s)
+
     def _malformed(self, error: ProtocolError) -> None:
         self.faults += 1
         if self.faults <= MAX_LOGGED_FAULTS:
@@ -178,6 +202,12 @@ class Connection:
         self.faults += 1
         if self.faults <= MAX_LOGGED_FAULTS:
             log.exception("session failed at a message", device=self.identity.device_id)
+
+    def _ended(self, seconds: float) -> None:
+        socket, used = self._socket, self.usage
+        used.received, used.sent = socket.received, socket.sent
+        used.bytes_in, used.bytes_out = socket.bytes_in, socket.bytes_out
+        self._services.events.connection_ended(socket.ending[0], seconds)
 
     def _clean_up(self) -> None:
         handler, self._handler = self._handler, None
@@ -208,8 +238,11 @@ class Connection:
             last_heard=max(self.last_seen, socket.last_control),
             closing_since=socket.closing_since,
             pings=self._services.pings(self.identity),
-            memory_bytes=weight.memory_bytes,
+            memory_bytes=weight.memory_bytes + socket.held_bytes,
             queue_depth=weight.queue_depth,
+            bytes_in=socket.bytes_in,
+            bytes_out=socket.bytes_out,
+            cpu_s=self.usage.cpu_s,
         )
 
     def tick(self, now: float) -> None:
@@ -221,6 +254,10 @@ class Connection:
         """See Live."""
         if self._handler is not None:
             self._handler.trim()
+
+    def slow_down(self, seconds: float) -> None:
+        """See Live."""
+        self.usage.owe(seconds)
 
     def push(self, message: Sendable) -> bool:
         """See Live."""

@@ -20,6 +20,10 @@ class MessageSocket(Protocol):
     """Messages received."""
     sent: int
     """Messages sent."""
+    bytes_in: int
+    """Bytes received."""
+    bytes_out: int
+    """Bytes sent."""
     last_control: float
     """When the last message came that is not the session's, such as a pong, on the server's monotonic clock; 0:
     never."""
@@ -29,6 +33,10 @@ class MessageSocket(Protocol):
     @property
     def ending(self) -> tuple[int, str]:
         """(code, reason) of how it ended; code 1006 while it has not."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it keeps of messages that have not arrived whole."""
 
     def receive(self) -> str | bytes:
         """The next message; waits for it without a deadline. Raises ConnectionClosed."""

@@ -34,6 +34,8 @@ _WHOLE_BINARY: Final = _FIN | BINARY
 _SHORT: Final = 126  # payloads below this length have a two-byte header
 _MIN_HEADER: Final = 2
 _MAX_REASON_BYTES: Final = 123
+_PART_BYTES: Final = 40
+"""What a fragment takes beside its bytes."""
 _LENGTH_16: Final = struct.Struct("!H")
 _LENGTH_64: Final = struct.Struct("!Q")
 
@@ -138,6 +140,12 @@ class Inbound:
     def missing(self) -> int:
         """At least how many more bytes are needed for the next message: a hint for the size of the next read."""
         return self._need - (len(self._buffer) - self._at) - self._waiting
+
+    @property
+    def held_bytes(self) -> int:
+        """What is kept of messages that are not complete."""
+        parts = len(self._parts) if self._parts is not None else 0
+        return len(self._buffer) - self._at + self._waiting + self._total + _PART_BYTES * parts
 
     def feed(self, data: bytes) -> None:
         """Bytes as they came from the socket."""

@@ -78,6 +78,8 @@ class WebSocket:
         "_tail",
         "_waiting",
         "_writable",
+        "bytes_in",
+        "bytes_out",
         "closing_since",
         "last_control",
         "received",
@@ -98,6 +100,10 @@ class WebSocket:
         """Messages received."""
         self.sent = 0
         """Frames sent."""
+        self.bytes_in = 0
+        """Bytes received, frame heads and control frames included."""
+        self.bytes_out = 0
+        """Bytes that the kernel has taken."""
         self.last_control = 0.0
         """When the last ping or pong came, on `clock`; 0: never."""
         self.closing_since: float | None = None
@@ -139,6 +145,11 @@ class WebSocket:
         """Senders that wait for the kernel to take their bytes."""
         return self._waiting
 
+    @property
+    def held_bytes(self) -> int:
+        """What it keeps of a message that has not arrived whole."""
+        return self._inbound.held_bytes
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def receive(self) -> str | bytes:
@@ -174,6 +185,7 @@ class WebSocket:
         if not data:
             self._peer_done = True
             raise self._gone("the device went away")
+        self.bytes_in += len(data)
         self._inbound.feed(data)
 
     def _on_control(self, frame: rfc6455.Control) -> None:
@@ -237,9 +249,11 @@ class WebSocket:
     def _take(self, frame: bytes) -> int:
         """Like `_try`. Raises OSError."""
         try:
-            return self._sock.send(frame)  # type: ignore[no-any-return]
+            sent: int = self._sock.send(frame)
         except BlockingIOError:
             return 0  # as TLS sockets do
+        self.bytes_out += sent
+        return sent
 
     def _offer(self, frame: bytes) -> bool:
         """Send a control frame if that is possible without waiting; False if nothing was sent."""

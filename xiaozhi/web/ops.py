@@ -51,11 +51,13 @@ class OpsHooks:
     """(content type, body) in the Prometheus text format."""
     reload: Callable[[], Sequence[Fault]] | None = None
     """Read the configuration again; the faults for which it was refused, none when it is in force."""
+    devices: Callable[[], Sequence[Mapping[str, object]]] | None = None
+    """What the connected devices cost, the dearest first."""
 
 
 def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses | None = None) -> Blueprint:
-    """The routes /, /healthz, /readyz, /metrics and /admin/reload. Without an `admin_token` nobody can reload over
-    HTTP. `guesses`: where wrong ones are counted."""
+    """The routes /, /healthz, /readyz, /metrics, /admin/reload and /admin/devices. Without an `admin_token` the last
+    two are closed. `guesses`: where wrong ones are counted."""
     desk = _Desk(hooks, admin_token, guesses or Guesses())
     blueprint = Blueprint("ops", __name__, template_folder="templates")
     blueprint.add_url_rule("/", "index", desk.index, methods=["GET"])
@@ -63,6 +65,7 @@ def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses
     blueprint.add_url_rule("/readyz", "readyz", desk.readyz, methods=["GET"])
     blueprint.add_url_rule("/metrics", "metrics", desk.metrics, methods=["GET"])
     blueprint.add_url_rule("/admin/reload", "reload", desk.reload, methods=["POST"])
+    blueprint.add_url_rule("/admin/devices", "devices", desk.devices, methods=["GET"])
     return blueprint
 
 
@@ -118,13 +121,7 @@ class _Desk:
         """Take the configuration anew. Raises AuthError, LockedOut."""
         if not self._admin_token:
             return failure(403, "Reloading over HTTP is off: server.admin_token is not set.")
-        client = client_key()
-        self._guesses.refuse_guesser("admin", client)
-        if not same_secret(bearer(request.headers.get("Authorization", "")), self._admin_token):
-            self._guesses.add("admin", client)
-            log.warning("reload refused", peer=request_origin().client_ip)
-            raise AuthError("This needs the admin token.")
-        self._guesses.forgive("admin", client)
+        self._check_admin("reload")
         if self._hooks.reload is None:
             raise NotFound("This server cannot reload its configuration.")
         faults = self._hooks.reload()
@@ -132,3 +129,22 @@ class _Desk:
             listed = [{"key": fault.key, "value": fault.value, "expected": fault.expected} for fault in faults]
             return failure(422, "The configuration was refused; the old one stays in force.", faults=listed)
         return jsonify({"success": True, "message": "The new configuration is in force."})
+
+    def devices(self) -> Response:
+        """The devices that cost most now. Raises AuthError, LockedOut."""
+        if not self._admin_token:
+            return failure(403, "The list of devices is off: server.admin_token is not set.")
+        self._check_admin("devices")
+        if self._hooks.devices is None:
+            raise NotFound("This server keeps no list of devices.")
+        return jsonify({"devices": list(self._hooks.devices())})
+
+    def _check_admin(self, what: str) -> None:
+        """Raises AuthError, LockedOut."""
+        client = client_key()
+        self._guesses.refuse_guesser("admin", client)
+        if not same_secret(bearer(request.headers.get("Authorization", "")), self._admin_token):
+            self._guesses.add("admin", client)
+            log.warning(f"{what} refused", peer=request_origin().client_ip)
+            raise AuthError("This needs the admin token.")
+        self._guesses.forgive("admin", client)

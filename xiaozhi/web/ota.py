@@ -187,6 +187,7 @@ class _Desk:
             return failure(503, "The device could not be looked up, please try again.", retry_after=5)
         log.info(
             "ota",
+            peer=origin.client_ip,
             device=asked.device_id,
             model=asked.model,
             version=asked.version,

@@ -140,11 +140,16 @@ class SentenceStream(TtsStream):
         if self._closed:
             return
         self._closed = True
+        while not self._order.empty():
+            self._order.get_nowait()
         # Wake whoever receives. A queue of pieces that is full has nobody waiting for its next piece.
         self._order.put_nowait(None)
         if self._current is not None and not self._current.pieces.full():
             self._current.pieces.put_nowait(None)
         self._tasks.kill(timeout=0)
+        # Errors that are kept, here or unreceived, know this stream by their tracebacks.
+        self._current = self._newest = self._error = None
+        self._to_make.clear()
 
     @property
     def _vendor(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import gevent
 
+from xiaozhi.runtime.usage import charged
 from xiaozhi.session.speaking.playback import Playback
 from xiaozhi.session.turn_record import Timeline
 from xiaozhi.speech.cleanup import ReplyText, slices
@@ -35,11 +36,15 @@ class SpokenText:
             if not first:
                 gevent.sleep(0)  # others first: a long text is not to keep the hub
             first = False
-            self._say(self._text.feed(part))
+            with charged():
+                sentences = self._text.feed(part)
+            self._say(sentences)
 
     def end(self) -> None:
         """The text is complete: say what is left."""
-        self._say(self._text.flush())
+        with charged():
+            sentences = self._text.flush()
+        self._say(sentences)
 
     def _say(self, sentences: Iterable[Sentence]) -> None:
         for sentence in sentences:

@@ -23,7 +23,7 @@ from typing import Final
 from gevent.event import Event
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError
+from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError, forget_trace
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.contracts.tts import Tts
 from xiaozhi.runtime.logs import bind_context, get_logger
@@ -314,19 +314,9 @@ class Turn:
         try:
             try:
                 self._conclude(self._answer())
-            except (TurnClosed, ConnectionClosed) as error:
-                self._conclude(Outcome.INTERRUPTED, reason=str(error))
-            except Overloaded as error:
-                self._apologise()
-                self._conclude(Outcome.OVERLOADED, reason=error.what)
-            except VendorError as error:
-                log.warning("vendor failed the turn", vendor=error.vendor, error=str(error)[:200])
-                self._apologise()
-                self._conclude(Outcome.FAILED, reason=type(error).__name__, vendor=error.vendor)
-            except Exception as error:
-                log.exception("turn failed")
-                self._apologise()
-                self._conclude(Outcome.FAILED, reason=type(error).__name__)
+            except Exception as error:  # noqa: BLE001  `_fail` logs it
+                self._fail(error)
+                forget_trace(error)
         finally:
             # Reached by a kill as well; a turn that was killed from outside is an interrupted one.
             if self.state is not TurnState.PREPARED:
@@ -335,6 +325,22 @@ class Turn:
             # Both may know this turn by its methods; a turn is freed by reference count, not by a collection that stops
             # the hub.
             self._playback = self._pipeline = None
+
+    def _fail(self, error: Exception) -> None:
+        match error:
+            case TurnClosed() | ConnectionClosed():
+                self._conclude(Outcome.INTERRUPTED, reason=str(error))
+            case Overloaded():
+                self._apologise()
+                self._conclude(Outcome.OVERLOADED, reason=error.what)
+            case VendorError():
+                log.warning("vendor failed the turn", vendor=error.vendor, error=str(error)[:200])
+                self._apologise()
+                self._conclude(Outcome.FAILED, reason=type(error).__name__, vendor=error.vendor)
+            case _:
+                log.exception("turn failed")
+                self._apologise()
+                self._conclude(Outcome.FAILED, reason=type(error).__name__)
 
     def _answer(self) -> Outcome:
         """Say it and play it to its end."""
@@ -425,10 +431,12 @@ class Turn:
         except (VendorError, Overloaded) as error:
             log.warning("apology failed", error=str(error)[:200])
             self._show(self.options.apology)
+            forget_trace(error)
         except (TurnClosed, ConnectionClosed):
             return
-        except Exception:
+        except Exception as error:
             log.exception("apology failed")
+            forget_trace(error)
 
     @property
     def _was_asked(self) -> bool:
@@ -443,7 +451,8 @@ class Turn:
         if playback.error is None:
             try:
                 playback.finish()
-            except (VendorError, Overloaded):
+            except (VendorError, Overloaded) as error:
+                forget_trace(error)
                 return False
         return playback.error is None
 
