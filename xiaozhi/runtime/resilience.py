@@ -24,6 +24,7 @@ from xiaozhi.errors import (
     VendorError,
     VendorGarbage,
     VendorRejected,
+    VendorSilent,
     VendorTimeout,
     VendorUnavailable,
     XiaozhiError,
@@ -160,8 +161,8 @@ NO_RETRY = RetryOptions(attempts=1)
 class CallReport:
     """One attempt at a vendor, for metrics. Times in seconds.
 
-    `outcome`: ok, timeout, busy, unavailable, rejected, garbage, open (the breaker refused), overloaded (the window
-    refused), error (a bug), cancelled (nobody wanted the answer any more). `first_s`: from admission to the first
+    `outcome`: ok, timeout, busy, unavailable, rejected, garbage, silent (no sound for a text), open (the breaker
+    refused), overloaded (the window refused), error (a bug), cancelled (nobody wanted the answer any more). `first_s`: from admission to the first
     output, None when there was none."""
 
     vendor: str
@@ -186,6 +187,8 @@ class Attempt:
         self._began = guard.clock()
         self._first: float | None = None
         self._ended = False
+        self._unsettled: bool | None = None
+        """The verdict that `settle` hands in."""
 
     def first(self) -> None:
         """The first output is here."""
@@ -195,17 +198,37 @@ class Attempt:
     def end(self, error: BaseException | None = None) -> None:
         """The call is over: well (None), with an error, or cancelled (a GreenletExit, a GeneratorExit, somebody's
         timeout)."""
-        if self._ended:
-            return
+        if not self._ended:
+            self._record(self._over(error))
+
+    def failed(self, error: BaseException) -> None:
+        """The call is over with an error, and may be made again: the breaker is told by `settle`, unless this was its
+        probe, which is not repeated."""
+        breaker = self._guard.breaker
+        if breaker is None or breaker.state is BreakerState.HALF_OPEN:
+            self.end(error)
+        else:
+            self._unsettled = self._over(error)
+
+    def settle(self) -> None:
+        """The call is not made again after it `failed`. Its tries are one failure: what is wrong with one request must
+        not open the breaker for everybody."""
+        if self._unsettled is not None:
+            self._record(self._unsettled)
+
+    def _record(self, verdict: bool | None) -> None:
+        if self._guard.breaker is not None and self._ticket is not None:
+            self._guard.breaker.record(self._ticket, verdict)
+
+    def _over(self, error: BaseException | None) -> bool | None:
         self._ended = True
         guard = self._guard
         total = guard.clock() - self._began
         outcome = outcome_of(error)
         if guard.window is not None:
             guard.window.leave()
-        if guard.breaker is not None and self._ticket is not None:
-            guard.breaker.record(self._ticket, self._verdict(outcome, total))
         guard.report(CallReport(guard.name, outcome, self._waited, self._first, total, self._retry))
+        return self._verdict(outcome, total)
 
     def _verdict(self, outcome: str, total: float) -> bool | None:
         if outcome in ("timeout", "unavailable", "garbage", "error"):
@@ -214,7 +237,7 @@ class Attempt:
             # Who gave up after waiting that long for the first sign of life has seen a failure, whatever ended the
             # wait.
             return False if self._first is None and total >= self._guard.patience else None
-        # Refusals (rejected, busy) prove that the endpoint lives.
+        # Refusals (rejected, busy, silent) prove that the endpoint lives.
         return None if outcome == "overloaded" else True
 
 
@@ -285,23 +308,31 @@ class Guard:
         """Run `function`, with retries, and leave the attempt open: for what goes on afterwards, such as a stream that
         was opened."""
         until = self.clock() + self.timeout
+        made: list[Attempt] = []
         try:
-            return self._once(function, until, 0)
-        except VendorError as error:
-            if not error.retryable or self._retry.attempts < 2:
-                raise
-            return self._again(function, until, error)
+            try:
+                return self._once(function, until, made)
+            except VendorError as error:
+                if not error.retryable or self._retry.attempts < 2:
+                    raise
+                return self._again(function, until, error, made)
+        except BaseException:
+            if made:
+                made[-1].settle()
+            raise
 
     def report(self, report: CallReport) -> None:
         """Tell the observer."""
         if self._observer is not None:
             self._observer(report)
 
-    def _again(self, function: Callable[[], T], until: float, first_error: VendorError) -> tuple[T, Attempt]:
+    def _again(
+        self, function: Callable[[], T], until: float, first_error: VendorError, made: list[Attempt]
+    ) -> tuple[T, Attempt]:
         def attempt(state: tenacity.RetryCallState) -> tuple[T, Attempt]:
             if state.attempt_number == 1:
                 raise first_error  # the first attempt was made without tenacity, which costs as much as a small request
-            return self._once(function, until, state.attempt_number - 1)
+            return self._once(function, until, made)
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome is not None else None
@@ -322,12 +353,13 @@ class Guard:
         )
         return retrying(lambda: attempt(state[-1]))
 
-    def _once(self, function: Callable[[], T], until: float, retry: int) -> tuple[T, Attempt]:
-        attempt = self._admit(until, retry)
+    def _once(self, function: Callable[[], T], until: float, made: list[Attempt]) -> tuple[T, Attempt]:
+        attempt = self._admit(until, len(made))
+        made.append(attempt)
         try:
             return function(), attempt
         except BaseException as error:
-            attempt.end(error)
+            attempt.failed(error)
             raise
 
     def _admit(self, until: float, retry: int) -> Attempt:
@@ -354,6 +386,7 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (VendorTimeout, "timeout"),
     (VendorBusy, "busy"),
     (VendorRejected, "rejected"),
+    (VendorSilent, "silent"),
     (VendorGarbage, "garbage"),
     (CircuitOpen, "open"),
     (VendorUnavailable, "unavailable"),

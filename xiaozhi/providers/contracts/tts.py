@@ -32,8 +32,12 @@ class SentenceBegins:
 
 @dataclass(frozen=True, slots=True)
 class SentenceEnds:
-    """The sentence is complete. A vendor that does not mark its sentences sends it late: together with the next
-    `SentenceBegins`, or with the end of the speech."""
+    """The sentence is over. A vendor that does not mark its sentences sends it late: together with the next
+    `SentenceBegins`, or with the end of the speech.
+
+    `whole`: False when the rest of it, or all of it, could not be spoken."""
+
+    whole: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class TtsStream(ABC):
 
         `SentenceBegins`, its sound, `SentenceEnds` for each sentence in the order of `say`, and after `finish` one
         `SpeechEnds`. Raises VendorError or Overloaded when the speech has failed; sound that came before the failure is
-        received first. Raises VendorUnavailable after `close`. A fallback that connects to its next vendor may need
+        received first. One sentence that cannot be spoken need not fail the others: it ends without being `whole`. Raises VendorUnavailable after `close`. A fallback that connects to its next vendor may need
         longer than `timeout`."""
 
     @abstractmethod

@@ -236,9 +236,13 @@ class Playback:
     def _play(self) -> None:
         me = gevent.getcurrent()
         try:
-            while self._player is me and not self._over:
-                if not self._step():
-                    self._over = True
+            try:
+                while self._player is me and not self._over:
+                    if not self._step():
+                        self._over = True
+            except (VendorError, Overloaded):
+                self._end_sentence(False)  # what has come of it is heard
+                raise
         except (VendorError, Overloaded) as error:
             self._fail(error)
         except OpusError as error:
@@ -289,7 +293,7 @@ class Playback:
         self._begin_sentence()
         self._sound(True)
         self._send(frames)
-        self._end_sentence()
+        self._end_sentence(True)
 
     def _receive(self) -> None:
         assert self._stream is not None
@@ -331,7 +335,7 @@ class Playback:
             self._begin_sentence()
         elif isinstance(event, SentenceEnds):
             self._unended -= self._sentence is not None
-            self._end_sentence()
+            self._end_sentence(event.whole)
         elif isinstance(event, SpeechEnds):
             self._stream_ended = True
             self._unended = 0  # whatever it has not marked
@@ -359,10 +363,10 @@ class Playback:
         self._announced = False
         self._keep = [] if sentence is not None and self._speaker.caches(self._tts, sentence.spoken) else None
 
-    def _end_sentence(self) -> None:
+    def _end_sentence(self, whole: bool) -> None:
         self._send(self._encoder.end(self._rest_of_pcm(), self._rate))
         sentence, self._sentence = self._sentence, None
-        if self._keep and sentence is not None:
+        if whole and self._keep and sentence is not None:
             self._speaker.keep(self._tts, sentence.spoken, self._keep)
         self._keep = None
 
