@@ -202,6 +202,25 @@ def test_other_content_is_another_provider(providers: ProviderPool, other: Mappi
     assert providers.lease(loaded(**other), "llm", "Own").provider is not first.provider
 
 
+def test_every_setting_of_a_voice_is_part_of_the_key_that_its_sound_is_kept_under(providers: ProviderPool) -> None:
+    changes: list[dict[str, Any]] = [
+        {"TTS": {"A": {key: value}}}
+        for key, value in {
+            "voice": "other",
+            "speed": 1.5,
+            "instructions": "whisper",
+            "extra_body": {"emotion": "sad"},
+            "headers": {"X-Voice": "other"},
+            "response_format": "mp3",
+            "a key of tomorrow": 1,
+        }.items()
+    ]
+    keys = [providers.lease(loaded(**change), "tts", "A").provider.traits.voice_key for change in ({}, *changes)]
+    again = providers.lease(loaded(), "tts", "A").provider.traits.voice_key
+    assert len(set(keys)) == len(keys)
+    assert again == keys[0]
+
+
 def test_another_name_is_another_provider(providers: ProviderPool) -> None:
     """Its name stands in metrics and logs."""
     configuration = loaded(LLM={"Twin": {"type": f"{__name__}:NotedLlm"}})

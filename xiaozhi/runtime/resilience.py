@@ -162,8 +162,8 @@ class CallReport:
     """One attempt at a vendor, for metrics. Times in seconds.
 
     `outcome`: ok, timeout, busy, unavailable, rejected, garbage, silent (no sound for a text), open (the breaker
-    refused), overloaded (the window refused), error (a bug), cancelled (nobody wanted the answer any more). `first_s`: from admission to the first
-    output, None when there was none."""
+    refused), overloaded (the window refused), error (a bug), cancelled (nobody wanted the answer any more). `first_s`:
+    from admission to the first output, None when there was none."""
 
     vendor: str
     outcome: str

@@ -362,6 +362,42 @@ def test_a_sentence_that_breaks_off_is_not_cached() -> None:
     assert len(rig.cache) == 0
 
 
+def test_what_was_held_back_of_a_sentence_is_heard_when_the_voice_fails() -> None:
+    rig = Rig()
+    rig.say("One.", "Two.")
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    rig.stream.sends(SentenceBegins("Two."), Pcm(pcm(90, value=2)), VendorUnavailable("streamer"))
+    with pytest.raises(VendorUnavailable):
+        rig.playback.finish()
+    assert rig.outbox.texts == ["One.", "Two."]
+    assert b"".join(rig.outbox.packets) == pcm(60) + pcm(90, value=2) + bytes(FRAME_BYTES // 2)
+
+
+def test_a_sentence_without_sound_is_neither_shown_nor_remembered() -> None:
+    rig = Rig()
+    rig.say("One.", "Two.", "Three.")
+    rig.stream.speaks("One.", Pcm(pcm(60)))
+    rig.stream.sends(SentenceBegins("Two."), SentenceEnds(whole=False))
+    rig.stream.speaks("Three.", Pcm(pcm(60)))
+    rig.playback.finish()
+    assert rig.outbox.texts == rig.heard == ["One.", "Three."]
+
+
+def test_a_part_of_a_sentence_is_not_cached() -> None:
+    voice = Sayer()
+
+    def garbled() -> Iterator[Sound]:
+        yield Pcm(pcm(120))
+        raise VendorGarbage("sayer")
+
+    voice.script["One. spoken"] = garbled
+    rig = Rig(voice)
+    rig.say("One.", "Two.")
+    rig.playback.finish()
+    assert len(rig.outbox.packets) == 3
+    assert [key.text for key in rig.cache] == ["Two. spoken"]
+
+
 # --- the release ---------------------------------------------------------------------------------------------------
 
 

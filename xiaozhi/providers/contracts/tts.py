@@ -95,9 +95,11 @@ class TtsStream(ABC):
         """The next event; None when none came within `timeout` seconds, which leaves the stream as it is.
 
         `SentenceBegins`, its sound, `SentenceEnds` for each sentence in the order of `say`, and after `finish` one
-        `SpeechEnds`. Raises VendorError or Overloaded when the speech has failed; sound that came before the failure is
-        received first. One sentence that cannot be spoken need not fail the others: it ends without being `whole`. Raises VendorUnavailable after `close`. A fallback that connects to its next vendor may need
-        longer than `timeout`."""
+        `SpeechEnds`. One sentence that cannot be spoken need not fail the others: it ends without being `whole`.
+
+        Raises VendorError or Overloaded when the speech has failed; sound that came before the failure is received
+        first. Raises VendorUnavailable after `close`. A fallback that connects to its next vendor may need longer than
+        `timeout`."""
 
     @abstractmethod
     def close(self) -> None:
@@ -114,8 +116,9 @@ class TtsTraits(ProviderTraits):
     sample_rate: int = 24_000
     """Hz of every `Pcm` that does not carry its own rate."""
     voice_key: str = ""
-    """Changes whenever the same text would sound different: voice, speed, model. With the provider's name it is part of
-    the speech cache's key."""
+    """Changes whenever the same text would sound different; with the provider's name it is part of the speech cache's
+    key. The provider pool makes it of the whole block, so no provider can forget a setting; what one puts here itself
+    is added to that."""
 
 
 class Tts(Provider, ABC):

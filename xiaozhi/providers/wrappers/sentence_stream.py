@@ -159,13 +159,12 @@ class SentenceStream(TtsStream):
             return piece
         if isinstance(piece, Exception):
             self._leave_out(sentence, piece)
-            piece = SentenceEnds(whole=False)
         else:
             self._failed_in_a_row = 0
         self._current = None
         self._under_way -= 1
         self._make_next()
-        return piece
+        return SentenceEnds(whole=not isinstance(piece, Exception))
 
     def close(self) -> None:
         """See TtsStream: requests under way are broken off."""
