@@ -245,6 +245,21 @@ def test_a_file_that_a_block_names_counts_as_part_of_it(house: House, tmp_path: 
     assert house.generation.agent.providers.tts is not tts
 
 
+def test_what_is_said_again_is_said_in_the_new_voice(house: House) -> None:
+    device = house.device()
+    ask(device, "hello")
+    house.forget_requests()
+    ask(device, "hello again")
+    assert house.spoken() == [], "the sentence is in the speech cache"
+    house.change({"TTS": {"Vendor": {"extra_body": {"emotion": "sad"}}}})
+
+    assert house.server.reload() == ()
+    ask(house.device(), "hello")
+
+    bodies = [request.json() for request in house.vendor.requests if house.vendor.kind(request) == TTS]
+    assert ("Fine.", "sad") in [(body["input"], body.get("emotion")) for body in bodies]
+
+
 def test_limits_levels_and_allowances_follow(house: House) -> None:
     house.change(
         {

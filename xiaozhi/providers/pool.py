@@ -266,7 +266,7 @@ class ProviderPool:
         )
         built: Provider = registry.build(kind, name, settings.block(kind, name), services)
         if isinstance(built, Tts):
-            built.traits = replace(built.traits, voice_key=f"{built.traits.voice_key}/{key}".lstrip("/"))
+            built.traits = replace(built.traits, voice_key=key)
         self._check_room(kind, built)
         live = _LiveProvider(key, kind, built, referred)
         if kind in LIMITED_BY and not built.traits.offline:

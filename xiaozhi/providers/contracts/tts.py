@@ -117,8 +117,7 @@ class TtsTraits(ProviderTraits):
     """Hz of every `Pcm` that does not carry its own rate."""
     voice_key: str = ""
     """Changes whenever the same text would sound different; with the provider's name it is part of the speech cache's
-    key. The provider pool makes it of the whole block, so no provider can forget a setting; what one puts here itself
-    is added to that."""
+    key. Given by the provider pool, which makes it of everything in the block: no provider can forget a setting."""
 
 
 class Tts(Provider, ABC):

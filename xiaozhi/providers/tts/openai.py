@@ -60,8 +60,7 @@ class OpenAiTts(SentenceTts):
         self._speed = speed_of(options.rate_percent) if options.rate_percent is not None else options.speed
         own = urllib.parse.urlsplit(self._url).hostname == "api.openai.com"
         self.form = options.response_format or ("opus" if own else "wav")
-        voice = f"{options.model}/{options.voice}/{self._speed:g}/{options.instructions}/{options.extra_body}"
-        self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate, voice_key=voice)
+        self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate)
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of one sentence, as it comes."""
