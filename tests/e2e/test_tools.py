@@ -3,6 +3,7 @@ be cut in half."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from loadtest.simulator.device_tools import DeviceTools
+from loadtest.simulator.device_tools import DeviceTools, FakeTool
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, TTS, UNANSWERED, Script, Stage, a_tool, ask, hear_nothing_more, open_stage, tool_call
 from tests.waiting import PATIENCE_S, wait_for
@@ -72,6 +73,22 @@ def test_a_tool_the_device_complains_about_is_explained_by_the_model(stage: Stag
     assert ask(device, "be loud").sentences == ["It cannot be so loud."]
     assert stage.messages()[-1]["role"] == "tool"
     assert tools.volume == 70
+
+
+def test_what_was_seen_in_a_picture_is_spoken_without_another_request(stage: Stage) -> None:
+    seen = json.dumps({"success": True, "action": "RESPONSE", "response": "A cat sits there."})
+    camera = FakeTool("self.camera.take_photo", "Take a photo.", lambda arguments: seen)
+    tools = DeviceTools([camera])
+    device = stage.device(tools=tools)
+    wait_for(lambda: tools.listed, "the list of tools")
+    device.ping()
+    stage.vendor.script(CHAT, Script(answer=[tool_call("self_camera_take_photo")]))
+
+    assert ask(device, "what is there").sentences == ["A cat sits there."]
+    assert stage.vendor.counts[CHAT] == 1
+
+    ask(device, "how nice")
+    assert stage.said()[-2:] == [("assistant", "A cat sits there."), ("user", "how nice")]
 
 
 def test_the_volume_of_an_older_device(stage: Stage) -> None:

@@ -81,6 +81,28 @@ def test_a_story_longer_than_the_models_patience_is_told_to_its_end(tmp_path: Pa
         assert answer.sentences[0] == "Sentence number 0 is here."
 
 
+@pytest.mark.parametrize(
+    ("written", "shown", "face"), [("😭", "😭", "crying"), ("❤️❤️", "❤❤", "loving"), ("***", None, None)]
+)
+def test_an_answer_without_a_word_is_shown(stage: Stage, written: str, shown: str | None, face: str | None) -> None:
+    stage.vendor.script(CHAT, Script(answer=written))
+
+    answer = ask(stage.device(), "how are you")
+
+    assert [text.replace("\ufe0f", "") for text in answer.sentences] == ([shown] if shown else [])
+    assert answer.emotion == face
+    assert answer.frames == [] and stage.spoken() == []
+
+
+def test_what_cannot_be_said_at_the_end_is_shown_there(stage: Stage) -> None:
+    stage.vendor.script(CHAT, Script(answer="Well done. ★★★"))
+
+    answer = ask(stage.device(), "how was I")
+
+    assert answer.sentences == ["Well done.", "★★★"]
+    assert stage.spoken() == ["Well done."]
+
+
 # --- caches -----------------------------------------------------------------------------------------------------------
 
 

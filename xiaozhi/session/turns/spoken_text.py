@@ -38,12 +38,14 @@ class SpokenText:
             self._say(self._text.feed(part))
 
     def end(self) -> None:
-        """The text is complete: say what is left."""
+        """The text is complete: say what is left, and show what cannot be said, such as an answer that is an emoji."""
         self._say(self._text.flush())
+        if self._text.only_shown:
+            self._say([Sentence(self._text.only_shown, "")])
 
     def _say(self, sentences: Iterable[Sentence]) -> None:
         for sentence in sentences:
             self._playback.emote(self._text.emotion)
-            if self._timeline.tts_asked is None:
+            if sentence.spoken and self._timeline.tts_asked is None:
                 self._timeline.tts_asked = self._clock()
             self._playback.say(sentence)
