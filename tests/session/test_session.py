@@ -499,7 +499,7 @@ def test_abort_is_answered_also_when_nothing_is_said(device: Visitor) -> None:
 
 @pytest.mark.parametrize(("allowance", "sentences"), [(None, "Yes."), (1, "Yes."), (0, "Enough.")])
 def test_when_the_allowance_is_used_up_that_is_said(allowance: int | None, sentences: str) -> None:
-    agent = make_agent(llm=FakeLlm("Yes."), prompter=make_prompter(quota_refusal="Enough."))
+    agent = make_agent(llm=FakeLlm("Yes."), prompter=make_prompter(quota_refusal={"": "Enough."}))
     with visitor(FakeAgents(agent), make_services(quota=FakeQuota(allowance))) as device:
         device.hello()
         device.detect("hello")
@@ -509,7 +509,7 @@ def test_when_the_allowance_is_used_up_that_is_said(allowance: int | None, sente
 
 
 def test_a_device_may_have_an_allowance_of_its_own() -> None:
-    agent = make_agent(llm=FakeLlm("Yes."), prompter=make_prompter(quota_refusal="Enough."), output_limit=4)
+    agent = make_agent(llm=FakeLlm("Yes."), prompter=make_prompter(quota_refusal={"": "Enough."}), output_limit=4)
     with visitor(FakeAgents(agent)) as device:
         device.hello()
         for stops in (1, 2):
@@ -719,6 +719,23 @@ def test_without_anybody_to_say_goodbye_to_it_just_closes(settings: Mapping[str,
         device.session.tick(device.clock.advance(101))
 
         assert device.sender.closed == (1000, "no voice")
+
+
+def test_a_device_with_a_button_is_said_goodbye_to_only_when_somebody_has_spoken() -> None:
+    for spoken in (False, True):
+        with visiting(QUIET, llm=FakeLlm("Yes?", "Good night.")) as device:
+            device.hello()
+            device.tell("listen", state="start", mode="manual")
+            if spoken:
+                device.say(1_200, silence_ms=0)
+            device.tell("listen", state="stop")
+            device.wait_turns(int(spoken))
+
+            device.session.tick(device.clock.advance(101))
+            device.wait(lambda device=device: device.sender.closed)
+
+            assert device.sender.closed == (1000, "goodbye said" if spoken else "no voice")
+            assert device.spoken() == (["Yes?", "Good night."] if spoken else [])
 
 
 def test_silence_may_last_for_ever() -> None:

@@ -264,7 +264,7 @@ def test_a_prepared_turn_that_fails_waits_with_its_apology(rig: TurnRig) -> None
 
 def test_a_prepared_turn_that_fails_without_an_apology_is_thrown_away(make: Make) -> None:
     """So that the utterance is tried again when it is complete."""
-    rig = make(apology="")
+    rig = make(apology={})
     turn = rig.turn(work=fail(VendorUnavailable("acme")))
     turn.start(prepared=True)
 
@@ -563,8 +563,29 @@ def test_nobody_is_apologised_to_who_has_not_asked(rig: TurnRig, opening: Openin
         assert opening.announcement.reason == record.reason == "VendorError"
 
 
+@pytest.mark.parametrize(
+    ("asked", "options", "heard"),
+    [
+        ("wie ist das Wetter", {}, "Verzeihung."),
+        ("今天天气怎么样", {}, "抱歉。"),
+        ("how is the weather", {}, "Sorry."),
+        ("как погода", {}, "Sorry."),
+        ("wie ist das Wetter", {"language": "zh"}, "抱歉。"),
+        ("123", {"home_language": "de"}, "Verzeihung."),
+        ("123", {}, "Sorry."),
+    ],
+)
+def test_an_apology_is_in_the_language_of_the_conversation(
+    make: Make, asked: str, options: dict[str, str], heard: str
+) -> None:
+    texts = {"zh": "抱歉。", "en": "Sorry.", "de": "Verzeihung."}
+    rig = make(apology=texts, **options)
+    rig.run(Opening(text=asked), work=fail(VendorUnavailable("llm")))
+    assert rig.sentences == [heard]
+
+
 def test_without_an_apology_the_turn_just_ends(make: Make) -> None:
-    rig = make(apology="")
+    rig = make(apology={})
 
     assert rig.run(work=fail(VendorUnavailable("acme"))).outcome is Outcome.FAILED
 
@@ -572,7 +593,7 @@ def test_without_an_apology_the_turn_just_ends(make: Make) -> None:
 
 
 def test_what_is_queued_when_a_turn_fails_is_not_heard_behind_its_end(make: Make) -> None:
-    rig = make(apology="")
+    rig = make(apology={})
     rig.tts.ms_per_char = 100
 
     def work(turn: TurnControl) -> None:
