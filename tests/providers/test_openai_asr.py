@@ -104,6 +104,9 @@ def test_tags_and_languages(vendor: OpenAiVendor) -> None:
         (b"<|en|><|HAPPY|>hello", "text/plain", Transcript("hello", "en", "happy")),
         (b"42", "text/plain", Transcript("42")),
         (b"null", "application/json", Transcript("")),
+        (b"\n", "text/plain", Transcript("")),
+        (b"", "application/json", VendorGarbage),
+        (b"", "", VendorGarbage),
         (b'{"tex', "text/plain", VendorGarbage),
         (b'{"transcript": "hi"}', "application/json", Transcript("hi")),
         (

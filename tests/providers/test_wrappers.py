@@ -270,6 +270,19 @@ def test_a_sentence_that_was_not_spoken_whole_says_so() -> None:
     assert ends == [True, False, True]
 
 
+def test_a_vendor_that_breaks_from_the_first_sentence_on_is_not_asked_for_more_than_two() -> None:
+    voice = Voice()
+    voice.script |= dict.fromkeys("abcd", fails(VendorUnavailable("v", "500")))
+    stream = open_speech(voice, CONTEXT)
+    for sentence in "abcd":
+        stream.say(sentence)
+    stream.finish()
+    with pytest.raises(VendorUnavailable):
+        heard(stream)
+    settle()
+    assert voice.asked == ["a", "b"]
+
+
 @pytest.mark.parametrize("error", UNSPEAKABLE)
 def test_an_answer_without_any_sound_fails_at_its_end(error: Exception) -> None:
     voice = Voice()

@@ -55,7 +55,7 @@ class OpenAiAsr(BatchAsr):
         fields: dict[str, Any] = {**self._fields, "file": ("utterance.wav", wav_file(pcm), "audio/wav")}
         body, content_type = multipart(fields)
         with self._http.stream("POST", self._url, data=body, headers={"Content-Type": content_type}) as reply:
-            return transcript_in(reply.read(), self._http.vendor)
+            return transcript_in(reply.read(), self._http.vendor, reply.content_type)
 
     def close(self) -> None:
         """Break off what runs."""

@@ -1,6 +1,6 @@
 """The body of a transcription -> a Transcript, in all the forms that compatible servers have.
 
-The form is judged by what is there and never by the content type: an object with `text` (whole, or by segments), a JSON
+The form is judged by what is there and not by the content type: an object with `text` (whole, or by segments), a JSON
 string, server-sent events, plain text. Whisper tells per segment how likely it was that nobody spoke; what it invents
 in silence is left out.
 
@@ -30,9 +30,13 @@ _BOM: Final = b"\xef\xbb\xbf"
 _TEXT_KEYS: Final = ("text", "transcript", "transcription")
 
 
-def transcript_in(body: bytes, vendor: str) -> Transcript:
+def transcript_in(body: bytes, vendor: str, content_type: str) -> Transcript:
     """What was said, by the whole body of an answer. Raises VendorGarbage, and the error that it tells of."""
     body = body.removeprefix(_BOM).strip()
+    if not body:
+        if not content_type.startswith("text/"):
+            raise VendorGarbage(vendor, "an empty answer")
+        return Transcript("")  # in plain text, nothing is what was said
     if body[:5] == b"data:" or body[:6] == b"event:":
         return _of_events(body, vendor)
     try:

@@ -7,7 +7,7 @@ never compete with the second sentence for the vendor. Sound comes out in the or
 A sentence that the vendor cannot speak (it refuses the text, makes no sound of it, or breaks at it with all its
 retries) is left out, because the others are still worth hearing. The error surfaces where the sentence would have been
 heard when the vendor is at fault rather than the text: it keeps silent, it breaks off in the middle of a sentence, or
-`FAILED_IN_A_ROW` sentences fail. And at the end, when no sentence made a sound.
+it breaks at several sentences in a row. And at the end, when no sentence made a sound.
 
 A buffer holds a whole sentence as a rule. That is deliberate: a vendor's place in its concurrency window and its
 connection are free as soon as the sentence has been made, not when it has been played."""
@@ -57,6 +57,8 @@ BUFFERED_PIECES = 256
 vendor waits."""
 FAILED_IN_A_ROW = 3
 """Each of them may have taken a few seconds of retries, in silence."""
+FAILED_AT_FIRST = 2
+"""The same while nothing was heard of the answer: an apology must not be long in coming."""
 WAIT_S = 120.0
 """No wait here is longer: whoever receives nothing, or makes no sound, for that long is gone."""
 
@@ -186,7 +188,7 @@ class SentenceStream(TtsStream):
         possible = isinstance(error, VendorRejected | VendorGarbage)
         if isinstance(error, VendorUnavailable | VendorBusy) and not sentence.heard:
             self._failed_in_a_row += 1
-            possible = self._failed_in_a_row < FAILED_IN_A_ROW
+            possible = self._failed_in_a_row < (FAILED_IN_A_ROW if self._heard else FAILED_AT_FIRST)
         if not self._skips or not possible:
             self._error = error
             self._check()
@@ -227,7 +229,8 @@ class SentenceStream(TtsStream):
                 for piece in pieces:
                     if not sentence.sounded:
                         sentence.sounded = True
-                        self._make_next()
+                        if self._heard or not isinstance(piece, Exception):  # else `receive` decides whether to go on
+                            self._make_next()
                     sentence.pieces.put(piece, timeout=WAIT_S)
         except Full:
             self._error = VendorTimeout(self._vendor, f"nobody received its sound for {WAIT_S:g} s")
