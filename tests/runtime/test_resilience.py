@@ -271,9 +271,17 @@ def test_jitter_only_adds() -> None:
     assert [options.wait(retry, 1) for retry in (1, 2, 3)] == [1.25, 2.5, 5]
 
 
-def test_all_tries_of_one_call_are_one_failure(clock: Clock) -> None:
+def test_the_breaker_counts_attempts_and_stops_the_retries(clock: Clock) -> None:
+    breaker = Breaker("acme", BreakerOptions(min_volume=2, open_for=100), clock=clock)
+    guard, reports = make_guard(clock, breaker=breaker, retry=RetryOptions(attempts=5), timeout=60)
+    with pytest.raises(CircuitOpen):
+        guard.call(failing(*[VendorUnavailable("a")] * 5))
+    assert [report.outcome for report in reports] == ["unavailable", "unavailable", "open"]
+
+
+def test_all_tries_of_one_call_may_be_one_failure(clock: Clock) -> None:
     breaker = Breaker("acme", BreakerOptions(min_volume=3, open_for=100), clock=clock)
-    guard, reports = make_guard(clock, breaker=breaker, retry=RetryOptions(attempts=3), timeout=60)
+    guard, reports = make_guard(clock, breaker=breaker, counts_tries=False, retry=RetryOptions(attempts=3), timeout=60)
     for _ in range(2):
         with pytest.raises(VendorUnavailable):
             guard.call(failing(*[VendorUnavailable("a")] * 3))
@@ -288,7 +296,7 @@ def test_all_tries_of_one_call_are_one_failure(clock: Clock) -> None:
 
 def test_a_call_whose_time_is_up_before_its_last_try_is_a_failure(clock: Clock) -> None:
     breaker = Breaker("acme", BreakerOptions(min_volume=1), clock=clock)
-    guard, _ = make_guard(clock, breaker=breaker, retry=RetryOptions(attempts=3), timeout=0.5)
+    guard, _ = make_guard(clock, breaker=breaker, counts_tries=False, retry=RetryOptions(attempts=3), timeout=0.5)
     with pytest.raises(VendorUnavailable):
         guard.call(failing(VendorUnavailable("a")))
     assert breaker.state is BreakerState.OPEN
@@ -309,7 +317,7 @@ def test_an_open_breaker_stops_the_retries(clock: Clock) -> None:
 
 def test_a_probe_is_not_repeated(clock: Clock) -> None:
     breaker = Breaker("acme", BreakerOptions(min_volume=1, open_for=10), clock=clock)
-    guard, reports = make_guard(clock, breaker=breaker, retry=RetryOptions(attempts=3), timeout=60)
+    guard, reports = make_guard(clock, breaker=breaker, counts_tries=False, retry=RetryOptions(attempts=3), timeout=60)
     with pytest.raises(VendorUnavailable):
         guard.call(failing(*[VendorUnavailable("a")] * 3))
     clock.now += 10

@@ -202,17 +202,16 @@ class Attempt:
             self._record(self._over(error))
 
     def failed(self, error: BaseException) -> None:
-        """The call is over with an error, and may be made again: the breaker is told by `settle`, unless this was its
-        probe, which is not repeated."""
+        """The call is over with an error, and may be made again: the breaker is told now, or by `settle` where all
+        tries of a call count as one. Its probe is not repeated."""
         breaker = self._guard.breaker
-        if breaker is None or breaker.state is BreakerState.HALF_OPEN:
+        if self._guard.counts_tries or breaker is None or breaker.state is BreakerState.HALF_OPEN:
             self.end(error)
         else:
             self._unsettled = self._over(error)
 
     def settle(self) -> None:
-        """The call is not made again after it `failed`. Its tries are one failure: what is wrong with one request must
-        not open the breaker for everybody."""
+        """The call is not made again after it `failed`."""
         if self._unsettled is not None:
             self._record(self._unsettled)
 
@@ -244,7 +243,8 @@ class Attempt:
 class Guard:
     """Window, breaker and retries of one vendor endpoint. `timeout`: seconds from the first wait in the window to the
     last attempt's start, so that a device is never kept waiting longer for its turn; the call's own deadlines are the
-    provider's."""
+    provider's. `counts_tries`: False: all tries of one call are one failure for the breaker, where the fault may be in
+    the request, which must not open it for everybody."""
 
     def __init__(
         self,
@@ -253,6 +253,7 @@ class Guard:
         window: Window | None = None,
         breaker: Breaker | None = None,
         retry: RetryOptions = NO_RETRY,
+        counts_tries: bool = True,
         timeout: float = 30.0,
         patience: float = 5.0,
         observer: Observer | None = None,
@@ -266,6 +267,7 @@ class Guard:
         """What the vendor was found to be unable to do, for metrics."""
         self.window = window
         self.breaker = breaker
+        self.counts_tries = counts_tries
         self.timeout = timeout
         self.patience = patience
         self.clock = clock

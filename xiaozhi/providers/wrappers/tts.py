@@ -38,7 +38,9 @@ OPEN_DEADLINE_S = 10.0
 
 
 class GuardedSentenceTts(GuardedProvider, SentenceTts):
-    """One place per sentence."""
+    """One place per sentence. A sentence that cannot be spoken is one failure, however often it was tried."""
+
+    counts_tries = False
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """As the provider inside; raises CircuitOpen and Overloaded as well."""
