@@ -18,6 +18,7 @@
         VendorBusy(after)       429 or "try later"              retryable, not before `after` seconds
         VendorRejected          4xx: our request is at fault    never retryable
         VendorGarbage           the answer cannot be understood never retryable
+          VendorSilent            no sound for this text        never retryable; nothing against the vendor
         CircuitOpen             the breaker is open             never retried, goes to the fallback at once
 
 What is not here: gevent's `GreenletExit` and `Timeout`. They are `BaseException`s on purpose; a kill must pass through
@@ -178,6 +179,10 @@ class VendorRejected(VendorError):
 
 class VendorGarbage(VendorError):
     """The vendor's answer does not follow its own protocol."""
+
+
+class VendorSilent(VendorGarbage):
+    """The vendor makes no sound of this text. It may well make one of the next, so this is not held against it."""
 
 
 class CircuitOpen(VendorError):

@@ -105,7 +105,7 @@ def test_wav_of_eight_bits_and_of_two_channels() -> None:
         b"",
         b"RIFF",
         b"not a wav at all, sorry",
-        _wav(6, 8, 1, b"abc"),  # A-law
+        _wav(99, 8, 1, b"abc"),
         _wav(1, 16, 0, b"abcd"),
         wav(PCM, 100),
         b"RIFF\0\0\0\0WAVEdata\x04\0\0\0abcd",

@@ -349,7 +349,8 @@ class _TtsContract(ProviderContract):
     kind = "tts"
 
     def use(self, provider: Any) -> list[SpeechEvent]:
-        return self.speak(open_speech(provider, CONTEXT), SENTENCES)
+        # What the provider does about a fault, not what is made of that.
+        return self.speak(open_speech(provider, CONTEXT, skips=False), SENTENCES)
 
     @staticmethod
     def speak(stream: TtsStream, sentences: Sequence[str]) -> list[SpeechEvent]:

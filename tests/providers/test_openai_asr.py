@@ -90,6 +90,34 @@ def test_tags_and_languages(vendor: OpenAiVendor) -> None:
         (b'{"text": 5}', "application/json", VendorGarbage),
         (b'{"error": {"message": "no", "type": "invalid_request_error"}}', "application/json", VendorRejected),
         (b"<html>", "text/html", VendorGarbage),
+        (b'{"text": null}', "application/json", Transcript("")),
+        (b'{"text": null, "language": "en"}', "application/json", Transcript("", "en")),
+        (b'{"text": "hi", "error": null}', "application/json", Transcript("hi")),
+        (b'{"text": null, "error": {"message": "no", "code": "invalid"}}', "application/json", VendorRejected),
+        (b'{"text": "hi"}', "text/plain", Transcript("hi")),
+        (b'\xef\xbb\xbf\n{"text": "hi"}', "text/plain; charset=utf-8", Transcript("hi")),
+        (b'{"error": {"message": "no", "code": "invalid"}}', "text/plain", VendorRejected),
+        (b'"hi"', "application/json", Transcript("hi")),
+        (b'"hi"', "text/plain", Transcript("hi")),
+        (b'""', "application/json", Transcript("")),
+        (b"hello there", "application/json", Transcript("hello there")),
+        (b"<|en|><|HAPPY|>hello", "text/plain", Transcript("hello", "en", "happy")),
+        (b"42", "text/plain", Transcript("42")),
+        (b"null", "application/json", Transcript("")),
+        (b"\n", "text/plain", Transcript("")),
+        (b"", "application/json", VendorGarbage),
+        (b"", "", VendorGarbage),
+        (b'{"tex', "text/plain", VendorGarbage),
+        (b'{"transcript": "hi"}', "application/json", Transcript("hi")),
+        (
+            b'data: {"type": "transcript.text.delta", "delta": "h"}\n\ndata: {"type": "transcript.text.delta", '
+            b'"delta": "i"}\n\ndata: {"type": "transcript.text.done", "text": "hi!"}\n\ndata: [DONE]\n\n',
+            "application/json",
+            Transcript("hi!"),
+        ),
+        (b'event: x\ndata: {"delta": "h"}\n\ndata:\n\ndata: {"delta": "i"}\n\n', "text/event-stream", Transcript("hi")),
+        (b'data: {"error": {"message": "no", "code": "invalid"}}\n\n', "text/event-stream", VendorRejected),
+        (b"data: [DONE]\n\n", "text/event-stream", VendorGarbage),
     ],
 )
 def test_answers_of_all_forms(body: bytes, content_type: str, expected: Any) -> None:
@@ -101,6 +129,34 @@ def test_answers_of_all_forms(body: bytes, content_type: str, expected: Any) -> 
             with pytest.raises(expected):
                 asr.transcribe(PCM, CallContext())
         asr.close()
+
+
+def _segment(text: str, silence: float, likelihood: float | None = None) -> dict[str, Any]:
+    return {"text": text, "no_speech_prob": silence} | ({"avg_logprob": likelihood} if likelihood is not None else {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"text": " Thank you.", "segments": [_segment(" Thank you.", 0.97)]}, ""),
+        ({"text": " Thank you.", "segments": [_segment(" Thank you.", 0.97, -0.2)]}, ""),
+        ({"text": " Thank you.", "no_speech_prob": 0.97}, ""),
+        ({"text": " Mhm.", "segments": [_segment(" Mhm.", 0.7, -1.2)]}, ""),
+        ({"text": " Hello.", "segments": [_segment(" Hello.", 0.7, -0.3)]}, "Hello."),
+        ({"text": " Hello.", "segments": [_segment(" Hello.", 0.1, -1.5)]}, "Hello."),
+        ({"text": " Hello. Bye.", "segments": [_segment(" Hello.", 0.1, -0.3), _segment(" Bye.", 0.95)]}, "Hello."),
+        ({"text": None, "segments": [_segment(" Hello.", 0.1), _segment(" You.", 0.1)]}, "Hello. You."),
+        ({"segments": [_segment(" Hello.", 0.1)]}, "Hello."),
+        ({"text": "Hello.", "segments": []}, "Hello."),
+        ({"text": "Hello.", "segments": [1, {"text": None}]}, "Hello."),
+        ({"text": "Hello.", "segments": None}, "Hello."),
+    ],
+)
+def test_what_whisper_itself_takes_for_silence(vendor: OpenAiVendor, answer: dict[str, Any], text: str) -> None:
+    vendor.script(ASR, Script(answer=answer))
+    asr = asr_for(vendor.base_url)
+    assert asr.transcribe(PCM, CallContext()).text == text
+    asr.close()
 
 
 def test_a_block_without_model_or_address_is_refused() -> None:

@@ -20,7 +20,6 @@ from xiaozhi.providers.contracts.intent import Intent, Intention
 from xiaozhi.providers.contracts.llm import Llm, LlmTraits
 from xiaozhi.providers.contracts.memory import Memory, MemoryTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
-from xiaozhi.providers.contracts.tts import TtsTraits
 from xiaozhi.providers.pool import LeasedProviders, ProviderPool, vendor_limits
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.inference import InferencePool
@@ -200,6 +199,25 @@ def test_other_content_is_another_provider(providers: ProviderPool, other: Mappi
     first = providers.lease(loaded(), "llm", "Own")
 
     assert providers.lease(loaded(**other), "llm", "Own").provider is not first.provider
+
+
+def test_every_setting_of_a_voice_is_part_of_the_key_that_its_sound_is_kept_under(providers: ProviderPool) -> None:
+    changes: list[dict[str, Any]] = [
+        {"TTS": {"A": {key: value}}}
+        for key, value in {
+            "voice": "other",
+            "speed": 1.5,
+            "instructions": "whisper",
+            "extra_body": {"emotion": "sad"},
+            "headers": {"X-Voice": "other"},
+            "response_format": "mp3",
+            "a key of tomorrow": 1,
+        }.items()
+    ]
+    keys = [providers.lease(loaded(**change), "tts", "A").provider.traits.voice_key for change in ({}, *changes)]
+    again = providers.lease(loaded(), "tts", "A").provider.traits.voice_key
+    assert len(set(keys)) == len(keys)
+    assert again == keys[0]
 
 
 def test_another_name_is_another_provider(providers: ProviderPool) -> None:
@@ -500,7 +518,7 @@ def test_the_emergency_voice_is_leased_when_it_is_needed(providers: ProviderPool
     voice = leased.emergency_voice()
 
     assert voice is not None
-    assert voice.traits == TtsTraits(offline=True, streaming=False, sample_rate=16_000)
+    assert voice.traits.offline and voice.traits.sample_rate == 16_000
     leased.release()
     assert len(providers) == 0
 

@@ -19,8 +19,10 @@ from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import (
     CircuitOpen,
     Overloaded,
+    VendorBusy,
     VendorGarbage,
     VendorRejected,
+    VendorSilent,
     VendorTimeout,
     VendorUnavailable,
 )
@@ -219,8 +221,10 @@ def test_the_second_sentence_waits_for_the_first_sound_of_the_first() -> None:
     assert heard(stream) == ["a", "a#1", "b", "b#1", "b#2"]
 
 
-@pytest.mark.parametrize("error", [VendorTimeout("v"), VendorRejected("v"), Overloaded("pool"), ValueError("bug")])
-def test_an_error_surfaces_where_its_sentence_would_be_heard(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [VendorTimeout("v"), VendorUnavailable("v"), CircuitOpen("v"), Overloaded("pool"), ValueError("bug")]
+)
+def test_a_vendor_that_fails_in_a_sentence_fails_where_it_would_be_heard(error: Exception) -> None:
     voice = Voice()
     voice.script["b"] = fails(error, Pcm(b"b#1"))
     stream = open_speech(voice, CONTEXT)
@@ -238,6 +242,103 @@ def test_an_error_surfaces_where_its_sentence_would_be_heard(error: Exception) -
     with pytest.raises(type(error)):
         stream.say("d")
     stream.close()
+
+
+UNSPEAKABLE = [VendorUnavailable("v", "500"), VendorBusy("v"), VendorRejected("v", "400"), VendorSilent("v")]
+
+
+@pytest.mark.parametrize("error", UNSPEAKABLE)
+def test_a_sentence_that_cannot_be_spoken_costs_that_sentence(error: Exception) -> None:
+    voice = Voice()
+    voice.script["b"] = voice.script["c"] = fails(error)
+    stream = open_speech(voice, CONTEXT)
+    for sentence in "abcd":
+        stream.say(sentence)
+    stream.finish()
+    assert heard(stream) == ["a", "a#1", "a#2", "b", "c", "d", "d#1", "d#2"]
+    assert stream.receive(0) == SpeechEnds()
+
+
+def test_a_sentence_that_was_not_spoken_whole_says_so() -> None:
+    voice = Voice()
+    voice.script["b"] = fails(VendorGarbage("v"), Pcm(b"b#1"))
+    stream = open_speech(voice, CONTEXT)
+    for sentence in "abc":
+        stream.say(sentence)
+    stream.finish()
+    ends = [event.whole for event in speech_of(stream) if isinstance(event, SentenceEnds)]
+    assert ends == [True, False, True]
+
+
+def test_a_vendor_that_breaks_from_the_first_sentence_on_is_not_asked_for_more_than_two() -> None:
+    voice = Voice()
+    voice.script |= dict.fromkeys("abcd", fails(VendorUnavailable("v", "500")))
+    stream = open_speech(voice, CONTEXT)
+    for sentence in "abcd":
+        stream.say(sentence)
+    stream.finish()
+    with pytest.raises(VendorUnavailable):
+        heard(stream)
+    settle()
+    assert voice.asked == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", UNSPEAKABLE)
+def test_an_answer_without_any_sound_fails_at_its_end(error: Exception) -> None:
+    voice = Voice()
+    voice.script["a"] = voice.script["b"] = fails(error)
+    stream = open_speech(voice, CONTEXT)
+    stream.say("a")
+    stream.say("b")
+    stream.finish()
+    with pytest.raises(type(error)):
+        heard(stream)
+    assert voice.asked == ["a", "b"]
+
+
+def test_a_vendor_that_breaks_at_every_sentence_is_not_asked_for_ever() -> None:
+    voice = Voice()
+    voice.script |= dict.fromkeys("bcde", fails(VendorUnavailable("v", "500")))
+    stream = open_speech(voice, CONTEXT)
+    for sentence in "abcdefg":
+        stream.say(sentence)
+    stream.finish()
+    with pytest.raises(VendorUnavailable):
+        heard(stream)
+    assert "f" not in voice.asked
+    refused = Voice()
+    refused.script |= dict.fromkeys("bcdef", fails(VendorRejected("v", "400")))
+    stream = open_speech(refused, CONTEXT)
+    for sentence in "abcdefg":
+        stream.say(sentence)
+    stream.finish()
+    assert heard(stream)[-3:] == ["g", "g#1", "g#2"]
+
+
+def test_the_next_voice_says_what_the_first_cannot() -> None:
+    first, last = Voice("first"), Speech("last")
+    first.script["b"] = fails(VendorRejected("first", "400"))
+    stream = with_fallback([first, last]).open(CONTEXT)
+    for sentence in "abc":
+        stream.say(sentence)
+    stream.finish()
+    assert heard(stream) == ["a", "a#1", "a#2", "b", "last:b#1", "last:b#2", "c", "last:c#1", "last:c#2"]
+
+
+def test_one_text_does_not_open_the_breaker_for_the_others() -> None:
+    voice = Voice()
+    voice.script["bad"] = fails(VendorUnavailable("v", "500"))
+    voice.script["mute"] = fails(VendorSilent("v"))
+    breaker = Breaker("b", BreakerOptions(min_volume=3, error_rate=0.5))
+    guarded = guard("tts", voice, retry=QUICK, breaker=breaker)
+    for text in ("good", "bad", "mute", "mute", "good", "bad"):
+        stream = open_speech(guarded, CONTEXT)
+        for sentence in ("good", text):
+            stream.say(sentence)
+        stream.finish()
+        assert "good#1" in heard(stream)
+        assert breaker.state is BreakerState.CLOSED
+    assert voice.asked.count("bad") == 2 * QUICK.attempts
 
 
 def test_close_breaks_off_the_requests_and_wakes_whoever_receives() -> None:

@@ -19,6 +19,7 @@ from xiaozhi.errors import (
     VendorError,
     VendorGarbage,
     VendorRejected,
+    VendorSilent,
     VendorTimeout,
     VendorUnavailable,
 )
@@ -278,10 +279,58 @@ def test_the_breaker_counts_attempts_and_stops_the_retries(clock: Clock) -> None
     assert [report.outcome for report in reports] == ["unavailable", "unavailable", "open"]
 
 
+def test_all_tries_of_one_call_may_be_one_failure(clock: Clock) -> None:
+    breaker = Breaker("acme", BreakerOptions(min_volume=3, open_for=100), clock=clock)
+    guard, reports = make_guard(clock, breaker=breaker, counts_tries=False, retry=RetryOptions(attempts=3), timeout=60)
+    for _ in range(2):
+        with pytest.raises(VendorUnavailable):
+            guard.call(failing(*[VendorUnavailable("a")] * 3))
+    assert breaker.state is BreakerState.CLOSED
+    assert [report.outcome for report in reports] == ["unavailable"] * 6
+    assert guard.call(failing(*[VendorUnavailable("a")] * 2)) == "ok"  # tries that helped are no failure
+    assert breaker.state is BreakerState.CLOSED
+    with pytest.raises(VendorUnavailable):
+        guard.call(failing(*[VendorUnavailable("a")] * 3))
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_a_call_whose_time_is_up_before_its_last_try_is_a_failure(clock: Clock) -> None:
+    breaker = Breaker("acme", BreakerOptions(min_volume=1), clock=clock)
+    guard, _ = make_guard(clock, breaker=breaker, counts_tries=False, retry=RetryOptions(attempts=3), timeout=0.5)
+    with pytest.raises(VendorUnavailable):
+        guard.call(failing(VendorUnavailable("a")))
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_an_open_breaker_stops_the_retries(clock: Clock) -> None:
+    breaker = Breaker("acme", BreakerOptions(min_volume=1, open_for=100), clock=clock)
+    guard, reports = make_guard(clock, breaker=breaker, retry=RetryOptions(attempts=5), timeout=60)
+
+    def opened_by_others() -> str:
+        breaker.record(breaker.admit(), False)
+        raise VendorUnavailable("a")
+
+    with pytest.raises(CircuitOpen):
+        guard.call(opened_by_others)
+    assert [report.outcome for report in reports] == ["unavailable", "open"]
+
+
+def test_a_probe_is_not_repeated(clock: Clock) -> None:
+    breaker = Breaker("acme", BreakerOptions(min_volume=1, open_for=10), clock=clock)
+    guard, reports = make_guard(clock, breaker=breaker, counts_tries=False, retry=RetryOptions(attempts=3), timeout=60)
+    with pytest.raises(VendorUnavailable):
+        guard.call(failing(*[VendorUnavailable("a")] * 3))
+    clock.now += 10
+    reports.clear()
+    with pytest.raises(CircuitOpen):
+        guard.call(failing(*[VendorUnavailable("a")] * 3))
+    assert [report.outcome for report in reports] == ["unavailable", "open"]
+
+
 def test_refusals_show_that_the_endpoint_lives(clock: Clock) -> None:
     breaker = Breaker("acme", BreakerOptions(min_volume=2), clock=clock)
     guard, _ = make_guard(clock, breaker=breaker)
-    for error in (VendorRejected("a"), VendorBusy("a"), Overloaded("pool")) * 5:
+    for error in (VendorRejected("a"), VendorBusy("a"), VendorSilent("a"), Overloaded("pool")) * 5:
         with pytest.raises(type(error)):
             guard.call(failing(error))
     assert breaker.state is BreakerState.CLOSED

@@ -57,7 +57,7 @@ def test_values_are_read_as_in_a_file(loaded: Loaded) -> None:
 
     assert own.asr_timeout == 3.0
     assert own.prompt == loaded.settings.prompt
-    assert own.quota_response == "your-text"
+    assert own.quota_response == {"": "your-text"}
     assert lay_over(loaded, {}, SOURCE).settings == loaded.settings
 
 

@@ -12,8 +12,10 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from xiaozhi.errors import SettingsError
 from xiaozhi.settings import SECTIONS, BoardTraits, Settings, load
 from xiaozhi.settings.checks import valid_keys
+from xiaozhi.settings.fields import text_in
 from xiaozhi.settings.loading import CONFIG_DIR
 from xiaozhi.settings.masking import masked
 from xiaozhi.settings.schema import Board, ContextProvider
@@ -292,3 +294,26 @@ def test_the_template_leaves_out_what_is_not_known(render: Any) -> None:
 def test_the_template_asks_for_no_emoji_where_none_can_be_drawn(render: Any) -> None:
     assert "no emoji" in render(base_prompt="BASE", emoji_enabled=False, emojiList=["🙂"])
     assert "🙂" not in render(base_prompt="BASE", emoji_enabled=False, emojiList=["🙂"])
+
+
+def test_what_is_said_may_be_one_text_or_one_per_language() -> None:
+    def sorry(value: Any) -> dict[str, str]:
+        return load(environ={}, overrides={"system_error_response": value}).settings.system_error_response
+
+    assert sorry("Sorry.") == {"": "Sorry."}
+    own = sorry({"de": "Verzeihung.", "pt-BR": "Desculpa."})
+    assert own["de"] == "Verzeihung." and own["pt-br"] == "Desculpa."
+    assert own["en"] == Settings().system_error_response["en"], "languages that are not named keep their text"
+    for wrong in ("", {"de": ""}, {"de": ["no"]}, 5):
+        with pytest.raises(SettingsError, match="system_error_response"):
+            sorry(wrong)
+
+
+def test_the_text_for_a_language() -> None:
+    texts = {"zh": "抱歉", "en": "Sorry", "pt-br": "Desculpa"}
+    assert [text_in(texts, tag) for tag in ("zh", "zh-TW", "EN_us", "pt-BR", "ko", "")] == [
+        *("抱歉", "抱歉", "Sorry", "Desculpa", "Sorry", "Sorry")
+    ]
+    assert text_in({"": "Oops", "en": "Sorry"}, "de") == "Oops"
+    assert text_in({"de": "Verzeihung"}, "en") == "Verzeihung"
+    assert text_in({}, "en") == ""

@@ -128,12 +128,48 @@ def test_results_are_told_in_words(result: Any, action: Action, text: str | None
     assert told.text == (text if text is not None else "a\nb\n[image]\n[unknown content]\n[unknown content]")
 
 
+def text_result(text: str) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": text}], "isError": False}
+
+
+SEEN = '{"success": true, "action": "RESPONSE", "response": " A cat. "}'
+
+
+@pytest.mark.parametrize(
+    ("result", "action", "text"),
+    [
+        (text_result(SEEN), Action.SPEAK, "A cat."),
+        (text_result("\n" + SEEN + "\n"), Action.SPEAK, "A cat."),
+        (SEEN, Action.SPEAK, "A cat."),
+        ({"action": "response", "response": "A cat."}, Action.SPEAK, "A cat."),
+        (text_result('{"action": "REQLLM", "result": "a cat", "response": null}'), Action.ASK_LLM, "a cat"),
+        (text_result('{"action": "RECORD", "result": "a cat"}'), Action.RECORD, "a cat"),
+        (text_result('{"action": "NONE"}'), Action.NOTHING, ""),
+        (text_result('{"action": "ERROR", "response": "too dark"}'), Action.ERROR, "too dark"),
+        # Anything else is the model's to read.
+        (text_result('{"action": "RESPONSE", "response": ""}'), Action.ASK_LLM, None),
+        (text_result('{"action": "RESPONSE", "response": 5}'), Action.ASK_LLM, None),
+        (text_result('{"action": "dance", "response": "A cat."}'), Action.ASK_LLM, None),
+        (text_result('{"success": false, "message": "too dark"}'), Action.ASK_LLM, None),
+        (text_result('{"action": "RESPONSE", "resp'), Action.ASK_LLM, None),
+        ({**text_result(SEEN), "isError": True}, Action.ERROR, None),
+    ],
+)
+def test_a_result_may_say_what_follows(result: Any, action: Action, text: str | None) -> None:
+    told = outcome(result)
+
+    assert told.action is action
+    assert told.text == (text if text is not None else result["content"][0]["text"])
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["tools", "nextCursor", "name", "description", "inputSchema", "properties", "content"]),
+            st.sampled_from(
+                ["tools", "nextCursor", "name", "description", "inputSchema", "content", "action", "response"]
+            ),
             inner,
             max_size=5,
         )

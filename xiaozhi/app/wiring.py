@@ -31,6 +31,8 @@ from xiaozhi.session.turns.context_sources import HttpContextSource
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings
+from xiaozhi.settings.fields import text_in
+from xiaozhi.speech.language import named_language, spoken_language
 from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.tools import registry as tool_registry
 from xiaozhi.tools.base import ToolServices
@@ -173,12 +175,21 @@ def usual_voice(settings: Settings) -> VoiceFormat:
 
 def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
     """Texts that will be said again and again, the most urgent first."""
-    texts = [settings.system_error_response]
+    languages = _likely_languages(settings)
+    texts = [text_in(settings.system_error_response, language) for language in languages]
     if settings.enable_greeting and settings.enable_wakeup_words_response_cache:
         texts += greetings_for(settings.wakeup_words)
     if settings.device_max_output_size:
-        texts.append(settings.quota_response)
-    return [*texts, *filter(None, [providers.asr.traits.unheard_reply])]
+        texts += [text_in(settings.quota_response, language) for language in languages]
+    return list(dict.fromkeys(filter(None, [*texts, providers.asr.traits.unheard_reply])))
+
+
+def _likely_languages(settings: Settings) -> list[str]:
+    """Those that the assistant will be spoken to in, as far as the configuration shows."""
+    named = named_language(settings.language)
+    if named:
+        return [named]
+    return list(dict.fromkeys(spoken_language(word) for word in settings.wakeup_words)) or [""]
 
 
 def zone(settings: Settings) -> datetime.timezone:

@@ -50,9 +50,9 @@ class MediaFile(SoundFile):
             raise  # it cannot be read at all; FFmpeg's own errors of this kind are OSErrors too
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(f"{path.name} is not a sound file") from error
-        if not self._container.streams.audio:
+        if not self._container.streams.audio or self._container.streams.audio[0].codec_context is None:
             self._container.close()
-            raise DecodeError(f"{path.name} has no sound")
+            raise DecodeError(f"{path.name} has no sound, or of an unknown codec")
         self._packets: Any = self._container.demux(audio=0)
         self._broken = 0
         self._ended = False

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -265,6 +265,8 @@ class ProviderPool:
             now=lambda: datetime.now(here),
         )
         built: Provider = registry.build(kind, name, settings.block(kind, name), services)
+        if isinstance(built, Tts):
+            built.traits = replace(built.traits, voice_key=key)
         self._check_room(kind, built)
         live = _LiveProvider(key, kind, built, referred)
         if kind in LIMITED_BY and not built.traits.offline:

@@ -24,6 +24,7 @@ from xiaozhi.errors import (
     VendorError,
     VendorGarbage,
     VendorRejected,
+    VendorSilent,
     VendorTimeout,
     VendorUnavailable,
     XiaozhiError,
@@ -161,9 +162,9 @@ NO_RETRY = RetryOptions(attempts=1)
 class CallReport:
     """One attempt at a vendor, for metrics. Times in seconds.
 
-    `outcome`: ok, timeout, busy, unavailable, rejected, garbage, open (the breaker refused), overloaded (the window
-    refused), error (a bug), cancelled (nobody wanted the answer any more). `first_s`: from admission to the first
-    output, None when there was none."""
+    `outcome`: ok, timeout, busy, unavailable, rejected, garbage, silent (no sound for a text), open (the breaker
+    refused), overloaded (the window refused), error (a bug), cancelled (nobody wanted the answer any more). `first_s`:
+    from admission to the first output, None when there was none."""
 
     vendor: str
     outcome: str
@@ -187,6 +188,8 @@ class Attempt:
         self._began = guard.clock()
         self._first: float | None = None
         self._ended = False
+        self._unsettled: bool | None = None
+        """The verdict that `settle` hands in."""
 
     def first(self) -> None:
         """The first output is here."""
@@ -196,17 +199,36 @@ class Attempt:
     def end(self, error: BaseException | None = None) -> None:
         """The call is over: well (None), with an error, or cancelled (a GreenletExit, a GeneratorExit, somebody's
         timeout)."""
-        if self._ended:
-            return
+        if not self._ended:
+            self._record(self._over(error))
+
+    def failed(self, error: BaseException) -> None:
+        """The call is over with an error, and may be made again: the breaker is told now, or by `settle` where all
+        tries of a call count as one. Its probe is not repeated."""
+        breaker = self._guard.breaker
+        if self._guard.counts_tries or breaker is None or breaker.state is BreakerState.HALF_OPEN:
+            self.end(error)
+        else:
+            self._unsettled = self._over(error)
+
+    def settle(self) -> None:
+        """The call is not made again after it `failed`."""
+        if self._unsettled is not None:
+            self._record(self._unsettled)
+
+    def _record(self, verdict: bool | None) -> None:
+        if self._guard.breaker is not None and self._ticket is not None:
+            self._guard.breaker.record(self._ticket, verdict)
+
+    def _over(self, error: BaseException | None) -> bool | None:
         self._ended = True
         guard = self._guard
         total = guard.clock() - self._began
         outcome = outcome_of(error)
         if guard.window is not None:
             guard.window.leave()
-        if guard.breaker is not None and self._ticket is not None:
-            guard.breaker.record(self._ticket, self._verdict(outcome, total))
         guard.report(CallReport(guard.name, outcome, self._waited, self._first, total, self._retry))
+        return self._verdict(outcome, total)
 
     def _verdict(self, outcome: str, total: float) -> bool | None:
         if outcome in _OF_THE_ENDPOINT:
@@ -215,15 +237,16 @@ class Attempt:
             # Who gave up after waiting that long for the first sign of life has seen a failure, whatever ended the
             # wait.
             return False if self._first is None and total >= self._guard.patience else None
-        # Refusals (rejected, busy) prove that the endpoint lives. What one request is answered with may be the fault of
-        # what it asked, and an error may be ours: neither says anything about the next device's request.
+        # Refusals (rejected, busy, silent) prove that the endpoint lives. What one request is answered with may be the
+        # fault of what it asked, and an error may be ours: neither says anything about the next device's request.
         return None if outcome in _OF_ONE_REQUEST or outcome == "overloaded" else True
 
 
 class Guard:
     """Window, breaker and retries of one vendor endpoint. `timeout`: seconds from the first wait in the window to the
     last attempt's start, so that a device is never kept waiting longer for its turn; the call's own deadlines are the
-    provider's."""
+    provider's. `counts_tries`: False: all tries of one call are one failure for the breaker, where the fault may be in
+    the request, which must not open it for everybody."""
 
     def __init__(
         self,
@@ -232,6 +255,7 @@ class Guard:
         window: Window | None = None,
         breaker: Breaker | None = None,
         retry: RetryOptions = NO_RETRY,
+        counts_tries: bool = True,
         timeout: float = 30.0,
         patience: float = 5.0,
         observer: Observer | None = None,
@@ -245,6 +269,7 @@ class Guard:
         """What the vendor was found to be unable to do, for metrics."""
         self.window = window
         self.breaker = breaker
+        self.counts_tries = counts_tries
         self.timeout = timeout
         self.patience = patience
         self.clock = clock
@@ -287,23 +312,31 @@ class Guard:
         """Run `function`, with retries, and leave the attempt open: for what goes on afterwards, such as a stream that
         was opened."""
         until = self.clock() + self.timeout
+        made: list[Attempt] = []
         try:
-            return self._once(function, until, 0)
-        except VendorError as error:
-            if not error.retryable or self._retry.attempts < 2:
-                raise
-            return self._again(function, until, error)
+            try:
+                return self._once(function, until, made)
+            except VendorError as error:
+                if not error.retryable or self._retry.attempts < 2:
+                    raise
+                return self._again(function, until, error, made)
+        except BaseException:
+            if made:
+                made[-1].settle()
+            raise
 
     def report(self, report: CallReport) -> None:
         """Tell the observer."""
         if self._observer is not None:
             self._observer(report)
 
-    def _again(self, function: Callable[[], T], until: float, first_error: VendorError) -> tuple[T, Attempt]:
+    def _again(
+        self, function: Callable[[], T], until: float, first_error: VendorError, made: list[Attempt]
+    ) -> tuple[T, Attempt]:
         def attempt(state: tenacity.RetryCallState) -> tuple[T, Attempt]:
             if state.attempt_number == 1:
                 raise first_error  # the first attempt was made without tenacity, which costs as much as a small request
-            return self._once(function, until, state.attempt_number - 1)
+            return self._once(function, until, made)
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome is not None else None
@@ -329,12 +362,13 @@ class Guard:
             forget_trace(first_error)
             state.clear()
 
-    def _once(self, function: Callable[[], T], until: float, retry: int) -> tuple[T, Attempt]:
-        attempt = self._admit(until, retry)
+    def _once(self, function: Callable[[], T], until: float, made: list[Attempt]) -> tuple[T, Attempt]:
+        attempt = self._admit(until, len(made))
+        made.append(attempt)
         try:
             return function(), attempt
         except BaseException as error:
-            attempt.end(error)
+            attempt.failed(error)
             raise
 
     def _admit(self, until: float, retry: int) -> Attempt:
@@ -361,6 +395,7 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (VendorTimeout, "timeout"),
     (VendorBusy, "busy"),
     (VendorRejected, "rejected"),
+    (VendorSilent, "silent"),
     (VendorGarbage, "garbage"),
     (CircuitOpen, "open"),
     (VendorUnavailable, "unavailable"),

@@ -5,6 +5,7 @@ and the device's hello, and how all of them are given back."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Final
@@ -28,6 +29,7 @@ from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.dialogue import Dialogue
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
 from xiaozhi.settings.schema import BoardTraits
+from xiaozhi.speech.language import spoken_language
 from xiaozhi.tools.base import Action, SessionActions, ToolContext
 from xiaozhi.tools.device_iot import DeviceIot
 from xiaozhi.tools.device_mcp import DeviceMcp
@@ -38,6 +40,8 @@ log = get_logger(__name__)
 NO_HELLO = "no hello: send a message of type hello before sound and listen"
 LEAD_MS: Final = {Speculation.OFF: 0, Speculation.ASR: 500, Speculation.LLM: 1_500}
 """What preparing takes with usual vendors: recognition, and the answer up to the sound of its first sentence."""
+LANGUAGE_TURNS: Final = 3
+"""So many questions back the language of a conversation is looked for."""
 
 
 class SessionParts:
@@ -103,6 +107,13 @@ class SessionParts:
         may take its time."""
         talks = self.listener is not None or self.iot is not None
         return talks and self.hello is None and now - self._opened_at > self.agent.settings.server.hello_timeout
+
+    def spoken_with(self, mode: wire.ListenMode) -> bool:
+        """Whether somebody is there to be said goodbye to. A device with a button that nobody has pressed to speak is
+        not a conversation."""
+        if self.hello is None or mode is not wire.ListenMode.MANUAL:
+            return self.hello is not None
+        return self.listener is not None and self.listener.stats.utterances > 0
 
     @property
     def emotes(self) -> bool:
@@ -238,6 +249,12 @@ class SessionParts:
             if kept is not None and not self._dialogue.restore(kept):
                 log.warning("dialogue of the last session cannot be read")
         return self._dialogue
+
+    def language(self, text: str) -> str:
+        """The language of the conversation, by `text` ("" while it is not known) and what was said last; "" when that
+        shows none."""
+        said = (message.content for message in reversed(self.dialogue().messages()) if message.role == "user")
+        return spoken_language(text, *itertools.islice(said, LANGUAGE_TURNS))
 
     @property
     def known_dialogue(self) -> Dialogue | None:

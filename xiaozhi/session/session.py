@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -193,7 +193,8 @@ class Session:
         elif silent > limit and not self._said_goodbye:
             self._said_goodbye = True
             end_prompt = settings.end_prompt
-            if end_prompt.enable and self._agent_known and self._parts.hello is not None and not self._draining:
+            spoken_with = self._agent_known and self._parts.spoken_with(self._mode)
+            if end_prompt.enable and spoken_with and not self._draining:
                 self._leaving = True
                 self._turn_taking.begin(Opening(instruction=end_prompt.prompt))
             else:
@@ -408,9 +409,8 @@ class Session:
         self._turn_count += 1
         usage.turn_begins()
         agent, parts = self._agent, self._parts
-        context = CallContext(
-            self.device_id, self._context.client_id, self.id, self._turn_count, self._context.language
-        )
+        language = parts.language(opening.text)
+        context = CallContext(self.device_id, self._context.client_id, self.id, self._turn_count, language)
         return Turn(
             self._turn_count,
             opening,
@@ -463,12 +463,12 @@ class Session:
         self._leaving = True
         self._tasks.spawn_later(EXIT_LINGER_SECONDS, "leave", self._link.close, close_codes.NORMAL, reason)
 
-    def _refusal(self) -> str:
+    def _refusal(self) -> Mapping[str, str]:
         self._services.admit_turn()
         if self._draining:
             raise Overloaded("server draining")
         left = self._services.quota.left(self.device_id, self._agent.output_limit)
-        return self._agent.prompter.quota_refusal if left is not None and left <= 0 else ""
+        return self._agent.prompter.quota_refusal if left is not None and left <= 0 else {}
 
     def _obey(self, message: wire.ServerCommand) -> None:
         self._parts.outbox.urgent(self._services.server_command(message, self._link.identity.peer_ip))

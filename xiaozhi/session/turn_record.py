@@ -5,13 +5,14 @@ Plain data; the only decisions here are which setting a turn's option comes from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from xiaozhi.chat import Message
 from xiaozhi.settings import Settings
+from xiaozhi.speech.language import home_language, named_language
 
 
 class Outcome(StrEnum):
@@ -105,7 +106,12 @@ class TurnOptions:
     llm_total: float = 90.0
     tts_stall: float = 10.0
     tool_depth: int = 5
-    apology: str = ""
+    apology: Mapping[str, str] = field(default_factory=dict)
+    """By language, see `text_in`; empty: none."""
+    language: str = ""
+    """Of fixed texts, whatever is spoken; "": that of the conversation."""
+    home_language: str = ""
+    """Of a conversation whose language is not known yet."""
     correct_words: Sequence[str] = ()
     emotes: bool = True
     chime: bool = False
@@ -121,6 +127,8 @@ class TurnOptions:
             tts_stall=settings.tts_timeout,
             tool_depth=settings.conversation.tool_depth,
             apology=settings.system_error_response,
+            language=named_language(settings.language),
+            home_language=home_language(settings.wakeup_words),
             correct_words=tuple(settings.correct_words),
             emotes=emotes,
             chime=settings.enable_stop_tts_notify,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -145,6 +146,21 @@ def _existing_file(value: str) -> str:
     return value
 
 
+def _by_language(value: Any) -> Any:
+    texts = value if isinstance(value, dict) else {"": value}
+    if any(not isinstance(text, str) or not text.strip() for text in texts.values()) or not texts:
+        raise ValueError("must be a text, or texts by language, such as {en: Sorry., de: Entschuldigung.}")
+    return {str(language).strip().lower(): text for language, text in texts.items()}
+
+
+def text_in(texts: Mapping[str, str], language: str) -> str:
+    """The text for a language ("zh-CN", "en", "": unknown), of a `TextByLanguage`; "" of none. One that has no text is
+    served in English, else in the first language there is."""
+    tag = language.lower().replace("_", "-")
+    tags = (tag, tag.partition("-")[0], "", "en", *texts)
+    return next((texts[tag] for tag in tags if tag in texts), "")
+
+
 def _log_level(value: Any) -> Any:
     if isinstance(value, str):
         level = value.strip().upper()
@@ -173,5 +189,7 @@ Network = Annotated[str, AfterValidator(_network)]
 Origin = Annotated[str, AfterValidator(_origin)]
 ExistingFile = Annotated[str, AfterValidator(_existing_file)]
 """Empty is none."""
+TextByLanguage = Annotated[dict[str, str], BeforeValidator(_by_language)]
+"""What is said, by language (ISO 639, or a BCP 47 tag); a text alone is for all of them. See `text_in`."""
 LogLevel = BeforeValidator(_log_level)
 OffIsAWord = BeforeValidator(_off_is_a_word)

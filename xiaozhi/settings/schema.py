@@ -22,8 +22,10 @@ from xiaozhi.settings.fields import (
     Seconds,
     SecondsOrOff,
     Section,
+    TextByLanguage,
     WebSocketUrl,
 )
+from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED
 from xiaozhi.settings.server import ServerSettings
 
 SECTIONS: Mapping[str, str] = {
@@ -328,18 +330,16 @@ class Settings(Section):
     context_providers: tuple[ContextProvider, ...] = Field(
         default=(), description="Sources of live data for the prompt."
     )
-    system_error_response: str = Field(
-        default="Sorry, I cannot answer right now. 抱歉，我现在没法回答，请稍后再试。",
-        min_length=1,
-        description="Spoken when recognition, language model or synthesis fail.",
+    system_error_response: TextByLanguage = Field(
+        default_factory=lambda: dict(APOLOGY),
+        description="Spoken when recognition, language model or synthesis fail: one text, or one per language.",
     )
     device_max_output_size: int = Field(
         default=0, ge=0, description="Characters a device may be told per day; 0: no limit."
     )
-    quota_response: str = Field(
-        default="That is enough talking for today. 今天聊得够多啦，我们明天再见。",
-        min_length=1,
-        description="Spoken when a device has used up device_max_output_size.",
+    quota_response: TextByLanguage = Field(
+        default_factory=lambda: dict(QUOTA_REACHED),
+        description="Spoken when a device has used up device_max_output_size: one text, or one per language.",
     )
     correct_words: tuple[Annotated[str, AfterValidator(_pair)], ...] = Field(
         default=(), description="Pronunciations: 'written|spoken'."

@@ -1,14 +1,16 @@
-"""Which language a text is in, as far as the rules for its full stops differ.
+"""Which language a text is in, as far as the rules for its full stops differ, and to choose a ready text in the
+language of the conversation.
 
 Not language identification for its own sake: the script of a word decides, and among the languages in Latin letters
 their commonest small words do. A text that shows none of them has no language here. That is enough to choose a list of
-abbreviations, and it costs one look-up per word."""
+abbreviations or an apology, and it costs one look-up per word."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 _SMALL_WORDS: Final[dict[str, str]] = {
@@ -94,6 +96,36 @@ _NOT_RUSSIAN: Final = (
     ("uk", re.compile("[іїєґ]", re.IGNORECASE)),
     ("kk", re.compile("[әқңұһ]", re.IGNORECASE)),
 )
+# Scripts that are written without spaces, by character or syllable.
+_SYLLABLES: Final = (
+    ("zh", re.compile("[\u3400-\u9fff\uf900-\ufaff]")),
+    ("ja", re.compile("[\u3040-\u30ff]")),
+    ("ko", re.compile("[\uac00-\ud7a3]")),
+)
+_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    language: tuple(names.split())
+    for language, names in {
+        "zh": "chinese mandarin cantonese yue 中文 汉语 漢語 普通话 普通話 国语 國語 华语 粤语 粵語 简体中文 繁體中文",
+        "en": "english 英语 英語 英文",
+        "ja": "japanese 日本語 日语 日語 日文",
+        "ko": "korean 한국어 韩语 韓語 韩文",
+        "de": "german deutsch 德语 德語",
+        "fr": "french français francais 法语 法語",
+        "es": "spanish español espanol castellano 西班牙语 西班牙語",
+        "pt": "portuguese português portugues 葡萄牙语 葡萄牙語",
+        "it": "italian italiano 意大利语 意大利語",
+        "nl": "dutch nederlands 荷兰语",
+        "pl": "polish polski 波兰语",
+        "ru": "russian русский 俄语 俄語",
+        "uk": "ukrainian українська 乌克兰语",
+        "tr": "turkish türkçe turkce 土耳其语",
+        "vi": "vietnamese 越南语 越南語",
+        "id": "indonesian 印尼语 印度尼西亚语",
+        "th": "thai ไทย ภาษาไทย 泰语 泰語",
+        "ar": "arabic العربية 阿拉伯语",
+        "hi": "hindi हिन्दी हिंदी 印地语",
+    }.items()
+}
 _WORD: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _LATIN_LETTER: Final = re.compile("[\u00a1\u00bf-\u024f\u1e00-\u1eff]")
 DEFAULT: Final = "en"
@@ -140,6 +172,51 @@ class LatinLanguage:
 def is_small_word(language: str, word: str) -> bool:
     """Whether `word`, in small letters, is one of the commonest of the language."""
     return language in _LANGUAGES_OF.get(word, ())
+
+
+def spoken_language(*texts: str) -> str:
+    """The language that somebody speaks, by what was said ("zh", "en", ...), the last first; "" when that is not
+    known."""
+    latin = False
+    for text in texts:
+        found = _language_of_other_letters(text)
+        if found:
+            return found
+        words = LatinLanguage()
+        words.add(text)
+        if words.languages:
+            return DEFAULT if DEFAULT in words.languages else words.languages[0]
+        latin = latin or _WORD.search(text) is not None
+    return DEFAULT if latin else ""
+
+
+def _language_of_other_letters(text: str) -> str:
+    """By the script of most words; a Chinese character or a syllable counts as one."""
+    counts: Counter[str] = Counter()
+    for script, letters in _SYLLABLES:
+        counts[script] = len(letters.findall(text))
+    if counts["ja"]:
+        counts["ja"] += counts.pop("zh")
+    words = _WORD.findall(text)
+    counts.update(filter(None, (language_by_script(word, text) for word in words)))
+    if not counts:
+        return ""
+    language, count = counts.most_common(1)[0]
+    return language if count and count >= sum(word[0] < "\u0370" for word in words) else ""
+
+
+@lru_cache(maxsize=256)
+def home_language(wake_words: tuple[str, ...]) -> str:
+    """The language of a household, by the words that wake its devices; the first one that shows any decides."""
+    return next(filter(None, map(spoken_language, wake_words)), "")
+
+
+@lru_cache(maxsize=256)
+def named_language(name: str) -> str:
+    """The language that a person calls `name` ("English", "中文", "pt-BR"); "" when it is not known here."""
+    name = name.strip().casefold()
+    tag = re.split("[-_ ]", name)[0]
+    return next((language for language, names in _NAMES.items() if name in names or tag in (language, *names)), "")
 
 
 def _signs(text: str) -> Iterator[str]:

@@ -79,7 +79,7 @@ _LIST_NUMBER_DIGITS: Final = 3
 @dataclass(frozen=True, slots=True)
 class Sentence:
     """`display` is the sentence as it was written, the text that is remembered; `spoken` is what the synthesiser gets,
-    replacement words applied, and never without something to say."""
+    replacement words applied: something to say, or "" for what is only shown."""
 
     display: str
     spoken: str

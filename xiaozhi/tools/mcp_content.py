@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from xiaozhi.chat import ToolSpec
 from xiaozhi.tools.base import Action, ToolOutcome
@@ -99,8 +99,20 @@ class ToolListing:
         return None
 
 
+_ACTIONS: Final[Mapping[str, Action]] = {
+    "RESPONSE": Action.SPEAK,
+    "REQLLM": Action.ASK_LLM,
+    "RECORD": Action.RECORD,
+    "NONE": Action.NOTHING,
+    "ERROR": Action.ERROR,
+    "NOTFOUND": Action.ERROR,
+}
+"""What follows, by the names that results carry under "action"."""
+
+
 def outcome(result: Any) -> ToolOutcome:
-    """What the model is told of a tools/call result: its texts, and a word for what is no text."""
+    """What the model is told of a tools/call result: its texts, and a word for what is no text. A result may say itself
+    what follows: {"action": "RESPONSE", "response": "..."}, the answer of the vision service, is spoken as it is."""
     content = result.get("content") if isinstance(result, Mapping) else None
     if isinstance(content, list):
         text = "\n".join(_content_text(item) for item in content)
@@ -112,7 +124,22 @@ def outcome(result: Any) -> ToolOutcome:
     failed = isinstance(result, Mapping) and result.get("isError") is True
     if failed:
         return ToolOutcome(Action.ERROR, text or "the device reported an error", result)
-    return ToolOutcome(Action.ASK_LLM, text, result)
+    return _decided(text, result) or ToolOutcome(Action.ASK_LLM, text, result)
+
+
+def _decided(text: str, result: Any) -> ToolOutcome | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    named = said.get("action")
+    action = _ACTIONS.get(named.upper()) if isinstance(named, str) else None
+    words = said.get("response") or said.get("result")
+    if action is None or not (isinstance(words, str) or action is Action.NOTHING):
+        return None
+    return ToolOutcome(action, words.strip() if isinstance(words, str) else "", result)
 
 
 def _written(value: Any) -> str:

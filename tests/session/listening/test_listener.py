@@ -7,11 +7,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from tests.fakes.hearing import FakeAsr, FakeVad
+from tests.fakes.hearing import FakeAsr
 from tests.fakes.sound import silence, tone
 from tests.session.listening.ears import (
     FRAME,
     MARGIN_MS,
+    BusyVad,
     Make,
     ears_factory,
     settle,
@@ -19,6 +20,7 @@ from tests.session.listening.ears import (
 )
 from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import Decoder, Encoder
+from xiaozhi.errors import VendorUnavailable
 from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.session.listening import listener as listener_module
 from xiaozhi.session.listening.decoder import RESYNC_AFTER
@@ -30,11 +32,10 @@ make = pytest.fixture(ears_factory)
 # --- by button --------------------------------------------------------------------------------------------------------
 
 
-def test_everything_between_start_and_stop_is_one_utterance_and_no_detector_runs(make: Make) -> None:
-    vad = FakeVad()
-    ears = make(vad=vad)
+def test_everything_between_start_and_stop_is_one_utterance(make: Make) -> None:
+    ears = make()
     ears.listener.start(ListenMode.MANUAL)
-    pcm = tone(300) + silence(3000) + tone(300, hz=900)
+    pcm = silence(600) + tone(320) + silence(3000) + tone(320, hz=900)
     ears.hear(pcm)
     assert ears.sink.told == ["started"]
     last = ears.clock.now
@@ -43,10 +44,73 @@ def test_everything_between_start_and_stop_is_one_utterance_and_no_detector_runs
     settle()
     assert ears.sink.told == ["started", "ended"]
     (utterance,) = ears.sink.utterances
-    assert utterance.pcm == pcm and utterance.voiced_ms == utterance.duration_ms == 3600
+    assert utterance.pcm == pcm and utterance.duration_ms == 4240
+    assert 560 <= utterance.voiced_ms <= 720
     assert utterance.ended_at == last == ears.listener.last_voice_at
-    assert utterance.mode is ListenMode.MANUAL and vad.streams == []
+    assert utterance.mode is ListenMode.MANUAL
     assert utterance.transcribe().text == f"{len(pcm)} bytes"
+
+
+@pytest.mark.parametrize("pcm", [silence(1_500), tone(1_500, amplitude=100)])
+def test_a_button_without_a_voice_asks_no_recogniser(make: Make, pcm: bytes) -> None:
+    asr = FakeAsr()
+    ears = make(asr=asr)
+    ears.listener.start(ListenMode.MANUAL)
+    ears.hear(pcm)
+    ears.listener.stop()
+    settle()
+    assert ears.sink.told == ["started", "dropped: no voice"]
+    assert asr.streams == []
+    ears.listener.start(ListenMode.MANUAL)
+    ears.hear(tone(600))
+    ears.listener.stop()
+    settle()
+    assert ears.sink.told[2:] == ["started", "ended"]
+
+
+def test_a_recogniser_that_streams_gets_everything_since_the_button(make: Make) -> None:
+    asr = FakeAsr()
+    ears = make(asr=asr)
+    ears.listener.start(ListenMode.MANUAL)
+    ears.hear(silence(900))
+    assert asr.streams == []
+    ears.hear(tone(300))
+    assert asr.streams[0].pcm[: 32 * 900] == silence(900), "it works while the button is held"
+    ears.hear(silence(300))
+    ears.listener.stop()
+    settle()
+    assert ears.sink.utterances[0].transcribe().text == "hello"
+    assert asr.streams[0].pcm == silence(900) + tone(300) + silence(300)
+
+
+@pytest.mark.parametrize("fault", ["busy", "error"])
+def test_what_the_detector_cannot_judge_counts_as_a_voice(make: Make, fault: str) -> None:
+    vad = BusyVad()
+    ears = make(vad=vad)
+    ears.listener.start(ListenMode.MANUAL)
+    ears.hear(silence(60))
+    if fault == "busy":
+        vad.stream.busy = True
+    else:
+        vad.stream.error = VendorUnavailable("vad")
+    ears.hear(silence(1_140))
+    ears.listener.stop()
+    settle()
+    assert ears.sink.told == ["started", "ended"]
+    assert ears.sink.utterances[0].duration_ms == ears.sink.utterances[0].voiced_ms == 1_200
+
+
+def test_what_the_detector_owes_is_asked_for_at_the_end(make: Make) -> None:
+    vad = BusyVad()
+    ears = make(vad=vad)
+    ears.listener.start(ListenMode.MANUAL)
+    ears.hear(silence(60))
+    vad.stream.busy = True
+    ears.hear(silence(1_140))
+    vad.stream.busy = False
+    ears.listener.stop()
+    settle()
+    assert ears.sink.told == ["started", "dropped: no voice"]
 
 
 def test_stop_comes_after_what_is_queued(make: Make) -> None:
@@ -186,12 +250,14 @@ def test_a_full_queue_drops_the_oldest(make: Make) -> None:
     ears = make(queue_packets=10)
     ears.listener.start(ListenMode.MANUAL)
     for number in range(30):
-        ears.listener.hear(struct.pack("<h", number) * 960)
+        ears.listener.hear(struct.pack("<h", 1_000 + number) * 960)
     assert ears.listener.queued_bytes == 10 * FRAME
     ears.listener.stop()
     settle()
     assert ears.listener.stats.dropped == 20
-    assert [frame[0] for frame in struct.iter_unpack("<h1918x", ears.sink.utterances[0].pcm)] == list(range(20, 30))
+    assert [frame[0] for frame in struct.iter_unpack("<h1918x", ears.sink.utterances[0].pcm)] == list(
+        range(1_020, 1_030)
+    )
     assert ears.listener.queued_bytes == 0
 
 

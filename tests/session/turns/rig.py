@@ -105,7 +105,7 @@ class Told:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.records: list[TurnRecord] = []
-        self.refusal: str | Exception = ""
+        self.refusal: str | Exception | dict[str, str] = ""
         self.takes_text = True
         self.quiet: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
@@ -120,10 +120,12 @@ class Told:
             on_discard=lambda: self.calls.append("discard"),
         )
 
-    def _refusal(self) -> str:
+    def _refusal(self) -> dict[str, str]:
         if isinstance(self.refusal, Exception):
             raise self.refusal
-        return self.refusal
+        if isinstance(self.refusal, dict):
+            return self.refusal
+        return {"": self.refusal} if self.refusal else {}
 
     def _on_text(self, text: str) -> bool:
         self.calls.append(f"text {text}")
@@ -144,7 +146,7 @@ class TurnRig:
         self.sender = RecordingSender()
         self.tasks = Tasks()
         self.told = Told()
-        self.options = TurnOptions(**{"apology": APOLOGY, "tts_stall": 5.0, **options})
+        self.options = TurnOptions(**{"apology": {"": APOLOGY}, "tts_stall": 5.0, **options})
         self.tts = FakeTts(ms_per_char=1)
         self.outbox = Outbox(
             send_text=self.sender.send_text,

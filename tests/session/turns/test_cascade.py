@@ -62,6 +62,7 @@ class FakeTurn:
         self.clock = FakeClock()
         self.told: list[str] = []
         self.refused = ""
+        self.language = "en"
         self.closed = False
         self.voices: list[Any] = []
         self.playback = FakePlayback(self.told)

@@ -12,11 +12,10 @@ from typing import Any
 from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import multipart
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
-from xiaozhi.providers.families.sensevoice_tags import transcript
+from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint
+from xiaozhi.providers.families.transcription import transcript_in
 from xiaozhi.providers.registry import provider
 
 # Recognisers refuse less than a tenth of a second; nobody says anything in it either.
@@ -56,17 +55,7 @@ class OpenAiAsr(BatchAsr):
         fields: dict[str, Any] = {**self._fields, "file": ("utterance.wav", wav_file(pcm), "audio/wav")}
         body, content_type = multipart(fields)
         with self._http.stream("POST", self._url, data=body, headers={"Content-Type": content_type}) as reply:
-            if reply.content_type.startswith("text/plain"):
-                return transcript(reply.read().decode("utf-8", "replace"))
-            answer = reply.json()
-        if not isinstance(answer, dict):
-            raise VendorGarbage(self._http.vendor, "the answer is no JSON object")
-        text = answer.get("text")
-        if not isinstance(text, str):
-            if answer.get("error"):
-                raise error_in_answer(self._http.vendor, answer["error"])
-            raise VendorGarbage(self._http.vendor, "no text in the answer")
-        return transcript(text, language=str(answer.get("language") or ""))
+            return transcript_in(reply.read(), self._http.vendor, reply.content_type)
 
     def close(self) -> None:
         """Break off what runs."""

@@ -32,8 +32,12 @@ class SentenceBegins:
 
 @dataclass(frozen=True, slots=True)
 class SentenceEnds:
-    """The sentence is complete. A vendor that does not mark its sentences sends it late: together with the next
-    `SentenceBegins`, or with the end of the speech."""
+    """The sentence is over. A vendor that does not mark its sentences sends it late: together with the next
+    `SentenceBegins`, or with the end of the speech.
+
+    `whole`: False when the rest of it, or all of it, could not be spoken."""
+
+    whole: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,11 @@ class TtsStream(ABC):
         """The next event; None when none came within `timeout` seconds, which leaves the stream as it is.
 
         `SentenceBegins`, its sound, `SentenceEnds` for each sentence in the order of `say`, and after `finish` one
-        `SpeechEnds`. Raises VendorError or Overloaded when the speech has failed; sound that came before the failure is
-        received first. Raises VendorUnavailable after `close`. A fallback that connects to its next vendor may need
-        longer than `timeout`."""
+        `SpeechEnds`. One sentence that cannot be spoken need not fail the others: it ends without being `whole`.
+
+        Raises VendorError or Overloaded when the speech has failed; sound that came before the failure is received
+        first. Raises VendorUnavailable after `close`. A fallback that connects to its next vendor may need longer than
+        `timeout`."""
 
     @abstractmethod
     def close(self) -> None:
@@ -110,8 +116,8 @@ class TtsTraits(ProviderTraits):
     sample_rate: int = 24_000
     """Hz of every `Pcm` that does not carry its own rate."""
     voice_key: str = ""
-    """Changes whenever the same text would sound different: voice, speed, model. With the provider's name it is part of
-    the speech cache's key."""
+    """Changes whenever the same text would sound different; with the provider's name it is part of the speech cache's
+    key. Given by the provider pool, which makes it of everything in the block: no provider can forget a setting."""
 
 
 class Tts(Provider, ABC):

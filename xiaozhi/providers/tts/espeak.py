@@ -59,18 +59,7 @@ class EspeakTts(SentenceTts):
         self._options = options
         self._inference = services.inference
         self._closed = False
-        sounds = (
-            options.voice,
-            options.voice_zh,
-            options.rate,
-            options.rate_zh,
-            options.pitch,
-            options.pitch_range,
-            options.volume,
-        )
-        self.traits = TtsTraits(
-            offline=True, streaming=False, sample_rate=NATIVE_HZ, voice_key=":".join(map(str, ("espeak", *sounds)))
-        )
+        self.traits = TtsTraits(offline=True, streaming=False, sample_rate=NATIVE_HZ)
 
     def warm_up(self) -> None:
         """Load the library and both voices' dictionaries. Raises VendorUnavailable."""

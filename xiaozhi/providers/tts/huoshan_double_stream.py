@@ -125,10 +125,7 @@ class HuoshanTts(SessionTts):
             self.request["additions"] = orjson.dumps(extras).decode()
         if options.mix_speaker:
             self.request["mix_speaker"] = options.mix_speaker
-        self.traits = TtsTraits(
-            sample_rate=options.audio_params.sample_rate,
-            voice_key=f"{options.resource_id}/{orjson.dumps(self.request).decode()}",
-        )
+        self.traits = TtsTraits(sample_rate=options.audio_params.sample_rate)
         keep = options.idle_connections if options.enable_ws_reuse else 0
         self.lines = Lines(self._dial, keep=keep, idle_seconds=options.idle_seconds, tasks=self.tasks)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import VendorGarbage
+from xiaozhi.errors import VendorError
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
 from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
@@ -60,8 +60,7 @@ class OpenAiTts(SentenceTts):
         self._speed = speed_of(options.rate_percent) if options.rate_percent is not None else options.speed
         own = urllib.parse.urlsplit(self._url).hostname == "api.openai.com"
         self.form = options.response_format or ("opus" if own else "wav")
-        voice = f"{options.model}/{options.voice}/{self._speed:g}/{options.instructions}"
-        self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate, voice_key=voice)
+        self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate)
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of one sentence, as it comes."""
@@ -76,18 +75,19 @@ class OpenAiTts(SentenceTts):
         if options.instructions:
             body["instructions"] = options.instructions
         with self._http.stream("POST", self._url, json=body | options.extra_body) as reply:
-            if reply.content_type == "application/json":
-                answer = reply.json()
-                if isinstance(answer, dict) and answer.get("error"):
-                    raise error_in_answer(self._http.vendor, answer["error"])
-                raise VendorGarbage(self._http.vendor, "JSON instead of sound")
             yield from sounds(
                 reply.chunks(),
                 vendor=self._http.vendor,
                 expected=self.form,
                 sample_rate=options.sample_rate,
                 inference=self._inference,
+                content_type=str(reply.headers.get("content-type", "")),
+                refusal=self._refusal,
             )
+
+    def _refusal(self, answer: Any) -> VendorError | None:
+        error = answer.get("error") if isinstance(answer, dict) else None
+        return error_in_answer(self._http.vendor, error) if error else None
 
     def close(self) -> None:
         """Break off what runs."""

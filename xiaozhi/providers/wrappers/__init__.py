@@ -70,6 +70,7 @@ def guard(
         window=window,
         breaker=own,
         retry=wrapper.retry if retry is None else retry,
+        counts_tries=wrapper.counts_tries,
         timeout=limits.timeout,
         observer=observer,
         limitations=lambda: provider.limitations,

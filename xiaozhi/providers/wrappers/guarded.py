@@ -39,6 +39,8 @@ class GuardedProvider(Provider):
     """What all wrappers share: they are called like the provider inside and pass its life cycle on."""
 
     retry: ClassVar[RetryOptions] = RetryOptions()
+    counts_tries: ClassVar[bool] = True
+    """See `Guard`."""
 
     def __init__(self, inner: Any, guard: Guard, limits: VendorLimits) -> None:
         self.inner = inner

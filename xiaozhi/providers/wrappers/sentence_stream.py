@@ -2,8 +2,12 @@
 
 `SentenceStream` looks ahead: while one sentence plays, the next is synthesised. Each sentence has its own greenlet and
 its own buffer, and starts when the sentence before it has made its first sound, so that the first words of an answer
-never compete with the second sentence for the vendor. Sound comes out in the order of `say`; an error surfaces where
-the failed sentence would have been heard.
+never compete with the second sentence for the vendor. Sound comes out in the order of `say`.
+
+A sentence that the vendor cannot speak (it refuses the text, makes no sound of it, or breaks at it with all its
+retries) is left out, because the others are still worth hearing. The error surfaces where the sentence would have been
+heard when the vendor is at fault rather than the text: it keeps silent, it breaks off in the middle of a sentence, or
+it breaks at several sentences in a row. And at the end, when no sentence made a sound.
 
 A buffer holds a whole sentence as a rule. That is deliberate: a vendor's place in its concurrency window and its
 connection are free as soon as the sentence has been made, not when it has been played."""
@@ -18,7 +22,14 @@ from dataclasses import replace
 from gevent.queue import Empty, Full, Queue
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import Overloaded, VendorTimeout, VendorUnavailable
+from xiaozhi.errors import (
+    Overloaded,
+    VendorBusy,
+    VendorGarbage,
+    VendorRejected,
+    VendorTimeout,
+    VendorUnavailable,
+)
 from xiaozhi.providers.contracts.tts import (
     MAX_WAITING_SENTENCES,
     OpusPackets,
@@ -34,21 +45,31 @@ from xiaozhi.providers.contracts.tts import (
     TtsStream,
 )
 from xiaozhi.providers.tts_session import joined
+from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
+
+log = get_logger(__name__)
 
 LOOK_AHEAD = 1
 """Sentences under way or ready beyond the one being received."""
 BUFFERED_PIECES = 256
 """Pieces of sound per sentence, each what one read of the network gave (at most 64 KB, usually far less); full: the
 vendor waits."""
+FAILED_IN_A_ROW = 3
+"""Each of them may have taken a few seconds of retries, in silence."""
+FAILED_AT_FIRST = 2
+"""The same while nothing was heard of the answer: an apology must not be long in coming."""
 WAIT_S = 120.0
 """No wait here is longer: whoever receives nothing, or makes no sound, for that long is gone."""
 
 
-def open_speech(tts: Tts, context: CallContext) -> TtsStream:
-    """A stream for one answer of a voice of either kind. May block to connect; raises VendorError, Overloaded."""
+def open_speech(tts: Tts, context: CallContext, *, skips: bool = True) -> TtsStream:
+    """A stream for one answer of a voice of either kind. May block to connect; raises VendorError, Overloaded.
+
+    `skips`: a voice for single sentences leaves out one that it cannot speak; False: the stream fails there, so that
+    another voice can go on with it."""
     if isinstance(tts, SentenceTts):
-        return SentenceStream(tts, context)
+        return SentenceStream(tts, context, skips=skips)
     assert isinstance(tts, StreamingTts)
     return tts.open(context)
 
@@ -62,13 +83,15 @@ def by_sentence(tts: Tts) -> SentenceTts:
 
 
 class _Sentence:
-    """One sentence: its text, what has come of it (sound, its end, an error), and whether anything has."""
+    """One sentence: its text, what has come of it (sound, its end, an error), whether anything has, and whether its
+    sound has been received."""
 
-    __slots__ = ("pieces", "sounded", "text")
+    __slots__ = ("heard", "pieces", "sounded", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.sounded = False
+        self.heard = False
         # Sound, then SentenceEnds or the Exception that ended it. None wakes a `receive` when the stream is closed.
         self.pieces: Queue[Sound | SentenceEnds | Exception | None] = Queue(BUFFERED_PIECES)
 
@@ -76,10 +99,13 @@ class _Sentence:
 class SentenceStream(TtsStream):
     """The speech of one answer by a SentenceTts."""
 
-    def __init__(self, tts: SentenceTts, context: CallContext, *, look_ahead: int = LOOK_AHEAD) -> None:
+    def __init__(
+        self, tts: SentenceTts, context: CallContext, *, look_ahead: int = LOOK_AHEAD, skips: bool = True
+    ) -> None:
         self._tts = tts
         self._context = context
         self._look_ahead = look_ahead
+        self._skips = skips
         self._tasks = Tasks()
         # Said and not begun. None: `finish` and `close` add one each, so that a `receive` wakes.
         self._order: Queue[_Sentence | None] = Queue(MAX_WAITING_SENTENCES + 2)
@@ -92,6 +118,11 @@ class SentenceStream(TtsStream):
         self._current: _Sentence | None = None
         """The sentence being received."""
         self._error: Exception | None = None
+        self._skipped: Exception | None = None
+        """Why the last sentence that was left out was."""
+        self._failed_in_a_row = 0
+        self._heard = False
+        """Some sound has been received."""
         self._finished = False
         self._closed = False
 
@@ -123,17 +154,19 @@ class SentenceStream(TtsStream):
             return None
         self._check()
         if isinstance(piece, Pcm):
+            self._heard = sentence.heard = True
             return joined(piece, sentence.pieces)
         if isinstance(piece, OpusPackets):
+            self._heard = sentence.heard = True
             return piece
-        if isinstance(piece, SentenceEnds):
-            self._current = None
-            self._under_way -= 1
-            self._make_next()
-            return piece
-        self._error = piece
-        self._check()
-        return None
+        if isinstance(piece, Exception):
+            self._leave_out(sentence, piece)
+        else:
+            self._failed_in_a_row = 0
+        self._current = None
+        self._under_way -= 1
+        self._make_next()
+        return SentenceEnds(whole=not isinstance(piece, Exception))
 
     def close(self) -> None:
         """See TtsStream: requests under way are broken off."""
@@ -155,16 +188,34 @@ class SentenceStream(TtsStream):
     def _vendor(self) -> str:
         return self._tts.name or self._tts.type_name
 
+    def _leave_out(self, sentence: _Sentence, error: Exception) -> None:
+        """Leave out the sentence that has failed, or fail with it."""
+        possible = isinstance(error, VendorRejected | VendorGarbage)
+        if isinstance(error, VendorUnavailable | VendorBusy) and not sentence.heard:
+            self._failed_in_a_row += 1
+            possible = self._failed_in_a_row < (FAILED_IN_A_ROW if self._heard else FAILED_AT_FIRST)
+        if not self._skips or not possible:
+            self._error = error
+            self._check()
+        self._skipped = error
+        log.warning("a sentence was not spoken", vendor=self._vendor, error=str(error)[:200])
+
+    def _end(self) -> SpeechEnds:
+        if self._skipped is not None and not self._heard:
+            self._error = self._skipped
+        self._check()
+        return SpeechEnds()
+
     def _begin(self, timeout: float) -> SpeechEvent | None:
         if self._finished and self._order.empty():
-            return SpeechEnds()
+            return self._end()
         try:
             sentence = self._order.get(timeout=timeout)
         except Empty:
             return None
         self._check()
         if sentence is None:
-            return SpeechEnds()
+            return self._end()
         self._current = sentence
         return SentenceBegins(sentence.text)
 
@@ -183,7 +234,8 @@ class SentenceStream(TtsStream):
                 for piece in pieces:
                     if not sentence.sounded:
                         sentence.sounded = True
-                        self._make_next()
+                        if self._heard or not isinstance(piece, Exception):  # else `receive` decides whether to go on
+                            self._make_next()
                     sentence.pieces.put(piece, timeout=WAIT_S)
         except Full:
             self._error = VendorTimeout(self._vendor, f"nobody received its sound for {WAIT_S:g} s")

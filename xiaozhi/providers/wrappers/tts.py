@@ -38,7 +38,9 @@ OPEN_DEADLINE_S = 10.0
 
 
 class GuardedSentenceTts(GuardedProvider, SentenceTts):
-    """One place per sentence."""
+    """One place per sentence. A sentence that cannot be spoken is one failure, however often it was tried."""
+
+    counts_tries = False
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """As the provider inside; raises CircuitOpen and Overloaded as well."""
@@ -230,12 +232,13 @@ class _FallbackSpeech(TtsStream):
             stream.finish()
         if self._in_sentence:  # it broke off, and is not said again
             self._in_sentence = False
-            self._ready.append(SentenceEnds())
+            self._ready.append(SentenceEnds(whole=False))
 
     def _opened(self) -> TtsStream:
         """A stream of the present provider that has been told everything."""
         with gevent.Timeout(OPEN_DEADLINE_S, VendorTimeout(self._provider.name, "not connected in time")):
-            stream = open_speech(self._provider, self._context)
+            # As long as another one is left, it says what this one cannot.
+            stream = open_speech(self._provider, self._context, skips=not self._left)
         try:
             told = 0
             while told < len(self._unheard):  # more may be said meanwhile

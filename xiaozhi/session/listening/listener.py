@@ -262,7 +262,9 @@ class Listener:
 
     def _new_segment(self) -> ListeningSegment:
         if self.mode is ListenMode.MANUAL:
-            return PushToTalk(self.mode, self._options, self._access, self._sink, self.stats, self._canceller)
+            return PushToTalk(
+                self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller
+            )
         return VoiceSegment(
             self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller, self._pauses
         )

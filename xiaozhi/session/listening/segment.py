@@ -38,7 +38,7 @@ class ListenerSink(Protocol):
         """Complete, and the sink's from now on: the paused one if there was one and it has not been closed."""
 
     def utterance_dropped(self, reason: str) -> None:
-        """What had started was nothing ("too short", "no sound")."""
+        """What had started was nothing ("too short", "no sound", "no voice")."""
 
 
 @dataclass(slots=True)

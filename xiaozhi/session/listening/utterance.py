@@ -155,7 +155,7 @@ class Utterance:
         self.ending: Ending | None = None
         """None: nobody had to notice it, as with a button."""
         self.voiced_ms = 0.0
-        """How much of it is voice; in manual mode all of it."""
+        """How much of it is voice."""
         self.trace = recognition.trace if recognition is not None else new_trace_id()
         """Ties together everything that is done about it."""
         self.closed = False

@@ -71,7 +71,8 @@ IDLE_FLUSH_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """A sentence, and its frames when the speech cache has them; else the TTS stream makes its sound."""
+    """A sentence, and its frames when the speech cache has them (none for one that is only shown); else the TTS stream
+    makes its sound."""
 
     sentence: Sentence
     frames: Frames | None
@@ -148,12 +149,13 @@ class Playback:
             self._emotion = emotion
 
     def say(self, sentence: Sentence) -> None:
-        """Queue a sentence; waits only when the voice is `MAX_WAITING_SENTENCES` behind. Raises the voice's error, also
-        an earlier sentence's."""
+        """Queue a sentence, or with nothing `spoken` what is only shown; waits only when the voice is
+        `MAX_WAITING_SENTENCES` behind. Raises the voice's error, also an earlier sentence's."""
         self._check()
         if not self._owes:
             self._waiting_since = self._clock()  # until now the voice was waiting for us
-        self._to_say.append(_Said(sentence, self._speaker.cached(self._tts, sentence.spoken)))
+        frames = self._speaker.cached(self._tts, sentence.spoken) if sentence.spoken else ()
+        self._to_say.append(_Said(sentence, frames))
         if self._greenlet is None:
             self._player = self._greenlet = self._tasks.spawn("playback", self._play)
         self._pass_on()
@@ -236,9 +238,13 @@ class Playback:
     def _play(self) -> None:
         me = gevent.getcurrent()
         try:
-            while self._player is me and not self._over:
-                if not self._step():
-                    self._over = True
+            try:
+                while self._player is me and not self._over:
+                    if not self._step():
+                        self._over = True
+            except (VendorError, Overloaded):
+                self._end_sentence(False)  # what has come of it is heard
+                raise
         except (VendorError, Overloaded) as error:
             self._fail(error)
         except OpusError as error:
@@ -287,9 +293,12 @@ class Playback:
 
     def _play_cached(self, frames: Frames) -> None:
         self._begin_sentence()
-        self._sound(True)
-        self._send(frames)
-        self._end_sentence()
+        if frames:
+            self._sound(True)
+            self._send(frames)
+        else:
+            self._announce()
+        self._end_sentence(True)
 
     def _receive(self) -> None:
         assert self._stream is not None
@@ -331,7 +340,7 @@ class Playback:
             self._begin_sentence()
         elif isinstance(event, SentenceEnds):
             self._unended -= self._sentence is not None
-            self._end_sentence()
+            self._end_sentence(event.whole)
         elif isinstance(event, SpeechEnds):
             self._stream_ended = True
             self._unended = 0  # whatever it has not marked
@@ -359,10 +368,10 @@ class Playback:
         self._announced = False
         self._keep = [] if sentence is not None and self._speaker.caches(self._tts, sentence.spoken) else None
 
-    def _end_sentence(self) -> None:
+    def _end_sentence(self, whole: bool) -> None:
         self._send(self._encoder.end(self._rest_of_pcm(), self._rate))
         sentence, self._sentence = self._sentence, None
-        if self._keep and sentence is not None:
+        if whole and self._keep and sentence is not None:
             self._speaker.keep(self._tts, sentence.spoken, self._keep)
         self._keep = None
 
@@ -405,16 +414,16 @@ class Playback:
             self._outbox.message(self._turn_id, wire.LlmEmotion(self._emotion.name, self._emotion.emoji))
             self._emotion = None
         if sentence is not None:
-            self._outbox.message(self._turn_id, wire.TtsState(wire.TtsPhase.SENTENCE_START, sentence.display))
-            self._outbox.mark(self._turn_id, lambda: self._was_sent(sentence.display))
+            self._outbox.message(self._turn_id, wire.TtsState(wire.TtsPhase.SENTENCE_START, sentence.subtitle))
+            self._outbox.mark(self._turn_id, lambda: self._was_sent(sentence))
 
     def _await_release(self) -> None:
         if not self._audible.wait(timeout=RELEASE_DEADLINE_S):
             raise TurnClosed("never released")
         self._waiting_since = self._clock()
 
-    def _was_sent(self, display: str) -> None:
+    def _was_sent(self, sentence: Sentence) -> None:
         # Runs in the writer when everything before the sentence's first frame is on the wire.
-        if self._timeline.first_frame is None:
+        if sentence.spoken and self._timeline.first_frame is None:
             self._timeline.first_frame = self._clock()
-        self._on_heard(display)
+        self._on_heard(sentence.display)

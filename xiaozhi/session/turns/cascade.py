@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final
 
 import gevent
@@ -198,7 +199,9 @@ class _Answer:
         """Run the calls side by side; True when the model is to be asked again."""
         self._turn.open()
         self._exchange.calling(said, calls)
-        outcomes = self._parts.toolbox.call_many(calls, self._parts.tool_context)
+        # What a tool says by itself is in the language of the question that it answers.
+        context = replace(self._parts.tool_context, language=self._turn.language)
+        outcomes = self._parts.toolbox.call_many(calls, context)
         self._exchange.called([_told(outcome) for outcome in outcomes])
         if any(outcome.action in (Action.ASK_LLM, Action.ERROR, Action.NOT_FOUND) for outcome in outcomes):
             return True

@@ -79,6 +79,10 @@ class TurnControl(Protocol):
     def clock(self) -> Callable[[], float]:
         """Monotonic seconds, as in the timeline."""
 
+    @property
+    def language(self) -> str:
+        """Of the conversation, by what was said and how the server is set ("zh", "en"); "" when it is not known."""
+
     def heard(self, text: str) -> None:
         """The user's words are known: they are shown when the turn opens, and stand in the record."""
 

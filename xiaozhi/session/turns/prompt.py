@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import gevent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
@@ -47,7 +48,7 @@ class Prompter:
         template_name: str,
         timezone_offset: float,
         language: str = "",
-        quota_refusal: str = "",
+        quota_refusal: Mapping[str, str] = MappingProxyType({}),
         briefing: str = "",
         context: LiveContext | None = None,
         lunar: Callable[[datetime.date], str] = lambda day: "",

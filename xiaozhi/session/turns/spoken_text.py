@@ -41,14 +41,16 @@ class SpokenText:
             self._say(sentences)
 
     def end(self) -> None:
-        """The text is complete: say what is left."""
+        """The text is complete: say what is left, and show what cannot be said, such as an answer that is an emoji."""
         with charged():
             sentences = self._text.flush()
         self._say(sentences)
+        if self._text.only_shown:
+            self._say([Sentence(self._text.only_shown, "")])
 
     def _say(self, sentences: Iterable[Sentence]) -> None:
         for sentence in sentences:
             self._playback.emote(self._text.emotion)
-            if self._timeline.tts_asked is None:
+            if sentence.spoken and self._timeline.tts_asked is None:
                 self._timeline.tts_asked = self._clock()
             self._playback.say(sentence)

@@ -39,6 +39,9 @@ from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
 from xiaozhi.session.turns.pipeline import Pipeline
 from xiaozhi.session.turns.spoken_text import SpokenText
+from xiaozhi.settings.fields import text_in
+from xiaozhi.speech.language import spoken_language
+from xiaozhi.speech.sentences import Sentence
 
 log = get_logger(__name__)
 
@@ -72,8 +75,8 @@ _OVER: Final = (TurnState.ENDED, TurnState.DISCARDED)
 class TurnHooks:
     """What a turn asks and tells its session; each returns at once unless it says otherwise."""
 
-    refusal: Callable[[], str]
-    """A text to speak instead of an answer, "" to go on. Raises Overloaded."""
+    refusal: Callable[[], Mapping[str, str]]
+    """A text to speak instead of an answer, by language; empty to go on. Raises Overloaded."""
     on_text: Callable[[str], bool]
     """Told what was said before it is answered; False when the session has dealt with it itself (an exit command)."""
     await_quiet: Callable[[], None]
@@ -191,6 +194,12 @@ class Turn:
 
     # --- called by the pipeline (TurnControl) -------------------------------------------------------------------------
 
+    @property
+    def language(self) -> str:
+        """See `TurnControl`."""
+        options = self.options
+        return options.language or spoken_language(self._text) or self.context.language or options.home_language
+
     def heard(self, text: str) -> None:
         """See `TurnControl`."""
         self._text = text
@@ -217,7 +226,7 @@ class Turn:
 
     def refusal(self) -> str:
         """See `TurnControl`."""
-        return self._hooks.refusal()
+        return text_in(self._hooks.refusal(), self.language)
 
     def open_playback(self, voice: Tts) -> Playback:
         """See `TurnControl`."""
@@ -417,7 +426,8 @@ class Turn:
 
     def _apologise(self) -> None:
         """Say sorry in whatever voice still works; raises nothing but a kill."""
-        if self.ended or not self.options.apology or not self._was_asked:
+        apology = text_in(self.options.apology, self.language)
+        if self.ended or not apology or not self._was_asked:
             return
         try:
             self.open()
@@ -425,12 +435,12 @@ class Turn:
             voice_works = self._say_the_rest()
             # An apology is no answer: it is heard, and counted, but a language model that read it would go on
             # apologising.
-            self._speak(self.options.apology, self._phrases.apology(voice_failed=not voice_works), remember=False)
+            self._speak(apology, self._phrases.apology(voice_failed=not voice_works), remember=False)
             assert self._playback is not None
             self._finish(self._playback)
         except (VendorError, Overloaded) as error:
             log.warning("apology failed", error=str(error)[:200])
-            self._show(self.options.apology)
+            self._show(apology)
             forget_trace(error)
         except (TurnClosed, ConnectionClosed):
             return
@@ -459,7 +469,8 @@ class Turn:
     def _show(self, text: str) -> None:
         """No voice at all: at least show it."""
         try:
-            self._outbox.message(self.id, wire.TtsState(wire.TtsPhase.SENTENCE_START, text))
+            shown = Sentence(text, "").subtitle
+            self._outbox.message(self.id, wire.TtsState(wire.TtsPhase.SENTENCE_START, shown))
             self._outbox.finish(self.id, PLAYBACK_SLACK_S)
         except (TurnClosed, ConnectionClosed):
             return

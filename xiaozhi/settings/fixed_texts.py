@@ -1,0 +1,51 @@
+"""What the assistant says by itself, without a language model, in the languages that it is spoken to.
+
+The defaults of the configuration; whoever writes other texts there replaces them, for all languages or for some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+APOLOGY: Final[Mapping[str, str]] = {
+    "zh": "抱歉，我现在没法回答，请稍后再试。",
+    "en": "Sorry, I cannot answer right now. Please try again in a moment.",
+    "ja": "ごめんなさい、今はお答えできません。少し後でもう一度お試しください。",
+    "ko": "죄송해요, 지금은 대답할 수 없어요. 잠시 후에 다시 말해 주세요.",
+    "de": "Entschuldigung, ich kann gerade nicht antworten. Bitte versuche es gleich noch einmal.",
+    "fr": "Désolé, je ne peux pas répondre pour le moment. Réessaie dans un instant.",
+    "es": "Lo siento, ahora no puedo responder. Inténtalo de nuevo en un momento.",
+    "pt": "Desculpe, não consigo responder agora. Tente de novo daqui a pouco.",
+    "it": "Scusa, ora non riesco a rispondere. Riprova tra poco.",
+    "nl": "Sorry, ik kan nu niet antwoorden. Probeer het zo nog eens.",
+    "pl": "Przepraszam, teraz nie mogę odpowiedzieć. Spróbuj za chwilę.",
+    "ru": "Извините, сейчас я не могу ответить. Попробуйте чуть позже.",
+    "uk": "Вибачте, зараз я не можу відповісти. Спробуйте трохи пізніше.",
+    "tr": "Üzgünüm, şu anda cevap veremiyorum. Lütfen biraz sonra tekrar dene.",
+    "vi": "Xin lỗi, bây giờ mình chưa trả lời được. Bạn thử lại sau nhé.",
+    "id": "Maaf, saya belum bisa menjawab sekarang. Coba lagi sebentar lagi.",
+    "th": "ขอโทษค่ะ ตอนนี้ยังตอบไม่ได้ ลองใหม่อีกครั้งภายหลังนะคะ",
+    "ar": "عذراً، لا أستطيع الإجابة الآن. حاول مرة أخرى بعد قليل.",
+    "hi": "माफ़ कीजिए, अभी जवाब नहीं दिया जा सकता। थोड़ी देर बाद फिर कोशिश कीजिए।",
+}
+QUOTA_REACHED: Final[Mapping[str, str]] = {
+    "zh": "今天聊得够多啦，我们明天再见。",
+    "en": "That is enough talking for today. See you tomorrow.",
+    "ja": "今日はもうたくさんお話ししました。また明日ね。",
+    "ko": "오늘은 이야기를 충분히 나눴어요. 내일 또 만나요.",
+    "de": "Für heute haben wir genug geredet. Bis morgen.",
+    "fr": "Nous avons assez parlé pour aujourd'hui. À demain.",
+    "es": "Por hoy ya hemos hablado bastante. Hasta mañana.",
+    "pt": "Por hoje já conversamos bastante. Até amanhã.",
+    "it": "Per oggi abbiamo parlato abbastanza. A domani.",
+    "nl": "Voor vandaag hebben we genoeg gepraat. Tot morgen.",
+    "pl": "Na dziś wystarczy rozmowy. Do jutra.",
+    "ru": "На сегодня мы достаточно поговорили. До завтра.",
+    "uk": "На сьогодні досить розмов. До завтра.",
+    "tr": "Bugünlük yeterince konuştuk. Yarın görüşürüz.",
+    "vi": "Hôm nay mình nói chuyện đủ rồi. Hẹn gặp lại ngày mai.",
+    "id": "Untuk hari ini kita sudah cukup mengobrol. Sampai jumpa besok.",
+    "th": "วันนี้คุยกันพอแล้วนะคะ พรุ่งนี้เจอกันใหม่",
+    "ar": "تحدثنا بما يكفي اليوم. إلى اللقاء غداً.",
+    "hi": "आज के लिए काफ़ी बातें हो गईं। कल फिर मिलेंगे।",
+}
