@@ -32,7 +32,7 @@ from xiaozhi.session.parts import SessionParts
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
 from xiaozhi.session.turns.opening import Opening
-from xiaozhi.session.turns.pipeline import PipelineParts
+from xiaozhi.session.turns.pipeline import OutputLimit, PipelineParts
 from xiaozhi.session.turns.turn import Turn, TurnHooks
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.session.turns.wakeup import is_exit, is_wake_word, pick_greeting
@@ -89,7 +89,7 @@ class Session:
             clock=clock,
         )
         self._hooks = TurnHooks(
-            refusal=self._refusal,
+            output_limit=self._output_limit,
             on_text=self._on_turn_text,
             await_quiet=self._turn_taking.await_quiet,
             on_open=self._on_turn_open,
@@ -474,12 +474,12 @@ class Session:
         self._leaving = True
         self._tasks.spawn_later(EXIT_LINGER_SECONDS, "leave", self._link.close, close_codes.NORMAL, reason)
 
-    def _refusal(self) -> str:
+    def _output_limit(self) -> OutputLimit | None:
         self._services.admit_turn()
         if self._draining:
             raise Overloaded("server draining")
         left = self._services.quota.left(self.device_id, self._agent.output_limit)
-        return self._agent.prompter.quota_refusal if left is not None and left <= 0 else ""
+        return None if left is None else OutputLimit(left, self._agent.prompter.quota_refusal)
 
     def _obey(self, message: wire.ServerCommand) -> None:
         self._parts.outbox.urgent(self._services.server_command(message, self._link.identity.peer_ip))

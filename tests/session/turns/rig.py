@@ -29,7 +29,7 @@ from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
 from xiaozhi.session.turns.opening import Opening
-from xiaozhi.session.turns.pipeline import TurnControl
+from xiaozhi.session.turns.pipeline import OutputLimit, TurnControl
 from xiaozhi.session.turns.spoken_text import SpokenText
 from xiaozhi.session.turns.turn import Turn, TurnHooks
 
@@ -103,14 +103,14 @@ class Told:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.records: list[TurnRecord] = []
-        self.refusal: str | Exception = ""
+        self.limit: OutputLimit | Exception | None = None
         self.takes_text = True
         self.quiet: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
 
     def hooks(self) -> TurnHooks:
         return TurnHooks(
-            refusal=self._refusal,
+            output_limit=self._output_limit,
             on_text=self._on_text,
             await_quiet=lambda: self.quiet(),
             on_open=lambda: self.calls.append("open"),
@@ -118,10 +118,10 @@ class Told:
             on_discard=lambda: self.calls.append("discard"),
         )
 
-    def _refusal(self) -> str:
-        if isinstance(self.refusal, Exception):
-            raise self.refusal
-        return self.refusal
+    def _output_limit(self) -> OutputLimit | None:
+        if isinstance(self.limit, Exception):
+            raise self.limit
+        return self.limit
 
     def _on_text(self, text: str) -> bool:
         self.calls.append(f"text {text}")

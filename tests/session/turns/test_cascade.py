@@ -26,7 +26,7 @@ from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.cascade import UNHEARD_VOICED_MS, Cascade
 from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
-from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
+from xiaozhi.session.turns.pipeline import Briefing, OutputLimit, PipelineParts
 from xiaozhi.speech.sentences import Sentence
 from xiaozhi.speech.transcripts import WEAK_VOICED_MS
 from xiaozhi.tools.base import Action, FixedTools, ToolOutcome
@@ -61,7 +61,7 @@ class FakeTurn:
         self.exchange = Exchange()
         self.clock = FakeClock()
         self.told: list[str] = []
-        self.refused = ""
+        self.limit: OutputLimit | None = None
         self.closed = False
         self.voices: list[Any] = []
         self.playback = FakePlayback(self.told)
@@ -77,13 +77,18 @@ class FakeTurn:
         if self.closed:
             raise TurnClosed("shut")
 
-    def refusal(self) -> str:
-        self.told.append("refusal?")
-        return self.refused
+    def output_limit(self) -> OutputLimit | None:
+        self.told.append("limit?")
+        return self.limit
 
     def open_playback(self, voice: Any) -> Any:
         self.told.append("playback")
         self.voices.append(voice)
+        return self.playback
+
+    def take_back(self, voice: Any, heard: int) -> Any:
+        self.told.append("take back")
+        self.exchange.forget_heard(heard)
         return self.playback
 
     def speak_fixed(self, text: str) -> None:
@@ -159,7 +164,7 @@ def test_a_typed_question_is_answered_by_the_model() -> None:
     assert rig.ask() is Outcome.ANSWERED
 
     turn = rig.turn
-    assert turn.told == ["release", "refusal?", "playback", "say Very big.", "say Believe me!"]
+    assert turn.told == ["release", "limit?", "playback", "say Very big.", "say Believe me!"]
     assert turn.voices == [rig.providers.tts]
     assert turn.exchange.messages == [Message("user", QUESTION), Message("assistant", "Very big. Believe me!")]
     assert rig.llm.calls[0].messages == [SYSTEM, Message("user", QUESTION)]
@@ -193,7 +198,7 @@ def test_how_far_it_goes_before_the_release(speculative: Speculation, before_rel
 def test_a_refusal_is_spoken_instead_and_not_remembered() -> None:
     rig = Rig("Fine.")
 
-    assert rig.ask(refused="Enough for today.") is Outcome.ANSWERED
+    assert rig.ask(limit=OutputLimit(0, "Enough for today.")) is Outcome.ANSWERED
 
     assert rig.turn.told[-1] == "fixed Enough for today."
     assert rig.llm.calls == [] and rig.turn.exchange.messages == []

@@ -34,7 +34,7 @@ from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorTimeo
 from xiaozhi.providers.contracts.tts import Pcm
 from xiaozhi.session.turn_record import Outcome
 from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
-from xiaozhi.session.turns.pipeline import TurnControl
+from xiaozhi.session.turns.pipeline import OutputLimit, TurnControl
 from xiaozhi.session.turns.turn import Turn, TurnState
 
 make = pytest.fixture(rig_factory)
@@ -462,11 +462,12 @@ def test_an_exit_command_stops_what_was_prepared(rig: TurnRig) -> None:
 
 
 def test_a_refusal_is_the_sessions_and_is_spoken_as_a_fixed_text(rig: TurnRig) -> None:
-    rig.told.refusal = "Enough for today."
+    rig.told.limit = OutputLimit(0, "Enough for today.")
 
     def work(turn: TurnControl) -> None:
-        assert turn.refusal() == "Enough for today."
-        turn.speak_fixed(turn.refusal())
+        limit = turn.output_limit()
+        assert limit is not None and limit.characters == 0
+        turn.speak_fixed(limit.words)
 
     record = rig.run(work=work)
 
@@ -475,10 +476,10 @@ def test_a_refusal_is_the_sessions_and_is_spoken_as_a_fixed_text(rig: TurnRig) -
 
 
 def test_a_server_that_is_full_apologises(rig: TurnRig) -> None:
-    rig.told.refusal = Overloaded("server")
+    rig.told.limit = Overloaded("server")
 
     def work(turn: TurnControl) -> None:
-        turn.refusal()
+        turn.output_limit()
 
     record = rig.run(work=work)
 
