@@ -232,7 +232,10 @@ class Toolbox:
 
     def _timed_out(self, entry: _Entry, seconds: float) -> ToolOutcome:
         log.warning("tool timed out", tool=entry.name, source=entry.source, seconds=seconds)
-        return ToolOutcome(Action.ERROR, f"{entry.name} gave no result within {seconds:g} seconds.")
+        text = (
+            f"{entry.name} was started and gave no result within {seconds:g} seconds; whether it was done is unknown."
+        )
+        return ToolOutcome(Action.ERROR, text)
 
     def _no_such_tool(self, name: str) -> str:
         near = difflib.get_close_matches(safe_name(name), list(self._offer), n=3)

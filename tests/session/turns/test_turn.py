@@ -36,6 +36,7 @@ from xiaozhi.session.turn_record import Outcome
 from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
 from xiaozhi.session.turns.pipeline import OutputLimit, TurnControl
 from xiaozhi.session.turns.turn import Turn, TurnState
+from xiaozhi.speech.sentences import Sentence
 
 make = pytest.fixture(rig_factory)
 Make = Callable[..., TurnRig]
@@ -124,6 +125,23 @@ def test_a_second_playback_replaces_the_first(rig: TurnRig) -> None:
 
     assert "tts sentence_start Only this." in rig.sent
     assert other.said == ["Only this."] and rig.tts.said == []
+
+
+def test_what_is_taken_back_is_neither_heard_to_its_end_nor_remembered(rig: TurnRig) -> None:
+    thinking = FakeTts(ms_per_char=500)
+
+    def work(turn: TurnControl) -> None:
+        turn.open_playback(thinking).say(Sentence("They greet me.", "They greet me."))
+        wait_for(lambda: turn.exchange.heard)
+        turn.take_back(rig.tts, 0).say(Sentence("Hello.", "Hello."))
+        wait_for(lambda: turn.exchange.heard)
+        raise VendorUnavailable("llm", "gone")
+
+    record = rig.run(work=work)
+
+    assert rig.sentences == ["They greet me.", "Hello.", APOLOGY]
+    assert [message.content for message in record.script] == ["Hello."]
+    assert rig.frames < 14 * 25, "most of seven seconds was not sent"
 
 
 def test_files_are_played_behind_the_words_and_then_the_chime(make: Make, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def whole_exchanges(messages: Iterable[Message]) -> list[Message]:
         if message.role == "tool":
             continue  # its call is not right before it
         if not message.tool_calls:
-            if message.content:
+            if message.content.strip():
                 kept.append(message)
             continue
         results: dict[str | None, Message] = {}
@@ -85,7 +85,7 @@ def whole_exchanges(messages: Iterable[Message]) -> list[Message]:
         if answered:
             kept.append(Message("assistant", message.content, answered, interrupted=message.interrupted))
             kept += [results[call.id] for call in answered]
-        elif message.content:
+        elif message.content.strip():
             kept.append(Message("assistant", message.content, interrupted=message.interrupted))
     return kept
 
