@@ -56,19 +56,12 @@ def strict_history(
 
 def _is_strict(messages: Sequence[Message]) -> bool:
     """Whether this is already so: nearly all dialogues without tools are."""
-    before = ""
-    for message in messages:
-        role = message.role
-        if message.tool_calls or role == "tool" or not message.content or message.content.isspace():
-            return False
-        if (
-            (role == "system" and before)
-            or (role == "user" and before == "user")
-            or (role == "assistant" and before != "user")
-        ):
-            return False
-        before = role
-    return before == "user"
+    roles = [message.role for message in messages]
+    talk = roles[1:] if roles[:1] == ["system"] else roles
+    users, others = talk[::2], talk[1::2]
+    if len(users) == len(others) or users.count("user") != len(users) or others.count("assistant") != len(others):
+        return False
+    return not [each for each in messages if each.tool_calls or not each.content.strip()]
 
 
 def _whole(messages: Sequence[Message]) -> Iterator[Message]:
