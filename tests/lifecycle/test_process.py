@@ -127,6 +127,41 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
         assert secret not in child.log_text(), secret
 
 
+@pytest.mark.parametrize("order", ["stop", "restart"])
+def test_requests_without_an_end_do_not_spoil_the_end(tmp_path: Path, vendor: Storyteller, order: str) -> None:
+    """One body is being waited for, one head, one upgrade."""
+    with running(tmp_path, vendor, {"server": {"drain_seconds": 0.5}}) as child:
+        heads = (
+            (
+                child.http_port,
+                b"POST /xiaozhi/ota/ HTTP/1.1\r\nHost: x\r\nDevice-Id: 02:00:00:00:00:01\r\n"
+                b"Content-Length: 100\r\n\r\n{",
+            ),
+            (child.http_port, b"POST /xiaozhi/ota/ HTTP/1.1\r\n"),
+            (child.port, b"GET /xiaozhi/v1/ HTTP/1.1\r\nUpgrade: "),
+        )
+        peers = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) for port, _ in heads]
+        try:
+            for peer, (_, head) in zip(peers, heads, strict=True):
+                peer.sendall(head)
+            assert ready(child)[0] == 200, "they have been accepted"
+
+            if order == "stop":
+                child.send(signal.SIGTERM)
+                assert child.exit_code() == 0
+            else:
+                device = child.device()
+                device.send_json({"type": "server", "action": "restart", "content": {"secret": SECRET}})
+                child.wait_ready(2)
+                assert ready(child)[0] == 200
+        finally:
+            for peer in peers:
+                peer.close()
+        assert len(child.log("stopped")) == 1
+        assert child.log("not stopped as it should be") == []
+        assert "Traceback" not in child.complaints()
+
+
 def test_an_answer_that_takes_longer_than_the_drain_is_cut(tmp_path: Path, vendor: Storyteller) -> None:
     with running(tmp_path, vendor, {"server": {"drain_seconds": 0.5}}) as child:
         device = child.device()

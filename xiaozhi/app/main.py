@@ -121,10 +121,16 @@ def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
         server.stop(drain_seconds=0)
         show_faults([_address_fault(loaded, error)])
         return EXIT_SETTINGS
-    _handle_signals(server)
-    show_banner(server.facts())
-    server.wait()
-    server.stop()
+    except BaseException:
+        server.stop(drain_seconds=0)
+        raise
+    try:
+        _handle_signals(server)
+        show_banner(server.facts())
+        server.wait()
+    finally:
+        # Whatever ends the waiting, also an error that gevent raises in the main greenlet: memories are kept.
+        server.stop()
     if server.restart_wanted:
         _run_anew()
     return 0

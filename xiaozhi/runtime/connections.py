@@ -21,7 +21,7 @@ from gevent.event import Event
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol.messages import Sendable
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.tasks import Tasks, spawn
+from xiaozhi.runtime.tasks import Tasks, end, spawn
 
 log = get_logger(__name__)
 
@@ -310,7 +310,7 @@ class ConnectionRegistry:
         """Stop sweeping. Idempotent."""
         sweeper, self._sweeper = self._sweeper, None
         if sweeper is not None:
-            sweeper.kill()
+            end(sweeper)
 
     def sweep(self, now: float) -> None:
         """Check all connections once, in one go. Never waits, never raises."""

@@ -149,7 +149,7 @@ class MemoryWriter:
         self._wanted.set()
         self._wait(lambda: not self.waiting, seconds)
         if self._keeper is not None:
-            self._keeper.kill()
+            tasks.end(self._keeper, 1.0)
         self._tasks.kill(timeout=1.0)
         jobs = [*self._accepted, *self._held.values()]
         loose = [job.visit for job in jobs if not job.stored]

@@ -157,17 +157,20 @@ class Session:
             return
         self._ended = True
         self._turn_taking.interrupt(reason)
-        self._parts.close()
-        self._tasks.kill()
+        # First what saves, then what waits: the caller has a deadline.
         self._hand_in()
-        self._agent.release()
-        log.info("session ended", reason=reason, turns=self._turn_count)
-        # The parts know this object by its methods: cut here, a session is freed at once, not by a collection that
-        # stops the hub.
-        self._turn_taking.close()
-        self._parts.release()
-        self._woken = self._wait = None
-        del self._router, self._hooks
+        try:
+            self._parts.close()
+            self._tasks.kill()
+        finally:
+            self._agent.release()
+            log.info("session ended", reason=reason, turns=self._turn_count)
+            # The parts know this object by its methods: cut here, a session is freed at once, not by a collection that
+            # stops the hub.
+            self._turn_taking.close()
+            self._parts.release()
+            self._woken = self._wait = None
+            del self._router, self._hooks
 
     def _hand_in(self) -> None:
         dialogue = self._parts.known_dialogue
