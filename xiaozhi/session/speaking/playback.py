@@ -45,6 +45,7 @@ from xiaozhi.providers.contracts.tts import (
     Tts,
     TtsStream,
 )
+from xiaozhi.runtime.deadlines import at_most
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.speaking.encoder import work_on_sound
 from xiaozhi.session.speaking.speech_cache import Frames
@@ -282,7 +283,7 @@ class Playback:
         return True
 
     def _open(self) -> None:
-        with gevent.Timeout(self._stall_seconds, self._stalled()):
+        with at_most(self._stall_seconds, self._stalled()):
             self._stream = self._speaker.open(self._tts, self._context)
 
     def _play_cached(self, frames: Frames) -> None:

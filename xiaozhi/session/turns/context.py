@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import gevent
 from cachetools import TTLCache
 
 from xiaozhi.errors import VendorError, VendorTimeout
 from xiaozhi.runtime import tasks
+from xiaozhi.runtime.deadlines import at_most
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.session.link import Identity
 
@@ -64,9 +64,7 @@ class LiveContext:
         try:
             for source in self._sources:
                 try:
-                    with gevent.Timeout(
-                        self._deadline, VendorTimeout("context", f"nothing within {self._deadline:g} s")
-                    ):
+                    with at_most(self._deadline, VendorTimeout("context", f"nothing within {self._deadline:g} s")):
                         lines += [line[:MAX_LINE_CHARS] for line in source(identity)[:MAX_LINES]]
                 except (VendorError, ValueError) as error:  # ValueError: a device id that fits into no header
                     log.warning("context source failed", error=str(error)[:200])
