@@ -367,7 +367,7 @@ class Server:
             return function(*args)
         except (Exception, gevent.Timeout):  # a Timeout: of a library, as nobody has set one around this
             log.exception("not stopped as it should be", what=what)
-        except BaseException as error:
+        except (SystemExit, KeyboardInterrupt) as error:  # raised again when the rest has been stopped
             log.exception("not stopped as it should be", what=what)
             self._ended_by = error
         return None

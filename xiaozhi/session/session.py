@@ -67,9 +67,8 @@ class Session:
         agent_seconds: float = AGENT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        identity = link.identity
         self.id = secrets.token_hex(16)
-        self.device_id = identity.device_id
+        identity, self.device_id = link.identity, link.identity.device_id
         self._link = link
         self._services = services
         self._agents = agents
@@ -157,16 +156,14 @@ class Session:
             return
         self._ended = True
         self._turn_taking.interrupt(reason)
-        # First what saves, then what waits: the caller has a deadline.
-        self._hand_in()
+        self._hand_in()  # first what saves, then what waits: the caller has a deadline
         try:
             self._parts.close()
             self._tasks.kill()
         finally:
             self._agent.release()
             log.info("session ended", reason=reason, turns=self._turn_count)
-            # The parts know this object by its methods: cut here, a session is freed at once, not by a collection that
-            # stops the hub.
+            # The parts know this object by its methods: cut here, a session is freed at once, not by a collection.
             self._turn_taking.close()
             self._parts.release()
             self._woken = self._wait = None
@@ -210,7 +207,7 @@ class Session:
         return self._turn_taking.speaking
 
     def weight(self) -> Weight:
-        """What this session holds in memory and in its queues, for the sweep; an estimate."""
+        """An estimate of what it holds, for the sweep."""
         memory, waiting = self._parts.held_bytes, self._parts.outbox.queued_frames + len(self._tasks)
         if self._wait is not None:
             return Weight(memory + self._wait.held_bytes, waiting + len(self._wait))
@@ -224,7 +221,7 @@ class Session:
         return True
 
     def trim(self) -> None:
-        """Give back memory: buffered audio and old history."""
+        """Give back memory."""
         self._parts.trim()
         if self._wait is not None:
             self._wait.drop_sound()
