@@ -453,9 +453,9 @@ class Session:
         if record.outcome is not Outcome.UNHEARD:
             self._parts.dialogue().append(*record.script)
             if self._agent.providers.memory.traits.remembers:
-                if self._said is None:
-                    self._said = deque(maxlen=MAX_REMEMBERED)
-                self._said.extend(record.script)
+                said = self._said = self._said or deque(maxlen=MAX_REMEMBERED)
+                said.extend(record.script)
+                self._services.memories.note(self._agent.providers.memory, self.device_id, said, self.id)
         self._services.quota.spend(self.device_id, record.characters)
         self._services.telemetry.turn_ended(self.device_id, record)
         self._turn_taking.turn_ended()
