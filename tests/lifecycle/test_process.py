@@ -214,6 +214,12 @@ def test_a_reload_by_signal_in_mid_answer(tmp_path: Path, vendor: Storyteller) -
         child.send(signal.SIGHUP)
 
         wait_for(lambda: len(child.log("configuration refused, the old one stays")) == 2, "the second refusal")
+
+        (tmp_path / "settings.yaml").write_text("", encoding="utf-8")  # an editor has begun to write it
+        child.send(signal.SIGHUP)
+
+        refused = wait_for(lambda: child.log("configuration refused, the old one stays")[2:], "the third refusal")
+        assert "settings.yaml: holds nothing any more" in refused[0]["faults"][0]
         assert ask(child.device(), "who are you").sentences == ["I am the new one."]
 
 
@@ -296,6 +302,8 @@ def test_a_reload_that_comes_too_early_does_not_end_it(tmp_path: Path, vendor: S
     [
         ({"server": {"max_connections": 0, "port": 70000}}, ["server.max_connections", "server.port"]),
         ({"log": {"log_dir": "/dev/null/log"}}, ["log.log_dir"]),
+        ({"log": {"data_dir": "/sys"}}, ["/sys/auth_key"]),  # may be read only, whoever asks
+        ({"log": {"data_dir": "/sys"}, "server": {"auth_key": "Zp3-q8Wm_x71LrTb0uHcYd2KeVfG5sJa"}}, ["storage.url"]),
         ({"LLM": {"Vendor": {"max_concurrent": "many"}}}, ["LLM.Vendor.max_concurrent"]),
     ],
 )
@@ -313,12 +321,15 @@ def test_what_cannot_be_used_is_told_and_nothing_is_started(
         child.end()
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path, vendor: Storyteller) -> None:
+@pytest.mark.parametrize("key", ["port", "http_port"])
+def test_a_port_that_is_taken_is_told(tmp_path: Path, vendor: Storyteller, key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        child = Child(tmp_path, vendor, {"server": {"port": taken.getsockname()[1]}})
+        port = taken.getsockname()[1]
+        child = Child(tmp_path, vendor, {"server": {key: port}})
         try:
             child.spawn()
             assert child.exit_code() == 1
-            assert "addresses that are free" in child.complaints()
+            assert f"  - server.{key}: {port} on 127.0.0.1" in child.complaints()
+            assert "Traceback" not in child.complaints()
         finally:
             child.end()
