@@ -56,8 +56,8 @@ class Generation:
 
 
 class Generations:
-    """`open` the first, `reload` as often as asked, `close` all. `read` reads the configuration anew, and raises
-    SettingsError.
+    """`open` the first, `reload` as often as asked, `close` all. `read` reads the configuration anew, in a thread of
+    the pool, and raises SettingsError.
 
     `adopt(old, new)` puts into force what outlives a generation, such as limits; it raises SettingsError before it has
     changed anything."""
