@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
+
+UNANSWERED: Final = "…"
+"""Stands in a dialogue where templates demand somebody's words and nobody said any. A model that imitates it is not
+heard."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,10 @@ def test_a_file_that_is_cut_off_is_heard_as_far_as_it_goes(tmp_path: Path, sound
         heard += len(piece)
 
     assert 1.0 < heard / 48_000 < 2.0
+
+
+@pytest.mark.parametrize("name", ["pipe.mp3", "pipe.p3"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DecodeError, match="no regular file"):
+        open_sound(tmp_path / name, 16_000)

@@ -137,6 +137,23 @@ def test_a_locked_database_costs_the_hot_path_nothing_and_no_count(tmp_path: Pat
             assert stored(database) == {"a": 20}
 
 
+def test_a_database_locked_at_midnight_mixes_no_days(tmp_path: Path) -> None:
+    calendar = Calendar()
+    with opened(tmp_path, busy_timeout=0.2) as database:
+        with quota(database, calendar=calendar) as made:
+            with write_lock(tmp_path / "xiaozhi.sqlite", 0):
+                made.spend("a", 100)
+                assert made.left("a") == 0
+                calendar.day = TUESDAY
+                assert not made.flush()
+                assert made.left("a") == 100
+                made.spend("a", 5)
+            made.flush()
+            made.sync()
+            assert (stored(database, MONDAY), stored(database, TUESDAY)) == ({"a": 100}, {"a": 5})
+            assert made.left("a") == 95
+
+
 def test_a_limit_whose_counts_cannot_be_read_is_not_taken(tmp_path: Path) -> None:
     closed = Database(sqlite_url(tmp_path / "never.sqlite"))
     made = OutputQuota(closed, Calendar())

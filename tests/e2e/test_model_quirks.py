@@ -3,16 +3,17 @@ narrow templates and contexts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from loadtest.simulator.device_tools import DeviceTools
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import CHAT, Script, Stage, ask
+from tests.e2e.stage import CHAT, UNANSWERED, Script, Stage, ask, tool_call
 from tests.vendors.strict_chat import StrictChat, context_of, strictest_template
 from tests.waiting import wait_for
+from xiaozhi.session.turns.dialogue import STARTED
 
 CONTEXT_CHARS = 6_000
 PROMPT = "You are a small robot."
@@ -24,6 +25,7 @@ def narrow(sounds: Sounds) -> Iterator[StrictChat]:
     full = context_of(CONTEXT_CHARS, "maximum context length is 1500 tokens")
     with StrictChat(strictest_template, full, sounds=sounds, keep_alive=False) as vendor:
         assert isinstance(vendor, StrictChat)
+        vendor.stand(CHAT, Script(answer="Fine."))
         yield vendor
 
 
@@ -32,12 +34,17 @@ def stage_settings(narrow: StrictChat) -> dict[str, Any]:
     return {"LLM": {"Vendor": {"base_url": narrow.base_url}}, "prompt": PROMPT}
 
 
-def device_with_tools(stage: Stage) -> tuple[Any, DeviceTools]:
-    tools = DeviceTools()
+def device_with_tools(stage: Stage, tools: DeviceTools | None = None) -> tuple[Any, DeviceTools]:
+    tools = tools or DeviceTools()
     device = stage.device(tools=tools)
     wait_for(lambda: tools.listed, "the list of tools")
     device.ping()
     return device, tools
+
+
+def shown(vendor: StrictChat) -> list[tuple[str, str]]:
+    """(role, content) of the last request, without the system prompt."""
+    return [(message["role"], message["content"]) for message in vendor.taken[-1]["messages"][1:]]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +103,71 @@ def test_after_an_answer_that_was_never_heard_a_strict_template_is_kept(stage: S
     assert ask(device, "the second question").sentences
     assert ask(device, "the third question").sentences
     assert narrow.refused == []
+
+
+@pytest.mark.parametrize("fault", [Script(stall="before"), Script(status=400), Script(answer="")])
+def test_after_questions_that_nobody_answered_every_later_one_is(
+    stage: Stage, narrow: StrictChat, fault: Script
+) -> None:
+    device = stage.device()
+    for question in ("the first question", "the second question", "the third question"):
+        narrow.script(CHAT, fault)
+        device.replies.forget_answers()
+        device.detect(question)
+        wait_for(lambda: narrow.active or not fault.stall, "the request")
+        if fault.stall:
+            device.abort()
+        device.collect_answer()
+
+    for question in ("the fourth question", "the fifth question"):
+        assert ask(device, question).sentences == ["Fine."]
+
+    assert narrow.refused == []
+    assert shown(narrow) == [
+        ("user", "the third question"),
+        UNANSWERED,
+        ("user", "the fourth question"),
+        ("assistant", "Fine."),
+        ("user", "the fifth question"),
+    ]
+
+
+class Silent(DeviceTools):
+    """A device that does what it is told and says nothing about it."""
+
+    def answer(self, payload: Mapping[str, Any]) -> dict[str, Any] | None:
+        answer = super().answer(payload)
+        return None if payload.get("method") == "tools/call" else answer
+
+
+def test_what_a_device_was_told_to_do_is_known_when_it_was_interrupted(stage: Stage, narrow: StrictChat) -> None:
+    device, tools = device_with_tools(stage, Silent())
+    narrow.script(CHAT, Script(answer=[tool_call("self_audio_speaker_set_volume", volume=30)]))
+    device.detect("be quieter")
+    wait_for(lambda: tools.calls, "the call")
+    device.abort()
+    device.collect_answer()
+
+    assert ask(device, "did you do it").sentences == ["Fine."]
+
+    assert narrow.refused == []
+    made = narrow.taken[-1]["messages"]
+    assert [message["role"] for message in made] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert made[2]["tool_calls"][0]["function"]["name"] == "self_audio_speaker_set_volume"
+    assert made[3]["content"] == STARTED
+
+
+def test_after_what_the_server_said_unasked_a_strict_template_is_kept(stage: Stage, narrow: StrictChat) -> None:
+    device = stage.device()
+    for call in ("[device_call]Tea is ready.", "[device_call]Really."):
+        device.replies.forget_answers()
+        device.detect(call)
+        assert device.collect_answer().sentences
+
+    assert ask(device, "thank you").sentences == ["Fine."]
+
+    assert narrow.refused == []
+    assert ("assistant", "Tea is ready.") in shown(narrow)
 
 
 def test_a_context_that_is_full_goes_on_with_the_newest(stage: Stage, narrow: StrictChat) -> None:

@@ -16,6 +16,7 @@ from loadtest.simulator.device_tools import DeviceTools, FakeTool
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, TTS, UNANSWERED, Script, Stage, a_tool, ask, hear_nothing_more, open_stage, tool_call
 from tests.waiting import PATIENCE_S, wait_for
+from xiaozhi.session.turns.dialogue import STARTED
 from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
 
 
@@ -282,7 +283,13 @@ def test_any_other_tool_is_stopped(stage: Stage) -> None:
         assert stopped.wait(timeout=PATIENCE_S)
         device.collect_answer()
         assert ask(device, "and now").sentences == ["Fine"]
-        assert stage.said() == [("user", "wait"), UNANSWERED, ("user", "and now")]
+        assert stage.said() == [
+            ("user", "wait"),
+            ("assistant", ""),
+            ("tool", STARTED),
+            UNANSWERED,
+            ("user", "and now"),
+        ]
 
 
 # --- how intents are found --------------------------------------------------------------------------------------------

@@ -42,9 +42,9 @@ class Echo:
         utterance = turn.opening.utterance
         if utterance is None:
             raise VendorUnavailable(self._name, "nothing to play back")
-        refusal = turn.refusal()
-        if refusal:
-            turn.speak_fixed(refusal)
+        limit = turn.output_limit()
+        if limit is not None and limit.characters <= 0:
+            turn.speak_fixed(limit.words)
         else:
             self.voice = EchoVoice(utterance.pcm)
             turn.open_playback(self.voice).say(Sentence(SUBTITLE, SUBTITLE))

@@ -102,6 +102,7 @@ class FakeMemories:
 
     def __init__(self) -> None:
         self.saved: list[tuple[Any, str, tuple[Message, ...], str]] = []
+        self.noted: list[tuple[Any, str, tuple[Message, ...], str]] = []
         self.settled = Event()
         self.settled.set()
         self.asked: list[Any] = []
@@ -110,6 +111,9 @@ class FakeMemories:
     def settle(self, memory: Any, seconds: float) -> bool:
         self.asked.append(memory)
         return bool(self.settled.wait(seconds))
+
+    def note(self, memory: Any, device_id: str, messages: Sequence[Message], session_id: str) -> None:
+        self.noted.append((memory, device_id, tuple(messages), session_id))
 
     def save(self, memory: Any, device_id: str, messages: Sequence[Message], session_id: str) -> None:
         self.saved.append((memory, device_id, tuple(messages), session_id))

@@ -101,8 +101,12 @@ class Child:
     @property
     def url(self) -> str:
         """Where devices connect, since its last start."""
-        port = [device_port for device_port, _ in self._addresses() if device_port][-1]
-        return f"ws://127.0.0.1:{port}/xiaozhi/v1/"
+        return f"ws://127.0.0.1:{self.port}/xiaozhi/v1/"
+
+    @property
+    def port(self) -> int:
+        """The device port since its last start."""
+        return int([device_port for device_port, _ in self._addresses() if device_port][-1])
 
     @property
     def http_port(self) -> int:

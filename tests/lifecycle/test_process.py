@@ -128,6 +128,41 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
         assert secret not in child.log_text(), secret
 
 
+@pytest.mark.parametrize("order", ["stop", "restart"])
+def test_requests_without_an_end_do_not_spoil_the_end(tmp_path: Path, vendor: Storyteller, order: str) -> None:
+    """One body is being waited for, one head, one upgrade."""
+    with running(tmp_path, vendor, {"server": {"drain_seconds": 0.5}}) as child:
+        heads = (
+            (
+                child.http_port,
+                b"POST /xiaozhi/ota/ HTTP/1.1\r\nHost: x\r\nDevice-Id: 02:00:00:00:00:01\r\n"
+                b"Content-Length: 100\r\n\r\n{",
+            ),
+            (child.http_port, b"POST /xiaozhi/ota/ HTTP/1.1\r\n"),
+            (child.port, b"GET /xiaozhi/v1/ HTTP/1.1\r\nUpgrade: "),
+        )
+        peers = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) for port, _ in heads]
+        try:
+            for peer, (_, head) in zip(peers, heads, strict=True):
+                peer.sendall(head)
+            assert ready(child)[0] == 200, "they have been accepted"
+
+            if order == "stop":
+                child.send(signal.SIGTERM)
+                assert child.exit_code() == 0
+            else:
+                device = child.device()
+                device.send_json({"type": "server", "action": "restart", "content": {"secret": SECRET}})
+                child.wait_ready(2)
+                assert ready(child)[0] == 200
+        finally:
+            for peer in peers:
+                peer.close()
+        assert len(child.log("stopped")) == 1
+        assert child.log("not stopped as it should be") == []
+        assert "Traceback" not in child.complaints()
+
+
 def test_an_answer_that_takes_longer_than_the_drain_is_cut(tmp_path: Path, vendor: Storyteller) -> None:
     with running(tmp_path, vendor, {"server": {"drain_seconds": 0.5}}) as child:
         device = child.device()
@@ -180,6 +215,12 @@ def test_a_reload_by_signal_in_mid_answer(tmp_path: Path, vendor: Storyteller) -
         child.send(signal.SIGHUP)
 
         wait_for(lambda: len(child.log("configuration refused, the old one stays")) == 2, "the second refusal")
+
+        (tmp_path / "settings.yaml").write_text("", encoding="utf-8")  # an editor has begun to write it
+        child.send(signal.SIGHUP)
+
+        refused = wait_for(lambda: child.log("configuration refused, the old one stays")[2:], "the third refusal")
+        assert "settings.yaml: holds nothing any more" in refused[0]["faults"][0]
         assert ask(child.device(), "who are you").sentences == ["I am the new one"]
 
 
@@ -262,6 +303,8 @@ def test_a_reload_that_comes_too_early_does_not_end_it(tmp_path: Path, vendor: S
     [
         ({"server": {"max_connections": 0, "port": 70000}}, ["server.max_connections", "server.port"]),
         ({"log": {"log_dir": "/dev/null/log"}}, ["log.log_dir"]),
+        ({"log": {"data_dir": "/sys"}}, ["/sys/auth_key"]),  # may be read only, whoever asks
+        ({"log": {"data_dir": "/sys"}, "server": {"auth_key": "Zp3-q8Wm_x71LrTb0uHcYd2KeVfG5sJa"}}, ["storage.url"]),
         ({"LLM": {"Vendor": {"max_concurrent": "many"}}}, ["LLM.Vendor.max_concurrent"]),
     ],
 )
@@ -279,12 +322,15 @@ def test_what_cannot_be_used_is_told_and_nothing_is_started(
         child.end()
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path, vendor: Storyteller) -> None:
+@pytest.mark.parametrize("key", ["port", "http_port"])
+def test_a_port_that_is_taken_is_told(tmp_path: Path, vendor: Storyteller, key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        child = Child(tmp_path, vendor, {"server": {"port": taken.getsockname()[1]}})
+        port = taken.getsockname()[1]
+        child = Child(tmp_path, vendor, {"server": {key: port}})
         try:
             child.spawn()
             assert child.exit_code() == 1
-            assert "addresses that are free" in child.complaints()
+            assert f"  - server.{key}: {port} on 127.0.0.1" in child.complaints()
+            assert "Traceback" not in child.complaints()
         finally:
             child.end()

@@ -10,6 +10,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent import monkey
 from gevent.event import Event
 from structlog.testing import capture_logs
 
@@ -395,9 +396,11 @@ def test_many_at_once_are_done_one_by_one(house: House, other: OpenAiVendor) -> 
     wait_for(lambda: house.server.generations_in_use == 1, "the end of the others")
 
 
-def hold_the_reload(house: House) -> tuple[Event, Event]:
-    """(set when a reload has begun, to be set when it may go on)."""
-    begun, go = Event(), Event()
+def hold_the_reload(house: House) -> tuple[Any, Any]:
+    """(set when a reload has begun, to be set when it may go on). Native events: the configuration is read in a
+    thread."""
+    native = monkey.get_original("threading", "Event")
+    begun, go = native(), native()
 
     def wait() -> None:
         begun.set()
@@ -411,7 +414,7 @@ def test_who_gives_up_waiting_does_not_break_it_off(house: House, other: OpenAiV
     begun, go = hold_the_reload(house)
     use(house, other)
     caller = gevent.spawn(house.server.reload)
-    assert begun.wait(PATIENCE_S)
+    wait_for(begun.is_set, "the reload")
     caller.kill()
 
     go.set()
@@ -424,10 +427,13 @@ def test_a_server_that_stops_takes_no_new_configuration(tmp_path: Path, sounds: 
         server = house.server
         begun, go = hold_the_reload(house)
         late = gevent.spawn(server.reload)
-        assert begun.wait(PATIENCE_S)
-    go.set()
+        wait_for(begun.is_set, "the reload")
+        stopping = gevent.spawn(server.stop)
+        wait_for(lambda: server.generation is None, "the stop")
+        go.set()
 
-    faults: Sequence[Fault] = late.get()
+        faults: Sequence[Fault] = late.get()
+        stopping.get()
 
     assert [fault.key for fault in faults] == ["the server"]
     assert server.reload()

@@ -3,7 +3,7 @@ step may spoil."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gevent.event import Event
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import utter, wait_for_sound
+from tests.e2e.stage import a_tool, tool_call, utter, wait_for_sound
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask, open_house
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app.generations import Generations
@@ -26,7 +26,9 @@ from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.inference import InferenceClosed
 from xiaozhi.session.memory import MemoryWriter
+from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
 from xiaozhi.transport.websocket import WebSocket
+from xiaozhi.web.wsgi import WebServer
 
 happened: list[str] = []
 """In this order, in this process."""
@@ -166,14 +168,67 @@ def test_a_step_that_fails_does_not_keep_the_others_from_being_taken(
         device.close()
 
 
-def and_fail(step: Callable[..., object]) -> Callable[..., Any]:
+def and_fail(step: Callable[..., object], error: BaseException | None = None) -> Callable[..., Any]:
     """A step that does its work, and then shows a bug."""
 
     def fail(*arguments: object, **options: object) -> Any:
         step(*arguments, **options)
-        raise RuntimeError("a bug in the last moment")
+        raise error or RuntimeError("a bug in the last moment")
 
     return fail
+
+
+@pytest.mark.parametrize("error", [gevent.Timeout(1), SystemExit(3), RuntimeError("a bug")])
+def test_whatever_a_step_raises_everything_is_stopped(
+    tmp_path: Path, sounds: Sounds, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """What is no Exception as well: gevent's Timeouts; a SystemExit ends the process, but not before its time."""
+    with open_house(tmp_path, sounds) as house:
+        server = house.server
+        for part, method in ((ConnectionRegistry, "drain"), (WebServer, "stop"), (Generations, "close")):
+            monkeypatch.setattr(part, method, and_fail(getattr(part, method), error))
+
+        if isinstance(error, SystemExit):
+            with pytest.raises(SystemExit):
+                server.stop()
+        else:
+            server.stop()
+        monkeypatch.undo()
+
+        with pytest.raises(InferenceClosed):
+            server.inference.run(int, deadline=PATIENCE_S)
+        assert server.provider_pool.guards == []
+
+
+def test_a_task_that_does_not_end_costs_no_memory(tmp_path: Path, sounds: Sounds) -> None:
+    """One of the session's and one of the server's: what saves does not wait for them."""
+    memory = {"selected_module": {"Memory": "Noted"}, "Memory": {"Noted": {"type": f"{__name__}:Noted"}}}
+    may_end, began = Event(), Event()
+
+    def hold(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
+        began.set()
+        try:
+            Event().wait(60)
+        finally:
+            may_end.wait(60)
+        return ToolOutcome(Action.NOTHING)
+
+    with open_house(tmp_path, sounds, memory) as house:
+        try:
+            house.server.services.lasting.spawn("tool", hold, {}, None)
+            with house.tools(a_tool("hold", hold)):
+                device = house.device()
+                ask(device, "hello")
+                house.vendor.script(CHAT, Script(answer=[tool_call("hold")]))
+                device.detect("hold on")
+                assert began.wait(PATIENCE_S)
+                wait_for(lambda: house.vendor.counts[CHAT] >= 2, "the call")
+
+                house.server.stop(drain_seconds=0)
+        finally:
+            may_end.set()
+
+    assert happened == ["saved 3"]
 
 
 def test_tools_that_must_not_be_cut_in_half_are_waited_for(tmp_path: Path, sounds: Sounds) -> None:

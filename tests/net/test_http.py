@@ -4,9 +4,11 @@ its request."""
 from __future__ import annotations
 
 import gzip
+import itertools
 import socket
 import ssl
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -172,6 +174,19 @@ def test_a_trickle_is_ended_by_the_total_deadline() -> None:
         with pytest.raises(VendorTimeout, match=r"0\.3 s"):
             http.read("GET", vendor.url + "/")
         assert vendor.wait_gone().path == "/"
+        http.close()
+
+
+def test_the_total_deadline_holds_also_when_the_next_piece_is_there_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that is none never times out. Here each reading takes a second of a clock of its own."""
+    seconds = itertools.count()
+    with HttpVendor(lambda request: VendorAnswer(b"." for _ in range(30))) as vendor:
+        http = VendorHttp("acme", read=PATIENCE_S, total=10.5)
+        with http.stream("GET", vendor.url + "/") as reply:
+            wait_for(lambda: not vendor.active, "the whole answer to be sent")
+            monkeypatch.setattr("xiaozhi.net.http.time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+            with pytest.raises(VendorTimeout, match=r"10\.5 s"):
+                list(reply.chunks())
         http.close()
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vendors.strict_chat import nine_character_ids, strictest_template
-from xiaozhi.chat import Message, ToolCall
+from xiaozhi.chat import UNANSWERED, Message, ToolCall
 from xiaozhi.providers.families.learnt_limits import NO_TOOLS, LearntLimits, compose
-from xiaozhi.providers.families.strict_history import NO_RESULT, PLACEHOLDER, strict_history
+from xiaozhi.providers.families.strict_history import NO_RESULT, strict_history
 
 SYSTEM, ASK, SAY = Message("system", "s"), Message("user", "u"), Message("assistant", "a")
 
@@ -36,18 +36,18 @@ def shown(messages: list[Message]) -> str:
 
 ROWS: dict[str, tuple[list[Message], str]] = {
     "an ordinary one": ([SYSTEM, ASK, SAY, ASK], "s:s u:u a:a u:u"),
-    "an unanswered question": ([SYSTEM, ASK, Message("user", "v")], f"s:s u:u a:{PLACEHOLDER} u:v"),
+    "an unanswered question": ([SYSTEM, ASK, Message("user", "v")], f"s:s u:u a:{UNANSWERED} u:v"),
     "two answers": ([ASK, SAY, Message("assistant", "b"), ASK], "u:u a:a/b u:u"),
-    "a greeting first": ([SYSTEM, SAY, ASK], f"s:s u:{PLACEHOLDER} a:a u:u"),
-    "the assistant last": ([ASK, SAY], f"u:u a:a u:{PLACEHOLDER}"),
+    "a greeting first": ([SYSTEM, SAY, ASK], f"s:s u:{UNANSWERED} a:a u:u"),
+    "the assistant last": ([ASK, SAY], f"u:u a:a u:{UNANSWERED}"),
     "empty ones": ([SYSTEM, Message("user", " "), ASK, Message("assistant", ""), Message("user", "v")],
-        f"s:s u:u a:{PLACEHOLDER} u:v"),
+        f"s:s u:u a:{UNANSWERED} u:v"),
     "a system message in the middle": ([SYSTEM, ASK, SAY, Message("system", "t"), ASK], "s:s//t u:u a:a u:u"),
     "nothing but a prompt": ([SYSTEM], "u:s"),
-    "nothing": ([], f"u:{PLACEHOLDER}"),
+    "nothing": ([], f"u:{UNANSWERED}"),
     "a call": ([ASK, call("c"), result("c"), SAY, ASK], "u:u a[c]: t(c):r a:a u:u"),
-    "a call and no answer": ([ASK, call("c"), result("c"), ASK], f"u:u a[c]: t(c):r a:{PLACEHOLDER} u:u"),
-    "a call without its result": ([ASK, call("c"), ASK], f"u:u a[c]: t(c):{NO_RESULT} a:{PLACEHOLDER} u:u"),
+    "a call and no answer": ([ASK, call("c"), result("c"), ASK], f"u:u a[c]: t(c):r a:{UNANSWERED} u:u"),
+    "a call without its result": ([ASK, call("c"), ASK], f"u:u a[c]: t(c):{NO_RESULT} a:{UNANSWERED} u:u"),
     "an empty result": ([ASK, call("c"), result("c", " ")], f"u:u a[c]: t(c):{NO_RESULT}"),
     "a result without its call": ([ASK, result("c"), SAY, ASK], "u:u a:a u:u"),
     "results in another order": (
@@ -75,7 +75,7 @@ def test_histories(name: str) -> None:
 
 def test_without_a_system_role_the_prompt_goes_to_the_first_words() -> None:
     assert shown(strict_history([SYSTEM, ASK, SAY, ASK], system_role=False)) == "u:s//u a:a u:u"
-    assert shown(strict_history([SYSTEM, SAY, ASK], system_role=False)) == f"u:s//{PLACEHOLDER} a:a u:u"
+    assert shown(strict_history([SYSTEM, SAY, ASK], system_role=False)) == f"u:s//{UNANSWERED} a:a u:u"
 
 
 def test_without_a_tool_role_results_are_the_users_words() -> None:

@@ -310,6 +310,74 @@ def test_done_but_not_removed_is_removed_later_and_not_saved_again(tmp_path: Pat
     assert devices(memory) == ["a"]
 
 
+# --- visits under way ------------------------------------------------------------------------------------------------
+
+
+def told(database: Database) -> list[tuple[str, list[Any]]]:
+    """(device, what was said) of the visits in the store."""
+    columns = pending_memory.c
+    found = select(columns.device, columns.said).order_by(columns.device)
+    return [(device, said) for device, said in database.read(lambda connection: connection.execute(found).all())]
+
+
+def test_a_visit_under_way_is_a_row_that_grows_and_goes_when_it_was_saved(database: Database) -> None:
+    memory = SlowMemory()
+    with writing(database, memory, note_s=0.01) as writer:
+        writer.note(memory, "a", VISIT[:1], "s")
+        wait_for(lambda: told(database) == [("a", [["user", "hi"]])], "the row")
+        writer.note(memory, "a", VISIT, "s")
+        wait_for(lambda: told(database) == [("a", [["user", "hi"], ["assistant", "ho"]])], "the longer row")
+        assert writer.waiting == 0 and memory.asked == 0
+
+        writer.save(memory, "a", [*VISIT, Message("user", "bye")], "s")
+        wait_for(lambda: memory.asked == 1, "the saving")
+        assert [len(said) for _, said in told(database)] == [3], "the same row"
+        memory.go.set()
+        assert writer.flush(5)
+    assert [(device, len(said)) for device, said, _ in memory.saved] == [("a", 3)]
+    assert rows(database) == []
+
+
+def test_a_note_that_comes_too_late_brings_nothing_back(database: Database) -> None:
+    memory = FakeMemory()
+    with writing(database, memory, note_s=0.05) as writer:
+        writer.note(memory, "a", VISIT, "s1")
+        writer.save(memory, "a", VISIT, "s1")
+        writer.note(memory, "b", VISIT, "s2")
+        wait_for(lambda: [device for device, _ in told(database)] == ["b"], "the note of the other one")
+        assert writer.saved == 1
+        writer.save(memory, "b", VISIT, "s2")
+        assert writer.flush(5)
+    assert devices(memory) == ["a", "b"] and rows(database) == []
+
+
+def test_nobody_takes_a_visit_that_is_under_way(tmp_path: Path, database: Database) -> None:
+    other = FakeMemory()
+    with (
+        opened(tmp_path) as second,
+        writing(second, other, lease_s=0.2),
+        writing(database, FakeMemory(), note_s=0.0, lease_s=0.2) as writer,
+    ):
+        writer.note(FakeMemory(), "a", VISIT, "s")
+        wait_for(lambda: told(database), "the row")
+        [(_, owner, _, due_at)] = rows(database)
+        wait_for(lambda: rows(database)[0][3] > due_at + 0.4, "its lease to be renewed twice")
+        assert rows(database)[0][1] == owner and other.saved == []
+        writer.save(FakeMemory(), "a", VISIT, "s")
+        assert writer.flush(5)
+
+
+def test_a_vendor_that_refuses_a_visit_leaves_no_row_of_it(tmp_path: Path, database: Database) -> None:
+    memory = Refusing(VendorRejected("acme"))
+    with writing(database, memory, note_s=0.0) as writer:
+        writer.note(memory, "a", VISIT, "s")
+        wait_for(lambda: told(database), "the row")
+        with write_lock(tmp_path / "xiaozhi.sqlite", 0):
+            writer.save(memory, "a", VISIT, "s")
+            wait_for(lambda: writer.failed == 1, "the refusal")
+        wait_for(lambda: rows(database) == [], "the row to go")
+
+
 # --- kill -9 ---------------------------------------------------------------------------------------------------------
 
 WORKER = """
@@ -327,15 +395,18 @@ class Stuck(FakeMemory):
 
 database = Database(sys.argv[1])
 database.start()
-writer = MemoryWriter(database, lease_s=1.0)
+writer = MemoryWriter(database, lease_s=1.0, note_s=0.0)
 writer.start(Stuck)
+for number in range(4):
+    writer.note(Stuck(), f"open{number}", [Message("user", "hi"), Message("assistant", "ho")], f"o{number}")
+gevent.sleep(0.5)
 for number in range(8):
-    writer.save(Stuck(), f"dev{number}", [Message("user", "hi"), Message("assistant", "ho")], "s")
+    writer.save(Stuck(), f"dev{number}", [Message("user", "hi"), Message("assistant", "ho")], f"s{number}")
 gevent.sleep(1000)
 """
 
 
-def test_kill_9_between_acceptance_and_saving_loses_nothing(tmp_path: Path) -> None:
+def test_kill_9_loses_neither_visits_that_wait_nor_those_under_way(tmp_path: Path) -> None:
     with opened(tmp_path) as database:
         url = f"sqlite:///{tmp_path / 'xiaozhi.sqlite'}"
         worker = subprocess.Popen([sys.executable, "-c", WORKER, url], cwd=ROOT, stdout=subprocess.PIPE)
@@ -348,8 +419,8 @@ def test_kill_9_between_acceptance_and_saving_loses_nothing(tmp_path: Path) -> N
             worker.stdout.close()  # type: ignore[union-attr]
         memory = FakeMemory()
         with writing(database, memory, lease_s=1.0):
-            wait_for(lambda: len(memory.saved) >= 8, "the lease to end and the visits to be saved")
-        assert devices(memory) == [f"dev{number}" for number in range(8)]
+            wait_for(lambda: len(memory.saved) >= 12, "the lease to end and the visits to be saved")
+        assert devices(memory) == [f"dev{number}" for number in range(8)] + [f"open{number}" for number in range(4)]
         assert database.read(lambda c: c.execute(select(func.count()).select_from(pending_memory)).scalar()) == 0
 
 

@@ -544,6 +544,7 @@ def test_what_was_said_is_handed_in_once(device: Visitor) -> None:
     device.session.drain(1.0)
     device.close()
 
+    assert device.services.memories.noted == device.services.memories.saved, "while it lasted, too"
     [(memory, who, said, session)] = device.services.memories.saved
     assert (memory, who, session) == (device.agent.providers.memory, DEVICE, device.session.id)
     assert [(message.role, message.content) for message in said] == [("user", "do you hear me"), ("assistant", "Yes.")]

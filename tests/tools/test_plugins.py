@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -295,3 +296,38 @@ def test_services_default_to_utc() -> None:
 
     assert now.tzinfo is UTC
     assert abs(datetime.now(UTC) - now) < timedelta(minutes=1)
+
+
+def test_pipes_and_directories_are_no_music(music: Path) -> None:
+    os.mkfifo(music / "Pipe.mp3")
+    (music / "Folder.mp3").mkdir()
+    assert sorted(MusicShelf(music, offload=lambda look: look()).titles()) == ["Blue Danube", "Two Tigers", "一念千年"]
+
+
+def test_a_directory_that_does_not_answer_takes_one_thread(music: Path) -> None:
+    """A dead network share: the caller gives up, the thread does not come back."""
+    looks: list[Any] = []
+    clock = FakeClock()
+
+    def offload(look: Any) -> Any:
+        looks.append(look)
+        if len(looks) == 2:
+            shelf_is_asked_meanwhile()
+        return look()
+
+    def shelf_is_asked_meanwhile() -> None:
+        """In another thread, while `os.walk` waits."""
+
+        def walk(root: Path) -> Any:
+            assert len(shelf.titles()) == 3, "what was known before"
+            assert len(looks) == 2
+            return []
+
+        patch.setattr("xiaozhi.tools.plugins.play_music.os.walk", walk)
+
+    shelf = MusicShelf(music, offload=offload, clock=clock)
+    assert len(shelf.titles()) == 3
+    clock.advance(100)
+    with pytest.MonkeyPatch.context() as patch:
+        assert shelf.titles() == []
+    assert len(looks) == 2

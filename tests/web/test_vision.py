@@ -20,8 +20,10 @@ from tests.waiting import PATIENCE_S
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
-from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.providers.contracts.vllm import Vllm, VllmTraits
+from xiaozhi.providers.wrappers import guard
 from xiaozhi.runtime.guesses import FREE, Guesses
+from xiaozhi.runtime.resilience import RetryOptions
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.web.addresses import ServerAddresses
 from xiaozhi.web.app import create_app
@@ -278,6 +280,21 @@ def test_a_slow_model_is_given_up_and_its_place_is_free_again() -> None:
         reply = ask(device)
         assert reply.status_code == 200
         assert "too long" in reply.get_json()["message"]
+
+
+def test_a_slow_model_behind_its_guard_is_asked_once() -> None:
+    class Remote(SlowVllm):
+        traits = VllmTraits()
+        asks = 0
+
+        def describe(self, question: str, image: bytes, mime: str, context: CallContext) -> str:
+            self.asks += 1
+            return super().describe(question, image, mime, context)
+
+    vllm = Remote()
+    reply = ask(client(guard("vllm", vllm, retry=RetryOptions(attempts=3, first=0.0)), deadline_seconds=0.02))
+
+    assert "too long" in reply.get_json()["message"] and vllm.asks == 1
 
 
 def test_others_are_served_while_one_waits_but_not_without_bound() -> None:

@@ -30,6 +30,8 @@ log = get_logger(__name__)
 
 SETTLE_SECONDS = 120.0
 """How long an agent that nobody uses waits for the memories of its sessions before it is closed."""
+READ_SECONDS = 60.0
+"""How long reading the configuration may take."""
 MAKERS = 4
 """Agents of devices with settings of their own that are made at the same time; the others wait."""
 
@@ -54,8 +56,8 @@ class Generation:
 
 
 class Generations:
-    """`open` the first, `reload` as often as asked, `close` all. `read` reads the configuration anew, and raises
-    SettingsError.
+    """`open` the first, `reload` as often as asked, `close` all. `read` reads the configuration anew, in a thread of
+    the pool, and raises SettingsError.
 
     `adopt(old, new)` puts into force what outlives a generation, such as limits; it raises SettingsError before it has
     changed anything."""
@@ -163,9 +165,11 @@ class Generations:
             try:
                 if old is None:
                     raise _stopping()
-                loaded = self._read()
-                # Reading, checking and making each keep the hub for tens of ms; sound that is due goes out in between.
-                gevent.sleep(0)
+                # In a thread: to read a large file, or a broken one, takes seconds of Python.
+                loaded = self._services.inference.run(self._read, deadline=READ_SECONDS)
+                emptied = _emptied(old.loaded, loaded)
+                if emptied:
+                    raise SettingsError(emptied)
                 if self._closed:
                     raise _stopping()
                 generation = self._make(loaded)
@@ -264,6 +268,15 @@ class Generations:
         if not generation.alive and generation in self._replaced:
             self._replaced.remove(generation)
             log.info("old configuration closed")
+
+
+def _emptied(before: Loaded, now: Loaded) -> list[Fault]:
+    """Files that held settings and hold none now: they are being written, and do not mean "all defaults"."""
+    return [
+        Fault(source, "holds nothing any more", "its settings, or no such file; is it being written just now?")
+        for source in before.sources
+        if source in now.empty and source not in before.empty
+    ]
 
 
 def _key_of(overlay: Mapping[str, Any]) -> str:

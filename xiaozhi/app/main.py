@@ -22,6 +22,7 @@ from xiaozhi.app.telemetry import configure_logs
 from xiaozhi.app.wiring import check, make_database, selected_tools
 from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.net.tcp import AddressError
 from xiaozhi.runtime import logs
 from xiaozhi.settings import Loaded, load, masked_yaml
 
@@ -110,24 +111,37 @@ def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
     except OSError as error:
         show_faults([_log_fault(loaded, error)])
         return EXIT_SETTINGS
-    server = Server(loaded, reload=lambda: _load(options), worker=os.environ.get(WORKER_VARIABLE, ""))
     try:
-        server.start()
+        server = Server(loaded, reload=lambda: _load(options), worker=os.environ.get(WORKER_VARIABLE, ""))
+        _start(server)
     except SettingsError as error:
-        server.stop(drain_seconds=0)
         show_faults(error.faults)
         return EXIT_SETTINGS
-    except OSError as error:
-        server.stop(drain_seconds=0)
+    except AddressError as error:
         show_faults([_address_fault(loaded, error)])
         return EXIT_SETTINGS
-    _handle_signals(server)
-    show_banner(server.facts())
-    server.wait()
-    server.stop()
+    except OSError as error:
+        show_faults([_disk_fault(loaded, error)])
+        return EXIT_SETTINGS
+    try:
+        _handle_signals(server)
+        show_banner(server.facts())
+        server.wait()
+    finally:
+        # Whatever ends the waiting, also an error that gevent raises in the main greenlet: memories are kept.
+        server.stop()
     if server.restart_wanted:
         _run_anew()
     return 0
+
+
+def _start(server: Server) -> None:
+    """Start it whole, or not at all."""
+    try:
+        server.start()
+    except BaseException:
+        server.stop(drain_seconds=0)
+        raise
 
 
 def _run_anew() -> None:
@@ -178,13 +192,19 @@ def _log_fault(loaded: Loaded, error: OSError) -> Fault:
     )
 
 
-def _address_fault(loaded: Loaded, error: OSError) -> Fault:
-    server = loaded.settings.server
-    return Fault(
-        "server.port / server.http_port",
-        f"{server.port} / {server.http_port} on {server.ip}",
-        f"addresses that are free ({error.strerror or error}); choose others with --port and --http-port",
-    )
+def _address_fault(loaded: Loaded, error: AddressError) -> Fault:
+    server, (host, port) = loaded.settings.server, error.address
+    flags = {server.port: ("server.port", "--port"), server.http_port: ("server.http_port", "--http-port")}
+    key, flag = flags.get(port, ("the port of this worker", "supervisord.conf"))
+    expected = f"an address that is free ({error.strerror or error}); choose another one with {flag}"
+    return Fault(key, f"{port} on {host}", expected)
+
+
+def _disk_fault(loaded: Loaded, error: OSError) -> Fault:
+    data = str(loaded.settings.data_dir)
+    place = str(error.filename) if error.filename else data
+    reason = error.strerror or str(error)
+    return Fault("log.data_dir", data, f"a directory that can be written, on a disk with room ({place}: {reason})")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from typing import Final
 
 import gevent
 
+from xiaozhi.net.name_lookup import NameResolver
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.thread_names import name_pool
 
@@ -38,6 +39,8 @@ def prepare() -> None:
     resolvers = gevent.get_hub().threadpool
     resolvers.maxsize = resolvers.size = NAME_THREADS
     name_pool(resolvers, "resolver")
+    if not isinstance(gevent.get_hub().resolver, NameResolver):
+        gevent.get_hub().resolver = NameResolver(gevent.get_hub(), NAME_THREADS)
 
 
 def keep_private(data_dir: Path) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import gevent
 from gevent.event import Event
 
 from xiaozhi import __version__
@@ -91,6 +92,8 @@ class Server:
         self._started_s = 0.0
         self._draining = False
         self._stopped = False
+        self._ended_by: BaseException | None = None
+        """What wanted to end the process while it stopped."""
         self._stop_wanted = Event()
         self._lasting = Tasks()
         settings = loaded.settings
@@ -320,7 +323,8 @@ class Server:
 
     def stop(self, drain_seconds: float | None = None) -> None:
         """Undo `start`, in the reverse order; blocks at most about `drain_seconds` and 40 s. Idempotent. Whatever fails
-        is logged, and does not keep the rest from being stopped."""
+        is logged, and does not keep the rest from being stopped; a SystemExit or KeyboardInterrupt is raised again at
+        the end."""
         if self._stopped:
             return
         self._stopped = self._draining = True
@@ -346,6 +350,8 @@ class Server:
             log.warning("inference threads are still busy")
         process.release()
         log.info("stopped")
+        if self._ended_by is not None:
+            raise self._ended_by
 
     def _drain(self, drain_seconds: float) -> None:
         """Accept no new device; let the answers under way finish, at most `drain_seconds`; close every connection."""
@@ -365,9 +371,12 @@ class Server:
     def _step(self, what: str, function: Callable[..., Any], *args: object) -> Any:
         try:
             return function(*args)
-        except Exception:
+        except (Exception, gevent.Timeout):  # a Timeout: of a library, as nobody has set one around this
             log.exception("not stopped as it should be", what=what)
-            return None
+        except (SystemExit, KeyboardInterrupt) as error:  # raised again when the rest has been stopped
+            log.exception("not stopped as it should be", what=what)
+            self._ended_by = error
+        return None
 
     # --- reload -----------------------------------------------------------------------------------------------------
 

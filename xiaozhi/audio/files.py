@@ -35,6 +35,8 @@ class SoundFile(ABC):
 
 def open_sound(path: Path, sample_rate: int) -> SoundFile:
     """The file at `path`, its PCM at `sample_rate` Hz. Raises OSError, DecodeError."""
+    if not path.is_file() and path.exists():
+        raise DecodeError(f"{path.name} is no regular file")  # to open a pipe is to wait for its other end
     return PacketFile(path) if path.suffix.lower() == ".p3" else MediaFile(path, sample_rate)
 
 

@@ -125,7 +125,7 @@ class OutputQuota:
         """Write what is left, within about `seconds`, and stop; how many counts were lost. Idempotent."""
         if self._reader is None:
             return 0
-        self._reader.kill()
+        tasks.end(self._reader)
         return self._counts.close(seconds)
 
     @property

@@ -396,8 +396,10 @@ class HttpReply:
         client = self._client
         began = time.monotonic()
         left = client._total - self._spent
+        if left <= 0 and self._left != 0:  # also when a piece is there already: a wait that is none never times out
+            raise VendorTimeout(client.vendor, f"answer not complete within {client._total:g} s")
         # The socket's own timeout bounds each wait; a timer is only needed when the total ends sooner.
-        timer = gevent.Timeout.start_new(max(left, 0.0)) if left < client._read else None
+        timer = gevent.Timeout.start_new(left) if left < client._read else None
         try:
             piece: bytes = (
                 self._body.read1(READ_BYTES if self._left is None else min(READ_BYTES, self._left))

@@ -51,12 +51,21 @@ def configure(sock: Any, limits: SocketLimits) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+class AddressError(OSError):
+    """`address` (host, port) cannot be listened on."""
+
+    def __init__(self, error: OSError, address: tuple[str, int]) -> None:
+        super().__init__(error.errno, error.strerror or str(error))
+        self.address = address
+
+
 def listen(address: tuple[str, int], *, backlog: int, reuse_port: bool = False) -> socket.socket:
     """A listening, non-blocking TCP socket; a host with a colon is IPv6, and "::" takes IPv4 too. `reuse_port`: several
-    processes share the port (SO_REUSEPORT). Raises OSError."""
+    processes share the port (SO_REUSEPORT). Raises AddressError."""
     host = address[0]
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener: socket.socket | None = None
     try:
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -65,7 +74,8 @@ def listen(address: tuple[str, int], *, backlog: int, reuse_port: bool = False) 
         listener.bind(address)
         listener.listen(backlog)
         listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise AddressError(error, address) from error
     return listener

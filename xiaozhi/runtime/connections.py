@@ -22,7 +22,7 @@ from xiaozhi.protocol import close_codes
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.messages import Sendable
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.runtime.tasks import Tasks, spawn
+from xiaozhi.runtime.tasks import Tasks, end, spawn
 
 log = get_logger(__name__)
 
@@ -373,7 +373,7 @@ class ConnectionRegistry:
         """Stop sweeping. Idempotent."""
         sweeper, self._sweeper = self._sweeper, None
         if sweeper is not None:
-            sweeper.kill()
+            end(sweeper)
 
     def sweep(self, now: float) -> None:
         """Check all connections once, in one go. Never waits, never raises."""

@@ -7,7 +7,7 @@ Not a scheduler and not a supervisor: what should be restarted after a failure a
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,20 @@ def spawn_later(seconds: float, name: str, function: Callable[..., Any], *args: 
     return greenlet
 
 
+def end(greenlet: Greenlet, timeout: float = 2.0) -> bool:
+    """Kill a greenlet and wait at most `timeout` seconds for it to unwind; True when it has. Raises nothing: who ends
+    something goes on with what comes next."""
+    return _end([greenlet], timeout)
+
+
+def _end(greenlets: Sequence[Greenlet], timeout: float) -> bool:
+    # Not `killall(timeout=...)`: it raises gevent.Timeout, which passes every `except Exception` of a stop.
+    gevent.killall(greenlets, block=False)
+    if timeout > 0:
+        gevent.joinall(greenlets, timeout=timeout)
+    return all(greenlet.dead for greenlet in greenlets)
+
+
 class Tasks:
     """A group of greenlets that live and stop together. `kill` is idempotent; a task may kill its own group."""
 
@@ -91,13 +105,11 @@ class Tasks:
         return len(self._group) == 0
 
     def kill(self, timeout: float = 2.0) -> bool:
-        """Kill all but the caller, waiting at most `timeout` seconds for them to unwind; True when none is left."""
+        """Kill all but the caller, waiting at most `timeout` seconds for them to unwind; True when none is left.
+        Raises nothing."""
         me = gevent.getcurrent()
         others = [greenlet for greenlet in self._group if greenlet is not me]
-        if not others:
-            return True
-        gevent.killall(others, block=True, timeout=timeout) if timeout > 0 else gevent.killall(others, block=False)
-        return all(greenlet.dead for greenlet in others)
+        return not others or _end(others, timeout)
 
 
 def _prepare(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Greenlet:
@@ -121,7 +133,9 @@ def _guarded(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwa
     except _QUIET as ended:
         log.debug("task ended", task=name, reason=str(ended))
         forget_trace(ended)
-    except Exception as error:
+    except (Exception, SystemExit, gevent.Timeout) as error:
+        # gevent raises a SystemExit again in the main greenlet: a `sys.exit()` in somebody's library would end the
+        # server. A Timeout that comes here is nobody's any more.
         census.failed += 1
         log.exception("task failed", task=name)
         forget_trace(error)

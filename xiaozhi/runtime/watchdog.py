@@ -170,7 +170,7 @@ class Watchdog:
         """Stop watching. Idempotent."""
         self._stopped = True
         if self._greenlet is not None:
-            gevent.killall([self._greenlet], timeout=2.0)
+            tasks.end(self._greenlet)
 
     def check(self, lag_s: float, now: float) -> None:
         """One tick's work; separate from the waiting so that it can be tested with a made-up clock."""

@@ -3,10 +3,12 @@ process is killed.
  Not a memory provider: it only sees to it that `Memory.save` is called for each visit, by few workers, with a bounded
 backlog.
 
+    note ─► [open] ─────► keeper: a row of the store, every few seconds while the visit lasts
     save ─► [accepted] ─► keeper: a row of the store ─► [held] ─► a worker: Memory.save ─► the row is removed
                                                                        └─ failed for now ─► the row is due again later
- A visit is a row before its saving begins and until it has succeeded, so it is saved at least once; it is saved twice
-only when the process dies between the two. A row belongs to one process for the time of a lease
+ A visit is a row from soon after its first answer, and before its saving begins, until that has succeeded, so it is
+saved at least once; it is saved twice only when the process dies between the two. A process that is killed loses what
+was said in the last `NOTE_S` of the visits under way. A row belongs to one process for the time of a lease
 (`storage/pending_memories.py`). Rows that are due, of whichever process, are taken up at start and every `TICK_S`.
 While the store is down, visits are saved from memory, of which there is a bound.
 """
@@ -32,7 +34,7 @@ from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.storage import pending_memories
 from xiaozhi.storage.database import Database
-from xiaozhi.storage.pending_memories import PendingVisit
+from xiaozhi.storage.pending_memories import PendingVisit, Said
 
 log = get_logger(__name__)
 
@@ -43,6 +45,8 @@ WORKERS = 4
 TAKEN_AT_ONCE = 16
 """Rows of others, and of earlier times, that one process holds."""
 TICK_S = 15.0
+NOTE_S = 5.0
+"""Between what is said in a visit under way and its row."""
 LEASE_S = 60.0
 STORE_PAUSE_S = 2.0
 """Between two tries while the store fails."""
@@ -60,12 +64,21 @@ class _Job:
     memory: Memory
     visit: PendingVisit
     stored: bool = False
+    noted: bool = False
+    """A part of it may be a row, from when it was under way."""
     due_at: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
+class _OpenVisit:
+    visit: PendingVisit
+    noted: bool = False
+    """It is in the store as it is here."""
+
+
 class MemoryWriter:
-    """`start`, `save` for each visit, `flush` in the end. `clock`: seconds since 1970, the same for all processes of a
-    store."""
+    """`start`; `note` while a visit lasts and `save` when it ends; `flush` in the end. `clock`: seconds since 1970, the
+    same for all processes of a store."""
 
     def __init__(
         self,
@@ -73,6 +86,7 @@ class MemoryWriter:
         *,
         workers: int = WORKERS,
         lease_s: float = LEASE_S,
+        note_s: float = NOTE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.saved = 0
@@ -81,10 +95,14 @@ class MemoryWriter:
         self._database = database
         self._workers = workers
         self._lease_s = lease_s
+        self._note_s = note_s
         self._tick_s = min(TICK_S, lease_s / 4)
         self._clock = clock
         self._owner = uuid.uuid4().hex
         self._memory: Callable[[], Memory] | None = None
+        self._open: dict[str, _OpenVisit] = {}
+        """Visits under way by session."""
+        self._note_at: float | None = None
         self._accepted: deque[_Job] = deque()
         self._held: dict[str, _Job] = {}
         self._queue: deque[_Job] = deque()
@@ -120,20 +138,33 @@ class MemoryWriter:
             self._keeper.kill(block=False)
         self._keeper = tasks.spawn("memory-keeper", self._keep)
 
+    def note(self, memory: Memory, device_id: str, messages: Sequence[Message], session_id: str) -> None:
+        """What was said so far in a visit that goes on; never blocks. `save` will follow, or the end of the process."""
+        said = _said(messages)
+        if not said or not memory.traits.remembers or self._stopping:
+            return
+        known = self._open.get(session_id)
+        visit = known.visit if known else PendingVisit(uuid.uuid4().hex, device_id, session_id, (), self._clock())
+        self._open[session_id] = _OpenVisit(replace(visit, said=said))
+        if self._note_at is None:
+            self._note_at = self._clock() + self._note_s
+            self._wanted.set()
+
     def save(self, memory: Memory, device_id: str, messages: Sequence[Message], session_id: str) -> None:
         """Hand in a visit; never blocks. It is a row of the store a few milliseconds later."""
-        said = tuple(
-            (message.role, message.content)
-            for message in messages
-            if message.role in ("user", "assistant") and message.content
-        )
+        said = _said(messages)
+        known = self._open.pop(session_id, None)
         if not said or not memory.traits.remembers:
             return
         if len(self._accepted) >= MAX_WAITING:
             self._lose(1)
             return
-        visit = PendingVisit(uuid.uuid4().hex, device_id, session_id, said, self._clock())
-        self._accepted.append(_Job(memory, visit))
+        visit = (
+            replace(known.visit, said=said)
+            if known is not None
+            else PendingVisit(uuid.uuid4().hex, device_id, session_id, said, self._clock())
+        )
+        self._accepted.append(_Job(memory, visit, noted=known is not None))
         self._wanted.set()
 
     def settle(self, memory: Memory, seconds: float) -> bool:
@@ -149,7 +180,7 @@ class MemoryWriter:
         self._wanted.set()
         self._wait(lambda: not self.waiting, seconds)
         if self._keeper is not None:
-            self._keeper.kill()
+            tasks.end(self._keeper, 1.0)
         self._tasks.kill(timeout=1.0)
         jobs = [*self._accepted, *self._held.values()]
         loose = [job.visit for job in jobs if not job.stored]
@@ -176,9 +207,11 @@ class MemoryWriter:
         tick_at = self._clock() + self._tick_s
         while True:
             self._beat = time.monotonic()
-            self._wanted.wait(timeout=self._tick_s)
+            notes = self._tick_s if self._note_at is None else max(0.0, self._note_at - self._clock())
+            self._wanted.wait(timeout=min(self._tick_s, notes))
             self._wanted.clear()
             self._store_accepted()
+            self._store_open()
             if self._failing or self._more_due or self._clock() >= tick_at:
                 tick_at = self._clock() + self._tick_s
                 self._tick()
@@ -213,10 +246,31 @@ class MemoryWriter:
         self._accepted.extendleft(reversed(others))
         self._hand_over(ready)
 
+    def _store_open(self) -> None:
+        """Make rows of what was said in the visits under way, when it is time."""
+        now = self._clock()
+        if self._note_at is None or now < self._note_at:
+            return
+        fresh = [known for known in self._open.values() if not known.noted]
+        self._note_at = None
+        try:
+            visits = [known.visit for known in fresh]
+            self._database.run(
+                lambda connection: pending_memories.accept(connection, visits, self._owner, now + self._lease_s),
+                deadline=STORE_DEADLINE_S,
+            )
+        except (StorageError, Overloaded) as error:
+            self._note_at = now + self._note_s
+            self._store_failed(error)
+            return
+        for known in fresh:
+            known.noted = True
+
     def _tick(self) -> None:
-        """Renew the leases of what is held, and take what is due."""
+        """Renew the leases of what is held or under way, and take what is due."""
         now = self._clock()
         held, finished = [id for id, job in self._held.items() if job.stored], list(self._finished)
+        held += [known.visit.id for known in self._open.values()]
         memory = self._memory() if self._memory is not None and not self._stopping else None
         room = min(TAKEN_AT_ONCE, MAX_WAITING) - len(self._held)
         try:
@@ -295,11 +349,12 @@ class MemoryWriter:
             self._done(job)
 
     def _done(self, job: _Job) -> None:
-        if job.stored:
+        has_row = job.stored or job.noted
+        if has_row:
             # First noted: a worker that is killed now has its row removed by `flush`.
             self._finished.add(job.visit.id)
         self._held.pop(job.visit.id, None)
-        if job.stored:
+        if has_row:
             try:
                 self._database.run(
                     lambda connection: pending_memories.remove(connection, self._owner, [job.visit.id]),
@@ -314,7 +369,7 @@ class MemoryWriter:
         due_at = self._clock() + max(after or 0.0, min(FIRST_RETRY_S * 2 ** (visit.attempts - 1), LONGEST_RETRY_S))
         self._held.pop(visit.id, None)
         if not job.stored:
-            self._accepted.append(_Job(job.memory, visit, due_at=due_at))
+            self._accepted.append(_Job(job.memory, visit, noted=job.noted, due_at=due_at))
             return
         try:
             self._database.run(
@@ -349,3 +404,12 @@ class MemoryWriter:
             if not self._progress.wait(timeout=max(0.0, until - time.monotonic())):
                 return condition()
         return True
+
+
+def _said(messages: Sequence[Message]) -> Said:
+    """What the user and the assistant said."""
+    return tuple(
+        (message.role, message.content)
+        for message in messages
+        if message.role in ("user", "assistant") and message.content
+    )

@@ -41,10 +41,15 @@ class Said:
         while len(self._messages) > self._max_messages or self._chars > self._max_chars:
             self._chars -= len(self._messages.popleft().content)
 
+    @property
+    def so_far(self) -> tuple[Message, ...]:
+        """Everything; nothing where the user has said nothing: who only woke the device is not worth a summary, which
+        costs a question to a language model."""
+        return tuple(self._messages) if self._by_user else ()
+
     def take(self) -> tuple[Message, ...]:
-        """Everything, once; nothing where the user has said nothing: who only woke the device is not worth a
-        summary, which costs a question to a language model."""
-        taken = tuple(self._messages) if self._by_user else ()
+        """The same, once."""
+        taken = self.so_far
         self._messages.clear()
         self._chars, self._by_user = 0, False
         return taken

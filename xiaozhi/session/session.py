@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +32,11 @@ from xiaozhi.session.parts import NO_HELLO, SessionParts
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
 from xiaozhi.session.turns.opening import Opening
+from xiaozhi.session.turns.pipeline import OutputLimit
 from xiaozhi.session.turns.turn import Turn, TurnHooks
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.session.turns.wakeup import is_exit, is_wake_word, pick_greeting
+from xiaozhi.settings.fields import text_in
 
 log = get_logger(__name__)
 
@@ -63,9 +65,8 @@ class Session:
         agent_seconds: float = AGENT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        identity = link.identity
         self.id = secrets.token_hex(16)
-        self.device_id = identity.device_id
+        identity, self.device_id = link.identity, link.identity.device_id
         self._link = link
         self._services = services
         self._agents = agents
@@ -85,7 +86,7 @@ class Session:
             clock=clock,
         )
         self._hooks = TurnHooks(
-            refusal=self._refusal,
+            output_limit=self._output_limit,
             on_text=self._on_turn_text,
             await_quiet=self._turn_taking.await_quiet,
             on_open=self._on_turn_open,
@@ -154,17 +155,18 @@ class Session:
             return
         self._ended = True
         self._turn_taking.interrupt(reason)
-        self._parts.close()
-        self._tasks.kill()
-        self._hand_in()
-        self._agent.release()
-        log.info("session ended", reason=reason, turns=self._turn_count)
-        # The parts know this object by its methods: cut here, a session is freed at once, not by a collection that
-        # stops the hub.
-        self._turn_taking.close()
-        self._parts.release()
-        self._greeting = self._wait = None
-        del self._router, self._hooks
+        self._hand_in()  # first what saves, then what waits: the caller has a deadline
+        try:
+            self._parts.close()
+            self._tasks.kill()
+        finally:
+            self._agent.release()
+            log.info("session ended", reason=reason, turns=self._turn_count)
+            # The parts know this object by its methods: cut here, a session is freed at once, not by a collection.
+            self._turn_taking.close()
+            self._parts.release()
+            self._greeting = self._wait = None
+            del self._router, self._hooks
 
     def _hand_in(self) -> None:
         dialogue = self._parts.known_dialogue
@@ -206,7 +208,7 @@ class Session:
         return self._turn_taking.speaking
 
     def weight(self) -> Weight:
-        """What this session holds in memory and in its queues, for the sweep; an estimate."""
+        """An estimate of what it holds, for the sweep."""
         memory, waiting = self._parts.held_bytes, self._parts.outbox.queued_frames + len(self._tasks)
         if self._wait is not None:
             return Weight(memory + self._wait.held_bytes, waiting + len(self._wait))
@@ -220,7 +222,7 @@ class Session:
         return True
 
     def trim(self) -> None:
-        """Give back memory: buffered audio and old history."""
+        """Give back memory."""
         self._parts.trim()
         if self._wait is not None:
             self._wait.drop_sound()
@@ -444,7 +446,9 @@ class Session:
             if self._agent.providers.memory.traits.remembers:
                 woken = is_wake_word(record.user_text, self._agent.settings.wakeup_words)
                 by_user = bool(record.user_text) and not (woken or turn.opening.fixed)
-                self._parts.said.add(record.script, by_user=by_user)
+                said = self._parts.said
+                said.add(record.script, by_user=by_user)
+                self._services.memories.note(self._agent.providers.memory, self.device_id, said.so_far, self.id)
         self._services.quota.spend(self.device_id, record.characters)
         self._services.telemetry.turn_ended(self.device_id, record)
         self._turn_taking.turn_ended()
@@ -463,12 +467,12 @@ class Session:
         self._leaving = True
         self._tasks.spawn_later(EXIT_LINGER_SECONDS, "leave", self._link.close, close_codes.NORMAL, reason)
 
-    def _refusal(self) -> Mapping[str, str]:
+    def _output_limit(self, language: str) -> OutputLimit | None:
         self._services.admit_turn()
         if self._draining:
             raise Overloaded("server draining")
         left = self._services.quota.left(self.device_id, self._agent.output_limit)
-        return self._agent.prompter.quota_refusal if left is not None and left <= 0 else {}
+        return None if left is None else OutputLimit(left, text_in(self._agent.prompter.quota_refusal, language))
 
     def _obey(self, message: wire.ServerCommand) -> None:
         self._parts.outbox.urgent(self._services.server_command(message, self._link.identity.peer_ip))

@@ -35,6 +35,8 @@ class Loaded:
     warnings: list[str]
     sources: list[str] = field(default_factory=list)
     """Names of the layers that were used, lowest first."""
+    empty: frozenset[str] = frozenset()
+    """Those of them that hold nothing."""
     config_dir: Path = CONFIG_DIR
     prompt_template: Path = CONFIG_DIR / "prompts" / "agent-base-prompt.txt"
     """The file `settings.prompt_template` stands for."""
@@ -85,7 +87,8 @@ def load(
         faults = checks.field_faults(error, merged) + faults
     if faults or settings is None:
         raise SettingsError(_each_once(faults))
-    return Loaded(settings, warnings, [layer.source for layer in layers], config_dir, template, below)
+    empty = frozenset(layer.source for layer in layers if not layer.tree)
+    return Loaded(settings, warnings, [layer.source for layer in layers], empty, config_dir, template, below)
 
 
 def _files(paths: list[Path]) -> tuple[list[Layer], list[Fault]]:

@@ -30,6 +30,19 @@ class _Reader(yaml.SafeLoader):
     """PyYAML's parser with its own, smaller idea of what a plain scalar can be."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Not deeper than anybody means: it is parsed as it is read, and the rest of such a text never is."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH + 2:  # the root, and a value in the deepest mapping
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _Problem(event.start_mark, "nested too deeply", f"at most {MAX_DEPTH} levels")
+        try:
+            node: yaml.Node | None = super().compose_node(parent, index)
+            return node
+        finally:
+            self.depth -= 1
 
 
 for _tag, _pattern, _first in (

@@ -39,11 +39,15 @@ def accept(
     until: float,
     others: Sequence[tuple[PendingVisit, float]] = (),
 ) -> None:
-    """Add visits that `owner` is at until `until`, and others with the time when they are due; what is there already
-    stays as it is."""
+    """Add visits that `owner` is at until `until`, and others with the time when they are due. A row that is `owner`'s
+    already is replaced; one of somebody else stays as it is."""
     rows = [_row(visit, owner, until) for visit in mine] + [_row(visit, "", due_at) for visit, due_at in others]
-    if rows:
-        connection.execute(insert(connection, pending_memory).on_conflict_do_nothing(), rows)
+    if not rows:
+        return
+    new = insert(connection, pending_memory)
+    changes = {name: new.excluded[name] for name in ("said", "attempts", "due_at", "owner")}
+    mine_only = new.on_conflict_do_update(index_elements=[_columns.id], set_=changes, where=_columns.owner == owner)
+    connection.execute(mine_only, rows)
 
 
 def any_due(connection: Connection, now: float) -> bool:

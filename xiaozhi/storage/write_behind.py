@@ -149,7 +149,7 @@ class WriteBehind(Generic[K, V]):
             self.start()
         if self._greenlet is not None:
             self._greenlet.join(timeout=seconds)
-            self._greenlet.kill()
+            tasks.end(self._greenlet)
             self._greenlet = None
         left = len(self)
         if left:

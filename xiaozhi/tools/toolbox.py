@@ -37,6 +37,12 @@ MAX_NAME_CHARS = 64
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 SpawnFunction = Callable[..., Greenlet]
+CallNote = Callable[[int, ToolOutcome | None], None]
+"""(index of the call, its outcome; None: it begins)."""
+
+
+def _unnoted(index: int, outcome: ToolOutcome | None) -> None:
+    """Nobody is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +141,24 @@ class Toolbox:
             self._observe(entry.source if entry else "none", time.monotonic() - began, outcome.action)
         return outcome
 
-    def call_many(self, calls: Sequence[ToolCall], context: ToolContext) -> list[ToolOutcome]:
-        """Run calls side by side and return their outcomes in the order of `calls`. A kill ends all that may be
+    def call_many(
+        self, calls: Sequence[ToolCall], context: ToolContext, note: CallNote = _unnoted
+    ) -> list[ToolOutcome]:
+        """Run calls side by side and return their outcomes in the order of `calls`. `note` is told of each when it
+        begins and when it has ended, so that it is known what was begun when a kill ends all that may be
         interrupted."""
-        if len(calls) == 1:
-            return [self.call(calls[0], context)]
         outcomes = [ToolOutcome(Action.ERROR, "The call was not made.")] * len(calls)
         waiting = iter(range(len(calls)))
 
         def work() -> None:
             for index in waiting:
-                outcomes[index] = self.call(calls[index], context)
+                note(index, None)
+                outcome = outcomes[index] = self.call(calls[index], context)
+                note(index, outcome)
 
+        if len(calls) == 1:
+            work()
+            return outcomes
         group = Tasks()
         try:
             workers = [group.spawn("tool-calls", work) for _ in range(min(len(calls), self._limits.parallel))]
@@ -226,7 +238,10 @@ class Toolbox:
 
     def _timed_out(self, entry: _Entry, seconds: float) -> ToolOutcome:
         log.warning("tool timed out", tool=entry.name, source=entry.source, seconds=seconds)
-        return ToolOutcome(Action.ERROR, f"{entry.name} gave no result within {seconds:g} seconds.")
+        text = (
+            f"{entry.name} was started and gave no result within {seconds:g} seconds; whether it was done is unknown."
+        )
+        return ToolOutcome(Action.ERROR, text)
 
     def _no_such_tool(self, name: str) -> str:
         near = difflib.get_close_matches(safe_name(name), list(self._offer), n=3)

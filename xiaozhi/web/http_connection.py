@@ -175,7 +175,7 @@ class RequestBody(pywsgi.Input):
             return
         ungranted = self.socket is not None  # "Expect: 100-continue" was not answered: the client sends no body now
         too_late = self._until is not None and time.monotonic() >= self._until
-        if ungranted or too_late:
+        if ungranted or too_late or self._handler.stopping:
             self._handler.close_connection = True
             return
         self.send_100_continue_enabled = False  # type: ignore[misc]  # a slot of the base class
@@ -209,6 +209,11 @@ class HttpConnection(pywsgi.WSGIHandler):
     @property
     def _owner(self) -> ConnectionOwner:
         return self.server.web  # type: ignore[no-any-return]
+
+    @property
+    def stopping(self) -> bool:
+        """The server stops: no rest of a body is waited for."""
+        return self._owner.closing
 
     def handle_one_request(self) -> Any:
         web = self._owner

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import gevent
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
@@ -23,6 +22,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import AuthError, Overloaded, VendorBusy, VendorError, VendorTimeout
 from xiaozhi.protocol.token import VisionTokens, bearer
 from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.runtime.deadlines import at_most
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
@@ -160,7 +160,7 @@ class _Desk:
         seconds = self._config.deadline_seconds
         began = time.monotonic()
         try:
-            with gevent.Timeout(seconds, VendorTimeout(vllm.name or "vllm", f"no answer within {seconds:g} s")):
+            with at_most(seconds, VendorTimeout(vllm.name or "vllm", f"no answer within {seconds:g} s")):
                 text = vllm.describe(question, image, mime, context)
         except VendorTimeout as error:
             log.warning("vision timed out", device=context.device_id, error=str(error)[:200])

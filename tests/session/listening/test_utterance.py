@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from gevent.event import Event
 
 from tests.fakes.hearing import FakeAsr
 from tests.fakes.sound import silence, tone
@@ -21,7 +22,12 @@ from tests.session.listening.ears import (
     settle,
     streams,
 )
+from tests.waiting import PATIENCE_S
+from xiaozhi.chat import CallContext
 from xiaozhi.errors import TurnClosed, VendorError, VendorRejected, VendorTimeout, VendorUnavailable
+from xiaozhi.providers.contracts.asr import BatchAsr, Transcript
+from xiaozhi.providers.wrappers import guard, with_fallback
+from xiaozhi.runtime.resilience import RetryOptions
 from xiaozhi.session.listening.listener import Utterance
 
 make = pytest.fixture(ears_factory)
@@ -191,6 +197,36 @@ def test_a_vendor_that_takes_no_sound_is_a_timeout(make: Make) -> None:
         utterance.transcribe()
     settle()
     assert len(ears.tasks) == 1, "only the loop: whoever was opening has been stopped"
+
+
+class StalledAsr(BatchAsr):
+    """A vendor whose `tries` fail, then stall."""
+
+    name = "ASR.Acme"
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.tries = 0
+
+    def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
+        self.tries += 1
+        if self.tries <= self.failures:
+            raise VendorUnavailable("acme")
+        Event().wait(PATIENCE_S)
+        return Transcript("late")
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_the_deadline_of_an_utterance_includes_all_tries(make: Make, failures: int) -> None:
+    """A fallback's, too: whoever has spoken waits for one text."""
+    vendors = [StalledAsr(failures), StalledAsr(failures)]
+    guarded = [guard("asr", vendor, retry=RetryOptions(attempts=3, first=0.0), breaker=None) for vendor in vendors]
+    ears = make(asr=with_fallback(guarded), asr_deadline=0.05)
+
+    with pytest.raises(VendorTimeout, match=r"ASR\.Acme: no text within 0\.05 s"):
+        say(ears).transcribe()
+
+    assert [vendor.tries for vendor in vendors] == [failures + 1, 0]
 
 
 def test_a_batch_recogniser_gets_the_whole_and_costs_nothing_before(make: Make) -> None:

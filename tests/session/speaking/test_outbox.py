@@ -357,6 +357,35 @@ def test_a_shut_turn_sends_nothing_more_and_takes_nothing_more(real: Rig) -> Non
     assert outbox.stats.dropped == 40 - sent
 
 
+def test_what_is_taken_back_is_not_sent_and_the_turn_goes_on(real: Rig) -> None:
+    outbox, marks = real.outbox, []
+    outbox.open_turn(1)
+    outbox.message(1, START)
+    outbox.mark(1, lambda: marks.append("first"))
+    outbox.frames(1, packets(40))
+    real.sender.wait_for(lambda sender: len(sender.binaries) >= 5)
+    outbox.mark(1, lambda: marks.append("second"))
+    outbox.take_back(1)
+    assert outbox.queued_frames == 0
+    sent = len(real.sender.binaries)
+    outbox.take_back(2)  # not its turn
+    outbox.frames(1, packets(2, "g"))
+    outbox.mark(1, lambda: marks.append("third"))
+    real.run()
+    assert [frame.decode() for frame in real.sender.binaries[sent:]] == ["g0", "g1"]
+    assert marks == ["first", "third"] and outbox.stats.dropped == 40 - sent
+
+
+def test_the_messages_that_open_a_turn_are_not_taken_back(fake: Rig) -> None:
+    outbox = fake.outbox
+    outbox.open_turn(1)
+    outbox.message(1, START)
+    outbox.frames(1, packets(3))
+    outbox.take_back(1)
+    fake.run()
+    assert [what for _, what in fake.sent()] == ["tts start"]
+
+
 def test_shutting_is_effective_while_the_writer_waits_for_the_next_frame(real: Rig) -> None:
     outbox = real.outbox
     for turn in range(1, 30):

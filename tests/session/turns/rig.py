@@ -30,7 +30,7 @@ from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turn_record import Outcome, TurnOptions, TurnRecord
 from xiaozhi.session.turns.opening import Opening
-from xiaozhi.session.turns.pipeline import TurnControl
+from xiaozhi.session.turns.pipeline import OutputLimit, TurnControl
 from xiaozhi.session.turns.spoken_text import SpokenText
 from xiaozhi.session.turns.turn import Turn, TurnHooks
 
@@ -105,14 +105,14 @@ class Told:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.records: list[TurnRecord] = []
-        self.refusal: str | Exception | dict[str, str] = ""
+        self.limit: OutputLimit | Exception | None = None
         self.takes_text = True
         self.quiet: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
 
     def hooks(self) -> TurnHooks:
         return TurnHooks(
-            refusal=self._refusal,
+            output_limit=self._output_limit,
             on_text=self._on_text,
             await_quiet=lambda: self.quiet(),
             on_open=lambda: self.calls.append("open"),
@@ -120,12 +120,10 @@ class Told:
             on_discard=lambda: self.calls.append("discard"),
         )
 
-    def _refusal(self) -> dict[str, str]:
-        if isinstance(self.refusal, Exception):
-            raise self.refusal
-        if isinstance(self.refusal, dict):
-            return self.refusal
-        return {"": self.refusal} if self.refusal else {}
+    def _output_limit(self, language: str) -> OutputLimit | None:
+        if isinstance(self.limit, Exception):
+            raise self.limit
+        return self.limit
 
     def _on_text(self, text: str) -> bool:
         self.calls.append(f"text {text}")

@@ -26,7 +26,7 @@ from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.cascade import UNHEARD_VOICED_MS, Cascade
 from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
-from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
+from xiaozhi.session.turns.pipeline import Briefing, OutputLimit, PipelineParts
 from xiaozhi.speech.sentences import Sentence
 from xiaozhi.speech.transcripts import WEAK_VOICED_MS
 from xiaozhi.tools.base import Action, FixedTools, ToolOutcome
@@ -61,8 +61,8 @@ class FakeTurn:
         self.exchange = Exchange()
         self.clock = FakeClock()
         self.told: list[str] = []
-        self.refused = ""
         self.language = "en"
+        self.limit: OutputLimit | None = None
         self.closed = False
         self.voices: list[Any] = []
         self.playback = FakePlayback(self.told)
@@ -78,13 +78,18 @@ class FakeTurn:
         if self.closed:
             raise TurnClosed("shut")
 
-    def refusal(self) -> str:
-        self.told.append("refusal?")
-        return self.refused
+    def output_limit(self) -> OutputLimit | None:
+        self.told.append("limit?")
+        return self.limit
 
     def open_playback(self, voice: Any) -> Any:
         self.told.append("playback")
         self.voices.append(voice)
+        return self.playback
+
+    def take_back(self, voice: Any, heard: int) -> Any:
+        self.told.append("take back")
+        self.exchange.forget_heard(heard)
         return self.playback
 
     def speak_fixed(self, text: str) -> None:
@@ -160,7 +165,7 @@ def test_a_typed_question_is_answered_by_the_model() -> None:
     assert rig.ask() is Outcome.ANSWERED
 
     turn = rig.turn
-    assert turn.told == ["release", "refusal?", "playback", "say Very big.", "say Believe me!"]
+    assert turn.told == ["release", "limit?", "playback", "say Very big.", "say Believe me!"]
     assert turn.voices == [rig.providers.tts]
     assert turn.exchange.messages == [Message("user", QUESTION), Message("assistant", "Very big. Believe me!")]
     assert rig.llm.calls[0].messages == [SYSTEM, Message("user", QUESTION)]
@@ -194,7 +199,7 @@ def test_how_far_it_goes_before_the_release(speculative: Speculation, before_rel
 def test_a_refusal_is_spoken_instead_and_not_remembered() -> None:
     rig = Rig("Fine.")
 
-    assert rig.ask(refused="Enough for today.") is Outcome.ANSWERED
+    assert rig.ask(limit=OutputLimit(0, "Enough for today.")) is Outcome.ANSWERED
 
     assert rig.turn.told[-1] == "fixed Enough for today."
     assert rig.llm.calls == [] and rig.turn.exchange.messages == []
@@ -502,8 +507,85 @@ def test_a_sign_of_life_is_not_the_first_word() -> None:
 def test_what_turned_out_to_be_thought_is_not_remembered() -> None:
     rig = Rig(["They greet me. I think", Retraction(), "Hello."])
     rig.ask()
-    assert rig.turn.said[-1] == "Hello."
+    assert rig.turn.told[-3:] == ["say They greet me.", "take back", "say Hello."]
     assert rig.turn.exchange.messages[-1] == Message("assistant", "Hello.")
+
+
+def test_a_thought_of_which_nothing_was_said_yet_takes_nothing_back() -> None:
+    rig = Rig(["I think", Retraction(), "Hello."])
+    rig.ask()
+    assert rig.turn.told[-2:] == ["playback", "say Hello."]
+
+
+def test_what_was_heard_before_a_tool_is_no_part_of_the_thought_behind_it() -> None:
+    rig = Rig(
+        ["One moment. ", call("it")],
+        ["They want to know. I", Retraction(), "Warm."],
+        tools=[
+            tool(
+                "it",
+                lambda arguments: rig.turn.exchange.sentence_heard("One moment.") or ToolOutcome(Action.ASK_LLM, "25"),
+            )
+        ],
+    )
+    rig.ask()
+    assert rig.turn.told[-3:] == ["say They want to know.", "take back", "say Warm."]
+    assert rig.turn.exchange.heard == ("One moment.",)
+
+
+# --- the day's limit --------------------------------------------------------------------------------------------------
+
+
+def limited(characters: int) -> OutputLimit:
+    return OutputLimit(characters, "Enough for today.")
+
+
+@pytest.mark.parametrize(
+    "characters, said",
+    [
+        (1, ["One.", "Enough for today."]),
+        (4, ["One.", "Enough for today."]),
+        (5, ["One.", "Two.", "Enough for today."]),
+        (12, ["One.", "Two.", "Three."]),
+    ],
+)
+def test_within_an_answer_the_limit_ends_it_between_two_sentences(characters: int, said: list[str]) -> None:
+    rig = Rig(["One. ", "Two. ", "Three."])
+
+    assert rig.ask(limit=limited(characters)) is Outcome.ANSWERED
+
+    assert rig.turn.said == said
+    cut = said[-1].startswith("Enough")
+    assert rig.turn.exchange.messages[-1].content == (" ".join(said[:-1]) if cut else "One. Two. Three.")
+
+
+def test_a_model_that_never_ends_is_cut_off_at_the_limit() -> None:
+    class Endless(FakeLlm):
+        def chat(self, *asked: Any) -> Any:
+            self.closed = False
+            try:
+                while True:
+                    yield "On and on. "
+            finally:
+                self.closed = True
+
+    llm = Endless()
+    rig = Rig(llm=llm)
+
+    assert rig.ask(limit=limited(30)) is Outcome.ANSWERED
+
+    assert llm.closed and rig.turn.said == ["On and on."] * 3 + ["Enough for today."]
+
+
+def test_the_limit_holds_for_ready_texts_and_over_the_rounds_of_one_answer() -> None:
+    rig = Rig(intent=FakeIntent({QUESTION: Intention(reply="One. Two. Three.")}))
+    rig.ask(limit=limited(5))
+    assert rig.turn.said == ["One.", "Two.", "Enough for today."]
+
+    rig = Rig(["One. ", call("it")], "Two. Three.", tools=[tool("it", outcome(Action.ASK_LLM, "25"))])
+    rig.ask(limit=limited(5))
+    assert rig.turn.said == ["One.", "Two.", "Enough for today."]
+    assert [message.content for message in rig.turn.exchange.messages[1:]] == ["One. ", "25", "Two."]
 
 
 def test_the_first_token_and_the_others_have_deadlines_of_their_own() -> None:
@@ -523,12 +605,32 @@ def test_the_whole_answer_has_a_deadline() -> None:
                 yield item
                 rig.turn.clock.advance(60)
 
-    rig = Rig(llm=Dripping(["On and on. ", "And ", "on", 9.0, "."]), options={"llm_total": 120.0, "llm_stall": 60.0})
+    rig = Rig(llm=Dripping(["On and on. ", "And ", "on", "."] * 9), options={"llm_total": 120.0, "llm_stall": 60.0})
 
-    with pytest.raises(VendorTimeout):
+    with pytest.raises(VendorTimeout, match="not complete within 120 s"):
         rig.ask()
 
     assert rig.turn.said == ["On and on."]
+    assert rig.llm.calls[0].ended == "cut", "although another piece was there already"
+
+
+def test_the_rounds_of_one_answer_share_its_deadline_and_tools_do_not_count() -> None:
+    class Slow(FakeLlm):
+        def chat(self, *asked: Any) -> Any:
+            rig.turn.clock.advance(50)
+            yield from super().chat(*asked)
+            rig.turn.clock.advance(50)
+
+    def work(arguments: Mapping[str, Any]) -> ToolOutcome:
+        rig.turn.clock.advance(1_000)
+        return ToolOutcome(Action.ASK_LLM, "more")
+
+    rig = Rig(llm=Slow([call("it")], [call("it")], "Done."), tools=[tool("it", work)], options={"llm_total": 240.0})
+
+    with pytest.raises(VendorTimeout, match="not complete within 240 s"):
+        rig.ask()
+
+    assert len(rig.llm.calls) == 3
 
 
 def test_the_request_of_the_vendor_is_closed_when_its_words_cannot_be_spoken() -> None:

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.clock import FakeClock
-from xiaozhi.chat import Message, ToolCall
+from xiaozhi.chat import UNANSWERED, Message, ToolCall
 from xiaozhi.session.turns.dialogue import (
+    NOT_MADE,
+    STARTED,
     Dialogue,
     Exchange,
     ResumeStore,
+    as_exchange,
     estimate_tokens,
     join_sentences,
     whole_exchanges,
@@ -31,6 +36,10 @@ def tool(text: str, call: ToolCall = CALL) -> Message:
     return Message("tool", text, tool_call_id=call.id)
 
 
+NOBODY = user(UNANSWERED)
+NO_ANSWER = assistant(UNANSWERED, interrupted=True)
+
+
 # --- one turn ---------------------------------------------------------------------------------------------------------
 
 
@@ -38,7 +47,9 @@ def whole_turn() -> Exchange:
     exchange = Exchange()
     exchange.asked("what time is it?")
     exchange.calling("Let me see.", [CALL, CALL_2])
-    exchange.called(["12:00", "sunny"])
+    for number, result in enumerate(("12:00", "sunny")):
+        exchange.call_started(number)
+        exchange.call_ended(number, result)
     exchange.answered("It is noon. And sunny.")
     return exchange
 
@@ -78,16 +89,45 @@ def test_nothing_asked_and_nothing_heard_leaves_nothing_to_remember() -> None:
     assert exchange.remembered(whole=False) == exchange.messages == []
 
 
-def test_tool_calls_are_counted_when_they_begin_and_remembered_when_they_have_results() -> None:
+def test_whenever_it_is_interrupted_it_is_known_which_calls_were_made() -> None:
     exchange = Exchange()
     exchange.asked("what time is it?")
     exchange.calling("Let me see.", [CALL, CALL_2])
     assert exchange.tool_calls == 2
-    assert exchange.remembered(whole=False) == [user("what time is it?")]
-    exchange.called(["12:00", "sunny"])
+    question = [user("what time is it?"), assistant("", CALL, CALL_2)]
+    assert exchange.remembered(whole=False) == [*question, tool(NOT_MADE), tool(NOT_MADE, CALL_2)]
+    exchange.call_started(0)
+    exchange.call_started(1)
+    exchange.call_ended(1, "sunny")
+    assert exchange.remembered(whole=False) == [*question, tool(STARTED), tool("sunny", CALL_2)]
+
+    exchange.call_ended(0, "12:00")
     exchange.calling("", [CALL])
+    exchange.call_started(0)
     assert exchange.tool_calls == 3
-    assert exchange.remembered(whole=True)[-1] == tool("sunny", CALL_2)
+    assert exchange.remembered(whole=True)[-4:] == [
+        tool("12:00"),
+        tool("sunny", CALL_2),
+        assistant("", CALL),
+        tool(STARTED),
+    ]
+
+
+def test_calls_of_one_id_have_results_of_their_own() -> None:
+    exchange = Exchange()
+    exchange.calling("", [CALL, CALL])
+    exchange.call_ended(1, "second")
+    assert [message.content for message in exchange.messages] == ["", NOT_MADE, "second"]
+
+
+def test_what_was_heard_and_was_no_answer_is_not_remembered() -> None:
+    exchange = Exchange()
+    exchange.asked("hello")
+    exchange.sentence_heard("One moment.")
+    exchange.sentence_heard("The user greets me.")
+    exchange.forget_heard(1)
+    exchange.sentence_heard("Hello!")
+    assert exchange.remembered(whole=False)[-1] == assistant("One moment. Hello!", interrupted=True)
 
 
 def test_a_speculation_leaves_no_trace() -> None:
@@ -98,13 +138,6 @@ def test_a_speculation_leaves_no_trace() -> None:
     exchange.sentence_heard("It is noon.")
     del exchange
     assert (dialogue.messages(), dialogue.snapshot(), dialogue.tokens) == before
-
-
-def test_results_must_match_the_calls() -> None:
-    exchange = Exchange()
-    exchange.calling("", [CALL, CALL_2])
-    with pytest.raises(ValueError):
-        exchange.called(["only one"])
 
 
 @pytest.mark.parametrize(
@@ -137,14 +170,48 @@ def test_sentences_become_a_text_again(sentences: list[str], text: str) -> None:
             [assistant("", CALL, CALL_2), tool("b", CALL_2), tool("a")],
             [assistant("", CALL, CALL_2), tool("a"), tool("b", CALL_2)],
         ),
-        ([assistant(""), user("")], []),
+        ([assistant(""), user(""), user(" "), assistant("\n")], []),
     ],
 )
 def test_calls_and_results_come_in_pairs_or_not_at_all(messages: list[Message], kept: list[Message]) -> None:
     assert whole_exchanges(messages) == kept
+
+
+@pytest.mark.parametrize(
+    "left,exchange",
+    [
+        ([user("a"), assistant("b")], [user("a"), assistant("b")]),
+        ([user("a")], [user("a"), NO_ANSWER]),
+        ([assistant("Tea is ready.")], [NOBODY, assistant("Tea is ready.")]),
+        ([user("a"), assistant("", CALL), tool(STARTED)], [user("a"), assistant("", CALL), tool(STARTED), NO_ANSWER]),
+        ([assistant("", CALL), tool("x")], [NOBODY, assistant("", CALL), tool("x"), NO_ANSWER]),
+        ([assistant("", CALL), tool("stray", CALL_2)], []),
+        ([], []),
+    ],
+)
+def test_an_exchange_begins_with_the_user_and_ends_with_the_assistant(
+    left: list[Message], exchange: list[Message]
+) -> None:
+    assert list(as_exchange(left)) == exchange
     dialogue = Dialogue()
-    dialogue.append(*messages)
-    assert dialogue.messages() == kept
+    dialogue.append(*left)
+    assert dialogue.messages() == exchange
+
+
+def test_of_questions_in_a_row_that_nobody_answered_the_newest_stays() -> None:
+    dialogue = Dialogue()
+    dialogue.append(user("a"), assistant("b"))
+    for question in ("one", "two", "three"):
+        dialogue.append(user(question))
+    dialogue.append(user("four"), assistant("", CALL), tool(STARTED))
+    dialogue.append(user("five"))
+    assert [message.content for message in dialogue.messages() if message.role == "user"] == [
+        "a",
+        "three",
+        "four",
+        "five",
+    ]
+    assert dialogue.turns == 4
 
 
 # --- a session --------------------------------------------------------------------------------------------------------
@@ -195,17 +262,44 @@ def test_tokens_are_estimated(text: str, tokens: int) -> None:
 
 
 contents = st.text(alphabet="ab天地 .", max_size=60)
+words = st.text(alphabet="ab天地.", min_size=1, max_size=60)
 some_call = st.builds(ToolCall, st.sampled_from("abcd"), st.just("t"), st.just({"x": 1}))
-calls = st.lists(some_call, max_size=3, unique_by=lambda call: call.id)
-messages = st.one_of(
-    st.builds(Message, st.just("user"), contents),
-    st.builds(lambda text, made: Message("assistant", text, tuple(made)), contents, calls),
-    st.builds(lambda text, call_id: Message("tool", text, tool_call_id=call_id), contents, st.sampled_from("abcd")),
-)
+
+
+@st.composite
+def turns_of_any_end(draw: st.DrawFn) -> list[Message]:
+    """What a turn leaves that may be ended at any moment."""
+    exchange = Exchange()
+    exchange.asked(draw(contents))
+    for _ in range(draw(st.integers(0, 3))):
+        calls = draw(st.lists(some_call, min_size=1, max_size=3, unique_by=lambda call: call.id))
+        exchange.calling(draw(contents), calls)
+        for number in range(draw(st.integers(0, len(calls)))):
+            exchange.call_started(number)
+            if draw(st.booleans()):
+                exchange.call_ended(number, draw(words))
+    for sentence in draw(st.lists(words, max_size=2)):
+        exchange.sentence_heard(sentence)
+    answer = draw(contents)
+    exchange.answered(answer)
+    return exchange.remembered(whole=draw(st.booleans()))
+
+
+FOLLOWS = {
+    "user": {"assistant", "calls"},
+    "assistant": {"user"},
+    "calls": {"tool"},
+    "tool": {"tool", "assistant", "calls"},
+}
+"""What may come behind what in the strictest template."""
 
 
 def assert_well_formed(history: list[Message]) -> None:
-    """No result without its call, no call without its result, results right behind their calls."""
+    """It begins with the user, alternates and ends with the assistant; results right behind their calls, none without
+    the other; nothing empty."""
+    kinds = ["calls" if message.tool_calls else message.role for message in history]
+    assert not kinds or (kinds[0] == "user" and kinds[-1] == "assistant")
+    assert all(after in FOLLOWS[before] for before, after in itertools.pairwise(kinds)), kinds
     wanted: list[str] = []
     for message in history:
         if message.role == "tool":
@@ -213,11 +307,11 @@ def assert_well_formed(history: list[Message]) -> None:
             continue
         assert not wanted
         wanted = [call.id for call in message.tool_calls]
-        assert message.content or wanted
+        assert message.content.strip() or wanted
     assert not wanted
 
 
-@given(st.lists(st.lists(messages, max_size=8), max_size=12), st.integers(1, 5), st.integers(20, 400))
+@given(st.lists(turns_of_any_end(), max_size=12), st.integers(1, 5), st.integers(20, 400))
 def test_however_it_is_trimmed_the_history_is_well_formed(
     turns: list[list[Message]], max_turns: int, max_tokens: int
 ) -> None:

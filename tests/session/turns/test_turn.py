@@ -35,8 +35,9 @@ from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorTimeo
 from xiaozhi.providers.contracts.tts import Pcm
 from xiaozhi.session.turn_record import Outcome
 from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
-from xiaozhi.session.turns.pipeline import TurnControl
+from xiaozhi.session.turns.pipeline import OutputLimit, TurnControl
 from xiaozhi.session.turns.turn import Turn, TurnState
+from xiaozhi.speech.sentences import Sentence
 
 make = pytest.fixture(rig_factory)
 Make = Callable[..., TurnRig]
@@ -125,6 +126,23 @@ def test_a_second_playback_replaces_the_first(rig: TurnRig) -> None:
 
     assert "tts sentence_start Only this" in rig.sent
     assert other.said == ["Only this."] and rig.tts.said == []
+
+
+def test_what_is_taken_back_is_neither_heard_to_its_end_nor_remembered(rig: TurnRig) -> None:
+    thinking = FakeTts(ms_per_char=500)
+
+    def work(turn: TurnControl) -> None:
+        turn.open_playback(thinking).say(Sentence("They greet me.", "They greet me."))
+        wait_for(lambda: turn.exchange.heard)
+        turn.take_back(rig.tts, 0).say(Sentence("Hello.", "Hello."))
+        wait_for(lambda: turn.exchange.heard)
+        raise VendorUnavailable("llm", "gone")
+
+    record = rig.run(work=work)
+
+    assert rig.sentences == ["They greet me.", "Hello.", APOLOGY]
+    assert [message.content for message in record.script] == ["Hello."]
+    assert rig.frames < 14 * 25, "most of seven seconds was not sent"
 
 
 def test_files_are_played_behind_the_words_and_then_the_chime(make: Make, tmp_path: Path) -> None:
@@ -463,11 +481,12 @@ def test_an_exit_command_stops_what_was_prepared(rig: TurnRig) -> None:
 
 
 def test_a_refusal_is_the_sessions_and_is_spoken_as_a_fixed_text(rig: TurnRig) -> None:
-    rig.told.refusal = "Enough for today."
+    rig.told.limit = OutputLimit(0, "Enough for today.")
 
     def work(turn: TurnControl) -> None:
-        assert turn.refusal() == "Enough for today."
-        turn.speak_fixed(turn.refusal())
+        limit = turn.output_limit()
+        assert limit is not None and limit.characters == 0
+        turn.speak_fixed(limit.words)
 
     record = rig.run(work=work)
 
@@ -476,10 +495,10 @@ def test_a_refusal_is_the_sessions_and_is_spoken_as_a_fixed_text(rig: TurnRig) -
 
 
 def test_a_server_that_is_full_apologises(rig: TurnRig) -> None:
-    rig.told.refusal = Overloaded("server")
+    rig.told.limit = Overloaded("server")
 
     def work(turn: TurnControl) -> None:
-        turn.refusal()
+        turn.output_limit()
 
     record = rig.run(work=work)
 

@@ -19,6 +19,7 @@ FENCE: Final = re.compile(r"```[ \t]*[\w+\-]*[ \t]*\n?\s*")
 """The beginning of a code block."""
 
 _LEADS: Final = ("functools[", "Action:", "Action：", "call:", "Call:", ">>>", "print(", "tool_code")
+_LEADS_BEGIN: Final = frozenset(lead[0] for lead in _LEADS)
 _CALL_KEYS: Final = frozenset({*NAME_KEYS, *ARGUMENT_KEYS, *WRAPPER_KEYS, "type", "id"})
 _KEY: Final = re.compile(r"\{\s*(?:([\"'])([\w.\-]*)(\1)?)?")
 _BLANKS_WAITED_FOR: Final = 8
@@ -40,7 +41,7 @@ class Guess(Enum):
 
 def at_line(text: str, offer: Offer, *, final: bool) -> Guess:
     """`text` begins a line, without blanks. `final`: nothing will follow."""
-    for lead in _LEADS:
+    for lead in _LEADS if text[:1] in _LEADS_BEGIN else ():
         if text.startswith(lead):
             rest = text[len(lead) :].lstrip(" \t[{(\"'")
             if _names_a_tool(rest, offer, final=final) or (rest and lead == "functools[") or rest.startswith("```"):
@@ -54,13 +55,15 @@ def at_line(text: str, offer: Offer, *, final: bool) -> Guess:
         return Guess.TEXT
     if word.end() == len(text):
         return _waiting(could_name(word.group(), offer), final=final)
-    if offer.resolve(word.group()) is None:
-        return Guess.TEXT
     rest = text[word.end() :]
     behind = rest.lstrip(" \t\n:")
-    if "```".startswith(behind):
-        return _waiting(len(rest) < _BLANKS_WAITED_FOR, final=final) if behind != "```" else Guess.REST
-    return Guess.REST if behind[0] == "{" or rest[0] == "(" or behind.startswith("```") else Guess.TEXT
+    begun = "```".startswith(behind)
+    # Looked up last: nearly every word is followed by another one.
+    if not (begun or behind[0] == "{" or rest[0] == "(" or behind.startswith("```")):
+        return Guess.TEXT
+    if offer.resolve(word.group()) is None:
+        return Guess.TEXT
+    return _waiting(len(rest) < _BLANKS_WAITED_FOR, final=final) if begun and behind != "```" else Guess.REST
 
 
 def at_tag(text: str, offer: Offer, *, final: bool) -> Guess:

@@ -22,6 +22,7 @@ from xiaozhi.providers.families.openai_deltas import ToolCalls, new_call_id
 from xiaozhi.providers.families.tool_names import NOTHING_OFFERED, Offer
 
 REASONING_KEYS: Final = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text", "reasoning_details")
+_BESIDE_TEXT: Final = frozenset({*REASONING_KEYS, "tool_calls", "function_call", "channel", "type", "refusal"})
 MAX_REASONING_CHARS: Final = 32_000
 
 _STOPS: Final = frozenset(
@@ -69,6 +70,8 @@ class Completion:
         """The reason came with the first text, or before any."""
         self.failed = False
         """The vendor told of an error."""
+        self.filtered = False
+        """The vendor's content filter has ended the answer."""
         self._vendor = vendor
         self._offer = offer
         self._calls = ToolCalls()
@@ -82,11 +85,6 @@ class Completion:
     def spoke(self) -> bool:
         """Text of any kind has come."""
         return bool(self._said)
-
-    @property
-    def filtered(self) -> bool:
-        """The vendor's content filter has ended the answer."""
-        return self.reason in _FILTERED
 
     @property
     def ended_in_length(self) -> bool:
@@ -103,7 +101,7 @@ class Completion:
             content = delta["content"]
             plain = (
                 content.__class__ is str
-                and len(delta) == 1
+                and (len(delta) == 1 or _BESIDE_TEXT.isdisjoint(delta))
                 and choice["finish_reason"] is None
                 and choice["index"] == self._index
                 and not self.reason
@@ -228,7 +226,7 @@ class Completion:
             legacy = choice.get("text")
             delta = {"content": legacy} if isinstance(legacy, str) else {}
         content = delta.get("content")
-        if len(delta) > 1 or content is None:
+        if not _BESIDE_TEXT.isdisjoint(delta):
             content = self._beside_text(delta, content, whole=whole)
         if content is not None and not isinstance(content, str):
             content = self._parts(content)
@@ -314,6 +312,7 @@ class Completion:
             self.ended_early = len(self._said) < 2
         if not self.reason or reason not in _STOPS:
             self.reason = reason
+            self.filtered = reason in _FILTERED
 
     def _error(self, error: Any) -> VendorError:
         self.failed = True

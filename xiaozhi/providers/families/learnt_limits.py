@@ -164,7 +164,12 @@ def compose(
         words_with_calls=limits.words_with_calls,
         short_ids=not limits.tool_ids,
     )
-    body["messages"] = wires = [_wire(turn) for turn in turns]
+    wires: list[dict[str, Any]] = [
+        # Nearly all are nothing but words.
+        _wire(turn) if turn.tool_calls or turn.tool_call_id else {"role": turn.role, "content": turn.content}
+        for turn in turns
+    ]
+    body["messages"] = wires
     if not limits.empty_content:
         for wire in wires:
             wire["content"] = wire["content"] or None

@@ -13,11 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from xiaozhi.chat import Message, ToolCall
+from xiaozhi.chat import UNANSWERED, Message, ToolCall
 from xiaozhi.providers.families.openai_deltas import ID_CHARS
 
-PLACEHOLDER: Final = "…"
-"""Stands where a template demands somebody's words and nobody said any."""
 NO_RESULT: Final = "(no result)"
 # OpenAI takes no longer ones.
 _LONGEST_ID: Final = 40
@@ -42,11 +40,11 @@ def strict_history(
     talk = [message for message in messages if message.role != "system"]
     turns = _joined(_whole(talk) if tool_role else _told(talk))
     if not turns:
-        return [Message("user", system or PLACEHOLDER)]
+        return [Message("user", system or UNANSWERED)]
     if turns[0].role != "user":
-        turns.insert(0, Message("user", PLACEHOLDER))
+        turns.insert(0, Message("user", UNANSWERED))
     if turns[-1].role == "assistant":
-        turns.append(Message("user", PLACEHOLDER))
+        turns.append(Message("user", UNANSWERED))
     if not words_with_calls:
         turns = [Message("assistant", "", turn.tool_calls) if turn.tool_calls else turn for turn in turns]
     if system and system_role:
@@ -58,19 +56,12 @@ def strict_history(
 
 def _is_strict(messages: Sequence[Message]) -> bool:
     """Whether this is already so: nearly all dialogues without tools are."""
-    before = ""
-    for message in messages:
-        role = message.role
-        if message.tool_calls or role == "tool" or not message.content or message.content.isspace():
-            return False
-        if (
-            (role == "system" and before)
-            or (role == "user" and before == "user")
-            or (role == "assistant" and before != "user")
-        ):
-            return False
-        before = role
-    return before == "user"
+    roles = [message.role for message in messages]
+    talk = roles[1:] if roles[:1] == ["system"] else roles
+    users, others = talk[::2], talk[1::2]
+    if len(users) == len(others) or users.count("user") != len(users) or others.count("assistant") != len(others):
+        return False
+    return not [each for each in messages if each.tool_calls or not each.content.strip()]
 
 
 def _whole(messages: Sequence[Message]) -> Iterator[Message]:
@@ -126,7 +117,7 @@ def _joined(messages: Iterator[Message]) -> list[Message]:
             turns.append(message)
         elif message.role == "user" and last.role != "assistant":
             # Nobody answered, and nobody is to answer that any more.
-            turns += [Message("assistant", PLACEHOLDER), message]
+            turns += [Message("assistant", UNANSWERED), message]
         elif message.role == last.role and not last.tool_calls:
             text = "\n".join(filter(str.strip, (last.content, message.content)))
             turns[-1] = Message(message.role, text, message.tool_calls)

@@ -64,13 +64,15 @@ class GuardedProvider(Provider):
         self.inner.close()
 
     def within_deadline(self, function: Callable[[], T]) -> T:
-        """Run `function` under the guard, for kinds whose vendors need not have deadlines of their own: an attempt that
-        takes longer than the limits' `timeout` is broken off. Raises VendorTimeout, CircuitOpen, Overloaded, and what
-        `function` raises."""
+        """Run `function` under the guard, for kinds whose vendors need not have deadlines of their own: after the
+        limits' `timeout`, waiting and retries included, it is broken off. Raises VendorTimeout, CircuitOpen,
+        Overloaded, and what `function` raises."""
         seconds = self._limits.timeout
+        until = self.guard.clock() + seconds
 
         def bounded() -> T:
-            with gevent.Timeout(seconds, VendorTimeout(self.guard.name, f"no answer within {seconds:g} s")):
+            left = max(0.0, until - self.guard.clock())
+            with gevent.Timeout(left, VendorTimeout(self.guard.name, f"no answer within {seconds:g} s")):
                 return function()
 
         return self.guard.call(bounded)

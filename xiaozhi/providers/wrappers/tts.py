@@ -28,6 +28,7 @@ from xiaozhi.providers.contracts.tts import (
 from xiaozhi.providers.wrappers.fallback import FAILURES, FallbackProvider
 from xiaozhi.providers.wrappers.guarded import GuardedProvider
 from xiaozhi.providers.wrappers.sentence_stream import open_speech
+from xiaozhi.runtime.deadlines import at_most
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import Attempt
 
@@ -236,7 +237,7 @@ class _FallbackSpeech(TtsStream):
 
     def _opened(self) -> TtsStream:
         """A stream of the present provider that has been told everything."""
-        with gevent.Timeout(OPEN_DEADLINE_S, VendorTimeout(self._provider.name, "not connected in time")):
+        with at_most(OPEN_DEADLINE_S, VendorTimeout(self._provider.name, "not connected in time")):
             # As long as another one is left, it says what this one cannot.
             stream = open_speech(self._provider, self._context, skips=not self._left)
         try:

@@ -19,6 +19,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import TurnClosed, VendorTimeout
 from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.providers.contracts.asr import Asr, AsrStream, Transcript
+from xiaozhi.runtime.deadlines import at_most
 from xiaozhi.runtime.logs import bind_context
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.runtime.tracing import new_trace_id
@@ -119,7 +120,7 @@ class RecogniserAccess:
     context: CallContext
     tasks: Tasks
     deadline: float
-    """Seconds a streaming recogniser may take to swallow what it has not been fed yet."""
+    """Seconds for the text of one utterance, from when it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +182,9 @@ class Utterance:
         return (len(self._sound) if self._length is None else self._length) / BYTES_PER_MS
 
     def transcribe(self) -> Transcript:
-        """Its text; blocks for the recogniser. Raises VendorError and Overloaded, also those of opening and feeding;
-        TurnClosed when it is closed. A second call recognises anew."""
+        """Its text; blocks for the recogniser, at most the deadline with all its retries and fallbacks. Raises
+        VendorError and Overloaded, also those of opening and feeding; TurnClosed when it is closed. A second call
+        recognises anew."""
         if self.closed:
             raise TurnClosed("utterance closed")
         self._claimed = True
@@ -192,8 +194,10 @@ class Utterance:
                 self._access.asr, self._access.context, self._sound, self.trace
             )
         recognition.advance(len(self._sound) if self._length is None else self._length)
+        deadline, name = self._access.deadline, self._access.asr.name or "asr"
         try:
-            return recognition.finish(self._access.deadline)
+            with at_most(deadline, VendorTimeout(name, f"no text within {deadline:g} s")):
+                return recognition.finish(deadline)
         finally:
             recognition.close()
             if self._recognition is recognition:

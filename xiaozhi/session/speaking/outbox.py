@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from gevent.event import Event
@@ -280,6 +281,19 @@ class Outbox:
             turn.news.clear()
             if turn.shut:
                 raise TurnClosed(f"turn {turn_id} is shut")
+
+    def take_back(self, turn_id: int) -> None:
+        """Drop what this turn has queued, from its first frame that waits on; the turn goes on. Never blocks."""
+        turn, lane = self._turn, self._lane
+        if turn is None or turn.id != turn_id:
+            return
+        # In front of them stand the messages that open the turn.
+        first = next((at for at, item in enumerate(lane) if not isinstance(item, str)), len(lane))
+        self.stats.dropped += sum(not callable(item) for item in islice(lane, first, None))
+        while len(lane) > first:
+            lane.pop()
+        self._due = None
+        self._room.set()
 
     def close(self) -> None:
         """Send nothing more and let everybody who waits go (with TurnClosed). Idempotent, never blocks."""

@@ -45,6 +45,7 @@ from xiaozhi.providers.contracts.tts import (
     Tts,
     TtsStream,
 )
+from xiaozhi.runtime.deadlines import at_most
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.speaking.encoder import work_on_sound
 from xiaozhi.session.speaking.speech_cache import Frames
@@ -65,6 +66,8 @@ RELEASE_DEADLINE_S = 60.0
 """Longer than a prepared turn waits for its release; who waits longer has been forgotten."""
 TICK_S = 1.0
 """How often the clock is looked at while a voice makes no sound."""
+OPEN_FILE_S = 10.0
+"""How long a sound file may take to be opened."""
 IDLE_FLUSH_S = 0.3
 """Sound is not held back longer than this for a larger batch: not every vendor says where a sentence ends."""
 
@@ -185,7 +188,10 @@ class Playback:
         """Play a sound file, in step with the device. Raises VendorGarbage when it is none."""
         speaker, encoder = self._speaker, self._encoder
         try:
-            sound = work_on_sound(speaker.inference, open_sound, path, speaker.voice.sample_rate)
+            # Not among the quick work: a disk that does not answer keeps the thread.
+            sound = speaker.inference.run(
+                open_sound, path, speaker.voice.sample_rate, kind="other", deadline=OPEN_FILE_S
+            )
             while piece := work_on_sound(speaker.inference, sound.read):
                 self._send(
                     encoder.pcm(piece, speaker.voice.sample_rate)
@@ -288,7 +294,7 @@ class Playback:
         return True
 
     def _open(self) -> None:
-        with gevent.Timeout(self._stall_seconds, self._stalled()):
+        with at_most(self._stall_seconds, self._stalled()):
             self._stream = self._speaker.open(self._tts, self._context)
 
     def _play_cached(self, frames: Frames) -> None:

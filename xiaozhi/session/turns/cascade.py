@@ -21,8 +21,9 @@ from xiaozhi.errors import VendorGarbage, VendorTimeout
 from xiaozhi.providers.contracts.llm import Retraction
 from xiaozhi.session.speaking.playback import Playback
 from xiaozhi.session.turn_record import Outcome, Speculation
-from xiaozhi.session.turns.pipeline import Briefing, PipelineParts, TurnControl
-from xiaozhi.session.turns.spoken_text import SpokenText
+from xiaozhi.session.turns.dialogue import join_sentences
+from xiaozhi.session.turns.pipeline import Briefing, OutputLimit, PipelineParts, TurnControl
+from xiaozhi.session.turns.spoken_text import Allowance, AllowanceSpent, SpokenText
 from xiaozhi.speech.transcripts import WEAK_VOICED_MS, heard
 from xiaozhi.tools.base import Action, ToolOutcome
 
@@ -52,13 +53,13 @@ class Cascade:
             return self._unheard(turn)
         if turn.options.speculative is not Speculation.LLM:
             turn.wait_release()
-        refusal = turn.refusal()
-        if refusal:
-            turn.speak_fixed(refusal)
+        limit = turn.output_limit()
+        if limit is not None and limit.characters <= 0:
+            turn.speak_fixed(limit.words)
         else:
             playback = turn.open_playback(self._parts.providers.tts)
             turn.exchange.asked(text)
-            _Answer(self._parts, turn, playback).give(text)
+            _Answer(self._parts, turn, playback, limit).give(text)
         return Outcome.ANSWERED
 
     def _unheard(self, turn: TurnControl) -> Outcome:
@@ -72,14 +73,29 @@ class Cascade:
 class _Answer:
     """The answer to one text. Lives as long as `give` does, so it may know the turn."""
 
-    def __init__(self, parts: PipelineParts, turn: TurnControl, playback: Playback) -> None:
+    def __init__(self, parts: PipelineParts, turn: TurnControl, playback: Playback, limit: OutputLimit | None) -> None:
         self._parts = parts
         self._turn = turn
         self._playback = playback
         self._exchange = turn.exchange
+        self._allowance = Allowance(limit.characters) if limit is not None else None
+        self._beyond = limit.words if limit is not None else ""
+        self._patience = turn.options.llm_total
+        """What is left of it for all completions together: the user waits for one answer, however many rounds it
+        takes."""
+        self._said: Sequence[str] = ()
+        """The sentences of the text that is being spoken."""
 
     def give(self, text: str) -> None:
         """Answer `text` ("": the instruction of the opening)."""
+        try:
+            self._give(text)
+        except AllowanceSpent:
+            self._exchange.answered(join_sentences(self._said))
+            self._allowance = None
+            self._say(self._beyond)
+
+    def _give(self, text: str) -> None:
         parts = self._parts
         intent = parts.providers.intent
         briefing = parts.brief(text)
@@ -138,7 +154,9 @@ class _Answer:
 
     def _spoken_text(self) -> SpokenText:
         turn = self._turn
-        return SpokenText(self._playback, turn.timeline, turn.options.correct_words, turn.clock)
+        spoken = SpokenText(self._playback, turn.timeline, turn.options.correct_words, turn.clock, self._allowance)
+        self._said = spoken.said
+        return spoken
 
     # --- the language model -------------------------------------------------------------------------------------------
 
@@ -146,13 +164,12 @@ class _Answer:
         """One streamed completion, spoken while it comes: (what it said, the tools it calls, an answer it gave through
         a tool)."""
         turn, toolbox = self._turn, self._parts.toolbox
-        spoken = self._spoken_text()
+        spoken, heard = self._spoken_text(), len(self._exchange.heard)
         said: list[str] = []
         calls: list[ToolCall] = []
         direct: list[str] = []
-        messages = [*history, *self._exchange.messages]
-        if turn.opening.instruction:
-            messages.append(Message("user", turn.opening.instruction))
+        instruction = [Message("user", turn.opening.instruction)] if turn.opening.instruction else []
+        messages = [*history, *instruction, *self._exchange.messages]
         if turn.timeline.llm_asked is None:
             turn.timeline.llm_asked = turn.clock()
         # Closed here and now, not when the last reference goes: an apology may be spoken meanwhile, and the vendor
@@ -161,6 +178,8 @@ class _Answer:
             for item in pieces:
                 if isinstance(item, Retraction):
                     said.clear()
+                    if spoken.said:
+                        self._playback = turn.take_back(self._parts.providers.tts, heard)
                     spoken = self._spoken_text()
                 elif isinstance(item, str):
                     said.append(item)
@@ -176,12 +195,17 @@ class _Answer:
         """The model's stream under its deadlines; closing it closes the vendor's request."""
         turn, llm = self._turn, self._parts.providers.llm
         stream: Any = llm.chat(messages, offer, turn.context)  # a generator, guarded or not
-        until = turn.clock() + turn.options.llm_total
+        until = turn.clock() + self._patience
         patience = turn.options.llm_first_token
         try:
             while True:
-                left = max(_MIN_WAIT_S, min(patience, until - turn.clock()))
-                with gevent.Timeout(left, VendorTimeout(llm.name or "llm", f"nothing for {left:.1f} s")):
+                left = until - turn.clock()
+                if left <= 0:  # also when a piece is there already: a wait that is none never times out
+                    raise VendorTimeout(
+                        llm.name or "llm", f"the answer was not complete within {turn.options.llm_total:g} s"
+                    )
+                wait = max(_MIN_WAIT_S, min(patience, left))
+                with gevent.Timeout(wait, VendorTimeout(llm.name or "llm", f"nothing for {wait:.1f} s")):
                     try:
                         item = next(stream)
                     except StopIteration:
@@ -191,6 +215,7 @@ class _Answer:
                 patience = turn.options.llm_stall
                 yield item
         finally:
+            self._patience = until - turn.clock()
             stream.close()
 
     # --- tools --------------------------------------------------------------------------------------------------------
@@ -198,18 +223,25 @@ class _Answer:
     def _run_tools(self, calls: Sequence[ToolCall], said: str) -> bool:
         """Run the calls side by side; True when the model is to be asked again."""
         self._turn.open()
-        self._exchange.calling(said, calls)
+        exchange = self._exchange
+        exchange.calling(said, calls)
+
+        def note(number: int, outcome: ToolOutcome | None) -> None:
+            if outcome is None:
+                exchange.call_started(number)
+            else:
+                exchange.call_ended(number, _told(outcome))
+
         # What a tool says by itself is in the language of the question that it answers.
         context = replace(self._parts.tool_context, language=self._turn.language)
-        outcomes = self._parts.toolbox.call_many(calls, context)
-        self._exchange.called([_told(outcome) for outcome in outcomes])
+        outcomes = self._parts.toolbox.call_many(calls, context, note)
         if any(outcome.action in (Action.ASK_LLM, Action.ERROR, Action.NOT_FOUND) for outcome in outcomes):
             return True
         speeches = [outcome.text for outcome in outcomes if outcome.action is Action.SPEAK and outcome.text]
         for speech in speeches:
             self._say(speech)
         if speeches:
-            self._exchange.answered(" ".join(speeches))
+            exchange.answered(" ".join(speeches))
         return False
 
 

@@ -18,6 +18,7 @@ from gevent import Greenlet
 
 from xiaozhi.errors import ToolError, VendorError, VendorTimeout
 from xiaozhi.runtime import tasks
+from xiaozhi.runtime.deadlines import at_most
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.link import Identity
@@ -118,7 +119,7 @@ class LiveContext:
 
     def _bounded(self, work: Callable[..., None], *arguments: int) -> None:
         try:
-            with gevent.Timeout(self._deadline, VendorTimeout("context", f"nothing within {self._deadline:g} s")):
+            with at_most(self._deadline, VendorTimeout("context", f"nothing within {self._deadline:g} s")):
                 work(*arguments)
         except (VendorError, ToolError, ValueError) as error:  # ValueError: a device id that fits into no header
             log.warning("context source failed", error=str(error)[:200])

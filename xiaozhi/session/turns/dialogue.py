@@ -1,5 +1,9 @@
 """The dialogue of a session as a language model is shown it: whole exchanges, trimmed, never more than was heard.
 
+Every exchange begins with the user, ends with the assistant and holds each tool call with its result, so that whatever
+is left of them after trimming is what the strictest template takes. A question that nobody answered is marked
+(`UNANSWERED`): it is not to be answered later.
+
 Not a record for people (history/ is) and not a summary (memory providers are). Three objects:
 
 - `Exchange`: what one turn adds. It belongs to the turn, so a speculation is discarded with the object and nothing has
@@ -22,7 +26,7 @@ from typing import Any, Final, get_args
 import orjson
 from cachetools import TTLCache
 
-from xiaozhi.chat import Message, Role, ToolCall
+from xiaozhi.chat import UNANSWERED, Message, Role, ToolCall
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.speech.sentences import units
 from xiaozhi.speech.tidy import is_wide
@@ -37,6 +41,9 @@ _TOKENS_PER_MESSAGE: Final = 4
 _MIN_CLIPPED_TOKENS: Final = 50
 _BYTES_PER_MESSAGE: Final = 200
 _SNAPSHOT_VERSION: Final = 1
+NOT_MADE: Final = "error: the call was not made"
+STARTED: Final = "started; result unknown, as the answer was interrupted"
+"""What stands for the result of a call until there is one."""
 
 
 def estimate_tokens(text: str) -> int:
@@ -67,7 +74,7 @@ def whole_exchanges(messages: Iterable[Message]) -> list[Message]:
         if message.role == "tool":
             continue  # its call is not right before it
         if not message.tool_calls:
-            if message.content:
+            if message.content.strip():
                 kept.append(message)
             continue
         results: dict[str | None, Message] = {}
@@ -78,9 +85,26 @@ def whole_exchanges(messages: Iterable[Message]) -> list[Message]:
         if answered:
             kept.append(Message("assistant", message.content, answered, interrupted=message.interrupted))
             kept += [results[call.id] for call in answered]
-        elif message.content:
+        elif message.content.strip():
             kept.append(Message("assistant", message.content, interrupted=message.interrupted))
     return kept
+
+
+def as_exchange(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """What one turn left as an exchange: see the module. Empty when it left nothing."""
+    exchange = whole_exchanges(messages)
+    if not exchange:
+        return ()
+    if exchange[0].role != "user":
+        exchange.insert(0, Message("user", UNANSWERED))  # the server spoke first
+    if exchange[-1].role != "assistant":
+        exchange.append(Message("assistant", UNANSWERED, interrupted=True))
+    return tuple(exchange)
+
+
+def _is_unanswered(exchange: tuple[Message, ...]) -> bool:
+    """Whether it is a question and nothing else."""
+    return len(exchange) == 2 and exchange[1].interrupted and exchange[1].content == UNANSWERED
 
 
 class Exchange:
@@ -90,6 +114,7 @@ class Exchange:
     def __init__(self) -> None:
         self._script: list[Message] = []
         self._heard: list[str] = []
+        self._results_at = 0
 
     @property
     def messages(self) -> list[Message]:
@@ -112,15 +137,20 @@ class Exchange:
             self._script.append(Message("user", text))
 
     def calling(self, said: str, calls: Sequence[ToolCall]) -> None:
-        """The model calls tools, after saying `said`. Calls whose results do not come are not remembered."""
+        """The model calls tools, after saying `said`. Until `call_started` and `call_ended` say otherwise, none of the
+        calls was made."""
         self._script.append(Message("assistant", said, tuple(calls)))
+        self._results_at = len(self._script)
+        self._script += [Message("tool", NOT_MADE, tool_call_id=call.id) for call in calls]
 
-    def called(self, results: Sequence[str]) -> None:
-        """The results of the last `calling`, in the order of its calls."""
-        calls = self._script[-1].tool_calls
-        self._script += [
-            Message("tool", result, tool_call_id=call.id) for call, result in zip(calls, results, strict=True)
-        ]
+    def call_started(self, number: int) -> None:
+        """Call `number` (0, 1, ...) of the last `calling` is under way: whatever happens to the turn now, it may have
+        had its effect."""
+        self._put_result(number, STARTED)
+
+    def call_ended(self, number: int, result: str) -> None:
+        """The result of that call."""
+        self._put_result(number, result)
 
     def answered(self, text: str) -> None:
         """The model's answer, whole, as it wrote it."""
@@ -129,6 +159,10 @@ class Exchange:
     def sentence_heard(self, sentence: str) -> None:
         """Sound of this sentence was sent to the device."""
         self._heard.append(sentence)
+
+    def forget_heard(self, since: int) -> None:
+        """The sentences behind the first `since` that were heard were no part of the answer."""
+        del self._heard[since:]
 
     def remembered(self, *, whole: bool) -> list[Message]:
         """What the dialogue may keep: all of it, or (interrupted, failed) of the assistant's words only what was
@@ -145,6 +179,10 @@ class Exchange:
         if self._heard:
             kept.append(Message("assistant", join_sentences(self._heard), interrupted=True))
         return whole_exchanges(kept)
+
+    def _put_result(self, number: int, text: str) -> None:
+        at = self._results_at + number
+        self._script[at] = Message("tool", text, tool_call_id=self._script[at].tool_call_id)
 
 
 class Dialogue:
@@ -176,14 +214,19 @@ class Dialogue:
         )
 
     def append(self, *messages: Message) -> None:
-        """Add what one turn left (see `Exchange.remembered`), without incomplete tool exchanges; trims."""
-        exchange = tuple(whole_exchanges(messages))
-        if exchange:
-            self._add(exchange)
-            self.trim()
+        """Add what one turn left (see `Exchange.remembered`), as an exchange; trims. Of questions in a row that nobody
+        answered, the newest stays: a model that reads many of them goes on not answering."""
+        exchange = as_exchange(messages)
+        if not exchange:
+            return
+        if self._exchanges and _is_unanswered(exchange) and _is_unanswered(self._exchanges[-1]):
+            self._exchanges.pop()
+            self._tokens.pop()
+        self._add(exchange)
+        self.trim()
 
     def messages(self) -> list[Message]:
-        """All of it in order, the system prompt first if there is one here. Never begins with a tool's result."""
+        """All of it in order, the system prompt first if there is one here."""
         system = [Message("system", self.system)] if self.system else []
         return system + [message for exchange in self._exchanges for message in exchange]
 
@@ -212,7 +255,7 @@ class Dialogue:
             body = orjson.loads(snapshot)
             if body["version"] != _SNAPSHOT_VERSION:
                 return False
-            earlier = [tuple(whole_exchanges(map(_from_json, exchange))) for exchange in body["exchanges"]]
+            earlier = [as_exchange(map(_from_json, exchange)) for exchange in body["exchanges"]]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             log.warning("unreadable dialogue snapshot")
             return False

@@ -38,6 +38,16 @@ class Briefing:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputLimit:
+    """How much a device may still be told."""
+
+    characters: int
+    """0: nothing."""
+    words: str
+    """What is said instead of the rest."""
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineParts:
     """What one answer is made with."""
 
@@ -93,13 +103,17 @@ class TurnControl(Protocol):
         """Wait for the release, then tell the device stt and tts start; once. Before anything with an effect, such as a
         tool call. Raises TurnClosed when the session has dealt with the text itself (an exit command)."""
 
-    def refusal(self) -> str:
-        """A text to speak instead of an answer, "" when answering is allowed. Raises Overloaded."""
+    def output_limit(self) -> OutputLimit | None:
+        """How much may be answered; None: there is no limit. Raises Overloaded."""
 
     def open_playback(self, voice: Tts) -> Playback:
         """A playback for this answer, which replaces the one before. A released turn opens now, a prepared one at its
         release, ahead of the first sound; until then nothing leaves the server. When `run` returns, the turn plays to
         its end what was given to the last playback."""
+
+    def take_back(self, voice: Tts, heard: int) -> Playback:
+        """What was said behind the first `heard` sentences that were heard was no answer: what is not sent yet never
+        will be, and what was heard is not remembered. A playback for the answer itself."""
 
     def speak_fixed(self, text: str) -> None:
         """Speak a ready text in the voice for fixed phrases; opens the turn."""

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import gevent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from xiaozhi.errors import Fault, SettingsError, VendorError
 from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.runtime.deadlines import at_most
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.session.link import Identity
 from xiaozhi.session.turns.context import NOTHING_KNOWN, LiveContext, LiveData
@@ -109,7 +109,7 @@ class Prompter:
         if not memory.traits.remembers:
             return ""
         try:
-            with gevent.Timeout(self._recall_deadline, VendorError(memory.name, "recall too slow")):
+            with at_most(self._recall_deadline, VendorError(memory.name, "recall too slow")):
                 return memory.recall(device_id, query)
         except VendorError as error:
             log.warning("memory not recalled", vendor=error.vendor, error=str(error)[:200])

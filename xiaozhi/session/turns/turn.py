@@ -37,7 +37,7 @@ from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turn_record import Outcome, Timeline, TurnOptions, TurnRecord
 from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
-from xiaozhi.session.turns.pipeline import Pipeline
+from xiaozhi.session.turns.pipeline import OutputLimit, Pipeline
 from xiaozhi.session.turns.spoken_text import SpokenText
 from xiaozhi.settings.fields import text_in
 from xiaozhi.speech.language import spoken_language
@@ -75,8 +75,8 @@ _OVER: Final = (TurnState.ENDED, TurnState.DISCARDED)
 class TurnHooks:
     """What a turn asks and tells its session; each returns at once unless it says otherwise."""
 
-    refusal: Callable[[], Mapping[str, str]]
-    """A text to speak instead of an answer, by language; empty to go on. Raises Overloaded."""
+    output_limit: Callable[[str], OutputLimit | None]
+    """language -> how much the device may still be told; None: no limit. Raises Overloaded."""
     on_text: Callable[[str], bool]
     """Told what was said before it is answered; False when the session has dealt with it itself (an exit command)."""
     await_quiet: Callable[[], None]
@@ -224,15 +224,22 @@ class Turn:
         if self.ended:
             raise TurnClosed("nothing more to say")
 
-    def refusal(self) -> str:
+    def output_limit(self) -> OutputLimit | None:
         """See `TurnControl`."""
-        return text_in(self._hooks.refusal(), self.language)
+        return self._hooks.output_limit(self.language)
 
     def open_playback(self, voice: Tts) -> Playback:
         """See `TurnControl`."""
         if self.state is not TurnState.PREPARED:
             self.open()
         return self._new_playback(voice)
+
+    def take_back(self, voice: Tts, heard: int) -> Playback:
+        """See `TurnControl`."""
+        playback = self._new_playback(voice)
+        self._outbox.take_back(self.id)
+        self.exchange.forget_heard(heard)
+        return playback
 
     def speak_fixed(self, text: str) -> None:
         """See `TurnControl`."""

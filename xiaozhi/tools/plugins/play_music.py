@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,12 +99,16 @@ class MusicShelf:
         self._clock = clock
         self._choose = choose
         self._looked: float | None = None
+        self._looking = False
+        """A look is under way: one that never ends (a dead network share) must not be followed by another, in one more
+        thread."""
         self._files: dict[str, Path] = {}
 
     def titles(self) -> list[str]:
         """Names of all songs, without directory and ending."""
         now = self._clock()
-        if self._looked is None or now - self._looked >= self._refresh_seconds:
+        due = self._looked is None or now - self._looked >= self._refresh_seconds
+        if due and not self._looking:
             self._files = self._offload(self._look)
             self._looked = now
         return list(self._files)
@@ -122,14 +127,30 @@ class MusicShelf:
         return (match[0], self._files[match[0]]) if match else None
 
     def _look(self) -> dict[str, Path]:
-        # Runs off the hub. Links are not followed: what is played lies in the directory that the owner chose.
+        # Runs off the hub.
+        self._looking = True
+        try:
+            return self._found()
+        finally:
+            self._looking = False
+
+    def _found(self) -> dict[str, Path]:
+        # Links are not followed: what is played lies in the directory that the owner chose. A pipe would be waited for
+        # when it is opened.
         files: dict[str, Path] = {}
         root = self._directory.resolve()
         for folder, _, names in os.walk(root):
             for name in sorted(names):
                 path = Path(folder, name)
-                if path.suffix.lower() in self._extensions and not path.is_symlink():
+                if path.suffix.lower() in self._extensions and _is_regular(path):
                     files.setdefault(path.stem, path)
                 if len(files) >= MAX_FILES:
                     return files
         return files
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
