@@ -84,6 +84,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     fixtures."""
     before = Snapshot.take()
     yield
+    structlog.contextvars.clear_contextvars()  # what a session has bound belongs to its own test
     if request.node.get_closest_marker("leaks") is None and (left := before.left_in_the_end()):
         pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
 
