@@ -7,7 +7,7 @@ export SAY WAV URL
 COVERED := protocol speech session
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev tools pins run talk test lint format bench loadtest capacity soak supervise new-provider new-tool clean
+.PHONY: help setup setup-dev tools pins run check talk test lint format bench loadtest capacity soak supervise new-provider new-tool clean
 
 help: ## list the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ pins: setup ## write requirements*.txt after a change to requirements*.in (ARGS=
 
 run: setup ## start the server (ARGS="--port 8001 --config my.yaml")
 	@exec $(PY) server.py $(ARGS)
+
+check: setup ## try every vendor that is configured: key, address, model (ARGS="--config my.yaml")
+	@exec $(PY) server.py check $(ARGS)
 
 talk: setup ## speak to a running server: SAY="what time is it", or WAV=question.wav; URL=ws://host:8000/xiaozhi/v1/
 	@exec $(PY) -m loadtest.talk $${WAV:+--wav "$$WAV"} $${SAY:+--say "$$SAY"} $${URL:+--url "$$URL"} $(ARGS)

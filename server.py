@@ -6,6 +6,9 @@ from gevent import monkey; monkey.patch_all()  # noqa: I001  # fmt: skip
 
 import sys
 
+if sys.version_info < (3, 11):  # noqa: UP036  whoever starts it without `make run` may have any Python
+    sys.exit("Python 3.11 or newer is needed, and this is %s. `make run` looks for one." % sys.version.split()[0])  # noqa: UP031
+
 from xiaozhi.app.main import main
 
 if __name__ == "__main__":

@@ -138,17 +138,36 @@ class StorageTimeout(StorageError):
 
 
 class VendorError(XiaozhiError):
-    """A provider failed. `vendor` names it in logs and metrics.
+    """A provider failed. `vendor`: who it was, as its client calls it; from its guard on the block of the
+    configuration ("LLM.OpenaiLLM"), as in logs.
 
     `details`: what the vendor said about it, longer than the message and without secrets, "" when it said nothing. It
-    may quote the request, so it is for decisions and never for logs."""
+    may quote the request, so it is for decisions and never for logs. `status`: of HTTP, 0 when there was none."""
 
     retryable = False
 
-    def __init__(self, vendor: str, message: str = "", *, details: str = "") -> None:
+    def __init__(self, vendor: str, message: str = "", *, details: str = "", status: int = 0) -> None:
         self.vendor = vendor
+        self.message = message
         self.details = details
-        super().__init__(f"{vendor}: {message}" if message else vendor)
+        self.status = status
+        self.asked_at = ""
+        """The address that was asked, without secrets; set by the client that asked."""
+        self.remedy = ""
+        """What it means for whoever wrote the configuration, and what to look at; set with `blame`."""
+        super().__init__(vendor, message)
+
+    def blame(self, block: str, remedy: str) -> None:
+        """It was the provider of this block. The first word counts: a provider may work with another one."""
+        if not self.remedy:
+            self.vendor, self.remedy = block, remedy
+
+    def __str__(self) -> str:
+        if not self.remedy:
+            return f"{self.vendor}: {self.message}" if self.message else self.vendor
+        where = f"; it was asked at {self.asked_at}" if self.asked_at else ""
+        said = f" ({self.message})" if self.message else ""
+        return f"{self.vendor}: {self.remedy}{where}{said}"
 
 
 class VendorUnavailable(VendorError):
@@ -168,9 +187,11 @@ class VendorBusy(VendorError):
 
     retryable = True
 
-    def __init__(self, vendor: str, message: str = "", *, after: float | None = None, details: str = "") -> None:
+    def __init__(
+        self, vendor: str, message: str = "", *, after: float | None = None, details: str = "", status: int = 0
+    ) -> None:
         self.after = after
-        super().__init__(vendor, message, details=details)
+        super().__init__(vendor, message, details=details, status=status)
 
 
 class VendorRejected(VendorError):

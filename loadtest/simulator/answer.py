@@ -40,6 +40,8 @@ class HeardAnswer:
     """tts start"""
     stopped_at: float | None = None
     """tts stop"""
+    failure: str = ""
+    """Why the server apologised instead of answering."""
     frames: list[bytes] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
     messages: list[HeardMessage] = field(default_factory=list)

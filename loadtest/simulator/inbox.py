@@ -90,6 +90,7 @@ class Inbox:
             case "tts", "stop":
                 self.speaking = False
                 answer.stopped_at = message.at
+                answer.failure = str(data.get("failure", ""))
         if message.type in ("stt", "llm", "tts"):
             answer.messages.append(message)
         if answer.stopped_at is not None:

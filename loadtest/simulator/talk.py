@@ -40,7 +40,7 @@ class TalkError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the programme; 0 when an answer came, 1 when not."""
+    """Run the programme; 0 when an answer came, 1 when not, or when it was an apology."""
     options = _parse(arguments)
     console = Console(highlight=False, soft_wrap=True)
     try:
@@ -51,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show(answer, options.out, console)
         for name, values in device.tools.calls if device.tools is not None else ():
             console.print(f"The server used the tool {escape(name)} with {escape(str(values))}.")
+        if answer.failure:
+            raise TalkError(
+                f"FAILED: the server apologised instead of answering. {answer.failure}\n"
+                "Its log has the details; `make check` tries every vendor of its configuration."
+            )
     except TalkError as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         return 1

@@ -146,6 +146,16 @@ def test_the_sweeper_waits_longer_than_a_spoken_goodbye(seconds: int, expected: 
     assert policy.idle_timeout == expected
 
 
+def test_the_heartbeat_is_a_setting() -> None:
+    usual, own = (
+        listeners.sweep_policy(settings(server))
+        for server in ({}, {"heartbeat_interval": 5, "heartbeat_timeout": "15"})
+    )
+
+    assert (usual.ping_interval, usual.ping_timeout) == (30, 90)
+    assert (own.ping_interval, own.ping_timeout) == (5, 15)
+
+
 def test_the_device_port_asks_for_a_token_only_where_it_should() -> None:
     auth = {"enabled": True, "allowed_devices": ["AA:AA"]}
     with device_port(settings({"auth": auth})) as port:

@@ -85,7 +85,7 @@ def base_settings(vendor: OpenAiVendor, directory: Path) -> dict[str, Any]:
         "wakeup_words": ["hello robot"],
         "Intent": {"function_call": {"functions": []}},
         "close_connection_no_voice_time": 0,
-        "monitoring": {"sample_interval": 0},
+        "monitoring": {"sample_interval": 0, "probe_at_start": False},
     }
 
 

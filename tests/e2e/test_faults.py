@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from loadtest.simulator.speech import Speech
 from loadtest.vendors.openai_vendor import ASR
@@ -298,3 +299,17 @@ def test_metrics_know_what_failed(stage: Stage) -> None:
     stage.vendor.script(CHAT, Script(status=401))
     ask(stage.device(), "hello")
     assert stage.count("xiaozhi_vendor_requests_total", kind="llm", vendor="Vendor", result="rejected") == before + 1
+
+
+@pytest.mark.parametrize("kind, block", [(CHAT, "LLM.Vendor"), (TTS, "TTS.Vendor")])
+def test_whoever_tries_the_server_learns_what_failed(stage: Stage, kind: str, block: str) -> None:
+    """And the log has the same name, the setting and the address."""
+    stage.vendor.script(kind, Script(status=401))
+    with capture_logs() as lines:
+        answer = ask(stage.device(), "hello")
+
+    assert answer.failure == f"{block}: 401, the key in api_key was refused"
+    (line,) = [line for line in lines if line["event"] == "vendor failed the turn"]
+    assert line["vendor"] == block
+    assert f"; it was asked at {stage.vendor.base_url}/" in line["error"]
+    assert ask(stage.device(), "again").failure == ""

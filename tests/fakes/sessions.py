@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -164,7 +165,7 @@ class NotedContext(LiveContext):
 
 
 _template = Prompter(
-    base_prompt="", template_dir=CONFIG_DIR / "prompts", template_name="agent-base-prompt.txt", timezone_offset=0
+    base_prompt="", template_dir=CONFIG_DIR / "prompts", template_name="agent-base-prompt.txt", zone=datetime.UTC
 )
 
 
@@ -174,7 +175,7 @@ def make_prompter(prompt: str = "You are a test.", context: LiveContext | None =
         base_prompt=prompt,
         template_dir=CONFIG_DIR / "prompts",
         template_name="agent-base-prompt.txt",
-        timezone_offset=0,
+        zone=datetime.UTC,
         context=context,
         like=_template,
         **options,

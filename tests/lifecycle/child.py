@@ -25,7 +25,7 @@ from tests.waiting import wait_for
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_S = 30.0
 END_S = 30.0
-_BANNER = re.compile(r"(?:ws://127\.0\.0\.1:(\d+)/xiaozhi/v1/|http://127\.0\.0\.1:(\d+)/xiaozhi/ota/)")
+_BANNER = re.compile(r"(?:(?<!URL=)ws://127\.0\.0\.1:(\d+)/xiaozhi/v1/|http://127\.0\.0\.1:(\d+)/xiaozhi/ota/)")
 
 
 class Child:

@@ -97,10 +97,10 @@ class House(Stage):
     # --- time moved by hand -------------------------------------------------------------------------------------------
 
     def guard(self, name: str) -> Guard:
-        """The guard of a vendor in force, such as "llm:Vendor"."""
+        """The guard of a vendor in force, such as "LLM.Vendor"."""
         return next(guard for guard in reversed(self.server.provider_pool.guards) if guard.name == name)
 
-    def impatient(self, name: str = "llm:Vendor") -> None:
+    def impatient(self, name: str = "LLM.Vendor") -> None:
         """Retries of this vendor come at once."""
         self.guard(name).sleep = lambda seconds: None
 

@@ -301,9 +301,9 @@ def test_a_trace_ties_everything_about_a_turn_together(
     first, second = [line for line in lines if line["event"] == "turn"]
     assert first["trace"] != second["trace"]
     about_it = [line for line in lines if line.get("trace") == first["trace"]]
-    told = {(line["event"], str(line.get("vendor", line.get("source", ""))).partition(":")[0]) for line in about_it}
+    told = {(line["event"], str(line.get("vendor", line.get("source", ""))).partition(".")[0]) for line in about_it}
     assert {("utterance", ""), ("heard", ""), ("turn", "")} <= told
-    assert {("vendor call", "asr"), ("vendor call", "llm"), ("vendor call", "tts")} <= told
+    assert {("vendor call", "ASR"), ("vendor call", "LLM"), ("vendor call", "TTS")} <= told
     assert [line["outcome"] for line in about_it if line["event"] == "tool call"] == ["ask_llm"]
     assert {line["device"] for line in about_it} == {device_id}
     assert len({line["session"] for line in about_it}) == 1

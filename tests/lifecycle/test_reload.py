@@ -213,21 +213,21 @@ def test_what_did_not_change_is_taken_over(house: House, other: OpenAiVendor) ->
 
 
 def test_a_breaker_that_is_open_stays_open_for_the_same_vendor(house: House) -> None:
-    breaker = house.guard("llm:Vendor").breaker
+    breaker = house.guard("LLM.Vendor").breaker
     house.change({"prompt": "You are somebody else."})
 
     assert house.server.reload() == ()
 
-    assert house.guard("llm:Vendor").breaker is breaker
+    assert house.guard("LLM.Vendor").breaker is breaker
 
 
 def test_other_limits_make_another_vendor(house: House) -> None:
-    window = house.guard("llm:Vendor").window
+    window = house.guard("LLM.Vendor").window
     house.change({"ai_providers": {"llm": {"max_concurrent": 3}}})
 
     assert house.server.reload() == ()
 
-    assert house.guard("llm:Vendor").window is not window
+    assert house.guard("LLM.Vendor").window is not window
     wait_for(lambda: house.server.generations_in_use == 1, "the end of the old")
     assert house.measured("xiaozhi_vendor_active_limit", kind="llm", vendor="Vendor") == 3
 

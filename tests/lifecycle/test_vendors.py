@@ -38,7 +38,7 @@ def test_a_broken_vendor_is_left_alone_and_asked_again_later(house: House) -> No
     device = house.device()
     assert house.measured("xiaozhi_vendor_breaker_state", kind="llm", vendor="Vendor") == 0
     open_the_breaker(house, device)
-    breaker = house.guard("llm:Vendor").breaker
+    breaker = house.guard("LLM.Vendor").breaker
     assert house.measured("xiaozhi_vendor_breaker_state", kind="llm", vendor="Vendor") == 2
 
     assert ask(device, "are you there").sentences == [shown(SORRY)], "degraded, but not silent"
@@ -59,7 +59,7 @@ def test_a_broken_vendor_is_left_alone_and_asked_again_later(house: House) -> No
 def test_while_one_call_probes_the_others_are_told_at_once(house: House) -> None:
     device, other = house.device(), house.device()
     open_the_breaker(house, device)
-    breaker = house.guard("llm:Vendor").breaker
+    breaker = house.guard("LLM.Vendor").breaker
     assert breaker is not None
     house.later(breaker)
     house.vendor.stand(CHAT, Script(answer="Slowly but surely.", delay=0.3))
@@ -103,7 +103,7 @@ def test_a_window_of_one_with_a_queue_of_one_and_a_deadline(tmp_path: Path, soun
         answers = [gevent.spawn(ask, served, "first")]
         house.wait_for(CHAT)
         answers.append(gevent.spawn(ask, queued, "second"))
-        window = house.guard("llm:Vendor").window
+        window = house.guard("LLM.Vendor").window
         assert window is not None
         wait_for(lambda: window.waiting == 1, "the queue")
 
@@ -118,3 +118,23 @@ def test_a_window_of_one_with_a_queue_of_one_and_a_deadline(tmp_path: Path, soun
         assert house.vendor.counts[CHAT] == 1
         assert house.measured("xiaozhi_vendor_window_refused_total", kind="llm", vendor="Vendor") == 2
         assert house.outcomes() == {"answered": 1, "overloaded": 2}
+
+
+def test_who_fails_is_shown_from_the_start(tmp_path: Path, sounds: Sounds) -> None:
+    """Before anybody has spoken; without secrets and addresses; and a server that can be reached is ready."""
+    nobody = {"base_url": "http://127.0.0.1:9/v1", "api_key": "xyzzy"}
+    overrides = {"monitoring": {"probe_at_start": True}, "ASR": {"Vendor": nobody}}
+    with open_house(tmp_path, sounds, overrides) as house:
+        wait_for(lambda: house.server.vendor_health.failing, "the verdict")
+        ready = house.ask_http("/readyz")
+        page = house.ask_http("/").body.decode()
+
+    assert ready.status == 200
+    assert ready.json == {
+        "ready": True,
+        "reasons": [],
+        "failing_vendors": ["ASR.Vendor: nothing answers there: see base_url, and whether the service runs"],
+    }
+    assert "ASR.Vendor: nothing answers there" in page
+    assert "xyzzy" not in page
+    assert "127.0.0.1:9/" not in page

@@ -47,7 +47,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.watch_admission(Admission(AdmissionLimits()))
     metrics.watch_guesses(Guesses())
     metrics.watch_connections(ConnectionRegistry())
-    metrics.watch_vendors(lambda: [Guard("llm:acme", window=Window("llm:acme", 1), limitations=lambda: ["tools"])])
+    metrics.watch_vendors(lambda: [Guard("LLM.acme", window=Window("LLM.acme", 1), limitations=lambda: ["tools"])])
     metrics.watch_process()
     metrics.watch_loops(lambda: [LoopHealth("sweeper", 0.0, 5.0)])
     tasks.spawn("nothing", lambda: None).join()  # so that there is a task to count

@@ -377,7 +377,7 @@ def test_what_works_alone_does_not_care_about_the_language_model(providers: Prov
     first = providers.lease(loaded(), "intent", "Plain").provider
 
     assert providers.lease(loaded(selected_module={"LLM": "B"}), "intent", "Plain").provider is first
-    assert [guard.name for guard in providers.guards] == ["intent:Plain"]
+    assert [guard.name for guard in providers.guards] == ["Intent.Plain"]
 
 
 def test_two_who_lease_a_memory_at_once_share_it(providers: ProviderPool) -> None:
@@ -429,7 +429,7 @@ def test_memories_on_this_machine_hold_no_models() -> None:
     for name in "ABC":
         few.lease(loaded(selected_module={"LLM": name}), "memory", "Asking")
 
-    assert sorted(guard.name for guard in few.guards) == ["llm:A", "llm:B", "llm:C"]
+    assert sorted(guard.name for guard in few.guards) == ["LLM.A", "LLM.B", "LLM.C"]
     few.close()
 
 
@@ -503,6 +503,40 @@ def test_what_comes_after_the_release_is_given_back(providers: ProviderPool) -> 
     wait_for("closed Own")
 
 
+@pytest.mark.parametrize(
+    ("blocks", "section", "chain"),
+    [
+        ({"A": {"fallback": ["B"]}}, [], ["A", "B"]),
+        ({"A": {"fallback": "B"}}, ["C"], ["A", "B", "C"]),
+        ({"A": {"fallback": ["B"]}, "B": {"fallback": ["C", "A"]}}, ["Own", "C"], ["A", "B", "C", "Own"]),
+    ],
+)
+def test_a_block_names_its_own_fallbacks(
+    providers: ProviderPool, blocks: dict[str, Any], section: list[str], chain: list[str]
+) -> None:
+    """They come before those of the section; theirs come behind them; nobody is asked twice."""
+    configuration = loaded(LLM=blocks, fallback={"LLM": section})
+    leased = LeasedProviders(providers, configuration)
+
+    assert [each.name for each in leased.selected("llm").providers] == chain
+    assert {name for kind, name in configuration.settings.in_use() if kind == "llm"} == set(chain)
+    assert check(configuration) == []
+
+
+def test_the_model_of_a_memory_has_its_own_fallbacks(providers: ProviderPool) -> None:
+    configuration = loaded(
+        selected_module={"Memory": "Asking"},
+        LLM={"Own": {"fallback": ["Remote"]}},
+        Memory={"Asking": {"llm": "Own"}},
+        fallback={"LLM": ["C"]},
+    )
+
+    memory = providers.lease(configuration, "memory", "Asking").provider
+
+    assert [each.name for each in memory.llm("Own").providers] == ["Own", "Remote"]
+    assert ("llm", "Remote") in configuration.settings.in_use()
+
+
 def test_fallbacks_stand_behind_the_selected_one(providers: ProviderPool) -> None:
     leased = LeasedProviders(providers, loaded(fallback={"LLM": ["B", "A", "Own"]}))
 
@@ -572,7 +606,7 @@ def test_one_endpoint_has_one_breaker_whatever_it_is_called() -> None:
     assert breakers["A"] is not breakers["C"]
     for _ in range(breakers["A"].options.min_volume):
         breakers["A"].record(breakers["A"].admit(), False)
-    assert heard == [("llm:A", BreakerState.OPEN), ("llm:B", BreakerState.OPEN)]
+    assert heard == [("LLM.A", BreakerState.OPEN), ("LLM.B", BreakerState.OPEN)]
     opened.close()
 
 
@@ -600,7 +634,7 @@ def test_a_breaker_that_outlives_a_provider_forgets_it() -> None:
 
     for _ in range(breaker.options.min_volume):
         breaker.record(breaker.admit(), False)
-    assert heard == [("llm:A", BreakerState.OPEN), ("llm:B", BreakerState.OPEN)]
+    assert heard == [("LLM.A", BreakerState.OPEN), ("LLM.B", BreakerState.OPEN)]
     opened.close()
     assert breaker.listeners == []
 
@@ -620,5 +654,5 @@ def test_the_guards_of_all_are_told() -> None:
     opened.lease(loaded(LLM={"A": {"api_key": "other"}}), "llm", "A")
     opened.lease(loaded(), "llm", "Own")
 
-    assert [guard.name for guard in opened.guards] == ["llm:A", "llm:A"]
+    assert [guard.name for guard in opened.guards] == ["LLM.A", "LLM.A"]
     opened.close()

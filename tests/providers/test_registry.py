@@ -46,7 +46,7 @@ def test_numbers_are_taken_for_text_where_text_is_wanted() -> None:
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        ({}, "Memory.Mine.type: None"),
+        ({}, "Memory.Mine.type: missing"),
         ({"type": "nomen"}, "nomem"),
         ({"type": "no.such:Thing"}, "importable"),
         ({"type": f"{__name__}:Missing"}, "importable"),

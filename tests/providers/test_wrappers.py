@@ -480,7 +480,7 @@ def test_a_guarded_llm_retries_bounds_and_reports() -> None:
     assert isinstance(model, Llm) and model.name == "model" and model.traits.calls_tools
     assert ask(model) == ["a", "b"]
     assert [report.outcome for report in reports] == ["unavailable", "ok"]
-    assert reports[0].vendor == "llm:model"
+    assert reports[0].vendor == "LLM.model"
     gevent.joinall(
         [gevent.spawn(ask, model, CallContext(device_id=str(n))) for n in range(6)],
         raise_error=True,

@@ -240,8 +240,8 @@ def test_nobody_connected_is_a_scrape_too() -> None:
 
 def test_windows_of_the_vendors_in_force_and_no_longer_of_those_before() -> None:
     metrics = Metrics()
-    window = Window("llm:acme", 1, queue_size=0)
-    guards = [Guard("llm:acme", window=window), Guard("vad:none")]
+    window = Window("LLM.acme", 1, queue_size=0)
+    guards = [Guard("LLM.acme", window=window), Guard("VAD.none")]
     metrics.watch_vendors(lambda: guards)
     window.enter(0.0)
     with pytest.raises(Overloaded):
@@ -251,19 +251,19 @@ def test_windows_of_the_vendors_in_force_and_no_longer_of_those_before() -> None
     assert value(metrics, "xiaozhi_vendor_active_limit", kind="llm", vendor="acme") == 1
     assert value(metrics, "xiaozhi_vendor_window_refused_total", kind="llm", vendor="acme") == 1
 
-    guards[:] = [Guard("llm:other", window=Window("llm:other", 3))]
+    guards[:] = [Guard("LLM.other", window=Window("LLM.other", 3))]
     waiting = scrape(metrics)["xiaozhi_vendor_waiting"].samples
     assert [sample.labels["vendor"] for sample in waiting] == ["other"]
 
 
 def test_guards_of_one_name_are_one_series() -> None:
     """The same block in two configurations, or with devices' own keys; two samples of one name are no exposition."""
-    broken, limitless = Breaker("llm:acme"), Window("llm:acme", 0)
+    broken, limitless = Breaker("LLM.acme"), Window("LLM.acme", 0)
     for _ in range(broken.options.min_volume):
         broken.record(broken.admit(), False)
-    windows = [Window("llm:acme", 2), Window("llm:acme", 3)]
-    guards = [Guard("llm:acme", window=windows[0]), Guard("llm:acme", window=windows[1], breaker=broken)]
-    guards += [Guard("llm:other", window=windows[0]), Guard("llm:other", window=limitless), Guard("tts:plain")]
+    windows = [Window("LLM.acme", 2), Window("LLM.acme", 3)]
+    guards = [Guard("LLM.acme", window=windows[0]), Guard("LLM.acme", window=windows[1], breaker=broken)]
+    guards += [Guard("LLM.other", window=windows[0]), Guard("LLM.other", window=limitless), Guard("TTS.plain")]
     metrics = Metrics()
     metrics.watch_vendors(lambda: guards)
     for window in windows:
@@ -281,8 +281,8 @@ def test_what_vendors_cannot_do_is_shown_as_long_as_they_are_in_force() -> None:
     metrics = Metrics()
     found = ["tools", "context"]
     guards = [
-        Guard("llm:acme", limitations=lambda: found),
-        Guard("llm:acme", limitations=lambda: found),
+        Guard("LLM.acme", limitations=lambda: found),
+        Guard("LLM.acme", limitations=lambda: found),
         Guard("vad:x"),
     ]
     metrics.watch_vendors(lambda: guards)

@@ -67,7 +67,7 @@ def test_every_fault_is_named(loaded: Loaded) -> None:
         "conversation": {"tool_depth": "deep", "resume_seconds": 5},
         "selected_module": {"LLM": "Nobody"},
         "server": {"port": 1},
-        "wakeup_words": "ahoy",
+        "wakeup_words": {"a": "ahoy"},
         "TTS": {"Vendor": {"api_key": "a-secret-key"}, "Odd": 7},
         "fallback": {"TTS": ["Odd"]},
     }

@@ -26,6 +26,15 @@ def test_the_operators_own_is_used_and_nothing_is_written(tmp_path: Path) -> Non
     assert not (tmp_path / "data").exists()
 
 
+def test_that_of_a_console_comes_next(tmp_path: Path) -> None:
+    """It signs its devices' tokens with it."""
+    console = {"log": {"data_dir": str(tmp_path / "data")}, "manager-api": {"secret": "the-console-s"}}
+
+    assert token_secret(Settings.model_validate(console)) == "the-console-s"
+    assert token_secret(Settings.model_validate({**console, "server": {"auth_key": "mine"}})) == "mine"
+    assert not (tmp_path / "data").exists()
+
+
 def test_it_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "new" / "data")
 

@@ -39,4 +39,4 @@ def test_wrong_options_of_a_listed_tool_refuse_the_configuration(
 
     assert checked(tmp_path, wrong, "[]") == 0
     assert checked(tmp_path, wrong, "[play_music]") == 1
-    assert "plugins.play_music.refresh_time: 'soon' - must be a valid number" in capsys.readouterr().err
+    assert "plugins.play_music.refresh_time: 'soon' - must be a number" in capsys.readouterr().err

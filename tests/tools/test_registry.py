@@ -106,9 +106,9 @@ def test_options_are_typed_and_reach_the_tool() -> None:
         ({"roll_dice": {"sides": 1}}, "plugins.roll_dice.sides: 1 - must be greater than or equal to 2"),
         ({"roll_dice": {"sides": True}}, "plugins.roll_dice.sides: True - must be a number, not a switch"),
         ({"roll_dice": 5}, "plugins.roll_dice: 5 - must be a mapping of options"),
-        ({"house": {"rooms": "all"}}, "plugins.house.rooms: 'all' - must be a valid tuple"),
-        ({"house_state": {"rooms": 5}}, "plugins.house_state.rooms: 5 - must be a valid tuple"),
-        ({"house": {"api_key": [KEY]}}, "plugins.house.api_key: *** - must be a valid string"),
+        ({"house": {"rooms": {"a": 1}}}, "plugins.house.rooms: a mapping - must be a list, such as [a, b]"),
+        ({"house_state": {"rooms": 5}}, "plugins.house_state.rooms: 5 - must be a list, such as [a, b]"),
+        ({"house": {"api_key": [KEY]}}, "plugins.house.api_key: *** - must be text"),
     ],
 )
 def test_wrong_options_are_faults_with_their_key(blocks: Mapping[str, Any], fault: str) -> None:
@@ -135,6 +135,7 @@ def test_options_of_tools_that_are_not_listed_are_no_faults_but_their_unknown_ke
     assert selection.faults == ()
     assert selection.warnings == (
         "plugins.roll_dice.side means nothing here and is ignored; the nearest key is plugins.roll_dice.sides",
+        "plugins.roll_dice has no effect: its tools are not on offer; name them in Intent.test.functions",
     )
 
 
@@ -147,7 +148,10 @@ def test_blocks_without_effect_are_told() -> None:
         "plugins.say_it.loud means nothing here and is ignored",
         "plugins.other means nothing here and is ignored",
         "plugins.house_state is ignored: plugins.house says the same",
+        "plugins.house has no effect: its tools are not on offer; name them in Intent.test.functions",
     )
+    untouched = select(["say_it"], {"house": HOUSE}, known=samples(), untouched=["house"])
+    assert untouched.warnings == ()
 
 
 def test_what_is_missing_is_told_once_with_the_tools_that_need_it_and_they_stay_on_offer() -> None:

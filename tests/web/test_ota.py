@@ -131,12 +131,20 @@ def test_what_a_device_says_of_its_board_is_passed_on() -> None:
     ],
 )
 def test_the_time_zone_has_a_name_where_one_is_known(hours: float, told: dict[str, Any]) -> None:
-    server_time = check(client(OtaConfig(timezone_offset_hours=hours)))["server_time"]
+    server_time = check(client(OtaConfig(zone=datetime.timezone(datetime.timedelta(hours=hours)))))["server_time"]
 
     assert server_time == {"timestamp": 1757567894012, **told}
     if "timezone" in told:
         at = datetime.datetime.fromtimestamp(NOW, ZoneInfo(told["timezone"]))
         assert at.utcoffset() == datetime.timedelta(hours=hours)
+
+
+def test_time_zones_may_have_half_hours_and_summer_time() -> None:
+    assert check(client(OtaConfig(zone=ZoneInfo("America/St_Johns"))))["server_time"] == {
+        "timestamp": 1757567894012,
+        "timezone_offset": -150,
+        "timezone": "America/St_Johns",
+    }
 
 
 def test_a_device_that_only_asks_gets_what_one_that_tells_gets() -> None:

@@ -233,9 +233,7 @@ class Generations:
     def _make_agent(self, loaded: Loaded, like: Agent | None = None) -> Agent:
         """Raises SettingsError."""
         try:
-            agent, warnings = wiring.make_agent(
-                loaded, self._provider_pool, self._services, on_unused=self._retire, like=like
-            )
+            agent = wiring.make_agent(loaded, self._provider_pool, self._services, on_unused=self._retire, like=like)
         except SettingsError:
             raise
         except Exception as error:
@@ -243,7 +241,7 @@ class Generations:
             raise SettingsError(
                 [Fault("providers", f"{type(error).__name__}: {error}"[:300], "providers that start")]
             ) from error
-        for warning in [*loaded.warnings, *warnings]:
+        for warning in wiring.warnings(loaded, like.settings if like is not None else None):
             log.warning("configuration", note=warning)
         return agent
 

@@ -23,7 +23,7 @@ from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.runtime.usage import UsageLimits
 from xiaozhi.session.link import Identity, SessionFactory
-from xiaozhi.settings import Settings
+from xiaozhi.settings import Settings, zone_of
 from xiaozhi.settings.server import Limits, ServerSettings
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
@@ -45,6 +45,8 @@ _LIVE = frozenset(
         "cpu_percent",
         "drain_seconds",
         "handshakes_per_second",
+        "heartbeat_interval",
+        "heartbeat_timeout",
         "hello_timeout",
         "limits",  # looked at key by key
         "max_connections",
@@ -92,6 +94,8 @@ def sweep_policy(settings: Settings) -> Policy:
         max_memory_bytes=limits.memory_bytes,
         max_queue_depth=limits.queued,
         max_cpu=limits.cpu_percent / 100,
+        ping_interval=settings.server.heartbeat_interval,
+        ping_timeout=settings.server.heartbeat_timeout,
     )
 
 
@@ -225,7 +229,7 @@ def ota_settings(settings: Settings, addresses: ServerAddresses) -> ota.OtaConfi
     key = server.mqtt_signature_key.get_secret_value()
     return ota.OtaConfig(
         addresses=addresses,
-        timezone_offset_hours=server.timezone_offset,
+        zone=zone_of(settings),
         firmware_dir=settings.data_dir / "bin",
         auth_enabled=server.auth.enabled,
         allowed_devices=frozenset(server.auth.allowed_devices),

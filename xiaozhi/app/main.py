@@ -17,14 +17,17 @@ import gevent
 
 from xiaozhi import __version__
 from xiaozhi.app.banner import show_banner, show_faults
+from xiaozhi.app.check_vendors import check_vendors
 from xiaozhi.app.server import Server
+from xiaozhi.app.status import status_line
 from xiaozhi.app.telemetry import configure_logs
-from xiaozhi.app.wiring import check, make_database, selected_tools
+from xiaozhi.app.terminal import Terminal
+from xiaozhi.app.wiring import check, make_database, warnings
 from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.net.tcp import AddressError
 from xiaozhi.runtime import logs
-from xiaozhi.settings import Loaded, load, masked_yaml
+from xiaozhi.settings import Examined, Loaded, examine, load, masked_yaml
 
 log = logs.get_logger(__name__)
 
@@ -32,6 +35,7 @@ EXIT_SETTINGS = 1
 EXIT_AT_ONCE = 130
 LAST_WORDS_S = 0.5
 """How long a process that leaves at once waits for its log."""
+CHECK = ["check"]
 UPGRADE = ["db", "upgrade"]
 FORGET = ["devices", "forget"]
 """Followed by a device id."""
@@ -46,25 +50,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     forget = options.command[:-1] == FORGET
-    if options.command not in ([], UPGRADE) and not forget:
-        known = f"{' '.join(UPGRADE)}, {' '.join(FORGET)} ID"
-        parser.error(f"unknown command {' '.join(options.command)!r}; there is: {known}")
-    try:
-        loaded = _load(options)
-        faults = check(loaded)
-        if faults:
-            raise SettingsError(faults)
-    except SettingsError as error:
-        show_faults(error.faults)
+    if options.command not in ([], CHECK, UPGRADE) and not forget:
+        known = f"check, {' '.join(UPGRADE)}, {' '.join(FORGET)} ID"
+        parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
+    examined = _examine(options)
+    if options.check_config:
+        for warning in examined.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+    loaded = examined.loaded
+    if examined.faults or loaded is None:
+        show_faults(examined.faults)
         return EXIT_SETTINGS
     if options.print_config:
         print(masked_yaml(loaded.settings), end="")
         return 0
     if options.check_config:
-        for warning in [*loaded.warnings, *selected_tools(loaded.settings).warnings]:
-            print(f"warning: {warning}", file=sys.stderr)
         print("The configuration is fine.")
         return 0
+    if options.command == CHECK:
+        # The table tells what is wrong, and a check must not write into the log of a server.
+        configure_logs(loaded.settings.log.model_copy(update={"log_dir": "", "log_level": "CRITICAL"}))
+        try:
+            return check_vendors(loaded)
+        finally:
+            logs.shut_down()
     if options.command == UPGRADE:
         return _upgrade_database(loaded)
     if forget:
@@ -123,12 +132,15 @@ def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
     except OSError as error:
         show_faults([_disk_fault(loaded, error)])
         return EXIT_SETTINGS
+    terminal = Terminal(lambda: status_line(server))
     try:
         _handle_signals(server)
         show_banner(server.facts())
+        terminal.start()
         server.wait()
     finally:
         # Whatever ends the waiting, also an error that gevent raises in the main greenlet: memories are kept.
+        terminal.stop()
         server.stop()
     if server.restart_wanted:
         _run_anew()
@@ -174,13 +186,23 @@ def _handle_signals(server: Server) -> None:
     gevent.signal_handler(signal.SIGHUP, server.request_reload)
 
 
+def _examine(options: argparse.Namespace) -> Examined:
+    """Everything that is right and wrong with the configuration, its blocks of providers and tools included."""
+    examined = examine(options.config, overrides=_overrides(options))
+    if examined.loaded is None:
+        return examined
+    faults = [*examined.faults, *check(examined.loaded)]
+    return Examined(examined.loaded, list(dict.fromkeys(faults)), warnings(examined.loaded))
+
+
 def _load(options: argparse.Namespace) -> Loaded:
-    overrides: dict[str, Any] = {}
-    for key in ("port", "http_port"):
-        value = getattr(options, key)
-        if value is not None:
-            overrides.setdefault("server", {})[key] = value
-    return load(options.config, overrides=overrides)
+    return load(options.config, overrides=_overrides(options))
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    given = {key: getattr(options, key) for key in ("port", "http_port")}
+    own = {key: value for key, value in given.items() if value is not None}
+    return {"server": own} if own else {}
 
 
 def _log_fault(loaded: Loaded, error: OSError) -> Fault:
@@ -220,7 +242,8 @@ def _parser() -> argparse.ArgumentParser:
         "command",
         nargs="*",
         metavar="COMMAND",
-        help="none: run the server; 'db upgrade': bring the database up to date (as every start does) and exit; "
+        help="none: run the server; 'check': ask every configured vendor once; "
+        "'db upgrade': bring the database up to date (as every start does) and exit; "
         "'devices forget ID': let a device that was set up anew have a token again",
     )
     parser.add_argument(

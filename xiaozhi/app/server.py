@@ -20,11 +20,12 @@ from gevent.event import Event
 from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
-from xiaozhi.app.banner import StartFacts
+from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.telemetry import Observer, configure_logs, dearest
+from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.devices.enrolment import Enrolment
@@ -40,6 +41,7 @@ from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.limits import Admission
 from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.runtime.resilience import CallReport
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.runtime.tracing import open_tracer
 from xiaozhi.runtime.watchdog import Shed, ShedPolicy, Watchdog
@@ -51,7 +53,7 @@ from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.pipeline import PipelineFactory
-from xiaozhi.settings import Loaded, token_secret
+from xiaozhi.settings import Loaded, token_secret, zone_of
 from xiaozhi.storage.earlier_files import import_earlier_files
 from xiaozhi.tools.device_mcp import Vision
 from xiaozhi.transport.acceptor import Acceptor
@@ -113,7 +115,7 @@ class Server:
         self._database = wiring.make_database(settings)
         self._memories = MemoryWriter(self._database)
         self._enrolment = Enrolment(self._database)
-        self._quota = OutputQuota(self._database, self._today)
+        self._quota = OutputQuota(self._database, lambda: datetime.datetime.now(zone_of(settings)).date())
         self._observer = Observer(self.metrics, self._tracer)
         self._watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
@@ -145,15 +147,16 @@ class Server:
             pipeline=pipeline,
         )
         self.provider_pool = ProviderPool(
-            self.inference, self._observer.vendor_called, self._observer.breaker_changed, database=self._database
+            self.inference, self._vendor_called, self._observer.breaker_changed, database=self._database
         )
+        self.vendor_health = VendorHealth(lambda: self.provider_pool.guards)
         self._generations = Generations(
             read=reload,
             adopt=self._adopt,
             services=self._services,
             provider_pool=self.provider_pool,
             observer=self._observer,
-            on_reload=lambda accepted: self.metrics.reloads.labels("accepted" if accepted else "refused").inc(),
+            on_reload=self._reloaded,
         )
         self.connection_services = listeners.connection_services(
             settings,
@@ -200,6 +203,7 @@ class Server:
             metrics=self.metrics.render,
             reload=self.reload,
             devices=lambda: dearest(self.connections.members(), self._clock()),
+            failing=lambda: self.vendor_health.failing,
         )
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(
@@ -226,6 +230,7 @@ class Server:
         self._watchdog.start()
         process.settle()
         self._started_s = self._clock() - self._began
+        self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
 
     def wait(self) -> None:
         """Until somebody wants the server to stop."""
@@ -279,15 +284,10 @@ class Server:
     def facts(self) -> StartFacts:
         """What to tell the person who started the server."""
         origin = self._addresses.at(listeners.own_host(self._loaded.settings))
-        providers = self._current().agent.providers
-        return StartFacts(
-            version=__version__,
-            websocket=self._addresses.websocket_url(origin),
-            ota=self._addresses.ota_url(origin),
-            providers={kind: name for kind, name in providers.names.items() if kind not in ("memory", "intent")},
-            workers=self.inference.workers,
-            offline=providers.llm.traits.offline,
-            started_s=self._started_s,
+        addresses = self._addresses.websocket_url(origin), self._addresses.ota_url(origin)
+        names, workers = self._current().agent.providers.names, self.inference.workers
+        return start_facts(
+            self._loaded.settings, names, addresses, port=self.port, workers=workers, started_s=self._started_s
         )
 
     def _open_database(self) -> None:
@@ -333,6 +333,7 @@ class Server:
         self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self._watchdog.stop)
+        self._step("probes", self.vendor_health.close)
         self._step("tools", self._lasting.join, FLUSH_SECONDS)
         self._step("tools", self._lasting.kill)
         if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
@@ -456,9 +457,22 @@ class Server:
             ]
         return not reasons, reasons
 
+    def _vendor_called(self, report: CallReport) -> None:
+        self._observer.vendor_called(report)
+        self.vendor_health.called(report)
+
+    def _reloaded(self, accepted: bool) -> None:
+        self.metrics.reloads.labels("accepted" if accepted else "refused").inc()
+        if accepted:
+            self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
+
     def _page_facts(self) -> ops.PageFacts:
         return ops.PageFacts(
-            version=__version__, providers=self._current().agent.providers.names, connections=len(self.connections)
+            version=__version__,
+            providers=self._current().agent.providers.names,
+            connections=len(self.connections),
+            failing=self.vendor_health.failing,
+            limitations=self.vendor_health.limitations,
         )
 
     def _on_shed(self, level: Shed) -> None:
@@ -477,21 +491,14 @@ class Server:
 
     def _watch_metrics(self) -> None:
         metrics = self.metrics
-        metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(self.connections))
-        metrics.watch(
-            "xiaozhi_connections_limit", "Devices that may be connected.", lambda: self.admission.limits.max_connections
-        )
-        metrics.watch(
-            "xiaozhi_storage_waiting", "Jobs that wait for the storage thread.", lambda: self._database.waiting
-        )
-        metrics.watch(
-            "xiaozhi_memories_waiting", "Visits whose memory has not been saved yet.", lambda: self._memories.waiting
-        )
-        metrics.watch(
-            "xiaozhi_reply_cache_bytes",
-            "Ready speech in the reply cache.",
-            lambda: self._services.speech_cache.size_bytes,
-        )
+        for name, words, read in (
+            ("connections", "Devices connected now.", lambda: len(self.connections)),
+            ("connections_limit", "Devices that may be connected.", lambda: self.admission.limits.max_connections),
+            ("storage_waiting", "Jobs that wait for the storage thread.", lambda: self._database.waiting),
+            ("memories_waiting", "Visits whose memory has not been saved yet.", lambda: self._memories.waiting),
+            ("reply_cache_bytes", "Ready speech in the reply cache.", lambda: self._services.speech_cache.size_bytes),
+        ):
+            metrics.watch(f"xiaozhi_{name}", words, read)
         metrics.watch_pool(self.inference)
         metrics.watch_admission(self.admission)
         metrics.watch_guesses(self.guesses)
@@ -499,6 +506,3 @@ class Server:
         metrics.watch_vendors(lambda: self.provider_pool.guards)
         metrics.watch_loops(self._watchdog.loops)
         metrics.watch_process()
-
-    def _today(self) -> datetime.date:
-        return datetime.datetime.now(wiring.zone(self._loaded.settings)).date()

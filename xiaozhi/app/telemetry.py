@@ -12,7 +12,7 @@ from xiaozhi.providers.contracts.vad import Vad
 from xiaozhi.runtime import logs, usage
 from xiaozhi.runtime.connections import Member
 from xiaozhi.runtime.metrics import Metrics
-from xiaozhi.runtime.resilience import BreakerState, CallReport
+from xiaozhi.runtime.resilience import BreakerState, CallReport, vendor_labels
 from xiaozhi.runtime.tracing import NoTracer, Stage, Tracer
 from xiaozhi.session.turn_record import SHARES, Outcome, Timeline, TurnRecord
 from xiaozhi.settings.schema import Log
@@ -108,7 +108,7 @@ class Observer:
 
     def vendor_called(self, report: CallReport) -> None:
         """One attempt at a vendor has ended."""
-        kind, _, vendor = report.vendor.partition(":")
+        kind, vendor = vendor_labels(report.vendor)
         self._metrics.vendor_requests.labels(kind, vendor, report.outcome).inc()
         used = usage.current()
         if used is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,7 +18,7 @@ from lunar_python import Solar
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers import registry
-from xiaozhi.providers.pool import LIMITED_BY, LeasedProviders, ProviderPool, vendor_limits
+from xiaozhi.providers.pool import LIMITED_BY, OWN_LIMITS, LeasedProviders, ProviderPool, vendor_limits
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.session.agent import Agent, ProviderSet
 from xiaozhi.session.services import SessionServices
@@ -30,8 +30,9 @@ from xiaozhi.session.turns.context_sources import DEADLINE_S as CONTEXT_DEADLINE
 from xiaozhi.session.turns.context_sources import HttpContextSource
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.session.turns.wakeup import greetings_for
-from xiaozhi.settings import Loaded, Settings
-from xiaozhi.settings.fields import text_in
+from xiaozhi.settings import Loaded, Settings, zone_of
+from xiaozhi.settings.fields import text_in, words
+from xiaozhi.settings.schema import FALLING_BACK, REFERRING
 from xiaozhi.speech.language import named_language, spoken_language
 from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.tools import registry as tool_registry
@@ -46,15 +47,12 @@ def check(loaded: Loaded, known: Settings | None = None) -> list[Fault]:
     nothing. `known`: provider blocks that stand there in the same way have been checked."""
     faults: list[Fault] = []
     settings = loaded.settings
-    checked = known.in_use() if known is not None else ()
-    for kind, name in settings.in_use():
-        if known is not None and (kind, name) in checked and known.block(kind, name) == settings.block(kind, name):
-            continue
+    for kind, name in _unlike(settings, known):
         try:
             block = settings.block(kind, name)
             options = registry.validate(kind, name, block)
             # Two blocks may share a file, and its faults.
-            found = registry.find(kind, str(block["type"])).cls.faults(options, loaded.config_dir)
+            found = registry.registration(kind, name, block).cls.faults(options, loaded.config_dir)
             faults += [fault for fault in found if fault not in faults]
         except SettingsError as error:
             faults += error.faults
@@ -64,6 +62,48 @@ def check(loaded: Loaded, known: Settings | None = None) -> list[Fault]:
             except SettingsError as error:
                 faults += [fault for fault in error.faults if fault.key not in {other.key for other in faults}]
     return [*faults, *selected_tools(settings).faults]
+
+
+def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
+    """Everything in a configuration that has no effect or cannot work as it is written. `known`: as for `check`."""
+    settings = loaded.settings
+    found = list(loaded.warnings)
+    for kind, name in _unlike(settings, known):
+        block = settings.block(kind, name)
+        found += registry.ignored(kind, name, block, _read_elsewhere(kind, name, block))
+    if known is None or (settings.plugins, settings.Intent) != (known.plugins, known.Intent):
+        untouched = [block for block in settings.plugins if _ships(loaded, "plugins", block)]
+        listed = not _ships(loaded, "Intent", settings.selected("intent"))
+        found += selected_tools(settings, untouched, listed=listed).warnings
+    return found
+
+
+def _ships(loaded: Loaded, *path: str) -> bool:
+    """Whether everything at a place in the configuration stands as it ships."""
+    found = [source for key, source in loaded.merged.origins.items() if key[: len(path)] == path]
+    return bool(found) and all(source.endswith("default.yaml") for source in found)
+
+
+def _unlike(settings: Settings, known: Settings | None) -> Iterator[tuple[str, str]]:
+    """(kind, name) of the blocks in use that are there and stand in `known` in another way."""
+    checked = known.in_use() if known is not None else ()
+    for kind, name in settings.in_use():
+        if name not in settings.modules(kind):
+            continue  # that is a fault of its own
+        if known is None or (kind, name) not in checked or known.block(kind, name) != settings.block(kind, name):
+            yield kind, name
+
+
+def _read_elsewhere(kind: str, name: str, block: Mapping[str, Any]) -> list[str]:
+    """Keys of a block that somebody else than its provider looks at."""
+    try:
+        cls = registry.registration(kind, name, block).cls
+    except SettingsError:
+        return []
+    keys = list(OWN_LIMITS) if kind in LIMITED_BY and not cls.traits.offline else []
+    keys += ["fallback"] if kind in FALLING_BACK else []
+    keys += ["llm"] if kind in REFERRING and cls.needs_services else []
+    return keys + {"vad": ["pause_ms"], "intent": ["functions"]}.get(kind, [])
 
 
 def make_database(settings: Settings) -> Database:
@@ -78,9 +118,9 @@ def make_agent(
     *,
     on_unused: Callable[[Agent], None],
     like: Agent | None = None,
-) -> tuple[Agent, list[str]]:
-    """The agent of one configuration, its providers warmed up, and warnings for the log. `like`: an agent of the same
-    configuration, whose prompt template need not be compiled again. Blocks while models load.
+) -> Agent:
+    """The agent of one configuration, its providers warmed up. `like`: an agent of the same configuration, whose prompt
+    template need not be compiled again. Blocks while models load.
 
     Raises SettingsError, and whatever a provider's warm-up raises; then nothing of it is left."""
     settings = loaded.settings
@@ -94,8 +134,7 @@ def make_agent(
         sources = [HttpContextSource(provider) for provider in settings.context_providers]
         for source in sources:
             closing.callback(source.close)
-        tools = selected_tools(settings)
-        plugins = tools.build(_tool_services(settings, services.inference, closing))
+        plugins = selected_tools(settings).build(_tool_services(settings, services.inference, closing))
         weather = plugins.owner(Weather)
         context = LiveContext(
             sources,
@@ -116,7 +155,7 @@ def make_agent(
         emergency=leased.emergency_voice,
     )
     closing.callback(phrases.close)
-    agent = Agent(
+    return Agent(
         settings=settings,
         providers=providers,
         prompter=prompter,
@@ -127,7 +166,6 @@ def make_agent(
         close=closing.close,
         on_unused=on_unused,
     )
-    return agent, list(tools.warnings)
 
 
 def _own_limit(settings: Settings, like: Agent | None) -> int | None:
@@ -157,7 +195,7 @@ def _prompter(loaded: Loaded, context: LiveContext, briefing: str, like: Agent |
         base_prompt=settings.prompt,
         template_dir=template.parent,
         template_name=template.name,
-        timezone_offset=settings.server.timezone_offset,
+        zone=zone_of(settings),
         language=settings.language,
         quota_refusal=settings.quota_response,
         briefing=briefing,
@@ -192,21 +230,21 @@ def _likely_languages(settings: Settings) -> list[str]:
     return list(dict.fromkeys(spoken_language(word) for word in settings.wakeup_words)) or [""]
 
 
-def zone(settings: Settings) -> datetime.timezone:
-    """The owner's time zone."""
-    return datetime.timezone(datetime.timedelta(hours=settings.server.timezone_offset))
-
-
-def selected_tools(settings: Settings) -> tool_registry.Selection:
-    """The server's own tools that the configuration asks for: checked, not built."""
+def selected_tools(
+    settings: Settings, untouched: Collection[str] = (), *, listed: bool = True
+) -> tool_registry.Selection:
+    """The server's own tools that the configuration asks for: checked, not built. `untouched`, `listed`: what of it
+    somebody wrote, for warnings."""
     intent = settings.selected("intent")
-    wanted = settings.block("intent", intent).get("functions") or []
-    names = [str(name) for name in wanted] if isinstance(wanted, list) else []
-    return tool_registry.select(names, settings.plugins, where=f"Intent.{intent}.functions")
+    wanted = settings.modules("intent").get(intent, {}).get("functions") or []
+    names = words(wanted) if isinstance(wanted, str) else map(str, wanted) if isinstance(wanted, list) else ()
+    return tool_registry.select(
+        names, settings.plugins, where=f"Intent.{intent}.functions", untouched=untouched, listed=listed
+    )
 
 
 def _tool_services(settings: Settings, inference: InferencePool, closing: ExitStack) -> ToolServices:
-    here = zone(settings)
+    here = zone_of(settings)
 
     def http(vendor: str, **deadlines: Any) -> VendorHttp:
         client = VendorHttp(vendor, **deadlines)

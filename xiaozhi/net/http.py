@@ -11,6 +11,7 @@ the CPU (0.25 ms against 0.6 ms, measured with 16 requests in flight over loopba
 from __future__ import annotations
 
 import http.client
+import re
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,10 +37,12 @@ from urllib3.filepost import encode_multipart_formdata
 
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net import http_errors
-from xiaozhi.net.http_errors import error_for_status, redact
+from xiaozhi.net.http_errors import error_for_status, redact, shown_address
 from xiaozhi.net.http_pools import is_stale, pools, proxy_for
 from xiaozhi.net.unpack import MAGIC, PLAIN_OR_GZIP, Unpack
 
+_OWNER = re.compile(r"^\w+\(host=[^)]*\): ")
+"""urllib3 begins its messages with the object that failed."""
 READ_BYTES = 65_536
 MAX_ERROR_BYTES = 8_192
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -204,7 +207,7 @@ class VendorHttp:
 
     def _translate(self, error: Exception) -> VendorError:
         cause = error.args[1] if isinstance(error, ProtocolError) and len(error.args) > 1 else error
-        text = self.redact(str(error))
+        text = self.redact(_OWNER.sub("", str(error)))
         if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
             return VendorTimeout(self.vendor, f"no connection within {self._connect:g} s")
         if isinstance(error, ReadTimeoutError):
@@ -230,12 +233,18 @@ class _Exchange:
 
     def __enter__(self) -> HttpReply:
         begin, method, url, body, headers = self._request
-        self._reply = begin(method, url, body, headers)
+        try:
+            self._reply = begin(method, url, body, headers)
+        except VendorError as error:
+            error.asked_at = shown_address(url)
+            raise
         return self._reply
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, VendorError) and not error.asked_at:
+            error.asked_at = shown_address(self._request[2])
         if self._reply is not None:
             self._reply.close()
 

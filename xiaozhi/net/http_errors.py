@@ -6,6 +6,7 @@ from __future__ import annotations
 import email.utils
 import re
 import time
+import urllib.parse
 from collections.abc import Iterable, Mapping
 
 from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorTimeout, VendorUnavailable
@@ -23,15 +24,22 @@ def error_for_status(
     text = f"HTTP {status} {message}".rstrip()
     details = details or message or f"HTTP {status}"
     if status == 408:
-        return VendorTimeout(vendor, text, details=details)
+        return VendorTimeout(vendor, text, details=details, status=status)
     if status == 429:
         if "insufficient_quota" in message:
-            return VendorRejected(vendor, text, details=details)  # the account is empty: waiting does not fill it
+            # The account is empty: waiting does not fill it.
+            return VendorRejected(vendor, text, details=details, status=status)
         after = _retry_after(headers.get("retry-after") or headers.get("Retry-After"))
-        return VendorBusy(vendor, text, after=after, details=details)
+        return VendorBusy(vendor, text, after=after, details=details, status=status)
     if status >= 500:
-        return VendorUnavailable(vendor, text, details=details)
-    return VendorRejected(vendor, text, details=details)
+        return VendorUnavailable(vendor, text, details=details, status=status)
+    return VendorRejected(vendor, text, details=details, status=status)
+
+
+def shown_address(url: str) -> str:
+    """`url` without what may be secret in it: user, password, query."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def redact(text: str, secrets: Iterable[str] = (), limit: int = MAX_EXCERPT) -> str:

@@ -19,7 +19,7 @@ from websocket import ABNF
 from websocket._abnf import frame_buffer
 
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
-from xiaozhi.net.http_errors import error_for_status, redact
+from xiaozhi.net.http_errors import error_for_status, redact, shown_address
 from xiaozhi.net.tls import client_context
 from xiaozhi.protocol import close_codes
 
@@ -55,6 +55,7 @@ class VendorSocket:
         self._secrets = tuple(secrets)
         self._max_message = max_message
         self._closed = False
+        self._asked_at = shown_address(url)
         self._socket = _Client(max_message, {"context": client_context(verify)} if url.startswith("wss:") else {})
         self._within(connect, "no connection", self._connect, url, headers, subprotocols)
 
@@ -173,11 +174,15 @@ class VendorSocket:
             self.close()
             if fired is not timer:
                 raise
-            raise VendorTimeout(self.vendor, f"{what} within {seconds:g} s") from None
+            late = VendorTimeout(self.vendor, f"{what} within {seconds:g} s")
+            late.asked_at = self._asked_at
+            raise late from None
         except (VendorError, websocket.WebSocketException, OSError, ValueError, AttributeError) as error:
             was_closed = self._closed
             self.close()
-            raise self._translate(error, was_closed) from error
+            failure = self._translate(error, was_closed)
+            failure.asked_at = self._asked_at
+            raise failure from error
         except BaseException:
             self.close()
             raise

@@ -84,16 +84,20 @@ class LlmEmotion:
 
 @dataclass(frozen=True, slots=True)
 class TtsState:
-    """An answer begins, comes to its next sentence (with `text`), or has been played to its end."""
+    """An answer begins, comes to its next sentence (with `text`), or has been played to its end. `failure`: why there
+    was an apology instead; devices do not look at it, whoever tries the server does."""
 
     type: ClassVar[str] = "tts"
     state: TtsPhase
     text: str | None = None
     session_id: str = ""
+    failure: str = ""
 
     def body(self) -> dict[str, object]:
         """As JSON, without the session id."""
         body: dict[str, object] = {"type": self.type, "state": self.state.value}
+        if self.failure:
+            body["failure"] = self.failure
         return body if self.text is None else body | {"text": self.text}
 
 
@@ -255,7 +259,8 @@ def _llm(body: dict[str, object]) -> LlmEmotion:
 
 def _tts(body: dict[str, object]) -> TtsState:
     phase = fields.required(fields.choice(body, "state", TtsPhase), "state")
-    return TtsState(phase, None if body.get("text") is None else fields.text(body, "text"), _session(body))
+    text = None if body.get("text") is None else fields.text(body, "text")
+    return TtsState(phase, text, _session(body), fields.text(body, "failure", ""))
 
 
 def _iot(body: dict[str, object]) -> IotCommands:

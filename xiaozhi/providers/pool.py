@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -26,13 +26,15 @@ from xiaozhi.errors import Fault, SettingsError, VendorTimeout, VendorUnavailabl
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Provider, Services
 from xiaozhi.providers.contracts.tts import Tts
+from xiaozhi.providers.probe import is_tried, probe
+from xiaozhi.providers.remedies import ADDRESSES, remedies_of
 from xiaozhi.providers.wrappers import VendorLimits, guard, with_fallback
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import Breaker, BreakerOptions, BreakerState, Guard
 from xiaozhi.runtime.resilience import Observer as VendorObserver
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.settings import Loaded, Settings, checks
+from xiaozhi.settings import Loaded, Settings, checks, zone_of
 from xiaozhi.settings.schema import REFERRING, SECTIONS
 from xiaozhi.storage.database import Database
 
@@ -58,9 +60,8 @@ WARM_UP_SECONDS = 300.0
 """How long a lease waits for a warm-up that another one has begun."""
 CLOSE_SECONDS = 10.0
 _MODEL_KINDS = ("vad", "asr", "llm", "vllm", "tts")
-_OWN_LIMITS = ("max_concurrent", "queue_size", "enable_queue", "timeout")
+OWN_LIMITS = ("max_concurrent", "queue_size", "enable_queue", "timeout")
 """Keys of a provider's own block that override `ai_providers.<kind>`."""
-_ADDRESSES = ("base_url", "api_url", "url", "ws_url", "api_base", "endpoint", "host")
 _LONGEST_PATH = 4096
 
 
@@ -68,14 +69,13 @@ def vendor_limits(settings: Settings, kind: str, name: str) -> VendorLimits:
     """The limits of one block: its own, else those of its kind. Raises SettingsError with every fault."""
     general = getattr(settings.ai_providers, LIMITED_BY[kind])
     block = settings.block(kind, name)
-    own = {key: block[key] for key in _OWN_LIMITS if block.get(key) not in (None, "")}
+    own = {key: block[key] for key in OWN_LIMITS if block.get(key) not in (None, "")}
     if isinstance(own.get("timeout"), Mapping):
         del own["timeout"]  # deadlines of single steps, which are the provider's alone
     try:
         limits = type(general).model_validate({**general.model_dump(), **own})
     except ValidationError as error:
-        faults = checks.field_faults(error, prefix=f"{SECTIONS[kind]}.{name}.")
-        raise SettingsError(faults) from error
+        raise SettingsError(checks.field_faults(error, prefix=f"{registry.block_key(kind, name)}.")) from error
     return VendorLimits(limits.max_concurrent, limits.queue_size, limits.enable_queue, float(limits.timeout))
 
 
@@ -128,7 +128,7 @@ class Lease:
 
 class ProviderPool:
     """`lease` gives a provider of a configuration. One object per process. `observer` is told of every call of a
-    guarded vendor, `on_breaker` ("kind:name", state) of every change of a breaker."""
+    guarded vendor, `on_breaker` ("LLM.OpenaiLLM", state) of every change of a breaker."""
 
     def __init__(
         self,
@@ -241,20 +241,26 @@ class ProviderPool:
         return live
 
     def _referred(self, loaded: Loaded, kind: str, name: str) -> dict[tuple[str, str], Lease]:
-        other = _refers_to(loaded.settings, kind, name)
-        return {("llm", other): self.lease(loaded, "llm", other)} if other else {}
+        leases: dict[tuple[str, str], Lease] = {}
+        try:
+            for other in _refers_to(loaded.settings, kind, name):
+                leases["llm", other] = self.lease(loaded, "llm", other)
+        except BaseException:
+            for lease in leases.values():
+                lease.release()
+            raise
+        return leases
 
     def _new(
         self, loaded: Loaded, kind: str, name: str, key: str, referred: dict[tuple[str, str], Lease]
     ) -> _LiveProvider:
         settings = loaded.settings
-        here = timezone(timedelta(hours=settings.server.timezone_offset))
+        here = zone_of(settings)
 
         def provider(kind: str, name: str) -> Any:
-            lease = referred.get((kind, name or settings.selected(kind)))
-            if lease is None:
+            if (kind, name or settings.selected(kind)) != next(iter(referred), None):
                 raise VendorUnavailable(name or kind, "is not a provider that this one may use")
-            return lease.provider
+            return with_fallback([lease.provider for lease in referred.values()])
 
         services = Services(
             inference=self._inference,
@@ -270,9 +276,7 @@ class ProviderPool:
         self._check_room(kind, built)
         live = _LiveProvider(key, kind, built, referred)
         if kind in LIMITED_BY and not built.traits.offline:
-            self._guard(
-                live, built, f"{kind}:{name}", vendor_limits(settings, kind, name), _endpoint(settings, kind, name)
-            )
+            self._guard(live, built, loaded)
         self._live[key] = live
         return live
 
@@ -292,13 +296,21 @@ class ProviderPool:
                 [Fault(f"{SECTIONS.get(kind, kind)}.{built.name}", found, "the same settings for more devices")]
             )
 
-    def _guard(
-        self, live: _LiveProvider, built: Provider, name: str, limits: VendorLimits, endpoint: tuple[str, str]
-    ) -> None:
+    def _guard(self, live: _LiveProvider, built: Provider, loaded: Loaded) -> None:
+        settings, kind = loaded.settings, live.kind
+        name = registry.block_key(kind, built.name)
+        endpoint = _endpoint(settings, kind, built.name)
         breaker = self._breakers.get(endpoint)
         if breaker is None:
             breaker = self._breakers[endpoint] = Breaker(name, BreakerOptions())
-        guarded = guard(live.kind, built, limits, breaker=breaker, observer=self._observer)
+        guarded = guard(
+            kind,
+            built,
+            vendor_limits(settings, kind, built.name),
+            breaker=breaker,
+            observer=self._observer,
+            explain=remedies_of(kind, built.name, settings.block(kind, built.name)).explain,
+        )
         if guarded is built:
             return
 
@@ -339,6 +351,17 @@ class LeasedProviders:
         chain = [self.get(kind, name) for name in dict.fromkeys(names)]
         return chain[0] if len(chain) == 1 else with_fallback(chain)
 
+    def probe(self, kind: str, name: str) -> str:
+        """Ask the vendor of a block once, past its window and its breaker: "ok"; "local" when it works on this machine,
+        "not tried" when there is no harmless question. Raises VendorError, and what `get` raises."""
+        provider = self.get(kind, name)
+        if provider.traits.offline:
+            return "local"
+        if not is_tried(kind, provider):
+            return "not tried"
+        probe(kind, provider)
+        return "ok"
+
     def emergency_voice(self) -> Tts | None:
         """The voice that needs no network, loaded on the first call; None when this installation has none. May block
         for seconds."""
@@ -368,7 +391,6 @@ def _content_key(loaded: Loaded, kind: str, name: str) -> str:
     options = registry.validate(kind, name, block).model_dump()
     roots = (Path(), loaded.config_dir, settings.data_dir)
     limits = vendor_limits(settings, kind, name) if kind in LIMITED_BY else None
-    other = _refers_to(settings, kind, name)
     parts = {
         "kind": kind,
         "name": name,
@@ -376,28 +398,38 @@ def _content_key(loaded: Loaded, kind: str, name: str) -> str:
         "files": [_stamp(root / text) for text in sorted(set(_texts(options))) for root in roots],
         "limits": asdict(limits) if limits is not None else None,
         "endpoint": _endpoint(settings, kind, name) if limits is not None else None,
-        "places": [str(settings.data_dir), str(loaded.config_dir), settings.server.timezone_offset],
-        "refers to": [other, _content_key(loaded, "llm", other)] if other else None,
+        "places": [str(settings.data_dir), str(loaded.config_dir), str(zone_of(settings))],
+        "refers to": [[other, _content_key(loaded, "llm", other)] for other in _refers_to(settings, kind, name)],
     }
     return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
-def _refers_to(settings: Settings, kind: str, name: str) -> str:
-    """The language model that a provider of this block works with; "" when it works with none."""
+def _refers_to(settings: Settings, kind: str, name: str) -> tuple[str, ...]:
+    """The language model that a provider of this block works with, and those that take over for it; none when it works
+    with none."""
     block = settings.block(kind, name)
-    if kind not in REFERRING or not registry.find(kind, str(block["type"])).cls.needs_services:
-        return ""
+    if kind not in REFERRING or not registry.registration(kind, name, block).cls.needs_services:
+        return ()
     named = block.get("llm")
-    return named if isinstance(named, str) and named else settings.selected("llm")
+    other = named if isinstance(named, str) and named else settings.selected("llm")
+    return other, *settings.fallbacks("llm", other)
+
+
+def _takes_over(settings: Settings, kind: str, name: str) -> bool:
+    """Whether a block is there for others that fail."""
+    if name in settings.fallbacks(kind):
+        return True
+    models = [_refers_to(settings, other, settings.selected(other)) for other in REFERRING] if kind == "llm" else []
+    return any(name in others[1:] for others in models)
 
 
 def _endpoint(settings: Settings, kind: str, name: str) -> tuple[str, str]:
     """What shares a breaker: the same service at the same address, under whatever names. A fallback has one of its own,
     or the failures that it is there to cure would shut it off as well."""
     block = settings.block(kind, name)
-    address = next((str(block[key]).rstrip("/") for key in _ADDRESSES if block.get(key)), "")
-    place = address or f"type {block.get('type')}"
-    return kind, f"fallback {name} at {place}" if name in settings.fallbacks(kind) else place
+    address = next((str(block[key]).rstrip("/") for key in ADDRESSES if block.get(key)), "")
+    place = address or f"type {block.get('type') or name}"
+    return kind, f"fallback {name} at {place}" if _takes_over(settings, kind, name) else place
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,8 +18,7 @@ from pydantic import ValidationError
 from xiaozhi import providers
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.provider import Provider, ProviderOptions, Services
-from xiaozhi.settings import checks
-from xiaozhi.settings.masking import MASK
+from xiaozhi.settings import SECTIONS, checks
 
 KINDS = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "voiceprint")
 
@@ -94,49 +93,57 @@ def _find_outside(kind: str, path: str) -> Registration:
 def validate(kind: str, name: str, block: Mapping[str, Any]) -> ProviderOptions:
     """The typed options of a block. Raises SettingsError with every fault, keys written as in the file
     ("TTS.Acme.voice")."""
-    section = kind.upper() if kind in ("vad", "asr", "llm", "vllm", "tts") else kind.capitalize()
-    where = f"{section}.{name}"
-    type_name = block.get("type")
-    if not isinstance(type_name, str) or not type_name:
-        raise SettingsError(
-            [
-                Fault(
-                    f"{where}.type",
-                    repr(type_name),
-                    f"one of {', '.join(known_types(kind))}, or 'package.module:Class'",
-                )
-            ]
-        )
+    where = block_key(kind, name)
     try:
-        registered = find(kind, type_name)
+        registered = registration(kind, name, block)
     except SettingsError as error:
-        raise SettingsError([Fault(f"{where}.type", fault.value, fault.expected) for fault in error.faults]) from error
+        value = None if block.get("type") else "missing"
+        faults = [Fault(f"{where}.type", value or fault.value, fault.expected) for fault in error.faults]
+        raise SettingsError(faults) from error
     try:
         return registered.options.model_validate(dict(block))
     except ValidationError as error:
-        faults = []
-        for problem in error.errors(include_url=False):
-            key = ".".join([where, *map(str, problem["loc"])])
-            shown = (
-                "missing"
-                if problem["type"] == "missing"
-                else _shown(registered.options, problem["loc"], problem["input"])
-            )
-            faults.append(Fault(key, shown, problem["msg"]))
-        raise SettingsError(faults) from error
+        raise SettingsError(checks.field_faults(error, prefix=f"{where}.", secrets=secrets_of(registered))) from error
 
 
-def _shown(options: type[ProviderOptions], loc: tuple[int | str, ...], value: Any) -> str:
-    field = options.model_fields.get(str(loc[0])) if loc else None
-    if field is not None and "SecretStr" in str(field.annotation):
-        return MASK
-    return checks.shown(value, checks.telling_key(tuple(map(str, loc))))
+def block_key(kind: str, name: str) -> str:
+    """A block as people find it, and as it is called in faults, logs and metrics: "LLM.OpenaiLLM"."""
+    return f"{SECTIONS.get(kind, kind.capitalize())}.{name}"
+
+
+def registration(kind: str, name: str, block: Mapping[str, Any]) -> Registration:
+    """What serves a block: its `type`, else the type that is called like the block. Raises SettingsError."""
+    return find(kind, str(block.get("type") or name))
+
+
+def secrets_of(registered: Registration) -> tuple[str, ...]:
+    """The names, in all spellings, of the options that are secret."""
+    return tuple(
+        key
+        for name, field in registered.options.model_fields.items()
+        if "SecretStr" in str(field.annotation)
+        for key in checks.spellings(name, field)
+    )
+
+
+def ignored(kind: str, name: str, block: Mapping[str, Any], read_elsewhere: Iterable[str] = ()) -> list[str]:
+    """A warning for every key of a block that means nothing to its provider; none for a block with faults.
+    `read_elsewhere`: keys that others look at."""
+    try:
+        registered = registration(kind, name, block)
+    except SettingsError:
+        return []
+    fields = registered.options.model_fields.items()
+    known = {key for field_name, field in fields for key in checks.spellings(field_name, field)}
+    spared = {"type", *read_elsewhere} - known
+    own = {str(key): value for key, value in block.items() if key not in spared}
+    return checks.unknown_keys(own, registered.options, f"{block_key(kind, name)}.")
 
 
 def build(kind: str, name: str, block: Mapping[str, Any], services: Services) -> Any:
     """A provider of `kind`, ready for `warm_up`. Raises SettingsError."""
     options = validate(kind, name, block)
-    registered = find(kind, str(block["type"]))
+    registered = registration(kind, name, block)
     cls: Any = registered.cls
     built: Provider = cls(options, services) if cls.needs_services else cls(options)
     built.name = name

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     section = given.kind.upper()
     print(f"wrote {provider}\nwrote {test}\n")
-    print(f"Try it:      .venv/bin/python -m pytest {test.relative_to(given.root)}")
+    print(f"Try it:      make test ARGS={test.relative_to(given.root)}")
     print(
         "Make it true: change the request and the answer in both files until they are the vendor's (docs/providers.md)."
     )

@@ -19,7 +19,7 @@ from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.connections import Held, Used
 from xiaozhi.runtime.guesses import DOORS
 from xiaozhi.runtime.inference import ClassCounts
-from xiaozhi.runtime.resilience import BreakerState, Guard
+from xiaozhi.runtime.resilience import BreakerState, Guard, vendor_labels
 from xiaozhi.runtime.watchdog import LoopHealth
 
 # Known beforehand, so that their series begin at 0: an alert cannot see the first increase of a series that did not
@@ -251,7 +251,7 @@ class VendorReadings(Collector):
         for guard in self._guards():
             by_name.setdefault(guard.name, []).append(guard)
         for name, guards in by_name.items():
-            kind, _, vendor = name.partition(":")
+            kind, vendor = vendor_labels(name)
             states = [BREAKER_VALUES[guard.breaker.state] for guard in guards if guard.breaker is not None]
             state.add_metric([kind, vendor], max(states, default=0))
             windows = [guard.window for guard in guards if guard.window is not None]
@@ -280,7 +280,7 @@ class LimitationReadings(Collector):
         )
         seen = {(guard.name, limitation) for guard in self._guards() for limitation in guard.limitations()}
         for name, limitation in sorted(seen):
-            kind, _, vendor = name.partition(":")
+            kind, vendor = vendor_labels(name)
             found.add_metric([kind, vendor, limitation], 1)
         yield found
 

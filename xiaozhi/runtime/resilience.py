@@ -46,6 +46,7 @@ __all__ = [
     "RetryOptions",
     "Window",
     "outcome_of",
+    "vendor_labels",
 ]
 
 T = TypeVar("T")
@@ -199,12 +200,14 @@ class Attempt:
     def end(self, error: BaseException | None = None) -> None:
         """The call is over: well (None), with an error, or cancelled (a GreenletExit, a GeneratorExit, somebody's
         timeout)."""
+        self._explain(error)
         if not self._ended:
             self._record(self._over(error))
 
     def failed(self, error: BaseException) -> None:
         """The call is over with an error, and may be made again: the breaker is told now, or by `settle` where all
         tries of a call count as one. Its probe is not repeated."""
+        self._explain(error)
         breaker = self._guard.breaker
         if self._guard.counts_tries or breaker is None or breaker.state is BreakerState.HALF_OPEN:
             self.end(error)
@@ -215,6 +218,10 @@ class Attempt:
         """The call is not made again after it `failed`."""
         if self._unsettled is not None:
             self._record(self._unsettled)
+
+    def _explain(self, error: BaseException | None) -> None:
+        if isinstance(error, VendorError):
+            self._guard.explain(error)
 
     def _record(self, verdict: bool | None) -> None:
         if self._guard.breaker is not None and self._ticket is not None:
@@ -242,6 +249,12 @@ class Attempt:
         return None if outcome in _OF_ONE_REQUEST or outcome == "overloaded" else True
 
 
+def vendor_labels(name: str) -> tuple[str, str]:
+    """(kind, vendor) of a guard's name, for metrics: "LLM.OpenaiLLM" is the `vendor` OpenaiLLM of the `kind` llm."""
+    kind, _, vendor = name.partition(".")
+    return kind.lower(), vendor
+
+
 class Guard:
     """Window, breaker and retries of one vendor endpoint. `timeout`: seconds from the first wait in the window to the
     last attempt's start, so that a device is never kept waiting longer for its turn; the call's own deadlines are the
@@ -260,6 +273,7 @@ class Guard:
         patience: float = 5.0,
         observer: Observer | None = None,
         limitations: Callable[[], Iterable[str]] = tuple,
+        explain: Callable[[VendorError], None] = lambda error: None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = gevent.sleep,
         chance: Callable[[], float] = random.random,
@@ -267,6 +281,8 @@ class Guard:
         self.name = name
         self.limitations = limitations
         """What the vendor was found to be unable to do, for metrics."""
+        self.explain = explain
+        """Makes a vendor's error one that a person can act on."""
         self.window = window
         self.breaker = breaker
         self.counts_tries = counts_tries
@@ -380,11 +396,15 @@ class Guard:
             if self.window is not None:
                 waited = self.window.enter(until - began)
         except XiaozhiError as error:
+            if isinstance(error, VendorError):
+                self.explain(error)
             self.report(CallReport(self.name, outcome_of(error), self.clock() - began, None, 0.0, retry))
             raise
         try:
             return Attempt(self, self.breaker.admit() if self.breaker is not None else None, waited, retry)
         except BaseException as error:
+            if isinstance(error, VendorError):
+                self.explain(error)
             if self.window is not None:
                 self.window.leave()
             self.report(CallReport(self.name, outcome_of(error), waited, None, 0.0, retry))

@@ -7,9 +7,12 @@
     layers.py              laying them over each other
     checks.py              what no single field can see; faults and warnings in the operator's words
     strength.py            whether a secret can be guessed
+    not_yet.py             the one table of keys that are accepted and have no effect yet
+    spellings.py           keys in other places, and sections that lost their indentation
     masking.py             what may be shown of secrets: nothing
     loading.py             `load`: all of the above in order
     overlay.py             `lay_over`: a device's own settings over the configuration
+    zone.py                the owner's time zone
     token_secret.py        the one secret the server makes for itself
 
 Not a place for behaviour, and not a reader of provider options: the block of a provider is carried as it was written
@@ -17,10 +20,24 @@ Not a place for behaviour, and not a reader of provider options: the block of a 
 Key names are those of the server most devices talk to today, so that its users can bring their file.
 """
 
-from xiaozhi.settings.loading import Loaded, load
+from xiaozhi.settings.loading import Examined, Loaded, examine, load
 from xiaozhi.settings.masking import masked, masked_yaml
 from xiaozhi.settings.overlay import lay_over
 from xiaozhi.settings.schema import SECTIONS, BoardTraits, Settings
 from xiaozhi.settings.token_secret import token_secret
+from xiaozhi.settings.zone import zone_of
 
-__all__ = ["SECTIONS", "BoardTraits", "Loaded", "Settings", "lay_over", "load", "masked", "masked_yaml", "token_secret"]
+__all__ = [
+    "SECTIONS",
+    "BoardTraits",
+    "Examined",
+    "Loaded",
+    "Settings",
+    "examine",
+    "lay_over",
+    "load",
+    "masked",
+    "masked_yaml",
+    "token_secret",
+    "zone_of",
+]

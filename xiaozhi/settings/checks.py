@@ -7,25 +7,42 @@ that is wrong is told at once. Types of providers and their options are not chec
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from xiaozhi.errors import Fault
+from xiaozhi.settings import not_yet
+from xiaozhi.settings.fields import words
 from xiaozhi.settings.layers import Merged
 from xiaozhi.settings.masking import MASK, hides, looks_secret, mask_text
-from xiaozhi.settings.schema import CHIME_OF_OTHERS, REFERRING, SECTIONS, Settings
+from xiaozhi.settings.schema import CHIME_OF_OTHERS, FALLING_BACK, REFERRING, SECTIONS, Settings
 from xiaozhi.settings.strength import weak_secrets
 
 _LONGEST_SHOWN = 80
+
+_EXPECTED: Mapping[str, str] = {
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "must be a list, such as [a, b]"),
+    **dict.fromkeys(
+        ("dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"),
+        "must be a section: keys below it, indented",
+    ),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "must be a number"),
+    "string_type": "must be text",
+    "missing": "must be set",
+}
+"""pydantic's kinds of errors whose own words are about Python."""
 
 # Keys of existing files that mean nothing here, and what to look at instead.
 _NO_MEANING: Mapping[str, str] = {
     "log.log_format": "log.json",
     "log.log_format_file": "log.json",
-    "read_config_from_api": "manager-api.url",
 }
 
 
@@ -44,19 +61,33 @@ def shown(value: Any, key: str = "") -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-def field_faults(error: ValidationError, merged: Merged | None = None, prefix: str = "") -> list[Fault]:
+def field_faults(
+    error: ValidationError, merged: Merged | None = None, prefix: str = "", secrets: Collection[str] = ()
+) -> list[Fault]:
     """pydantic's findings as faults: the key as in the file (behind `prefix`), what was found, what is expected and,
-    where the layers are known, which of them said so."""
+    where the layers are known, which of them said so. `secrets`: names of fields that are, whatever they look like."""
     faults = []
     for problem in error.errors(include_url=False):
         path = tuple(map(str, problem["loc"]))
         key = prefix + ".".join(path) or "the configuration"
-        value = "missing" if problem["type"] == "missing" else shown(problem["input"], telling_key(path))
-        expected = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        if expected.startswith("Input should"):
-            expected = "must" + expected.removeprefix("Input should")
-        faults.append(Fault(key, value, expected + (_said_by(merged, path) if merged is not None else "")))
+        hidden = MASK if path and path[0] in secrets else shown(problem["input"], telling_key(path))
+        value = "missing" if problem["type"] == "missing" else hidden
+        faults.append(Fault(key, value, _expected(problem) + (_said_by(merged, path) if merged is not None else "")))
     return faults
+
+
+def _expected(problem: ErrorDetails) -> str:
+    """What is expected, in words for people who do not write Python."""
+    words = _EXPECTED.get(problem["type"])
+    if words is not None:
+        return words
+    if problem["type"] == "string_too_short" and problem.get("ctx", {}).get("min_length") == 1:
+        return "must not be empty"
+    said = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    for begins in ("Input should ", "String should ", "Value should "):
+        if said.startswith(begins):
+            return f"must {said.removeprefix(begins).replace('be a valid ', 'be a ')}"
+    return said
 
 
 def telling_key(path: tuple[str, ...]) -> str:
@@ -163,17 +194,37 @@ def _references(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     selected = _section(tree, "selected_module")
     fallback = _section(tree, "fallback")
     for kind, section in SECTIONS.items():
+        blocks = _section(tree, section)
         name = selected.get(section)
         if isinstance(name, str) and name:
             yield f"selected_module.{section}", kind, name
+            yield from _of_block(section, kind, name, blocks, set())
             if kind in REFERRING:
-                referred = _section(_section(tree, section), name).get("llm")
+                referred = _section(blocks, name).get("llm")
                 if isinstance(referred, str) and referred:
                     yield f"{section}.{name}.llm", "llm", referred
-        others = fallback.get(section)
-        for index, other in enumerate(others if isinstance(others, list) else []):
-            if isinstance(other, str):
-                yield f"fallback.{section}.{index}", kind, other
+                    yield from _of_block("LLM", "llm", referred, _section(tree, "LLM"), set())
+        for index, other in enumerate(_names(fallback.get(section))):
+            yield f"fallback.{section}.{index}", kind, other
+            yield from _of_block(section, kind, other, blocks, set())
+
+
+def _of_block(
+    section: str, kind: str, name: str, blocks: Mapping[str, Any], seen: set[str]
+) -> Iterator[tuple[str, str, str]]:
+    """The references of `fallback` in a block, and in those that it names."""
+    if kind not in FALLING_BACK or name in seen:
+        return
+    seen.add(name)
+    for index, other in enumerate(_names(_section(blocks, name).get("fallback"))):
+        yield f"{section}.{name}.fallback.{index}", kind, other
+        yield from _of_block(section, kind, other, blocks, seen)
+
+
+def _names(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return words(value)
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list | tuple) else []
 
 
 def _no_such_block(section: str, name: str, blocks: Mapping[str, Any]) -> str:
@@ -217,6 +268,8 @@ def unknown_keys(tree: Mapping[str, Any], model: type[BaseModel] = Settings, pre
     everywhere = valid_keys(model)
     warnings = []
     for place, key, siblings in _unknown(tree, model, ""):
+        if not prefix and not_yet.told_here(place + key):
+            continue
         near = _NO_MEANING.get(place + key) or _nearest_key(place, key, siblings, everywhere)
         hint = f"; the nearest key is {prefix}{near}" if near else ""
         warnings.append(f"{prefix}{place}{key} means nothing here and is ignored{hint}")
@@ -236,7 +289,7 @@ def valid_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
 
 def _unknown(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, list[str]]]:
     """(prefix, key, keys known at this place) of every key that the schema does not know."""
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    fields = {key: field for name, field in model.model_fields.items() for key in spellings(name, field)}
     for key, value in tree.items():
         field = fields.get(key)
         if field is None:
@@ -245,9 +298,17 @@ def _unknown(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> It
             yield from _unknown_inside(value, field.annotation, prefix + key)
 
 
+def spellings(name: str, field: FieldInfo) -> list[str]:
+    """Every name under which a field is written."""
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [*(choice for choice in alias.choices if isinstance(choice, str)), name]
+    return [field.alias] if field.alias else [name]
+
+
 def _unknown_inside(value: Any, annotation: Any, prefix: str) -> Iterator[tuple[str, str, list[str]]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and annotation.model_config.get("extra") != "allow":  # else they are passed on
             yield from _unknown(value, annotation, f"{prefix}.")
         return
     # dict[str, Board], tuple[ContextProvider, ...]

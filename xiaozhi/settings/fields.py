@@ -4,16 +4,17 @@ Not a validator of reachability: nothing here opens a socket. Files are looked f
 then cannot read its certificate helps nobody.
 
 pydantic's lax mode is kept (`port: "8000"` is a port) but not where it surprises: `port: true` is not port 1, and
-YAML's habit of reading `off` as a boolean does not make a mode unknown."""
+YAML's habit of reading `off` as a boolean does not make a mode unknown. Where pydantic is stricter than people are,
+`AsWritten` takes what they mean: '24000' for one of some numbers, one text for a list of texts."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -21,7 +22,62 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?")
 
 
-class Section(BaseModel):
+_LINES = re.compile(r"[;；\r\n]")
+_WORDS = re.compile(r"[,，、;；\r\n]")
+
+
+class _Commas:
+    """Marks a list whose texts have no commas in them."""
+
+
+class AsWritten(BaseModel):
+    """A model that takes values as people write them in YAML."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, bool | str) or not info.field_name:
+            return value
+        field = cls.model_fields[info.field_name]
+        kinds = list(_alternatives(field.annotation))
+        if isinstance(value, bool):
+            if bool not in kinds and (int in kinds or float in kinds):
+                raise ValueError("must be a number, not a switch")
+            return value
+        numbers = [number for kind in kinds if get_origin(kind) is Literal for number in get_args(kind)]
+        if numbers and all(type(number) is int for number in numbers):
+            return next((number for number in numbers if value.strip() in (str(number), f"{number}.0")), value)
+        if str not in kinds and any(get_origin(kind) in (tuple, list) and _of_texts(kind) for kind in kinds):
+            return words(value) if _Commas in field.metadata else _parts(value, _LINES)
+        return value
+
+
+def words(text: str) -> list[str]:
+    """The texts that one text names, parted by commas, semicolons or lines."""
+    return _parts(text, _WORDS)
+
+
+def _parts(text: str, between: re.Pattern[str]) -> list[str]:
+    return [part.strip() for part in between.split(text) if part.strip()]
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """The types of `int | None` one by one, without what annotates them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif origin in (UnionType, Union):
+        for part in get_args(annotation):
+            yield from _alternatives(part)
+    else:
+        yield annotation
+
+
+def _of_texts(sequence: Any) -> bool:
+    return str in _alternatives(get_args(sequence)[0])
+
+
+class Section(AsWritten):
     """A mapping of the configuration. Unknown keys are left to `checks.unknown_keys`, which knows what was meant."""
 
     model_config = ConfigDict(
@@ -30,22 +86,6 @@ class Section(BaseModel):
         populate_by_name=True,
         coerce_numbers_to_str=True,  # a password of digits is still a password
         allow_inf_nan=False,
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name and _is_number(cls.model_fields[info.field_name].annotation):
-            raise ValueError("must be a number, not a switch")
-        return value
-
-
-def _is_number(annotation: Any) -> bool:
-    """True for int, float, and both with an alternative such as None."""
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation in (int, float) or (
-        get_origin(annotation) in (Union, UnionType) and any(map(_is_number, get_args(annotation)))
     )
 
 
@@ -187,9 +227,14 @@ ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
 Network = Annotated[str, AfterValidator(_network)]
 Origin = Annotated[str, AfterValidator(_origin)]
+Words = Annotated[tuple[str, ...], _Commas]
+"""Texts without commas in them: one text may name several, parted by commas."""
+Networks = Annotated[tuple[Network, ...], _Commas]
+Origins = Annotated[tuple[Origin, ...], _Commas]
 ExistingFile = Annotated[str, AfterValidator(_existing_file)]
 """Empty is none."""
 TextByLanguage = Annotated[dict[str, str], BeforeValidator(_by_language)]
 """What is said, by language (ISO 639, or a BCP 47 tag); a text alone is for all of them. See `text_in`."""
 LogLevel = BeforeValidator(_log_level)
+EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
 OffIsAWord = BeforeValidator(_off_is_a_word)

@@ -3,10 +3,11 @@
 Lowest first: config/default.yaml, the profile that `server.profile` names, config/local.yaml, files given on the
 command line in their order, the environment (first the three-variable shortcut, then XIAOZHI__...), flags. Reads files
 and changes nothing; a file that cannot be read ends the loading after all files have been looked at, because what
-follows from half a configuration would be noise."""
+follows from half a configuration would be noise. All other faults are told together."""
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.settings import checks
+from xiaozhi.settings import checks, not_yet
 from xiaozhi.settings.environment import path_layers, shortcut_layers
 from xiaozhi.settings.layers import Layer, Merged, merge
 from xiaozhi.settings.schema import Settings
+from xiaozhi.settings.spellings import lost_indentation, respelled
 from xiaozhi.settings.strength import weak_secrets_of_others
 from xiaozhi.settings.yaml_reader import read_file
 
@@ -44,6 +46,16 @@ class Loaded:
     """The layers as one tree: what a device's own settings are laid over (`overlay.py`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Everything that was found in a configuration. `loaded` is there in spite of faults, with defaults in the place of
+    wrong values, so that others can go on looking for more; None when nothing can be read."""
+
+    loaded: Loaded | None
+    faults: list[Fault]
+    warnings: list[str]
+
+
 def load(
     config: Path | str | Sequence[Path | str] | None = None,
     *,
@@ -53,42 +65,101 @@ def load(
 ) -> Loaded:
     """The settings from all layers. `overrides` is nested like the file. Raises SettingsError with every fault that was
     found."""
+    examined = examine(config, environ=environ, overrides=overrides, config_dir=config_dir)
+    if examined.faults or examined.loaded is None:
+        raise SettingsError(examined.faults)
+    return examined.loaded
+
+
+def examine(
+    config: Path | str | Sequence[Path | str] | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Any] | None = None,
+    config_dir: Path = CONFIG_DIR,
+) -> Examined:
+    """Everything that is right and wrong with the settings from all layers. Arguments as for `load`; raises nothing."""
     files = [config] if isinstance(config, str | Path) else list(config or ())
     base, faults = _files([config_dir / "default.yaml"])
     own, more = _files([*_if_there(config_dir / "local.yaml"), *map(Path, files)])
+    unread = any(not layer.tree for layer in [*base, *own]) and bool(faults or more)
     shortcuts, wrong, warnings = shortcut_layers(environ)
     faults += more + wrong
     flags = [Layer("the command line", overrides)] if overrides else []
-
-    # Which profile applies may be said by any layer, and the environment is matched to the keys that exist: so twice.
-    so_far = merge([*base, *own, *shortcuts])
-    variables, wrong = path_layers(environ, so_far.tree)
-    faults += wrong
-    above = [*own, *shortcuts, *variables, *flags]
-    profile, wrong = _profile(merge([*base, *above]), config_dir / "profiles")
-    faults += wrong
-    if faults:
-        raise SettingsError(_each_once(faults))
-
-    layers = [*base, *profile, *above]
-    below = merge(layers)
+    try:
+        # Which profile applies may be said by any layer, and the environment is matched to the keys that exist: twice.
+        so_far = merge([*base, *own, *shortcuts])
+        variables, wrong = path_layers(environ, so_far.tree)
+        faults += wrong
+        own, wrong = _in_place(own)
+        faults += wrong
+        variables, wrong = _in_place(variables)
+        faults += wrong
+        above = [*own, *shortcuts, *variables, *flags]
+        profile, wrong = _profile(merge([*base, *above]), config_dir / "profiles")
+        faults += wrong
+        profile, wrong = _in_place(profile)
+        faults += wrong
+        if unread:
+            return Examined(None, _each_once(faults), warnings)
+        layers = [*base, *profile, *above]
+        below = merge(layers)
+    except SettingsError as error:  # absurd nesting
+        return Examined(None, _each_once([*faults, *error.faults]), warnings)
     merged = Merged(dict(below.tree), below.origins, below.unfilled)
     apply_pause_of_the_detector(merged)
-    faults = list(checks.cross_faults(merged))
+    crossing = [*checks.cross_faults(merged), *not_yet.faults_of(merged)]
     template, wrong = _template(merged, config_dir)
-    faults += wrong
+    crossing += wrong
+    warnings += not_yet.warnings_of(merged)
     warnings += checks.drop_scalar_blocks(merged)
     warnings += checks.unknown_keys(merged.tree)
     warnings += weak_secrets_of_others(merged.tree)
-    settings = None
-    try:
-        settings = Settings.model_validate(merged.tree)
-    except ValidationError as error:
-        faults = checks.field_faults(error, merged) + faults
-    if faults or settings is None:
-        raise SettingsError(_each_once(faults))
+    settings, wrong = _validated(merged)
+    faults = _each_once([*wrong, *crossing, *faults])
+    sources = [layer.source for layer in layers]
     empty = frozenset(layer.source for layer in layers if not layer.tree)
-    return Loaded(settings, warnings, [layer.source for layer in layers], empty, config_dir, template, below)
+    return Examined(Loaded(settings, warnings, sources, empty, config_dir, template, below), faults, warnings)
+
+
+def _in_place(layers: list[Layer]) -> tuple[list[Layer], list[Fault]]:
+    """The layers with every key where it belongs, and what cannot be put there."""
+    faults: list[Fault] = []
+    mended = []
+    for layer in layers:
+        faults += lost_indentation(layer)
+        layer, wrong = respelled(layer)
+        faults += wrong
+        mended.append(layer)
+    return mended, faults
+
+
+def _validated(merged: Merged) -> tuple[Settings, list[Fault]]:
+    """The settings, with defaults in the place of what is wrong, and what is wrong."""
+    try:
+        return Settings.model_validate(merged.tree), []
+    except ValidationError as error:
+        faults = checks.field_faults(error, merged)
+        tree = copy.deepcopy(merged.tree)
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            _remove(tree, problem["loc"])
+    try:
+        return Settings.model_validate(tree), faults
+    except ValidationError:  # what remains does not fit together
+        return Settings(), faults
+
+
+def _remove(tree: Any, path: Sequence[int | str]) -> None:
+    """Take out what stands at `path`, or the list that it is an item of."""
+    for key in path[:-1]:
+        inner = tree.get(key) if isinstance(tree, dict) else None
+        if not isinstance(inner, dict):
+            if isinstance(tree, dict):
+                tree.pop(key, None)
+            return
+        tree = inner
+    if isinstance(tree, dict) and path:
+        tree.pop(path[-1], None)
 
 
 def _files(paths: list[Path]) -> tuple[list[Layer], list[Fault]]:

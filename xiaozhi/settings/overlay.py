@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from xiaozhi.errors import Fault, SettingsError
-from xiaozhi.settings import checks
+from xiaozhi.settings import checks, not_yet
 from xiaozhi.settings.layers import Layer, Merged, merge
 from xiaozhi.settings.loading import Loaded, apply_pause_of_the_detector
 from xiaozhi.settings.schema import SECTIONS, Settings
@@ -72,7 +72,11 @@ def lay_over(loaded: Loaded, overlay: Mapping[str, Any], source: str) -> Loaded:
     merged = _merged(loaded.merged, own, source)
     apply_pause_of_the_detector(merged)
     faults += checks.cross_faults(merged)
-    warnings = [*checks.drop_scalar_blocks(merged), *checks.unknown_keys(own)]
+    warnings = [
+        *not_yet.warnings_of(merged, own),
+        *checks.drop_scalar_blocks(merged),
+        *checks.unknown_keys(own),
+    ]
     changed = {key: merged.tree[key] for key in (*own, *_PAUSE) if key in merged.tree and key in Settings.model_fields}
     settings = None
     try:

@@ -24,6 +24,8 @@ from xiaozhi.settings.fields import (
     Section,
     TextByLanguage,
     WebSocketUrl,
+    Words,
+    words,
 )
 from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED
 from xiaozhi.settings.server import ServerSettings
@@ -41,6 +43,9 @@ SECTIONS: Mapping[str, str] = {
 
 REFERRING = ("memory", "intent")
 """Kinds whose selected block may name a language model of its own under `llm`."""
+
+FALLING_BACK = ("asr", "llm", "vllm", "tts")
+"""Kinds of which another block may take over, as the section `fallback` or `fallback` in a block says."""
 
 CHIME_OF_OTHERS = "config/assets/tts_notify.mp3"
 """What files written for the existing server point at. It is not shipped here; the built-in chime takes its place."""
@@ -94,10 +99,10 @@ class SelectedModule(Section):
 class FallbackSettings(Section):
     """Blocks that take over, in this order, when the selected one fails."""
 
-    ASR: tuple[str, ...] = Field(default=(), description="Blocks under ASR.")
-    LLM: tuple[str, ...] = Field(default=(), description="Blocks under LLM.")
-    VLLM: tuple[str, ...] = Field(default=(), description="Blocks under VLLM.")
-    TTS: tuple[str, ...] = Field(default=(), description="Blocks under TTS.")
+    ASR: Words = Field(default=(), description="Blocks under ASR.")
+    LLM: Words = Field(default=(), description="Blocks under LLM.")
+    VLLM: Words = Field(default=(), description="Blocks under VLLM.")
+    TTS: Words = Field(default=(), description="Blocks under TTS.")
 
 
 class AudioParamSettings(Section):
@@ -244,6 +249,9 @@ class Monitoring(Section):
     """Regular samples of what the process uses."""
 
     sample_interval: SecondsOrOff = Field(default=30.0, description="Between two samples, s; 0: none.")
+    probe_at_start: bool = Field(
+        default=True, description="Ask every vendor in use once, in the background, after a start or a change."
+    )
 
 
 class ManagerApi(Section):
@@ -280,7 +288,7 @@ class Settings(Section):
     selected_module: SelectedModule = Field(default_factory=SelectedModule, description="Which providers are in use.")
     fallback: FallbackSettings = Field(default_factory=FallbackSettings, description="Which providers take over.")
 
-    wakeup_words: tuple[str, ...] = Field(
+    wakeup_words: Words = Field(
         default=(
             "你好小智",
             "嘿你好呀",
@@ -306,9 +314,7 @@ class Settings(Section):
     enable_wakeup_words_response_cache: bool = Field(
         default=True, description="Answer the wake word with ready-made speech."
     )
-    exit_commands: tuple[str, ...] = Field(
-        default=("退出", "关闭"), description="Utterances that close the connection at once."
-    )
+    exit_commands: Words = Field(default=("退出", "关闭"), description="Utterances that close the connection at once.")
     close_connection_no_voice_time: SecondsOrOff = Field(
         default=120.0, description="Silence after which the connection is closed, s; 0: never."
     )
@@ -420,10 +426,27 @@ class Settings(Section):
         name: str = getattr(self.selected_module, SECTIONS[kind])
         return name
 
-    def fallbacks(self, kind: str) -> tuple[str, ...]:
-        """Names of the blocks that take over for a kind, in order; empty for kinds that have none."""
-        names: tuple[str, ...] = getattr(self.fallback, SECTIONS[kind], ())
-        return names
+    def fallbacks(self, kind: str, name: str | None = None) -> tuple[str, ...]:
+        """Names of the blocks that take over for the block `name` (None: the selected one), in order: those that the
+        block itself names under `fallback`, then those of the section `fallback`; empty for kinds that have none."""
+        if kind not in FALLING_BACK:
+            return ()
+        first = name or self.selected(kind)
+        general: tuple[str, ...] = getattr(self.fallback, SECTIONS[kind], ()) if first == self.selected(kind) else ()
+        found = {first: None}
+        waiting = [*self._own_fallbacks(kind, first), *general]
+        while waiting:
+            other = waiting.pop(0)
+            if other not in found:
+                found[other] = None
+                waiting[:0] = self._own_fallbacks(kind, other)
+        return tuple(found)[1:]
+
+    def _own_fallbacks(self, kind: str, name: str) -> list[str]:
+        written = self._blocks(kind).get(name, {}).get("fallback")
+        if isinstance(written, str):
+            return words(written)
+        return [str(other) for other in written] if isinstance(written, list | tuple) else []
 
     def in_use(self) -> tuple[tuple[str, str], ...]:
         """Every (kind, name) that can come into play: selected, fallback, or named by a selected memory or intent."""
@@ -435,7 +458,8 @@ class Settings(Section):
         for kind in REFERRING:
             referred = self._blocks(kind).get(self.selected(kind), {}).get("llm")
             if isinstance(referred, str) and referred:
-                found["llm", referred] = None
+                for name in (referred, *self.fallbacks("llm", referred)):
+                    found["llm", name] = None
         return tuple(found)
 
     def board_for(self, names: Iterable[str]) -> BoardTraits:

@@ -5,21 +5,25 @@ machines."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, SecretStr, model_validator
 
 from xiaozhi.settings.fields import (
     CountOrUnlimited,
+    EmptyIsNone,
     ExistingFile,
     Gateway,
     HttpUrl,
     ListenAddress,
-    Network,
-    Origin,
+    Networks,
+    Origins,
     Port,
     Seconds,
     SecondsOrOff,
     Section,
     WebSocketUrl,
+    Words,
 )
 
 
@@ -27,7 +31,7 @@ class Auth(Section):
     """Whether a device must show a token."""
 
     enabled: bool = Field(default=False, description="Refuse devices that show no valid token.")
-    allowed_devices: tuple[str, ...] = Field(
+    allowed_devices: Words = Field(
         default=(), description="Device ids (MAC addresses) that are given a token also outside private networks."
     )
     expire_seconds: int = Field(
@@ -146,8 +150,8 @@ class ServerSettings(Section):
         default="", description="WebSocket address told to devices by OTA; empty: derived from the request."
     )
     vision_explain: HttpUrl = Field(default="", description="Vision address told to devices; empty: derived.")
-    timezone_offset: float = Field(
-        default=8.0,
+    timezone_offset: Annotated[float | None, EmptyIsNone] = Field(
+        default=None,
         ge=-12,
         le=14,
         multiple_of=0.25,
@@ -171,10 +175,10 @@ class ServerSettings(Section):
         default=SecretStr(""), description="Key that signs MQTT passwords; as in the gateway's settings."
     )
     udp_gateway: Gateway = Field(default="", description="UDP side of the MQTT gateway, host:port.")
-    trusted_proxies: tuple[Network, ...] = Field(
+    trusted_proxies: Networks = Field(
         default=(), description="Networks whose X-Forwarded-For and X-Real-IP are believed."
     )
-    allowed_origins: tuple[Origin, ...] = Field(
+    allowed_origins: Origins = Field(
         default=(), description="Web pages of other hosts that may use the server: https://host[:port], null, or *."
     )
     profile: str = Field(
@@ -182,6 +186,12 @@ class ServerSettings(Section):
     )
     max_connections: int = Field(
         default=500, ge=1, le=1_000_000, description="Devices connected at once; more get 503."
+    )
+    heartbeat_interval: SecondsOrOff = Field(
+        default=30.0, description="Between two pings to a device that may be pinged and is silent, s; 0: none."
+    )
+    heartbeat_timeout: SecondsOrOff = Field(
+        default=90.0, description="Silence after which a device that is pinged counts as gone, s; 0: never."
     )
     connection_timeout: Seconds = Field(
         default=30.0, description="How long a new connection may take for its HTTP request, s."

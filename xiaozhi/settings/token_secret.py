@@ -18,10 +18,11 @@ _SHORTEST = 16
 
 
 def token_secret(settings: Settings) -> str:
-    """`server.auth_key`, or else the content of <data_dir>/auth_key, made on first use. Blocks for the disk.
+    """`server.auth_key`, else `manager-api.secret` (a console signs its devices' tokens with that), else the content of
+    <data_dir>/auth_key, made on first use. Blocks for the disk.
 
     Raises SettingsError when the file cannot be written or holds next to nothing."""
-    configured = settings.server.auth_key.get_secret_value()
+    configured = settings.server.auth_key.get_secret_value() or settings.manager_api.secret.get_secret_value()
     if configured:
         return configured
     path = settings.data_dir / FILE_NAME

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -231,10 +231,18 @@ class Selection:
 
 
 def select(
-    names: Iterable[str], blocks: Mapping[str, Any], *, where: str = "functions", known: Catalog | None = None
+    names: Iterable[str],
+    blocks: Mapping[str, Any],
+    *,
+    where: str = "functions",
+    known: Catalog | None = None,
+    untouched: Collection[str] = (),
+    listed: bool = True,
 ) -> Selection:
     """What `names` (tools, or files with all their tools) and ALWAYS mean with the options in `blocks` (the section
-    `plugins` of the configuration). `where`: the key that lists the names, for warnings. Raises nothing.
+    `plugins` of the configuration). `where`: the key that lists the names, for warnings. `untouched`: blocks that
+    stand as they ship; `listed`: whether somebody wrote the names. What nobody wrote is not warned about. Raises
+    nothing.
 
     Names nobody knows are warned about, not refused: files of the existing server list tools that this one may not
     have."""
@@ -257,6 +265,8 @@ def select(
             warnings.append(f"{where}: there is no tool {name}, it is left out{hint}")
         wanted |= {each.name: each for each in found}
     warnings += _ignored({key: block for key, block in blocks.items() if key != discovery.DIRS}, known)
+    own = [block for block in blocks if block not in untouched and block != discovery.DIRS]
+    warnings += _of_no_use(wanted.values(), own, known, where)
     chosen: list[Chosen] = []
     served: dict[str, list[FoundTool]] = {}
     for each in wanted.values():
@@ -269,7 +279,7 @@ def select(
             continue
         chosen += [Chosen(each, options, _description(each, block, options, blocks, known)) for each in tools]
         missing = options.missing()
-        if missing:
+        if missing and (listed or block not in untouched):
             idle = ", ".join(each.name for each in tools)
             warnings.append(f"{idle} cannot work: plugins.{block}.{missing}")
     return Selection(tuple(chosen), tuple(faults), tuple(warnings))
@@ -303,6 +313,16 @@ def _ignored(blocks: Mapping[str, Any], known: Catalog) -> Iterator[str]:
     for names in dict.fromkeys(model.blocks for model in known.blocks.values()):
         used, *others = [name for name in names if blocks.get(name)] or [""]
         yield from (f"plugins.{other} is ignored: plugins.{used} says the same" for other in others)
+
+
+def _of_no_use(wanted: Iterable[FoundTool], blocks: Sequence[str], known: Catalog, where: str) -> Iterator[str]:
+    """Warnings about blocks whose tools are not on offer."""
+    used = {name for found in wanted for name in (*found.blocks, found.name)}
+    for block in blocks:
+        model = known.blocks.get(block)
+        said = next((name for name in model.blocks if name in blocks), block) if model is not None else ""
+        if block == said and block not in used:  # another block that says the same has been told of
+            yield f"plugins.{block} has no effect: its tools are not on offer; name them in {where}"
 
 
 def _description(found: FoundTool, block: str, options: ToolOptions, blocks: Mapping[str, Any], known: Catalog) -> str:

@@ -37,6 +37,10 @@ class PageFacts:
     """Kind -> name of what is in use ("ASR" -> "Pocketsphinx")."""
     connections: int | None = None
     """Devices connected to this process; None: not shown."""
+    failing: Sequence[str] = ()
+    """Sentences about vendors that fail, without secrets."""
+    limitations: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Block of a vendor -> what it was found to be unable to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class OpsHooks:
     """(whether new devices may be sent here, reasons why not)."""
     addresses: ServerAddresses
     facts: Callable[[], PageFacts] = PageFacts
+    failing: Callable[[], Sequence[str]] = tuple
+    """Sentences about vendors that fail, without secrets."""
     metrics: Callable[[], tuple[str, bytes]] | None = None
     """(content type, body) in the Prometheus text format."""
     reload: Callable[[], Sequence[Fault]] | None = None
@@ -104,9 +110,14 @@ class _Desk:
         return jsonify({"status": "ok"})
 
     def readyz(self) -> Response:
-        """200 when new devices may come, else 503 with the reasons."""
+        """200 when new devices may come, else 503 with the reasons. Vendors that fail are named, and are no reason: a
+        fallback may serve, and another server would ask the same vendor."""
         ready, reasons = self._hooks.ready()
-        response = jsonify({"ready": ready, "reasons": list(reasons)})
+        answer: dict[str, object] = {"ready": ready, "reasons": list(reasons)}
+        failing = self._hooks.failing()
+        if failing:
+            answer["failing_vendors"] = list(failing)
+        response = jsonify(answer)
         response.status_code = 200 if ready else 503
         return response
 

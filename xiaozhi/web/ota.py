@@ -14,6 +14,7 @@ devices. With authentication off no token is needed and none is made. Firmware i
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 import re
 import time
@@ -21,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 from flask import Blueprint, Response, jsonify, request, send_file
@@ -66,7 +68,7 @@ class OtaConfig:
     """What the answers are made of."""
 
     addresses: ServerAddresses = field(default_factory=ServerAddresses)
-    timezone_offset_hours: float = 8.0
+    zone: datetime.tzinfo = datetime.timezone(datetime.timedelta(hours=8))
     firmware_dir: Path = Path("data/bin")
     auth_enabled: bool = False
     allowed_devices: frozenset[str] = frozenset()
@@ -239,8 +241,7 @@ class _Desk:
         answer: dict[str, Any] = {
             "server_time": {
                 "timestamp": round(self._clock() * 1000),
-                "timezone_offset": round(config.timezone_offset_hours * 60),
-                **_timezone(config.timezone_offset_hours),
+                **_time_zone(config.zone, self._clock()),
             },
             "firmware": self._firmware(asked, origin),
         }
@@ -351,14 +352,19 @@ def _activation_version(header: str) -> int:
     return 2 if major.isascii() and major.isdigit() and int(major[:9]) >= 2 else 1
 
 
-def _timezone(offset_hours: float) -> dict[str, str]:
-    """The name of the time zone, where one is known: api.tenclass.net sends it, and its clients read it. The names of
-    whole hours count westwards from Greenwich."""
-    if offset_hours == _CHINA_HOURS:
-        return {"timezone": "Asia/Shanghai"}
-    if offset_hours == round(offset_hours) and -12 <= offset_hours <= 14:
-        return {"timezone": f"Etc/GMT{round(-offset_hours):+d}" if offset_hours else "Etc/UTC"}
-    return {}
+def _time_zone(zone: datetime.tzinfo, now: float) -> dict[str, int | str]:
+    """Minutes east of UTC, and the name of the time zone, where one is known: api.tenclass.net sends it, and its
+    clients read it. The names of whole hours count westwards from Greenwich."""
+    offset = datetime.datetime.fromtimestamp(now, zone).utcoffset() or datetime.timedelta()
+    hours = offset.total_seconds() / 3600
+    told: dict[str, int | str] = {"timezone_offset": round(hours * 60)}
+    if isinstance(zone, ZoneInfo):
+        return {**told, "timezone": zone.key}
+    if hours == _CHINA_HOURS:
+        return {**told, "timezone": "Asia/Shanghai"}
+    if hours == round(hours):
+        return {**told, "timezone": f"Etc/GMT{round(-hours):+d}" if hours else "Etc/UTC"}
+    return told
 
 
 def _version(body: Mapping[str, Any]) -> str:

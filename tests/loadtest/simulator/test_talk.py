@@ -81,6 +81,23 @@ def test_types_instead_of_speaking(capsys, tmp_path):
     assert code == 0 and "tell me a joke" in shown
 
 
+def test_an_apology_is_a_failure(capsys, question, tmp_path):
+    def sorry(peer: Peer) -> None:
+        peer.hello()
+        peer.send({"type": "tts", "state": "start"})
+        peer.send({"type": "tts", "state": "sentence_start", "text": "Sorry."})
+        peer.send({"type": "tts", "state": "stop", "failure": "LLM.Mine: 401, the key in api_key was refused"})
+        while True:
+            peer.receive()
+
+    with serving(sorry) as url:
+        code, shown = run(capsys, "--type", "hello", "--url", url, "--no-tools", "--out", tmp_path / "reply.wav")
+
+    assert code == 1
+    assert "FAILED" in shown
+    assert "LLM.Mine: 401, the key in api_key was refused" in shown
+
+
 def test_says_how_to_start_the_server(capsys, question):
     with serving(assistant) as url:
         pass

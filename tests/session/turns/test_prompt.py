@@ -21,6 +21,7 @@ from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.settings.loading import CONFIG_DIR
 
 DEVICE = Identity(device_id="d", peer_ip="203.0.113.7")
+CHINA = datetime.timezone(datetime.timedelta(hours=8))
 MOMENT = datetime.datetime(2026, 3, 1, 22, 30, tzinfo=datetime.UTC).timestamp()
 EVERYTHING = """
     {{ base_prompt }} | {{ current_time }} {{ today_date }} {{ today_weekday }} | {{ lunar_date }} |
@@ -37,7 +38,11 @@ MakePrompter = Callable[..., Prompter]
 def prompter(tmp_path: Path) -> MakePrompter:
     def make(template: str, **options: Any) -> Prompter:
         (tmp_path / "prompt.txt").write_text(template, encoding="utf-8")
-        defaults: Mapping[str, Any] = {"base_prompt": "You are kind.", "timezone_offset": 8, "now": lambda: MOMENT}
+        defaults: Mapping[str, Any] = {
+            "base_prompt": "You are kind.",
+            "zone": datetime.timezone(datetime.timedelta(hours=8)),
+            "now": lambda: MOMENT,
+        }
         return Prompter(template_dir=tmp_path, template_name="prompt.txt", **{**defaults, **options})
 
     return make
@@ -96,7 +101,7 @@ def test_the_template_that_ships_knows_everything_it_asks_for() -> None:
         base_prompt="You are kind.",
         template_dir=CONFIG_DIR / "prompts",
         template_name="agent-base-prompt.txt",
-        timezone_offset=0,
+        zone=datetime.UTC,
     )
 
     assert "You are kind." in made.system_prompt(DEVICE, "", "")

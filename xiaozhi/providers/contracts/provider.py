@@ -17,16 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from xiaozhi.errors import Fault
+from xiaozhi.settings.fields import AsWritten
 
 if TYPE_CHECKING:
     from xiaozhi.runtime.inference import InferencePool
     from xiaozhi.storage.database import Database
 
 
-class ProviderOptions(BaseModel):
+class ProviderOptions(AsWritten):
     """The block of one provider in the configuration. Unknown keys are kept so that existing files load; they are named
     in a warning."""
 

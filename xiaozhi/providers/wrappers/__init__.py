@@ -13,6 +13,7 @@ from typing import Any
 
 import gevent
 
+from xiaozhi.errors import VendorError
 from xiaozhi.providers.contracts.asr import Asr, BatchAsr
 from xiaozhi.providers.contracts.intent import Intent
 from xiaozhi.providers.contracts.llm import Llm
@@ -20,6 +21,8 @@ from xiaozhi.providers.contracts.memory import Memory
 from xiaozhi.providers.contracts.tts import SentenceTts, StreamingTts, Tts
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.providers.contracts.voiceprint import Voiceprint
+from xiaozhi.providers.registry import block_key
+from xiaozhi.providers.remedies import Remedies
 from xiaozhi.providers.wrappers import asr, intent, llm, memory, tts, vllm, voiceprint
 from xiaozhi.providers.wrappers.guarded import VendorLimits
 from xiaozhi.providers.wrappers.sentence_stream import by_sentence, open_speech
@@ -51,18 +54,20 @@ def guard(
     retry: RetryOptions | None = None,
     breaker: Breaker | BreakerOptions | None = BreakerOptions(),  # noqa: B008  frozen
     observer: Observer | None = None,
+    explain: Callable[[VendorError], None] | None = None,
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = gevent.sleep,
     chance: Callable[[], float] = random.random,
 ) -> Any:
     """`provider` behind a guard, of the same kind. Offline providers and kinds without a wrapper come back as they are.
 
+    `explain`: makes a vendor's error one that a person can act on; None: it is only given the name of the block.
     `retry`: None: as is usual for the kind. `breaker`: options for one of its own, a Breaker shared with others at the
     same endpoint, or None. The guard is `provider.guard`."""
     wrapper = next((guarded for contract, guarded, _ in _WRAPPERS if isinstance(provider, contract)), None)
     if provider.traits.offline or wrapper is None:
         return provider
-    name = f"{kind}:{provider.name or provider.type_name}"
+    name = block_key(kind, provider.name or provider.type_name)
     window = Window(name, limits.max_concurrent, limits.queue_size if limits.enable_queue else 0, clock=clock)
     own = Breaker(name, breaker, clock=clock) if isinstance(breaker, BreakerOptions) else breaker
     made = Guard(
@@ -74,6 +79,7 @@ def guard(
         timeout=limits.timeout,
         observer=observer,
         limitations=lambda: provider.limitations,
+        explain=explain or Remedies(name).explain,
         clock=clock,
         sleep=sleep,
         chance=chance,

@@ -46,7 +46,7 @@ class Prompter:
         base_prompt: str,
         template_dir: Path,
         template_name: str,
-        timezone_offset: float,
+        zone: datetime.tzinfo,
         language: str = "",
         quota_refusal: Mapping[str, str] = MappingProxyType({}),
         briefing: str = "",
@@ -58,7 +58,7 @@ class Prompter:
     ) -> None:
         self.quota_refusal = quota_refusal
         self._base_prompt = base_prompt
-        self._zone = datetime.timezone(datetime.timedelta(hours=timezone_offset))
+        self._zone = zone
         self._language = language
         self._briefing = briefing
         self._context = context or LiveContext(())

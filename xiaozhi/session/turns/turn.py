@@ -280,9 +280,9 @@ class Turn:
         # Only now: sound that waits for this must find the turn open, and its start in front of it.
         self._move(TurnState.AUDIBLE)
 
-    def _conclude(self, outcome: Outcome, *, reason: str = "", vendor: str = "") -> None:
+    def _conclude(self, outcome: Outcome, *, reason: str = "", vendor: str = "", told: str = "") -> None:
         """Give the turn its one outcome; later calls change nothing. One that was never released is discarded
-        instead."""
+        instead. `told`: what may be said of a failure to whoever tries the server."""
         if self.ended:
             return
         if self.state is TurnState.PREPARED:
@@ -310,7 +310,7 @@ class Turn:
             # Everything has been played, or is not wanted any more: whatever still works for this turn must not be
             # heard after tts stop.
             self._outbox.shut_turn(self.id)
-            self._outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
+            self._outbox.urgent(wire.TtsState(wire.TtsPhase.STOP, failure=told))
         if self.utterance is not None:
             self.utterance.close()
         if self.opening.announcement is not None:
@@ -348,15 +348,17 @@ class Turn:
                 self._conclude(Outcome.INTERRUPTED, reason=str(error))
             case Overloaded():
                 self._apologise()
-                self._conclude(Outcome.OVERLOADED, reason=error.what)
+                self._conclude(Outcome.OVERLOADED, reason=error.what, told=str(error))
             case VendorError():
                 log.warning("vendor failed the turn", vendor=error.vendor, error=str(error)[:200])
                 self._apologise()
-                self._conclude(Outcome.FAILED, reason=type(error).__name__, vendor=error.vendor)
+                told = f"{error.vendor}: {error.remedy or type(error).__name__}"
+                self._conclude(Outcome.FAILED, reason=type(error).__name__, vendor=error.vendor, told=told)
             case _:
                 log.exception("turn failed")
                 self._apologise()
-                self._conclude(Outcome.FAILED, reason=type(error).__name__)
+                told = "an error of the server; its log has the traceback"
+                self._conclude(Outcome.FAILED, reason=type(error).__name__, told=told)
 
     def _answer(self) -> Outcome:
         """Say it and play it to its end."""

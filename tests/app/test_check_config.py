@@ -1,0 +1,84 @@
+"""`--check-config` tells every fault and every warning in one round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xiaozhi.app.main import main
+
+EVERYTHING_WRONG = """
+server: {port: 70000, auth: true}
+delete_audio: false
+wakup_words: [a]
+selected_module: {LLM: Mine, TTS: Nobody, ASR: Ears}
+plugins: {call_device: {api_key: k}}
+LLM:
+  Mine: {type: openai, base_url: ftp://h, model_name: m, temprature: 1, max_concurrent: 2, fallback: [Gone]}
+ASR:
+  Ears: {type: openai, base_url: "http://h/v1", model_name: m, output_dir: tmp/, timeout: {write: 3}}
+"""
+
+
+def checked(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    file = tmp_path / "my.yaml"
+    file.write_text(text, encoding="utf-8")
+    code = main(["--config", str(file), "--check-config"])
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def test_everything_is_told_in_one_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = checked(tmp_path, EVERYTHING_WRONG, capsys)
+
+    assert code == 1
+    for fault in (
+        "server.port: 70000",
+        "server.auth: True",
+        "selected_module.TTS: 'Nobody'",
+        "LLM.Mine.fallback.0: 'Gone'",
+        "LLM.Mine.base_url: 'ftp://h'",
+    ):
+        assert f"  - {fault} - " in said, fault
+    for warning in (
+        "delete_audio has no effect",
+        "wakup_words means nothing here and is ignored; the nearest key is wakeup_words",
+        "plugins.call_device means nothing here",
+        "LLM.Mine.temprature means nothing here and is ignored; the nearest key is LLM.Mine.temperature",
+        "ASR.Ears.output_dir means nothing here",
+        "ASR.Ears.timeout.write means nothing here",
+    ):
+        assert f"warning: {warning}" in said, warning
+    assert "max_concurrent means" not in said
+    assert "fallback means" not in said
+
+
+def test_duplicate_keys_do_not_hide_what_else_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = checked(tmp_path, "server: {port: -1}\nprompt: a\nprompt: b\n", capsys)
+
+    assert code == 1
+    assert "'prompt' a second time" in said
+    assert "server.port: -1" in said
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["openai: {base_url: 'http://h/v1', model_name: m}", "openai: {type: '', base_url: 'http://h/v1', model_name: m}"],
+)
+def test_a_block_without_type_is_of_the_type_that_it_is_called_like(
+    block: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = checked(tmp_path, f"selected_module: {{LLM: openai}}\nLLM:\n  {block}\n", capsys)
+
+    assert (code, said) == (0, "The configuration is fine.\n")
+
+
+def test_a_key_that_only_helps_vendors_is_told_of_a_local_provider(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = checked(tmp_path, "LLM: {Offline: {max_concurrent: 3}}\nMemory: {nomem: {llm: Offline}}\n", capsys)
+
+    assert code == 0
+    assert "LLM.Offline.max_concurrent means nothing here" in said
+    assert "Memory.nomem.llm means nothing here" in said

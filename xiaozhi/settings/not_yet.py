@@ -1,0 +1,96 @@
+"""Keys that are accepted and have no effect yet: ONE table. Whoever brings a feature removes its lines here.
+
+A key is told about when a layer gives it another value than its default: with a warning, or with a fault where the
+operator would take the server for something that it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xiaozhi.errors import Fault
+from xiaozhi.settings.layers import Merged, Path
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """One key without effect. `says`: what that means for whoever has set it. `refused`: it is a fault."""
+
+    key: str
+    default: Any
+    says: str
+    refused: bool = False
+
+    @property
+    def path(self) -> Path:
+        return tuple(self.key.split("."))
+
+
+_UNSET = ("", "null", "none", "[]", "()", "{}")
+
+NOT_YET: tuple[NotYet, ...] = (
+    NotYet(
+        "manager-api.url",
+        "",
+        "must be empty: the console is not asked yet, and devices would get the settings of this file, not their own",
+        refused=True,
+    ),
+    NotYet(
+        "read_config_from_api",
+        False,
+        "must be false: the console is not asked yet; write the settings into this file",
+        refused=True,
+    ),
+    NotYet("mcp_endpoint", "", "tools of an MCP access point are not on offer yet"),
+    NotYet("voiceprint.url", "", "speakers are not told apart yet"),
+    NotYet(
+        "ai_providers.voiceprint",
+        {"max_concurrent": 100, "timeout": 5, "enable_queue": True, "queue_size": 200},
+        "speakers are not told apart yet",
+    ),
+    NotYet("server.udp_gateway", "", "the UDP side of a gateway is announced by the gateway itself"),
+    NotYet("delete_audio", True, "nothing is recorded, so nothing is kept"),
+    NotYet("xiaozhi.version", 1, "the hello says version 1; `boards.<name>.protocol_version` chooses the framing"),
+    NotYet("llm_timeout.connect", 5, "`timeout: {connect: ...}` in the block of the language model decides"),
+    NotYet("module_test", None, "this server has no test of modules; `make check` tries the vendors"),
+    NotYet("protocols", None, "devices connect by WebSocket only"),
+    NotYet("mqtt_server", None, "devices connect by WebSocket only, or by a gateway (server.mqtt_gateway)"),
+)
+"""Blocks of `plugins` without a plugin need no line: `tools/registry.py` knows which plugins there are."""
+
+
+def faults_of(merged: Merged) -> Iterator[Fault]:
+    """A fault for every key that is refused until its feature is here."""
+    for row in _written(merged.tree):
+        if row.refused:
+            source = merged.origin(row.path)
+            yield Fault(row.key, "set", row.says + (f" (set by {source})" if source else ""))
+
+
+def warnings_of(merged: Merged, tree: Mapping[str, Any] | None = None) -> list[str]:
+    """A warning for every other key without effect in `tree` (by default the whole of `merged`)."""
+    found = []
+    for row in _written(merged.tree if tree is None else tree):
+        length = len(row.path)
+        sources = {source: None for path, source in merged.origins.items() if path[:length] == row.path}
+        own = [source for source in sources if not source.endswith("default.yaml")]
+        if own and not row.refused:
+            found.append(f"{row.key} has no effect: {row.says} (set by {', '.join(own)})")
+    return found
+
+
+def told_here(key: str) -> bool:
+    """Whether `key`, dotted, stands in the table, so that nobody else need speak of it."""
+    return any(key == row.key for row in NOT_YET)
+
+
+def _written(tree: Mapping[str, Any]) -> Iterator[NotYet]:
+    for row in NOT_YET:
+        value: Any = tree
+        for key in row.path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        text = str(value).strip().casefold()
+        unset = value is None or text in _UNSET
+        if not unset and value != row.default and text != str(row.default).casefold():
+            yield row
