@@ -24,6 +24,7 @@ from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.management_orders import ManagementOrders
+from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.telemetry import Observer, configure_logs, dearest
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
@@ -437,24 +438,10 @@ class Server:
 
     def readiness(self) -> tuple[bool, list[str]]:
         """Whether new devices may be sent here, and why not."""
-        reasons = []
-        if self._draining:
-            reasons.append("draining")
-        elif self.generation is None:
-            reasons.append("starting")
-        if self._watchdog.shedding is not Shed.NOTHING:
-            reasons.append(
-                f"overloaded, refusing {self._watchdog.shedding.name.lower()} "
-                f"(hub lag {self._watchdog.lag_s * 1000:.0f} ms)"
-            )
-        if len(self.connections) >= self.admission.limits.max_connections:
-            reasons.append("all places are taken")
-        if not self._draining:
-            reasons += [
-                f"the {loop.name} has not run for {loop.silent_s:.0f} s"
-                for loop in self._watchdog.loops()
-                if not loop.alive
-            ]
+        full = len(self.connections) >= self.admission.limits.max_connections
+        reasons = reasons_not_ready(
+            self._watchdog, draining=self._draining, started=self.generation is not None, full=full
+        )
         return not reasons, reasons
 
     def _vendor_called(self, report: CallReport) -> None:
