@@ -25,11 +25,9 @@ def warned(overrides: dict[str, Any], config_dir: Path) -> list[str]:
     ("overrides", "key"),
     [
         ({"mcp_endpoint": "ws://h/mcp/?token=t"}, "mcp_endpoint"),
-        ({"voiceprint": {"url": "http://h/voiceprint/health?key=k"}}, "voiceprint.url"),
         ({"server": {"udp_gateway": "192.168.1.2:8884"}}, "server.udp_gateway"),
         ({"delete_audio": False}, "delete_audio"),
         ({"delete_audio": "off"}, "delete_audio"),
-        ({"ai_providers": {"voiceprint": {"timeout": 3}}}, "ai_providers.voiceprint"),
         ({"xiaozhi": {"version": 3}}, "xiaozhi.version"),
         ({"llm_timeout": {"connect": 9}}, "llm_timeout.connect"),
         ({"module_test": {"test_sentences": ["a"]}}, "module_test"),
@@ -48,7 +46,7 @@ def test_a_key_without_effect_is_told_once(overrides: dict[str, Any], key: str, 
     [
         {},
         {"delete_audio": "true", "xiaozhi": {"version": "1"}, "llm_timeout": {"connect": 5.0}},
-        {"mcp_endpoint": "", "voiceprint": {"url": "", "speakers": ["a,b,c"]}, "server": {"udp_gateway": "null"}},
+        {"mcp_endpoint": "", "server": {"udp_gateway": "null"}},
         {"manager-api": {"url": "", "secret": "a-long-enough-secret"}},
     ],
 )

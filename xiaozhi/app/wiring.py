@@ -68,6 +68,8 @@ def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
     """Everything in a configuration that has no effect or cannot work as it is written. `known`: as for `check`."""
     settings = loaded.settings
     found = list(loaded.warnings)
+    if settings.voiceprint.url and not settings.voiceprint.speakers:
+        found.append("voiceprint.url has no effect: voiceprint.speakers names nobody to be recognised")
     for kind, name in _unlike(settings, known):
         block = settings.block(kind, name)
         found += registry.ignored(kind, name, block, _read_elsewhere(kind, name, block))
@@ -184,6 +186,7 @@ def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:
         memory=leased.selected("memory"),
         intent=leased.selected("intent"),
         vllm=leased.selected("vllm") if settings.selected("vllm") else None,
+        voiceprint=leased.selected("voiceprint") if settings.selected("voiceprint") else None,
         names={kind: settings.selected(kind) for kind in kinds if settings.selected(kind)},
     )
 
@@ -199,6 +202,7 @@ def _prompter(loaded: Loaded, context: LiveContext, briefing: str, like: Agent |
         language=settings.language,
         quota_refusal=settings.quota_response,
         briefing=briefing,
+        speakers=_speakers(settings),
         context=context,
         lunar=_lunar_date,
         like=like.prompter if like is not None else None,
@@ -256,6 +260,14 @@ def _tool_services(settings: Settings, inference: InferencePool, closing: ExitSt
         offload=lambda function: inference.run(function, kind="other", deadline=OFFLOAD_DEADLINE_S),
         http=http,
     )
+
+
+def _speakers(settings: Settings) -> str:
+    """The people that are known by their voices, one per line, for the prompt."""
+    if not settings.selected("voiceprint"):
+        return ""
+    parts = [[part.strip() for part in speaker.split(",", 2)] for speaker in settings.voiceprint.speakers]
+    return "\n".join(": ".join(filter(None, part[1:])) for part in parts)
 
 
 @functools.lru_cache(maxsize=4)

@@ -28,6 +28,7 @@ from xiaozhi.session.turn_record import Speculation
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.dialogue import Dialogue
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
+from xiaozhi.session.turns.voices import Voices
 from xiaozhi.settings.schema import BoardTraits
 from xiaozhi.speech.language import spoken_language
 from xiaozhi.tools.base import Action, SessionActions, ToolContext
@@ -67,6 +68,7 @@ class SessionParts:
         self._speaker: DeviceVoice | None = None
         self._dialogue: Dialogue | None = None
         self._toolbox: Toolbox | None = None
+        self.voices = self._new_voices()
         self.role = ""
         """Takes the place of the configured prompt, when it is not empty."""
         self.said = Said()
@@ -82,6 +84,7 @@ class SessionParts:
     def adopt_agent(self, agent: Agent) -> None:
         """Work with this agent from now on; nothing of the default one may be in use but the outbox."""
         default, self.agent = self.agent, agent
+        self.voices = self._new_voices()
         default.release()
 
     @property
@@ -158,6 +161,10 @@ class SessionParts:
         """The device says what it is only now: what its board needs holds from the next answer on."""
         self._services.boards.learn(self._link.identity.device_id, (name,))
         self.outbox.prebuffer_frames = self._board().prebuffer_frames
+
+    def _new_voices(self) -> Voices | None:
+        voiceprint = self.agent.providers.voiceprint
+        return Voices(voiceprint, self.agent.settings.voiceprint.wait_seconds) if voiceprint is not None else None
 
     def speaker(self) -> DeviceVoice:
         """The voice."""
@@ -271,7 +278,9 @@ class SessionParts:
                 identity.device_id, context.session_id, actions, context.client_id, context.language, identity.peer_ip
             ),
             brief=self.brief,
-            answers=self.agent.answers,
+            # Who asks matters: nobody gets an answer that was made for somebody else.
+            answers=self.agent.answers if self.voices is None else None,
+            voices=self.voices,
         )
 
     def brief(self, question: str) -> Briefing:

@@ -443,6 +443,8 @@ class Session:
     def _on_turn_end(self, turn: Turn, record: TurnRecord) -> None:
         if record.outcome is not Outcome.UNHEARD:
             self._parts.dialogue().append(*record.script)
+            if self._parts.voices is not None:
+                self._parts.voices.spoke(record.speaker)
             if self._agent.providers.memory.traits.remembers:
                 woken = is_wake_word(record.user_text, self._agent.settings.wakeup_words)
                 by_user = bool(record.user_text) and not (woken or turn.opening.fixed)

@@ -148,6 +148,8 @@ class TurnRecord:
     reason: str = ""
     failed_vendor: str = ""
     user_text: str = ""
+    speaker: str = ""
+    """Who asked, as far as speakers are told apart."""
     characters: int = 0
     sentences: int = 0
     tool_calls: int = 0

@@ -43,12 +43,6 @@ NOT_YET: tuple[NotYet, ...] = (
         refused=True,
     ),
     NotYet("mcp_endpoint", "", "tools of an MCP access point are not on offer yet"),
-    NotYet("voiceprint.url", "", "speakers are not told apart yet"),
-    NotYet(
-        "ai_providers.voiceprint",
-        {"max_concurrent": 100, "timeout": 5, "enable_queue": True, "queue_size": 200},
-        "speakers are not told apart yet",
-    ),
     NotYet("server.udp_gateway", "", "the UDP side of a gateway is announced by the gateway itself"),
     NotYet("delete_audio", True, "nothing is recorded, so nothing is kept"),
     NotYet("xiaozhi.version", 1, "the hello says version 1; `boards.<name>.protocol_version` chooses the framing"),

@@ -30,6 +30,8 @@ from xiaozhi.settings.fields import (
 from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED
 from xiaozhi.settings.server import ServerSettings
 
+VOICEPRINT = "voiceprint"
+"""The kind without selected_module: its section is its block."""
 SECTIONS: Mapping[str, str] = {
     "vad": "VAD",
     "asr": "ASR",
@@ -169,6 +171,9 @@ class VoiceprintService(Section):
     speakers: tuple[str, ...] = Field(default=(), description="Known speakers: 'id,name,description'.")
     similarity_threshold: float = Field(
         default=0.4, ge=0, le=1, description="Least likeness (0..1) to count as recognised."
+    )
+    wait_seconds: Seconds = Field(
+        default=0.5, description="How much longer than for the text an answer waits for the name."
     )
 
     @field_validator("speakers")
@@ -423,6 +428,8 @@ class Settings(Section):
 
     def selected(self, kind: str) -> str:
         """The name of the block in use for a kind; "" for none (vllm only)."""
+        if kind == VOICEPRINT:
+            return next(iter(self._blocks(kind)), "")
         name: str = getattr(self.selected_module, SECTIONS[kind])
         return name
 
@@ -460,6 +467,8 @@ class Settings(Section):
             if isinstance(referred, str) and referred:
                 for name in (referred, *self.fallbacks("llm", referred)):
                     found["llm", name] = None
+        if speakers := self.selected(VOICEPRINT):
+            found[VOICEPRINT, speakers] = None
         return tuple(found)
 
     def board_for(self, names: Iterable[str]) -> BoardTraits:
@@ -475,5 +484,9 @@ class Settings(Section):
         )
 
     def _blocks(self, kind: str) -> Blocks:
+        if kind == VOICEPRINT:
+            # Written as a section of its own: there is one service, of one type.
+            service = self.voiceprint.model_dump(include={"url", "speakers", "similarity_threshold"})
+            return {"http": {"type": "http", **service}} if service["url"] and service["speakers"] else {}
         blocks: Blocks = getattr(self, SECTIONS[kind])
         return blocks

@@ -10,7 +10,7 @@ first sentence's sound. Tools always wait for the release, because they have eff
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ import gevent
 from xiaozhi.chat import Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorGarbage, VendorTimeout
 from xiaozhi.providers.contracts.llm import Retraction
+from xiaozhi.session.listening.utterance import Utterance
 from xiaozhi.session.speaking.playback import Playback
 from xiaozhi.session.turn_record import Outcome, Speculation
 from xiaozhi.session.turns.dialogue import join_sentences
@@ -43,12 +44,9 @@ class Cascade:
     def run(self, turn: TurnControl) -> Outcome:
         """See `Pipeline`."""
         opening = turn.opening
-        text = opening.text
+        text, speaker = opening.text, ""
         if opening.utterance is not None:
-            transcript = opening.utterance.transcribe()
-            # What a recogniser makes of silence, noise or music is nothing that was said.
-            text = heard(transcript.text, weak=opening.utterance.voiced_ms < WEAK_VOICED_MS)
-            turn.heard(text)
+            text, speaker = self._listen(turn, opening.utterance)
         if not text and not opening.instruction:
             return self._unheard(turn)
         if turn.options.speculative is not Speculation.LLM:
@@ -58,9 +56,20 @@ class Cascade:
             turn.speak_fixed(limit.words)
         else:
             playback = turn.open_playback(self._parts.providers.tts)
-            turn.exchange.asked(text)
+            told = self._parts.voices.told(text, speaker) if self._parts.voices is not None else text
+            turn.exchange.asked(told, speaker)
             _Answer(self._parts, turn, playback, limit).give(text)
         return Outcome.ANSWERED
+
+    def _listen(self, turn: TurnControl, utterance: Utterance) -> tuple[str, str]:
+        """What was said, and by whom ("": nobody tells speakers apart)."""
+        voices = self._parts.voices
+        with voices.listening(utterance) if voices is not None else nullcontext(_nobody) as name:
+            transcript = utterance.transcribe()
+            # What a recogniser makes of silence, noise or music is nothing that was said.
+            text = heard(transcript.text, weak=utterance.voiced_ms < WEAK_VOICED_MS)
+            turn.heard(text)
+            return text, name(turn.language) if text else ""
 
     def _unheard(self, turn: TurnControl) -> Outcome:
         turn.wait_release()
@@ -243,6 +252,10 @@ class _Answer:
         if speeches:
             exchange.answered(" ".join(speeches))
         return False
+
+
+def _nobody(language: str) -> str:
+    return ""
 
 
 def _told(outcome: ToolOutcome) -> str:

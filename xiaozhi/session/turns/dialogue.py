@@ -115,6 +115,8 @@ class Exchange:
         self._script: list[Message] = []
         self._heard: list[str] = []
         self._results_at = 0
+        self.speaker = ""
+        """Who asked, as far as speakers are told apart."""
 
     @property
     def messages(self) -> list[Message]:
@@ -131,8 +133,9 @@ class Exchange:
         """How many tools were called, those included whose results have not come."""
         return sum(len(message.tool_calls) for message in self._script)
 
-    def asked(self, text: str) -> None:
-        """What the user said; "" when nobody has."""
+    def asked(self, text: str, speaker: str = "") -> None:
+        """What the user said, and who that was; "" when nobody has."""
+        self.speaker = speaker
         if text:
             self._script.append(Message("user", text))
 

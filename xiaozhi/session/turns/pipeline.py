@@ -23,6 +23,7 @@ from xiaozhi.session.turn_record import Outcome, Timeline, TurnOptions
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
+from xiaozhi.session.turns.voices import Voices
 from xiaozhi.tools.base import ToolContext
 from xiaozhi.tools.toolbox import Toolbox
 
@@ -58,6 +59,8 @@ class PipelineParts:
     """question -> briefing; may block for the memory."""
     answers: AnswerCache | None = None
     """None: the language model is always asked."""
+    voices: Voices | None = None
+    """None: speakers are not told apart."""
 
 
 class TurnControl(Protocol):

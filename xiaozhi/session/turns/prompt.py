@@ -37,7 +37,8 @@ _WEEKDAYS = (
 
 
 class Prompter:
-    """Renders system prompts. `briefing`: what the tools on offer have to say. `lunar` must not block (it answers from
+    """Renders system prompts. `briefing`: what the tools on offer have to say. `speakers`: who is known by voice,
+    one per line. `lunar` must not block (it answers from
     a cache). `like`: a prompter of the same template, which need not be compiled again."""
 
     def __init__(
@@ -50,6 +51,7 @@ class Prompter:
         language: str = "",
         quota_refusal: Mapping[str, str] = MappingProxyType({}),
         briefing: str = "",
+        speakers: str = "",
         context: LiveContext | None = None,
         lunar: Callable[[datetime.date], str] = lambda day: "",
         now: Callable[[], float] = time.time,
@@ -61,6 +63,7 @@ class Prompter:
         self._zone = zone
         self._language = language
         self._briefing = briefing
+        self._speakers = speakers
         self._context = context or LiveContext(())
         self._lunar = lunar
         self._now = now
@@ -132,7 +135,7 @@ class Prompter:
             emoji_list=EMOJI_LIST,
             emojiList=EMOJI_LIST,
             emoji_enabled=emoji,
-            speakers="",
+            speakers=self._speakers,
             language=self._language,
             memory=remembered,
             dynamic_context="\n".join(f"- {line}" for line in context.lines),

@@ -299,6 +299,7 @@ class Turn:
             reason=reason,
             failed_vendor=vendor,
             user_text=self._text,
+            speaker=self.exchange.speaker,
             characters=self._characters,
             sentences=len(self.exchange.heard),
             tool_calls=self.exchange.tool_calls,
