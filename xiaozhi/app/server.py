@@ -478,14 +478,12 @@ class Server:
 
     def _watch_metrics(self) -> None:
         metrics = self.metrics
-        for name, words, read in (
-            ("connections", "Devices connected now.", lambda: len(self.connections)),
-            ("connections_limit", "Devices that may be connected.", lambda: self.admission.limits.max_connections),
-            ("storage_waiting", "Jobs that wait for the storage thread.", lambda: self._database.waiting),
-            ("memories_waiting", "Visits whose memory has not been saved yet.", lambda: self._memories.waiting),
-            ("reply_cache_bytes", "Ready speech in the reply cache.", lambda: self._services.speech_cache.size_bytes),
-        ):
-            metrics.watch(f"xiaozhi_{name}", words, read)
+        metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(self.connections))
+        metrics.watch("xiaozhi_connections_limit", "Places for devices.", lambda: self.admission.limits.max_connections)
+        metrics.watch("xiaozhi_storage_waiting", "Jobs that wait for storage.", lambda: self._database.waiting)
+        metrics.watch("xiaozhi_memories_waiting", "Visits not remembered yet.", lambda: self._memories.waiting)
+        cache = self._services.speech_cache
+        metrics.watch("xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: cache.size_bytes)
         metrics.watch_pool(self.inference)
         metrics.watch_admission(self.admission)
         metrics.watch_guesses(self.guesses)
