@@ -27,6 +27,7 @@ from tests.e2e.stage import (
     speak_to,
     utter,
 )
+from tests.subtitles import shown
 from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import packet_duration_ms
 
@@ -45,7 +46,7 @@ def test_every_mode_completes_and_the_next_question_too(stage: Stage, words: Wor
         answer = speak_to(device, words(QUESTION), mode)
 
         assert answer.stt == "what is up"
-        assert answer.sentences == ["I am fine.", "How are you?"]
+        assert answer.sentences == ["I am fine", "How are you?"]
         assert len(answer.frames) == 10, "two sentences of a quarter of a second"
         kinds = [message.data.get("state") or message.type for message in answer.messages]
         assert kinds == ["stt", "start", "llm", "sentence_start", "sentence_start", "stop"]
@@ -66,7 +67,7 @@ def test_typed_text_is_answered(stage: Stage) -> None:
     answer = ask(stage.device(), "what is one and one")
 
     assert answer.stt == "what is one and one"
-    assert answer.sentences == ["Fine."]
+    assert answer.sentences == ["Fine"]
     assert stage.said() == [("user", "what is one and one")]
 
 
@@ -78,8 +79,8 @@ def test_sentences_come_in_order_while_the_next_ones_are_made(stage: Stage) -> N
 
     answer = ask(stage.device(), "count")
 
-    assert answer.sentences == ["One is here.", "Two is here.", "Three is here."]
-    assert sorted(stage.spoken()) == sorted(answer.sentences)
+    assert answer.sentences == ["One is here", "Two is here", "Three is here"]
+    assert sorted(map(shown, stage.spoken())) == sorted(answer.sentences)
 
 
 def test_speech_starts_before_the_model_has_finished(stage: Stage) -> None:
@@ -96,9 +97,9 @@ def test_speech_starts_before_the_model_has_finished(stage: Stage) -> None:
     device.detect("think hard")
 
     device.wait_until(lambda: device.replies.frames_received, PATIENCE_S, "the first sentence")
-    assert device.replies.answer.sentences == ["Wait a moment."]
+    assert device.replies.answer.sentences == ["Wait a moment"]
     thinking.set()
-    assert device.collect_answer().sentences == ["Wait a moment.", "Let me think about that."]
+    assert device.collect_answer().sentences == ["Wait a moment", "Let me think about that"]
 
 
 def test_the_last_words_are_heard(stage: Stage) -> None:
@@ -192,7 +193,7 @@ def test_two_devices_at_once_get_their_own_answers(stage: Stage, monkeypatch: py
 
     for name, asked in answers.items():
         assert asked.value.stt == name
-        assert asked.value.sentences == [f"You said {name}."]
+        assert asked.value.sentences == [f"You said {name}"]
 
 
 def test_a_short_noise_is_no_question(stage: Stage, words: Words) -> None:
@@ -218,7 +219,7 @@ def test_speech_that_nobody_understands_is_not_answered(stage: Stage, words: Wor
     device.ping()
     answer = speak_to(device, words(QUESTION))
 
-    assert answer.sentences == ["Fine."]
+    assert answer.sentences == ["Fine"]
     assert stage.vendor.counts[CHAT] == 1
     assert stage.outcomes()["unheard"] == before + 1
 

@@ -72,7 +72,7 @@ def test_with_authentication_a_device_at_home_gets_in_by_itself_and_nobody_else_
         told = ota(stage, "owner")
         token = told["websocket"]["token"]
         assert told["mqtt"]["endpoint"] == "192.168.1.7:1883"
-        assert ask(stage.device(device_id=ANNA, client_id="owner", token=token), "hello").sentences == ["Fine."]
+        assert ask(stage.device(device_id=ANNA, client_id="owner", token=token), "hello").sentences == ["Fine"]
 
         for stranger in ({"client_id": "stranger"}, {"client_id": "owner", "X-Forwarded-For": "203.0.113.9"}):
             refused = ota(stage, **stranger)

@@ -16,6 +16,7 @@ from loadtest.simulator.speech import Speech
 from loadtest.vendors.openai_vendor import ASR
 from tests.e2e.stage import CHAT, SHORT, TTS, Script, Stage, ask, hear_nothing_more, merged, open_stage, speak_to
 from tests.e2e.voices import spoken_by_beeper
+from tests.subtitles import shown
 from tests.waiting import wait_for
 from xiaozhi.session.speaking.encoder import VoiceFormat
 
@@ -121,7 +122,7 @@ def test_a_vendor_at_whose_address_nobody_listens(
 
         failed = speak_to(device, words(QUESTION)) if kind == ASR else ask(device, "how are you")
 
-        assert failed.sentences == [APOLOGY]
+        assert failed.sentences == [shown(APOLOGY)]
         assert failed.frames
         assert stage.outcomes() == {"failed": 1}
 
@@ -135,7 +136,7 @@ def test_fault(stage: Stage, words: Words, kind: str, fault: Fault) -> None:
 
     failed = speak_to(device, words(QUESTION)) if kind == ASR else ask(device, "how are you")
 
-    assert tuple(failed.sentences) == fault.heard
+    assert failed.sentences == [shown(sentence) for sentence in fault.heard]
     assert failed.frames
     assert not device.replies.speaking
     assert counted(before, stage.outcomes()) == {"failed": 1}
@@ -143,7 +144,7 @@ def test_fault(stage: Stage, words: Words, kind: str, fault: Fault) -> None:
 
     stage.reset()
     healed = speak_to(device, words(QUESTION))
-    assert healed.sentences == ["Fine."]
+    assert healed.sentences == ["Fine"]
     assert counted(before, stage.outcomes()) == {"failed": 1, "answered": 1}
     assert stage.vendor.active == 0
 
@@ -160,7 +161,7 @@ def test_a_fault_that_passes_is_retried(tmp_path: Any, sounds: Any) -> None:
     with open_stage(tmp_path, sounds) as stage:
         stage.vendor.script(CHAT, Script(status=500))
 
-        assert ask(stage.device(), "hello").sentences == ["Fine."]
+        assert ask(stage.device(), "hello").sentences == ["Fine"]
         assert stage.vendor.counts[CHAT] == 2
         assert stage.outcomes() == {"answered": 1}
 
@@ -177,7 +178,7 @@ def test_a_fallback_takes_over(tmp_path: Any, sounds: Any) -> None:
     with open_stage(tmp_path, sounds, settings) as stage:
         answer = ask(stage.device(), "hello")
 
-        assert answer.sentences == ["Fine."]
+        assert answer.sentences == ["Fine"]
         assert answer.frames
         assert stage.outcomes() == {"answered": 1}
 
@@ -188,7 +189,7 @@ def test_the_sound_of_a_substitute_is_not_kept_under_the_real_voices_name(tmp_pa
         device = stage.device()
         stage.vendor.stand(TTS, Script(status=400))
         spoken_by_beeper.clear()
-        assert ask(device, "hello").sentences == ["Fine."]
+        assert ask(device, "hello").sentences == ["Fine"]
         assert spoken_by_beeper == ["Fine."]
 
         stage.calm()
@@ -210,7 +211,7 @@ def test_without_a_voice_the_emergency_voice_apologises(
 
         answer = ask(device, "hello")
 
-        assert answer.sentences == [APOLOGY]
+        assert answer.sentences == [shown(APOLOGY)]
         assert len(answer.frames) >= 2
         assert spoken_by_beeper == [APOLOGY]
         assert stage.outcomes() == {"failed": 1}
@@ -226,7 +227,7 @@ def test_the_voice_of_this_machine_is_the_emergency_voice(
     with open_stage(tmp_path, sounds, settings) as stage:
         answer = ask(stage.device(), "hello")
 
-        assert answer.sentences == [APOLOGY]
+        assert answer.sentences == [shown(APOLOGY)]
         assert len(answer.frames) > 10
         assert stage.outcomes() == {"failed": 1}
 
@@ -241,7 +242,7 @@ def test_without_any_voice_the_apology_is_shown(tmp_path: Any, sounds: Any, stag
 
         answer = ask(device, "hello")
 
-        assert answer.sentences == [APOLOGY]
+        assert answer.sentences == [shown(APOLOGY)]
         assert answer.frames == []
         assert not device.replies.speaking
         stage.server.services.speech_cache.clear()
@@ -273,12 +274,12 @@ def test_an_overloaded_server_says_so(stage: Stage, monkeypatch: pytest.MonkeyPa
     device = stage.device()
     monkeypatch.setattr(type(stage.server.watchdog), "shedding", Shed.TURNS)
 
-    assert ask(device, "hello").sentences == [APOLOGY]
+    assert ask(device, "hello").sentences == [shown(APOLOGY)]
 
     monkeypatch.undo()
     assert counted(before, stage.outcomes()) == {"overloaded": 1}
     assert stage.vendor.counts.get(CHAT, 0) == 0
-    assert ask(device, "hello").sentences == ["Fine."]
+    assert ask(device, "hello").sentences == ["Fine"]
 
 
 def test_a_voice_that_stalls_between_sentences_does_not_leave_the_device_speaking(stage: Stage) -> None:
@@ -288,8 +289,8 @@ def test_a_voice_that_stalls_between_sentences_does_not_leave_the_device_speakin
 
     answer = ask(device, "hello")
 
-    assert answer.sentences == ["This is one.", APOLOGY]
-    assert ask(device, "again").sentences == ["Fine."]
+    assert answer.sentences == ["This is one", shown(APOLOGY)]
+    assert ask(device, "again").sentences == ["Fine"]
 
 
 def test_metrics_know_what_failed(stage: Stage) -> None:

@@ -55,7 +55,7 @@ def test_devices_cost_no_threads(stage: Stage) -> None:
     answers = [gevent.spawn(ask, device, f"question {number}") for number, device in enumerate(devices)]
     gevent.joinall(answers, timeout=PATIENCE_S, raise_error=True)
 
-    assert all(answer.value.sentences == ["Fine."] for answer in answers)
+    assert all(answer.value.sentences == ["Fine"] for answer in answers)
     # Names are looked up, also for the devices simulated here, on a few threads that come and go.
     assert threads() <= before + 2 * NAME_THREADS < before + len(devices)
 
@@ -86,7 +86,7 @@ def test_a_look_at_a_picture_stalls_nobody(tmp_path: Path, sounds: Sounds) -> No
             )
             wait_for(lambda: eyes.active, "the picture to be looked at")
 
-            assert ask(talker, "hello").sentences == ["Fine."]
+            assert ask(talker, "hello").sentences == ["Fine"]
             assert not looking.ready(), "the answer came while the picture was still being looked at"
 
             reply = looking.get(timeout=PATIENCE_S)
@@ -161,7 +161,7 @@ def test_stopping_lets_the_answer_end(tmp_path: Path, sounds: Sounds, restart: b
         answer = speaking.collect_answer()
 
         assert len(answer.frames) == 9
-        assert answer.sentences == ["This must be heard."]
+        assert answer.sentences == ["This must be heard"]
         assert speaking.wait_closed()[0] == code
         assert idle.wait_closed()[0] == code
         stopping.get(timeout=PATIENCE_S)
@@ -187,4 +187,4 @@ def test_nonsense_never_ends_a_conversation(stage: Stage) -> None:
     device.tell("abort", reason={"not": "text"})
     device.collect_answer()
 
-    assert ask(device, "still there").sentences == ["Fine."]
+    assert ask(device, "still there").sentences == ["Fine"]

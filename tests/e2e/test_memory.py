@@ -147,7 +147,7 @@ def test_a_memory_that_fails_costs_the_answer_nothing(
 ) -> None:
     mem0.stand("/v3/memories/search/", script)
     with open_stage(tmp_path, sounds, settings_for(mem0)) as stage:
-        assert ask(stage.device(device_id=ANNA), "hello").sentences == ["Fine."]
+        assert ask(stage.device(device_id=ANNA), "hello").sentences == ["Fine"]
         assert "Likes tea." not in stage.messages()[0]["content"]
         stage.close_devices()
         saved(stage)

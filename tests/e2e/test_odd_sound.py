@@ -38,7 +38,7 @@ def test_one_sentence_that_cannot_be_spoken_costs_that_sentence(stage: Stage, ba
     scripts[which] = BAD[bad]
     stage.vendor.script(CHAT, Script(answer=THREE))
     stage.vendor.script(TTS, *scripts)
-    sentences = ["This is one.", "This is two.", "This is three."]
+    sentences = ["This is one", "This is two", "This is three"]
     del sentences[which]
 
     answer = ask(stage.device(), "count")
@@ -53,10 +53,10 @@ def test_the_apology_is_for_an_answer_of_which_nothing_can_be_spoken(stage: Stag
     stage.vendor.stand(TTS, BAD[bad])
     device = stage.device()
 
-    assert ask(device, "count").sentences == ["Sorry."]
+    assert ask(device, "count").sentences == ["Sorry"]
 
     stage.calm()
-    assert ask(device, "again").sentences == ["Fine."], "and the voice is not shut off for that"
+    assert ask(device, "again").sentences == ["Fine"], "and the voice is not shut off for that"
 
 
 def test_all_tries_of_one_text_do_not_shut_off_the_voice(tmp_path: Path, sounds: Sounds) -> None:
@@ -66,7 +66,7 @@ def test_all_tries_of_one_text_do_not_shut_off_the_voice(tmp_path: Path, sounds:
 
         answer = ask(stage.device(), "count")
 
-        assert answer.sentences == ["This is one.", "This is three."]
+        assert answer.sentences == ["This is one", "This is three"]
         assert stage.spoken() == ["This is one.", *["This is two."] * 3, "This is three."]
 
 

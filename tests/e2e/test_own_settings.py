@@ -70,7 +70,7 @@ def test_two_voices_one_language_model_and_a_third_with_a_key_of_its_own(
 
         for device, text in ((ann, "who are you"), (ben, "and you"), (carl, "and what about you")):
             answer = ask(device, text)
-            assert answer.sentences == ["Fine."]
+            assert answer.sentences == ["Fine"]
             assert answer.frames
 
         voices = {request.json()["voice"] for request in stage.vendor.requests if stage.vendor.kind(request) == TTS}
@@ -93,7 +93,7 @@ def test_two_voices_one_language_model_and_a_third_with_a_key_of_its_own(
         carl.close()
         wait_for(lambda: mind.open == 1, "the connection of the third to be closed")
         assert len(stage.server.provider_pool) == live - 1
-        assert ask(ann, "are you still there").sentences == ["Fine."]
+        assert ask(ann, "are you still there").sentences == ["Fine"]
         assert question_of(mind, "are you still there").connection == asked[0].connection
 
 
@@ -109,7 +109,7 @@ def test_devices_with_equal_settings_share_all_of_it(tmp_path: Path, sounds: Sou
         assert agent_of(stage, ben) is shared
         ann.close()
         wait_for(lambda: shared.holders.count == 1, "the first to be gone")
-        assert ask(ben, "ahoy again").sentences == ["Fine."]
+        assert ask(ben, "ahoy again").sentences == ["Fine"]
         ben.close()
         wait_for(lambda: shared.holders.count == 0, "the second to be gone")
 
@@ -125,14 +125,14 @@ def test_what_a_device_may_have_of_its_own(tmp_path: Path, sounds: Sounds) -> No
     with open_stage(tmp_path, sounds, overlays={ANN: own}) as stage:
         ann, other = stage.device(device_id=ANN.upper()), stage.device()
 
-        assert ask(ann, "Ahoy!").sentences != ["Fine."]
-        assert ask(other, "Ahoy!").sentences == ["Fine."]
+        assert ask(ann, "Ahoy!").sentences != ["Fine"]
+        assert ask(other, "Ahoy!").sentences == ["Fine"]
         assert "Klingon" not in stage.messages()[0]["content"]
         ask(ann, "hello")
         assert "Klingon" in stage.messages()[0]["content"]
         stage.vendor.stand(CHAT, Script(status=400))
-        assert ask(ann, "what now").sentences == ["Blast."]
-        assert ask(other, "what now").sentences != ["Blast."]
+        assert ask(ann, "what now").sentences == ["Blast"]
+        assert ask(other, "what now").sentences != ["Blast"]
         ann.detect("sink")
         assert ann.wait_closed()[0] == 1000
 
@@ -170,14 +170,14 @@ def test_hello_and_pings_are_answered_at_once_and_the_rest_waits_in_order(tmp_pa
         ann.abort()
         ann.detect("second")
         ann.ping()
-        assert ask(other, "hello").sentences == ["Fine."], "nobody else waits"
+        assert ask(other, "hello").sentences == ["Fine"], "nobody else waits"
         assert not ann.replies.messages
 
         may_start.set()
 
         answer = ann.collect_answer()
-        while answer.sentences != ["You said second."]:
-            assert answer.sentences in ([], ["You said first."])
+        while answer.sentences != ["You said second"]:
+            assert answer.sentences in ([], ["You said first"])
             answer = ann.collect_answer()
 
 
@@ -193,7 +193,7 @@ def test_sound_waits_too(tmp_path: Path, sounds: Sounds, words: Any) -> None:
         may_start.set()
 
         answer = ann.collect_answer()
-        assert (answer.stt, answer.sentences) == ("what is up", ["You said what is up."])
+        assert (answer.stt, answer.sentences) == ("what is up", ["You said what is up"])
 
 
 def test_who_leaves_while_waiting_leaves_nothing_behind(tmp_path: Path, sounds: Sounds) -> None:
@@ -220,7 +220,7 @@ def test_faulty_settings_of_a_device_are_told_and_the_default_agent_answers(tmp_
     with open_stage(tmp_path, sounds, overlays={ANN: own}) as stage:
         with capture_logs() as lines:
             ann = stage.device(device_id=ANN)
-            assert ask(ann, "hello").sentences == ["Fine."]
+            assert ask(ann, "hello").sentences == ["Fine"]
 
         [reason] = [line["reason"] for line in lines if line["event"] == "the default agent answers"]
         for key in ("selected_module.LLM", "server", "asr_timeout"):
@@ -239,7 +239,7 @@ def test_a_provider_that_does_not_start_leaves_the_default(
     with open_stage(tmp_path, sounds, overlays={ANN: SLOW}) as stage:
         live = len(stage.server.provider_pool)
 
-        assert ask(stage.device(device_id=ANN), "hello").sentences == ["Fine."]
+        assert ask(stage.device(device_id=ANN), "hello").sentences == ["Fine"]
 
         assert len(stage.server.provider_pool) == live
 
@@ -258,7 +258,7 @@ def test_a_reload_leaves_a_device_with_settings_of_its_own_alone(tmp_path: Path,
         assert server.reload() == ()
 
         assert old.sessions == 0
-        assert ask(ann, "who are you").sentences == ["Fine."]
+        assert ask(ann, "who are you").sentences == ["Fine"]
         assert "pirate" in stage.messages()[0]["content"]
         ann.close()
         wait_for(lambda: old.alive == set(), "the end of the old one")

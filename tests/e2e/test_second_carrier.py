@@ -110,7 +110,7 @@ def test_the_device_may_change_carriers(stage: Stage, port: PrefixedPort) -> Non
 
         back = stage.device(device_id=DEVICE)
         assert device.ending() == (1000, "replaced")
-        assert ask(back, "and now").sentences == ["Fine."]
+        assert ask(back, "and now").sentences == ["Fine"]
     stage.close_devices()
 
 

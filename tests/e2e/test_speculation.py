@@ -76,7 +76,7 @@ def test_asr_alone_asks_no_model_before_the_release(by_asr: Stage, words: Words)
     assert stage.vendor.counts.get(CHAT, 0) == 0
 
     device.send_silence(1_000, realtime=False)
-    assert device.collect_answer().sentences == ["Fine."]
+    assert device.collect_answer().sentences == ["Fine"]
     assert stage.vendor.counts[ASR] == 1, "what was prepared is used"
 
 
@@ -100,7 +100,7 @@ def test_speech_goes_on_while_the_model_answers(stage: Stage, words: Words) -> N
 
     answer = device.collect_answer()
     assert answer.stt == "the whole question"
-    assert answer.sentences == ["The right answer."]
+    assert answer.sentences == ["The right answer"]
     assert stage.said() == [("user", "the whole question")]
     assert stage.count("xiaozhi_speculations_total", fate="discarded") == discarded + 1
     ask(device, "and then?")
@@ -124,7 +124,7 @@ def test_what_was_prepared_is_released(stage: Stage, words: Words) -> None:
     answer = device.collect_answer()
     kinds = [message.data.get("state") or message.type for message in answer.messages]
     assert kinds == ["stt", "start", "llm", "sentence_start", "sentence_start", "sentence_start", "stop"]
-    assert answer.sentences == ["Prepared in time.", "And more.", "And still more."]
+    assert answer.sentences == ["Prepared in time", "And more", "And still more"]
     assert stage.vendor.counts == {ASR: 1, CHAT: 1, TTS: 3}
     assert device.replies.stray == []
 
@@ -140,7 +140,7 @@ def test_tool_calls_wait_for_the_release(stage: Stage, words: Words) -> None:
 
     device.send_silence(1_000, realtime=False)
 
-    assert device.collect_answer().sentences == ["It is late."]
+    assert device.collect_answer().sentences == ["It is late"]
     assert [message["role"] for message in stage.messages()] == ["system", "user", "assistant", "tool"]
 
 
@@ -153,7 +153,7 @@ def test_a_prepared_answer_that_is_thrown_away_costs_no_allowance(tmp_path: Any,
         utter(device, words(FIRST), silence_ms=PAUSE)
         stage.wait_for(TTS)
         utter(device, words(SECOND), start=False, silence_ms=1_200)
-        assert device.collect_answer().sentences == ["Four."]
+        assert device.collect_answer().sentences == ["Four"]
 
         quota = stage.server.services.quota
         wait_for(lambda: quota.left(device.device_id) != 1_000, "the count")
@@ -210,7 +210,7 @@ def test_an_existing_file_prepares_before_the_silence_is_over(
 
         device.send_silence(600, realtime=False)
 
-        assert device.collect_answer().sentences == ["Fine."]
+        assert device.collect_answer().sentences == ["Fine"]
         assert stage.vendor.counts == {ASR: 1, CHAT: 1, TTS: 1}, "what was prepared is used"
         ask(device, "and then?")
         assert stage.said() == [("user", "what is up"), ("assistant", "Fine."), ("user", "and then?")]
@@ -249,7 +249,7 @@ def test_an_abort_throws_away_what_was_prepared(stage: Stage, words: Words) -> N
     device.listen_start()
     device.ping()
 
-    assert ask(device, "something else").sentences == ["Fine."]
+    assert ask(device, "something else").sentences == ["Fine"]
     assert stage.said() == [("user", "something else")]
     hear_nothing_more(device, 0.1)
 
@@ -265,7 +265,7 @@ def test_a_tool_that_a_discarded_preparation_wanted_is_never_run(stage: Stage, w
 
     utter(device, words(SECOND), start=False, silence_ms=1_200)
 
-    assert device.collect_answer().sentences == ["Fine."]
+    assert device.collect_answer().sentences == ["Fine"]
     assert stage.vendor.counts[CHAT] == 2
     assert [message["role"] for message in stage.messages()] == ["system", "user"]
     ask(device, "and then?")

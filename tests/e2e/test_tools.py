@@ -50,7 +50,7 @@ def test_the_volume_is_set_through_the_devices_own_tools(stage: Stage) -> None:
 
     answer = ask(device, "be quieter")
 
-    assert answer.sentences == ["It is quieter now."]
+    assert answer.sentences == ["It is quieter now"]
     assert tools.calls == [("self.audio_speaker.set_volume", {"volume": 30})]
     assert tools.volume == 30
     assert {"self_audio_speaker_set_volume", "self_get_device_status", "handle_exit_intent", "get_time"} <= offered(
@@ -70,7 +70,7 @@ def test_a_tool_the_device_complains_about_is_explained_by_the_model(stage: Stag
         Script(answer="It cannot be so loud."),
     )
 
-    assert ask(device, "be loud").sentences == ["It cannot be so loud."]
+    assert ask(device, "be loud").sentences == ["It cannot be so loud"]
     assert stage.messages()[-1]["role"] == "tool"
     assert tools.volume == 70
 
@@ -84,7 +84,7 @@ def test_what_was_seen_in_a_picture_is_spoken_without_another_request(stage: Sta
     device.ping()
     stage.vendor.script(CHAT, Script(answer=[tool_call("self_camera_take_photo")]))
 
-    assert ask(device, "what is there").sentences == ["A cat sits there."]
+    assert ask(device, "what is there").sentences == ["A cat sits there"]
     assert stage.vendor.counts[CHAT] == 1
 
     ask(device, "how nice")
@@ -117,7 +117,7 @@ def test_the_volume_of_an_older_device(stage: Stage) -> None:
 
     answer = ask(device, "a bit quieter")
 
-    assert answer.sentences == ["It is at forty."]
+    assert answer.sentences == ["It is at forty"]
     command = device.next_json("iot").data["commands"][0]
     assert command == {"name": "Speaker", "method": "SetVolume", "parameters": {"volume": 40}}
     assert any("55" in message["content"] for message in stage.messages() if message["role"] == "tool")
@@ -132,7 +132,7 @@ def test_after_five_rounds_the_model_has_to_answer(stage: Stage) -> None:
         CHAT, *[Script(answer=[tool_call("get_time")]) for _ in range(5)], Script(answer="Enough of that.")
     )
 
-    assert ask(device, "what time is it").sentences == ["Enough of that."]
+    assert ask(device, "what time is it").sentences == ["Enough of that"]
 
     assert stage.vendor.counts[CHAT] == 6
     assert all(offered(stage, request) for request in range(5))
@@ -166,7 +166,7 @@ def test_tools_run_side_by_side(stage: Stage) -> None:
             CHAT, Script(answer=[tool_call("go_left"), tool_call("go_right", 1)]), Script(answer="Both.")
         )
 
-        assert ask(device, "go").sentences == ["Both."]
+        assert ask(device, "go").sentences == ["Both"]
 
     results = [message["content"] for message in stage.messages() if message["role"] == "tool"]
     assert results == ["left is done", "right is done"], "in the order of the calls"
@@ -184,10 +184,10 @@ def test_words_before_a_tool_are_heard_while_it_works(stage: Stage) -> None:
         stage.vendor.script(CHAT, Script(answer=["Let me look.", tool_call("look")]), Script(answer="Here it is."))
         device.detect("where is it")
         device.wait_until(lambda: device.replies.answer.arrivals, PATIENCE_S, "the first sentence")
-        assert device.replies.answer.sentences == ["Let me look."]
+        assert device.replies.answer.sentences == ["Let me look"]
         may_end.set()
 
-        assert device.collect_answer().sentences == ["Let me look.", "Here it is."]
+        assert device.collect_answer().sentences == ["Let me look", "Here it is"]
 
 
 def test_a_tool_slower_than_the_voice_is_patient_does_not_end_the_answer(tmp_path: Path, sounds: Sounds) -> None:
@@ -195,7 +195,7 @@ def test_a_tool_slower_than_the_voice_is_patient_does_not_end_the_answer(tmp_pat
         device = stage.device()
         stage.vendor.script(CHAT, Script(answer=["Let me look.", tool_call("look")]), Script(answer="Here it is."))
 
-        assert ask(device, "where is it").sentences == ["Let me look.", "Here it is."]
+        assert ask(device, "where is it").sentences == ["Let me look", "Here it is"]
         assert stage.outcomes() == {"answered": 1}
 
 
@@ -210,7 +210,7 @@ def test_a_tools_own_words_end_the_answer(stage: Stage) -> None:
         device = stage.device()
         stage.vendor.script(CHAT, Script(answer=[tool_call("greet")]))
 
-        assert ask(device, "greet me").sentences == ["Good evening."]
+        assert ask(device, "greet me").sentences == ["Good evening"]
         assert stage.vendor.counts[CHAT] == 1
         ask(device, "and now")
         assert [role for role, _ in stage.said()] == ["user", "assistant", "tool", "assistant", "user"]
@@ -228,7 +228,7 @@ def test_a_tool_that_fails_is_told_to_the_model(stage: Stage, failure: str) -> N
         called = "no_such_tool" if failure == "unknown" else "break_it"
         stage.vendor.script(CHAT, Script(answer=[tool_call(called)]), Script(answer="That did not work."))
 
-        assert ask(device, "do it").sentences == ["That did not work."]
+        assert ask(device, "do it").sentences == ["That did not work"]
         assert stage.messages()[-1]["role"] == "tool"
 
 
@@ -252,7 +252,7 @@ def test_a_tool_that_must_not_be_cut_in_half_finishes_on_its_own(stage: Stage) -
 
         device.abort()
         device.collect_answer()
-        assert ask(device, "and now").sentences == ["Fine."]
+        assert ask(device, "and now").sentences == ["Fine"]
         assert not ended.is_set()
         may_end.set()
 
@@ -281,7 +281,7 @@ def test_any_other_tool_is_stopped(stage: Stage) -> None:
 
         assert stopped.wait(timeout=PATIENCE_S)
         device.collect_answer()
-        assert ask(device, "and now").sentences == ["Fine."]
+        assert ask(device, "and now").sentences == ["Fine"]
         assert stage.said() == [("user", "wait"), UNANSWERED, ("user", "and now")]
 
 
@@ -294,7 +294,7 @@ def test_a_model_that_must_call_a_tool_answers_through_one(tmp_path: Path, sound
         device = stage.device()
         stage.vendor.script(CHAT, Script(answer=[tool_call("direct_answer", response="I am fine. And you?")]))
 
-        assert ask(device, "how are you").sentences == ["I am fine.", "And you?"]
+        assert ask(device, "how are you").sentences == ["I am fine", "And you?"]
         assert stage.vendor.counts[CHAT] == 1
         assert "direct_answer" in offered(stage)
 
@@ -303,7 +303,7 @@ def test_a_model_that_must_call_a_tool_answers_through_one(tmp_path: Path, sound
             Script(answer=[tool_call("direct_answer", response="One moment."), tool_call("get_time", 1)]),
             Script(answer="It is late."),
         )
-        assert ask(device, "what time is it").sentences == ["One moment.", "It is late."]
+        assert ask(device, "what time is it").sentences == ["One moment", "It is late"]
         assert "direct_answer" not in offered(stage), "only in the first round"
         assert stage.said()[:2] == [("user", "how are you"), ("assistant", "I am fine. And you?")]
 
@@ -313,9 +313,9 @@ def test_without_intents_no_tool_is_offered_or_run(tmp_path: Path, sounds: Sound
         device = stage.device()
         stage.vendor.script(CHAT, Script(answer=["Well. ", tool_call("handle_exit_intent", say_goodbye="Bye.")]))
 
-        assert ask(device, "hello").sentences == ["Well."]
+        assert ask(device, "hello").sentences == ["Well"]
         assert offered(stage) == set()
-        assert ask(device, "still there").sentences == ["Fine."]
+        assert ask(device, "still there").sentences == ["Fine"]
 
 
 def test_a_separate_model_finds_the_intent(tmp_path: Path, sounds: Sounds) -> None:
@@ -325,17 +325,17 @@ def test_a_separate_model_finds_the_intent(tmp_path: Path, sounds: Sounds) -> No
     ):
         device = stage.device()
         stage.vendor.script(CHAT, Script(answer='{"function_call": {"name": "greet", "arguments": {}}}'))
-        assert ask(device, "greet me").sentences == ["Good evening."]
+        assert ask(device, "greet me").sentences == ["Good evening"]
         assert stage.vendor.counts[CHAT] == 1, "a tool that speaks needs no other model"
 
         stage.vendor.script(
             CHAT, Script(answer='{"function_call": {"name": "continue_chat"}}'), Script(answer="Just talking.")
         )
-        assert ask(device, "how are you").sentences == ["Just talking."]
+        assert ask(device, "how are you").sentences == ["Just talking"]
         assert offered(stage) == set(), "the model of the conversation is not offered tools"
 
         stage.vendor.script(CHAT, Script(answer="no JSON at all"), Script(answer="Talking anyway."))
-        assert ask(device, "what now").sentences == ["Talking anyway."]
+        assert ask(device, "what now").sentences == ["Talking anyway"]
 
 
 def test_a_separate_model_whose_tool_needs_words(tmp_path: Path, sounds: Sounds) -> None:
@@ -350,7 +350,7 @@ def test_a_separate_model_whose_tool_needs_words(tmp_path: Path, sounds: Sounds)
             Script(answer="There are 42 apples."),
         )
 
-        assert ask(device, "how many apples").sentences == ["There are 42 apples."]
+        assert ask(device, "how many apples").sentences == ["There are 42 apples"]
         assert stage.said()[-1] == ("tool", "42 apples")
 
 
@@ -411,7 +411,7 @@ def test_music_can_be_interrupted(jukebox: Stage) -> None:
 
     assert len(device.collect_answer().frames) < 60
     hear_nothing_more(device)
-    assert ask(device, "and now").sentences == ["Fine."]
+    assert ask(device, "and now").sentences == ["Fine"]
 
 
 def test_a_file_that_is_no_sound_is_apologised_for(jukebox: Stage) -> None:
@@ -421,7 +421,7 @@ def test_a_file_that_is_no_sound_is_apologised_for(jukebox: Stage) -> None:
     answer = ask(device, "play it")
 
     assert answer.sentences[1].startswith("Sorry")
-    assert ask(device, "and now").sentences == ["Fine."]
+    assert ask(device, "and now").sentences == ["Fine"]
 
 
 def test_voice_requests_of_a_song_are_only_its_announcement(jukebox: Stage) -> None:

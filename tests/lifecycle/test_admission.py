@@ -53,20 +53,20 @@ def test_those_who_are_in_do_not_notice_those_who_are_refused(house: House, crow
     for _ in range(5):
         refused(house.device)
 
-    assert ask(crowd[0], "are you there").sentences == ["Fine."]
+    assert ask(crowd[0], "are you there").sentences == ["Fine"]
 
 
 def test_a_place_that_was_given_back_can_be_taken(house: House, crowd: list[Any]) -> None:
     crowd[0].close()
     wait_for(lambda: house.server.admission.total < PLACES, "the place")
 
-    assert ask(house.device(), "hello").sentences == ["Fine."]
+    assert ask(house.device(), "hello").sentences == ["Fine"]
 
 
 def test_a_full_house_takes_a_device_back_whose_old_connection_is_dead(house: House, crowd: list[Any]) -> None:
     again = house.device(device_id=crowd[1].device_id)
 
-    assert ask(again, "hello").sentences == ["Fine."]
+    assert ask(again, "hello").sentences == ["Fine"]
     assert crowd[1].wait_closed() == (1000, "replaced")
 
 

@@ -24,6 +24,7 @@ from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import SHORT, ask
 from tests.lifecycle.child import Child, running
 from tests.lifecycle.house import SECRET
+from tests.subtitles import shown
 from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.slow
@@ -107,7 +108,7 @@ def test_sigterm_lets_the_answer_end_and_keeps_everything(tmp_path: Path, vendor
         with pytest.raises((OSError, UpgradeRefused)):
             child.device()
         answer = talking.collect_answer()
-        assert answer.sentences == [STORY]
+        assert answer.sentences == [shown(STORY)]
         assert len(answer.frames) >= 16, "to the last frame"
         assert talking.wait_closed() == (1001, "server stopping")
         assert child.exit_code() == 0
@@ -163,23 +164,23 @@ def test_a_reload_by_signal_in_mid_answer(tmp_path: Path, vendor: Storyteller) -
 
         wait_for(lambda: child.log("configuration reloaded"), "the reload")
         answer = device.collect_answer()
-        assert answer.sentences == [STORY]
+        assert answer.sentences == [shown(STORY)]
         assert len(answer.frames) >= 16
-        assert ask(device, "who are you").sentences == ["Fine."]
-        assert ask(child.device(), "who are you").sentences == ["I am the new one."]
+        assert ask(device, "who are you").sentences == ["Fine"]
+        assert ask(child.device(), "who are you").sentences == ["I am the new one"]
 
         child.change({"LLM": {"Vendor": {"base_url": "nowhere"}}, "server": {"max_connections": 0}})
         child.send(signal.SIGHUP)
 
         refused = wait_for(lambda: child.log("configuration refused, the old one stays"), "the refusal")
         assert len(refused[0]["faults"]) == 1, "what the schema knows is told before providers are asked"
-        assert ask(child.device(), "who are you").sentences == ["I am the new one."]
+        assert ask(child.device(), "who are you").sentences == ["I am the new one"]
 
         (tmp_path / "settings.yaml").write_text("server: [not, a, mapping", encoding="utf-8")
         child.send(signal.SIGHUP)
 
         wait_for(lambda: len(child.log("configuration refused, the old one stays")) == 2, "the second refusal")
-        assert ask(child.device(), "who are you").sentences == ["I am the new one."]
+        assert ask(child.device(), "who are you").sentences == ["I am the new one"]
 
 
 def test_a_restart_finishes_answers_keeps_its_process_and_comes_back(tmp_path: Path, vendor: Storyteller) -> None:
@@ -199,13 +200,13 @@ def test_a_restart_finishes_answers_keeps_its_process_and_comes_back(tmp_path: P
         assert console.wait_closed() == (1012, "restarting")
         assert device.closed is None
         answer = device.collect_answer()
-        assert answer.sentences == [STORY]
+        assert answer.sentences == [shown(STORY)]
         assert len(answer.frames) >= 16
         assert device.wait_closed() == (1012, "restarting")
         child.wait_ready(starts=2)
         assert child.process.poll() is None, "the same process"
         again = child.device()
-        assert ask(again, "are you back").sentences == ["Fine."]
+        assert ask(again, "are you back").sentences == ["Fine"]
         assert Path(f"/proc/{child.process.pid}/cmdline").read_bytes().count(b"settings.yaml") == 1, (
             "with the same arguments"
         )
@@ -216,7 +217,7 @@ def test_a_restart_finishes_answers_keeps_its_process_and_comes_back(tmp_path: P
         console.wait_closed()
         child.send(signal.SIGTERM)
 
-        assert again.collect_answer().sentences == [STORY]
+        assert again.collect_answer().sentences == [shown(STORY)]
         assert child.exit_code() == 0, "who is told to stop during a restart does not come back"
         assert child.starts == 2
 
@@ -249,7 +250,7 @@ def test_a_reload_that_comes_too_early_does_not_end_it(tmp_path: Path, vendor: S
         (tmp_path / "go").touch()
 
         child.wait_ready()
-        assert ask(child.device(), "are you there").sentences == ["Fine."]
+        assert ask(child.device(), "are you there").sentences == ["Fine"]
         child.send(signal.SIGTERM)
         assert child.exit_code() == 0
     finally:

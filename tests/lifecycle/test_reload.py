@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from loadtest.vendors.openai_vendor import OpenAiVendor
 from loadtest.vendors.sounds import Sounds
 from tests.lifecycle.house import ADMIN_TOKEN, CHAT, SECRET, TTS, House, Script, ask, open_house
+from tests.subtitles import shown
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import Message
 from xiaozhi.errors import Fault, SettingsError
@@ -122,10 +123,10 @@ def test_a_visit_finishes_on_the_old_and_newcomers_get_the_new(house: House, oth
     assert house.server.reload() == ()
 
     story = old.collect_answer()
-    assert story.sentences == [STORY.answer]
+    assert story.sentences == [shown(STORY.answer)]
     assert len(story.frames) >= 16, "not one frame of it was lost"
-    assert ask(house.device(), "who are you").sentences == [ANSWER_OF_THE_NEW]
-    assert ask(old, "and who are you").sentences == ["Fine."]
+    assert ask(house.device(), "who are you").sentences == [shown(ANSWER_OF_THE_NEW)]
+    assert ask(old, "and who are you").sentences == ["Fine"]
     assert house.generation.agent is not agent
     assert house.server.generations_in_use == 2
 
@@ -139,7 +140,7 @@ def test_the_old_is_closed_when_the_last_of_its_visits_has_left(house: House, ot
     first.close()
     wait_for(lambda: old.sessions == 1, "the first to be gone")
     assert len(house.server.provider_pool) == providers + 1
-    assert ask(second, "still there").sentences == ["Fine."]
+    assert ask(second, "still there").sentences == ["Fine"]
     second.close()
 
     wait_for(lambda: old.alive == set(), "the end of the old")
@@ -320,7 +321,7 @@ def test_a_configuration_with_a_fault_is_refused_whole(house: House, changes: di
     assert server.generations_in_use == 1
     assert server.admission.limits.max_connections == limit
     assert house.server.services.quota.left(device.device_id) is None
-    assert ask(device, "are you well").sentences == ["Fine."]
+    assert ask(device, "are you well").sentences == ["Fine"]
     assert house.measured("xiaozhi_reloads_total", result="refused") == 1
     assert house.measured("xiaozhi_reloads_total", result="accepted") == 0
 
@@ -340,7 +341,7 @@ def test_a_reader_that_fails_is_a_refusal_too(house: House) -> None:
     house.before_reading = broken
 
     assert [fault.key for fault in house.server.reload()] == ["the configuration"]
-    assert ask(house.device(), "are you well").sentences == ["Fine."]
+    assert ask(house.device(), "are you well").sentences == ["Fine"]
 
 
 # --- who may ask for it -----------------------------------------------------------------------------------------------
@@ -351,12 +352,12 @@ def test_by_http(house: House, other: OpenAiVendor) -> None:
     authorization = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
     assert house.ask_http("/admin/reload", "POST").status == 401
     assert house.ask_http("/admin/reload", "POST", Authorization="Bearer wrong").status == 401
-    assert ask(house.device(), "who are you").sentences == ["Fine."], "nothing has happened yet"
+    assert ask(house.device(), "who are you").sentences == ["Fine"], "nothing has happened yet"
 
     answer = house.ask_http("/admin/reload", "POST", **authorization)
 
     assert (answer.status, answer.json["success"]) == (200, True)
-    assert ask(house.device(), "who are you").sentences == [ANSWER_OF_THE_NEW]
+    assert ask(house.device(), "who are you").sentences == [shown(ANSWER_OF_THE_NEW)]
     house.change({"server": {"max_connections": "many"}})
     refusal = house.ask_http("/admin/reload", "POST", **authorization)
     assert refusal.status == 422
@@ -373,10 +374,10 @@ def test_by_the_management_apis_message(house: House, other: OpenAiVendor) -> No
 
     use(house, other)
     assert command("wrong")["status"] == "error"
-    assert ask(house.device(), "who are you").sentences == ["Fine."]
+    assert ask(house.device(), "who are you").sentences == ["Fine"]
     reply = command(SECRET)
     assert (reply["status"], reply["content"]) == ("success", {"action": "update_config"})
-    assert ask(house.device(), "who are you").sentences == [ANSWER_OF_THE_NEW]
+    assert ask(house.device(), "who are you").sentences == [shown(ANSWER_OF_THE_NEW)]
     house.change({"LLM": {"Vendor": {"base_url": "nowhere"}}})
     refusal = command(SECRET)
     assert refusal["status"] == "error"

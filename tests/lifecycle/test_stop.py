@@ -72,7 +72,7 @@ def test_what_was_being_prepared_is_still_answered(tmp_path: Path, sounds: Sound
 
         device.send_silence(1_000, realtime=False)
 
-        assert device.collect_answer().sentences == ["Fine."]
+        assert device.collect_answer().sentences == ["Fine"]
         assert device.wait_closed() == (1001, "server stopping")
         stopping.get()
 

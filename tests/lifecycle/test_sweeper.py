@@ -91,7 +91,7 @@ def test_who_answers_no_ping_for_90_s_is_gone(house: House) -> None:
 
     wait_for(lambda: len(house.server.connections) == 1, "the end of the connection")
     assert house.server.connections.actions == {"ping": 2, "abort": 1}
-    assert ask(fragile, "are you there").sentences == ["Fine."]
+    assert ask(fragile, "are you there").sentences == ["Fine"]
 
 
 def test_an_idle_connection_is_closed(house: House) -> None:
@@ -210,4 +210,4 @@ def test_silence_is_noticed_while_everything_else_goes_on(house: House) -> None:
 
     sweep(house, 1)
 
-    assert device.collect_answer().sentences == ["A long story."]
+    assert device.collect_answer().sentences == ["A long story"]

@@ -11,6 +11,7 @@ import pytest
 
 from loadtest.vendors.sounds import Sounds
 from tests.lifecycle.house import CHAT, House, Script, ask, open_house
+from tests.subtitles import shown
 from tests.waiting import wait_for
 from xiaozhi.runtime.resilience import BreakerState
 
@@ -29,7 +30,7 @@ def open_the_breaker(house: House, device: Any) -> None:
     house.impatient()
     house.vendor.stand(CHAT, BROKEN)
     for _ in range(2):
-        assert ask(device, "hello").sentences == [SORRY]
+        assert ask(device, "hello").sentences == [shown(SORRY)]
     assert house.vendor.counts[CHAT] == 6, "two turns, each with two retries"
 
 
@@ -40,7 +41,7 @@ def test_a_broken_vendor_is_left_alone_and_asked_again_later(house: House) -> No
     breaker = house.guard("llm:Vendor").breaker
     assert house.measured("xiaozhi_vendor_breaker_state", kind="llm", vendor="Vendor") == 2
 
-    assert ask(device, "are you there").sentences == [SORRY], "degraded, but not silent"
+    assert ask(device, "are you there").sentences == [shown(SORRY)], "degraded, but not silent"
     assert house.vendor.counts[CHAT] == 6, "nobody waits for a vendor that is known to be down"
     assert house.measured("xiaozhi_vendor_requests_total", vendor="Vendor", kind="llm", result="open") >= 1
 
@@ -51,7 +52,7 @@ def test_a_broken_vendor_is_left_alone_and_asked_again_later(house: House) -> No
 
     house.later(breaker)
     house.vendor.stand(CHAT, Script(answer="I am back."))
-    assert ask(device, "and now").sentences == ["I am back."]
+    assert ask(device, "and now").sentences == ["I am back"]
     assert house.measured("xiaozhi_vendor_breaker_state", kind="llm", vendor="Vendor") == 0
 
 
@@ -66,9 +67,9 @@ def test_while_one_call_probes_the_others_are_told_at_once(house: House) -> None
     wait_for(lambda: breaker.state is BreakerState.HALF_OPEN, "the probe")
     assert house.measured("xiaozhi_vendor_breaker_state", kind="llm", vendor="Vendor") == 1
 
-    assert ask(other, "hello").sentences == [SORRY]
+    assert ask(other, "hello").sentences == [shown(SORRY)]
 
-    assert slow.get().sentences == ["Slowly but surely."]
+    assert slow.get().sentences == ["Slowly but surely"]
     assert breaker.state is BreakerState.CLOSED
 
 
@@ -86,7 +87,7 @@ def test_a_fallback_answers_while_the_first_choice_is_down(tmp_path: Path, sound
         device = house.device()
         for turn in range(3):
             house.vendor.script(CHAT, *[BROKEN] * (3 if turn < 2 else 0), Script(answer="The second speaks."))
-            assert ask(device, "hello").sentences == ["The second speaks."]
+            assert ask(device, "hello").sentences == ["The second speaks"]
 
         assert [body["model"] for body in house.questions()[-2:]] == ["second", "second"], "the first is not even asked"
         assert house.measured("xiaozhi_vendor_breaker_state", kind="llm", vendor="Vendor") == 2
@@ -109,11 +110,11 @@ def test_a_window_of_one_with_a_queue_of_one_and_a_deadline(tmp_path: Path, soun
         assert house.measured("xiaozhi_vendor_waiting", kind="llm", vendor="Vendor") == 1
         assert house.measured("xiaozhi_vendor_active", kind="llm", vendor="Vendor") == 1
         assert house.measured("xiaozhi_vendor_active_limit", kind="llm", vendor="Vendor") == 1
-        assert ask(refused, "third").sentences == [SORRY]
+        assert ask(refused, "third").sentences == [shown(SORRY)]
         assert window.waiting == 1, "the one that is refused does not wait"
 
         gevent.joinall(answers, raise_error=True)
-        assert [answer.value.sentences for answer in answers] == [["Served at last."], [SORRY]]
+        assert [answer.value.sentences for answer in answers] == [["Served at last"], [shown(SORRY)]]
         assert house.vendor.counts[CHAT] == 1
         assert house.measured("xiaozhi_vendor_window_refused_total", kind="llm", vendor="Vendor") == 2
         assert house.outcomes() == {"answered": 1, "overloaded": 2}

@@ -184,7 +184,7 @@ def test_answers_of_every_kind(stage: Stage, mirror: Mirror, witness: Talking) -
             mirror.when_asked(f"{SAID} call it", calling("self_get_device_status"))
             answer = ask(device, f"{SAID} call it")
             assert "tools/call" in tools.asked, name
-            assert answer.sentences == [f"{SAID} call it."], name
+            assert answer.sentences == [f"{SAID} call it"], name
             results = [
                 message["content"]
                 for asked in stage.questions()
@@ -233,7 +233,7 @@ def test_answers_of_a_device_that_said_it_has_no_tools(stage: Stage, witness: Ta
         device.tell("mcp", payload=answer)
         device.hello()
         device.tell("mcp", payload=answer)
-        assert ask(device, f"{SAID} anything").sentences == [f"{SAID} anything."]
+        assert ask(device, f"{SAID} anything").sentences == [f"{SAID} anything"]
         assert "uninvited" not in json.dumps(stage.questions())
         device.tell("goodbye")
         device.tell("mcp", payload=answer)

@@ -258,7 +258,7 @@ def test_a_repeated_question_is_answered_from_memory() -> None:
             device.hello()
             device.detect("how tall is a giraffe")
             device.wait_stops()
-            assert device.spoken() == ["Five metres."]
+            assert device.spoken() == ["Five metres"]
 
 
 def test_a_board_is_known_by_what_its_device_says_to_ota_and_to_mcp() -> None:

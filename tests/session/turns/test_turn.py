@@ -28,6 +28,7 @@ from tests.session.turns.rig import (
     settle,
     spoken,
 )
+from tests.subtitles import shown
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import Message
 from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorTimeout, VendorUnavailable
@@ -56,7 +57,7 @@ def test_an_answer_is_announced_spoken_and_ended(rig: TurnRig) -> None:
         "stt what is up",
         "tts start",
         "llm",
-        "tts sentence_start Fine.",
+        "tts sentence_start Fine",
         "tts sentence_start And you?",
         "tts stop",
     ]
@@ -122,7 +123,7 @@ def test_a_second_playback_replaces_the_first(rig: TurnRig) -> None:
 
     rig.run(work=work)
 
-    assert "tts sentence_start Only this." in rig.sent
+    assert "tts sentence_start Only this" in rig.sent
     assert other.said == ["Only this."] and rig.tts.said == []
 
 
@@ -157,7 +158,7 @@ def test_a_file_that_is_no_sound_is_apologised_for_and_not_played_again(rig: Tur
     record = rig.run(work=work)
 
     assert (record.outcome, record.failed_vendor) == (Outcome.FAILED, "music")
-    assert rig.sentences == ["Listen.", APOLOGY]
+    assert rig.sentences == ["Listen", shown(APOLOGY)]
 
 
 # --- prepared ---------------------------------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def test_nothing_leaves_the_server_before_the_release(rig: TurnRig) -> None:
 
     assert turn.wait(PATIENCE_S)
     settle()
-    assert rig.sent == ["tts start", "llm", "tts sentence_start Prepared.", "tts stop"]
+    assert rig.sent == ["tts start", "llm", "tts sentence_start Prepared", "tts stop"]
     assert rig.told.calls == ["text ", "open", "end answered"], "opened once, though two wait for the release"
     record = turn.record
     assert record is not None and record.speculative
@@ -201,7 +202,7 @@ def test_a_prepared_turn_opens_at_its_release_though_its_model_still_thinks(rig:
 
     turn.release()
 
-    rig.wait_for("tts sentence_start One moment.")
+    rig.wait_for("tts sentence_start One moment")
     assert turn.speaking
     go_on.set()
     assert turn.wait(PATIENCE_S)
@@ -258,7 +259,7 @@ def test_a_prepared_turn_that_fails_waits_with_its_apology(rig: TurnRig) -> None
 
     assert turn.wait(PATIENCE_S)
     rig.wait_for("tts stop")
-    assert rig.sentences == [APOLOGY]
+    assert rig.sentences == [shown(APOLOGY)]
     assert turn.record is not None and turn.record.outcome is Outcome.FAILED
 
 
@@ -304,7 +305,7 @@ def test_an_interrupt_keeps_what_was_heard_and_stops_at_once(make: Make) -> None
     voice = OneSentence()
     turn = rig.turn(pipeline=ScriptedPipeline(voice, "First. Then another one."))
     turn.start(prepared=False)
-    rig.wait_for("tts sentence_start First.")
+    rig.wait_for("tts sentence_start First")
     assert turn.speaking
 
     sent_before = len(rig.sender.binaries)
@@ -470,7 +471,7 @@ def test_a_refusal_is_the_sessions_and_is_spoken_as_a_fixed_text(rig: TurnRig) -
 
     record = rig.run(work=work)
 
-    assert "tts sentence_start Enough for today." in rig.sent
+    assert "tts sentence_start Enough for today" in rig.sent
     assert record.outcome is Outcome.ANSWERED and record.script == [], "a refusal is not remembered"
 
 
@@ -483,7 +484,7 @@ def test_a_server_that_is_full_apologises(rig: TurnRig) -> None:
     record = rig.run(work=work)
 
     assert (record.outcome, record.reason) == (Outcome.OVERLOADED, "server")
-    assert rig.sentences == [APOLOGY]
+    assert rig.sentences == [shown(APOLOGY)]
 
 
 # --- fixed speech -----------------------------------------------------------------------------------------------------
@@ -496,7 +497,7 @@ def test_a_fixed_text_is_spoken_without_a_pipeline(rig: TurnRig) -> None:
 
     assert pipeline.runs == 0
     assert rig.sent[0] == "stt hello robot"
-    assert "tts sentence_start I'm here." in rig.sent
+    assert "tts sentence_start I'm here" in rig.sent
     assert rig.told.calls == ["open", "end answered"]
     assert record.script == [Message("user", "hello robot"), Message("assistant", "I'm here.")]
 
@@ -530,7 +531,7 @@ def test_whole_sentences_are_heard_before_the_apology(rig: TurnRig) -> None:
 
     record = rig.run(work=work)
 
-    assert rig.sentences == ["This is one.", APOLOGY]
+    assert rig.sentences == ["This is one", shown(APOLOGY)]
     assert (record.outcome, record.reason, record.failed_vendor) == (Outcome.FAILED, "VendorTimeout", "llm:Acme")
     assert record.script[1:] == [Message("assistant", "This is one.", interrupted=True)]
     assert record.characters == len("This is one.") + len(APOLOGY), "an apology is counted and not remembered"
@@ -542,7 +543,7 @@ def test_a_fault_of_ours_is_logged_and_apologised_for(rig: TurnRig) -> None:
         record = rig.run(work=fail(ZeroDivisionError("oops")))
 
     assert (record.outcome, record.reason, record.failed_vendor) == (Outcome.FAILED, "ZeroDivisionError", "")
-    assert rig.sentences == [APOLOGY]
+    assert rig.sentences == [shown(APOLOGY)]
     assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["turn failed"]
 
 
@@ -581,7 +582,7 @@ def test_an_apology_is_in_the_language_of_the_conversation(
     texts = {"zh": "抱歉。", "en": "Sorry.", "de": "Verzeihung."}
     rig = make(apology=texts, **options)
     rig.run(Opening(text=asked), work=fail(VendorUnavailable("llm")))
-    assert rig.sentences == [heard]
+    assert rig.sentences == [shown(heard)]
 
 
 def test_without_an_apology_the_turn_just_ends(make: Make) -> None:
@@ -618,7 +619,7 @@ def test_a_voice_that_fails_is_replaced_for_the_apology(make: Make) -> None:
     assert (record.outcome, record.failed_vendor) == (Outcome.FAILED, "tts:Acme")
     assert emergency.said == [APOLOGY]
     assert rig.tts.said == ["Fine."], "the voice that has just failed is not tried again"
-    assert rig.sentences == [APOLOGY] and rig.frames > 0
+    assert rig.sentences == [shown(APOLOGY)] and rig.frames > 0
 
 
 def test_a_voice_that_fails_in_what_was_said_before_the_model_failed(make: Make) -> None:
@@ -643,7 +644,7 @@ def test_without_any_voice_the_apology_is_shown(rig: TurnRig) -> None:
 
     assert record.outcome is Outcome.FAILED
     assert rig.frames == 0
-    assert rig.sent == ["stt what is up", "tts start", f"tts sentence_start {APOLOGY}", "tts stop"]
+    assert rig.sent == ["stt what is up", "tts start", f"tts sentence_start {shown(APOLOGY)}", "tts stop"]
 
 
 def test_a_device_that_leaves_during_the_apology_gets_none(rig: TurnRig) -> None:

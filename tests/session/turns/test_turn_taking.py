@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.alarm import FakeAlarm
 from tests.fakes.clock import FakeClock
 from tests.session.turns.rig import FakeUtterance, TurnRig, settle
+from tests.subtitles import shown
 from tests.waiting import PATIENCE_S
 from xiaozhi.chat import Message
 from xiaozhi.errors import Overloaded, TurnClosed
@@ -566,10 +567,10 @@ def test_an_announcement_follows_a_real_answer_and_its_caller_is_told() -> None:
 
         assert tea.wait(PATIENCE_S) is Delivery.SPOKEN
 
-        assert rig.sentences == ["Fine.", "And you?", TEA.fixed]
+        assert rig.sentences == ["Fine", "And you?", shown(TEA.fixed)]
         assert [record.announcement for record in rig.told.records] == [False, True]
         interrupted = taking.announce(LATER, when="now")
-        rig.wait_for("tts sentence_start Dinner too.")
+        rig.wait_for("tts sentence_start Dinner too")
         taking.begin(Opening(fixed="Stop."))
         assert interrupted.delivery is Delivery.INTERRUPTED
     finally:

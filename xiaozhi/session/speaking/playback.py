@@ -414,7 +414,7 @@ class Playback:
             self._outbox.message(self._turn_id, wire.LlmEmotion(self._emotion.name, self._emotion.emoji))
             self._emotion = None
         if sentence is not None:
-            self._outbox.message(self._turn_id, wire.TtsState(wire.TtsPhase.SENTENCE_START, sentence.display))
+            self._outbox.message(self._turn_id, wire.TtsState(wire.TtsPhase.SENTENCE_START, sentence.subtitle))
             self._outbox.mark(self._turn_id, lambda: self._was_sent(sentence))
 
     def _await_release(self) -> None:

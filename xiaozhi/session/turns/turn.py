@@ -41,6 +41,7 @@ from xiaozhi.session.turns.pipeline import Pipeline
 from xiaozhi.session.turns.spoken_text import SpokenText
 from xiaozhi.settings.fields import text_in
 from xiaozhi.speech.language import spoken_language
+from xiaozhi.speech.sentences import Sentence
 
 log = get_logger(__name__)
 
@@ -459,7 +460,8 @@ class Turn:
     def _show(self, text: str) -> None:
         """No voice at all: at least show it."""
         try:
-            self._outbox.message(self.id, wire.TtsState(wire.TtsPhase.SENTENCE_START, text))
+            shown = Sentence(text, "").subtitle
+            self._outbox.message(self.id, wire.TtsState(wire.TtsPhase.SENTENCE_START, shown))
             self._outbox.finish(self.id, PLAYBACK_SLACK_S)
         except (TurnClosed, ConnectionClosed):
             return
