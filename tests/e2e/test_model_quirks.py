@@ -120,7 +120,7 @@ def test_after_questions_that_nobody_answered_every_later_one_is(
         device.collect_answer()
 
     for question in ("the fourth question", "the fifth question"):
-        assert ask(device, question).sentences == ["Fine."]
+        assert ask(device, question).sentences == ["Fine"]
 
     assert narrow.refused == []
     assert shown(narrow) == [
@@ -148,7 +148,7 @@ def test_what_a_device_was_told_to_do_is_known_when_it_was_interrupted(stage: St
     device.abort()
     device.collect_answer()
 
-    assert ask(device, "did you do it").sentences == ["Fine."]
+    assert ask(device, "did you do it").sentences == ["Fine"]
 
     assert narrow.refused == []
     made = narrow.taken[-1]["messages"]
@@ -164,7 +164,7 @@ def test_after_what_the_server_said_unasked_a_strict_template_is_kept(stage: Sta
         device.detect(call)
         assert device.collect_answer().sentences
 
-    assert ask(device, "thank you").sentences == ["Fine."]
+    assert ask(device, "thank you").sentences == ["Fine"]
 
     assert narrow.refused == []
     assert ("assistant", "Tea is ready.") in shown(narrow)
