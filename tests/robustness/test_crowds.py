@@ -21,6 +21,7 @@ from tests.robustness.conftest import Talking
 from tests.robustness.garbage import Garbage
 from tests.robustness.logbook import SAID
 from tests.robustness.witness import HEARD, Mirror, reflected
+from tests.subtitles import shown
 from tests.waiting import PATIENCE_S, wait_for
 
 NEVER = Script(stall="before")
@@ -181,7 +182,7 @@ def test_two_devices_talk_at_the_same_time(stage: Stage, words: Speech, long_wor
             for device, said in ((one, f"{SAID} short"), (two, f"{SAID} long")):
                 answer = device.collect_answer()
                 assert answer.stt == said
-                assert answer.sentences == [reflected(*[said] * min(turn + 1, 2))]
+                assert answer.sentences == [shown(reflected(*[said] * min(turn + 1, 2)))]
     finally:
         del stage.vendor.transcribe
 

@@ -23,6 +23,7 @@ from loadtest.vendors.http_vendor import Script, VendorAnswer, VendorRequest
 from loadtest.vendors.openai_vendor import ASR, CHAT, TTS, OpenAiVendor
 from tests.e2e.stage import Stage, utter
 from tests.robustness.logbook import SAID
+from tests.subtitles import shown
 from tests.waiting import PATIENCE_S, wait_for
 
 HEARD = f"{SAID} aloud"
@@ -151,7 +152,7 @@ class Witness:
         else:
             utter(device, self._words, way)
         answer = device.collect_answer(self._patience)
-        expected = reflected(*filter(None, (self._before, question)))
+        expected = shown(reflected(*filter(None, (self._before, question))))
         self._before = question
         kinds = [message.data.get("state") or message.type for message in answer.messages]
         if answer.stt != question or answer.sentences != [expected]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,3 +149,19 @@ def test_a_file_that_cannot_be_rotated_grows_on_and_loses_nothing(
     told = capsys.readouterr().err
     assert told.count("cannot be rotated") == 1 and "Logging error" not in told
     assert sink.failures == 0
+
+
+def test_a_directory_that_is_deleted_while_it_runs_harms_nobody(
+    tmp_path: Path, thread: LogThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "log"
+    directory.mkdir()
+    writer = LogWriter(RotatingFile(directory / "server.log", 400, 2), thread)
+    writer.handle(record("one"))
+    thread.flush(5.0)
+    shutil.rmtree(directory)
+    for number in range(50):
+        writer.handle(record(f"line {number} " + "." * 40))
+    thread.flush(5.0)
+    writer.close()
+    assert "Logging error" not in capsys.readouterr().err and thread.dropped == 0

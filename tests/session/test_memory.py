@@ -378,6 +378,20 @@ def test_a_vendor_that_refuses_a_visit_leaves_no_row_of_it(tmp_path: Path, datab
         wait_for(lambda: rows(database) == [], "the row to go")
 
 
+@pytest.mark.parametrize("jump", [25 * 3_600.0, -48 * 3_600.0, -20 * 365 * 86_400.0])
+def test_a_clock_that_jumps_costs_no_visit(database: Database, jump: float) -> None:
+    memory, clock = FakeMemory(), Clock()
+    clock.now = 1_750_000_000.0
+    with writing(database, memory, clock=clock, note_s=0.0) as writer:
+        writer.note(memory, "a", VISIT, "s1")
+        wait_for(lambda: told(database), "the row")
+        clock.now += jump
+        writer.save(memory, "a", VISIT, "s1")
+        writer.save(memory, "b", VISIT, "s2")
+        assert writer.flush(5)
+    assert devices(memory) == ["a", "b"] and rows(database) == []
+
+
 # --- kill -9 ---------------------------------------------------------------------------------------------------------
 
 WORKER = """

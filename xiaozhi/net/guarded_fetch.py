@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import gevent
 import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -33,6 +32,7 @@ from urllib3.exceptions import (
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.http_errors import error_for_status
 from xiaozhi.net.tls import client_context
+from xiaozhi.runtime.deadlines import at_most
 
 MAX_REDIRECTS: Final = 5
 MAX_ADDRESSES: Final = 8
@@ -95,7 +95,7 @@ class GuardedFetch:
         fetched, VendorTimeout, VendorGarbage for a page that is too long, and other VendorErrors."""
         # `headers` may hold secrets: they go to the first host only.
         late = VendorTimeout(self._name, f"no page within {self._total:g} s")
-        with gevent.Timeout(self._total, late):
+        with at_most(self._total, late):
             first = _host(url)
             for _ in range(MAX_REDIRECTS + 1):
                 own = headers if _host(url) == first else None

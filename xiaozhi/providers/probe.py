@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
-import gevent
-
 from xiaozhi.chat import CallContext, Message, ToolSpec
 from xiaozhi.errors import Overloaded, VendorError, VendorGarbage, VendorTimeout
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Asr
@@ -26,6 +24,7 @@ from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SpeechEnds, Tts
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.providers.wrappers.guarded import GuardedProvider
 from xiaozhi.providers.wrappers.sentence_stream import open_speech
+from xiaozhi.runtime.deadlines import at_most
 
 DEADLINE_S = 20.0
 _WHO = CallContext(device_id="probe", client_id="probe", session_id="probe")
@@ -45,7 +44,7 @@ def probe(kind: str, provider: Any) -> None:
     guard = provider.guard if isinstance(provider, GuardedProvider) else None
     inner = provider.inner if isinstance(provider, GuardedProvider) else provider
     try:
-        with gevent.Timeout(DEADLINE_S, VendorTimeout(provider.name, f"no answer within {DEADLINE_S:g} s")):
+        with at_most(DEADLINE_S, VendorTimeout(provider.name, f"no answer within {DEADLINE_S:g} s")):
             _PROBES[kind](inner)
     except VendorError as error:
         if guard is not None:
