@@ -1,6 +1,6 @@
 #!/bin/sh
 # Unpacks the programs that tests ask for into .tools/ where the system has none: nginx and promtool, which check the files under config/, and
-# PostgreSQL, a database to test with. `make tools` calls this.
+# PostgreSQL, a database to test with. Where npm is, it also gets an MCP server package, which a test starts with npx. `make tools` calls this.
 # Nothing is installed or started, and root is not needed. The packages are Debian's; other systems are told what to install.
 set -eu
 cd "$(dirname "$0")"
@@ -14,6 +14,14 @@ fail() {
 is_there() {
     PATH="$PATH:/usr/sbin:/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' :):$PWD/.tools/bin" command -v "$1" >/dev/null 2>&1
 }
+
+NPM_SERVER=@modelcontextprotocol/server-filesystem@2026.8.31
+if ! command -v npm >/dev/null 2>&1; then
+    printf 'tools: no npm here: the test with an MCP server package of npm is skipped\n'
+elif [ ! -d ".tools/npm/node_modules/${NPM_SERVER%@*}" ]; then
+    printf 'tools: installing %s into .tools/npm\n' "$NPM_SERVER"
+    npm install --prefix .tools/npm --ignore-scripts --no-audit --no-fund --silent "$NPM_SERVER" || fail "npm could not install $NPM_SERVER"
+fi
 
 missing=
 for program in nginx promtool postgres; do

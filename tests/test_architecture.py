@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"protocol", "speech", "settings"}),
     frozenset({"chat"}),
     frozenset({"errors"}),
+    frozenset({"sidecar"}),
     frozenset({"__init__"}),
 )
 """Rooms from top to bottom. A room imports only from lower lines; rooms on one line do not know each other."""
@@ -53,6 +54,8 @@ SPAWN_FILE = "xiaozhi/runtime/tasks.py"
 TLS_FILE = "xiaozhi/net/tls.py"
 CLOSE_CODE_FILE = "xiaozhi/protocol/close_codes.py"
 POOL_FILE = "xiaozhi/runtime/inference.py"
+SIDECAR_FILE = "xiaozhi/runtime/sidecar.py"
+ASYNCIO_ONLY = {"asyncio", "anyio", "httpx2", "mcp", "mcp_types"}
 SPAWNERS = {"spawn", "spawn_later", "spawn_raw"}
 DRIVERS = {"sqlite3", "sqlalchemy", "psycopg"}
 
@@ -174,7 +177,7 @@ def one_spawner(source: Source) -> list[str]:
         wrong += [f"{source.path}:{line} import of {name}" for line, name in _imports(source.tree) if name in names]
         called = names | {f"Greenlet.{name}" for name in SPAWNERS} | {"Greenlet", "gevent.Greenlet"}
         wrong += [f"{source.path}:{line} {name}(...)" for line, name in _calls(source.tree) if name in called]
-    if source.path != POOL_FILE:
+    if source.path != POOL_FILE and source.room != "sidecar":  # which is a process of its own, without a hub
         threads = {"threading.Thread", "gevent.threadpool.ThreadPool", "concurrent.futures.ThreadPoolExecutor"}
         wrong += [f"{source.path}:{line} import of {name}" for line, name in _imports(source.tree) if name in threads]
         wrong += [f"{source.path}:{line} {name}(...)" for line, name in _calls(source.tree) if name in threads]
@@ -308,6 +311,22 @@ def vendors_only(source: Source) -> list[str]:
     return [] if registered else [f"{source.path}: registers no provider"]
 
 
+def sidecar_stands_alone(source: Source) -> list[str]:
+    """The unpatched child knows nothing of gevent; the server knows nothing of asyncio, nor of the child but its
+    wire."""
+    wrong = []
+    for line, name in _imports(source.tree):
+        parts = name.split(".")
+        if source.room == "sidecar":
+            strange = parts[0] in ("gevent", "greenlet")
+        elif parts[:2] == ["xiaozhi", "sidecar"]:
+            strange = source.path != SIDECAR_FILE or parts[2:3] != ["wire"]
+        else:
+            strange = parts[0] in ASYNCIO_ONLY
+        wrong += [f"{source.path}:{line} imports {name}"] if strange else []
+    return wrong
+
+
 def telling_name(source: Source) -> list[str]:
     """A name that says nothing gathers everything."""
     words = {word.rstrip("s") for part in Path(source.path).parts for word in part.removesuffix(".py").split("_")}
@@ -338,6 +357,7 @@ PRODUCT_RULES: tuple[Rule, ...] = (
     one_room_for_databases,
     has_docstring,
     short,
+    sidecar_stands_alone,
     telling_name,
     no_print,
     top_level,
@@ -405,6 +425,11 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (one_room_for_databases, "xiaozhi/devices/quota.py", "from sqlalchemy import select"),
     (has_docstring, "xiaozhi/app/main.py", "x = 1"),
     (short, "xiaozhi/app/main.py", "x = 1\n" * (MAX_LINES + 1)),
+    (sidecar_stands_alone, "xiaozhi/sidecar/host.py", "import gevent"),
+    (sidecar_stands_alone, "xiaozhi/tools/server_mcp.py", "from mcp.client.session import ClientSession"),
+    (sidecar_stands_alone, "xiaozhi/tools/server_mcp.py", "from xiaozhi.sidecar import wire"),
+    (sidecar_stands_alone, "xiaozhi/runtime/sidecar.py", "from xiaozhi.sidecar import host"),
+    (layers, "xiaozhi/sidecar/host.py", "from xiaozhi import errors"),
     (telling_name, "xiaozhi/session/utils.py", ""),
     (telling_name, "xiaozhi/tools/tool_manager.py", ""),
     (no_print, "xiaozhi/session/turns/turn.py", "print('here')"),
@@ -434,6 +459,8 @@ ALLOWED: list[tuple[Rule, str, str]] = [
     (one_tls_file, TLS_FILE, "import ssl\nssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"),
     (named_close_codes, CLOSE_CODE_FILE, "CLOSE_NORMAL = 1000"),
     (named_close_codes, "xiaozhi/session/session.py", "link.close(close_codes.NORMAL, 'over')\nTTL = 1000\nf(1000)"),
+    (sidecar_stands_alone, SIDECAR_FILE, "from xiaozhi.sidecar import wire"),
+    (sidecar_stands_alone, "xiaozhi/sidecar/host.py", "import asyncio"),
     (has_docstring, "xiaozhi/tools/__init__.py", ""),
     (top_level, "xiaozhi/errors.py", "x = 1"),
     (providers_by_their_doors, "xiaozhi/session/turn.py", "from xiaozhi.providers.wrappers import with_fallback"),

@@ -35,7 +35,7 @@ from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.settings import Settings
 from xiaozhi.settings.loading import CONFIG_DIR
-from xiaozhi.tools.base import FixedTools, Tool
+from xiaozhi.tools.base import Action, FixedTools, Tool
 from xiaozhi.tools.device_mcp import Vision
 
 FRAME_MS = 60
@@ -78,6 +78,7 @@ class FakeTelemetry:
         self.in_vain = 0
         self.frames: list[float] = []
         self.drops: list[str] = []
+        self.tool_calls: list[tuple[str, Action]] = []
 
     def turn_ended(self, device_id: str, record: TurnRecord) -> None:
         self.turns.append((device_id, record))
@@ -87,6 +88,9 @@ class FakeTelemetry:
 
     def frame_sent(self, late_s: float) -> None:
         self.frames.append(late_s)
+
+    def tool_called(self, source: str, seconds: float, action: Action) -> None:
+        self.tool_calls.append((source, action))
 
     def dropped(self, queue: str) -> None:
         self.drops.append(queue)
@@ -184,7 +188,7 @@ def make_prompter(prompt: str = "You are a test.", context: LiveContext | None =
 
 def make_agent(settings: Mapping[str, Any] | None = None, *, tools: Sequence[Tool] = (), **parts: Any) -> Agent:
     """An agent of fakes. `settings` as in the file; `parts` are fields of Agent, or providers."""
-    fields = {"prompter", "phrases", "answers", "on_unused", "close", "output_limit"}
+    fields = {"prompter", "phrases", "answers", "on_unused", "close", "output_limit", "shared_tools"}
     voice = {"tts": FakeTts(ms_per_char=MS_PER_CHAR)}
     providers = provider_set(**voice | {kind: part for kind, part in parts.items() if kind not in fields})
     given = {name: part for name, part in parts.items() if name in fields}

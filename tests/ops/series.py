@@ -21,7 +21,9 @@ from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.resilience import Guard, Window
+from xiaozhi.runtime.sidecar import Sidecar
 from xiaozhi.runtime.watchdog import LoopHealth
+from xiaozhi.tools.mcp_endpoint import McpEndpoint
 
 TARGET_LABELS = frozenset({"job", "instance", "worker"})
 """What Prometheus, or the server's worker number, puts on every series."""
@@ -48,6 +50,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.watch_guesses(Guesses())
     metrics.watch_connections(ConnectionRegistry())
     metrics.watch_vendors(lambda: [Guard("LLM.acme", window=Window("LLM.acme", 1), limitations=lambda: ["tools"])])
+    metrics.watch_tool_sources(lambda: [McpEndpoint("ws://127.0.0.1/call/")], Sidecar())
     metrics.watch_process()
     metrics.watch_loops(lambda: [LoopHealth("sweeper", 0.0, 5.0)])
     tasks.spawn("nothing", lambda: None).join()  # so that there is a task to count

@@ -325,3 +325,44 @@ def test_a_greenlet_killed_before_it_began_was_never_counted() -> None:
     later.kill()
 
     assert tasks.census.live == before
+
+
+@dataclass
+class FakeSource:
+    """What metrics read of a connection with tools behind it."""
+
+    name: str
+    up: bool
+    restarts: int
+
+
+@dataclass
+class FakeSidecar:
+    """What metrics read of the sidecar."""
+
+    pid: int | None = None
+    restarts: int = 3
+    calls: int = 2
+    resident_bytes: int = 70_000_000
+
+
+def test_sources_of_tools_and_the_sidecar() -> None:
+    sources = [
+        FakeSource("mcp:shop", True, 1),
+        FakeSource("mcp_endpoint", False, 5),
+        FakeSource("mcp_endpoint", True, 2),
+    ]
+    sidecar = FakeSidecar()
+    metrics = Metrics()
+    metrics.watch_tool_sources(lambda: sources, sidecar)
+
+    assert value(metrics, "xiaozhi_tool_sources", source="mcp_endpoint") == 2
+    assert value(metrics, "xiaozhi_tool_sources_up", source="mcp_endpoint") == 1
+    assert value(metrics, "xiaozhi_tool_sources_lost", source="mcp_endpoint") == 7
+    assert value(metrics, "xiaozhi_tool_sources_up", source="mcp:shop") == 1
+    assert value(metrics, "xiaozhi_sidecar_up") == 0
+    assert value(metrics, "xiaozhi_sidecar_restarts_total") == 3
+    assert value(metrics, "xiaozhi_sidecar_calls") == 2
+    assert value(metrics, "xiaozhi_sidecar_resident_bytes") == 70_000_000
+    sidecar.pid = 1
+    assert value(metrics, "xiaozhi_sidecar_up") == 1

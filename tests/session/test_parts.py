@@ -21,7 +21,7 @@ from xiaozhi.session.listening.listener import ListenerOptions
 from xiaozhi.session.parts import SessionParts
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.dialogue import ResumeStore
-from xiaozhi.tools.base import Action, FunctionTool, ToolOutcome
+from xiaozhi.tools.base import Action, FixedTools, FunctionTool, SourceKind, ToolOutcome
 
 
 class Nobody:
@@ -287,9 +287,23 @@ def test_tool_calls_are_noted() -> None:
     known = FunctionTool(ToolSpec("known", "Is known."), lambda arguments, context: ToolOutcome(Action.SPEAK, "Done."))
     with visitor(FakeAgents(make_agent(tools=[known], llm=FakeLlm([ToolCall("1", "known", {})])))) as device:
         device.hello()
-        with capture_logs() as lines:
-            device.detect("do it")
-            device.wait_turns()
+        device.detect("do it")
+        device.wait_turns()
 
-        [line] = [line for line in lines if line["event"] == "tool call"]
-        assert (line["source"], line["outcome"]) == ("plugins", "speak")
+        assert device.services.telemetry.tool_calls == [("plugins", Action.SPEAK)]
+
+
+def test_what_agents_share_is_offered_beside_the_plugins() -> None:
+    def named(source: str, name: str) -> FixedTools:
+        tool = FunctionTool(ToolSpec(name, ""), lambda arguments, context: ToolOutcome(Action.SPEAK, name))
+        return FixedTools(source, [tool], SourceKind.SERVER_MCP)
+
+    llm = FakeLlm([ToolCall("1", "door", {})])
+    shared = (named("mcp:one", "door"), named("mcp:two", "lamp"))
+    with visitor(FakeAgents(make_agent(shared_tools=shared, llm=llm))) as device:
+        device.hello()
+        device.detect("open the door")
+        device.wait_turns()
+
+        assert device.services.telemetry.tool_calls == [("mcp:one", Action.SPEAK)]
+        assert {spec.name for spec in llm.calls[0].tools} == {"door", "lamp"}

@@ -115,7 +115,12 @@ def test_the_options_of_a_turn_come_from_the_settings() -> None:
     loaded = load(
         environ={},
         overrides={
-            "conversation": {"speculative": "llm", "tool_depth": 3},
+            "conversation": {
+                "speculative": "llm",
+                "tool_depth": 3,
+                "tool_filler_seconds": 6,
+                "tool_filler": "Hold on.",
+            },
             "llm_timeout": {"first_token": 1, "stall": 2, "total": 3},
             "tts_timeout": 4,
             "system_error_response": "Sorry.",
@@ -132,6 +137,8 @@ def test_the_options_of_a_turn_come_from_the_settings() -> None:
         llm_stall=2,
         llm_total=3,
         tts_stall=4,
+        tool_filler_seconds=6,
+        tool_filler={"": "Hold on."},
         tool_depth=3,
         apology={"": "Sorry."},
         language="de",

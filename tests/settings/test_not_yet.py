@@ -24,7 +24,6 @@ def warned(overrides: dict[str, Any], config_dir: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
-        ({"mcp_endpoint": "ws://h/mcp/?token=t"}, "mcp_endpoint"),
         ({"server": {"udp_gateway": "192.168.1.2:8884"}}, "server.udp_gateway"),
         ({"delete_audio": False}, "delete_audio"),
         ({"delete_audio": "off"}, "delete_audio"),
@@ -46,7 +45,7 @@ def test_a_key_without_effect_is_told_once(overrides: dict[str, Any], key: str, 
     [
         {},
         {"delete_audio": "true", "xiaozhi": {"version": "1"}, "llm_timeout": {"connect": 5.0}},
-        {"mcp_endpoint": "", "server": {"udp_gateway": "null"}},
+        {"server": {"udp_gateway": "null"}},
         {"manager-api": {"url": "", "secret": "a-long-enough-secret"}},
     ],
 )
@@ -76,8 +75,8 @@ def test_a_device_is_told_of_its_own_keys_only(config_dir: Path) -> None:
     loaded = load(environ={}, overrides={"delete_audio": False}, config_dir=config_dir)
 
     assert lay_over(loaded, {"language": "English"}, "device a").warnings == []
-    (warning,) = lay_over(loaded, {"mcp_endpoint": "ws://h/?token=t"}, "device a").warnings
-    assert warning.startswith("device a: mcp_endpoint has no effect")
+    (warning,) = lay_over(loaded, {"llm_timeout": {"connect": 9}}, "device a").warnings
+    assert warning.startswith("device a: llm_timeout.connect has no effect")
 
 
 def test_the_table_names_keys_that_there_are() -> None:

@@ -32,6 +32,29 @@ def test_tools_that_cannot_work_are_told(tmp_path: Path, capsys: pytest.CaptureF
     ]
 
 
+def test_servers_that_are_left_out_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".mcp_server_settings.json").write_text('{"mcpServers": {"a": {"comand": "npx"}}}', encoding="utf-8")
+    file = tmp_path / "config.yaml"
+    file.write_text(f"log: {{data_dir: {tmp_path}}}\nmcp: {{servers: {{b: {{command: x, arg: 1}}}}}}", encoding="utf-8")
+
+    assert main(["--config", str(file), "--check-config"]) == 0
+
+    said = capsys.readouterr().err
+    assert "mcp.servers.b.arg means nothing here and is ignored; the nearest key is mcp.servers.b.args" in said
+    assert ".mcp_server_settings.json: a is left out: " in said
+    assert "must have a command" in said
+
+    file.write_text("mcp: {servers: {b: {command: '${NOT_SET_ANYWHERE}'}}}", encoding="utf-8")
+    assert main(["--config", str(file), "--check-config"]) == 1
+    assert "mcp.servers.b: ${NOT_SET_ANYWHERE} - names the environment variable" in capsys.readouterr().err
+
+    file.write_text("mcp_endpoint: ws://192.168.1.2/elsewhere?token=s3cr3t", encoding="utf-8")
+    assert main(["--config", str(file), "--check-config"]) == 1
+    said = capsys.readouterr().err
+    assert "mcp_endpoint" in said
+    assert "s3cr3t" not in said
+
+
 def test_wrong_options_of_a_listed_tool_refuse_the_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

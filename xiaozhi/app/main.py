@@ -22,6 +22,7 @@ from xiaozhi.app.server import Server
 from xiaozhi.app.status import status_line
 from xiaozhi.app.telemetry import configure_logs
 from xiaozhi.app.terminal import Terminal
+from xiaozhi.app.tools_table import print_tools
 from xiaozhi.app.wiring import check, make_database, warnings
 from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.errors import Fault, SettingsError
@@ -39,6 +40,7 @@ CHECK = ["check"]
 UPGRADE = ["db", "upgrade"]
 FORGET = ["devices", "forget"]
 """Followed by a device id."""
+TOOLS = ["tools"]
 UPGRADE_PATIENCE_S = 3_600.0
 WORKER_VARIABLE = "XIAOZHI_WORKER"
 """Environment variable with the name of this process among several; supervisord.conf sets it."""
@@ -50,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     forget = options.command[:-1] == FORGET
-    if options.command not in ([], CHECK, UPGRADE) and not forget:
-        known = f"check, {' '.join(UPGRADE)}, {' '.join(FORGET)} ID"
+    if options.command not in ([], CHECK, TOOLS, UPGRADE) and not forget:
+        known = f"check, tools, {' '.join(UPGRADE)}, {' '.join(FORGET)} ID"
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
     if options.check_config:
@@ -67,11 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.check_config:
         print("The configuration is fine.")
         return 0
-    if options.command == CHECK:
+    if options.command in (CHECK, TOOLS):
         # The table tells what is wrong, and a check must not write into the log of a server.
         configure_logs(loaded.settings.log.model_copy(update={"log_dir": "", "log_level": "CRITICAL"}))
         try:
-            return check_vendors(loaded)
+            return check_vendors(loaded) if options.command == CHECK else print_tools(loaded)
         finally:
             logs.shut_down()
     if options.command == UPGRADE:
@@ -243,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="COMMAND",
         help="none: run the server; 'check': ask every configured vendor once; "
+        "'tools': connect to the MCP servers, list the tools that a session would be offered, and exit; "
         "'db upgrade': bring the database up to date (as every start does) and exit; "
         "'devices forget ID': let a device that was set up anew have a token again",
     )

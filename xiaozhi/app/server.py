@@ -2,7 +2,7 @@
 
     start   inference pool ▸ database ▸ providers (warmed up) ▸ web ▸ devices ▸ sweeper, watchdog ▸ ready
     stop    not ready ▸ no new devices ▸ answers finish (bounded) ▸ goodbyes 1001/1012 ▸ memories, quota ▸ web
-            ▸ providers ▸ database ▸ pool
+            ▸ shared tools, sidecar ▸ providers ▸ database ▸ pool
 
 What belongs to one reading of the configuration, and how one reading follows another, is `generations.py`. Nothing here
 decides about sound, text or the protocol."""
@@ -65,6 +65,8 @@ from xiaozhi.web.wsgi import WebServer
 log = logs.get_logger(__name__)
 
 FLUSH_SECONDS = 5.0
+SIDECAR_SECONDS = 10.0
+"""For the sidecar to end the programs that it has started."""
 PULSE_SECONDS = 5.0
 """A sweeper that has not swept for so long is replaced."""
 STORE_PULSE_SECONDS = 90.0
@@ -344,6 +346,7 @@ class Server:
             if web is not None:
                 self._step("web", web.stop, FLUSH_SECONDS)
         self._step("agents", self._generations.close)
+        self._step("shared tools", self._services.shared_tools.close, SIDECAR_SECONDS)
         self._step("providers", self.provider_pool.close, FLUSH_SECONDS)
         self._step("traces", self._tracer.close)
         if not self._step("database", self._database.close, FLUSH_SECONDS):
@@ -490,4 +493,6 @@ class Server:
         metrics.watch_connections(self.connections)
         metrics.watch_vendors(lambda: self.provider_pool.guards)
         metrics.watch_loops(self._watchdog.loops)
+        shared = self._services.shared_tools
+        metrics.watch_tool_sources(lambda: shared, shared.sidecar)
         metrics.watch_process()

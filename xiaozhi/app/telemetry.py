@@ -16,6 +16,7 @@ from xiaozhi.runtime.resilience import BreakerState, CallReport, vendor_labels
 from xiaozhi.runtime.tracing import NoTracer, Stage, Tracer
 from xiaozhi.session.turn_record import SHARES, Outcome, Timeline, TurnRecord
 from xiaozhi.settings.schema import Log
+from xiaozhi.tools.base import Action
 
 log = logs.get_logger("xiaozhi.turns")
 
@@ -132,6 +133,13 @@ class Observer:
         """A breaker has opened, closed, or lets one call through."""
         say = log.info if state is BreakerState.CLOSED else log.warning
         say("breaker", vendor=name, state=state.value)
+
+    def tool_called(self, source: str, seconds: float, action: Action) -> None:
+        """A tool of this source was called."""
+        self._metrics.tool_calls.labels(source, action.value).inc()
+        self._metrics.tool_seconds.labels(source).observe(seconds)
+        # In the greenlet of its turn, so that the line bears the turn's trace id.
+        log.debug("tool call", source=source, outcome=action.value, total_ms=round(seconds * 1000))
 
     def dropped(self, queue: str) -> None:
         """A bounded queue was full, or a rate exceeded, and something had to go."""

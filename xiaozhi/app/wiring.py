@@ -38,6 +38,7 @@ from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.tools import registry as tool_registry
 from xiaozhi.tools.base import ToolServices
 from xiaozhi.tools.plugins.get_weather import Weather
+from xiaozhi.tools.shared_tools import check_shared
 
 OFFLOAD_DEADLINE_S = 10.0
 
@@ -61,7 +62,7 @@ def check(loaded: Loaded, known: Settings | None = None) -> list[Fault]:
                 vendor_limits(settings, kind, name)
             except SettingsError as error:
                 faults += [fault for fault in error.faults if fault.key not in {other.key for other in faults}]
-    return [*faults, *selected_tools(settings).faults]
+    return [*faults, *selected_tools(settings).faults, *check_shared(settings)[0]]
 
 
 def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
@@ -77,6 +78,8 @@ def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
         untouched = [block for block in settings.plugins if _ships(loaded, "plugins", block)]
         listed = not _ships(loaded, "Intent", settings.selected("intent"))
         found += selected_tools(settings, untouched, listed=listed).warnings
+    if known is None:
+        found += check_shared(settings)[1]
     return found
 
 
@@ -145,6 +148,8 @@ def make_agent(
         )
         briefing = plugins.briefing if providers.intent.traits.offers_tools else ""
         prompter = _prompter(loaded, context, briefing, like)
+        shared = services.shared_tools.lease(settings)
+        closing.callback(shared.release)
     except BaseException:
         closing.close()
         raise
@@ -163,6 +168,7 @@ def make_agent(
         prompter=prompter,
         phrases=phrases,
         plugins=plugins.source,
+        shared_tools=shared.sources,
         answers=AnswerCache() if settings.conversation.llm_cache else None,
         output_limit=_own_limit(settings, like),
         close=closing.close,

@@ -46,6 +46,10 @@ from xiaozhi.runtime.readings import (
     PoolReadings,
     PoolView,
     ProcessReadings,
+    SidecarReadings,
+    SidecarView,
+    ToolSourceReadings,
+    ToolSourceView,
     VendorReadings,
 )
 from xiaozhi.runtime.resilience import Guard
@@ -171,6 +175,19 @@ class Metrics:
             buckets=STAGE_BUCKETS,
             registry=registry,
         )
+        self.tool_calls = Counter(
+            "xiaozhi_tool_calls_total",
+            "Calls of tools, by source and by what followed.",
+            ["source", "action"],
+            registry=registry,
+        )
+        self.tool_seconds = Histogram(
+            "xiaozhi_tool_call_duration_seconds",
+            "How long tool calls took.",
+            ["source"],
+            buckets=STAGE_BUCKETS,
+            registry=registry,
+        )
         self.hub_lag = Histogram(
             "xiaozhi_hub_lag_seconds", "How late a timer of the hub fires.", buckets=LAG_BUCKETS, registry=registry
         )
@@ -228,6 +245,11 @@ class Metrics:
     def watch_loops(self, loops: Callable[[], Iterable[LoopHealth]]) -> None:
         """How long each lasting loop has not run."""
         self.registry.register(LoopReadings(loops))
+
+    def watch_tool_sources(self, sources: Callable[[], Iterable[ToolSourceView]], sidecar: SidecarView) -> None:
+        """Connections with MCP servers and endpoints, and the process that keeps those with servers."""
+        self.registry.register(ToolSourceReadings(sources))
+        self.registry.register(SidecarReadings(sidecar))
 
     def watch_process(self) -> None:
         """Threads, greenlets, context switches, garbage collections, and the machine. The process's memory and file

@@ -81,6 +81,87 @@ class ConnectionsView(Protocol):
         """What they have used so far."""
 
 
+class ToolSourceView(Protocol):
+    """What is read of a source of tools behind a connection."""
+
+    @property
+    def name(self) -> str:
+        """A label: there are as many as the configuration has."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it can be called."""
+
+    @property
+    def restarts(self) -> int:
+        """Connections that were lost, or not had."""
+
+
+class SidecarView(Protocol):
+    """What is read of the sidecar."""
+
+    @property
+    def pid(self) -> int | None:
+        """None: it does not run."""
+
+    @property
+    def restarts(self) -> int:
+        """How often it had to be started again."""
+
+    @property
+    def calls(self) -> int:
+        """Under way."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Its memory."""
+
+
+class ToolSourceReadings(Collector):
+    """Connections with MCP servers and endpoints. Two of one name (two configurations, or devices' own endpoints) are
+    one series: up is how many are, so that an alert compares it with how many there should be."""
+
+    def __init__(self, sources: Callable[[], Iterable[ToolSourceView]]) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        found: dict[str, list[ToolSourceView]] = {}
+        for source in self._sources():
+            found.setdefault(source.name, []).append(source)
+        wanted = GaugeMetricFamily("xiaozhi_tool_sources", "Connections with sources of tools.", labels=["source"])
+        up = GaugeMetricFamily("xiaozhi_tool_sources_up", "Those that can be called now.", labels=["source"])
+        lost = GaugeMetricFamily(
+            "xiaozhi_tool_sources_lost", "How often those in use were lost, or not had.", labels=["source"]
+        )
+        for name, sources in sorted(found.items()):
+            wanted.add_metric([name], len(sources))
+            up.add_metric([name], sum(source.up for source in sources))
+            lost.add_metric([name], sum(source.restarts for source in sources))
+        yield from (wanted, up, lost)
+
+
+class SidecarReadings(Collector):
+    """The process for asyncio-only libraries."""
+
+    def __init__(self, sidecar: SidecarView) -> None:
+        self._sidecar = sidecar
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        sidecar = self._sidecar
+        yield GaugeMetricFamily("xiaozhi_sidecar_up", "1 while the sidecar runs.", value=float(sidecar.pid is not None))
+        yield CounterMetricFamily(
+            "xiaozhi_sidecar_restarts", "How often the sidecar had to be started again.", value=sidecar.restarts
+        )
+        yield GaugeMetricFamily("xiaozhi_sidecar_calls", "Calls of the sidecar under way.", value=sidecar.calls)
+        yield GaugeMetricFamily(
+            "xiaozhi_sidecar_resident_bytes",
+            "Memory of the sidecar, without its programs.",
+            value=sidecar.resident_bytes,
+        )
+
+
 class PoolReadings(Collector):
     """The inference pool, by class of work."""
 

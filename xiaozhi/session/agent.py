@@ -66,6 +66,8 @@ class Agent:
     prompter: Prompter
     phrases: Phrases
     plugins: ToolSource
+    shared_tools: tuple[ToolSource, ...] = ()
+    """MCP servers and endpoints, whose connections other agents may use as well."""
     answers: AnswerCache | None = None
     """None: the language model is asked every question."""
     output_limit: int | None = None

@@ -31,7 +31,7 @@ from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
 from xiaozhi.session.turns.voices import Voices
 from xiaozhi.settings.schema import BoardTraits
 from xiaozhi.speech.language import spoken_language
-from xiaozhi.tools.base import Action, SessionActions, ToolContext
+from xiaozhi.tools.base import SessionActions, ToolContext
 from xiaozhi.tools.device_iot import DeviceIot
 from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.tools.toolbox import Toolbox, ToolLimits
@@ -220,7 +220,8 @@ class SessionParts:
             agent = self.agent
             limits = ToolLimits(call_timeout=agent.settings.tool_call_timeout)
             spawn = self._services.lasting.spawn
-            self._toolbox = Toolbox(agent.plugins, limits=limits, spawn=spawn, observe=_tool_called)
+            sources = (agent.plugins, *agent.shared_tools)
+            self._toolbox = Toolbox(*sources, limits=limits, spawn=spawn, observe=self._services.telemetry.tool_called)
         return self._toolbox
 
     def device_mcp(self) -> DeviceMcp:
@@ -330,8 +331,3 @@ class SessionParts:
         """After `close`: part with whatever refers back here."""
         self.mcp = self.iot = self.listener = None
         self._toolbox = self._speaker = None
-
-
-def _tool_called(source: str, seconds: float, action: Action) -> None:
-    # In the greenlet of its turn, so that the line bears the turn's trace id.
-    log.debug("tool call", source=source, outcome=action.value, total_ms=round(seconds * 1000))

@@ -22,6 +22,7 @@ from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.tools.device_mcp import Vision
+from xiaozhi.tools.shared_tools import SharedTools
 
 
 class Quota(Protocol):
@@ -61,3 +62,5 @@ class SessionServices:
     """Which board a device is: some have settings of their own."""
     pipeline: PipelineFactory = Cascade
     """What makes the answers."""
+    shared_tools: SharedTools = field(default_factory=SharedTools)
+    """Connections with MCP servers and endpoints."""

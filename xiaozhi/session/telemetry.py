@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from xiaozhi.session.turn_record import TurnRecord
+from xiaozhi.tools.base import Action
 
 
 class Telemetry(Protocol):
@@ -19,6 +20,9 @@ class Telemetry(Protocol):
 
     def frame_sent(self, late_s: float) -> None:
         """An audio frame was sent, so many seconds late. Called per frame."""
+
+    def tool_called(self, source: str, seconds: float, action: Action) -> None:
+        """A tool of this source was called; `action` is what followed."""
 
     def dropped(self, queue: str) -> None:
         """A bounded queue ("microphone", "waiting") was full and something in it was dropped."""

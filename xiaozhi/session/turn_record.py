@@ -106,6 +106,10 @@ class TurnOptions:
     llm_total: float = 90.0
     tts_stall: float = 10.0
     tool_depth: int = 5
+    tool_filler_seconds: float = 0.0
+    """0: nothing is said while tools work."""
+    tool_filler: Mapping[str, str] = field(default_factory=dict)
+    """By language, see `text_in`."""
     apology: Mapping[str, str] = field(default_factory=dict)
     """By language, see `text_in`; empty: none."""
     language: str = ""
@@ -126,6 +130,8 @@ class TurnOptions:
             llm_total=settings.llm_timeout.total,
             tts_stall=settings.tts_timeout,
             tool_depth=settings.conversation.tool_depth,
+            tool_filler_seconds=settings.conversation.tool_filler_seconds,
+            tool_filler=settings.conversation.tool_filler,
             apology=settings.system_error_response,
             language=named_language(settings.language),
             home_language=home_language(settings.wakeup_words),

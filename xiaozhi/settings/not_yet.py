@@ -42,7 +42,6 @@ NOT_YET: tuple[NotYet, ...] = (
         "must be false: the console is not asked yet; write the settings into this file",
         refused=True,
     ),
-    NotYet("mcp_endpoint", "", "tools of an MCP access point are not on offer yet"),
     NotYet("server.udp_gateway", "", "the UDP side of a gateway is announced by the gateway itself"),
     NotYet("delete_audio", True, "nothing is recorded, so nothing is kept"),
     NotYet("xiaozhi.version", 1, "the hello says version 1; `boards.<name>.protocol_version` chooses the framing"),

@@ -27,7 +27,8 @@ from xiaozhi.settings.fields import (
     Words,
     words,
 )
-from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED
+from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED, TOOL_FILLER
+from xiaozhi.settings.mcp import McpSettings
 from xiaozhi.settings.server import ServerSettings
 
 VOICEPRINT = "voiceprint"
@@ -222,6 +223,13 @@ class Conversation(Section):
         default=6_000, ge=100, le=10_000_000, description="Past tokens (estimated) the language model is shown."
     )
     tool_depth: int = Field(default=5, ge=1, le=50, description="Rounds of tool calls within one answer.")
+    tool_filler_seconds: SecondsOrOff = Field(
+        default=4.0, description="Something is said when tools take longer, once per answer, s; 0: nothing."
+    )
+    tool_filler: TextByLanguage = Field(
+        default_factory=lambda: dict(TOOL_FILLER),
+        description="What is said then: one text, or one per language.",
+    )
     reply_cache_bytes: int = Field(
         default=33_554_432, ge=0, le=17_179_869_184, description="Memory for ready-made speech, bytes; 0: none."
     )
@@ -384,6 +392,7 @@ class Settings(Section):
     ai_providers: AiProviders = Field(default_factory=AiProviders, description="Limits by kind of vendor.")
     monitoring: Monitoring = Field(default_factory=Monitoring, description="Regular samples.")
 
+    mcp: McpSettings = Field(default_factory=McpSettings, description="MCP servers.")
     mcp_endpoint: WebSocketUrl = Field(
         default="", repr=False, description="MCP access point, with its token; empty: none."
     )
@@ -402,6 +411,12 @@ class Settings(Section):
     @classmethod
     def _our_own_chime(cls, path: str) -> str:
         return "" if path == CHIME_OF_OTHERS and not Path(path).is_file() else path
+
+    @field_validator("mcp_endpoint", mode="before")
+    @classmethod
+    def _a_word_for_none(cls, address: Any) -> Any:
+        # Consoles store an unset value as the word.
+        return "" if isinstance(address, str) and address.strip().lower() in ("null", "none") else address
 
     @field_validator("context_providers")
     @classmethod

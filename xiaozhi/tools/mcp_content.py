@@ -110,9 +110,10 @@ _ACTIONS: Final[Mapping[str, Action]] = {
 """What follows, by the names that results carry under "action"."""
 
 
-def outcome(result: Any) -> ToolOutcome:
+def outcome(result: Any, peer: str = "the device") -> ToolOutcome:
     """What the model is told of a tools/call result: its texts, and a word for what is no text. A result may say itself
-    what follows: {"action": "RESPONSE", "response": "..."}, the answer of the vision service, is spoken as it is."""
+    what follows: {"action": "RESPONSE", "response": "..."}, the answer of the vision service, is spoken as it is.
+    `peer` names the other side."""
     content = result.get("content") if isinstance(result, Mapping) else None
     if isinstance(content, list):
         text = "\n".join(_content_text(item) for item in content)
@@ -123,7 +124,7 @@ def outcome(result: Any) -> ToolOutcome:
         text = _written(result)
     failed = isinstance(result, Mapping) and result.get("isError") is True
     if failed:
-        return ToolOutcome(Action.ERROR, text or "the device reported an error", result)
+        return ToolOutcome(Action.ERROR, text or f"{peer} reported an error", result)
     return _decided(text, result) or ToolOutcome(Action.ASK_LLM, text, result)
 
 

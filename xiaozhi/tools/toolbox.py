@@ -119,6 +119,11 @@ class Toolbox:
         self._refresh()
         return [entry.spec for entry in self._offer.values() if not (after_tools and entry.tool.answers_directly)]
 
+    def offered(self) -> list[tuple[str, str, Tool]]:
+        """(name as offered, source, tool) of everything on offer now."""
+        self._refresh()
+        return [(entry.name, entry.source, entry.tool) for entry in self._offer.values()]
+
     def direct_text(self, call: ToolCall) -> str | None:
         """The answer that `call` carries, where its tool does nothing else (`Tool.answers_directly`): speak it instead
         of running the call. None for every other tool, and for a call that was not understood."""

@@ -16,17 +16,20 @@ from tests.fakes.voice import FakeTts
 from tests.session.turns.rig import FakeUtterance, spoken
 from tests.tools.fakes import context as tool_context
 from tests.tools.fakes import tool
+from tests.waiting import wait_for
 from xiaozhi.chat import CallContext, Message, ToolCall
 from xiaozhi.errors import TurnClosed, VendorGarbage, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.asr import AsrTraits
 from xiaozhi.providers.contracts.intent import Intention, IntentTraits
 from xiaozhi.providers.contracts.llm import LlmTraits, Retraction
+from xiaozhi.runtime import tasks
 from xiaozhi.session.turn_record import Outcome, Speculation, Timeline, TurnOptions
 from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.cascade import UNHEARD_VOICED_MS, Cascade
 from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
 from xiaozhi.session.turns.pipeline import Briefing, OutputLimit, PipelineParts
+from xiaozhi.settings.fixed_texts import TOOL_FILLER
 from xiaozhi.speech.sentences import Sentence
 from xiaozhi.speech.transcripts import WEAK_VOICED_MS
 from xiaozhi.tools.base import Action, FixedTools, ToolOutcome
@@ -349,6 +352,50 @@ def test_several_tools_may_speak() -> None:
 
     assert rig.turn.said == ["One.", "Two."]
     assert rig.turn.exchange.messages[-1] == Message("assistant", "One. Two.")
+
+
+def until_said(rig: Rig, text: str) -> Callable[[Mapping[str, Any]], ToolOutcome]:
+    """A tool that works until the user has heard this."""
+
+    def work(arguments: Mapping[str, Any]) -> ToolOutcome:
+        wait_for(lambda: text in " ".join(rig.turn.said), "words meanwhile")
+        return ToolOutcome(Action.ASK_LLM, "25")
+
+    return work
+
+
+def test_while_tools_take_long_something_is_said_once_and_not_remembered() -> None:
+    words = TOOL_FILLER["en"]
+    options = {"tool_filler_seconds": 0.01, "tool_filler": TOOL_FILLER}
+    rig = Rig([call("slow")], [call("slow", 2)], "Warm.", options=options)
+    rig.toolbox.add(FixedTools("test", [tool("slow", until_said(rig, words))]))
+
+    rig.ask()
+
+    assert " ".join(rig.turn.said) == f"{words} Warm."
+    assert words not in str(rig.turn.exchange.messages)
+
+
+def test_what_is_said_meanwhile_can_be_chosen() -> None:
+    options = {"tool_filler_seconds": 0.01, "tool_filler": {"": "Hold on!"}}
+    rig = Rig([call("slow")], "Warm.", options=options)
+    rig.toolbox.add(FixedTools("test", [tool("slow", until_said(rig, "Hold on!"))]))
+
+    rig.ask()
+
+    assert rig.turn.said == ["Hold on!", "Warm."]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_tools_that_are_quick_enough_work_in_silence(seconds: float) -> None:
+    before = tasks.census.started
+    rig = Rig([call("it")], "Warm.", options={"tool_filler_seconds": seconds})
+    rig.toolbox.add(FixedTools("test", [tool("it", outcome(Action.ASK_LLM, "25"))]))
+
+    rig.ask()
+
+    assert rig.turn.said == ["Warm."]
+    assert tasks.census.started == before, "no greenlet has begun"
 
 
 def test_a_turn_that_is_over_runs_no_tool() -> None:

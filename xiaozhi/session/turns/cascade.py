@@ -25,6 +25,8 @@ from xiaozhi.session.turn_record import Outcome, Speculation
 from xiaozhi.session.turns.dialogue import join_sentences
 from xiaozhi.session.turns.pipeline import Briefing, OutputLimit, PipelineParts, TurnControl
 from xiaozhi.session.turns.spoken_text import Allowance, AllowanceSpent, SpokenText
+from xiaozhi.session.turns.tool_filler import meanwhile
+from xiaozhi.settings.fields import text_in
 from xiaozhi.speech.transcripts import WEAK_VOICED_MS, heard
 from xiaozhi.tools.base import Action, ToolOutcome
 
@@ -94,6 +96,8 @@ class _Answer:
         takes."""
         self._said: Sequence[str] = ()
         """The sentences of the text that is being spoken."""
+        self._filled = False
+        """Whether something was said while tools worked."""
 
     def give(self, text: str) -> None:
         """Answer `text` ("": the instruction of the opening)."""
@@ -243,7 +247,8 @@ class _Answer:
 
         # What a tool says by itself is in the language of the question that it answers.
         context = replace(self._parts.tool_context, language=self._turn.language)
-        outcomes = self._parts.toolbox.call_many(calls, context, note)
+        with meanwhile(0.0 if self._filled else self._turn.options.tool_filler_seconds, self._say_filler):
+            outcomes = self._parts.toolbox.call_many(calls, context, note)
         if any(outcome.action in (Action.ASK_LLM, Action.ERROR, Action.NOT_FOUND) for outcome in outcomes):
             return True
         speeches = [outcome.text for outcome in outcomes if outcome.action is Action.SPEAK and outcome.text]
@@ -252,6 +257,14 @@ class _Answer:
         if speeches:
             exchange.answered(" ".join(speeches))
         return False
+
+    def _say_filler(self) -> None:
+        """Once per answer: its tools take a while."""
+        self._filled = True
+        turn = self._turn
+        spoken = SpokenText(self._playback, turn.timeline, turn.options.correct_words, turn.clock)
+        spoken.write(text_in(turn.options.tool_filler, turn.language))
+        spoken.end()
 
 
 def _nobody(language: str) -> str:
