@@ -18,7 +18,8 @@ from xiaozhi.settings.checks import valid_keys
 from xiaozhi.settings.fields import text_in
 from xiaozhi.settings.loading import CONFIG_DIR
 from xiaozhi.settings.masking import masked
-from xiaozhi.settings.schema import Board, ContextProvider
+from xiaozhi.settings.schema import Board
+from xiaozhi.settings.services import ContextProvider
 from xiaozhi.settings.yaml_reader import read_file
 
 DEFAULTS = CONFIG_DIR / "default.yaml"

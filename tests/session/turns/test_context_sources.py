@@ -13,7 +13,7 @@ from loadtest.vendors.http_vendor import HttpVendor, VendorAnswer
 from xiaozhi.errors import VendorGarbage, VendorRejected
 from xiaozhi.session.link import Identity
 from xiaozhi.session.turns.context_sources import HttpContextSource, lines_of
-from xiaozhi.settings.schema import ContextProvider
+from xiaozhi.settings.services import ContextProvider
 
 DEVICE = Identity(device_id="11:22:33:44:55:66", client_id="a b")
 

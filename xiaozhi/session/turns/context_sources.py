@@ -13,7 +13,7 @@ from urllib.parse import quote
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.session.link import Identity
-from xiaozhi.settings.schema import ContextProvider
+from xiaozhi.settings.services import ContextProvider
 
 DEADLINE_S = 3.0
 MAX_BYTES = 256 * 1024
