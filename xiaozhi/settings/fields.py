@@ -209,6 +209,11 @@ def _log_level(value: Any) -> Any:
     return value
 
 
+def _none_is_a_word(value: Any) -> Any:
+    # Consoles store an unset value as the word.
+    return "" if isinstance(value, str) and value.strip().lower() in ("null", "none") else value
+
+
 def _off_is_a_word(value: Any) -> Any:
     return "off" if value is False else value
 
@@ -221,6 +226,7 @@ SecondsOrOff = Annotated[float, Field(ge=0, le=86_400)]
 CountOrUnlimited = Annotated[int, Field(ge=0, le=1_000_000)]
 """Zero is no limit."""
 WebSocketUrl = Annotated[str, _url(("ws", "wss"), "ws://192.168.1.2:8000/xiaozhi/v1/")]
+EndpointUrl = Annotated[WebSocketUrl, BeforeValidator(_none_is_a_word)]
 HttpUrl = Annotated[str, _url(("http", "https"), "http://192.168.1.2:8003/path")]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from xiaozhi.settings.fields import (
     DatabaseUrl,
+    EndpointUrl,
     HttpUrl,
     LogLevel,
     OffIsAWord,
@@ -23,7 +24,6 @@ from xiaozhi.settings.fields import (
     SecondsOrOff,
     Section,
     TextByLanguage,
-    WebSocketUrl,
     Words,
     words,
 )
@@ -194,12 +194,9 @@ class Conversation(Section):
         default=6_000, ge=100, le=10_000_000, description="Past tokens (estimated) the language model is shown."
     )
     tool_depth: int = Field(default=5, ge=1, le=50, description="Rounds of tool calls within one answer.")
-    tool_filler_seconds: SecondsOrOff = Field(
-        default=4.0, description="Something is said when tools take longer, once per answer, s; 0: nothing."
-    )
+    tool_filler_seconds: SecondsOrOff = Field(default=4.0, description="Tools take longer: words follow, s; 0: none.")
     tool_filler: TextByLanguage = Field(
-        default_factory=lambda: dict(TOOL_FILLER),
-        description="What is said then: one text, or one per language.",
+        default_factory=lambda: dict(TOOL_FILLER), description="Those words: one text, or one per language."
     )
     reply_cache_bytes: int = Field(
         default=33_554_432, ge=0, le=17_179_869_184, description="Memory for ready-made speech, bytes; 0: none."
@@ -364,7 +361,7 @@ class Settings(Section):
     monitoring: Monitoring = Field(default_factory=Monitoring, description="Regular samples.")
 
     mcp: McpSettings = Field(default_factory=McpSettings, description="MCP servers.")
-    mcp_endpoint: WebSocketUrl = Field(
+    mcp_endpoint: EndpointUrl = Field(
         default="", repr=False, description="MCP access point, with its token; empty: none."
     )
     voiceprint: VoiceprintService = Field(default_factory=VoiceprintService, description="Speaker recognition.")
@@ -382,12 +379,6 @@ class Settings(Section):
     @classmethod
     def _our_own_chime(cls, path: str) -> str:
         return "" if path == CHIME_OF_OTHERS and not Path(path).is_file() else path
-
-    @field_validator("mcp_endpoint", mode="before")
-    @classmethod
-    def _a_word_for_none(cls, address: Any) -> Any:
-        # Consoles store an unset value as the word.
-        return "" if isinstance(address, str) and address.strip().lower() in ("null", "none") else address
 
     @field_validator("context_providers")
     @classmethod
