@@ -240,17 +240,25 @@ def test_a_full_house_still_tells_how_it_is() -> None:
         for holder in holders:
             holder.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_for(lambda: server.counts.requests == 2)
+
+        def all_places_for_health_are_free() -> bool:
+            return server.seats.reserved == 0
+
         for path in ("/healthz", "/readyz"):
             for _ in range(3):
                 reply = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 assert reply.startswith(b"HTTP/1.1 200 ")
                 assert b"Connection: close" in reply
+                wait_for(all_places_for_health_are_free)
         silent = connect(server)
         wait_for(lambda: server.seats.reserved == 1)
         assert get(server, "/healthz")[0] == 200, "silence does not keep the place for health"
+        wait_for(all_places_for_health_are_free)
         dripping = connect(server)
         dripping.sendall(b"POST /body HTTP/1.1\r\nX: y\r\n")
+        wait_for(lambda: server.seats.reserved == 1)
         assert get(server, "/healthz")[0] == 200, "nor does a head that drips"
+        wait_for(all_places_for_health_are_free)
         busy = connect(server)
         busy.sendall(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
         assert busy.recv(12) == b"HTTP/1.1 503"
