@@ -23,6 +23,7 @@ from xiaozhi.chat import ToolSpec
 from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.settings.fields import Section
+from xiaozhi.tools.music import Music
 
 
 class Action(Enum):
@@ -61,8 +62,13 @@ class SessionActions(Protocol):
     def set_prompt(self, text: str) -> None:
         """Use `text` as the system prompt of this session, beginning with the next turn."""
 
-    def play(self, path: Path) -> None:
-        """Play an audio file after the text of this tool's outcome; it is part of the turn and ends with it."""
+    @property
+    def music(self) -> Music:
+        """What was played last and how far it was heard, and how this session plays music."""
+
+    def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
+        """Play an audio file after the text of this tool's outcome, from `start_ms` on and `gain` times (0 to 1) as
+        loud; it is part of the turn and ends with it. Several files play one after another."""
 
 
 @dataclass(frozen=True, slots=True)
