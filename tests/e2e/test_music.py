@@ -52,7 +52,7 @@ def notes(frames: list[bytes]) -> list[int]:
     values = []
     for frame in frames:
         samples = struct.unpack(f"<{len(frame) // 2}h", frame)
-        if 0 < min(samples) and max(samples) - min(samples) <= 1:  # a song may go on in the middle of a frame
+        if min(samples) > 0 and max(samples) - min(samples) <= 1:  # a song may go on in the middle of a frame
             values.append(samples[0])
     return values
 

@@ -146,6 +146,22 @@ def test_what_is_taken_back_is_neither_heard_to_its_end_nor_remembered(rig: Turn
     assert rig.frames < 14 * 25, "most of seven seconds was not sent"
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_called_tool_is_shown_where_that_is_wanted(make: Make, wanted: bool) -> None:
+    rig = make(show_tool_calls=wanted)
+
+    def work(turn: TurnControl) -> None:
+        turn.open()
+        turn.show_call("get_weather")
+        say(turn, rig.tts, "Fine.")
+
+    rig.run(work=work)
+
+    shown = [message for message in rig.sent if "%" in message]
+    assert shown == (["stt % get_weather"] if wanted else [])
+    assert not shown or rig.sent.index("tts start") < rig.sent.index(shown[0])
+
+
 def test_files_are_played_behind_the_words_and_then_the_chime(make: Make, tmp_path: Path) -> None:
     song = tmp_path / "song.wav"
     song.write_bytes(wav(tone(100, 24_000)))

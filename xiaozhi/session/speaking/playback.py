@@ -32,7 +32,15 @@ from gevent.event import Event
 from xiaozhi.audio.files import open_sound
 from xiaozhi.audio.opus import OpusError
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError, VendorGarbage, VendorTimeout
+from xiaozhi.errors import (
+    ConnectionClosed,
+    Overloaded,
+    TurnClosed,
+    VendorError,
+    VendorGarbage,
+    VendorTimeout,
+    forget_trace,
+)
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.contracts.tts import (
     OpusPackets,
@@ -45,6 +53,7 @@ from xiaozhi.providers.contracts.tts import (
     TtsStream,
 )
 from xiaozhi.runtime.deadlines import at_most
+from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.speaking.encoder import work_on_sound
 from xiaozhi.session.speaking.speech_cache import Frames
@@ -53,6 +62,8 @@ from xiaozhi.session.turn_record import Timeline
 from xiaozhi.speech.emotion import Emotion
 from xiaozhi.speech.sentences import Sentence
 from xiaozhi.tools.music import Track
+
+log = get_logger(__name__)
 
 MIN_BATCH_MS = 120
 MAX_BATCH_MS = 1_200
@@ -202,6 +213,20 @@ class Playback:
             outbox.mark(turn_id, lambda: track.end(outbox.sent_ms(turn_id)))
         except (OSError, ValueError, OpusError) as error:
             raise VendorGarbage("music", f"{track.path.name}: {error}") from error
+
+    def play_all(self, tracks: Sequence[Track]) -> None:
+        """`play` one after another; of several, those that are no sound are left out. Raises VendorGarbage when all
+        are."""
+        played = 0
+        for track in tracks:
+            try:
+                self.play(track)
+                played += 1
+            except VendorGarbage as error:
+                if track is tracks[-1] and not played:
+                    raise
+                log.warning("music left out", error=str(error)[:200])
+                forget_trace(error)
 
     def chime(self) -> None:
         """Play the sound that says "your turn"."""

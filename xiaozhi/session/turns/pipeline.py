@@ -121,6 +121,9 @@ class TurnControl(Protocol):
     def speak_fixed(self, text: str) -> None:
         """Speak a ready text in the voice for fixed phrases; opens the turn."""
 
+    def show_call(self, tool: str) -> None:
+        """A tool of this name is called: show it on the device, where that is wanted. Returns at once."""
+
     def play(self, track: Track) -> None:
         """Play a sound file after the words of this answer."""
 

@@ -22,7 +22,7 @@ from typing import Final
 from gevent.event import Event
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError, VendorGarbage, forget_trace
+from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError, forget_trace
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.contracts.tts import Tts
 from xiaozhi.runtime.logs import bind_context, get_logger
@@ -247,6 +247,12 @@ class Turn:
         self.open()
         self._speak(text, self._phrases.fixed)
 
+    def show_call(self, tool: str) -> None:
+        """See `TurnControl`."""
+        if self.options.show_tool_calls and not self.ended:
+            # Aside: behind words that still wait for their time, which the tool does not have to.
+            self._tasks.spawn("turn-show-call", self._show_aside, wire.Stt(f"% {tool}"))
+
     def play(self, track: Track) -> None:
         """See `TurnControl`; called by tools."""
         self.tracks.append(track)
@@ -389,6 +395,12 @@ class Turn:
         except TurnClosed:
             self._stop()
 
+    def _show_aside(self, message: wire.Stt) -> None:
+        try:
+            self._outbox.message(self.id, message)
+        except TurnClosed:
+            return
+
     def _bind_context(self) -> None:
         # All of it: a goodbye after silence is begun by the sweeper, whose lines bear no device.
         context = self.context
@@ -423,16 +435,7 @@ class Turn:
     def _finish(self, playback: Playback, tracks: Sequence[Track] = ()) -> None:
         """Wait until what was said, and what is to be played behind it, has been heard."""
         playback.finish()
-        played = 0
-        for track in tracks:
-            try:
-                playback.play(track)
-                played += 1
-            except VendorGarbage as error:
-                if track is tracks[-1] and not played:
-                    raise
-                log.warning("left out", error=str(error)[:200])
-                forget_trace(error)
+        playback.play_all(tracks)
         if self.options.chime:
             playback.chime()
         self._outbox.finish(self.id, PLAYBACK_SLACK_S)
