@@ -1,19 +1,25 @@
-"""What tools may ask of their session (`tools.base.SessionActions`), and what they find out of it."""
+"""What others may ask of a session: its own tools (`tools.base.SessionActions`), and those who look for its device
+(`OpenSession`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from xiaozhi.session.open_sessions import Rung
 from xiaozhi.session.parts import SessionParts
+from xiaozhi.session.turns.opening import Delivery, Opening
 from xiaozhi.session.turns.turn_taking import TurnTaking
+from xiaozhi.settings.fields import text_in
+from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.tools.music import Music, Track
 
 
 class Actions:
     """Those of one session. `leave`: the session is to end when the current answer has been spoken."""
 
-    def __init__(self, parts: SessionParts, turn_taking: TurnTaking, leave: Callable[[], None]) -> None:
+    def __init__(self, device_id: str, parts: SessionParts, turn_taking: TurnTaking, leave: Callable[[], None]) -> None:
+        self.device_id = device_id
         self.music = Music()
         self._parts = parts
         self._turn_taking = turn_taking
@@ -31,3 +37,18 @@ class Actions:
         """See SessionActions."""
         if self._turn_taking.current is not None:
             self._turn_taking.current.play(Track(path, title or path.stem, start_ms, gain))
+
+    @property
+    def mcp(self) -> DeviceMcp | None:
+        """See OpenSession."""
+        return self._parts.mcp
+
+    def ring(self, words: Mapping[str, str]) -> Rung:
+        """See OpenSession."""
+        if self._parts.hello is None:
+            return Rung.AWAY
+        if self._turn_taking.in_use:
+            return Rung.BUSY
+        text = text_in(words, self._parts.language(""))
+        announcement = self._turn_taking.announce(Opening(fixed=text, shown=text), when="now")
+        return Rung.AWAY if announcement.delivery is Delivery.DROPPED else Rung.RINGS

@@ -93,7 +93,7 @@ class Session:
             on_end=self._on_turn_end,
             on_discard=services.telemetry.prepared_in_vain,
         )
-        self._actions = Actions(self._parts, self._turn_taking, self._leave_after_reply)
+        self._actions = Actions(self.device_id, self._parts, self._turn_taking, self._leave_after_reply)
         self._agent_known = False
         self._wait: AgentWait | None = None
         """There is one while the agent is being looked for."""
@@ -107,6 +107,7 @@ class Session:
         self._ended = False
         self.binary_faults = 0
         self.last_voice_at = clock()
+        services.sessions.join(self._actions)
         bind_context(session=self.id[:8], device=self.device_id)
 
     # --- what the connection tells ----------------------------------------------------------------------------------
@@ -155,6 +156,7 @@ class Session:
         if self._ended:
             return
         self._ended = True
+        self._services.sessions.leave(self._actions)
         self._turn_taking.interrupt(reason)
         self._hand_in()  # first what saves, then what waits: the caller has a deadline
         try:
