@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
+import requests
 
 from loadtest.simulator.device_tools import DeviceTools, FakeTool
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import OpenAiVendor
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import CHAT, Stage, ask, open_stage, tool_call
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 ADMIN = {"Authorization": "Bearer operator-of-the-test"}
 JPEG = b"\xff\xd8\xff\xe0" + b"x" * 2_000
@@ -40,9 +40,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, eyes: OpenAi
         yield opened
 
 
-def request(stage: Stage, method: str, device_id: str, **body: Any) -> httpx.Response:
+def request(stage: Stage, method: str, device_id: str, **body: Any) -> requests.Response:
     url = f"http://127.0.0.1:{stage.server.http_port}/admin/devices/{device_id}/tools"
-    return httpx.request(method, url, headers=ADMIN, trust_env=False, **body)
+    return requests.request(method, url, headers=ADMIN, timeout=PATIENCE_S, **body)
 
 
 def test_operators_have_the_tools_that_no_model_is_offered(stage: Stage) -> None:
@@ -76,12 +76,12 @@ def test_what_the_camera_sees_is_spoken(stage: Stage, eyes: OpenAiVendor, field:
 
     def take_photo(arguments: dict[str, Any]) -> str:
         assert tools.vision is not None
-        return httpx.post(
+        return requests.post(
             tools.vision["url"],
             headers={"Authorization": f"Bearer {tools.vision['token']}", "Device-Id": device.device_id},
             data={"question": arguments["question"]},
             files={field: ("camera.jpg", JPEG, "image/jpeg")},
-            trust_env=False,
+            timeout=PATIENCE_S,
         ).text
 
     question = {"question": {"type": "string"}}
