@@ -101,6 +101,8 @@ class Tool(ABC):
     """True: once started it runs to its end, even if the turn that asked for it is interrupted."""
     timeout: float | None = None
     """Seconds until it is given up; None: the toolbox's default."""
+    also_called: str = ""
+    """Another name that calls may use, such as the one that the existing xiaozhi server gives it; never offered."""
     answers_directly: str = ""
     """Name of the argument that holds the answer itself, where a call of this tool does nothing but carry the model's
     answer; "" for all other tools. Such a tool is offered in the first round of a turn only, and its answer is spoken
