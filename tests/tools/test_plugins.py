@@ -66,6 +66,7 @@ def test_names_and_parameters_are_those_of_the_existing_server() -> None:
         "hass_set_state": (["entity_id", "state"], ["entity_id", "state"]),
         "play_music": (["song_name", "one_after_another"], []),
         "control_music": (["action", "volume"], ["action"]),
+        "call_device": (["nickname", "message"], ["nickname"]),
         "search_from_ragflow": (["question"], ["question"]),
         "web_search": (["query"], ["query"]),
     }

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from xiaozhi.session.open_sessions import Rung
 from xiaozhi.session.parts import SessionParts
 from xiaozhi.session.turns.opening import Delivery, Opening
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.settings.fields import text_in
+from xiaozhi.tools.calls import Rung
 from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.tools.music import Music, Track
 

@@ -6,21 +6,11 @@ Not the connections (`runtime/connections.py` sweeps and closes those): here is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Protocol
 
 from xiaozhi.protocol.device_id import normal_device_id
+from xiaozhi.tools.calls import Rung
 from xiaozhi.tools.device_mcp import DeviceMcp
-
-
-class Rung(Enum):
-    """What became of a call to a device."""
-
-    RINGS = "rings"
-    BUSY = "busy"
-    """Somebody speaks with it."""
-    AWAY = "away"
-    """It is not connected to this process, or has not said hello yet."""
 
 
 class OpenSession(Protocol):

@@ -23,6 +23,7 @@ from xiaozhi.chat import ToolSpec
 from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.settings.fields import Section
+from xiaozhi.tools.calls import AddressBook, Ring, nobody_is_there
 from xiaozhi.tools.music import Music
 
 
@@ -236,5 +237,9 @@ class ToolServices:
     http: Callable[..., VendorHttp] = VendorHttp
     """Makes an HTTP client: `http("acme", total=5.0, secrets=[key])`; parameters as of VendorHttp. Make it once, in the
     constructor of a class of tools; it is closed with the configuration it belongs to."""
+    ring: Ring = nobody_is_there
+    """Calls another device."""
+    address_book: AddressBook | None = None
+    """A console's; None: the configuration lists the devices."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch
     """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""
