@@ -27,13 +27,16 @@ class FakeTool:
     run: Callable[[dict[str, Any]], str]
     properties: Mapping[str, Any] = field(default_factory=dict)
     required: Sequence[str] = ()
+    for_user: bool = False
+    """Shown only to who asks `withUserTools`."""
 
     def described(self) -> dict[str, Any]:
         """As `tools/list` shows it."""
         schema: dict[str, Any] = {"type": "object", "properties": dict(self.properties)}
         if self.required:
             schema["required"] = list(self.required)
-        return {"name": self.name, "description": self.description, "inputSchema": schema}
+        described = {"name": self.name, "description": self.description, "inputSchema": schema}
+        return {**described, "annotations": {"audience": ["user"]}} if self.for_user else described
 
 
 class DeviceTools:
@@ -87,13 +90,13 @@ class DeviceTools:
                     number, {"protocolVersion": PROTOCOL_VERSION, "capabilities": {"tools": {}}, "serverInfo": server}
                 )
             case "tools/list":
-                return _result(number, self._page(parameters.get("cursor") or ""))
+                return _result(number, self._page(parameters.get("cursor") or "", parameters.get("withUserTools")))
             case "tools/call":
                 return self._call(number, parameters)
         return _error(number, METHOD_NOT_FOUND, f"Method not implemented: {method}")
 
-    def _page(self, cursor: str) -> dict[str, Any]:
-        names = list(self.tools)
+    def _page(self, cursor: str, with_user_tools: object) -> dict[str, Any]:
+        names = [name for name, tool in self.tools.items() if with_user_tools is True or not tool.for_user]
         start = names.index(cursor) if cursor in names else 0
         page: dict[str, Any] = {
             "tools": [self.tools[name].described() for name in names[start : start + self.page_size]]

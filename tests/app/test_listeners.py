@@ -23,6 +23,7 @@ from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.guesses import FREE, Guesses
 from xiaozhi.runtime.limits import Admission
 from xiaozhi.session.link import Identity
+from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.settings import Settings, load
 from xiaozhi.transport.connection import ConnectionServices
 from xiaozhi.web import ops
@@ -193,6 +194,7 @@ def test_the_http_port(tls: dict[str, str]) -> None:
         enrol=lambda device_id, client_id: True,
         vision_tokens=VisionTokens("secret"),
         vllm=lambda: None,
+        sessions=OpenSessions(),
         guesses=Guesses(),
     )
     web.start()

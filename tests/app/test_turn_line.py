@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -13,7 +14,8 @@ import structlog
 from xiaozhi.app.telemetry import Observer
 from xiaozhi.runtime import logs
 from xiaozhi.runtime.metrics import Metrics
-from xiaozhi.session.turn_record import SHARES, Outcome, Timeline, TurnRecord
+from xiaozhi.runtime.tracing import Attributes, NoTracer, Stage
+from xiaozhi.session.turn_record import SHARES, CallTimes, Outcome, Timeline, TurnRecord
 
 WIDTH = 120
 DEVICE = "02:6c:00:00:00:01"
@@ -82,3 +84,36 @@ def test_a_turn_that_failed_says_why_first(tmp_path: Path, capsys: pytest.Captur
 
     assert "outcome=failed reason=VendorRejected vendor=llm:OpenaiLLM ended_ms=2000" in shown
     assert "account" not in kept, "nothing was heard"
+
+
+class RecordingTracer(NoTracer):
+    """Keeps the stages of the last tree."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+
+    def record(
+        self,
+        name: str,
+        start_s: float,
+        end_s: float,
+        stages: Sequence[Stage],
+        *,
+        trace: str = "",
+        attributes: Attributes | None = None,
+        failure: str = "",
+    ) -> None:
+        self.stages = list(stages)
+
+
+def test_each_tool_call_is_a_span_of_the_turn() -> None:
+    calls = [CallTimes("get_weather", 11.0, 11.5, "ask_llm"), CallTimes("x" * 1_000, 11.6)]
+    tracer = RecordingTracer()
+
+    record = TurnRecord(1, Outcome.INTERRUPTED, replace(ANSWERED, calls=calls), speculative=False)
+    Observer(Metrics(), tracer).turn_ended(DEVICE, record)
+
+    assert [stage for stage in tracer.stages if stage.name == "tool"] == [
+        Stage("tool", 11.0, 11.5, {"tool": "get_weather", "outcome": "ask_llm"}),
+        Stage("tool", 11.6, 19.1, {"tool": "x" * 64, "outcome": "interrupted"}),
+    ]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from loadtest.vendors.sounds import Sounds
-from tests.fakes.sound import tone
+from tests.fakes.sound import loudness, tone
 from xiaozhi.audio.decode import DecodeError
-from xiaozhi.audio.files import open_sound
+from xiaozhi.audio.files import SoundFile, open_sound
 from xiaozhi.audio.opus import Encoder
 
 SECONDS = 3.0
@@ -39,9 +39,7 @@ def test_a_file_is_read_in_pieces_of_a_second(tmp_path: Path, sounds: Sounds, fo
 
 
 def test_packets_of_a_p3_file_come_as_they_are(tmp_path: Path) -> None:
-    packets = Encoder(16_000, 60).encode(tone(3_000))
-    path = tmp_path / "song.p3"
-    path.write_bytes(b"".join(bytes([0, 0]) + len(packet).to_bytes(2, "big") + packet for packet in packets))
+    path, packets = p3(tmp_path)
     sound = open_sound(path, 24_000)
     read: list[bytes] = []
     while piece := sound.read():
@@ -85,3 +83,64 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(DecodeError, match="no regular file"):
         open_sound(tmp_path / name, 16_000)
+
+
+def pcm_of(sound: SoundFile) -> bytes:
+    """All of it."""
+    pcm = bytearray()
+    while piece := sound.read():
+        assert isinstance(piece, bytes)
+        pcm += piece
+    return bytes(pcm)
+
+
+@pytest.mark.parametrize("form", ["wav", "mp3", "opus"])
+def test_a_file_is_read_from_a_time_on(tmp_path: Path, sounds: Sounds, form: str) -> None:
+    path = tmp_path / f"song.{form}"
+    path.write_bytes(sounds.body(form, SECONDS))
+
+    sound = open_sound(path, 24_000, start_ms=1_200)
+
+    assert sound.start_ms == 1_200
+    assert len(pcm_of(sound)) / 48_000 == pytest.approx(SECONDS - 1.2, abs=0.15)
+    assert len(pcm_of(open_sound(path, 24_000, start_ms=60_000))) / 48_000 < 0.5, "behind its end there is nothing"
+
+
+def test_what_is_skipped_is_not_decoded(tmp_path: Path, sounds: Sounds) -> None:
+    path = tmp_path / "song.wav"
+    body = sounds.body("wav", SECONDS)
+    path.write_bytes(body)
+
+    assert pcm_of(open_sound(path, sounds.sample_rate, start_ms=2_000)) == body[-sounds.sample_rate * 2 :]
+
+
+def test_packets_of_a_p3_file_from_a_time_on(tmp_path: Path) -> None:
+    path, packets = p3(tmp_path)
+
+    sound = open_sound(path, 24_000, start_ms=130)
+
+    assert sound.start_ms == 180, "packets are not cut"
+    assert sound.read() == packets[3:19]
+    assert open_sound(path, 24_000, start_ms=99_000).read() == []
+
+
+def p3(folder: Path) -> tuple[Path, list[bytes]]:
+    """A file of 50 packets."""
+    packets = Encoder(16_000, 60).encode(tone(3_000))
+    path = folder / "song.p3"
+    path.write_bytes(b"".join(bytes([0, 0]) + len(packet).to_bytes(2, "big") + packet for packet in packets))
+    return path, packets
+
+
+@pytest.mark.parametrize("form", ["wav", "p3"])
+def test_half_the_gain_is_half_the_amplitude(tmp_path: Path, sounds: Sounds, form: str) -> None:
+    path = tmp_path / "song.wav"
+    path.write_bytes(sounds.body("wav", SECONDS))
+    if form == "p3":
+        path, _ = p3(tmp_path)
+
+    loud, quiet = (pcm_of(open_sound(path, 16_000, gain=gain)) for gain in (0.999, 0.5))
+
+    assert len(quiet) == len(loud)
+    assert loudness(quiet) == pytest.approx(loudness(loud) / 2, rel=0.01)
+    assert loudness(pcm_of(open_sound(path, 16_000, gain=0.0))) == 0

@@ -9,6 +9,7 @@ from typing import Any
 from xiaozhi.chat import ToolCall, ToolSpec
 from xiaozhi.tools.base import Action, FunctionTool, ToolContext, ToolOutcome
 from xiaozhi.tools.device_mcp import DeviceMcp
+from xiaozhi.tools.music import Music, Track
 
 
 class RecordingActions:
@@ -18,6 +19,8 @@ class RecordingActions:
         self.closing = False
         self.prompts: list[str] = []
         self.played: list[Path] = []
+        self.tracks: list[Track] = []
+        self.music = Music()
 
     def close_after_reply(self) -> None:
         self.closing = True
@@ -25,8 +28,19 @@ class RecordingActions:
     def set_prompt(self, text: str) -> None:
         self.prompts.append(text)
 
-    def play(self, path: Path) -> None:
+    def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
         self.played.append(path)
+        self.tracks.append(Track(path, title, start_ms, gain))
+
+    def heard(self, ms: float | None = None) -> None:
+        """The answer is over: the first song that it played was heard for `ms`, None: to its end."""
+        tracks, self.tracks = self.tracks, []
+        if tracks:
+            tracks[0].begin(0)
+            if ms is None:
+                tracks[0].end(1_000)
+            tracks[0].settle(1_000 if ms is None else ms)
+        self.music.turn_ended(tracks, asked=True)
 
 
 def context(language: str = "en", client_ip: str = "", session_id: str = "s1") -> ToolContext:

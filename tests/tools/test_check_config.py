@@ -28,7 +28,8 @@ def test_tools_that_cannot_work_are_told(tmp_path: Path, capsys: pytest.CaptureF
         "warning: plugins.play_music.musik_ext means nothing here and is ignored; the nearest key is "
         "plugins.play_music.music_ext",
         "warning: plugins.get_wether means nothing here and is ignored; the nearest key is plugins.get_weather",
-        f"warning: play_music cannot work: plugins.play_music.music_dir: there is no directory {tmp_path}/none",
+        "warning: play_music, control_music cannot work: plugins.play_music.music_dir: "
+        f"there is no directory {tmp_path}/none",
     ]
 
 

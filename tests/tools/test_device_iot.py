@@ -68,7 +68,8 @@ def test_properties_and_methods_become_tools() -> None:
         "lamp_turn_off",
     ]
     setter = box.specs()[1]
-    assert setter.parameters["properties"] == {"volume": {"type": "number", "description": "0 to 100"}}
+    assert setter.parameters["properties"]["volume"] == {"type": "number", "description": "0 to 100"}
+    assert list(setter.parameters["properties"]) == ["response_success", "response_failure", "volume"]
     assert setter.parameters["required"] == ["volume"]
     assert "the loudspeaker" in setter.description
 
@@ -110,6 +111,44 @@ def test_states_are_what_the_getters_answer() -> None:
     assert box.call(call("get_lamp_power"), context()).text == "Lamp power: true"
     iot.on_states([{"name": "Speaker", "state": {"volume": 0}}])
     assert box.call(call("get_speaker_volume"), context()).text == "Speaker volume: 0"
+
+
+def test_what_the_model_wants_to_be_said_is_spoken() -> None:
+    iot, sent, box = made()
+    iot.on_descriptors([SPEAKER])
+    words = {"response_success": "It is at {value}.", "response_failure": "I do not know."}
+
+    unknown = box.call(call("get_speaker_volume", **words), context())
+    iot.on_states([{"name": "Speaker", "state": {"volume": 70}}])
+    known = box.call(call("get_speaker_volume", **words), context())
+    done = box.call(call("set_speaker_volume", volume=30, response_success="Now {volume}, {value}."), context())
+
+    assert [(one.action, one.text) for one in (unknown, known, done)] == [
+        (Action.SPEAK, "I do not know."),
+        (Action.SPEAK, "It is at 70."),
+        (Action.SPEAK, "Now 30, 30."),
+    ]
+    assert sent == [[{"name": "Speaker", "method": "SetVolume", "parameters": {"volume": 30}}]]
+
+
+def test_methods_answer_to_their_names_in_the_existing_server() -> None:
+    iot, sent, box = made()
+    iot.on_descriptors([SPEAKER, LAMP])
+
+    box.call(call("speaker_setvolume", volume=30, response_success="好的"), context())
+    box.call(call("lamp_turnon"), context())
+
+    assert [order["method"] for [order] in sent] == ["SetVolume", "TurnOn"]
+    assert not {"speaker_setvolume", "lamp_turnon"} & {spec.name for spec in box.specs()}
+
+
+def test_a_parameter_of_the_device_is_not_taken_for_words() -> None:
+    iot, sent, box = made()
+    say = {"description": "say", "parameters": {"response_success": {"type": "string"}}}
+    iot.on_descriptors([{"name": "Robot", "methods": {"Say": say}}])
+
+    assert box.call(call("robot_say", response_success="hi"), context()).action is Action.ASK_LLM
+    assert sent == [[{"name": "Robot", "method": "Say", "parameters": {"response_success": "hi"}}]]
 
 
 def test_a_thing_described_again_is_replaced_and_keeps_its_state() -> None:

@@ -544,3 +544,72 @@ def test_no_answer_whatsoever_breaks_the_handshake(result: Any) -> None:
     assert outcome.action in (Action.NOT_FOUND, Action.ASK_LLM)
     assert mcp.call_tool("x", {}).action in (Action.ASK_LLM, Action.ERROR)
     mcp.close()
+
+
+# --- tools that no model may have -------------------------------------------------------------------------------------
+
+REBOOT = {"name": "self.reboot", "description": "Reboot.", "inputSchema": {}, "annotations": {"audience": ["user"]}}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "offered"),
+    [
+        ({"audience": ["user"]}, False),
+        ({"audience": "user"}, False),
+        ({"audience": ["user", "assistant"]}, True),
+        ({"audience": []}, True),
+        ({"audience": 5}, True),
+        ({"title": "x"}, True),
+        (None, True),
+        ("user", True),
+    ],
+)
+def test_what_is_for_the_user_alone_is_never_offered(group: Tasks, annotations: Any, offered: bool) -> None:
+    mcp = ready(FakeDevice([STATUS, {**REBOOT, "annotations": annotations}]), group)
+
+    assert names(mcp) == ["self.get_device_status", *(["self.reboot"] if offered else [])]
+
+
+def test_operators_are_shown_all_of_it_asked_for_anew(group: Tasks) -> None:
+    device = FakeDevice(page_size=1)
+    mcp = ready(device, group)
+    device.tools = [STATUS, REBOOT]
+    device.received.clear()
+
+    assert [spec.name for spec in mcp.list_for_operators()] == ["self.get_device_status", "self.reboot"]
+    assert [asked["params"]["withUserTools"] for asked in device.requests("tools/list")] == [True, True]
+    assert "self.reboot" not in names(mcp), "the model's offer is another"
+
+
+def test_operators_may_call_anything(group: Tasks) -> None:
+    device = FakeDevice()
+    mcp = ready(device, group)
+
+    assert mcp.call_for_operators("self.audio_speaker.set_volume", {"volume": 5}).text == "true"
+    assert device.volume == 5
+    with pytest.raises(ToolError, match="Unknown tool"):
+        mcp.call_for_operators("self.fly", {})
+
+
+def test_a_device_that_never_answers_costs_an_operator_his_deadline_and_nobody_else(group: Tasks) -> None:
+    device = FakeDevice()
+    mcp = ready(device, group, limits=DeviceMcpLimits(operator_timeout=0.05, operator_call_timeout=0.05))
+    device.answers = False
+
+    waiting = group.spawn("operator", lambda: pytest.raises(ToolError, mcp.list_for_operators))
+    gevent.sleep(0)
+    with pytest.raises(ToolError, match="busy"):
+        mcp.call_for_operators("self.reboot", {})
+    device.answers = True
+    assert mcp.call_tool("self.audio_speaker.set_volume", {"volume": 7}).text == "true", "the turn is not held up"
+    assert waiting.get(timeout=PATIENCE_S)
+    assert mcp.call_for_operators("self.audio_speaker.set_volume", {"volume": 8}).text == "true"
+
+
+def test_a_listing_without_end_ends(group: Tasks) -> None:
+    clock = iter(range(1_000))
+    device = FakeDevice(many(500), page_size=1)
+    mcp = ready(device, group, clock=lambda: float(next(clock)))
+
+    with pytest.raises(ToolError, match="within 10 s"):
+        mcp.list_for_operators()

@@ -13,6 +13,7 @@ import pytest
 from tests.fakes.clock import FakeClock
 from tests.tools.fakes import call, context, recorded
 from xiaozhi.tools.base import Action, ToolContext, ToolServices
+from xiaozhi.tools.music import Track
 from xiaozhi.tools.plugins.play_music import MusicShelf
 from xiaozhi.tools.registry import catalog, select
 from xiaozhi.tools.toolbox import Toolbox
@@ -63,7 +64,9 @@ def test_names_and_parameters_are_those_of_the_existing_server() -> None:
         "hass_get_state": (["entity_id"], ["entity_id"]),
         "hass_play_music": (["media_content_id", "entity_id"], ["media_content_id", "entity_id"]),
         "hass_set_state": (["entity_id", "state"], ["entity_id", "state"]),
-        "play_music": (["song_name"], []),
+        "play_music": (["song_name", "one_after_another"], []),
+        "control_music": (["action", "volume"], ["action"]),
+        "call_device": (["nickname", "message"], ["nickname"]),
         "search_from_ragflow": (["question"], ["question"]),
         "web_search": (["query"], ["query"]),
     }
@@ -249,6 +252,125 @@ def test_no_such_song_and_no_music_at_all_are_said(music: Path, tmp_path: Path) 
     assert recorded(made).played == []
 
 
+@pytest.fixture
+def player(music: Path) -> Toolbox:
+    """Songs in this order: Blue Danube, Two Tigers, 一念千年."""
+    return box("play_music", options={"play_music": {"music_dir": str(music)}})
+
+
+def control(player: Toolbox, made: ToolContext, action: str, **arguments: Any) -> list[tuple[str, float]]:
+    """What is played, and from where (ms)."""
+    run(player, "control_music", made, action=action, **arguments)
+    return [(track.title, track.start_ms) for track in recorded(made).tracks]
+
+
+def test_the_song_that_was_interrupted_goes_on_where_it_stopped(player: Toolbox) -> None:
+    made = context()
+    run(player, "play_music", made, song_name="two tigers")
+    recorded(made).heard(700)
+    recorded(made).heard()  # other questions
+    recorded(made).heard()
+
+    assert control(player, made, "resume") == [("Two Tigers", 700)]
+    recorded(made).heard(120)
+    assert control(player, made, "resume") == [("Two Tigers", 820)]
+    recorded(made).heard()
+    assert control(player, made, "resume") == [("Two Tigers", 0)], "it was heard to its end"
+
+
+def test_next_and_previous_follow_the_shelf_and_go_round(player: Toolbox) -> None:
+    made = context()
+    run(player, "play_music", made, song_name="two tigers")
+    recorded(made).heard(700)
+
+    def titles(action: str) -> list[str]:
+        played = control(player, made, action)
+        recorded(made).heard(100)
+        assert all(start == 0 for _, start in played)
+        return [title for title, _ in played]
+
+    assert titles("next") == ["一念千年"]
+    assert titles("next") == ["Blue Danube"]
+    assert titles("previous") == ["一念千年"]
+    assert titles("previous") == ["Two Tigers"]
+
+
+def test_random_songs_keep_one_order_per_session(player: Toolbox) -> None:
+    made = context()
+    run(player, "play_music", made)
+    heard = [recorded(made).tracks[0].title]
+    recorded(made).heard(100)
+    for _ in range(5):
+        heard.append(control(player, made, "next")[0][0])
+        recorded(made).heard(100)
+
+    assert sorted(heard[:3]) == ["Blue Danube", "Two Tigers", "一念千年"]
+    assert heard[3:] == heard[:3]
+
+
+def test_next_without_music_before_begins_at_the_beginning(player: Toolbox) -> None:
+    assert control(player, context(), "next") == [("Blue Danube", 0)]
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "stop"])
+def test_without_music_there_is_nothing_to_control(player: Toolbox, action: str) -> None:
+    made = context()
+    outcome = run(player, "control_music", made, action=action)
+
+    assert outcome.action is Action.ERROR
+    assert "No music was played" in outcome.text
+
+
+@pytest.mark.parametrize(("action", "start_ms"), [("pause", 700), ("stop", 0)])
+def test_pause_keeps_the_place_and_stop_does_not(player: Toolbox, action: str, start_ms: int) -> None:
+    made = context()
+    run(player, "play_music", made, song_name="two tigers")
+    recorded(made).heard(700)
+
+    assert control(player, made, action) == []
+    assert control(player, made, "volume", volume=40) == [], "the user wanted silence"
+    assert control(player, made, "resume") == [("Two Tigers", start_ms)]
+
+
+def test_the_volume_holds_for_all_music_of_the_session_and_the_music_goes_on(player: Toolbox) -> None:
+    made = context()
+    run(player, "play_music", made, song_name="two tigers")
+    assert recorded(made).tracks[0].gain == 1.0
+    recorded(made).heard(700)
+
+    assert control(player, made, "volume", volume=50) == [("Two Tigers", 700)]
+    assert recorded(made).tracks[0].gain == 0.25
+    recorded(made).heard(100)
+    recorded(made).heard()  # another question
+    assert control(player, made, "volume", volume=20) == [], "that music is over"
+    assert run(player, "control_music", made, action="volume").text.endswith("20 (0-100)")
+    control(player, made, "next")
+    assert recorded(made).tracks[0].gain == pytest.approx(0.04)
+
+
+def test_songs_one_after_another_only_when_asked_for(player: Toolbox) -> None:
+    made = context()
+    run(player, "play_music", made, song_name="two tigers", one_after_another=True)
+    assert [track.title for track in recorded(made).tracks] == ["Two Tigers", "一念千年"]
+    recorded(made).heard(700)
+
+    assert control(player, made, "resume") == [("Two Tigers", 700), ("一念千年", 0)]
+    recorded(made).heard(100)
+    assert control(player, made, "previous") == [("Blue Danube", 0), ("Two Tigers", 0), ("一念千年", 0)]
+    recorded(made).heard(100)
+    control(player, made, "stop")
+    assert control(player, made, "next") == [("Two Tigers", 0)]
+
+
+def test_a_song_that_is_gone_from_the_shelf(player: Toolbox) -> None:
+    made = context()
+    recorded(made).music.turn_ended([Track(Path("/elsewhere/old.mp3"), "old", start_ms=50)], asked=True)
+
+    assert control(player, made, "resume") == [("old", 50)]
+    recorded(made).tracks.clear()
+    assert control(player, made, "next") == [("Blue Danube", 0)]
+
+
 def test_the_directory_is_looked_at_again_only_after_a_while(music: Path) -> None:
     clock = FakeClock()
     looks: list[int] = []
@@ -275,7 +397,7 @@ def test_a_missing_directory_is_told_and_none_means_the_usual_one(music: Path, t
     assert warnings(music_dir=str(music)) == ()
     nowhere = tmp_path / "nowhere"
     assert warnings(music_dir=str(nowhere)) == (
-        f"play_music cannot work: plugins.play_music.music_dir: there is no directory {nowhere}",
+        f"play_music, control_music cannot work: plugins.play_music.music_dir: there is no directory {nowhere}",
     )
     assert warnings(music_dir="") == warnings(music_dir=None) == warnings(music_dir="./music") == warnings()
 

@@ -99,6 +99,21 @@ def test_a_question_about_a_picture_is_answered() -> None:
     assert vllm.calls == [("这是什么？", JPEG, "image/jpeg")]
 
 
+@pytest.mark.parametrize("field", ["file", "image", "picture", "照片"])
+def test_the_picture_may_have_any_field_name(field: str) -> None:
+    vllm = FakeVllm("a cat")
+
+    reply = client(vllm).post(
+        VISION_PATH,
+        headers={"Authorization": f"Bearer {TOKEN}", "Device-Id": DEVICE},
+        data={"question": "what is this?", field: (io.BytesIO(JPEG), "camera.jpg", "image/jpeg")},
+        content_type="multipart/form-data",
+    )
+
+    assert reply.get_json()["response"] == "a cat"
+    assert vllm.calls == [("what is this?", JPEG, "image/jpeg")]
+
+
 def test_the_type_is_what_the_content_shows_not_what_the_device_says() -> None:
     vllm = FakeVllm()
 

@@ -23,12 +23,14 @@ from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.runtime.usage import UsageLimits
 from xiaozhi.session.link import Identity, SessionFactory
+from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.settings import Settings, zone_of
 from xiaozhi.settings.server import Limits, ServerSettings
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
-from xiaozhi.web import ops, ota, vision
+from xiaozhi.web import device_tools, ops, ota, vision
 from xiaozhi.web.addresses import Ports, ServerAddresses
+from xiaozhi.web.admin_door import AdminDoor
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.http_connection import WebLimits
 from xiaozhi.web.wsgi import WebServer
@@ -181,6 +183,7 @@ def http_port(
     enrol: Callable[[str, str], bool],
     vision_tokens: VisionTokens,
     vllm: Callable[[str], Vllm | None],
+    sessions: OpenSessions,
     guesses: Guesses,
     connections: int | None = None,
 ) -> WebServer:
@@ -195,6 +198,9 @@ def http_port(
         ota.create_blueprint(ota_settings(settings, addresses), device_tokens, ota_hooks),
         vision.create_blueprint(vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses),
         ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value(), guesses=guesses),
+        device_tools.create_blueprint(
+            _operator_tools(sessions), AdminDoor(server.admin_token.get_secret_value(), guesses)
+        ),
     ]
     web = WebConfig(
         fallback_host=own_host(settings),
@@ -212,6 +218,14 @@ def http_port(
         trusted=web.trusted_proxies,
         limits=WebLimits() if connections is None else WebLimits(connections, max(1, connections // 4)),
     )
+
+
+def _operator_tools(sessions: OpenSessions) -> device_tools.FindTools:
+    def find(device_id: str) -> tuple[bool, device_tools.OperatorTools | None]:
+        session = sessions.of_device(device_id)
+        return session is not None, session.mcp if session is not None else None
+
+    return find
 
 
 def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:

@@ -219,6 +219,7 @@ class Server:
             enrol=self._enrolment.enrol,
             vision_tokens=self._vision_tokens,
             vllm=self.agents.vllm,
+            sessions=self._services.sessions,
             guesses=self.guesses,
             connections=fitted.http,
         )

@@ -13,8 +13,8 @@ from xiaozhi.runtime import logs, usage
 from xiaozhi.runtime.connections import Member
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.resilience import BreakerState, CallReport, vendor_labels
-from xiaozhi.runtime.tracing import NoTracer, Stage, Tracer
-from xiaozhi.session.turn_record import SHARES, Outcome, Timeline, TurnRecord
+from xiaozhi.runtime.tracing import Attributes, NoTracer, Stage, Tracer
+from xiaozhi.session.turn_record import SHARES, CallTimes, Outcome, Timeline, TurnRecord
 from xiaozhi.settings.schema import Log
 from xiaozhi.tools.base import Action
 
@@ -23,6 +23,7 @@ log = logs.get_logger("xiaozhi.turns")
 STAGES = ("released", "heard", "llm_first", "tts_first", "first_frame")
 # A frame that is this late still arrives in time for every device.
 PUNCTUAL_S = 0.005
+MAX_TOOL_CHARS = 64
 _SPANS = (
     # Name, and between which stages of a turn's timeline; the first that was reached counts.
     ("asr", ("prepared", "released"), "heard"),
@@ -204,7 +205,16 @@ def _stages(timeline: Timeline) -> list[Stage]:
         ended = getattr(timeline, end)
         if began is not None and ended is not None:
             spans.append(Stage(name, began, ended))
+    for call in timeline.calls:
+        ended = call.ended if call.ended is not None else timeline.ended
+        if ended is not None:
+            spans.append(Stage("tool", call.began, ended, _call_attributes(call)))
     return spans
+
+
+def _call_attributes(call: CallTimes) -> Attributes:
+    # A name may be whatever a model has made up.
+    return {"tool": call.tool[:MAX_TOOL_CHARS], "outcome": call.outcome or "interrupted"}
 
 
 def dearest(members: Iterable[Member], now: float, most: int = 20) -> list[dict[str, object]]:

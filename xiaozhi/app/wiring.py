@@ -19,7 +19,6 @@ from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers import registry
 from xiaozhi.providers.pool import LIMITED_BY, OWN_LIMITS, LeasedProviders, ProviderPool, vendor_limits
-from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.session.agent import Agent, ProviderSet
 from xiaozhi.session.services import SessionServices
 from xiaozhi.session.speaking.encoder import VoiceFormat
@@ -139,7 +138,7 @@ def make_agent(
         sources = [HttpContextSource(provider) for provider in settings.context_providers]
         for source in sources:
             closing.callback(source.close)
-        plugins = selected_tools(settings).build(_tool_services(settings, services.inference, closing))
+        plugins = selected_tools(settings).build(_tool_services(settings, services, closing))
         weather = plugins.owner(Weather)
         context = LiveContext(
             sources,
@@ -253,8 +252,8 @@ def selected_tools(
     )
 
 
-def _tool_services(settings: Settings, inference: InferencePool, closing: ExitStack) -> ToolServices:
-    here = zone_of(settings)
+def _tool_services(settings: Settings, services: SessionServices, closing: ExitStack) -> ToolServices:
+    here, inference = zone_of(settings), services.inference
 
     def http(vendor: str, **deadlines: Any) -> VendorHttp:
         client = VendorHttp(vendor, **deadlines)
@@ -265,6 +264,7 @@ def _tool_services(settings: Settings, inference: InferencePool, closing: ExitSt
         now=lambda: datetime.datetime.now(here),
         offload=lambda function: inference.run(function, kind="other", deadline=OFFLOAD_DEADLINE_S),
         http=http,
+        ring=services.sessions.ring,
     )
 
 

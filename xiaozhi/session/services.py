@@ -16,6 +16,7 @@ from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.link import Identity
 from xiaozhi.session.memory import MemoryWriter
+from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.telemetry import Telemetry
 from xiaozhi.session.turns.cascade import Cascade
@@ -60,6 +61,8 @@ class SessionServices:
     """Carries out an order of the management API: (command, peer ip). May block."""
     boards: KnownBoards = field(default_factory=KnownBoards)
     """Which board a device is: some have settings of their own."""
+    sessions: OpenSessions = field(default_factory=OpenSessions)
+    """Who is connected to this process."""
     pipeline: PipelineFactory = Cascade
     """What makes the answers."""
     shared_tools: SharedTools = field(default_factory=SharedTools)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from xiaozhi.chat import CallContext
@@ -23,6 +22,7 @@ from xiaozhi.protocol.frames import Frame
 from xiaozhi.runtime import usage
 from xiaozhi.runtime.logs import bind_context, get_logger
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.actions import Actions
 from xiaozhi.session.agent import Agent, AgentSource
 from xiaozhi.session.agent_wait import AgentWait
 from xiaozhi.session.link import Link, Weight
@@ -93,6 +93,7 @@ class Session:
             on_end=self._on_turn_end,
             on_discard=services.telemetry.prepared_in_vain,
         )
+        self._actions = Actions(self.device_id, self._parts, self._turn_taking, self._leave_after_reply)
         self._agent_known = False
         self._wait: AgentWait | None = None
         """There is one while the agent is being looked for."""
@@ -106,6 +107,7 @@ class Session:
         self._ended = False
         self.binary_faults = 0
         self.last_voice_at = clock()
+        services.sessions.join(self._actions)
         bind_context(session=self.id[:8], device=self.device_id)
 
     # --- what the connection tells ----------------------------------------------------------------------------------
@@ -154,6 +156,7 @@ class Session:
         if self._ended:
             return
         self._ended = True
+        self._services.sessions.leave(self._actions)
         self._turn_taking.interrupt(reason)
         self._hand_in()  # first what saves, then what waits: the caller has a deadline
         try:
@@ -166,7 +169,7 @@ class Session:
             self._turn_taking.close()
             self._parts.release()
             self._greeting = self._wait = None
-            del self._router, self._hooks
+            del self._router, self._hooks, self._actions
 
     def _hand_in(self) -> None:
         dialogue = self._parts.known_dialogue
@@ -416,7 +419,7 @@ class Session:
         return Turn(
             self._turn_count,
             opening,
-            pipeline=self._services.pipeline(parts.for_pipeline(context, self)),
+            pipeline=self._services.pipeline(parts.for_pipeline(context, self._actions)),
             context=context,
             options=TurnOptions.of(agent.settings, emotes=parts.emotes),
             phrases=agent.phrases,
@@ -441,13 +444,14 @@ class Session:
             self._turn_taking.forget_voice()
 
     def _on_turn_end(self, turn: Turn, record: TurnRecord) -> None:
+        woken = is_wake_word(record.user_text, self._agent.settings.wakeup_words)
+        by_user = bool(record.user_text) and not (woken or turn.opening.fixed)
+        self._actions.music.turn_ended(turn.tracks, asked=by_user)
         if record.outcome is not Outcome.UNHEARD:
             self._parts.dialogue().append(*record.script)
             if self._parts.voices is not None:
                 self._parts.voices.spoke(record.speaker)
             if self._agent.providers.memory.traits.remembers:
-                woken = is_wake_word(record.user_text, self._agent.settings.wakeup_words)
-                by_user = bool(record.user_text) and not (woken or turn.opening.fixed)
                 said = self._parts.said
                 said.add(record.script, by_user=by_user)
                 self._services.memories.note(self._agent.providers.memory, self.device_id, said.so_far, self.id)
@@ -479,17 +483,5 @@ class Session:
     def _obey(self, message: wire.ServerCommand) -> None:
         self._parts.outbox.urgent(self._services.server_command(message, self._link.identity.peer_ip))
 
-    # --- actions tools may ask for (tools.base.SessionActions) ------------------------------------------------------
-
-    def close_after_reply(self) -> None:
-        """Close the session when the current answer has been spoken."""
+    def _leave_after_reply(self) -> None:
         self._leaving = True
-
-    def set_prompt(self, text: str) -> None:
-        """Another role, until the session ends."""
-        self._parts.role = text
-
-    def play(self, path: Path) -> None:
-        """Play a sound file after what is being said."""
-        if self._turn_taking.current is not None:
-            self._turn_taking.current.play(path)

@@ -54,6 +54,17 @@ SHARES: Final = tuple(dict.fromkeys(share for share, _ in _ACCOUNT))
 
 
 @dataclass(slots=True)
+class CallTimes:
+    """When a tool was called (monotonic s), and what followed."""
+
+    tool: str
+    began: float
+    ended: float | None = None
+    """None: the turn ended before it."""
+    outcome: str = ""
+
+
+@dataclass(slots=True)
 class Timeline:
     """When each stage of a turn was reached (monotonic s); None: not reached."""
 
@@ -73,6 +84,8 @@ class Timeline:
     encoded: float | None = None
     first_frame: float | None = None
     ended: float | None = None
+    calls: list[CallTimes] = field(default_factory=list)
+    """Of tools, in the order in which they began."""
 
     def since_voice(self, stage: str) -> float | None:
         """Seconds from the end of the user's voice to `stage`; None when either is unknown."""
@@ -110,6 +123,8 @@ class TurnOptions:
     """0: nothing is said while tools work."""
     tool_filler: Mapping[str, str] = field(default_factory=dict)
     """By language, see `text_in`."""
+    show_tool_calls: bool = False
+    """Show the names of called tools on the device."""
     apology: Mapping[str, str] = field(default_factory=dict)
     """By language, see `text_in`; empty: none."""
     language: str = ""
@@ -132,6 +147,7 @@ class TurnOptions:
             tool_depth=settings.conversation.tool_depth,
             tool_filler_seconds=settings.conversation.tool_filler_seconds,
             tool_filler=settings.conversation.tool_filler,
+            show_tool_calls=settings.show_tool_calls,
             apology=settings.system_error_response,
             language=named_language(settings.language),
             home_language=home_language(settings.wakeup_words),

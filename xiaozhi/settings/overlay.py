@@ -42,6 +42,7 @@ PER_DEVICE = frozenset(
         "prompt",
         "quota_response",
         "selected_module",
+        "show_tool_calls",
         "stop_tts_notify_voice",
         "system_error_response",
         "tool_call_timeout",

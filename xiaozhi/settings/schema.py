@@ -355,6 +355,7 @@ class Settings(Section):
     llm_timeout: LlmTimeout = Field(default_factory=LlmTimeout, description="Patience with language models.")
     tts_timeout: Seconds = Field(default=10.0, description="Until synthesis gives (more) sound, s.")
     tool_call_timeout: Seconds = Field(default=30.0, description="One tool call, s.")
+    show_tool_calls: bool = Field(default=False, description="Show the names of called tools on the device.")
     conversation: Conversation = Field(default_factory=Conversation, description="Turn-taking and history.")
 
     ai_providers: AiProviders = Field(default_factory=AiProviders, description="Limits by kind of vendor.")

@@ -23,6 +23,8 @@ from xiaozhi.chat import ToolSpec
 from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.settings.fields import Section
+from xiaozhi.tools.calls import AddressBook, Ring, nobody_is_there
+from xiaozhi.tools.music import Music
 
 
 class Action(Enum):
@@ -61,8 +63,13 @@ class SessionActions(Protocol):
     def set_prompt(self, text: str) -> None:
         """Use `text` as the system prompt of this session, beginning with the next turn."""
 
-    def play(self, path: Path) -> None:
-        """Play an audio file after the text of this tool's outcome; it is part of the turn and ends with it."""
+    @property
+    def music(self) -> Music:
+        """What was played last and how far it was heard, and how this session plays music."""
+
+    def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
+        """Play an audio file after the text of this tool's outcome, from `start_ms` on and `gain` times (0 to 1) as
+        loud; it is part of the turn and ends with it. Several files play one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,8 @@ class Tool(ABC):
     """True: once started it runs to its end, even if the turn that asked for it is interrupted."""
     timeout: float | None = None
     """Seconds until it is given up; None: the toolbox's default."""
+    also_called: str = ""
+    """Another name that calls may use, such as the one that the existing xiaozhi server gives it; never offered."""
     answers_directly: str = ""
     """Name of the argument that holds the answer itself, where a call of this tool does nothing but carry the model's
     answer; "" for all other tools. Such a tool is offered in the first round of a turn only, and its answer is spoken
@@ -228,5 +237,9 @@ class ToolServices:
     http: Callable[..., VendorHttp] = VendorHttp
     """Makes an HTTP client: `http("acme", total=5.0, secrets=[key])`; parameters as of VendorHttp. Make it once, in the
     constructor of a class of tools; it is closed with the configuration it belongs to."""
+    ring: Ring = nobody_is_there
+    """Calls another device."""
+    address_book: AddressBook | None = None
+    """A console's; None: the configuration lists the devices."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch
     """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""

@@ -11,7 +11,9 @@ Each property becomes `get_<thing>_<property>`. A method that sets a property (`
 -> `set_speaker_volume`); the toolbox sees to the rest.
 
 The device is not trusted: what it describes is bounded per thing and in all, and is made into tools about once a
-second (the last description of a thing counts). No tool knows its thing or this object: a session that ends
+second (the last description of a thing counts). Models that know the existing xiaozhi server may call a method by the
+name that it has there (`speaker_setvolume`), and say themselves what is to be said (`response_success`, with
+placeholders such as `{value}`, and `response_failure`). No tool knows its thing or this object: a session that ends
 leaves no cycle behind."""
 
 from __future__ import annotations
@@ -54,6 +56,11 @@ _TOOL_BYTES: Final = 1_000
 """Roughly what a tool takes beside its texts."""
 _TYPES = frozenset({"number", "integer", "boolean", "string"})
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+_RESPONSES: Final[Mapping[str, Mapping[str, str]]] = {
+    "response_success": {"type": "string", "description": "What to say when it works; {value} stands for the value."},
+    "response_failure": {"type": "string", "description": "What to say when it does not."},
+}
 
 Command = dict[str, Any]
 Values = dict[str, Any]
@@ -240,13 +247,18 @@ class _Getter(Tool):
 
     def __init__(self, thing: str, shown: str, prop: str, details: Mapping[str, Any], values: Values) -> None:
         text = f"Tells the state of {shown}: {_description(details) or prop}."
-        self.spec = ToolSpec(f"get_{_snake(thing)}_{_snake(prop)}", text)
+        schema = {"type": "object", "properties": dict(_RESPONSES), "additionalProperties": False}
+        self.spec = ToolSpec(f"get_{_snake(thing)}_{_snake(prop)}", text, schema)
+        self.also_called = f"get_{thing.lower()}_{prop.lower()}"
         self._thing = thing
         self._prop = prop
         self._values = values
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         value = self._values.get(self._prop)
+        words = _words(arguments, value is not None)
+        if words:
+            return ToolOutcome(Action.SPEAK, _filled(words, {self._prop: value, "value": value}), value)
         if value is None:
             return ToolOutcome(Action.ERROR, f"{self._thing} has not reported its {self._prop} yet.")
         return ToolOutcome(Action.ASK_LLM, f"{self._thing} {self._prop}: {_worded(value)}", value)
@@ -267,23 +279,43 @@ class _Method(Tool):
         declared = _members(details.get("parameters"))
         parameters = {name: _parameter(parameter) for name, parameter in declared.items()}
         required = [name for name, parameter in declared.items() if parameter.get("required") is not False]
-        schema = {"type": "object", "properties": parameters, "required": required, "additionalProperties": False}
+        properties = {**_RESPONSES, **parameters}
+        schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
         text = f"{shown}: {_description(details) or method}."
         self.spec = ToolSpec(_method_name(thing, method, settable), text, schema)
+        self.also_called = f"{thing.lower()}_{method.lower()}"
         self._thing = thing
         self._method = method
+        self._parameters = frozenset(parameters)
         self._send = send
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
         order: Command = {"name": self._thing, "method": self._method}
-        if arguments:
-            order["parameters"] = dict(arguments)
+        given = {name: value for name, value in arguments.items() if name in self._parameters}
+        if given:
+            order["parameters"] = given
         try:
             self._send([order])
         except ConnectionClosed:
             raise ToolError("the device has disconnected") from None
-        shown = ", ".join(f"{name}={_worded(value)}" for name, value in arguments.items())
+        words = _words(arguments, True) if "response_success" not in self._parameters else ""
+        if words:
+            value = next(iter(given.values()), "")
+            return ToolOutcome(Action.SPEAK, _filled(words, {**given, "value": value}))
+        shown = ", ".join(f"{name}={_worded(value)}" for name, value in given.items())
         return ToolOutcome(Action.ASK_LLM, f"Sent to the device: {self._thing}.{self._method}({shown})")
+
+
+def _words(arguments: Mapping[str, Any], success: bool) -> str:
+    """What the model wants to be said; "" when it did not say."""
+    words = arguments.get("response_success" if success else "response_failure")
+    return words.strip() if isinstance(words, str) else ""
+
+
+def _filled(words: str, values: Mapping[str, Any]) -> str:
+    for name, value in values.items():
+        words = words.replace(f"{{{name}}}", _worded(value))
+    return words
 
 
 def _method_name(thing: str, method: str, settable: set[str]) -> str:

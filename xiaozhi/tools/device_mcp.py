@@ -15,7 +15,9 @@ agree."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -58,6 +60,10 @@ class DeviceMcpLimits:
     handshake_attempts: int = 2
     call_timeout: float = 120.0
     """Seconds for the answer to a tools/call; a last resort, as the toolbox's own deadline comes first."""
+    operator_timeout: float = 10.0
+    """Seconds for a whole listing that an operator asks for."""
+    operator_call_timeout: float = 30.0
+    """Seconds for the answer to a call of an operator."""
     relist_seconds: float = 1.0
     """Least time between two listings that the device's notifications ask for, and between those behind a gateway."""
     gateway_listings: int = 5
@@ -80,8 +86,10 @@ class DeviceMcp:
         on_server_name: Callable[[str], None] = lambda name: None,
         through_gateway: bool = False,
         limits: DeviceMcpLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tasks = tasks
+        self._clock = clock
         self._limits = limits or DeviceMcpLimits()
         self._tools: tuple[DeviceTool, ...] = ()
         self._chars = 0
@@ -94,6 +102,7 @@ class DeviceMcp:
         self._handshake_task: Greenlet | None = None
         self._relist_task: Greenlet | None = None
         self._one_listing = BoundedSemaphore(1)
+        self._one_operator = BoundedSemaphore(1)
         self.rpc = JsonRpcClient(
             send,
             peer="the device",
@@ -151,6 +160,38 @@ class DeviceMcp:
         """Run one of the device's tools by its own name; blocks. Raises ToolError."""
         params = {"name": name, "arguments": dict(arguments)}
         return outcome(self.rpc.request("tools/call", params, self._limits.call_timeout))
+
+    # --- operators ---
+
+    def list_for_operators(self) -> list[ToolSpec]:
+        """All tools of the device, those included that no language model may have, asked for anew; blocks. Raises
+        ToolError."""
+        with self._an_operator():
+            until = self._clock() + self._limits.operator_timeout
+            listing = ToolListing(self._limits.listing, for_users=True)
+            cursor: str | None = ""
+            while cursor is not None:
+                left = until - self._clock()
+                if left <= 0:
+                    raise ToolError(f"the device did not list its tools within {self._limits.operator_timeout:g} s")
+                cursor = listing.add(self.rpc.request("tools/list", {"cursor": cursor, "withUserTools": True}, left))
+            return list(listing.specs.values())
+
+    def call_for_operators(self, name: str, arguments: Mapping[str, Any]) -> ToolOutcome:
+        """Run any tool of the device by its own name; blocks. Raises ToolError."""
+        with self._an_operator():
+            params = {"name": name, "arguments": dict(arguments)}
+            return outcome(self.rpc.request("tools/call", params, self._limits.operator_call_timeout))
+
+    @contextmanager
+    def _an_operator(self) -> Iterator[None]:
+        # One at a time: the device's own turn has the other places for unanswered requests.
+        if not self._one_operator.acquire(blocking=False):
+            raise ToolError("the device is still busy with the request of an operator")
+        try:
+            yield
+        finally:
+            self._one_operator.release()
 
     # --- handshake and listing ---
 

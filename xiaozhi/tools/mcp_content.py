@@ -34,10 +34,11 @@ class ListingLimits:
 
 
 class ToolListing:
-    """Collects the pages of `tools/list`."""
+    """Collects the pages of `tools/list`. `for_users`: also the tools that are not for a language model."""
 
-    def __init__(self, limits: ListingLimits) -> None:
+    def __init__(self, limits: ListingLimits, *, for_users: bool = False) -> None:
         self._limits = limits
+        self._for_users = for_users
         self._cursors: set[str] = set()
         self.chars = 0
         """Names, descriptions and parameters of what was found."""
@@ -70,7 +71,7 @@ class ToolListing:
     def _add_tool(self, described: Any) -> None:
         limits = self._limits
         name = described.get("name") if isinstance(described, Mapping) else None
-        if isinstance(name, str) and name in self.specs:
+        if isinstance(name, str) and (name in self.specs or not (self._for_users or _for_models(described))):
             return
         if len(self.specs) >= limits.tools or not isinstance(name, str) or not 0 < len(name) <= limits.name_chars:
             self.skipped += 1
@@ -97,6 +98,15 @@ class ToolListing:
             pass
         self._oversized += 1
         return None
+
+
+def _for_models(described: Mapping[str, Any]) -> bool:
+    """Whether a language model may have this tool: its annotations may say that it is for the user alone."""
+    annotations = described.get("annotations")
+    audience = annotations.get("audience") if isinstance(annotations, Mapping) else None
+    if isinstance(audience, str):
+        audience = [audience]
+    return not isinstance(audience, list) or not audience or "assistant" in audience
 
 
 _ACTIONS: Final[Mapping[str, Action]] = {

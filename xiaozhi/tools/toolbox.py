@@ -265,7 +265,9 @@ class Toolbox:
     def _lookup(self, name: str) -> _Entry | None:
         self._refresh()
         # A model (or a hand-written rule) may know a device's tool by the name the device gave it.
-        return self._offer.get(name) or self._offer.get(self._names.get(name, "")) or self._offer.get(safe_name(name))
+        offer = self._offer
+        known = offer.get(name) or offer.get(self._names.get(name, "")) or offer.get(safe_name(name))
+        return known or next((entry for entry in offer.values() if name and entry.tool.also_called == name), None)
 
     def _refresh(self) -> None:
         found = [(source, tool) for source in self._sources for tool in source.tools()][: self._limits.tools]

@@ -181,14 +181,15 @@ def read_upload() -> tuple[str, bytes, str]:
     """Question, picture and its type, of the current request. Raises BadRequest, RequestEntityTooLarge,
     UnsupportedMediaType."""
     if request.mimetype != "multipart/form-data":
-        raise UnsupportedMediaType("The request must be multipart/form-data with the fields 'question' and 'file'.")
+        raise UnsupportedMediaType("The request must be multipart/form-data with the field 'question' and a picture.")
     request.max_content_length = MAX_IMAGE_BYTES + _FORM_OVERHEAD_BYTES
     too_large = RequestEntityTooLarge(
         f"The picture is too large; at most {MAX_IMAGE_BYTES // (1024 * 1024)} MB are accepted."
     )
     try:
         question = request.form.get("question", "").strip()
-        uploaded = request.files.get("file")
+        # Firmware calls it "file", browser pages "image".
+        uploaded = request.files.get("file") or next(iter(request.files.values()), None)
     except RequestEntityTooLarge:
         raise too_large from None
     if not question:
@@ -196,7 +197,7 @@ def read_upload() -> tuple[str, bytes, str]:
     if len(question) > MAX_QUESTION_CHARS:
         raise BadRequest(f"The question is too long; at most {MAX_QUESTION_CHARS} characters are accepted.")
     if uploaded is None:
-        raise BadRequest("The field 'file' with the picture is missing.")
+        raise BadRequest("There is no file part with the picture.")
     image = uploaded.read(MAX_IMAGE_BYTES + 1)
     if len(image) > MAX_IMAGE_BYTES:
         raise too_large

@@ -177,6 +177,10 @@ class RecordingOutbox:
         self._enter()
         callback()
 
+    def sent_ms(self, turn_id: int) -> float:
+        """Frames of 60 ms."""
+        return 60.0 * len(self.packets)
+
     def frames(self, turn_id: int, packets: Any) -> None:
         """Sound."""
         self._enter()

@@ -40,6 +40,7 @@ from xiaozhi.session.speaking.voice import DeviceVoice, speech_key
 from xiaozhi.session.turn_record import Timeline
 from xiaozhi.speech.emotion import Emotion
 from xiaozhi.speech.sentences import Sentence
+from xiaozhi.tools.music import Track
 
 STALL_S = 10.0
 PCM = VoiceFormat("pcm", RATE, 60)
@@ -758,7 +759,7 @@ def test_a_sound_file_is_played_after_the_words(rig: Rig, tmp_path: Path) -> Non
     rig.say("Here it is.")
     rig.stream.speaks("Here it is.", Pcm(pcm(60)))
     rig.playback.finish()
-    rig.playback.play(song)
+    rig.playback.play(Track(song))
     assert rig.outbox.log[:3] == ["Here it is", pcm(60), pcm(60, value=5)]
     assert len(rig.outbox.packets) == 4
     assert rig.outbox.texts == ["Here it is"], "music has no subtitle"
@@ -770,7 +771,7 @@ def test_packets_from_a_file_are_passed_on(tmp_path: Path) -> None:
     packets = Encoder(RATE, 60).encode(tone(180, RATE))
     song = tmp_path / "song.p3"
     song.write_bytes(b"".join(b"\0\0" + len(packet).to_bytes(2, "big") + packet for packet in packets))
-    rig.playback.play(song)
+    rig.playback.play(Track(song))
     assert rig.outbox.packets == packets
 
 
@@ -778,7 +779,7 @@ def test_a_file_that_is_no_sound(rig: Rig, tmp_path: Path) -> None:
     (tmp_path / "song.mp3").write_bytes(b"no sound" * 100)
     for name in ("song.mp3", "missing.mp3"):
         with pytest.raises(VendorGarbage, match=name):
-            rig.playback.play(tmp_path / name)
+            rig.playback.play(Track(tmp_path / name))
 
 
 def test_the_chime(rig: Rig) -> None:

@@ -64,6 +64,7 @@ class FakeTurn:
         self.exchange = Exchange()
         self.clock = FakeClock()
         self.told: list[str] = []
+        self.shown: list[str] = []
         self.language = "en"
         self.limit: OutputLimit | None = None
         self.closed = False
@@ -80,6 +81,9 @@ class FakeTurn:
         self.told.append("open")
         if self.closed:
             raise TurnClosed("shut")
+
+    def show_call(self, tool: str) -> None:
+        self.shown.append(tool)
 
     def output_limit(self) -> OutputLimit | None:
         self.told.append("limit?")
@@ -305,6 +309,25 @@ def test_the_model_is_asked_with_what_the_intents_tools_found() -> None:
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_call_is_shown_and_timed() -> None:
+    def take_two_seconds(arguments: Mapping[str, Any]) -> ToolOutcome:
+        rig.turn.clock.advance(2)
+        return ToolOutcome(Action.ASK_LLM, "25")
+
+    rig = Rig([call("weather"), call("no_such_tool", 2)], "Warm.", tools=[tool("weather", take_two_seconds)])
+
+    rig.ask()
+
+    assert rig.turn.shown == ["weather", "no_such_tool"]
+    assert [(one.tool, one.outcome) for one in rig.turn.timeline.calls] == [
+        ("weather", "ask_llm"),
+        ("no_such_tool", "not_found"),
+    ]
+    weather = rig.turn.timeline.calls[0]
+    assert weather.ended is not None
+    assert weather.ended - weather.began == 2
 
 
 def test_the_model_calls_a_tool_and_goes_on() -> None:

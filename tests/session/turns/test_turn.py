@@ -38,6 +38,7 @@ from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
 from xiaozhi.session.turns.pipeline import OutputLimit, TurnControl
 from xiaozhi.session.turns.turn import Turn, TurnState
 from xiaozhi.speech.sentences import Sentence
+from xiaozhi.tools.music import Track
 
 make = pytest.fixture(rig_factory)
 Make = Callable[..., TurnRig]
@@ -145,6 +146,22 @@ def test_what_is_taken_back_is_neither_heard_to_its_end_nor_remembered(rig: Turn
     assert rig.frames < 14 * 25, "most of seven seconds was not sent"
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_called_tool_is_shown_where_that_is_wanted(make: Make, wanted: bool) -> None:
+    rig = make(show_tool_calls=wanted)
+
+    def work(turn: TurnControl) -> None:
+        turn.open()
+        turn.show_call("get_weather")
+        say(turn, rig.tts, "Fine.")
+
+    rig.run(work=work)
+
+    shown = [message for message in rig.sent if "%" in message]
+    assert shown == (["stt % get_weather"] if wanted else [])
+    assert not shown or rig.sent.index("tts start") < rig.sent.index(shown[0])
+
+
 def test_files_are_played_behind_the_words_and_then_the_chime(make: Make, tmp_path: Path) -> None:
     song = tmp_path / "song.wav"
     song.write_bytes(wav(tone(100, 24_000)))
@@ -154,7 +171,7 @@ def test_files_are_played_behind_the_words_and_then_the_chime(make: Make, tmp_pa
 
         def work(turn: TurnControl) -> None:
             if play:
-                turn.play(song)
+                turn.play(Track(song))
             say(turn, rig.tts, "Fine.")
 
         assert rig.run(work=work).outcome is Outcome.ANSWERED
@@ -165,12 +182,62 @@ def test_files_are_played_behind_the_words_and_then_the_chime(make: Make, tmp_pa
     assert frames(chime=True, play=False) > plain + 20
 
 
+def test_how_far_a_song_was_heard_is_noted(rig: TurnRig, tmp_path: Path) -> None:
+    song = Track(tmp_path / "song.wav", start_ms=40)
+    song.path.write_bytes(wav(tone(140, 24_000)))
+    other = Track(song.path)
+
+    def work(turn: TurnControl) -> None:
+        turn.play(song)
+        turn.play(other)
+        say(turn, rig.tts, "Here it is.")
+
+    rig.run(work=work)
+
+    assert (song.ended, song.heard_ms) == (True, 140)
+    assert (other.ended, other.heard_ms) == (True, 140)
+
+
+def test_a_song_that_is_interrupted_and_one_that_never_began(rig: TurnRig, tmp_path: Path) -> None:
+    song, other = Track(tmp_path / "song.wav"), Track(tmp_path / "song.wav", start_ms=500)
+    song.path.write_bytes(wav(tone(60_000, 24_000)))
+
+    def work(turn: TurnControl) -> None:
+        turn.play(song)
+        turn.play(other)
+        say(turn, rig.tts, "Here it is.")
+
+    turn = rig.turn(work=work)
+    turn.start(prepared=False)
+    rig.sender.wait_for(lambda sender: len(sender.binaries) > 8)
+    turn.interrupt("wake word")
+
+    assert song.begun
+    assert not song.ended
+    assert 0 < song.heard_ms < 20 * len(rig.sender.binaries)
+    assert (other.begun, other.ended, other.heard_ms) == (False, False, 500)
+
+
+def test_of_several_songs_those_that_are_none_are_left_out(rig: TurnRig, tmp_path: Path) -> None:
+    song, broken = Track(tmp_path / "song.wav"), tmp_path / "broken.wav"
+    song.path.write_bytes(wav(tone(100, 24_000)))
+    broken.write_bytes(b"not a sound")
+
+    def work(turn: TurnControl) -> None:
+        for track in (Track(broken), song, Track(broken)):
+            turn.play(track)
+        say(turn, rig.tts, "Listen.")
+
+    assert rig.run(work=work).outcome is Outcome.ANSWERED
+    assert song.ended
+
+
 def test_a_file_that_is_no_sound_is_apologised_for_and_not_played_again(rig: TurnRig, tmp_path: Path) -> None:
     song = tmp_path / "song.wav"
     song.write_bytes(b"not a sound")
 
     def work(turn: TurnControl) -> None:
-        turn.play(song)
+        turn.play(Track(song))
         say(turn, rig.tts, "Listen.")
 
     record = rig.run(work=work)

@@ -171,6 +171,11 @@ class Outbox:
         turn = self._last
         return turn.played_ms if turn is not None and turn.id == turn_id else 0.0
 
+    def sent_ms(self, turn_id: int) -> float:
+        """How much of this turn's sound was sent so far, while it is open; 0 before and after."""
+        turn = self._turn
+        return turn.pacer.frames * self._frame_ms if turn is not None and turn.id == turn_id else 0.0
+
     # --- the gate -----------------------------------------------------------------------------------------------------
 
     def open_turn(self, turn_id: int) -> None:

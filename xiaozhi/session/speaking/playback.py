@@ -24,7 +24,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import gevent
 from gevent import Greenlet
@@ -33,7 +32,15 @@ from gevent.event import Event
 from xiaozhi.audio.files import open_sound
 from xiaozhi.audio.opus import OpusError
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError, VendorGarbage, VendorTimeout
+from xiaozhi.errors import (
+    ConnectionClosed,
+    Overloaded,
+    TurnClosed,
+    VendorError,
+    VendorGarbage,
+    VendorTimeout,
+    forget_trace,
+)
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.contracts.tts import (
     OpusPackets,
@@ -46,6 +53,7 @@ from xiaozhi.providers.contracts.tts import (
     TtsStream,
 )
 from xiaozhi.runtime.deadlines import at_most
+from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.speaking.encoder import work_on_sound
 from xiaozhi.session.speaking.speech_cache import Frames
@@ -53,6 +61,9 @@ from xiaozhi.session.speaking.voice import DeviceVoice
 from xiaozhi.session.turn_record import Timeline
 from xiaozhi.speech.emotion import Emotion
 from xiaozhi.speech.sentences import Sentence
+from xiaozhi.tools.music import Track
+
+log = get_logger(__name__)
 
 MIN_BATCH_MS = 120
 MAX_BATCH_MS = 1_200
@@ -184,23 +195,38 @@ class Playback:
         self._play()
         self._check()
 
-    def play(self, path: Path) -> None:
-        """Play a sound file, in step with the device. Raises VendorGarbage when it is none."""
-        speaker, encoder = self._speaker, self._encoder
+    def play(self, track: Track) -> None:
+        """Play a sound file, in step with the device, and note in `track` where it begins and ends. Raises
+        VendorGarbage when it is none."""
+        speaker, encoder, outbox = self._speaker, self._encoder, self._outbox
+        rate, turn_id = speaker.voice.sample_rate, self._turn_id
         try:
             # Not among the quick work: a disk that does not answer keeps the thread.
             sound = speaker.inference.run(
-                open_sound, path, speaker.voice.sample_rate, kind="other", deadline=OPEN_FILE_S
+                open_sound, track.path, rate, track.start_ms, track.gain, kind="other", deadline=OPEN_FILE_S
             )
+            track.start_ms = sound.start_ms
+            outbox.mark(turn_id, lambda: track.begin(outbox.sent_ms(turn_id)))
             while piece := work_on_sound(speaker.inference, sound.read):
-                self._send(
-                    encoder.pcm(piece, speaker.voice.sample_rate)
-                    if isinstance(piece, bytes)
-                    else encoder.packets(piece)
-                )
+                self._send(encoder.pcm(piece, rate) if isinstance(piece, bytes) else encoder.packets(piece))
             self._send(encoder.end())
+            outbox.mark(turn_id, lambda: track.end(outbox.sent_ms(turn_id)))
         except (OSError, ValueError, OpusError) as error:
-            raise VendorGarbage("music", f"{path.name}: {error}") from error
+            raise VendorGarbage("music", f"{track.path.name}: {error}") from error
+
+    def play_all(self, tracks: Sequence[Track]) -> None:
+        """`play` one after another; of several, those that are no sound are left out. Raises VendorGarbage when all
+        are."""
+        played = 0
+        for track in tracks:
+            try:
+                self.play(track)
+                played += 1
+            except VendorGarbage as error:
+                if track is tracks[-1] and not played:
+                    raise
+                log.warning("music left out", error=str(error)[:200])
+                forget_trace(error)
 
     def chime(self) -> None:
         """Play the sound that says "your turn"."""

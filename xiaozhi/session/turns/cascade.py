@@ -21,7 +21,7 @@ from xiaozhi.errors import VendorGarbage, VendorTimeout
 from xiaozhi.providers.contracts.llm import Retraction
 from xiaozhi.session.listening.utterance import Utterance
 from xiaozhi.session.speaking.playback import Playback
-from xiaozhi.session.turn_record import Outcome, Speculation
+from xiaozhi.session.turn_record import CallTimes, Outcome, Speculation
 from xiaozhi.session.turns.dialogue import join_sentences
 from xiaozhi.session.turns.pipeline import Briefing, OutputLimit, PipelineParts, TurnControl
 from xiaozhi.session.turns.spoken_text import Allowance, AllowanceSpent, SpokenText
@@ -238,12 +238,18 @@ class _Answer:
         self._turn.open()
         exchange = self._exchange
         exchange.calling(said, calls)
+        times: dict[int, CallTimes] = {}
 
         def note(number: int, outcome: ToolOutcome | None) -> None:
+            turn = self._turn
             if outcome is None:
                 exchange.call_started(number)
+                times[number] = CallTimes(calls[number].name, turn.clock())
+                turn.timeline.calls.append(times[number])
+                turn.show_call(calls[number].name)
             else:
                 exchange.call_ended(number, _told(outcome))
+                times[number].ended, times[number].outcome = turn.clock(), outcome.action.value
 
         # What a tool says by itself is in the language of the question that it answers.
         context = replace(self._parts.tool_context, language=self._turn.language)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from xiaozhi.chat import CallContext, Message
@@ -25,6 +24,7 @@ from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
 from xiaozhi.session.turns.voices import Voices
 from xiaozhi.tools.base import ToolContext
+from xiaozhi.tools.music import Track
 from xiaozhi.tools.toolbox import Toolbox
 
 
@@ -121,7 +121,10 @@ class TurnControl(Protocol):
     def speak_fixed(self, text: str) -> None:
         """Speak a ready text in the voice for fixed phrases; opens the turn."""
 
-    def play(self, path: Path) -> None:
+    def show_call(self, tool: str) -> None:
+        """A tool of this name is called: show it on the device, where that is wanted. Returns at once."""
+
+    def play(self, track: Track) -> None:
         """Play a sound file after the words of this answer."""
 
 

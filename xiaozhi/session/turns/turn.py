@@ -14,10 +14,9 @@ it over once, when it ends. Two turns share nothing mutable; the old one may sti
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Final
 
 from gevent.event import Event
@@ -42,6 +41,7 @@ from xiaozhi.session.turns.spoken_text import SpokenText
 from xiaozhi.settings.fields import text_in
 from xiaozhi.speech.language import spoken_language
 from xiaozhi.speech.sentences import Sentence
+from xiaozhi.tools.music import Track
 
 log = get_logger(__name__)
 
@@ -119,6 +119,8 @@ class Turn:
         self.timeline = Timeline(voice_ended=utterance.ended_at if utterance is not None else clock())
         self.exchange = Exchange()
         self.record: TurnRecord | None = None
+        self.tracks: list[Track] = []
+        """What is played behind the words."""
         self._pipeline: Pipeline | None = pipeline
         self._phrases = phrases
         self._speaker = speaker
@@ -129,7 +131,6 @@ class Turn:
         self._characters = 0
         self._tasks = Tasks()
         self._playback: Playback | None = None
-        self._to_play: list[Path] = []
         self._awaited: dict[TurnState, Event] = {}
         """What wakes those who wait for a state; made when somebody does."""
 
@@ -246,9 +247,15 @@ class Turn:
         self.open()
         self._speak(text, self._phrases.fixed)
 
-    def play(self, path: Path) -> None:
+    def show_call(self, tool: str) -> None:
+        """See `TurnControl`."""
+        if self.options.show_tool_calls and not self.ended:
+            # Aside: behind words that still wait for their time, which the tool does not have to.
+            self._tasks.spawn("turn-show-call", self._show_aside, wire.Stt(f"% {tool}"))
+
+    def play(self, track: Track) -> None:
         """See `TurnControl`; called by tools."""
-        self._to_play.append(path)
+        self.tracks.append(track)
 
     # --- the state ----------------------------------------------------------------------------------------------------
 
@@ -290,6 +297,9 @@ class Turn:
             return
         was_audible = self.speaking
         self.timeline.ended = self.clock()
+        played_ms = self._outbox.played_ms(self.id) if self.tracks else 0.0
+        for track in self.tracks:
+            track.settle(played_ms)
         self.record = TurnRecord(
             turn_id=self.id,
             outcome=outcome,
@@ -375,7 +385,7 @@ class Turn:
             outcome = self._pipeline.run(self)
         if self._playback is not None:
             self.open()
-            self._finish(self._playback)
+            self._finish(self._playback, self.tracks)
         return outcome
 
     def _open_aside(self) -> None:
@@ -384,6 +394,12 @@ class Turn:
             self.open()
         except TurnClosed:
             self._stop()
+
+    def _show_aside(self, message: wire.Stt) -> None:
+        try:
+            self._outbox.message(self.id, message)
+        except TurnClosed:
+            return
 
     def _bind_context(self) -> None:
         # All of it: a goodbye after silence is begun by the sweeper, whose lines bear no device.
@@ -416,11 +432,10 @@ class Turn:
         spoken.write(text)
         spoken.end()
 
-    def _finish(self, playback: Playback) -> None:
+    def _finish(self, playback: Playback, tracks: Sequence[Track] = ()) -> None:
         """Wait until what was said, and what is to be played behind it, has been heard."""
         playback.finish()
-        for path in self._to_play:
-            playback.play(path)
+        playback.play_all(tracks)
         if self.options.chime:
             playback.chime()
         self._outbox.finish(self.id, PLAYBACK_SLACK_S)
@@ -441,7 +456,6 @@ class Turn:
             return
         try:
             self.open()
-            self._to_play.clear()
             voice_works = self._say_the_rest()
             # An apology is no answer: it is heard, and counted, but a language model that read it would go on
             # apologising.

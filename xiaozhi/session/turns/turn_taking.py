@@ -95,6 +95,11 @@ class TurnTaking:
         return self.current is not None and not self.current.ended
 
     @property
+    def in_use(self) -> bool:
+        """True while somebody speaks or is answered."""
+        return not self._quiet.is_set() or self.under_way is not None
+
+    @property
     def under_way(self) -> Turn | None:
         """The turn that is being answered, or else prepared."""
         return next((turn for turn in (self.current, self._prepared) if turn is not None and not turn.ended), None)
@@ -232,7 +237,7 @@ class TurnTaking:
 
     def _pause_left(self) -> float | None:
         """Seconds until an announcement may begin; None while somebody speaks, is answered, or is about to leave."""
-        if not self._quiet.is_set() or self.under_way is not None or not self._accepts():
+        if self.in_use or not self._accepts():
             return None
         return max(0.0, self._silent_since + PAUSE_S - self._clock())
 

@@ -1,0 +1,114 @@
+"""Calls from device to device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.tools.fakes import call, context
+from xiaozhi.tools.base import Action, ToolOutcome, ToolServices
+from xiaozhi.tools.calls import AddressBook, Rung, nobody_is_there
+from xiaozhi.tools.registry import select
+from xiaozhi.tools.toolbox import Toolbox
+
+HERE, THERE = "11:22:33:44:55:66", "aa:bb:cc:dd:ee:ff"
+BOOK = {"小陈": "AA-BB-CC-DD-EE-FF", "Granny": HERE}
+
+
+class FakeRing:
+    """Every call has the same fate."""
+
+    def __init__(self, fate: Rung = Rung.RINGS) -> None:
+        self.fate = fate
+        self.calls: list[tuple[str, Mapping[str, str]]] = []
+
+    def __call__(self, device_id: str, words: Mapping[str, str]) -> Rung:
+        self.calls.append((device_id, words))
+        return self.fate
+
+
+def ask(
+    ring: FakeRing,
+    language: str = "en",
+    *,
+    book: AddressBook | None = None,
+    devices: Mapping[str, str] = BOOK,
+    **arguments: Any,
+) -> ToolOutcome:
+    chosen = select(["call_device"], {"call_device": {"devices": dict(devices)}})
+    services = ToolServices(ring=ring, address_book=book)
+    return Toolbox(chosen.build(services).source).call(call("call_device", **arguments), context(language))
+
+
+def test_the_device_that_is_called_says_who_calls_and_what_for() -> None:
+    ring = FakeRing()
+
+    outcome = ask(ring, nickname=" 小陈 ", message="dinner is ready")
+    ask(ring, nickname="小陈")
+
+    assert outcome.action is Action.SPEAK
+    assert ring.calls == [
+        (THERE, {"zh": "Granny来电：dinner is ready", "en": "Granny calls: dinner is ready"}),
+        (THERE, {"zh": "Granny正在呼叫您。", "en": "Granny is calling you."}),
+    ]
+
+
+def test_a_caller_without_a_name() -> None:
+    ring = FakeRing()
+
+    ask(ring, devices={"小陈": THERE}, nickname="小陈")
+
+    assert ring.calls[0][1]["en"] == "Another device is calling you."
+
+
+@pytest.mark.parametrize(
+    ("fate", "en", "zh"),
+    [(Rung.RINGS, "have called", "已呼叫"), (Rung.BUSY, "is busy", "正忙"), (Rung.AWAY, "not online", "不在线")],
+)
+def test_the_caller_is_told_in_words_what_became_of_it(fate: Rung, en: str, zh: str) -> None:
+    assert en in ask(FakeRing(fate), nickname="小陈").text
+    assert zh in ask(FakeRing(fate), "zh-CN", nickname="小陈").text
+    assert nobody_is_there(THERE, {}) is Rung.AWAY
+
+
+@pytest.mark.parametrize(("nickname", "word"), [("Grandpa", "nobody called 'Grandpa'"), ("granny", "this very device")])
+def test_nobody_is_called_who_is_not_there_to_be_called(nickname: str, word: str) -> None:
+    ring = FakeRing()
+
+    outcome = ask(ring, nickname=nickname)
+
+    assert outcome.action is Action.ERROR
+    assert word in outcome.text
+    assert ring.calls == []
+
+
+def test_a_consoles_address_book_takes_the_place_of_the_list() -> None:
+    class ConsoleBook:
+        def look_up(self, device_id: str, nickname: str) -> str:
+            assert device_id == HERE
+            return "02:02" if nickname == "Bob" else ""
+
+        def name_of(self, device_id: str, other: str) -> str:
+            return f"{other} as {device_id} knows it"
+
+    ring = FakeRing()
+
+    assert ask(ring, book=ConsoleBook(), nickname="小陈").action is Action.ERROR
+    ask(ring, book=ConsoleBook(), nickname="Bob")
+    assert ring.calls == [
+        ("02:02", {"zh": f"{HERE} as 02:02 knows it正在呼叫您。", "en": f"{HERE} as 02:02 knows it is calling you."})
+    ]
+
+
+def test_an_empty_list_and_one_that_cannot_be_used_are_told() -> None:
+    assert "devices: is empty" in select(["call_device"], {}).warnings[0]
+    [fault] = select(["call_device"], {"call_device": {"devices": {"x": "a/b"}}}).faults
+    assert fault.key == "plugins.call_device.devices"
+
+
+def test_the_model_knows_the_names() -> None:
+    chosen = select(["call_device"], {"call_device": {"devices": BOOK}})
+    [spec] = [spec for spec in Toolbox(chosen.build(ToolServices()).source).specs() if spec.name == "call_device"]
+    assert "小陈, Granny" in spec.parameters["properties"]["nickname"]["description"]

@@ -1,0 +1,54 @@
+"""What others may ask of a session: its own tools (`tools.base.SessionActions`), and those who look for its device
+(`OpenSession`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from xiaozhi.session.parts import SessionParts
+from xiaozhi.session.turns.opening import Delivery, Opening
+from xiaozhi.session.turns.turn_taking import TurnTaking
+from xiaozhi.settings.fields import text_in
+from xiaozhi.tools.calls import Rung
+from xiaozhi.tools.device_mcp import DeviceMcp
+from xiaozhi.tools.music import Music, Track
+
+
+class Actions:
+    """Those of one session. `leave`: the session is to end when the current answer has been spoken."""
+
+    def __init__(self, device_id: str, parts: SessionParts, turn_taking: TurnTaking, leave: Callable[[], None]) -> None:
+        self.device_id = device_id
+        self.music = Music()
+        self._parts = parts
+        self._turn_taking = turn_taking
+        self._leave = leave
+
+    def close_after_reply(self) -> None:
+        """See SessionActions."""
+        self._leave()
+
+    def set_prompt(self, text: str) -> None:
+        """See SessionActions."""
+        self._parts.role = text
+
+    def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
+        """See SessionActions."""
+        if self._turn_taking.current is not None:
+            self._turn_taking.current.play(Track(path, title or path.stem, start_ms, gain))
+
+    @property
+    def mcp(self) -> DeviceMcp | None:
+        """See OpenSession."""
+        return self._parts.mcp
+
+    def ring(self, words: Mapping[str, str]) -> Rung:
+        """See OpenSession."""
+        if self._parts.hello is None:
+            return Rung.AWAY
+        if self._turn_taking.in_use:
+            return Rung.BUSY
+        text = text_in(words, self._parts.language(""))
+        announcement = self._turn_taking.announce(Opening(fixed=text, shown=text), when="now")
+        return Rung.AWAY if announcement.delivery is Delivery.DROPPED else Rung.RINGS

@@ -1,0 +1,107 @@
+"""What operators do with the tools of a connected device, those included that its language model is never offered:
+system information, reboot, a picture of or to the screen.
+
+Not where the tools come from (`tools/device_mcp.py` asks the device) and not for devices. The device is not trusted:
+what it answers is bounded, and so is the time it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import orjson
+from flask import Blueprint, Response, jsonify
+from werkzeug.exceptions import BadRequest
+
+from xiaozhi.chat import ToolSpec
+from xiaozhi.errors import ToolError
+from xiaozhi.tools.base import Action, ToolOutcome
+from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.app import failure, read_body
+
+MAX_BODY_BYTES: Final = 64 * 1024
+MAX_NAME_CHARS: Final = 200
+MAX_TEXT_CHARS: Final = 256 * 1024
+WHAT: Final = "tools of devices"
+SHAPE: Final = 'The body must be {"name": "self.get_system_info", "arguments": {}}; arguments may be left out.'
+
+
+class OperatorTools(Protocol):
+    """The tools of one device. Both methods block, and raise ToolError when the device refuses or does not answer."""
+
+    def list_for_operators(self) -> list[ToolSpec]:
+        """All of them, asked for anew."""
+
+    def call_for_operators(self, name: str, arguments: Mapping[str, Any]) -> ToolOutcome:
+        """Run one of them."""
+
+
+FindTools = Callable[[str], tuple[bool, OperatorTools | None]]
+"""device id -> (whether it is connected to this process, its tools if it has any)."""
+
+
+def create_blueprint(find: FindTools, door: AdminDoor) -> Blueprint:
+    """The routes under /admin/devices/<id>/tools."""
+    desk = _Desk(find, door)
+    blueprint = Blueprint("device_tools", __name__)
+    path = "/admin/devices/<device_id>/tools"
+    blueprint.add_url_rule(path, "list", desk.list, methods=["GET"])
+    blueprint.add_url_rule(path, "call", desk.call, methods=["POST"])
+    return blueprint
+
+
+class _Desk:
+    """Answers operators."""
+
+    def __init__(self, find: FindTools, door: AdminDoor) -> None:
+        self._find = find
+        self._door = door
+
+    def list(self, device_id: str) -> Response:
+        """What the device has. Raises Forbidden, AuthError, LockedOut."""
+        self._door.check(WHAT)
+        tools = self._tools(device_id)
+        if isinstance(tools, Response):
+            return tools
+        try:
+            specs = tools.list_for_operators()
+        except ToolError as error:
+            return failure(502, f"{error}.")
+        listed = [{"name": spec.name, "description": spec.description, "parameters": spec.parameters} for spec in specs]
+        return jsonify({"success": True, "tools": listed})
+
+    def call(self, device_id: str) -> Response:
+        """Run one. Raises Forbidden, AuthError, LockedOut, BadRequest."""
+        self._door.check(WHAT)
+        name, arguments = _wish(read_body(MAX_BODY_BYTES))
+        tools = self._tools(device_id)
+        if isinstance(tools, Response):
+            return tools
+        try:
+            outcome = tools.call_for_operators(name, arguments)
+        except ToolError as error:
+            return failure(502, f"{error}.")
+        text = outcome.text[:MAX_TEXT_CHARS]
+        if outcome.action is Action.ERROR:
+            return failure(502, text)
+        return jsonify({"success": True, "text": text})
+
+    def _tools(self, device_id: str) -> OperatorTools | Response:
+        connected, tools = self._find(device_id)
+        if not connected:
+            return failure(404, "This device is not connected to this server now.")
+        if tools is None:
+            return failure(404, "This device is connected and has no tools of its own (no MCP).")
+        return tools
+
+
+def _wish(body: bytes) -> tuple[str, Mapping[str, Any]]:
+    """Name and arguments. Raises BadRequest."""
+    try:
+        wish = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise BadRequest(SHAPE) from None
+    name, arguments = (wish.get("name"), wish.get("arguments", {})) if isinstance(wish, dict) else (None, None)
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS or not isinstance(arguments, dict):
+        raise BadRequest(SHAPE)
+    return name, arguments
