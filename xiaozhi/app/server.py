@@ -23,6 +23,7 @@ from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.generations import Generation, Generations
+from xiaozhi.app.history import History
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.telemetry import Observer, configure_logs, dearest
@@ -119,6 +120,7 @@ class Server:
         self._memories = MemoryWriter(self._database)
         self._enrolment = Enrolment(self._database)
         self._quota = OutputQuota(self._database, lambda: datetime.datetime.now(zone_of(settings)).date())
+        self._history = History(settings, self._database, current=lambda: self._current().loaded.settings)
         self._observer = Observer(self.metrics, self._tracer)
         self._watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
@@ -137,6 +139,7 @@ class Server:
             resume=ResumeStore(seconds=settings.conversation.resume_seconds),
             memories=self._memories,
             quota=self._quota,
+            history=self._history.keeper,
             lasting=self._lasting,
             telemetry=self._observer,
             vision=self._vision,
@@ -185,6 +188,7 @@ class Server:
         self._open_database()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
+        self._history.start(self._watchdog, self.metrics)
         self._watch_metrics()
         settings = self._loaded.settings
         wanted = listeners.wanted_sockets(settings)
@@ -342,6 +346,7 @@ class Server:
         if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
             log.warning("memories put aside for the next start")
         self._step("quota", self._quota.close)
+        self._step("history", self._history.stop)
         for web in (self._web, self._worker_web):
             if web is not None:
                 self._step("web", web.stop, FLUSH_SECONDS)
@@ -473,11 +478,8 @@ class Server:
             self.admission.open()
 
     def _sample(self) -> dict[str, object]:
-        return {
-            "connections": len(self.connections),
-            "pool_active": self.inference.active,
-            "pool_queued": self.inference.queued,
-        }
+        pool = self.inference
+        return {"connections": len(self.connections), "pool_active": pool.active, "pool_queued": pool.queued}
 
     def _watch_metrics(self) -> None:
         metrics = self.metrics
