@@ -20,6 +20,7 @@ from tests.fakes.voice import FakeTts
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.chat import Message
+from xiaozhi.history.entries import EndedSession, HistoryEntry
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.agent import Agent
@@ -225,6 +226,22 @@ class FakeAgents:
         return found.hold() if isinstance(found, Agent) else found()
 
 
+class FakeHistory:
+    """A `HistoryKeeper` that remembers."""
+
+    def __init__(self) -> None:
+        self.entries: list[HistoryEntry] = []
+        self.sounds: list[bytes] = []
+        self.ended: list[EndedSession] = []
+
+    def append(self, entry: HistoryEntry, pcm: bytes = b"") -> None:
+        self.entries.append(entry)
+        self.sounds.append(pcm)
+
+    def end(self, ended: EndedSession) -> None:
+        self.ended.append(ended)
+
+
 def make_services(**chosen: Any) -> SessionServices:
     """Services of fakes; `make_services(quota=FakeQuota(0))` replaces one."""
     services: dict[str, Any] = {
@@ -234,6 +251,7 @@ def make_services(**chosen: Any) -> SessionServices:
         "resume": ResumeStore(),
         "memories": FakeMemories(),
         "quota": FakeQuota(),
+        "history": FakeHistory(),
         "lasting": Tasks(),
         "telemetry": FakeTelemetry(),
         "vision": lambda identity: Vision(url="http://127.0.0.1/vision", token="token"),

@@ -20,6 +20,7 @@ from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import ClassCounts
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
 from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.runtime.readings import HistoryFigures
 from xiaozhi.runtime.resilience import Guard, Window
 from xiaozhi.runtime.sidecar import Sidecar
 from xiaozhi.runtime.watchdog import LoopHealth
@@ -51,6 +52,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.watch_connections(ConnectionRegistry())
     metrics.watch_vendors(lambda: [Guard("LLM.acme", window=Window("LLM.acme", 1), limitations=lambda: ["tools"])])
     metrics.watch_tool_sources(lambda: [McpEndpoint("ws://127.0.0.1/call/")], Sidecar())
+    metrics.watch_history(lambda: HistoryFigures(0, {"turn": 0}, {"store": 0}, {"disk": 0}, {"disk": False}, 0))
     metrics.watch_process()
     metrics.watch_loops(lambda: [LoopHealth("sweeper", 0.0, 5.0)])
     tasks.spawn("nothing", lambda: None).join()  # so that there is a task to count

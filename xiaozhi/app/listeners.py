@@ -277,6 +277,7 @@ def settled_at_start(before: Settings, after: Settings) -> list[str]:
         if key not in _LIVE and _differ(before.server.limits, after.server.limits, key)
     ]
     changed += ["log.data_dir"] if before.data_dir != after.data_dir else []
+    changed += ["history.max_bytes"] if before.history.max_bytes != after.history.max_bytes else []
     changed += ["storage.url"] if before.storage.url != after.storage.url else []
     changed += [
         f"conversation.{key}"

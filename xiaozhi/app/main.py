@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 
 from xiaozhi import __version__
+from xiaozhi.app import history_commands
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
 from xiaozhi.app.server import Server
@@ -52,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     forget = options.command[:-1] == FORGET
-    if options.command not in ([], CHECK, TOOLS, UPGRADE) and not forget:
-        known = f"check, tools, {' '.join(UPGRADE)}, {' '.join(FORGET)} ID"
+    of_history = history_commands.is_history_command(options.command)
+    if options.command not in ([], CHECK, TOOLS, UPGRADE) and not forget and not of_history:
+        known = ", ".join(("check", "tools", " ".join(UPGRADE), f"{' '.join(FORGET)} ID", *history_commands.USAGE))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
     if options.check_config:
@@ -78,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             logs.shut_down()
     if options.command == UPGRADE:
         return _upgrade_database(loaded)
+    if of_history:
+        return history_commands.run(options.command, loaded)
     if forget:
         return _forget_device(loaded, options.command[-1])
     return _serve(options, loaded)
@@ -247,7 +251,9 @@ def _parser() -> argparse.ArgumentParser:
         help="none: run the server; 'check': ask every configured vendor once; "
         "'tools': connect to the MCP servers, list the tools that a session would be offered, and exit; "
         "'db upgrade': bring the database up to date (as every start does) and exit; "
-        "'devices forget ID': let a device that was set up anew have a token again",
+        "'devices forget ID': let a device that was set up anew have a token again; "
+        "'history show|erase DEVICE', 'history export DEVICE DIRECTORY': what was said; "
+        "'privacy': what is kept, where and how long",
     )
     parser.add_argument(
         "--config", action="append", metavar="FILE", help="a YAML file laid over config/default.yaml; may be repeated"

@@ -22,7 +22,9 @@ from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.descriptors import Descriptors
+from xiaozhi.app.gauges import watch_all
 from xiaozhi.app.generations import Generation, Generations
+from xiaozhi.app.history import History
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.telemetry import Observer, configure_logs, dearest
@@ -119,6 +121,7 @@ class Server:
         self._memories = MemoryWriter(self._database)
         self._enrolment = Enrolment(self._database)
         self._quota = OutputQuota(self._database, lambda: datetime.datetime.now(zone_of(settings)).date())
+        self._history = History(settings, self._database, current=lambda: self._current().loaded.settings)
         self._observer = Observer(self.metrics, self._tracer)
         self._watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
@@ -137,6 +140,7 @@ class Server:
             resume=ResumeStore(seconds=settings.conversation.resume_seconds),
             memories=self._memories,
             quota=self._quota,
+            history=self._history.keeper,
             lasting=self._lasting,
             telemetry=self._observer,
             vision=self._vision,
@@ -185,7 +189,19 @@ class Server:
         self._open_database()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
-        self._watch_metrics()
+        self._history.start(self._watchdog, self.metrics)
+        watch_all(
+            self.metrics,
+            services=self._services,
+            connections=self.connections,
+            admission=self.admission,
+            database=self._database,
+            memories=self._memories,
+            inference=self.inference,
+            guesses=self.guesses,
+            pool=self.provider_pool,
+            watchdog=self._watchdog,
+        )
         settings = self._loaded.settings
         wanted = listeners.wanted_sockets(settings)
         fitted = self._descriptors.fit(wanted)
@@ -343,6 +359,7 @@ class Server:
         if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
             log.warning("memories put aside for the next start")
         self._step("quota", self._quota.close)
+        self._step("history", self._history.stop)
         for web in (self._web, self._worker_web):
             if web is not None:
                 self._step("web", web.stop, FLUSH_SECONDS)
@@ -474,26 +491,5 @@ class Server:
             self.admission.open()
 
     def _sample(self) -> dict[str, object]:
-        return {
-            "connections": len(self.connections),
-            "pool_active": self.inference.active,
-            "pool_queued": self.inference.queued,
-        }
-
-    def _watch_metrics(self) -> None:
-        metrics = self.metrics
-        metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(self.connections))
-        metrics.watch("xiaozhi_connections_limit", "Places for devices.", lambda: self.admission.limits.max_connections)
-        metrics.watch("xiaozhi_storage_waiting", "Jobs that wait for storage.", lambda: self._database.waiting)
-        metrics.watch("xiaozhi_memories_waiting", "Visits not remembered yet.", lambda: self._memories.waiting)
-        cache = self._services.speech_cache
-        metrics.watch("xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: cache.size_bytes)
-        metrics.watch_pool(self.inference)
-        metrics.watch_admission(self.admission)
-        metrics.watch_guesses(self.guesses)
-        metrics.watch_connections(self.connections)
-        metrics.watch_vendors(lambda: self.provider_pool.guards)
-        metrics.watch_loops(self._watchdog.loops)
-        shared = self._services.shared_tools
-        metrics.watch_tool_sources(lambda: shared, shared.sidecar)
-        metrics.watch_process()
+        pool = self.inference
+        return {"connections": len(self.connections), "pool_active": pool.active, "pool_queued": pool.queued}

@@ -40,6 +40,8 @@ from xiaozhi.runtime.readings import (
     FrameReadings,
     GuessesView,
     GuessReadings,
+    HistoryFigures,
+    HistoryReadings,
     HostReadings,
     LimitationReadings,
     LoopReadings,
@@ -241,6 +243,10 @@ class Metrics:
         configuration in force."""
         self.registry.register(VendorReadings(guards))
         self.registry.register(LimitationReadings(guards))
+
+    def watch_history(self, figures: Callable[[], HistoryFigures]) -> None:
+        """What became of what was said."""
+        self.registry.register(HistoryReadings(figures))
 
     def watch_loops(self, loops: Callable[[], Iterable[LoopHealth]]) -> None:
         """How long each lasting loop has not run."""

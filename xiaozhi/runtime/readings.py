@@ -420,3 +420,52 @@ class ProcessReadings(Collector):
         )
         yield context
         yield collections
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFigures:
+    """What became of what was said; by sink where it says so."""
+
+    kept: int
+    """Records that reached the disk."""
+    lost: Mapping[str, int]
+    """"turn" and "sound"."""
+    refused: Mapping[str, int]
+    """Records that a sink refused for good."""
+    waiting: Mapping[str, int]
+    """Records that wait for "disk", and for each sink."""
+    failing: Mapping[str, bool]
+    """Whether "disk", and each sink, fails now."""
+    bytes: int
+    """Of the journal's files."""
+
+
+class HistoryReadings(Collector):
+    """The journal of the history and its delivery."""
+
+    def __init__(self, figures: Callable[[], HistoryFigures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        figures = self._figures()
+        kept = CounterMetricFamily("xiaozhi_history_kept", "Turns, and ends of sessions, that are on the disk.")
+        kept.add_metric([], figures.kept)
+        lost = CounterMetricFamily(
+            "xiaozhi_history_lost", "What was said and had to be dropped unstored.", labels=["what"]
+        )
+        refused = CounterMetricFamily("xiaozhi_history_refused", "Turns that a sink refused for good.", labels=["sink"])
+        waiting = GaugeMetricFamily(
+            "xiaozhi_history_waiting", "Turns that wait for the disk, or for a sink.", labels=["where"]
+        )
+        failing = GaugeMetricFamily(
+            "xiaozhi_history_failing", "1 while the disk, or a sink, does not take the history.", labels=["where"]
+        )
+        size = GaugeMetricFamily("xiaozhi_history_journal_bytes", "Files of the history's journal.")
+        size.add_metric([], figures.bytes)
+        for family, values in ((lost, figures.lost), (refused, figures.refused), (waiting, figures.waiting)):
+            for label, value in values.items():
+                family.add_metric([label], value)
+        for where, fails in figures.failing.items():
+            failing.add_metric([where], int(fails))
+        yield from (kept, lost, refused, waiting, failing, size)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from xiaozhi.audio.clips import Clips
 from xiaozhi.devices.boards import KnownBoards
+from xiaozhi.history.entries import EndedSession, HistoryEntry
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
@@ -40,6 +41,16 @@ class Quota(Protocol):
         """So many were spoken."""
 
 
+class HistoryKeeper(Protocol):
+    """Keeps what was said (`history/journal.py`). Both return at once and raise nothing."""
+
+    def append(self, entry: HistoryEntry, pcm: bytes = b"") -> None:
+        """Keep a turn. `pcm`: the user's sound, s16le, mono, 16 kHz; empty: none."""
+
+    def end(self, ended: EndedSession) -> None:
+        """A session is over; all its turns were handed in before."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionServices:
     """See the module. Callables do not block unless they say otherwise."""
@@ -50,6 +61,7 @@ class SessionServices:
     resume: ResumeStore
     memories: MemoryWriter
     quota: Quota
+    history: HistoryKeeper
     lasting: Tasks
     """Where tools that must not be cut off run on when their turn is over."""
     telemetry: Telemetry

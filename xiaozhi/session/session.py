@@ -25,6 +25,7 @@ from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.actions import Actions
 from xiaozhi.session.agent import Agent, AgentSource
 from xiaozhi.session.agent_wait import AgentWait
+from xiaozhi.session.history import SessionHistory
 from xiaozhi.session.link import Link, Weight
 from xiaozhi.session.listening.listener import Listener
 from xiaozhi.session.messages import MessageRouter
@@ -94,6 +95,7 @@ class Session:
             on_discard=services.telemetry.prepared_in_vain,
         )
         self._actions = Actions(self.device_id, self._parts, self._turn_taking, self._leave_after_reply)
+        self._history = SessionHistory(services.history, self._context, clock)
         self._agent_known = False
         self._wait: AgentWait | None = None
         """There is one while the agent is being looked for."""
@@ -160,6 +162,7 @@ class Session:
         self._turn_taking.interrupt(reason)
         self._hand_in()  # first what saves, then what waits: the caller has a deadline
         try:
+            self._history.end()
             self._parts.close()
             self._tasks.kill()
         finally:
@@ -457,6 +460,7 @@ class Session:
                 self._services.memories.note(self._agent.providers.memory, self.device_id, said.so_far, self.id)
         self._services.quota.spend(self.device_id, record.characters)
         self._services.telemetry.turn_ended(self.device_id, record)
+        self._history.turn_ended(record, self._agent.settings.history.mode)
         self._turn_taking.turn_ended()
         if turn is not self._turn_taking.current:
             return

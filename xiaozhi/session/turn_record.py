@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from xiaozhi.chat import Message
+from xiaozhi.history.entries import ToolUse
 from xiaozhi.settings import Settings
 from xiaozhi.speech.language import home_language, named_language
 
@@ -134,6 +135,8 @@ class TurnOptions:
     correct_words: Sequence[str] = ()
     emotes: bool = True
     chime: bool = False
+    keeps_sound: bool = False
+    """The user's voice is part of the record."""
 
     @classmethod
     def of(cls, settings: Settings, *, emotes: bool) -> TurnOptions:
@@ -154,6 +157,7 @@ class TurnOptions:
             correct_words=tuple(settings.correct_words),
             emotes=emotes,
             chime=settings.enable_stop_tts_notify,
+            keeps_sound=settings.history.mode == "sound",
         )
 
 
@@ -176,6 +180,11 @@ class TurnRecord:
     sentences: int = 0
     tool_calls: int = 0
     script: list[Message] = field(default_factory=list)
+    spoken: tuple[str, ...] = ()
+    """Every sentence whose sound was sent, apologies too."""
+    tools: tuple[ToolUse, ...] = ()
+    sound: bytes = b""
+    """What the user said, s16le mono 16 kHz; empty where it is not kept."""
     trace: str = ""
     """Ties the lines and spans of this turn together."""
 

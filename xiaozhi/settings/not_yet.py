@@ -43,7 +43,7 @@ NOT_YET: tuple[NotYet, ...] = (
         refused=True,
     ),
     NotYet("server.udp_gateway", "", "the UDP side of a gateway is announced by the gateway itself"),
-    NotYet("delete_audio", True, "nothing is recorded, so nothing is kept"),
+    NotYet("delete_audio", True, "`history: {mode: sound}` keeps what users say"),
     NotYet("xiaozhi.version", 1, "the hello says version 1; `boards.<name>.protocol_version` chooses the framing"),
     NotYet("llm_timeout.connect", 5, "`timeout: {connect: ...}` in the block of the language model decides"),
     NotYet("module_test", None, "this server has no test of modules; `make check` tries the vendors"),

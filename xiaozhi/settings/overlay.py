@@ -35,6 +35,7 @@ PER_DEVICE = frozenset(
         "end_prompt",
         "exit_commands",
         "fallback",
+        "history",
         "language",
         "llm_timeout",
         "mcp_endpoint",
@@ -54,7 +55,13 @@ PER_DEVICE = frozenset(
 """Keys that a device may have of its own. The others belong to the process, or are needed before it is known which
 device's settings apply (`xiaozhi`: it stands in the answer to the hello)."""
 _KNOWN = frozenset(field.alias or name for name, field in Settings.model_fields.items())
-_PROCESS_WIDE = (("conversation", "reply_cache_bytes"), ("conversation", "resume_seconds"))
+_PROCESS_WIDE = (
+    ("conversation", "reply_cache_bytes"),
+    ("conversation", "resume_seconds"),
+    ("history", "days"),
+    ("history", "max_bytes"),
+    ("history", "sound_days"),
+)
 """Keys within those sections that belong to the process all the same."""
 _PAUSE = ("conversation", "selected_module", "VAD")
 """What `apply_pause_of_the_detector` looks at."""

@@ -28,9 +28,11 @@ from xiaozhi.settings.fields import (
     words,
 )
 from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED, TOOL_FILLER
+from xiaozhi.settings.history import HistorySettings
 from xiaozhi.settings.mcp import McpSettings
 from xiaozhi.settings.server import ServerSettings
 from xiaozhi.settings.services import ContextProvider, VoiceprintService
+from xiaozhi.settings.vendor_limits import AiProviders
 
 VOICEPRINT = "voiceprint"
 """The kind without selected_module: its section is its block."""
@@ -204,28 +206,6 @@ class Conversation(Section):
     llm_cache: bool = Field(default=False, description="Reuse answers to exactly repeated, context-free questions.")
 
 
-class VendorLimitSettings(Section):
-    """How hard one kind of vendor may be driven, all devices together."""
-
-    max_concurrent: int = Field(default=100, ge=1, le=100_000, description="Requests at the same time.")
-    timeout: Seconds = Field(default=30.0, description="Until the first result, waiting for a place included, s.")
-    enable_queue: bool = Field(default=True, description="Wait for a place; off: refuse at once.")
-    queue_size: int = Field(default=200, ge=0, le=100_000, description="Requests that may wait for a place.")
-
-
-class AiProviders(Section):
-    """Limits by kind of vendor."""
-
-    llm: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=30.0), description="Language models.")
-    tts: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=15.0), description="Speech synthesis.")
-    asr: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=20.0), description="Speech recognition.")
-    memory: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=60.0), description="Memory services.")
-    intent: VendorLimitSettings = Field(default=VendorLimitSettings(timeout=10.0), description="Intent recognition.")
-    voiceprint: VendorLimitSettings = Field(
-        default=VendorLimitSettings(timeout=5.0), description="Voiceprint services."
-    )
-
-
 class Monitoring(Section):
     """Regular samples of what the process uses."""
 
@@ -349,6 +329,7 @@ class Settings(Section):
         default={"Mozilla": Board(prebuffer_frames=6)},
         description="Exceptions by board: type or name in its OTA request or MCP answer, or the User-Agent it sends.",
     )
+    history: HistorySettings = Field(default_factory=HistorySettings, description="What is kept of what was said.")
     delete_audio: bool = Field(default=True, description="Keep no recordings.")
 
     asr_timeout: Seconds = Field(default=15.0, description="Recognition of one utterance, s.")

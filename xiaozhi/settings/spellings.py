@@ -26,6 +26,8 @@ OTHER_PLACES: Mapping[str, str] = {
     "thread_pool.queue_size": "server.thread_pool.queue_size",
     "heartbeat_interval": "server.heartbeat_interval",
     "heartbeat_timeout": "server.heartbeat_timeout",
+    # As the management console calls it.
+    "chat_history_conf": "history.mode",
 }
 """Where a key is also found -> where it stands."""
 

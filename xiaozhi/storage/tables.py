@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Connection,
     Date,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -80,6 +82,55 @@ enrolment = Table(
     Column("enrolled_at", Double, nullable=False),
 )
 """The client id that each device shows who it is by."""
+
+history_session = Table(
+    "history_session",
+    metadata,
+    Column("id", CleanText(), primary_key=True),
+    Column("device", CleanText(), nullable=False),
+    Column("client", CleanText(), nullable=False),
+    Column("began_at", Double, nullable=False),
+    Column("ended_at", Double),
+)
+"""Sessions of which turns are kept. `ended_at`: null while it goes on."""
+Index("history_session_device", history_session.c.device, history_session.c.began_at)
+
+history_turn = Table(
+    "history_turn",
+    metadata,
+    Column("session", CleanText(), primary_key=True),
+    Column("turn", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("said", CleanText(), nullable=False),
+    Column("spoken", JSON, nullable=False),
+    Column("tools", JSON, nullable=False),
+    Column("outcome", CleanText(), nullable=False),
+    Column("reason", CleanText(), nullable=False),
+    Column("announcement", Boolean, nullable=False),
+    Column("timings", JSON, nullable=False),
+    Column("speaker", CleanText(), nullable=False),
+)
+"""What was said and answered."""
+Index("history_turn_at", history_turn.c.at)
+
+history_sound = Table(
+    "history_sound",
+    metadata,
+    Column("session", CleanText(), primary_key=True),
+    Column("turn", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("sound", LargeBinary, nullable=False),
+)
+"""What the user said, as sound: Opus packets, each behind its length (`history/encoding.py`)."""
+Index("history_sound_at", history_sound.c.at)
+
+history_erasure = Table(
+    "history_erasure",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("erased_at", Double, nullable=False),
+)
+"""When a device's history was erased: what still waits in a journal and is older is not taken any more."""
 
 imported_file = Table(
     "imported_file",

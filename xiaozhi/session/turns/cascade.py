@@ -30,6 +30,7 @@ from xiaozhi.settings.fields import text_in
 from xiaozhi.speech.transcripts import WEAK_VOICED_MS, heard
 from xiaozhi.tools.base import Action, ToolOutcome
 
+FAILURES: Final = (Action.ERROR, Action.NOT_FOUND)
 FAILED: Final = "error: "
 """How the result of a failed call begins."""
 UNHEARD_VOICED_MS: Final = 600
@@ -248,14 +249,15 @@ class _Answer:
                 turn.timeline.calls.append(times[number])
                 turn.show_call(calls[number].name)
             else:
-                exchange.call_ended(number, _told(outcome))
                 times[number].ended, times[number].outcome = turn.clock(), outcome.action.value
+                took_ms = round((turn.clock() - times[number].began) * 1000)
+                exchange.call_ended(number, _told(outcome), failed=outcome.action in FAILURES, ms=took_ms)
 
         # What a tool says by itself is in the language of the question that it answers.
         context = replace(self._parts.tool_context, language=self._turn.language)
         with meanwhile(0.0 if self._filled else self._turn.options.tool_filler_seconds, self._say_filler):
             outcomes = self._parts.toolbox.call_many(calls, context, note)
-        if any(outcome.action in (Action.ASK_LLM, Action.ERROR, Action.NOT_FOUND) for outcome in outcomes):
+        if any(outcome.action in (Action.ASK_LLM, *FAILURES) for outcome in outcomes):
             return True
         speeches = [outcome.text for outcome in outcomes if outcome.action is Action.SPEAK and outcome.text]
         for speech in speeches:
@@ -280,4 +282,4 @@ def _nobody(language: str) -> str:
 def _told(outcome: ToolOutcome) -> str:
     """A tool's result as the model reads it; it must be able to tell a failure from an answer."""
     text = outcome.text or outcome.action.value
-    return f"{FAILED}{text}" if outcome.action in (Action.ERROR, Action.NOT_FOUND) else text
+    return f"{FAILED}{text}" if outcome.action in FAILURES else text

@@ -27,6 +27,7 @@ import orjson
 from cachetools import TTLCache
 
 from xiaozhi.chat import UNANSWERED, Message, Role, ToolCall
+from xiaozhi.history.entries import ToolUse
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.speech.sentences import units
 from xiaozhi.speech.tidy import is_wide
@@ -117,6 +118,8 @@ class Exchange:
         self._results_at = 0
         self.speaker = ""
         """Who asked, as far as speakers are told apart."""
+        self._uses: list[ToolUse] = []
+        self._uses_at = 0
 
     @property
     def messages(self) -> list[Message]:
@@ -133,6 +136,11 @@ class Exchange:
         """How many tools were called, those included whose results have not come."""
         return sum(len(message.tool_calls) for message in self._script)
 
+    @property
+    def tools(self) -> tuple[ToolUse, ...]:
+        """The calls of tools so far, in order."""
+        return tuple(self._uses)
+
     def asked(self, text: str, speaker: str = "") -> None:
         """What the user said, and who that was; "" when nobody has."""
         self.speaker = speaker
@@ -145,15 +153,19 @@ class Exchange:
         self._script.append(Message("assistant", said, tuple(calls)))
         self._results_at = len(self._script)
         self._script += [Message("tool", NOT_MADE, tool_call_id=call.id) for call in calls]
+        self._uses_at = len(self._uses)
+        self._uses += [ToolUse(call.name, call.arguments, "skipped") for call in calls]
 
     def call_started(self, number: int) -> None:
         """Call `number` (0, 1, ...) of the last `calling` is under way: whatever happens to the turn now, it may have
         had its effect."""
         self._put_result(number, STARTED)
+        self._put_use(number, "started")
 
-    def call_ended(self, number: int, result: str) -> None:
-        """The result of that call."""
+    def call_ended(self, number: int, result: str, *, failed: bool = False, ms: int | None = None) -> None:
+        """The result of that call, and how long it took."""
         self._put_result(number, result)
+        self._put_use(number, "failed" if failed else "done", result, ms)
 
     def answered(self, text: str) -> None:
         """The model's answer, whole, as it wrote it."""
@@ -186,6 +198,10 @@ class Exchange:
     def _put_result(self, number: int, text: str) -> None:
         at = self._results_at + number
         self._script[at] = Message("tool", text, tool_call_id=self._script[at].tool_call_id)
+
+    def _put_use(self, number: int, outcome: str, result: str = "", ms: int | None = None) -> None:
+        at = self._uses_at + number
+        self._uses[at] = ToolUse(self._uses[at].name, self._uses[at].arguments, outcome, result, ms)
 
 
 class Dialogue:

@@ -129,6 +129,7 @@ class Turn:
         self._release_deadline = release_deadline
         self._text = opening.text
         self._characters = 0
+        self._spoken: list[str] = []
         self._tasks = Tasks()
         self._playback: Playback | None = None
         self._awaited: dict[TurnState, Event] = {}
@@ -240,6 +241,7 @@ class Turn:
         playback = self._new_playback(voice)
         self._outbox.take_back(self.id)
         self.exchange.forget_heard(heard)
+        del self._spoken[heard:]
         return playback
 
     def speak_fixed(self, text: str) -> None:
@@ -314,6 +316,9 @@ class Turn:
             sentences=len(self.exchange.heard),
             tool_calls=self.exchange.tool_calls,
             script=self.exchange.remembered(whole=outcome is Outcome.ANSWERED),
+            spoken=tuple(self._spoken),
+            tools=self.exchange.tools,
+            sound=self.utterance.pcm if self.utterance is not None and self.options.keeps_sound else b"",
             trace=self.trace,
         )
         self._move(TurnState.ENDED)
@@ -446,6 +451,7 @@ class Turn:
 
     def _sentence_counted(self, sentence: str) -> None:
         self._characters += len(sentence)
+        self._spoken.append(sentence)
 
     # --- when something failed ----------------------------------------------------------------------------------------
 

@@ -17,13 +17,14 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Column, Connection, Double, Integer, MetaData, Table, func, inspect, select
 
 from xiaozhi.errors import XiaozhiError
-from xiaozhi.storage.migrations import m0001_quota_and_memories, m0002_enrolment
+from xiaozhi.storage.migrations import m0001_quota_and_memories, m0002_enrolment, m0003_history
 
 Step = Callable[[Connection], None]
 
 STEPS: Mapping[int, Step] = {
     1: m0001_quota_and_memories.upgrade,
     2: m0002_enrolment.upgrade,
+    3: m0003_history.upgrade,
 }
 LATEST = max(STEPS)
 

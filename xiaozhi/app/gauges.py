@@ -1,0 +1,44 @@
+"""What the metrics read by themselves at each scrape. Part of the composition root: it knows both sides."""
+
+from __future__ import annotations
+
+from xiaozhi.providers.pool import ProviderPool
+from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.guesses import Guesses
+from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.runtime.limits import Admission
+from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.runtime.watchdog import Watchdog
+from xiaozhi.session.memory import MemoryWriter
+from xiaozhi.session.services import SessionServices
+from xiaozhi.storage.database import Database
+
+
+def watch_all(
+    metrics: Metrics,
+    *,
+    services: SessionServices,
+    connections: ConnectionRegistry,
+    admission: Admission,
+    database: Database,
+    memories: MemoryWriter,
+    inference: InferencePool,
+    guesses: Guesses,
+    pool: ProviderPool,
+    watchdog: Watchdog,
+) -> None:
+    """Once per process."""
+    metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(connections))
+    metrics.watch("xiaozhi_connections_limit", "Places for devices.", lambda: admission.limits.max_connections)
+    metrics.watch("xiaozhi_storage_waiting", "Jobs that wait for storage.", lambda: database.waiting)
+    metrics.watch("xiaozhi_memories_waiting", "Visits not remembered yet.", lambda: memories.waiting)
+    cache, shared = services.speech_cache, services.shared_tools
+    metrics.watch("xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: cache.size_bytes)
+    metrics.watch_pool(inference)
+    metrics.watch_admission(admission)
+    metrics.watch_guesses(guesses)
+    metrics.watch_connections(connections)
+    metrics.watch_vendors(lambda: pool.guards)
+    metrics.watch_loops(watchdog.loops)
+    metrics.watch_tool_sources(lambda: shared, shared.sidecar)
+    metrics.watch_process()
