@@ -36,7 +36,8 @@ from xiaozhi.providers.contracts.tts import Pcm
 from xiaozhi.session.turn_record import Outcome
 from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
 from xiaozhi.session.turns.pipeline import OutputLimit, TurnControl
-from xiaozhi.session.turns.turn import Turn, TurnState
+from xiaozhi.session.turns.turn import Turn
+from xiaozhi.session.turns.turn_state import TurnState
 from xiaozhi.speech.sentences import Sentence
 from xiaozhi.tools.music import Track
 

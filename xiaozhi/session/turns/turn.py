@@ -14,9 +14,8 @@ it over once, when it ends. Two turns share nothing mutable; the old one may sti
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from gevent.event import Event
@@ -38,6 +37,7 @@ from xiaozhi.session.turns.dialogue import Exchange
 from xiaozhi.session.turns.opening import Opening
 from xiaozhi.session.turns.pipeline import OutputLimit, Pipeline
 from xiaozhi.session.turns.spoken_text import SpokenText
+from xiaozhi.session.turns.turn_state import NEXT, OVER, TurnState
 from xiaozhi.settings.fields import text_in
 from xiaozhi.speech.language import spoken_language
 from xiaozhi.speech.sentences import Sentence
@@ -49,26 +49,6 @@ RELEASE_DEADLINE_S: Final = 30.0
 """A prepared turn that nobody releases or discards is a fault of the listener; it must not wait for ever."""
 PLAYBACK_SLACK_S: Final = 30.0
 """How long playing may outlast the last frame that was queued."""
-
-
-class TurnState(Enum):
-    """Where a turn is in its life; see the module."""
-
-    PREPARED = "prepared"
-    RELEASED = "released"
-    AUDIBLE = "audible"
-    ENDED = "ended"
-    DISCARDED = "discarded"
-
-
-_NEXT: Final[Mapping[TurnState, frozenset[TurnState]]] = {
-    TurnState.PREPARED: frozenset({TurnState.RELEASED, TurnState.DISCARDED}),
-    TurnState.RELEASED: frozenset({TurnState.AUDIBLE, TurnState.ENDED}),
-    TurnState.AUDIBLE: frozenset({TurnState.ENDED}),
-    TurnState.ENDED: frozenset(),
-    TurnState.DISCARDED: frozenset(),
-}
-_OVER: Final = (TurnState.ENDED, TurnState.DISCARDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +120,7 @@ class Turn:
     @property
     def ended(self) -> bool:
         """True once the turn has an outcome, or was discarded."""
-        return self.state in _OVER
+        return self.state in OVER
 
     @property
     def speaking(self) -> bool:
@@ -263,7 +243,7 @@ class Turn:
 
     def _move(self, state: TurnState) -> None:
         """The one place where the state changes."""
-        assert state in _NEXT[self.state], f"turn {self.id}: from {self.state.value} to {state.value}"
+        assert state in NEXT[self.state], f"turn {self.id}: from {self.state.value} to {state.value}"
         self.state = state
         awaited = self._awaited.get(TurnState.ENDED if state is TurnState.DISCARDED else state)
         if awaited is not None:
