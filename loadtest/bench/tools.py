@@ -28,6 +28,7 @@ from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.settings import Settings
 from xiaozhi.tools.base import Action, FixedTools, FunctionTool, ToolContext, ToolOutcome, ToolSource
 from xiaozhi.tools.device_mcp import DeviceMcp
+from xiaozhi.tools.music import Music
 from xiaozhi.tools.shared_tools import SharedTools
 from xiaozhi.tools.toolbox import Toolbox
 
@@ -57,13 +58,15 @@ _PATHS = {"sse": "/sse", "streamable-http": "/mcp"}
 class _Nobody:
     """The session of nobody."""
 
+    music = Music()
+
     def close_after_reply(self) -> None:
         """Never asked for."""
 
     def set_prompt(self, text: str) -> None:
         """Never asked for."""
 
-    def play(self, path: Path) -> None:
+    def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
         """Never asked for."""
 
 
