@@ -13,7 +13,7 @@ server: {port: 70000, auth: true}
 delete_audio: false
 wakup_words: [a]
 selected_module: {LLM: Mine, TTS: Nobody, ASR: Ears}
-plugins: {call_device: {api_key: k}}
+plugins: {play_video: {api_key: k}}
 LLM:
   Mine: {type: openai, base_url: ftp://h, model_name: m, temprature: 1, max_concurrent: 2, fallback: [Gone]}
 ASR:
@@ -44,7 +44,7 @@ def test_everything_is_told_in_one_round(tmp_path: Path, capsys: pytest.CaptureF
     for warning in (
         "delete_audio has no effect",
         "wakup_words means nothing here and is ignored; the nearest key is wakeup_words",
-        "plugins.call_device means nothing here",
+        "plugins.play_video means nothing here",
         "LLM.Mine.temprature means nothing here and is ignored; the nearest key is LLM.Mine.temperature",
         "ASR.Ears.output_dir means nothing here",
         "ASR.Ears.timeout.write means nothing here",
