@@ -142,3 +142,17 @@ def test_every_key_of_a_device_is_a_key_of_the_configuration() -> None:
 def test_the_tree_below_is_not_shown(tmp_path: Path) -> None:
     """It has secrets."""
     assert "the-key-of-tokens" not in repr(load(environ={}, overrides={"server": {"auth_key": "the-key-of-tokens"}}))
+
+
+@pytest.mark.parametrize(("written", "mode"), [(0, "off"), ("1", "text"), (2, "sound"), (False, "off"), ("Text", None)])
+def test_what_is_kept_of_a_device_is_its_own_or_the_consoles_word(
+    loaded: Loaded, written: Any, mode: str | None
+) -> None:
+    if mode is None:
+        assert "history.mode" in faults_of(loaded, {"history": {"mode": written}})
+    else:
+        assert lay_over(loaded, {"history": {"mode": written}}, SOURCE).settings.history.mode == mode
+
+
+def test_how_long_it_is_kept_is_the_servers_business(loaded: Loaded) -> None:
+    assert set(faults_of(loaded, {"history": {"mode": "off", "days": 3}})) == {"history.days"}

@@ -146,3 +146,10 @@ def test_a_lost_indentation_is_noticed(text: str, keys: list[str], config_dir: P
 )
 def test_an_empty_section_is_no_lost_indentation(text: str, config_dir: Path, write: Write) -> None:
     assert examine(write(text), environ={}, config_dir=config_dir).faults == []
+
+
+def test_the_consoles_name_of_the_history_is_understood(config_dir: Path, write: Write) -> None:
+    loaded = load(write("chat_history_conf: 2\n"), environ={}, config_dir=config_dir)
+
+    assert loaded.warnings == []
+    assert loaded.settings.history.mode == "sound"
