@@ -203,6 +203,7 @@ def _prompter(loaded: Loaded, context: LiveContext, briefing: str, like: Agent |
         quota_refusal=settings.quota_response,
         briefing=briefing,
         speakers=_speakers(settings),
+        remembered=settings.summaryMemory,
         context=context,
         lunar=_lunar_date,
         like=like.prompter if like is not None else None,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import Overloaded, ProtocolError
+from xiaozhi.errors import NotServed, Overloaded, ProtocolError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.frames import Frame
@@ -121,6 +121,8 @@ class Session:
             return
         if self._agent_known or not isinstance(message, _NEED_AGENT) or (wait := self._find_agent(None)) is None:
             self._router.route(message)
+        elif self.speaking and isinstance(message, wire.Abort):
+            self._router.route(message)  # of why there is no agent
         else:
             wait.add_message(message, len(text))
 
@@ -234,6 +236,10 @@ class Session:
         if agent is not None:
             self._parts.adopt_agent(agent)
         self._begin()
+
+    def tell(self, refusal: NotServed) -> None:
+        """See AgentWaiter."""
+        self._turn_taking.announce(Opening(fixed=refusal.spoken, shown=refusal.shown), when="now")
 
     def take_message(self, message: wire.DeviceMessage) -> None:
         """See AgentWaiter."""
@@ -441,7 +447,7 @@ class Session:
             self._turn_taking.forget_voice()
 
     def _on_turn_end(self, turn: Turn, record: TurnRecord) -> None:
-        if record.outcome is not Outcome.UNHEARD:
+        if record.outcome is not Outcome.UNHEARD and not (record.announcement and self._wait is not None):
             self._parts.dialogue().append(*record.script)
             if self._parts.voices is not None:
                 self._parts.voices.spoke(record.speaker)

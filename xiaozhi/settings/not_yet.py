@@ -30,18 +30,6 @@ class NotYet:
 _UNSET = ("", "null", "none", "[]", "()", "{}")
 
 NOT_YET: tuple[NotYet, ...] = (
-    NotYet(
-        "manager-api.url",
-        "",
-        "must be empty: the console is not asked yet, and devices would get the settings of this file, not their own",
-        refused=True,
-    ),
-    NotYet(
-        "read_config_from_api",
-        False,
-        "must be false: the console is not asked yet; write the settings into this file",
-        refused=True,
-    ),
     NotYet("mcp_endpoint", "", "tools of an MCP access point are not on offer yet"),
     NotYet("server.udp_gateway", "", "the UDP side of a gateway is announced by the gateway itself"),
     NotYet("delete_audio", True, "nothing is recorded, so nothing is kept"),

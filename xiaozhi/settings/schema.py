@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from xiaozhi.settings.fields import (
     DatabaseUrl,
+    EmptyIsNone,
     HttpUrl,
     LogLevel,
     OffIsAWord,
@@ -290,6 +291,9 @@ class Settings(Section):
     log: Log = Field(default_factory=Log, description="Log lines and the data directory.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The database.")
     manager_api: ManagerApi = Field(default_factory=ManagerApi, alias="manager-api", description="Management console.")
+    read_config_from_api: Annotated[bool | None, EmptyIsNone] = Field(
+        default=None, description="Ask the console; empty: where manager-api.url is set."
+    )
     selected_module: SelectedModule = Field(default_factory=SelectedModule, description="Which providers are in use.")
     fallback: FallbackSettings = Field(default_factory=FallbackSettings, description="Which providers take over.")
 
@@ -329,6 +333,9 @@ class Settings(Section):
         "You are curious, kind and quick-witted, speak like a good friend, and keep to two or three short sentences\n"
         "unless a story is asked for.\n",
         description="Who the assistant is.",
+    )
+    summaryMemory: str = Field(
+        default="", repr=False, description="What is remembered of earlier visits where the console keeps the memory."
     )
     language: str = Field(
         default="", max_length=80, description="Language to answer in, as a prompt calls it; empty: the user's."
@@ -412,6 +419,11 @@ class Settings(Section):
     def data_dir(self) -> Path:
         """Where everything lives that must survive a restart."""
         return Path(self.log.data_dir)
+
+    @property
+    def under_console(self) -> bool:
+        """The settings of this server and of its devices come from a management console."""
+        return bool(self.manager_api.url) and self.read_config_from_api is not False
 
     @property
     def management_secret(self) -> SecretStr:
