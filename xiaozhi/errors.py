@@ -90,8 +90,8 @@ class LockedOut(AuthError):
 
 
 class NotServed(XiaozhiError):
-    """There is no agent for this device now: nobody has bound it, or its settings cannot be had. `spoken` and `shown` are
-    what it is told; whoever wants to know more finds the message in the log."""
+    """There is no agent for this device now: nobody has bound it, or its settings cannot be had. `spoken` and `shown`
+    are what it is told; whoever wants to know more finds the message in the log."""
 
     def __init__(self, message: str, *, spoken: str, shown: str = "") -> None:
         self.spoken = spoken

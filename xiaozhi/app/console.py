@@ -1,8 +1,8 @@
-"""The management console as this process uses it: who asks it, what of its answers is in force, and what follows when it
-comes back.
+"""The management console as this process uses it: who asks it, what of its answers is in force, and what follows when
+it comes back.
 
-Part of the composition root. The calls, their translation and the copies of the last good answers are in `management/`.
-"""
+Part of the composition root. The calls, their translation and the copies of the last good answers are in
+`management/`."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ class Console:
 
     def __init__(self, settings: Settings) -> None:
         api = settings.manager_api
-        self.url = api.url.rstrip("/")
         self.notes = ConsoleNotes()
-        self.client = ConsoleClient(self.url, settings.management_secret.get_secret_value(), timeout=api.timeout)
+        self.client = ConsoleClient(api.url, settings.management_secret.get_secret_value(), timeout=api.timeout)
         self.address_book = ConsoleAddressBook(self.client)
         self.agents: ConsoleAgents | None = None
         self._attempts = api.max_retries + 1
@@ -61,15 +60,16 @@ class Console:
         return self._base.stale
 
     @property
-    def ota_url(self) -> str:
-        """Where devices ask at their start."""
-        return f"{self.url}/ota/"
+    def failing(self) -> list[str]:
+        """What is wrong with the console and its settings, a sentence each, fit for everybody."""
+        away = ["the console does not answer: its last good settings are in force"] if self.stale else []
+        return [*away, *self.notes.shown]
 
-    # --- the configuration of the server --------------------------------------------------------------------------------
+    # --- the configuration of the server ------------------------------------------------------------------------------
 
     def at_start(self, say: Callable[[str], None]) -> None:
-        """Ask for the settings of the server. `say`: tells the person who waits. Blocks. Raises SettingsError when there
-        is neither an answer nor a copy of one."""
+        """Ask for the settings of the server. `say`: tells the person who waits. Blocks. Raises SettingsError when
+        there is neither an answer nor a copy of one."""
         self._base.at_start(attempts=self._attempts, longest_pause_s=self._longest_pause_s, say=say)
 
     def examine(self, examine: Callable[[Mapping[str, Any]], Examined]) -> Examined:
@@ -89,7 +89,7 @@ class Console:
                 self.notes.add(fault)
         return Examined(examined.loaded, faults, examined.warnings)
 
-    # --- with the server ------------------------------------------------------------------------------------------------
+    # --- with the server ----------------------------------------------------------------------------------------------
 
     def join(self, generations: Generations, inference: InferencePool) -> ConsoleAgents:
         """Decide which agents the devices of a server get."""
@@ -116,6 +116,7 @@ class Console:
         not answer, its last settings count."""
         if self.agents is not None:
             self.agents.forget_mends()
+        self.notes.tell()
         try:
             self._base.refresh(self._offload)
         except (VendorError, Overloaded):

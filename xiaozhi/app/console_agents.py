@@ -18,7 +18,8 @@ from xiaozhi.app.console_notes import ConsoleNotes
 from xiaozhi.app.generations import Generations
 from xiaozhi.errors import ConsoleRefused, NotServed, Overloaded, SettingsError, VendorError, XiaozhiError
 from xiaozhi.management.client import AGENT_GONE, CODE_PENDING
-from xiaozhi.management.private_config import PrivateConfig, PrivateConfigs, is_unbound
+from xiaozhi.management.private_config import PrivateConfigs, is_unbound
+from xiaozhi.management.translate import PrivateConfig
 from xiaozhi.management.unusable import without, without_modules
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.device_id import normal_device_id
@@ -99,7 +100,7 @@ class ConsoleAgents:
         """Make no more agents. Idempotent."""
         self._making.kill()
 
-    # --- one agent ------------------------------------------------------------------------------------------------------
+    # --- one agent ----------------------------------------------------------------------------------------------------
 
     def _agent(self, device_id: str, config: PrivateConfig, seconds: float) -> Agent:
         """Made aside: whoever stops waiting, or leaves, does not stop models from loading."""
@@ -144,7 +145,7 @@ class ConsoleAgents:
                 return agent
         raise AssertionError("unreachable")
 
-    # --- what a device without an agent is told -------------------------------------------------------------------------
+    # --- what a device without an agent is told -----------------------------------------------------------------------
 
     def _not_served(self, error: XiaozhiError) -> NotServed:
         settings = self._settings()

@@ -27,7 +27,7 @@ from xiaozhi.settings import Settings, zone_of
 from xiaozhi.settings.server import Limits, ServerSettings
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
-from xiaozhi.web import ops, ota, vision
+from xiaozhi.web import ops, ota, ota_elsewhere, vision
 from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.http_connection import WebLimits
@@ -192,7 +192,9 @@ def http_port(
         enrol=enrol,
     )
     blueprints = [
-        ota.create_blueprint(ota_settings(settings, addresses), device_tokens, ota_hooks),
+        ota_elsewhere.create_blueprint(addresses.ota)
+        if settings.under_console
+        else ota.create_blueprint(ota_settings(settings, addresses), device_tokens, ota_hooks),
         vision.create_blueprint(vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses),
         ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value(), guesses=guesses),
     ]
@@ -241,7 +243,11 @@ def server_addresses(settings: Settings, ports: Callable[[], Ports]) -> ServerAd
     """What makes the addresses of this server. `ports`: those in use."""
     server = settings.server
     return ServerAddresses(
-        ports=ports, tls=server.tls.enabled, websocket=server.websocket, vision=server.vision_explain
+        ports=ports,
+        tls=server.tls.enabled,
+        websocket=server.websocket,
+        vision=server.vision_explain,
+        ota=f"{settings.manager_api.url.rstrip('/')}/ota/" if settings.under_console else "",
     )
 
 
@@ -263,6 +269,7 @@ def settled_at_start(before: Settings, after: Settings) -> list[str]:
         if key not in _LIVE and _differ(before.server.limits, after.server.limits, key)
     ]
     changed += ["log.data_dir"] if before.data_dir != after.data_dir else []
+    changed += ["manager-api"] if before.manager_api != after.manager_api else []
     changed += ["storage.url"] if before.storage.url != after.storage.url else []
     changed += [
         f"conversation.{key}"

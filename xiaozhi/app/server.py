@@ -21,7 +21,9 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
+from xiaozhi.app.console import Console
 from xiaozhi.app.descriptors import Descriptors
+from xiaozhi.app.gauges import watch_gauges
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.readiness import reasons_not_ready
@@ -74,8 +76,9 @@ STORE_PULSE_SECONDS = 90.0
 class Server:
     """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers.
 
-    `worker`: the name of this process where several share a port. `overlays`: devices' own settings. `pipeline`:
-    what makes the answers. `shed_policy`: when load is shed."""
+    `worker`: the name of this process where several share a port. `overlays`: devices' own settings; `console`: where
+    those come from instead, if it has been asked for the configuration. `pipeline`: what makes the answers.
+    `shed_policy`: when load is shed."""
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Server:
         reload: Callable[[], Loaded],
         worker: str = "",
         overlays: Overlays | None = None,
+        console: Console | None = None,
         pipeline: PipelineFactory = Cascade,
         shed_policy: ShedPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -157,6 +161,7 @@ class Server:
             services=self._services,
             provider_pool=self.provider_pool,
             observer=self._observer,
+            before_read=console.refresh if console is not None else lambda: None,
             on_reload=self._reloaded,
         )
         self.connection_services = listeners.connection_services(
@@ -168,7 +173,12 @@ class Server:
             events=self._observer,
         )
         """Whoever accepts devices, by whatever protocol, runs their connections with these."""
-        self.agents = ConfiguredAgents(self._generations, overlays if overlays is not None else {})
+        self._console = console
+        self.agents = (
+            ConfiguredAgents(self._generations, overlays if overlays is not None else {})
+            if console is None
+            else console.join(self._generations, self.inference)
+        )
         self._addresses = listeners.server_addresses(settings, lambda: Ports(self.port, self.http_port))
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
@@ -183,7 +193,10 @@ class Server:
         self._open_database()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
-        self._watch_metrics()
+        watch_gauges(self.metrics, self._services, self.connections, self.admission, self.guesses, self._database)
+        self.metrics.watch_vendors(lambda: self.provider_pool.guards)
+        self.metrics.watch_loops(self._watchdog.loops)
+        self.metrics.watch_process()
         settings = self._loaded.settings
         wanted = listeners.wanted_sockets(settings)
         fitted = self._descriptors.fit(wanted)
@@ -204,7 +217,7 @@ class Server:
             metrics=self.metrics.render,
             reload=self.reload,
             devices=lambda: dearest(self.connections.members(), self._clock()),
-            failing=lambda: self.vendor_health.failing,
+            failing=self._failing,
         )
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(
@@ -229,6 +242,8 @@ class Server:
         self._watchdog.expect("memory keeper", lambda: self._memories.beat, STORE_PULSE_SECONDS, self._memories.revive)
         self._watchdog.expect("quota reader", lambda: self._quota.beat, STORE_PULSE_SECONDS, self._quota.revive)
         self._watchdog.start()
+        if self._console is not None:
+            self._console.start(self.request_reload)
         process.settle()
         self._started_s = self._clock() - self._began
         self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
@@ -335,6 +350,8 @@ class Server:
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self._watchdog.stop)
         self._step("probes", self.vendor_health.close)
+        if self._console is not None:
+            self._step("console", self._console.close)
         self._step("tools", self._lasting.join, FLUSH_SECONDS)
         self._step("tools", self._lasting.kill)
         if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
@@ -453,12 +470,15 @@ class Server:
         if accepted:
             self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
 
+    def _failing(self) -> list[str]:
+        return [*self.vendor_health.failing, *(self._console.failing if self._console is not None else ())]
+
     def _page_facts(self) -> ops.PageFacts:
         return ops.PageFacts(
             version=__version__,
             providers=self._current().agent.providers.names,
             connections=len(self.connections),
-            failing=self.vendor_health.failing,
+            failing=self._failing(),
             limitations=self.vendor_health.limitations,
         )
 
@@ -475,19 +495,3 @@ class Server:
             "pool_active": self.inference.active,
             "pool_queued": self.inference.queued,
         }
-
-    def _watch_metrics(self) -> None:
-        metrics = self.metrics
-        metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(self.connections))
-        metrics.watch("xiaozhi_connections_limit", "Places for devices.", lambda: self.admission.limits.max_connections)
-        metrics.watch("xiaozhi_storage_waiting", "Jobs that wait for storage.", lambda: self._database.waiting)
-        metrics.watch("xiaozhi_memories_waiting", "Visits not remembered yet.", lambda: self._memories.waiting)
-        cache = self._services.speech_cache
-        metrics.watch("xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: cache.size_bytes)
-        metrics.watch_pool(self.inference)
-        metrics.watch_admission(self.admission)
-        metrics.watch_guesses(self.guesses)
-        metrics.watch_connections(self.connections)
-        metrics.watch_vendors(lambda: self.provider_pool.guards)
-        metrics.watch_loops(self._watchdog.loops)
-        metrics.watch_process()

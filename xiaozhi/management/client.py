@@ -1,8 +1,8 @@
 """The calls of the management console's API: one method each, answers taken out of their envelope, every failure typed.
 
 Not a translator: answers are handed on as they are (`translate.py`). Every answer is HTTP 200 with
-`{"code": 0, "msg": ..., "data": ...}`; what failed has another code, and is decided by the code alone, since `msg` is in
-the language of the console.
+`{"code": 0, "msg": ..., "data": ...}`; what failed has another code, and is decided by the code alone, since `msg` is
+in the language of the console.
 
 The console drops idle connections without a word. One that is seen to be closed costs nothing (`net/http.py` sends the
 request on another one); one that may have been dropped unseen is not used again after `IDLE_S`."""

@@ -1,5 +1,5 @@
-"""What the console says of each device: asked once per connection, one question per device at a time, with the last good
-answer in the place of a console that fails.
+"""What the console says of each device: asked once per connection, one question per device at a time, with the last
+good answer in the place of a console that fails.
 
 Not the agent that is made of it (the composition root does that) and not its validation. A console that is slow is
 waited for; where there is a last good answer, not as long. What it answers too late counts for the next connection."""
@@ -59,11 +59,11 @@ class PrivateConfigs:
         self._tasks = Tasks()
 
     def of(self, device_id: str, written_id: str, client_id: str) -> PrivateConfig:
-        """The settings of a device. `written_id`: its id as it wrote it, which is how the console knows it. Blocks for a
-        few seconds at most.
+        """The settings of a device. `written_id`: its id as it wrote it, which is how the console knows it. Blocks for
+        a few seconds at most.
 
-        Raises ConsoleRefused for a device that is not bound, or bound to an agent that is gone; VendorError, CircuitOpen
-        and Overloaded when there is neither a console nor a last good answer."""
+        Raises ConsoleRefused for a device that is not bound, or bound to an agent that is gone; VendorError,
+        CircuitOpen and Overloaded when there is neither a console nor a last good answer."""
         kept = self.known(device_id) or self._read(device_id)
         flight = self._flights.get(device_id)
         if flight is None:
@@ -91,7 +91,7 @@ class PrivateConfigs:
         """Ask nobody any more. Idempotent."""
         self._tasks.kill()
 
-    # --- one question ---------------------------------------------------------------------------------------------------
+    # --- one question -------------------------------------------------------------------------------------------------
 
     def _fetch(self, flight: AsyncResult, device_id: str, written_id: str, client_id: str) -> None:
         try:
@@ -121,7 +121,10 @@ class PrivateConfigs:
         words.join(timeout=WORDS_PATIENCE_S)
         if not words.ready():
             words.kill(block=False)
-        heard = {"agent": answer, "words": words.value if isinstance(words.value, list) else self._earlier_words(device_id)}
+        heard = {
+            "agent": answer,
+            "words": words.value if isinstance(words.value, list) else self._earlier_words(device_id),
+        }
         if is_server_base(answer):
             return PrivateConfig()  # nobody's: of an id that the console made for itself
         return self._keep(device_id, heard)

@@ -16,6 +16,7 @@ from xiaozhi.errors import (
     Overloaded,
     SettingsError,
     VendorError,
+    VendorGarbage,
     VendorTimeout,
     XiaozhiError,
 )
@@ -89,8 +90,8 @@ class ServerBase:
     def refresh(self, offload: Callable[[Callable[[], Any]], Any]) -> bool:
         """Ask once more; whether something has changed. `offload`: runs what blocks for the disk, off the hub.
 
-        Raises SettingsError when the console refuses to answer, VendorError and Overloaded when it does not answer: what
-        there is goes on counting."""
+        Raises SettingsError when the console refuses to answer, VendorError and Overloaded when it does not answer:
+        what there is goes on counting."""
         before = self.tree
         try:
             self._ask()
@@ -109,12 +110,16 @@ class ServerBase:
         return True
 
     def _ask(self) -> None:
-        self.tree = server_base_part(self._client.server_base())
-        self.stale = ""
+        tree = server_base_part(self._client.server_base())
+        if not tree:
+            raise VendorGarbage(NAME, "server-base holds no settings")
+        self.tree, self.stale = tree, ""
 
     def _fault(self, error: VendorError) -> Fault:
         if isinstance(error, ConsoleRefused) and error.code == SECRET_WRONG:
-            return Fault("manager-api.secret", "***", "must be the console's parameter server.secret: it refuses this one")
+            return Fault(
+                "manager-api.secret", "***", "must be the console's parameter server.secret: it refuses this one"
+            )
         if isinstance(error, ConsoleRefused) and error.code == NO_TEMPLATE:
             return Fault("the console", "has no default agent", "an agent template, made in the console's own pages")
         return Fault("manager-api.url", self._client.url, f"must be the address of a console that answers ({error})")

@@ -119,10 +119,10 @@ class Session:
         message = self._router.read(text)
         if message is None:
             return
-        if self._agent_known or not isinstance(message, _NEED_AGENT) or (wait := self._find_agent(None)) is None:
+        # Whoever hears why there is no agent may silence that.
+        waits = isinstance(message, _NEED_AGENT) and not (self.speaking and isinstance(message, wire.Abort))
+        if self._agent_known or not waits or (wait := self._find_agent(None)) is None:
             self._router.route(message)
-        elif self.speaking and isinstance(message, wire.Abort):
-            self._router.route(message)  # of why there is no agent
         else:
             wait.add_message(message, len(text))
 
@@ -196,11 +196,10 @@ class Session:
             self._link.close(close_codes.NORMAL, "no voice")
         elif silent > limit and not self._said_goodbye:
             self._said_goodbye = True
-            end_prompt = settings.end_prompt
             spoken_with = self._agent_known and self._parts.spoken_with(self._mode)
-            if end_prompt.enable and spoken_with and not self._draining:
+            if settings.end_prompt.enable and spoken_with and not self._draining:
                 self._leaving = True
-                self._turn_taking.begin(Opening(instruction=end_prompt.prompt))
+                self._turn_taking.begin(Opening(instruction=settings.end_prompt.prompt))
             else:
                 self._link.close(close_codes.NORMAL, "no voice")
 
@@ -265,10 +264,9 @@ class Session:
         if not self._agents.has_own(self._link.identity):
             self._agent_known = True
             return None
-        wait = AgentWait(self._agents, self._link, self, self._services.telemetry, seconds=self._agent_seconds)
-        self._wait = wait
-        self._tasks.spawn("agent", wait.run, hello)
-        return wait
+        self._wait = AgentWait(self._agents, self._link, self, self._services.telemetry, seconds=self._agent_seconds)
+        self._tasks.spawn("agent", self._wait.run, hello)
+        return self._wait
 
     def _begin(self) -> None:
         """Hello was said and the agent is known: start what takes time."""
@@ -483,7 +481,8 @@ class Session:
         return None if left is None else OutputLimit(left, text_in(self._agent.prompter.quota_refusal, language))
 
     def _obey(self, message: wire.ServerCommand) -> None:
-        self._parts.outbox.urgent(self._services.server_command(message, self._link.identity.peer_ip))
+        for reply in self._services.server_command(message, self._link.identity.peer_ip):
+            self._parts.outbox.urgent(reply)
 
     # --- actions tools may ask for (tools.base.SessionActions) ------------------------------------------------------
 

@@ -161,7 +161,9 @@ def _management(merged: Merged) -> Iterator[Fault]:
     url, asked = api.get("url"), merged.tree.get("read_config_from_api")
     if asked is True and not url:
         said = _said_by(merged, ("read_config_from_api",))
-        yield Fault("manager-api.url", "empty", f"must be the console's address where read_config_from_api is true{said}")
+        yield Fault(
+            "manager-api.url", "empty", f"must be the console's address where read_config_from_api is true{said}"
+        )
     secret = api.get("secret") or server.get("secret")
     if url and not secret:
         unfilled = ("manager-api", "secret") in merged.unfilled

@@ -1,9 +1,10 @@
 """`load`: read the layers, lay them over each other, check everything, and give a frozen `Settings` or every fault.
 
 Lowest first: config/default.yaml, the profile that `server.profile` names, what a management console says (its caller
-has asked), config/local.yaml, files given on the command line in their order, the environment (first the three-variable shortcut, then XIAOZHI__...), flags. Reads files
-and changes nothing; a file that cannot be read ends the loading after all files have been looked at, because what
-follows from half a configuration would be noise. All other faults are told together."""
+has asked), config/local.yaml, files given on the command line in their order, the environment (first the three-variable
+shortcut, then XIAOZHI__...), flags. Reads files and changes nothing; a file that cannot be read ends the loading after
+all files have been looked at, because what follows from half a configuration would be noise. All other faults are told
+together."""
 
 from __future__ import annotations
 
@@ -66,8 +67,8 @@ def load(
     config_dir: Path = CONFIG_DIR,
     console: Mapping[str, Any] | None = None,
 ) -> Loaded:
-    """The settings from all layers. `overrides` is nested like the file, and so is `console`: the server's settings as a
-    management console has them. Raises SettingsError with every fault that was found."""
+    """The settings from all layers. `overrides` is nested like the file, and so is `console`: what a management console
+    says of the server. Raises SettingsError with every fault that was found."""
     examined = examine(config, environ=environ, overrides=overrides, config_dir=config_dir, console=console)
     if examined.faults or examined.loaded is None:
         raise SettingsError(examined.faults)
@@ -113,7 +114,7 @@ def examine(
         return Examined(None, _each_once([*faults, *error.faults]), warnings)
     merged = Merged(dict(below.tree), below.origins, below.unfilled)
     apply_pause_of_the_detector(merged)
-    crossing = [*checks.cross_faults(merged), *not_yet.faults_of(merged)]
+    crossing = [*checks.cross_faults(merged)]
     template, wrong = _template(merged, config_dir)
     crossing += wrong
     warnings += not_yet.warnings_of(merged)

@@ -38,6 +38,8 @@ class ServerAddresses:
     """Configured; handed out as it is."""
     vision: str = ""
     """Configured; handed out as it is."""
+    ota: str = ""
+    """Of a management console that devices ask in the place of this server."""
 
     def websocket_url(self, origin: Origin) -> str:
         """Where devices connect."""
@@ -52,7 +54,7 @@ class ServerAddresses:
 
     def ota_url(self, origin: Origin) -> str:
         """Where devices ask at their start."""
-        return origin.base_url + OTA_PATH
+        return self.ota or origin.base_url + OTA_PATH
 
     def firmware_url(self, origin: Origin, file_name: str) -> str:
         """Where a device downloads a firmware file."""
