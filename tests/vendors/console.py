@@ -177,7 +177,7 @@ class StrictConsole(HttpVendor):
             raise Refused(NO_AGENT, "智能体未找到")
         return device
 
-    # --- history --------------------------------------------------------------------------------------------------------
+    # --- history ------------------------------------------------------------------------------------------------------
 
     def _report(self, request: VendorRequest) -> Any:
         body = self._body(request, "macAddress", "sessionId", "content")
@@ -226,7 +226,7 @@ class StrictConsole(HttpVendor):
             raise Refused(NO_AGENT, "智能体未找到")
         return session
 
-    # --- calls ----------------------------------------------------------------------------------------------------------
+    # --- calls --------------------------------------------------------------------------------------------------------
 
     def _call(self, request: VendorRequest) -> Any:
         query = parse_qs(urlsplit(request.path).query, keep_blank_values=True)

@@ -70,7 +70,11 @@ class Console:
     def at_start(self, say: Callable[[str], None]) -> None:
         """Ask for the settings of the server. `say`: tells the person who waits. Blocks. Raises SettingsError when
         there is neither an answer nor a copy of one."""
-        self._base.at_start(attempts=self._attempts, longest_pause_s=self._longest_pause_s, say=say)
+        try:
+            self._base.at_start(attempts=self._attempts, longest_pause_s=self._longest_pause_s, say=say)
+        except BaseException:
+            self.close()
+            raise
 
     def examine(self, examine: Callable[[Mapping[str, Any]], Examined]) -> Examined:
         """What is right and wrong with the configuration that the console's settings are a layer of, which `examine`

@@ -86,7 +86,7 @@ def private_config(answer: Mapping[str, Any], correct_words: list[str]) -> Priva
     _put_if(overlay, "device_max_output_size", _whole(said.get("device_max_output_size")))
     _put_if(overlay, "context_providers", _context_providers(said.get("context_providers")))
     _put_if(overlay, "voiceprint", _mapping(said.get("voiceprint")))
-    _put_if(overlay, "correct_words", [words for words in correct_words if words.partition("|")[0].strip()])
+    _put_if(overlay, "correct_words", [pair for pair in correct_words if pair.strip().find("|") > 0])
     _put_if(overlay, "language", _language(overlay, selected))
     _tools(overlay, selected, said.get("plugins"), notes)
     summarises = _console_memory(overlay, selected, said)
