@@ -338,7 +338,7 @@ def test_without_a_console_and_without_a_copy_there_is_no_start(
     own = under(console)
     own["manager-api"]["max_retries"] = 1
 
-    with pytest.raises(SettingsError, match="manager-api.url"), open_stage(tmp_path, sounds, own):
+    with pytest.raises(SettingsError, match=r"manager-api\.url"), open_stage(tmp_path, sounds, own):
         pass
 
     assert console.counts[BASE] >= 2

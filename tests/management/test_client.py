@@ -125,6 +125,19 @@ def test_one_that_keeps_failing_is_left_alone_for_a_while(
     assert client.agent_models(MAC, "c", {})["prompt"] == "Hi."
 
 
+def test_an_answer_about_the_server_ends_its_rest(console: StrictConsole, client: ConsoleClient) -> None:
+    console.stand(MODELS, Script(status=503))
+    for _ in range(3):
+        with pytest.raises(VendorError):
+            client.agent_models(MAC, "c", {})
+    console.forget_scripts()
+    assert client.resting
+
+    client.server_base()
+
+    assert client.agent_models(MAC, "c", {})["prompt"] == "Hi."
+
+
 def test_devices_that_are_not_bound_do_not_make_it_rest(console: StrictConsole, client: ConsoleClient) -> None:
     for number in range(20):
         with pytest.raises(ConsoleRefused):

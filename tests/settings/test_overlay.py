@@ -142,3 +142,23 @@ def test_every_key_of_a_device_is_a_key_of_the_configuration() -> None:
 def test_the_tree_below_is_not_shown(tmp_path: Path) -> None:
     """It has secrets."""
     assert "the-key-of-tokens" not in repr(load(environ={}, overrides={"server": {"auth_key": "the-key-of-tokens"}}))
+
+
+@pytest.mark.parametrize(
+    ("own", "key"),
+    [
+        ({"LLM": {"L": {"type": "os:system"}}}, "LLM.L.type"),
+        ({"TTS": {"os:system": {}}}, "TTS.os:system.type"),
+        ({"Memory": {"M": {"type": ["a:b"]}}}, "Memory.M.type"),
+        ({"plugins": {"dirs": ["/tmp"]}}, "plugins.dirs"),
+        ({"plugins": {"dirs": "/tmp"}}, "plugins.dirs"),
+    ],
+)
+def test_settings_from_elsewhere_may_not_load_code(own: dict[str, Any], key: str, config_dir: Path) -> None:
+    loaded = load(environ={}, config_dir=config_dir)
+
+    with pytest.raises(SettingsError) as refused:
+        lay_over(loaded, own, "the console", trusted=False)
+
+    assert key in [fault.key for fault in refused.value.faults]
+    lay_over(loaded, {"LLM": {"L": {"type": "openai"}}, "plugins": {"get_weather": {}}}, "x", trusted=False)

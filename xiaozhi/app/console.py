@@ -19,12 +19,16 @@ from xiaozhi.management.address_book import ConsoleAddressBook
 from xiaozhi.management.client import ConsoleClient
 from xiaozhi.management.last_good import LastGood
 from xiaozhi.management.private_config import PrivateConfigs
+from xiaozhi.management.reports import ConsoleReports
 from xiaozhi.management.server_base import ServerBase
+from xiaozhi.management.translate import PrivateConfig
 from xiaozhi.management.unusable import without
+from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import RetryOptions
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.turns.wakeup import is_wake_word
 from xiaozhi.settings import Examined, Settings
 from xiaozhi.settings.loading import CONSOLE
 from xiaozhi.settings.overlay import code_faults
@@ -46,6 +50,8 @@ class Console:
         self.client = ConsoleClient(api.url, settings.management_secret.get_secret_value(), timeout=api.timeout)
         self.address_book = ConsoleAddressBook(self.client)
         self.agents: ConsoleAgents | None = None
+        self.reports: ConsoleReports | None = None
+        """A sink of the history, once joined with a server."""
         self._attempts = api.max_retries + 1
         self._longest_pause_s = api.retry_delay
         self._copies = LastGood(settings.data_dir)
@@ -106,6 +112,22 @@ class Console:
 
         self._configs = PrivateConfigs(self.client, self._copies, selected=selected, offload=self._offload)
         self.agents = ConsoleAgents(generations, self._configs, self.notes)
+        configs = self._configs
+
+        def known(device_id: str) -> PrivateConfig:
+            return configs.known(normal_device_id(device_id)) or PrivateConfig()
+
+        def woke(text: str) -> bool:
+            current = generations.current
+            return current is not None and is_wake_word(text, current.loaded.settings.wakeup_words)
+
+        self.reports = ConsoleReports(
+            self.client,
+            history=lambda device_id: known(device_id).history,
+            summarises=lambda device_id: known(device_id).summarises,
+            woke=woke,
+            offload=self._offload,
+        )
         return self.agents
 
     def start(self, reload: Callable[[], object]) -> None:

@@ -60,6 +60,7 @@ class ConsoleClient:
         self._breaker = Breaker(NAME, _BREAKER, clock=clock)
         window = Window(NAME, MAX_CALLS, MAX_WAITING, clock=clock)
         self._asking = Guard(NAME, window=window, breaker=self._breaker, retry=_AGAIN, timeout=timeout, clock=clock)
+        self._always = Guard(NAME, window=window, retry=_AGAIN, timeout=timeout, clock=clock)
         # Who delivers history has its own account of what is to be sent again.
         self._telling = Guard(NAME, window=window, breaker=self._breaker, timeout=timeout, clock=clock)
 
@@ -71,17 +72,21 @@ class ConsoleClient:
     # --- settings -----------------------------------------------------------------------------------------------------
 
     def server_base(self) -> dict[str, Any]:
-        """The settings of the server. Holds secrets that are none of our business."""
-        return _mapping(self._ask("POST", "/config/server-base"))
+        """The settings of the server. Holds secrets that are none of our business. Asked rarely, and often because
+        the console has just come back: so it is asked also while it rests, and an answer ends that rest."""
+        answer = _mapping(self._always.call(lambda: self._call("POST", "/config/server-base", None, self._timeout)))
+        if self._breaker.state is not BreakerState.CLOSED:
+            self._breaker.reset()
+        return answer
 
     def agent_models(self, mac: str, client_id: str, selected: Mapping[str, str]) -> dict[str, Any]:
         """The settings of one device. `selected`: section -> block that the server has already, for VAD and ASR."""
         body = {"macAddress": mac, "clientId": client_id or mac, "selectedModule": dict(selected)}
-        return _mapping(self._ask("POST", "/config/agent-models", body))
+        return _mapping(self._ask("/config/agent-models", body))
 
     def correct_words(self, mac: str) -> list[str]:
         """Pronunciations for one device: "written|spoken"."""
-        words = self._ask("POST", "/config/correct-words", {"macAddress": mac})
+        words = self._ask("/config/correct-words", {"macAddress": mac})
         if words is not None and not isinstance(words, list):
             raise VendorGarbage(NAME, "correct-words is no list")
         return [word for word in words or () if isinstance(word, str)]
@@ -115,8 +120,8 @@ class ConsoleClient:
 
     # --- one call -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        return self._asking.call(lambda: self._call(method, path, body, self._timeout))
+    def _ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._asking.call(lambda: self._call("POST", path, body, self._timeout))
 
     def _tell(self, path: str, body: Mapping[str, Any] | None = None, seconds: float | None = None) -> Any:
         return self._telling.call(lambda: self._call("POST", path, body, seconds or self._timeout))

@@ -32,6 +32,7 @@ _WRITTEN_BY_THE_CONSOLE: Final = ("mem_local_short",)
 _ONLY_REPORTED: Final = "mem_report_only"
 KEEP_NOTHING, KEEP_TEXT, KEEP_SOUND = 0, 1, 2
 """`chat_history_conf`."""
+_KEPT: Final[Mapping[int, str]] = {KEEP_NOTHING: "off", KEEP_TEXT: "text", KEEP_SOUND: "sound"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,12 @@ def private_config(answer: Mapping[str, Any], correct_words: list[str]) -> Priva
     _put_if(overlay, "language", _language(overlay, selected))
     _tools(overlay, selected, said.get("plugins"), notes)
     summarises = _console_memory(overlay, selected, said)
-    history = _whole(said.get("chat_history_conf"))
-    kept = history if history in (KEEP_NOTHING, KEEP_TEXT, KEEP_SOUND) else KEEP_SOUND
-    return PrivateConfig(overlay, kept, summarises, tuple(notes))
+    kept = _whole(said.get("chat_history_conf"))
+    if kept is None or kept not in _KEPT:
+        kept = KEEP_SOUND
+    overlay["history"] = {"mode": _KEPT[kept]}
+    known = {key: value for key, value in overlay.items() if key in _KNOWN}
+    return PrivateConfig(known, kept, summarises, tuple(notes))
 
 
 def _tools(overlay: dict[str, Any], selected: Mapping[str, str], plugins: Any, notes: list[str]) -> None:

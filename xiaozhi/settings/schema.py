@@ -29,6 +29,7 @@ from xiaozhi.settings.fields import (
     words,
 )
 from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED
+from xiaozhi.settings.management import ManagerApi
 from xiaozhi.settings.server import ServerSettings
 
 VOICEPRINT = "voiceprint"
@@ -258,18 +259,6 @@ class Monitoring(Section):
     probe_at_start: bool = Field(
         default=True, description="Ask every vendor in use once, in the background, after a start or a change."
     )
-
-
-class ManagerApi(Section):
-    """The management console's API, for installations that have one."""
-
-    url: HttpUrl = Field(default="", description="Its address, ending in /xiaozhi; empty: this file decides.")
-    secret: SecretStr = Field(default=SecretStr(""), description="Its server.secret.")
-    timeout: Seconds = Field(default=30.0, description="For one call, s.")
-    max_retries: int = Field(
-        default=6, ge=0, le=100, description="Repetitions of a call that failed for a passing reason."
-    )
-    retry_delay: SecondsOrOff = Field(default=10.0, description="Longest pause before a repetition, s.")
 
 
 @dataclass(frozen=True, slots=True)
