@@ -3,6 +3,7 @@ any, and what happens while the console is slow, away or wrong."""
 
 from __future__ import annotations
 
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.wire import Refused
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS
 from loadtest.vendors.sounds import Sounds
@@ -31,6 +33,7 @@ from tests.vendors.console import (
 )
 from tests.waiting import wait_for
 from xiaozhi.errors import SettingsError
+from xiaozhi.protocol.token import DeviceTokens
 from xiaozhi.session import agent_wait
 from xiaozhi.settings import masked_yaml
 
@@ -385,6 +388,21 @@ def test_the_page_never_hangs_on_an_order_that_fails(
         assert (first["status"], first["content"]["action"]) == ("error", "update_config")
         assert last["status"] == "success"
         assert "content" not in last
+
+
+def test_the_console_signs_the_tokens_of_devices(tmp_path: Path, sounds: Sounds, console: StrictConsole) -> None:
+    """Its own connections too; an address without a device id can be tried without any."""
+    console.base["server"]["auth"]["enabled"] = True
+    console.bound[BEN] = BoundDevice({"prompt": "You are Ben."})
+    with open_stage(tmp_path, sounds, under(console)) as stage:
+        token = DeviceTokens(SECRET).issue("client", BEN, now=time.time())
+
+        device = stage.device(device_id=BEN, client_id="client", token=token)
+        assert ask(device, "hello").sentences == ["Fine"]
+
+        assert "You are Ben." in stage.messages()[0]["content"]
+        with pytest.raises(Refused, match="401"):
+            stage.device(device_id=BEN, client_id="client", token=token[:-1])
 
 
 def test_devices_are_sent_to_the_consoles_ota(tmp_path: Path, sounds: Sounds, console: StrictConsole) -> None:

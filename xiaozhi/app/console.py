@@ -52,6 +52,8 @@ class Console:
         self.agents: ConsoleAgents | None = None
         self.reports: ConsoleReports | None = None
         """A sink of the history, once joined with a server."""
+        self.reported = False
+        """Whether the history is given to it: whoever does says so."""
         self._attempts = api.max_retries + 1
         self._longest_pause_s = api.retry_delay
         self._copies = LastGood(settings.data_dir)
@@ -133,6 +135,8 @@ class Console:
     def start(self, reload: Callable[[], object]) -> None:
         """The server serves. `reload`: reads its configuration anew; called when a console that was away is back."""
         self.notes.tell()
+        if not self.reported:
+            log.warning("what is said is not told to the console: there is no history that could be")
         if self.stale:
             log.warning("the last good settings of the console are in force", reason=self.stale)
             self._tasks.spawn("console-return", self._await_return, reload)
