@@ -5,6 +5,7 @@
       ProtocolError           the device sent nonsense        -> an answer, or close 1002 / 1003 / 1007 / 1009
       AuthError               the device may not come in      -> 401 before the upgrade
         LockedOut               too many wrong secrets          -> 429, after a while again
+      NotServed               no agent for this device now    -> it is told why, and may try again
       Overloaded              admission or a pool refused     -> 503 / 1013 / a spoken apology
       ConnectionClosed        the peer is gone, or was closed -> the visit ends quietly
       TurnClosed              the turn's gate is shut         -> whoever still produces for it stops
@@ -17,6 +18,7 @@
         VendorTimeout           a deadline passed               retryable
         VendorBusy(after)       429 or "try later"              retryable, not before `after` seconds
         VendorRejected          4xx: our request is at fault    never retryable
+          ConsoleRefused(code)    the console's own words       by its code
         VendorGarbage           the answer cannot be understood never retryable
           VendorSilent            no sound for this text        never retryable; nothing against the vendor
         CircuitOpen             the breaker is open             never retried, goes to the fallback at once
@@ -85,6 +87,16 @@ class LockedOut(AuthError):
     def __init__(self, retry_after: float) -> None:
         self.retry_after = retry_after
         super().__init__("Too many wrong secrets came from your address; wait before you try again.")
+
+
+class NotServed(XiaozhiError):
+    """There is no agent for this device now: nobody has bound it, or its settings cannot be had. `spoken` and `shown`
+    are what it is told; whoever wants to know more finds the message in the log."""
+
+    def __init__(self, message: str, *, spoken: str, shown: str = "") -> None:
+        self.spoken = spoken
+        self.shown = shown or spoken
+        super().__init__(message)
 
 
 class Overloaded(XiaozhiError):
@@ -196,6 +208,15 @@ class VendorBusy(VendorError):
 
 class VendorRejected(VendorError):
     """The vendor refuses this request (401, 400, ...): repeating it cannot help."""
+
+
+class ConsoleRefused(VendorRejected):
+    """The management console answered with a code that is not 0. `said`: its message, which for some codes is data."""
+
+    def __init__(self, vendor: str, code: int, said: str) -> None:
+        self.code = code
+        self.said = said
+        super().__init__(vendor, f"code {code}")
 
 
 class VendorGarbage(VendorError):

@@ -24,14 +24,17 @@ from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds, hum, wav
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app.agents import Overlays
+from xiaozhi.app.console import Console
 from xiaozhi.app.generations import Generation
 from xiaozhi.app.server import Server
+from xiaozhi.app.wiring import check
 from xiaozhi.chat import ToolSpec
+from xiaozhi.errors import SettingsError
 from xiaozhi.runtime.watchdog import ShedPolicy
 from xiaozhi.session.speaking.speech_cache import SpeechKey
 from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.pipeline import PipelineFactory
-from xiaozhi.settings import Loaded, load
+from xiaozhi.settings import Examined, Loaded, examine, load
 from xiaozhi.tools.base import FixedTools, FunctionTool, Tool, ToolContext, ToolOutcome
 
 SHORT = Script(answer=wav(hum(0.06, 24_000), 24_000))
@@ -241,8 +244,21 @@ def open_stage(
     with OpenAiVendor(sounds=sounds, keep_alive=False, heard="what is up") as vendor:
         assert isinstance(vendor, OpenAiVendor)
         vendor.stand(TTS, SHORT)
-        loaded = load(environ={}, overrides=merged(base_settings(vendor, directory), overrides or {}))
-        server = Server(loaded, reload=lambda: loaded, overlays=overlays, pipeline=pipeline, shed_policy=unshakable())
+        own = merged(base_settings(vendor, directory), overrides or {})
+        loaded = load(environ={}, overrides=own)
+        console = None
+        if loaded.settings.under_console:
+            console = Console(loaded.settings)
+            console.at_start(lambda text: None)
+            loaded = _under(console, own)
+        server = Server(
+            loaded,
+            reload=lambda: loaded if console is None else _under(console, own),
+            overlays=overlays,
+            console=console,
+            pipeline=pipeline,
+            shed_policy=unshakable(),
+        )
         stage = Stage(vendor, server, loaded)
         try:
             server.start()
@@ -253,6 +269,20 @@ def open_stage(
         finally:
             stage.close_devices()
             server.stop(drain_seconds=0)
+
+
+def _under(console: Console, own: Mapping[str, Any]) -> Loaded:
+    """The configuration with what the console says of the server; raises SettingsError."""
+
+    def read(tree: Mapping[str, Any]) -> Examined:
+        examined = examine(environ={}, overrides=own, console=tree)
+        assert examined.loaded is not None
+        return Examined(examined.loaded, [*examined.faults, *check(examined.loaded)], examined.warnings)
+
+    examined = console.examine(read)
+    if examined.faults or examined.loaded is None:
+        raise SettingsError(examined.faults)
+    return examined.loaded
 
 
 def settle_phrases(stage: Stage) -> None:

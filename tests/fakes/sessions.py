@@ -256,7 +256,7 @@ def make_services(**chosen: Any) -> SessionServices:
         "telemetry": FakeTelemetry(),
         "vision": lambda identity: Vision(url="http://127.0.0.1/vision", token="token"),
         "admit_turn": lambda: None,
-        "server_command": lambda command, ip: wire.ServerReply("success", f"done for {ip}", command.action),
+        "server_command": lambda command, ip: [wire.ServerReply("success", f"done for {ip}", command.action)],
     }
     return SessionServices(**{**services, **chosen})
 

@@ -371,7 +371,10 @@ def test_by_the_management_apis_message(house: House, other: OpenAiVendor) -> No
 
     def command(secret: str) -> dict[str, Any]:
         console.send_json({"type": "server", "action": "update_config", "content": {"secret": secret}})
-        return dict(console.next_json("server").data)
+        reply = dict(console.next_json("server").data)
+        if reply["status"] != "success":
+            assert "content" not in console.next_json("server").data, "what ends the wait of the console's page"
+        return reply
 
     use(house, other)
     assert command("wrong")["status"] == "error"

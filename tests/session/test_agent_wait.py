@@ -9,10 +9,11 @@ import pytest
 from gevent.event import Event
 from structlog.testing import capture_logs
 
+from tests.fakes.clock import FakeClock
 from tests.fakes.sender import RecordingSender
 from tests.fakes.sessions import DEVICE, FakeAgents, FakeLink, FakeTelemetry, make_agent
-from tests.waiting import PATIENCE_S
-from xiaozhi.errors import AuthError, ConnectionClosed, Fault, Overloaded, SettingsError, VendorUnavailable
+from tests.waiting import PATIENCE_S, take_turns
+from xiaozhi.errors import AuthError, ConnectionClosed, Fault, NotServed, Overloaded, SettingsError, VendorUnavailable
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.frames import Frame
 from xiaozhi.session import pending_input
@@ -33,6 +34,9 @@ class NotedWaiter:
 
     def agent_found(self, agent: Agent | None) -> None:
         self.told.append(agent)
+
+    def tell(self, refusal: NotServed) -> None:
+        self.told.append(refusal.spoken)
 
     def take_message(self, message: wire.DeviceMessage) -> None:
         self.told.append(message)
@@ -182,3 +186,84 @@ def test_too_much_is_told() -> None:
     assert len(waiting.wait) == pending_input.MAX_MESSAGES
     waiting.wait.start_anew()
     assert len(waiting.wait) == 0
+
+
+class Unbound:
+    """A device that has no agent until it is bound: a wait whose time is made here."""
+
+    def __init__(self) -> None:
+        self.bound: Agent | None = None
+        self.clock = FakeClock()
+        self.refusal = NotServed("unbound", spoken="the code", shown="the code on the screen")
+        self.waiting = Waiting(self.asked)
+        self.questions = 0
+        link = FakeLink(Identity(DEVICE), self.waiting.sender)
+        self.wait = AgentWait(
+            self.waiting.agents,
+            link,
+            self.waiting.waiter,
+            self.waiting.telemetry,
+            seconds=5.0,
+            clock=self.clock,
+            sleep=self.pause,
+        )
+        self.running = gevent.spawn(self.wait.run, HELLO)
+
+    def asked(self) -> Agent:
+        self.questions += 1
+        if self.bound is None:
+            raise self.refusal
+        return self.bound
+
+    def pause(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        gevent.sleep(0)
+
+    def send(self, name: str) -> None:
+        self.wait.add_message(text(name), 1)
+        take_turns()
+
+    @property
+    def told(self) -> list[Any]:
+        return self.waiting.waiter.told
+
+
+def test_a_device_without_an_agent_is_told_when_it_says_something_and_served_when_it_has_one() -> None:
+    unbound = Unbound()
+    take_turns()
+    assert unbound.told == [], "nobody has asked for anything yet"
+
+    unbound.send("a")
+    assert unbound.told == ["the code"]
+    for name in ("b", "c"):
+        unbound.send(name)
+    assert unbound.told == ["the code"], "once a minute at most"
+    assert unbound.questions == 3, "whether it is bound by now is asked each time"
+    unbound.clock.advance(60.0)
+    unbound.send("d")
+    assert unbound.told == ["the code", "the code"]
+    unbound.bound = make_agent()
+    unbound.send("e")
+
+    unbound.running.get(timeout=PATIENCE_S)
+    assert unbound.told[2:] == [unbound.bound, text("e"), "settled"]
+
+
+def test_sound_counts_as_something_said_and_is_not_kept() -> None:
+    unbound = Unbound()
+    for _ in range(3):
+        unbound.wait.add_sound(SOUND)
+        take_turns()
+
+    assert unbound.told == ["the code"]
+    assert len(unbound.wait) == 0
+    unbound.running.kill()
+
+
+def test_a_device_without_an_agent_that_leaves_leaves_nothing() -> None:
+    unbound = Unbound()
+    unbound.send("a")
+
+    unbound.running.kill()
+
+    assert unbound.told == ["the code"]

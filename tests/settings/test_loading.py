@@ -516,18 +516,47 @@ def test_one_filled_in_credential_is_enough(config_dir: Path, write: Write) -> N
     assert (key, value) == ("ASR.A.token", "a placeholder")
 
 
-def test_a_console_that_is_not_asked_yet_is_a_fault(config_dir: Path, write: Write) -> None:
-    text = (
-        "server: {port: 8000}\nmanager-api:\n  url: http://127.0.0.1:8002/xiaozhi\n"
-        "  secret: %s\nprompt_template: agent-base-prompt.txt\n"
-    )
+CONSOLE_FILE = """
+server: {ip: 0.0.0.0, port: 8000, http_port: 8003, vision_explain: "http://h:8003/mcp/vision/explain", auth_key: "%s"}
+manager-api: {url: "http://127.0.0.1:8002/xiaozhi", secret: "%s"}
+prompt_template: agent-base-prompt.txt
+"""
 
-    faults = faults_of(write(text % "d0c5a5f0-real"), environ={}, config_dir=config_dir)
-    unfilled = faults_of(write(text % "你的server.secret值"), environ={}, config_dir=config_dir)
 
-    assert list(faults) == ["manager-api.url"]
-    assert "the console is not asked yet" in faults["manager-api.url"][1]
+@pytest.mark.parametrize("key", ["", "d0c5a5f0-7d1b-4c1e-9a58-real"])
+def test_a_file_for_a_console_is_taken_as_it_is(key: str, config_dir: Path, write: Write) -> None:
+    loaded = load(write(CONSOLE_FILE % (key, "d0c5a5f0-7d1b-4c1e-9a58-real")), environ={}, config_dir=config_dir)
+
+    assert loaded.settings.under_console
+    assert loaded.warnings == []
+    assert not load(environ={}, config_dir=config_dir).settings.under_console
+
+
+def test_what_is_wrong_with_a_file_for_a_console(config_dir: Path, write: Write) -> None:
+    unfilled = faults_of(write(CONSOLE_FILE % ("", "你的server.secret值")), environ={}, config_dir=config_dir)
+    other_key = CONSOLE_FILE % ("e7a1c3b2-7d1b-4c1e-9a58-other", "d0c5a5f0-7d1b-4c1e-9a58-real")
+    nowhere = faults_of(environ={}, overrides={"read_config_from_api": True}, config_dir=config_dir)
+
     assert unfilled["manager-api.secret"][0] == "a placeholder"
+    assert list(faults_of(write(other_key), environ={}, config_dir=config_dir)) == ["server.auth_key"]
+    assert list(nowhere) == ["manager-api.url"]
+
+
+def test_a_console_that_is_not_to_be_asked_is_not(config_dir: Path, write: Write) -> None:
+    file = write(CONSOLE_FILE % ("", "d0c5a5f0-7d1b-4c1e-9a58-real") + "read_config_from_api: false\n")
+
+    assert not load(file, environ={}, config_dir=config_dir).settings.under_console
+
+
+def test_the_console_is_a_layer_below_the_own_files(config_dir: Path, write: Write) -> None:
+    said = {"tts_timeout": 7, "tool_call_timeout": 11, "VAD": {"VAD_x": {"type": "silero"}},
+            "selected_module": {"VAD": "VAD_x"}}  # fmt: skip
+
+    loaded = load(write("tts_timeout: 9"), environ={}, config_dir=config_dir, console=said)
+
+    settings = loaded.settings
+    assert (settings.tts_timeout, settings.tool_call_timeout, settings.selected("vad")) == (9, 11, "VAD_x")
+    assert "the console" in loaded.sources
 
 
 def test_a_template_may_be_a_path(config_dir: Path, write: Write) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from xiaozhi.settings import examine, lay_over, load
+from xiaozhi.settings import lay_over, load
 from xiaozhi.settings.checks import valid_keys
 from xiaozhi.settings.loading import CONFIG_DIR
 from xiaozhi.settings.not_yet import NOT_YET
 
 ROOMS = CONFIG_DIR.parent / "xiaozhi"
-OF_THE_EXISTING_SERVER = {"read_config_from_api", "module_test", "protocols", "mqtt_server"}
+OF_THE_EXISTING_SERVER = {"module_test", "protocols", "mqtt_server"}
 
 
 def warned(overrides: dict[str, Any], config_dir: Path) -> list[str]:
@@ -51,24 +51,6 @@ def test_a_key_without_effect_is_told_once(overrides: dict[str, Any], key: str, 
 )
 def test_what_is_as_it_was_is_not_told(overrides: dict[str, Any], config_dir: Path) -> None:
     assert warned(overrides, config_dir) == []
-
-
-@pytest.mark.parametrize(
-    ("overrides", "key"),
-    [
-        ({"manager-api": {"url": "http://h:8002/xiaozhi", "secret": "s3cret"}}, "manager-api.url"),
-        ({"read_config_from_api": True}, "read_config_from_api"),
-    ],
-)
-def test_a_console_that_would_not_be_asked_refuses_the_start(
-    overrides: dict[str, Any], key: str, config_dir: Path
-) -> None:
-    examined = examine(environ={}, overrides=overrides, config_dir=config_dir)
-
-    assert [fault.key for fault in examined.faults] == [key]
-    assert "not asked yet" in examined.faults[0].expected
-    assert examined.loaded is not None
-    assert "s3cret" not in str(examined.faults)
 
 
 def test_a_device_is_told_of_its_own_keys_only(config_dir: Path) -> None:

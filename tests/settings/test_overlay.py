@@ -156,3 +156,23 @@ def test_what_is_kept_of_a_device_is_its_own_or_the_consoles_word(
 
 def test_how_long_it_is_kept_is_the_servers_business(loaded: Loaded) -> None:
     assert set(faults_of(loaded, {"history": {"mode": "off", "days": 3}})) == {"history.days"}
+
+
+@pytest.mark.parametrize(
+    ("own", "key"),
+    [
+        ({"LLM": {"L": {"type": "os:system"}}}, "LLM.L.type"),
+        ({"TTS": {"os:system": {}}}, "TTS.os:system.type"),
+        ({"Memory": {"M": {"type": ["a:b"]}}}, "Memory.M.type"),
+        ({"plugins": {"dirs": ["/tmp"]}}, "plugins.dirs"),
+        ({"plugins": {"dirs": "/tmp"}}, "plugins.dirs"),
+    ],
+)
+def test_settings_from_elsewhere_may_not_load_code(own: dict[str, Any], key: str, config_dir: Path) -> None:
+    loaded = load(environ={}, config_dir=config_dir)
+
+    with pytest.raises(SettingsError) as refused:
+        lay_over(loaded, own, "the console", trusted=False)
+
+    assert key in [fault.key for fault in refused.value.faults]
+    lay_over(loaded, {"LLM": {"L": {"type": "openai"}}, "plugins": {"get_weather": {}}}, "x", trusted=False)

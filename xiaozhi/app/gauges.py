@@ -42,3 +42,8 @@ def watch_all(
     metrics.watch_loops(watchdog.loops)
     metrics.watch_tool_sources(lambda: shared, shared.sidecar)
     metrics.watch_process()
+
+
+def sample(connections: ConnectionRegistry, inference: InferencePool) -> dict[str, object]:
+    """What the watchdog writes into the log now and then, beside its own numbers."""
+    return {"connections": len(connections), "pool_active": inference.active, "pool_queued": inference.queued}

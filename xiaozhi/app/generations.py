@@ -57,7 +57,7 @@ class Generation:
 
 class Generations:
     """`open` the first, `reload` as often as asked, `close` all. `read` reads the configuration anew, in a thread of
-    the pool, and raises SettingsError.
+    the pool, and raises SettingsError; `before_read` does before that what needs the hub, and raises it too.
 
     `adopt(old, new)` puts into force what outlives a generation, such as limits; it raises SettingsError before it has
     changed anything."""
@@ -70,10 +70,12 @@ class Generations:
         services: SessionServices,
         provider_pool: ProviderPool,
         observer: Observer,
+        before_read: Callable[[], None] = lambda: None,
         on_reload: Callable[[bool], None] = lambda accepted: None,
     ) -> None:
         self.current: Generation | None = None
         self._read = read
+        self._before_read = before_read
         self._adopt = adopt
         self._services = services
         self._provider_pool = provider_pool
@@ -115,9 +117,10 @@ class Generations:
             else (Fault("the configuration", "not read", "no internal error; see the log"),)
         )
 
-    def own_agent(self, overlay: Mapping[str, Any], source: str) -> Agent:
+    def own_agent(self, overlay: Mapping[str, Any], source: str, *, trusted: bool = True) -> Agent:
         """The agent of a device with settings of its own, in the configuration in force, held for the caller: the same
-        one for the same settings. `source`: what to call the settings in faults. Blocks while models load.
+        one for the same settings. `source`: what to call the settings in faults. `trusted`: see `lay_over`. Blocks
+        while models load.
 
         Raises SettingsError with every fault."""
         generation, key = self.current, _key_of(overlay)
@@ -130,7 +133,7 @@ class Generations:
         default = generation.agent.hold()
         try:
             with self._making:
-                agent = generation.own.get(key) or self._make_own(generation, overlay, source)
+                agent = generation.own.get(key) or self._make_own(generation, overlay, source, trusted)
                 if agent in generation.alive:
                     return agent.hold()
                 known = generation.own.get(key)
@@ -165,6 +168,7 @@ class Generations:
             try:
                 if old is None:
                     raise _stopping()
+                self._before_read()
                 # In a thread: to read a large file, or a broken one, takes seconds of Python.
                 loaded = self._services.inference.run(self._read, deadline=READ_SECONDS)
                 emptied = _emptied(old.loaded, loaded)
@@ -209,8 +213,8 @@ class Generations:
             raise SettingsError(faults)
         return Generation(loaded, self._make_agent(loaded))
 
-    def _make_own(self, generation: Generation, overlay: Mapping[str, Any], source: str) -> Agent:
-        loaded = lay_over(generation.loaded, overlay, source)
+    def _make_own(self, generation: Generation, overlay: Mapping[str, Any], source: str, trusted: bool) -> Agent:
+        loaded = lay_over(generation.loaded, overlay, source, trusted=trusted)
         faults = wiring.check(loaded, generation.loaded.settings)
         gevent.sleep(0)
         if faults:

@@ -1,6 +1,6 @@
 """The history of one process: the journal, its delivery, the local store; from settings to what runs.
 
-Part of the composition root. Further sinks, such as a management console, are given to `History`."""
+Part of the composition root. Under a management console it is the console that is told."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STOP_S: Final = 5.0
 
 class History:
     """`start`, then `keeper` for the sessions, `stop` when all of them have ended. `current`: the settings in force;
-    `sinks`: beside the local store."""
+    `sinks`: those who are told instead of the local store, such as a console."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class History:
         self._soon = settings.history.mode != "off"
         self.keeper = Journal(settings.data_dir / DIRECTORY, max_bytes=settings.history.max_bytes)
         self.store = LocalHistory(database, lambda: retention(current()))
-        self._reporter = Reporter(self.keeper, [self.store, *sinks])
+        self._reporter = Reporter(self.keeper, sinks or [self.store])
 
     def start(self, watchdog: Watchdog, metrics: Metrics) -> None:
         """Deliver what earlier processes left, and whatever comes. Blocks while that is read; raises nothing."""

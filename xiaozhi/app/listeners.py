@@ -28,7 +28,7 @@ from xiaozhi.settings import Settings, zone_of
 from xiaozhi.settings.server import Limits, ServerSettings
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
-from xiaozhi.web import device_tools, ops, ota, vision
+from xiaozhi.web import device_tools, ops, ota, ota_elsewhere, vision
 from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.admin_door import AdminDoor
 from xiaozhi.web.app import WebConfig, create_app
@@ -195,7 +195,9 @@ def http_port(
         enrol=enrol,
     )
     blueprints = [
-        ota.create_blueprint(ota_settings(settings, addresses), device_tokens, ota_hooks),
+        ota_elsewhere.create_blueprint(addresses.ota)
+        if settings.under_console
+        else ota.create_blueprint(ota_settings(settings, addresses), device_tokens, ota_hooks),
         vision.create_blueprint(vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses),
         ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value(), guesses=guesses),
         device_tools.create_blueprint(
@@ -255,7 +257,11 @@ def server_addresses(settings: Settings, ports: Callable[[], Ports]) -> ServerAd
     """What makes the addresses of this server. `ports`: those in use."""
     server = settings.server
     return ServerAddresses(
-        ports=ports, tls=server.tls.enabled, websocket=server.websocket, vision=server.vision_explain
+        ports=ports,
+        tls=server.tls.enabled,
+        websocket=server.websocket,
+        vision=server.vision_explain,
+        ota=f"{settings.manager_api.url.rstrip('/')}/ota/" if settings.under_console else "",
     )
 
 
@@ -278,6 +284,7 @@ def settled_at_start(before: Settings, after: Settings) -> list[str]:
     ]
     changed += ["log.data_dir"] if before.data_dir != after.data_dir else []
     changed += ["history.max_bytes"] if before.history.max_bytes != after.history.max_bytes else []
+    changed += ["manager-api"] if before.manager_api != after.manager_api else []
     changed += ["storage.url"] if before.storage.url != after.storage.url else []
     changed += [
         f"conversation.{key}"

@@ -10,7 +10,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -19,6 +19,7 @@ from xiaozhi import __version__
 from xiaozhi.app import history_commands
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
+from xiaozhi.app.console import Console
 from xiaozhi.app.server import Server
 from xiaozhi.app.status import status_line
 from xiaozhi.app.telemetry import configure_logs
@@ -58,6 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join(("check", "tools", " ".join(UPGRADE), f"{' '.join(FORGET)} ID", *history_commands.USAGE))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
+    console = _console(examined) if options.command in ([], CHECK) else None
+    if console is not None:
+        try:
+            console.at_start(lambda text: print(text, file=sys.stderr))
+        except SettingsError as error:
+            show_faults(error.faults)
+            return EXIT_SETTINGS
+        examined = console.examine(lambda tree: _examine(options, tree))
+        for sentence in console.failing if options.check_config else ():
+            print(f"warning: {sentence}", file=sys.stderr)
     if options.check_config:
         for warning in examined.warnings:
             print(f"warning: {warning}", file=sys.stderr)
@@ -84,7 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return history_commands.run(options.command, loaded)
     if forget:
         return _forget_device(loaded, options.command[-1])
-    return _serve(options, loaded)
+    return _serve(options, loaded, console)
+
+
+def _console(examined: Examined) -> Console | None:
+    """The management console that the configuration names, not asked yet; None for none, or when there are faults."""
+    loaded = examined.loaded
+    if loaded is None or examined.faults or not loaded.settings.under_console:
+        return None
+    return Console(loaded.settings)
 
 
 def _upgrade_database(loaded: Loaded) -> int:
@@ -118,7 +137,7 @@ def _forget_device(loaded: Loaded, device_id: str) -> int:
     return 0
 
 
-def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
+def _serve(options: argparse.Namespace, loaded: Loaded, console: Console | None) -> int:
     # Until there is a server that can reload, this signal must not end us.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -127,7 +146,8 @@ def _serve(options: argparse.Namespace, loaded: Loaded) -> int:
         show_faults([_log_fault(loaded, error)])
         return EXIT_SETTINGS
     try:
-        server = Server(loaded, reload=lambda: _load(options), worker=os.environ.get(WORKER_VARIABLE, ""))
+        worker = os.environ.get(WORKER_VARIABLE, "")
+        server = Server(loaded, reload=lambda: _load(options, console), worker=worker, console=console)
         _start(server)
     except SettingsError as error:
         show_faults(error.faults)
@@ -192,17 +212,24 @@ def _handle_signals(server: Server) -> None:
     gevent.signal_handler(signal.SIGHUP, server.request_reload)
 
 
-def _examine(options: argparse.Namespace) -> Examined:
-    """Everything that is right and wrong with the configuration, its blocks of providers and tools included."""
-    examined = examine(options.config, overrides=_overrides(options))
+def _examine(options: argparse.Namespace, console: Mapping[str, Any] | None = None) -> Examined:
+    """Everything that is right and wrong with the configuration, its blocks of providers and tools included. `console`:
+    the layer of a management console."""
+    examined = examine(options.config, overrides=_overrides(options), console=console)
     if examined.loaded is None:
         return examined
     faults = [*examined.faults, *check(examined.loaded)]
     return Examined(examined.loaded, list(dict.fromkeys(faults)), warnings(examined.loaded))
 
 
-def _load(options: argparse.Namespace) -> Loaded:
-    return load(options.config, overrides=_overrides(options))
+def _load(options: argparse.Namespace, console: Console | None) -> Loaded:
+    """The configuration as it is now. Raises SettingsError."""
+    if console is None:
+        return load(options.config, overrides=_overrides(options))
+    examined = console.examine(lambda tree: _examine(options, tree))
+    if examined.faults or examined.loaded is None:
+        raise SettingsError(examined.faults)
+    return examined.loaded
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,10 @@
 """What the management API may order by a message on a device's connection: read the configuration again, restart.
 
-Anybody who may connect can send such a message, so the secret is all that counts, and wrong ones cost time."""
+Anybody who may connect can send such a message, so the secret is all that counts, and wrong ones cost time.
+
+The console's page waits for a success, and for nothing else: an error, and a closed connection, leave it waiting for
+two minutes. A success that does not say of which action ends it at once, as a failure. So an order that failed is
+answered twice: with what went wrong, and with that."""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 DOOR = "server_message"
+MAX_SAID = 1_000
+"""Characters of an answer; the console takes no message of more than 8 KB."""
 
 
 class ManagementOrders:
@@ -35,8 +41,16 @@ class ManagementOrders:
         self._reload = reload
         self._restart = restart
 
-    def obey(self, command: wire.ServerCommand, peer_ip: str) -> wire.ServerReply:
-        """Do what is ordered from this address, if the secret is right. May block for a reload."""
+    def obey(self, command: wire.ServerCommand, peer_ip: str) -> tuple[wire.ServerReply, ...]:
+        """Do what is ordered from this address, if the secret is right; what to answer, in order. May block for a
+        reload."""
+        reply = self._done(command, peer_ip)
+        if reply.status == "success":
+            return (reply,)
+        log.warning("server command failed", action=command.action[:40], reason=reply.message[:500])
+        return reply, wire.ServerReply("success", f"not done: {reply.message}")
+
+    def _done(self, command: wire.ServerCommand, peer_ip: str) -> wire.ServerReply:
         client = one_client(peer_ip)
         try:
             self._guesses.refuse_guesser(DOOR, client)
@@ -50,7 +64,8 @@ class ManagementOrders:
         if command.action == "update_config":
             faults = self._reload()
             if faults:
-                return wire.ServerReply("error", "; ".join(str(fault) for fault in faults), command.action)
+                said = "; ".join(str(fault) for fault in faults)
+                return wire.ServerReply("error", said[:MAX_SAID], command.action)
             return wire.ServerReply("success", "configuration reloaded", command.action)
         if command.action == "restart":
             self._restart()

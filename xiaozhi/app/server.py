@@ -21,8 +21,9 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
+from xiaozhi.app.console import Console
 from xiaozhi.app.descriptors import Descriptors
-from xiaozhi.app.gauges import watch_all
+from xiaozhi.app.gauges import sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.history import History
 from xiaozhi.app.management_orders import ManagementOrders
@@ -33,7 +34,7 @@ from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.devices.quota import OutputQuota
-from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
+from xiaozhi.errors import Fault, Overloaded, SettingsError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.providers.pool import ProviderPool
@@ -78,8 +79,9 @@ STORE_PULSE_SECONDS = 90.0
 class Server:
     """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers.
 
-    `worker`: the name of this process where several share a port. `overlays`: devices' own settings. `pipeline`:
-    what makes the answers. `shed_policy`: when load is shed."""
+    `worker`: the name of this process where several share a port. `overlays`: devices' own settings; `console`: where
+    those come from instead, if it has been asked for the configuration. `pipeline`: what makes the answers.
+    `shed_policy`: when load is shed."""
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Server:
         reload: Callable[[], Loaded],
         worker: str = "",
         overlays: Overlays | None = None,
+        console: Console | None = None,
         pipeline: PipelineFactory = Cascade,
         shed_policy: ShedPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -121,11 +124,16 @@ class Server:
         self._memories = MemoryWriter(self._database)
         self._enrolment = Enrolment(self._database)
         self._quota = OutputQuota(self._database, lambda: datetime.datetime.now(zone_of(settings)).date())
-        self._history = History(settings, self._database, current=lambda: self._current().loaded.settings)
+        self._history = History(
+            settings,
+            self._database,
+            current=lambda: self._current().loaded.settings,
+            sinks=[console.reports] if console is not None else (),
+        )
         self._observer = Observer(self.metrics, self._tracer)
         self._watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
-            sample=self._sample,
+            sample=lambda: sample(self.connections, self.inference),
             sample_interval=settings.monitoring.sample_interval,
             policy=shed_policy,
             on_tick=GrowthCollector().check,
@@ -163,6 +171,7 @@ class Server:
             services=self._services,
             provider_pool=self.provider_pool,
             observer=self._observer,
+            before_read=console.refresh if console is not None else lambda: None,
             on_reload=self._reloaded,
         )
         self.connection_services = listeners.connection_services(
@@ -174,7 +183,12 @@ class Server:
             events=self._observer,
         )
         """Whoever accepts devices, by whatever protocol, runs their connections with these."""
-        self.agents = ConfiguredAgents(self._generations, overlays if overlays is not None else {})
+        self._console = console
+        self.agents = (
+            ConfiguredAgents(self._generations, overlays if overlays is not None else {})
+            if console is None
+            else console.join(self._generations, self.inference)
+        )
         self._addresses = listeners.server_addresses(settings, lambda: Ports(self.port, self.http_port))
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
@@ -222,7 +236,7 @@ class Server:
             metrics=self.metrics.render,
             reload=self.reload,
             devices=lambda: dearest(self.connections.members(), self._clock()),
-            failing=lambda: self.vendor_health.failing,
+            failing=self._failing,
         )
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(
@@ -248,6 +262,8 @@ class Server:
         self._watchdog.expect("memory keeper", lambda: self._memories.beat, STORE_PULSE_SECONDS, self._memories.revive)
         self._watchdog.expect("quota reader", lambda: self._quota.beat, STORE_PULSE_SECONDS, self._quota.revive)
         self._watchdog.start()
+        if self._console is not None:
+            self._console.start(self.request_reload)
         process.settle()
         self._started_s = self._clock() - self._began
         self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
@@ -315,14 +331,7 @@ class Server:
         self._database.start()
         process.keep_private(self._loaded.settings.data_dir)
         import_earlier_files(self._database, self._loaded.settings.data_dir)
-        self._limit_output(self._loaded.settings.device_max_output_size)
-
-    def _limit_output(self, limit: int) -> None:
-        try:
-            self._quota.adopt(limit)
-        except (StorageError, Overloaded) as error:
-            expected = f"a limit whose counts can be kept ({error})"
-            raise SettingsError([Fault("device_max_output_size", str(limit), expected)]) from error
+        wiring.limit_output(self._quota, self._loaded.settings.device_max_output_size)
 
     # --- stop -------------------------------------------------------------------------------------------------------
 
@@ -354,6 +363,8 @@ class Server:
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self._watchdog.stop)
         self._step("probes", self.vendor_health.close)
+        if self._console is not None:
+            self._step("console", self._console.close)
         self._step("tools", self._lasting.join, FLUSH_SECONDS)
         self._step("tools", self._lasting.kill)
         if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
@@ -411,12 +422,12 @@ class Server:
     def _adopt(self, old: Loaded, new: Loaded) -> None:
         """Put into force what outlives a generation. Raises SettingsError before anything has changed."""
         settings, before = new.settings, old.settings
-        self._limit_output(settings.device_max_output_size)
+        wiring.limit_output(self._quota, settings.device_max_output_size)
         try:
             if settings.log != before.log:
                 configure_logs(settings.log)
         except OSError as error:
-            self._limit_output(before.device_max_output_size)
+            wiring.limit_output(self._quota, before.device_max_output_size)
             raise SettingsError(
                 [Fault("log.log_dir", settings.log.log_dir, f"a place for {settings.log.log_file} ({error})")]
             ) from error
@@ -445,15 +456,9 @@ class Server:
             raise Overloaded("server")
 
     def _vision(self, identity: Identity) -> Vision:
-        settings = self._current().loaded.settings
-        addresses = self._addresses
-        reached = identity.origin
-        origin = (
-            addresses.from_device_port(reached) if reached is not None else addresses.at(listeners.own_host(settings))
-        )
-        return Vision(
-            url=addresses.vision_url(origin), token=self._vision_tokens.issue(identity.device_id, now=time.time())
-        )
+        token = self._vision_tokens.issue(identity.device_id, now=time.time())
+        own_host = listeners.own_host(self._current().loaded.settings)
+        return Vision(url=self._addresses.vision_for(identity.origin, own_host), token=token)
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 
@@ -474,12 +479,15 @@ class Server:
         if accepted:
             self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
 
+    def _failing(self) -> list[str]:
+        return [*self.vendor_health.failing, *(self._console.failing if self._console is not None else ())]
+
     def _page_facts(self) -> ops.PageFacts:
         return ops.PageFacts(
             version=__version__,
             providers=self._current().agent.providers.names,
             connections=len(self.connections),
-            failing=self.vendor_health.failing,
+            failing=self._failing(),
             limitations=self.vendor_health.limitations,
         )
 
@@ -489,7 +497,3 @@ class Server:
             self.admission.shut("server")
         elif not self._draining:
             self.admission.open()
-
-    def _sample(self) -> dict[str, object]:
-        pool = self.inference
-        return {"connections": len(self.connections), "pool_active": pool.active, "pool_queued": pool.queued}

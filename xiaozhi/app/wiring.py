@@ -15,7 +15,8 @@ from typing import Any
 import gevent
 from lunar_python import Solar
 
-from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.devices.quota import OutputQuota
+from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers import registry
 from xiaozhi.providers.pool import LIMITED_BY, OWN_LIMITS, LeasedProviders, ProviderPool, vendor_limits
@@ -208,10 +209,20 @@ def _prompter(loaded: Loaded, context: LiveContext, briefing: str, like: Agent |
         quota_refusal=settings.quota_response,
         briefing=briefing,
         speakers=_speakers(settings),
+        remembered=settings.summaryMemory,
         context=context,
         lunar=_lunar_date,
         like=like.prompter if like is not None else None,
     )
+
+
+def limit_output(quota: OutputQuota, limit: int) -> None:
+    """Hold devices to `limit` characters a day. Raises SettingsError when their counts cannot be kept."""
+    try:
+        quota.adopt(limit)
+    except (StorageError, Overloaded) as error:
+        expected = f"a limit whose counts can be kept ({error})"
+        raise SettingsError([Fault("device_max_output_size", str(limit), expected)]) from error
 
 
 def usual_voice(settings: Settings) -> VoiceFormat:

@@ -104,5 +104,6 @@ class AgentSource(Protocol):
         """The agent of a device; `hello` is what it said of itself, None when it has not said anything yet. May block;
         the caller has a deadline.
 
-        Raises Overloaded and AuthError when the device must not talk now. Whatever else it raises means that the device
+        Raises Overloaded and AuthError when the device must not talk now, NotServed when it is to be told why it has no
+        agent, and asked for again. Whatever else it raises means that the device
         is served by the default agent."""

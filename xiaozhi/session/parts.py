@@ -82,9 +82,11 @@ class SessionParts:
         self.iot: DeviceIot | None = None
 
     def adopt_agent(self, agent: Agent) -> None:
-        """Work with this agent from now on; nothing of the default one may be in use but the outbox."""
+        """Work with this agent from now on. Of the default one nothing may be in use but the outbox, and what a device
+        that had to wait was told with."""
         default, self.agent = self.agent, agent
         self.voices = self._new_voices()
+        self._speaker = self._toolbox = None
         default.release()
 
     @property

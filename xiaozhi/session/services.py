@@ -5,7 +5,7 @@ What belongs to a configuration, or to one device's settings, is `agent.py`. Not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,8 +69,8 @@ class SessionServices:
     """Where the device may send pictures: address and token."""
     admit_turn: Callable[[], None]
     """Raises Overloaded while the server sheds load."""
-    server_command: Callable[[wire.ServerCommand, str], wire.ServerReply]
-    """Carries out an order of the management API: (command, peer ip). May block."""
+    server_command: Callable[[wire.ServerCommand, str], Sequence[wire.ServerReply]]
+    """Carries out an order of the management API: (command, peer ip) -> what to answer. May block."""
     boards: KnownBoards = field(default_factory=KnownBoards)
     """Which board a device is: some have settings of their own."""
     sessions: OpenSessions = field(default_factory=OpenSessions)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import Overloaded, ProtocolError
+from xiaozhi.errors import NotServed, Overloaded, ProtocolError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
 from xiaozhi.protocol.frames import Frame
@@ -123,7 +123,9 @@ class Session:
         message = self._router.read(text)
         if message is None:
             return
-        if self._agent_known or not isinstance(message, _NEED_AGENT) or (wait := self._find_agent(None)) is None:
+        # Whoever hears why there is no agent may silence that.
+        waits = isinstance(message, _NEED_AGENT) and not (self.speaking and isinstance(message, wire.Abort))
+        if self._agent_known or not waits or (wait := self._find_agent(None)) is None:
             self._router.route(message)
         else:
             wait.add_message(message, len(text))
@@ -200,11 +202,10 @@ class Session:
             self._link.close(close_codes.NORMAL, "no voice")
         elif silent > limit and not self._said_goodbye:
             self._said_goodbye = True
-            end_prompt = settings.end_prompt
             spoken_with = self._agent_known and self._parts.spoken_with(self._mode)
-            if end_prompt.enable and spoken_with and not self._draining:
+            if settings.end_prompt.enable and spoken_with and not self._draining:
                 self._leaving = True
-                self._turn_taking.begin(Opening(instruction=end_prompt.prompt))
+                self._turn_taking.begin(Opening(instruction=settings.end_prompt.prompt))
             else:
                 self._link.close(close_codes.NORMAL, "no voice")
 
@@ -241,6 +242,10 @@ class Session:
             self._parts.adopt_agent(agent)
         self._begin()
 
+    def tell(self, refusal: NotServed) -> None:
+        """See AgentWaiter."""
+        self._turn_taking.announce(Opening(fixed=refusal.spoken, shown=refusal.shown), when="now")
+
     def take_message(self, message: wire.DeviceMessage) -> None:
         """See AgentWaiter."""
         self._router.route(message)
@@ -265,10 +270,9 @@ class Session:
         if not self._agents.has_own(self._link.identity):
             self._agent_known = True
             return None
-        wait = AgentWait(self._agents, self._link, self, self._services.telemetry, seconds=self._agent_seconds)
-        self._wait = wait
-        self._tasks.spawn("agent", wait.run, hello)
-        return wait
+        self._wait = AgentWait(self._agents, self._link, self, self._services.telemetry, seconds=self._agent_seconds)
+        self._tasks.spawn("agent", self._wait.run, hello)
+        return self._wait
 
     def _begin(self) -> None:
         """Hello was said and the agent is known: start what takes time."""
@@ -450,7 +454,7 @@ class Session:
         woken = is_wake_word(record.user_text, self._agent.settings.wakeup_words)
         by_user = bool(record.user_text) and not (woken or turn.opening.fixed)
         self._actions.music.turn_ended(turn.tracks, asked=by_user)
-        if record.outcome is not Outcome.UNHEARD:
+        if record.outcome is not Outcome.UNHEARD and not (record.announcement and self._wait is not None):
             self._parts.dialogue().append(*record.script)
             if self._parts.voices is not None:
                 self._parts.voices.spoke(record.speaker)
@@ -485,7 +489,8 @@ class Session:
         return None if left is None else OutputLimit(left, text_in(self._agent.prompter.quota_refusal, language))
 
     def _obey(self, message: wire.ServerCommand) -> None:
-        self._parts.outbox.urgent(self._services.server_command(message, self._link.identity.peer_ip))
+        for reply in self._services.server_command(message, self._link.identity.peer_ip):
+            self._parts.outbox.urgent(reply)
 
     def _leave_after_reply(self) -> None:
         self._leaving = True

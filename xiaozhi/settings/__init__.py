@@ -1,6 +1,6 @@
 """Typed settings: everything an operator can decide, read from layers, checked at once, frozen.
 
-    schema.py, server.py   what can be set: names, units, ranges, defaults (pydantic)
+    schema.py, server.py, management.py   what can be set: names, units, ranges, defaults (pydantic)
     fields.py              the kinds of values the schema is made of
     yaml_reader.py         a YAML file -> plain data, strictly, with line numbers
     environment.py         environment variables -> the same kind of data

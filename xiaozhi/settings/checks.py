@@ -157,13 +157,28 @@ def _chime(merged: Merged) -> Iterator[Fault]:
 
 
 def _management(merged: Merged) -> Iterator[Fault]:
-    api = _section(merged.tree, "manager-api")
-    if api.get("url") and not api.get("secret") and not _section(merged.tree, "server").get("secret"):
+    api, server = _section(merged.tree, "manager-api"), _section(merged.tree, "server")
+    url, asked = api.get("url"), merged.tree.get("read_config_from_api")
+    if asked is True and not url:
+        said = _said_by(merged, ("read_config_from_api",))
+        yield Fault(
+            "manager-api.url", "empty", f"must be the console's address where read_config_from_api is true{said}"
+        )
+    secret = api.get("secret") or server.get("secret")
+    if url and not secret:
         unfilled = ("manager-api", "secret") in merged.unfilled
         yield Fault(
             "manager-api.secret",
             "a placeholder" if unfilled else "empty",
             "must be the console's server.secret where manager-api.url is set",
+        )
+    key = server.get("auth_key")
+    if url and secret and key and str(key) != str(secret) and asked is not False:
+        yield Fault(
+            "server.auth_key",
+            MASK,
+            "must be empty, or equal to manager-api.secret: under a console it signs the tokens of devices"
+            + _said_by(merged, ("server", "auth_key")),
         )
 
 

@@ -70,3 +70,13 @@ TOOL_FILLER: Final[Mapping[str, str]] = {
     "ar": "لحظة من فضلك، ما زلت أعمل على ذلك.",
     "hi": "एक क्षण, अभी इस पर काम हो रहा है।",
 }
+ENTER_CODE: Final[Mapping[str, str]] = {
+    "zh": "请在控制台里输入验证码 {code}，绑定这台设备。",
+    "en": "Please enter the code {code} in the console to add this device.",
+}
+"""To a device that nobody has bound yet. `{code}`: digits."""
+NOT_KNOWN: Final[Mapping[str, str]] = {
+    "zh": "控制台不认识这台设备，请检查设备的 OTA 地址，然后重启设备。",
+    "en": "The console does not know this device. Please check the device's OTA address and restart it.",
+}
+"""To a device that has never asked the console for its settings."""

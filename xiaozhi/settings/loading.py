@@ -1,9 +1,10 @@
 """`load`: read the layers, lay them over each other, check everything, and give a frozen `Settings` or every fault.
 
-Lowest first: config/default.yaml, the profile that `server.profile` names, config/local.yaml, files given on the
-command line in their order, the environment (first the three-variable shortcut, then XIAOZHI__...), flags. Reads files
-and changes nothing; a file that cannot be read ends the loading after all files have been looked at, because what
-follows from half a configuration would be noise. All other faults are told together."""
+Lowest first: config/default.yaml, the profile that `server.profile` names, what a management console says (its caller
+has asked), config/local.yaml, files given on the command line in their order, the environment (first the three-variable
+shortcut, then XIAOZHI__...), flags. Reads files and changes nothing; a file that cannot be read ends the loading after
+all files have been looked at, because what follows from half a configuration would be noise. All other faults are told
+together."""
 
 from __future__ import annotations
 
@@ -27,6 +28,8 @@ from xiaozhi.settings.yaml_reader import read_file
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 """The configuration that ships with the programme."""
+CONSOLE = "the console"
+"""What the layer of a management console is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,11 @@ def load(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
     config_dir: Path = CONFIG_DIR,
+    console: Mapping[str, Any] | None = None,
 ) -> Loaded:
-    """The settings from all layers. `overrides` is nested like the file. Raises SettingsError with every fault that was
-    found."""
-    examined = examine(config, environ=environ, overrides=overrides, config_dir=config_dir)
+    """The settings from all layers. `overrides` is nested like the file, and so is `console`: what a management console
+    says of the server. Raises SettingsError with every fault that was found."""
+    examined = examine(config, environ=environ, overrides=overrides, config_dir=config_dir, console=console)
     if examined.faults or examined.loaded is None:
         raise SettingsError(examined.faults)
     return examined.loaded
@@ -77,6 +81,7 @@ def examine(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
     config_dir: Path = CONFIG_DIR,
+    console: Mapping[str, Any] | None = None,
 ) -> Examined:
     """Everything that is right and wrong with the settings from all layers. Arguments as for `load`; raises nothing."""
     files = [config] if isinstance(config, str | Path) else list(config or ())
@@ -86,9 +91,10 @@ def examine(
     shortcuts, wrong, warnings = shortcut_layers(environ)
     faults += more + wrong
     flags = [Layer("the command line", overrides)] if overrides else []
+    remote = [Layer(CONSOLE, console)] if console else []
     try:
         # Which profile applies may be said by any layer, and the environment is matched to the keys that exist: twice.
-        so_far = merge([*base, *own, *shortcuts])
+        so_far = merge([*base, *remote, *own, *shortcuts])
         variables, wrong = path_layers(environ, so_far.tree)
         faults += wrong
         own, wrong = _in_place(own)
@@ -102,13 +108,13 @@ def examine(
         faults += wrong
         if unread:
             return Examined(None, _each_once(faults), warnings)
-        layers = [*base, *profile, *above]
+        layers = [*base, *profile, *remote, *above]
         below = merge(layers)
     except SettingsError as error:  # absurd nesting
         return Examined(None, _each_once([*faults, *error.faults]), warnings)
     merged = Merged(dict(below.tree), below.origins, below.unfilled)
     apply_pause_of_the_detector(merged)
-    crossing = [*checks.cross_faults(merged), *not_yet.faults_of(merged)]
+    crossing = [*checks.cross_faults(merged)]
     template, wrong = _template(merged, config_dir)
     crossing += wrong
     warnings += not_yet.warnings_of(merged)

@@ -1,7 +1,6 @@
 """Keys that are accepted and have no effect yet: ONE table. Whoever brings a feature removes its lines here.
 
-A key is told about when a layer gives it another value than its default: with a warning, or with a fault where the
-operator would take the server for something that it is not."""
+A key is told about, with a warning, when a layer gives it another value than its default."""
 
 from __future__ import annotations
 
@@ -9,18 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xiaozhi.errors import Fault
 from xiaozhi.settings.layers import Merged, Path
 
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """One key without effect. `says`: what that means for whoever has set it. `refused`: it is a fault."""
+    """One key without effect. `says`: what that means for whoever has set it."""
 
     key: str
     default: Any
     says: str
-    refused: bool = False
 
     @property
     def path(self) -> Path:
@@ -30,18 +27,6 @@ class NotYet:
 _UNSET = ("", "null", "none", "[]", "()", "{}")
 
 NOT_YET: tuple[NotYet, ...] = (
-    NotYet(
-        "manager-api.url",
-        "",
-        "must be empty: the console is not asked yet, and devices would get the settings of this file, not their own",
-        refused=True,
-    ),
-    NotYet(
-        "read_config_from_api",
-        False,
-        "must be false: the console is not asked yet; write the settings into this file",
-        refused=True,
-    ),
     NotYet("server.udp_gateway", "", "the UDP side of a gateway is announced by the gateway itself"),
     NotYet("delete_audio", True, "`history: {mode: sound}` keeps what users say"),
     NotYet("xiaozhi.version", 1, "the hello says version 1; `boards.<name>.protocol_version` chooses the framing"),
@@ -53,22 +38,14 @@ NOT_YET: tuple[NotYet, ...] = (
 """Blocks of `plugins` without a plugin need no line: `tools/registry.py` knows which plugins there are."""
 
 
-def faults_of(merged: Merged) -> Iterator[Fault]:
-    """A fault for every key that is refused until its feature is here."""
-    for row in _written(merged.tree):
-        if row.refused:
-            source = merged.origin(row.path)
-            yield Fault(row.key, "set", row.says + (f" (set by {source})" if source else ""))
-
-
 def warnings_of(merged: Merged, tree: Mapping[str, Any] | None = None) -> list[str]:
-    """A warning for every other key without effect in `tree` (by default the whole of `merged`)."""
+    """A warning for every key without effect in `tree` (by default the whole of `merged`)."""
     found = []
     for row in _written(merged.tree if tree is None else tree):
         length = len(row.path)
         sources = {source: None for path, source in merged.origins.items() if path[:length] == row.path}
         own = [source for source in sources if not source.endswith("default.yaml")]
-        if own and not row.refused:
+        if own:
             found.append(f"{row.key} has no effect: {row.says} (set by {', '.join(own)})")
     return found
 

@@ -8,7 +8,7 @@ Not a store: where overlays come from (a test, the device store, the management 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,7 @@ PER_DEVICE = frozenset(
         "selected_module",
         "show_tool_calls",
         "stop_tts_notify_voice",
+        "summaryMemory",
         "system_error_response",
         "tool_call_timeout",
         "tts_timeout",
@@ -67,15 +68,18 @@ _PAUSE = ("conversation", "selected_module", "VAD")
 """What `apply_pause_of_the_detector` looks at."""
 
 
-def lay_over(loaded: Loaded, overlay: Mapping[str, Any], source: str) -> Loaded:
+def lay_over(loaded: Loaded, overlay: Mapping[str, Any], source: str, *, trusted: bool = True) -> Loaded:
     """`loaded` with a device's own settings over it. `source`: what to call them in faults and warnings, such as
-    "device 02:11:22:33:44:55". `warnings` of the result are those of the overlay only.
+    "device 02:11:22:33:44:55". `warnings` of the result are those of the overlay only. `trusted` False: they come from
+    outside the machine, and may not name code that is to be loaded.
 
     Raises SettingsError with every fault."""
     if not isinstance(overlay, Mapping):
         raise SettingsError([Fault(source, checks.shown(overlay), "must be a mapping, as in a configuration file")])
     own = {str(key): value for key, value in overlay.items()}
     faults = _not_of_a_device(own, source)
+    if not trusted:
+        faults += code_faults(own, source)
     own = {key: value for key, value in own.items() if key in PER_DEVICE or key not in _KNOWN}
     merged = _merged(loaded.merged, own, source)
     apply_pause_of_the_detector(merged)
@@ -111,6 +115,20 @@ def _not_of_a_device(own: Mapping[str, Any], source: str) -> list[Fault]:
         Fault(key, checks.shown(value, key), f"must not be set for one device, only for the server (set by {source})")
         for key, value in wrong
     ]
+
+
+def code_faults(tree: Mapping[str, Any], source: str) -> Iterator[Fault]:
+    """A fault for everything in settings that would load code: whoever may write them could run what they like."""
+    for section in SECTIONS.values():
+        blocks = tree.get(section)
+        for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
+            written = block.get("type") if isinstance(block, Mapping) else None
+            if ":" in str(written or name):
+                key = f"{section}.{name}.type"
+                yield Fault(key, checks.shown(written or name), f"must be a type that ships here (set by {source})")
+    plugins = tree.get("plugins")
+    if isinstance(plugins, Mapping) and plugins.get("dirs"):
+        yield Fault("plugins.dirs", "set", f"must be set in a file of this machine (set by {source})")
 
 
 def _merged(below: Merged, own: Mapping[str, Any], source: str) -> Merged:

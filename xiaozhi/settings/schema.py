@@ -16,8 +16,8 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from xiaozhi.settings.fields import (
     DatabaseUrl,
+    EmptyIsNone,
     EndpointUrl,
-    HttpUrl,
     LogLevel,
     OffIsAWord,
     Seconds,
@@ -29,6 +29,7 @@ from xiaozhi.settings.fields import (
 )
 from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED, TOOL_FILLER
 from xiaozhi.settings.history import HistorySettings
+from xiaozhi.settings.management import ManagerApi
 from xiaozhi.settings.mcp import McpSettings
 from xiaozhi.settings.server import ServerSettings
 from xiaozhi.settings.services import ContextProvider, VoiceprintService
@@ -215,18 +216,6 @@ class Monitoring(Section):
     )
 
 
-class ManagerApi(Section):
-    """The management console's API, for installations that have one."""
-
-    url: HttpUrl = Field(default="", description="Its address, ending in /xiaozhi; empty: this file decides.")
-    secret: SecretStr = Field(default=SecretStr(""), description="Its server.secret.")
-    timeout: Seconds = Field(default=30.0, description="For one call, s.")
-    max_retries: int = Field(
-        default=6, ge=0, le=100, description="Repetitions of a call that failed for a passing reason."
-    )
-    retry_delay: SecondsOrOff = Field(default=10.0, description="Longest pause before a repetition, s.")
-
-
 @dataclass(frozen=True, slots=True)
 class BoardTraits:
     """What holds for the device at hand: `boards` laid over the general keys."""
@@ -246,6 +235,9 @@ class Settings(Section):
     log: Log = Field(default_factory=Log, description="Log lines and the data directory.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The database.")
     manager_api: ManagerApi = Field(default_factory=ManagerApi, alias="manager-api", description="Management console.")
+    read_config_from_api: Annotated[bool | None, EmptyIsNone] = Field(
+        default=None, description="Ask the console; empty: where manager-api.url is set."
+    )
     selected_module: SelectedModule = Field(default_factory=SelectedModule, description="Which providers are in use.")
     fallback: FallbackSettings = Field(default_factory=FallbackSettings, description="Which providers take over.")
 
@@ -285,6 +277,9 @@ class Settings(Section):
         "You are curious, kind and quick-witted, speak like a good friend, and keep to two or three short sentences\n"
         "unless a story is asked for.\n",
         description="Who the assistant is.",
+    )
+    summaryMemory: str = Field(
+        default="", repr=False, description="What is remembered of earlier visits where the console keeps the memory."
     )
     language: str = Field(
         default="", max_length=80, description="Language to answer in, as a prompt calls it; empty: the user's."
@@ -371,6 +366,11 @@ class Settings(Section):
     def data_dir(self) -> Path:
         """Where everything lives that must survive a restart."""
         return Path(self.log.data_dir)
+
+    @property
+    def under_console(self) -> bool:
+        """The settings of this server and of its devices come from a management console."""
+        return bool(self.manager_api.url) and self.read_config_from_api is not False
 
     @property
     def management_secret(self) -> SecretStr:

@@ -22,7 +22,8 @@ def token_secret(settings: Settings) -> str:
     <data_dir>/auth_key, made on first use. Blocks for the disk.
 
     Raises SettingsError when the file cannot be written or holds next to nothing."""
-    configured = settings.server.auth_key.get_secret_value() or settings.manager_api.secret.get_secret_value()
+    of_console = settings.management_secret if settings.under_console else settings.manager_api.secret
+    configured = settings.server.auth_key.get_secret_value() or of_console.get_secret_value()
     if configured:
         return configured
     path = settings.data_dir / FILE_NAME

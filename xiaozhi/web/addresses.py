@@ -38,6 +38,8 @@ class ServerAddresses:
     """Configured; handed out as it is."""
     vision: str = ""
     """Configured; handed out as it is."""
+    ota: str = ""
+    """Of a management console that devices ask in the place of this server."""
 
     def websocket_url(self, origin: Origin) -> str:
         """Where devices connect."""
@@ -52,11 +54,15 @@ class ServerAddresses:
 
     def ota_url(self, origin: Origin) -> str:
         """Where devices ask at their start."""
-        return origin.base_url + OTA_PATH
+        return self.ota or origin.base_url + OTA_PATH
 
     def firmware_url(self, origin: Origin, file_name: str) -> str:
         """Where a device downloads a firmware file."""
         return f"{self.ota_url(origin)}download/{file_name}"
+
+    def vision_for(self, reached: Origin | None, own_host: str) -> str:
+        """Where a device sends its pictures: the host by which it reached the device port, else `own_host`."""
+        return self.vision_url(self.from_device_port(reached) if reached is not None else self.at(own_host))
 
     def vision_url(self, origin: Origin) -> str:
         """Where devices send pictures."""

@@ -37,9 +37,9 @@ _WEEKDAYS = (
 
 
 class Prompter:
-    """Renders system prompts. `briefing`: what the tools on offer have to say. `speakers`: who is known by voice,
-    one per line. `lunar` must not block (it answers from
-    a cache). `like`: a prompter of the same template, which need not be compiled again."""
+    """Renders system prompts. `briefing`: what the tools on offer have to say. `speakers`: who is known by voice, one
+    per line. `remembered`: what is known of earlier visits where no memory provider keeps it. `lunar` must not block
+    (it answers from a cache). `like`: a prompter of the same template, which need not be compiled again."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Prompter:
         quota_refusal: Mapping[str, str] = MappingProxyType({}),
         briefing: str = "",
         speakers: str = "",
+        remembered: str = "",
         context: LiveContext | None = None,
         lunar: Callable[[datetime.date], str] = lambda day: "",
         now: Callable[[], float] = time.time,
@@ -64,6 +65,7 @@ class Prompter:
         self._language = language
         self._briefing = briefing
         self._speakers = speakers
+        self._remembered = remembered
         self._context = context or LiveContext(())
         self._lunar = lunar
         self._now = now
@@ -110,7 +112,7 @@ class Prompter:
         """What is remembered of earlier sessions, "" when nothing is, or not soon enough. Blocks at most
         `recall_deadline` seconds."""
         if not memory.traits.remembers:
-            return ""
+            return self._remembered
         try:
             with at_most(self._recall_deadline, VendorError(memory.name, "recall too slow")):
                 return memory.recall(device_id, query)

@@ -1,0 +1,38 @@
+"""Calls from one device to another, by the names in the caller's address book: the console knows both, and rings.
+
+Not the tool (`tools/`), which decides what is said about the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xiaozhi.management.client import ConsoleClient
+
+
+@dataclass(frozen=True, slots=True)
+class RingOutcome:
+    """What became of a call. `said`: the console's own words about it, "" when it gave none."""
+
+    ringing: bool
+    said: str = ""
+
+
+class ConsoleAddressBook:
+    """Blocks up to 10 s. Raises VendorError, Overloaded."""
+
+    def __init__(self, client: ConsoleClient) -> None:
+        self._client = client
+
+    def look_up(self, device_id: str, nickname: str) -> RingOutcome:
+        """Ring the device that the address book of `device_id` has under `nickname`. (The console looks up and rings in
+        one step; there is nothing to look up without ringing.)"""
+        return _outcome(self._client.call_device(device_id, nickname))
+
+    def answer(self, device_id: str, nickname: str = "-") -> RingOutcome:
+        """Accept the call that rings at `device_id`. The console wants a name and does not look at it."""
+        return _outcome(self._client.call_device(device_id, nickname, answer=True))
+
+
+def _outcome(answer: dict[str, object]) -> RingOutcome:
+    message = answer.get("message")
+    return RingOutcome(answer.get("status") == "success", message if isinstance(message, str) else "")

@@ -1,0 +1,212 @@
+"""Tells the console what was said, as its history wants it: a sink of the history (`history/entries.py`).
+
+    one turn ─► what the user said ▸ tool, result, tool, result ... ▸ one report per sentence that was spoken
+    the end  ─► title ▸ summary, where the console keeps the memory
+
+The reports of a session go out one after the other, each answered before the next, so the console has them in order
+and has all of them when it makes the title. Delivered at least once: of a turn whose delivery failed in the middle,
+only the rest is sent again, as long as this process lives.
+
+Does not know the history room: what it needs of an entry is said by the Protocols here."""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import orjson
+from cachetools import LRUCache
+
+from xiaozhi.errors import ConsoleRefused, VendorError, VendorUnavailable
+from xiaozhi.management.client import AGENT_GONE, NAME, SECRET_WRONG, ConsoleClient
+from xiaozhi.management.translate import KEEP_NOTHING, KEEP_SOUND
+from xiaozhi.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+USER, ASSISTANT, TOOL = 1, 2, 3
+WOKEN: Final = "嘿，你好呀"
+"""What the console has in the place of a wake word."""
+MAX_CONTENT_BYTES: Final = 65_000
+"""The console's column holds 64 KB."""
+MAX_SESSION_CHARS: Final = 50
+HALF_SENT: Final = 1_000
+"""Turns of which only a part was delivered."""
+
+
+class ReportedSession(Protocol):
+    """Which session it is."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def device_id(self) -> str: ...
+
+
+class ReportedTool(Protocol):
+    """One call of a tool."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def arguments(self) -> Mapping[str, Any]: ...
+    @property
+    def result(self) -> str: ...
+
+
+class ReportedSound(Protocol):
+    """What the user said, as sound."""
+
+    def wav(self) -> bytes:
+        """PCM, 16 bit, mono, 16 kHz, as a WAV file. Costs CPU."""
+
+
+class ReportedTurn(Protocol):
+    """One turn."""
+
+    @property
+    def session(self) -> ReportedSession: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def at(self) -> float:
+        """Seconds since 1970."""
+
+    @property
+    def said(self) -> str: ...
+    @property
+    def spoken(self) -> Sequence[str]: ...
+    @property
+    def tools(self) -> Sequence[ReportedTool]: ...
+    @property
+    def speaker(self) -> str: ...
+    @property
+    def sound(self) -> ReportedSound | None: ...
+
+
+class ReportedEnd(Protocol):
+    """A session that is over."""
+
+    @property
+    def session(self) -> ReportedSession: ...
+    @property
+    def turns(self) -> int: ...
+
+
+class ConsoleReports:
+    """`history`: what the console keeps of a device (KEEP_...), `summarises`: whether it makes the memory of its agent;
+    both by device id, quick. `woke`: whether a text is a wake word. `offload`: runs what costs CPU off the hub.
+
+    Raises VendorError and Overloaded, as a sink does."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        client: ConsoleClient,
+        *,
+        history: Callable[[str], int],
+        summarises: Callable[[str], bool],
+        woke: Callable[[str], bool],
+        offload: Callable[[Callable[[], Any]], Any],
+    ) -> None:
+        self._client = client
+        self._history = history
+        self._summarises = summarises
+        self._woke = woke
+        self._offload = offload
+        # Key of a turn -> how many of its reports have been taken.
+        self._sent: LRUCache[str, int] = LRUCache(HALF_SENT)
+
+    def deliver(self, entries: Sequence[ReportedTurn]) -> None:
+        """Report turns of one session, in order."""
+        for entry in entries:
+            keeps = self._history(entry.session.device_id)
+            if keeps == KEEP_NOTHING:
+                continue
+            sound = entry.sound if keeps == KEEP_SOUND else None
+            encoded = self._offload(functools.partial(_encoded, sound)) if sound is not None and entry.said else None
+            self._report_all(entry.key, reports_of(entry, encoded, woken=self._woke(entry.said)))
+
+    def session_ended(self, ended: ReportedEnd) -> None:
+        """Have a title made, and the memory of the agent renewed. Takes as long as a language model."""
+        session = ended.session
+        if self._history(session.device_id) == KEEP_NOTHING or not ended.turns:
+            return
+        self._at_the_end("title", self._client.make_title, session.id)
+        if self._summarises(session.device_id):
+            self._at_the_end("summary", self._client.save_summary, session.id)
+
+    def _report_all(self, key: str, reports: Sequence[Mapping[str, Any]]) -> None:
+        for number in range(self._sent.get(key, 0), len(reports)):
+            try:
+                self._client.report(reports[number])
+            except ConsoleRefused as error:
+                if error.code == SECRET_WRONG:
+                    # An operator will mend it, and nothing that was said until then need be lost.
+                    raise VendorUnavailable(NAME, "the console refuses manager-api.secret") from error
+                log.warning("a message of a conversation was refused by the console", code=error.code)
+            self._sent[key] = number + 1
+        self._sent.pop(key, None)
+
+    def _at_the_end(self, what: str, ask: Callable[[str], None], session_id: str) -> None:
+        """Not asked again when it fails: the history is there, and the next session makes the next summary."""
+        try:
+            ask(session_id)
+        except ConsoleRefused as error:
+            if error.code != AGENT_GONE:  # nothing was kept of this session
+                log.warning("the console makes none", what=what, code=error.code)
+        except VendorError as error:
+            log.warning("the console makes none", what=what, reason=str(error)[:200])
+
+
+def reports_of(entry: ReportedTurn, sound: str | None = None, *, woken: bool = False) -> list[dict[str, Any]]:
+    """The requests that tell the console of a turn, in order. `sound`: what the user said, a WAV file in base64.
+    `woken`: that was only a wake word."""
+    session = entry.session
+    messages: list[tuple[int, str]] = []
+    if entry.said.strip():
+        messages.append((USER, _said(entry, woken)))
+    for tool in entry.tools:
+        arguments = orjson.dumps(dict(tool.arguments), default=str).decode()
+        messages.append((TOOL, _tool_message("tool", f"{tool.name}({arguments})")))
+        if tool.result:
+            messages.append((TOOL, _tool_message("tool_result", orjson.dumps({"result": tool.result}).decode())))
+    messages += [(ASSISTANT, sentence) for sentence in entry.spoken if sentence.strip()]
+    began = round(entry.at * 1000)
+    return [
+        {
+            "macAddress": session.device_id,
+            "sessionId": session.id[:MAX_SESSION_CHARS],
+            "chatType": kind,
+            "content": _cut(content),
+            # The console sorts by it: what comes later must not look earlier, nor as early.
+            "reportTime": began + number,
+            "audioBase64": sound if kind == USER and not woken else None,
+        }
+        for number, (kind, content) in enumerate(messages)
+    ]
+
+
+def _encoded(sound: ReportedSound) -> str:
+    return base64.b64encode(sound.wav()).decode()
+
+
+def _said(entry: ReportedTurn, woken: bool) -> str:
+    if woken:
+        return WOKEN
+    if not entry.speaker:
+        return entry.said
+    return orjson.dumps({"speaker": entry.speaker, "content": entry.said}).decode()
+
+
+def _tool_message(kind: str, text: str) -> str:
+    return orjson.dumps([{"type": kind, "text": text}]).decode()
+
+
+def _cut(content: str) -> str:
+    """As much of it as the console's column holds."""
+    encoded = content.encode("utf-8", "replace")
+    return content if len(encoded) <= MAX_CONTENT_BYTES else encoded[:MAX_CONTENT_BYTES].decode("utf-8", "ignore")
