@@ -15,7 +15,7 @@ from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, Vendo
 from tests.net.test_tls import CERTIFICATE, FILES
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.guarded_fetch import MAX_REDIRECTS, GuardedFetch, may_fetch
-from xiaozhi.net.tls import server_context
+from xiaozhi.net.tls import client_context, server_context
 
 Answer = Callable[[VendorRequest], VendorAnswer]
 
@@ -239,5 +239,6 @@ def test_the_certificate_must_be_that_of_the_name() -> None:
             else:
                 with pytest.raises(VendorUnavailable, match="no TLS connection"):
                     fetch.get(url)
+        assert client_context(str(CERTIFICATE)).check_hostname, "the context is everybody's"
     finally:
         server.stop()

@@ -155,8 +155,7 @@ class GuardedFetch:
             retries=False,
             maxsize=1,
             ssl_context=client_context(self._verify),
-            server_hostname=host,
-            assert_hostname=host,
+            server_hostname=host,  # which is checked; urllib3's assert_hostname would change the shared context
         )
 
     def _exchange(self, pool: Any, parts: urllib.parse.SplitResult, headers: Mapping[str, str]) -> Fetched | str:
