@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from loadtest.simulator.device import SimulatedDevice
-from loadtest.simulator.wire import Refused
+from loadtest.simulator.wire import UpgradeRefused
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS
 from loadtest.vendors.sounds import Sounds
@@ -401,7 +401,7 @@ def test_the_console_signs_the_tokens_of_devices(tmp_path: Path, sounds: Sounds,
         assert ask(device, "hello").sentences == ["Fine"]
 
         assert "You are Ben." in stage.messages()[0]["content"]
-        with pytest.raises(Refused, match="401"):
+        with pytest.raises(UpgradeRefused, match="401"):
             stage.device(device_id=BEN, client_id="client", token=token[:-1])
 
 
