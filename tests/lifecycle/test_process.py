@@ -233,6 +233,7 @@ def test_a_restart_finishes_answers_keeps_its_process_and_comes_back(tmp_path: P
         assert child.process is not None
         device, console = child.device(), child.device()
         assert restart(console, "wrong")["status"] == "error"
+        assert "content" not in console.next_json("server").data, "what ends the wait of the console's page"
         tell_story(vendor, device, 1.0)
 
         reply = restart(console, SECRET)

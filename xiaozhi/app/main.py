@@ -59,7 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join(("check", "tools", " ".join(UPGRADE), f"{' '.join(FORGET)} ID", *history_commands.USAGE))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
-    console = _console(examined) if options.command in ([], CHECK) else None
+    console = _console(examined) if options.command in ([], CHECK, TOOLS) else None
+    try:
+        return _obey(options, examined, console)
+    finally:
+        if console is not None:
+            console.close()
+
+
+def _obey(options: argparse.Namespace, examined: Examined, console: Console | None) -> int:
+    """Do what the command line says, with the configuration of this machine and what the console adds to it."""
     if console is not None:
         try:
             console.at_start(lambda text: print(text, file=sys.stderr))
@@ -91,9 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             logs.shut_down()
     if options.command == UPGRADE:
         return _upgrade_database(loaded)
-    if of_history:
+    if history_commands.is_history_command(options.command):
         return history_commands.run(options.command, loaded)
-    if forget:
+    if options.command[:-1] == FORGET:
         return _forget_device(loaded, options.command[-1])
     return _serve(options, loaded, console)
 

@@ -363,14 +363,14 @@ class Server:
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self._watchdog.stop)
         self._step("probes", self.vendor_health.close)
-        if self._console is not None:
-            self._step("console", self._console.close)
         self._step("tools", self._lasting.join, FLUSH_SECONDS)
         self._step("tools", self._lasting.kill)
         if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
             log.warning("memories put aside for the next start")
         self._step("quota", self._quota.close)
         self._step("history", self._history.stop)
+        if self._console is not None:
+            self._step("console", self._console.close)
         for web in (self._web, self._worker_web):
             if web is not None:
                 self._step("web", web.stop, FLUSH_SECONDS)
