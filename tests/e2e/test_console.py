@@ -19,13 +19,16 @@ from loadtest.simulator.wire import UpgradeRefused
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import Stage, ask, open_stage
+from tests.e2e.stage import Stage, ask, open_stage, speak_to, tool_call
 from tests.vendors.console import (
     BASE,
     MODELS,
     NO_AGENT,
     PRIVATE_KEY,
+    REPORT,
     SECRET,
+    SUMMARY,
+    TITLE,
     WORDS,
     BoundDevice,
     StrictConsole,
@@ -345,6 +348,87 @@ def test_without_a_console_and_without_a_copy_there_is_no_start(
         pass
 
     assert console.counts[BASE] >= 2
+
+
+# --- what the console is told -----------------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_told_in_order_with_its_sound_then_title_and_summary(
+    tmp_path: Path, sounds: Sounds, words: Any, console: StrictConsole
+) -> None:
+    memory = {"Memory_mem_local_short": {"type": "mem_local_short", "llm": "LLM_x"}}
+    with open_stage(tmp_path, sounds, under(console)) as stage:
+        ben = bind(console, stage, BEN, voice="ben", prompt="Hi.", plugins={"get_lunar": "{}"}, Memory=memory)
+        ben.models["selected_module"]["Memory"] = "Memory_mem_local_short"
+        console.stand(TITLE, Script(delay=0.3))
+        device = stage.device(device_id=BEN)
+        ask(device, "hello robot")
+        stage.vendor.script(CHAT, Script(answer=tool_call("get_lunar")))
+        speak_to(device, words("what is up with you"))
+        device.close()
+
+        wait_for(lambda: console.summaries, "the summary")
+
+    told = [(report["chatType"], report["content"]) for report in console.reports]
+    assert [kind for kind, _ in told] == [1, 2, 1, 3, 3, 2]
+    assert told[0] == (1, "嘿，你好呀")
+    assert told[2] == (1, "what is up")
+    assert told[3][1].startswith('[{"type":"tool","text":"get_lunar(')
+    assert told[4][1].startswith('[{"type":"tool_result"')
+    assert told[5] == (2, "Fine.")
+    assert [report["audioBase64"] is not None for report in console.reports] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert {report["macAddress"] for report in console.reports} == {BEN}, "as the console knows it"
+    [session] = {report["sessionId"] for report in console.reports}
+    assert console.titles == console.summaries == [session]
+    assert console.order[-2:] == [TITLE, SUMMARY]
+
+
+@pytest.mark.parametrize(("history", "reports"), [(0, 0), (1, 2)])
+def test_no_more_is_told_than_the_console_keeps(
+    history: int, reports: int, tmp_path: Path, sounds: Sounds, words: Any, console: StrictConsole
+) -> None:
+    console.bound[ANN] = BoundDevice({"prompt": "Hi."}, history=history)
+    with open_stage(tmp_path, sounds, under(console)) as stage:
+        device = stage.device(device_id=ANN)
+        speak_to(device, words("what is up with you"))
+        device.close()
+        wait_for(lambda: len(console.reports) >= reports and len(stage.server.connections) == 0, "the reports")
+
+    assert console.counts.get(REPORT, 0) == reports
+    assert all(report["audioBase64"] is None for report in console.reports)
+
+
+def test_what_was_said_last_is_told_before_a_server_stops(
+    tmp_path: Path, sounds: Sounds, console: StrictConsole
+) -> None:
+    console.bound[ANN] = BoundDevice({"prompt": "Hi."})
+    with open_stage(tmp_path, sounds, under(console)) as stage:
+        ask(stage.device(device_id=ANN), "hello")
+
+    assert [report["content"] for report in console.reports] == ["hello", "Fine."]
+
+
+def test_what_was_said_while_the_console_was_away_is_told_later(
+    tmp_path: Path, sounds: Sounds, console: StrictConsole
+) -> None:
+    console.bound[ANN] = BoundDevice({"prompt": "Hi."})
+    console.stand(REPORT, Script(status=503))
+    with open_stage(tmp_path, sounds, under(console)) as stage:
+        ask(stage.device(device_id=ANN), "hello")
+        stage.close_devices()
+        wait_for(lambda: console.counts.get(REPORT), "a try")
+    console.forget_scripts()
+    with open_stage(tmp_path, sounds, under(console)):
+        wait_for(lambda: len(console.reports) == 2, "the reports")
+
+    assert [report["content"] for report in console.reports] == ["hello", "Fine."]
 
 
 # --- orders of the console --------------------------------------------------------------------------------------------
