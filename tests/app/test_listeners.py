@@ -15,6 +15,7 @@ from tests.transport.harness import Noting, RecordedEvents
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import listeners
 from xiaozhi.app.descriptors import Descriptors
+from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.errors import Overloaded
 from xiaozhi.net.proxies import one_client
@@ -25,6 +26,7 @@ from xiaozhi.runtime.limits import Admission
 from xiaozhi.session.link import Identity
 from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.settings import Settings, load
+from xiaozhi.storage.database import Database
 from xiaozhi.transport.connection import ConnectionServices
 from xiaozhi.web import ops
 from xiaozhi.web.addresses import Ports, ServerAddresses
@@ -57,6 +59,11 @@ def services(given: Settings, boards: KnownBoards | None = None) -> ConnectionSe
     )
 
 
+def known_devices(given: Settings) -> KnownDevices:
+    """What is known without a database."""
+    return KnownDevices(given, Database("sqlite://"), "secret", Guesses())
+
+
 @contextmanager
 def device_port(given: Settings) -> Iterator[int]:
     """A running device port; its number."""
@@ -64,9 +71,8 @@ def device_port(given: Settings) -> Iterator[int]:
     acceptor = listeners.device_port(
         given,
         services=shared,
-        tokens=DeviceTokens("secret"),
+        admit=known_devices(given).admit,
         admission=Admission(listeners.admission_limits(given)),
-        guesses=Guesses(),
     )
     acceptor.start()
     try:
@@ -187,11 +193,10 @@ def test_the_http_port(tls: dict[str, str]) -> None:
     web = listeners.http_port(
         settings({"tls": tls}),
         addresses=ServerAddresses(),
-        boards=KnownBoards(),
         current=settings,
         hooks=HOOKS,
-        device_tokens=DeviceTokens("secret"),
-        enrol=lambda device_id, client_id: True,
+        known=known_devices(settings()),
+        loaded=lambda: load(environ={}),
         vision_tokens=VisionTokens("secret"),
         vllm=lambda: None,
         sessions=OpenSessions(),

@@ -89,8 +89,9 @@ def test_with_authentication_a_device_at_home_gets_in_by_itself_and_nobody_else_
 @pytest.mark.parametrize(
     "server,warned",
     [
-        ({"ip": "0.0.0.0"}, True),
-        ({"ip": "127.0.0.1"}, False),
+        ({"ip": "0.0.0.0"}, False),
+        ({"ip": "0.0.0.0", "auth": {"enabled": False}}, True),
+        ({"ip": "127.0.0.1", "auth": {"enabled": False}}, False),
         ({"ip": "0.0.0.0", "auth": {"enabled": True}}, False),
     ],
 )

@@ -20,6 +20,7 @@ from tests.fakes.voice import FakeTts
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.chat import Message
+from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.history.entries import EndedSession, HistoryEntry
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.tasks import Tasks
@@ -32,7 +33,6 @@ from xiaozhi.session.speaking.phrases import Phrases
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.turn_record import TurnRecord
 from xiaozhi.session.turns.context import LiveContext
-from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.settings import Settings
 from xiaozhi.settings.loading import CONFIG_DIR

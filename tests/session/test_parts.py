@@ -14,13 +14,13 @@ from tests.fakes.sessions import DEVICE, FakeAgents, FakeLink, make_agent, make_
 from tests.fakes.sound import silence, tone
 from tests.fakes.thinking import FakeLlm, FakeMemory
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.link import Identity
 from xiaozhi.session.listening.listener import ListenerOptions
 from xiaozhi.session.parts import SessionParts
 from xiaozhi.session.turns.answer_cache import AnswerCache
-from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.tools.base import Action, FixedTools, FunctionTool, SourceKind, ToolOutcome
 
 

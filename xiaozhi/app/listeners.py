@@ -5,33 +5,37 @@ Part of the composition root: translates settings into the small configs that tr
 
 from __future__ import annotations
 
-import time
+import random
 from collections.abc import Callable
 
 from xiaozhi.app.descriptors import Descriptors, Wanted
+from xiaozhi.app.device_settings import change_own
+from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.devices.boards import KnownBoards
-from xiaozhi.errors import AuthError
 from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.origin import own_address
 from xiaozhi.net.proxies import TrustedProxies, is_loopback, one_client
 from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.net.tls import TlsFiles
-from xiaozhi.protocol.token import DeviceTokens, VisionTokens, bearer
+from xiaozhi.protocol.device_id import normal_device_id
+from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.runtime.usage import UsageLimits
-from xiaozhi.session.link import Identity, SessionFactory
+from xiaozhi.session.link import SessionFactory
 from xiaozhi.session.open_sessions import OpenSessions
-from xiaozhi.settings import Settings, zone_of
+from xiaozhi.settings import Loaded, Settings, zone_of
 from xiaozhi.settings.server import Limits, ServerSettings
-from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions
+from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions, Admit
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
-from xiaozhi.web import device_tools, ops, ota, ota_elsewhere, vision
+from xiaozhi.web import device_tools, devices, ops, ota, ota_elsewhere, vision
 from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.admin_door import AdminDoor
 from xiaozhi.web.app import WebConfig, create_app
+from xiaozhi.web.devices import DeviceHooks
+from xiaozhi.web.firmware import SUFFIX, TO_ALL, Release
 from xiaozhi.web.http_connection import WebLimits
 from xiaozhi.web.wsgi import WebServer
 
@@ -101,6 +105,17 @@ def sweep_policy(settings: Settings) -> Policy:
     )
 
 
+def connection_registry(settings: Settings, known: KnownDevices) -> ConnectionRegistry:
+    """Who is connected to this process; the other workers are told."""
+    presence = known.presence
+    return ConnectionRegistry(
+        sweep_policy(settings),
+        per_device=settings.server.limits.per_device,
+        on_join=presence.joined,
+        on_leave=presence.left,
+    )
+
+
 def connection_services(
     settings: Settings,
     *,
@@ -131,12 +146,11 @@ def device_port(
     settings: Settings,
     *,
     services: ConnectionServices,
-    tokens: DeviceTokens,
+    admit: Admit,
     admission: Admission,
-    guesses: Guesses,
     handshakes: int = MAX_HANDSHAKES,
 ) -> Acceptor:
-    """The port devices connect to by WebSocket. `handshakes`: see AcceptorOptions."""
+    """The port devices connect to by WebSocket. `admit`, `handshakes`: see Acceptor."""
     server = settings.server
     limits = server.limits
     options = AcceptorOptions(
@@ -151,24 +165,6 @@ def device_port(
             binary_bytes=limits.binary_bytes, text_bytes=limits.text_bytes, send_timeout=limits.send_timeout
         ),
     )
-
-    def admit(identity: Identity, authorization: str) -> None:
-        if not server.auth.enabled:
-            return
-        try:
-            tokens.check(
-                bearer(authorization),
-                identity.client_id,
-                identity.device_id,
-                now=time.time(),
-                written_id=identity.written_id,
-            )
-        except AuthError:
-            client = one_client(identity.peer_ip)
-            guesses.refuse_guesser("device_token", client)
-            guesses.add("device_token", client)
-            raise
-
     return Acceptor(server.ip, server.port, services=services, admit=admit, admission=admission, options=options)
 
 
@@ -176,11 +172,10 @@ def http_port(
     settings: Settings,
     *,
     addresses: ServerAddresses,
-    boards: KnownBoards,
     current: Callable[[], Settings],
     hooks: ops.OpsHooks,
-    device_tokens: DeviceTokens,
-    enrol: Callable[[str, str], bool],
+    known: KnownDevices,
+    loaded: Callable[[], Loaded],
     vision_tokens: VisionTokens,
     vllm: Callable[[str], Vllm | None],
     sessions: OpenSessions,
@@ -189,19 +184,30 @@ def http_port(
 ) -> WebServer:
     """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits."""
     server = settings.server
+    admin_token = server.admin_token.get_secret_value()
     ota_hooks = ota.OtaHooks(
-        on_board=boards.learn,
+        on_board=known.boards.learn,
+        on_report=known.reported,
         protocol_version=lambda names: current().board_for(names).protocol_version,
-        enrol=enrol,
+        transport=lambda names: current().board_for(names).transport,
+        release=lambda file_name: _release(current(), file_name),
+        enrol=known.enrolment.ask,
+        activate=known.activate if server.auth.enabled is not False else None,
     )
     blueprints = [
         ota_elsewhere.create_blueprint(addresses.ota)
         if settings.under_console
-        else ota.create_blueprint(ota_settings(settings, addresses), device_tokens, ota_hooks),
+        else ota.create_blueprint(ota_settings(settings, addresses), known.tokens, ota_hooks),
         vision.create_blueprint(vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses),
-        ops.create_blueprint(hooks, admin_token=server.admin_token.get_secret_value(), guesses=guesses),
-        device_tools.create_blueprint(
-            _operator_tools(sessions), AdminDoor(server.admin_token.get_secret_value(), guesses)
+        ops.create_blueprint(hooks, admin_token=admin_token, guesses=guesses),
+        device_tools.create_blueprint(_operator_tools(sessions), AdminDoor(admin_token, guesses)),
+        devices.create_blueprint(
+            DeviceHooks(
+                known.directory,
+                lambda *change: change_own(known.directory, loaded(), *change),
+                known.presence.look,
+            ),
+            AdminDoor(admin_token, guesses),
         ),
     ]
     web = WebConfig(
@@ -247,19 +253,30 @@ def ota_settings(settings: Settings, addresses: ServerAddresses) -> ota.OtaConfi
         addresses=addresses,
         zone=zone_of(settings),
         firmware_dir=settings.data_dir / "bin",
-        auth_enabled=server.auth.enabled,
-        allowed_devices=frozenset(server.auth.allowed_devices),
+        auth_enabled=server.auth.enabled is not False,
         mqtt=ota.MqttGateway(server.mqtt_gateway, key) if server.mqtt_gateway else None,
     )
 
 
-def server_addresses(settings: Settings, ports: Callable[[], Ports]) -> ServerAddresses:
-    """What makes the addresses of this server. `ports`: those in use."""
+def _release(settings: Settings, file_name: str) -> Release:
+    """Who is offered a firmware file."""
+    written = settings.firmware.get(file_name) or settings.firmware.get(file_name.removesuffix(SUFFIX))
+    if written is None:
+        return TO_ALL
+    return Release(written.percent, frozenset(map(normal_device_id, written.devices)), written.force)
+
+
+def server_addresses(
+    settings: Settings, ports: Callable[[], Ports], choose: Callable[[tuple[str, ...]], str] = random.choice
+) -> ServerAddresses:
+    """What makes the addresses of this server. `ports`: those in use. `choose`: which of several a device is told."""
     server = settings.server
     return ServerAddresses(
         ports=ports,
         tls=server.tls.enabled,
         websocket=server.websocket,
+        choose=choose,
+        public_url=server.public_url,
         vision=server.vision_explain,
         ota=f"{settings.manager_api.url.rstrip('/')}/ota/" if settings.under_console else "",
     )
@@ -301,11 +318,11 @@ def _differ(before: object, after: object, key: str) -> bool:
 def open_to_strangers(settings: Settings) -> str:
     """What to tell an operator whose server lets everybody in who can reach it; "" when it does not."""
     server = settings.server
-    if server.auth.enabled or server.ip == "localhost" or is_loopback(server.ip):
+    if server.auth.enabled is not False or server.ip == "localhost" or is_loopback(server.ip):
         return ""
     return (
-        f"whoever reaches port {server.port} of this machine may talk as any device; set server.auth.enabled: true "
-        "(devices in private networks get their token by OTA), or server.ip: 127.0.0.1"
+        f"whoever reaches port {server.port} of this machine may talk as any device; set server.auth.enabled: home "
+        "(devices in private networks need no token, others do) or true, or server.ip: 127.0.0.1"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 
 from xiaozhi import __version__
-from xiaozhi.app import history_commands
+from xiaozhi.app import device_commands, history_commands
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
 from xiaozhi.app.console import Console
@@ -26,7 +26,6 @@ from xiaozhi.app.telemetry import configure_logs
 from xiaozhi.app.terminal import Terminal
 from xiaozhi.app.tools_table import print_tools
 from xiaozhi.app.wiring import check, make_database, warnings
-from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.net.tcp import AddressError
 from xiaozhi.runtime import logs
@@ -40,8 +39,6 @@ LAST_WORDS_S = 0.5
 """How long a process that leaves at once waits for its log."""
 CHECK = ["check"]
 UPGRADE = ["db", "upgrade"]
-FORGET = ["devices", "forget"]
-"""Followed by a device id."""
 TOOLS = ["tools"]
 UPGRADE_PATIENCE_S = 3_600.0
 WORKER_VARIABLE = "XIAOZHI_WORKER"
@@ -53,10 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = _parser()
     options = parser.parse_args(arguments)
-    forget = options.command[:-1] == FORGET
+    of_devices = device_commands.is_device_command(options.command)
     of_history = history_commands.is_history_command(options.command)
-    if options.command not in ([], CHECK, TOOLS, UPGRADE) and not forget and not of_history:
-        known = ", ".join(("check", "tools", " ".join(UPGRADE), f"{' '.join(FORGET)} ID", *history_commands.USAGE))
+    if options.command not in ([], CHECK, TOOLS, UPGRADE) and not of_devices and not of_history:
+        usage = (*device_commands.USAGE, *history_commands.USAGE)
+        known = ", ".join(("check", "tools", " ".join(UPGRADE), *usage))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
     console = _console(examined) if options.command in ([], CHECK, TOOLS) else None
@@ -102,8 +100,8 @@ def _obey(options: argparse.Namespace, examined: Examined, console: Console | No
         return _upgrade_database(loaded)
     if history_commands.is_history_command(options.command):
         return history_commands.run(options.command, loaded)
-    if options.command[:-1] == FORGET:
-        return _forget_device(loaded, options.command[-1])
+    if device_commands.is_device_command(options.command):
+        return _command_devices(options.command, loaded)
     return _serve(options, loaded, console)
 
 
@@ -128,22 +126,13 @@ def _upgrade_database(loaded: Loaded) -> int:
     return 0
 
 
-def _forget_device(loaded: Loaded, device_id: str) -> int:
-    database = make_database(loaded.settings)
+def _command_devices(words: Sequence[str], loaded: Loaded) -> int:
+    # What was decided is told on the terminal; a server that runs has its own log.
+    configure_logs(loaded.settings.log.model_copy(update={"log_dir": "", "log_level": "CRITICAL"}))
     try:
-        database.start()
-        known = Enrolment(database).forget(device_id)
-    except SettingsError as error:
-        show_faults(error.faults)
-        return EXIT_SETTINGS
+        return device_commands.run(words, loaded)
     finally:
-        database.close()
-    print(
-        f"{device_id} is enrolled anew when it next starts."
-        if known
-        else f"{device_id} is not enrolled, nothing to do."
-    )
-    return 0
+        logs.shut_down()
 
 
 def _serve(options: argparse.Namespace, loaded: Loaded, console: Console | None) -> int:
@@ -287,7 +276,8 @@ def _parser() -> argparse.ArgumentParser:
         help="none: run the server; 'check': ask every configured vendor once; "
         "'tools': connect to the MCP servers, list the tools that a session would be offered, and exit; "
         "'db upgrade': bring the database up to date (as every start does) and exit; "
-        "'devices forget ID': let a device that was set up anew have a token again; "
+        "'devices list', 'show ID', 'set ID KEY=VALUE ...', 'unset ID KEY ...', 'approve CODE', 'revoke ID', "
+        "'forget ID': what is known of devices, their own settings, who may talk (docs/devices.md); "
         "'history show|erase DEVICE', 'history export DEVICE DIRECTORY': what was said; "
         "'privacy': what is kept, where and how long",
     )

@@ -26,21 +26,20 @@ from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.history import History
+from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.telemetry import Observer, configure_logs, dearest
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
-from xiaozhi.devices.enrolment import Enrolment
 from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.errors import Fault, Overloaded, SettingsError
 from xiaozhi.protocol import close_codes
-from xiaozhi.protocol.token import DeviceTokens, VisionTokens
+from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.collection import GrowthCollector
-from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.limits import Admission
@@ -55,7 +54,6 @@ from xiaozhi.session.services import SessionServices
 from xiaozhi.session.session import Session
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.turns.cascade import Cascade
-from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.settings import Loaded, token_secret, zone_of
 from xiaozhi.storage.earlier_files import import_earlier_files
@@ -109,20 +107,17 @@ class Server:
         settings = loaded.settings
         secret = token_secret(settings)
         self._vision_tokens = VisionTokens(secret)
-        self._device_tokens = DeviceTokens(secret, expire_seconds=settings.server.auth.expire_seconds)
+        self._database = wiring.make_database(settings)
+        self.guesses = Guesses()
+        self.known_devices = KnownDevices(settings, self._database, secret, self.guesses)
         pool = settings.server.thread_pool
         self.inference = InferencePool(pool.max_workers or None, pool.queue_size)
-        self.guesses = Guesses()
         self._descriptors = Descriptors()
         self.admission = Admission(listeners.admission_limits(settings, self._descriptors))
-        self.connections = ConnectionRegistry(
-            listeners.sweep_policy(settings), per_device=max(1, settings.server.limits.per_device)
-        )
+        self.connections = listeners.connection_registry(settings, self.known_devices)
         self.metrics = Metrics(worker=worker, version=__version__)
         self._tracer = open_tracer(version=__version__, worker=worker)
-        self._database = wiring.make_database(settings)
         self._memories = MemoryWriter(self._database)
-        self._enrolment = Enrolment(self._database)
         self._quota = OutputQuota(self._database, lambda: datetime.datetime.now(zone_of(settings)).date())
         self._history = History(
             settings,
@@ -145,7 +140,7 @@ class Server:
             inference=self.inference,
             speech_cache=SpeechCache(settings.conversation.reply_cache_bytes),
             clips=Clips(decode_file),
-            resume=ResumeStore(seconds=settings.conversation.resume_seconds),
+            resume=self.known_devices.resume,
             memories=self._memories,
             quota=self._quota,
             history=self._history.keeper,
@@ -159,6 +154,8 @@ class Server:
                 reload=self.reload,
                 restart=lambda: tasks.spawn_later(0.2, "restart", self.request_restart),
             ).obey,
+            boards=self.known_devices.boards,
+            remembered_as=self.known_devices.remembered_as,
             pipeline=pipeline,
         )
         self.provider_pool = ProviderPool(
@@ -177,7 +174,7 @@ class Server:
         self.connection_services = listeners.connection_services(
             settings,
             current=lambda: self._current().loaded.settings,
-            boards=self._services.boards,
+            boards=self.known_devices.boards,
             sessions=self._new_session,
             connections=self.connections,
             events=self._observer,
@@ -185,11 +182,13 @@ class Server:
         """Whoever accepts devices, by whatever protocol, runs their connections with these."""
         self._console = console
         self.agents = (
-            ConfiguredAgents(self._generations, overlays if overlays is not None else {})
+            ConfiguredAgents(self._generations, overlays if overlays is not None else {}, self.known_devices)
             if console is None
             else console.join(self._generations, self.inference)
         )
-        self._addresses = listeners.server_addresses(settings, lambda: Ports(self.port, self.http_port))
+        self._addresses = listeners.server_addresses(
+            settings, lambda: Ports(self.port, self.http_port), self.known_devices.address_for_a_device
+        )
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None
@@ -224,9 +223,8 @@ class Server:
         self._acceptor = listeners.device_port(
             settings,
             services=self.connection_services,
-            tokens=self._device_tokens,
+            admit=self.known_devices.admit,
             admission=self.admission,
-            guesses=self.guesses,
             handshakes=fitted.handshakes,
         )
         hooks = ops.OpsHooks(
@@ -242,11 +240,10 @@ class Server:
         self._web = listeners.http_port(
             settings,
             addresses=self._addresses,
-            boards=self._services.boards,
             current=lambda: self._current().loaded.settings,
             hooks=hooks,
-            device_tokens=self._device_tokens,
-            enrol=self._enrolment.enrol,
+            known=self.known_devices,
+            loaded=lambda: self._current().loaded,
             vision_tokens=self._vision_tokens,
             vllm=self.agents.vllm,
             sessions=self._services.sessions,
@@ -331,6 +328,7 @@ class Server:
         self._database.start()
         process.keep_private(self._loaded.settings.data_dir)
         import_earlier_files(self._database, self._loaded.settings.data_dir)
+        self.known_devices.start(self.connections, self._watchdog)
         wiring.limit_output(self._quota, self._loaded.settings.device_max_output_size)
 
     # --- stop -------------------------------------------------------------------------------------------------------
@@ -374,6 +372,7 @@ class Server:
         for web in (self._web, self._worker_web):
             if web is not None:
                 self._step("web", web.stop, FLUSH_SECONDS)
+        self._step("known devices", self.known_devices.close, FLUSH_SECONDS)
         self._step("agents", self._generations.close)
         self._step("shared tools", self._services.shared_tools.close, SIDECAR_SECONDS)
         self._step("providers", self.provider_pool.close, FLUSH_SECONDS)
@@ -447,6 +446,7 @@ class Server:
     def _new_session(self, link: Link) -> LinkHandler:
         if self._draining or self._watchdog.shedding is Shed.CONNECTIONS:
             raise Overloaded("server")  # it has become so since the door let this one in
+        self.known_devices.met(link.identity)
         session = Session(link, self._services, self.agents)
         self.metrics.connections_opened.inc()
         return session

@@ -13,7 +13,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xiaozhi.net.proxies import TrustedProxies, plain_ip
+from xiaozhi.net.proxies import MAX_HOPS, TrustedProxies, is_at_home, plain_ip
 
 # RFC 3986, section 3.2.2, without percent-encoding: a name or IPv4 address, or an IPv6 address in brackets; then a
 # port.
@@ -46,6 +46,10 @@ class Origin:
     sure: bool = field(default=True, compare=False)
     """False when `client_ip` may be that of a proxy: one that is not trusted has left its headers, or a trusted one has
     not said for whom it speaks."""
+    seems_at_home: bool = field(default=False, compare=False)
+    """The client is in a private network. Also for an address that we are not `sure` of when everybody that a proxy
+    which is not trusted names is in one: nobody from elsewhere passes through such a proxy unnamed but by a fault of
+    its own."""
 
     @property
     def base_url(self) -> str:
@@ -67,16 +71,18 @@ def origin_of(
     client_ip = trusted.client_ip(peer_ip, headers.get("X-Forwarded-For", ""), headers.get("X-Real-IP", ""))
     if peer_ip not in trusted:
         sure = not any(headers.get(name, "").strip() for name in _SPOKEN_FOR)
+        seems_at_home = is_at_home(client_ip) and (sure or _all_at_home(headers))
     else:
         sure = client_ip != plain_ip(peer_ip)
+        seems_at_home = sure and is_at_home(client_ip)
         claimed = _first(headers.get("X-Forwarded-Proto", "")).lower()
         if claimed in _DEFAULT_PORTS:
             scheme = claimed
         forwarded = _host(_first(headers.get("X-Forwarded-Host", "")), scheme)
         if forwarded is not None:
-            return Origin(scheme, *forwarded, client_ip, proxied=True, sure=sure)
+            return Origin(scheme, *forwarded, client_ip, proxied=True, sure=sure, seems_at_home=seems_at_home)
     host, port = _host(headers.get("Host", ""), scheme) or (bracketed(fallback_host), fallback_port)
-    return Origin(scheme, host, port, client_ip, sure=sure)
+    return Origin(scheme, host, port, client_ip, sure=sure, seems_at_home=seems_at_home)
 
 
 def bracketed(host: str) -> str:
@@ -94,6 +100,14 @@ def own_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"
+
+
+def _all_at_home(headers: Headers) -> bool:
+    """Whether all whom a proxy names are in private networks."""
+    if headers.get("Forwarded", "").strip():
+        return False
+    named = [*headers.get("X-Forwarded-For", "").split(",", MAX_HOPS), headers.get("X-Real-IP", "")]
+    return all(is_at_home(address) for entry in named if (address := entry.strip()))
 
 
 def _host(header: str, scheme: str) -> tuple[str, int | None] | None:

@@ -105,6 +105,11 @@ def bearer(header: str) -> str:
     return header[len(_BEARER) :].strip() if header[: len(_BEARER)].lower() == _BEARER else header
 
 
+def issued_at(token: str) -> int:
+    """When a device token says it was issued, seconds since 1970. Raises AuthError for what is no token."""
+    return int(_split(token)[1])
+
+
 def same_secret(given: str, expected: str) -> bool:
     """Whether two secrets are equal, in a time that does not tell how much of them is; False when `expected` is
     empty."""

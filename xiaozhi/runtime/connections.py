@@ -274,9 +274,11 @@ class ConnectionRegistry:
         per_device: int = 1,
         interval: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        on_join: Callable[[int, str], None] = lambda number, device: None,
+        on_leave: Callable[[int], None] = lambda number: None,
     ) -> None:
         """`per_device`: connections a device may have; one more closes its oldest. `interval`: seconds between two
-        sweeps."""
+        sweeps. `on_join` and `on_leave` are told of each connection, and may not wait."""
         self.policy = policy or Policy()
         self.per_device = per_device
         self.actions: Counter[str] = Counter()
@@ -289,6 +291,8 @@ class ConnectionRegistry:
         """All connections so far, as of the last sweep."""
         self.interval = interval
         self._clock = clock
+        self._on_join = on_join
+        self._on_leave = on_leave
         self._entries: dict[int, _Entry] = {}
         self._devices: dict[str, list[int]] = {}  # oldest first
         self._last_number = 0
@@ -318,19 +322,30 @@ class ConnectionRegistry:
         of_device = self._devices.setdefault(live.device, [])
         of_device.append(number)
         while len(of_device) > self.per_device:
-            old = self._entries[of_device.pop(0)].live
-            self.actions["replaced"] += 1
-            log.info("connection replaced", device=live.device)
-            old.close(close_codes.NORMAL, "replaced")
+            self.replace(of_device[0])
+        self._on_join(number, live.device)
         if self._closing is not None:
             live.close(*self._closing)
         return number
+
+    def replace(self, number: int) -> None:
+        """Close a connection whose device has come again, here or at another worker. Does not wait."""
+        entry = self._entries.get(number)
+        if entry is None:
+            return
+        of_device = self._devices.get(entry.live.device, [])
+        if number in of_device:
+            of_device.remove(number)
+            self.actions["replaced"] += 1
+            log.info("connection replaced", device=entry.live.device)
+            entry.live.close(close_codes.NORMAL, "replaced")
 
     def leave(self, number: int) -> None:
         """Forget a connection that has ended. Idempotent."""
         entry = self._entries.pop(number, None)
         if entry is None:
             return
+        self._on_leave(number)
         try:
             self._add_up(entry, entry.live.vitals())
         except Exception:

@@ -30,11 +30,15 @@ class Identity:
     user_agent: str = ""
     origin: Origin | None = field(default=None, compare=False)
     """How the device reached this server; None: that is not known."""
-    written_id: str = field(default="", init=False, compare=False)
+    seems_at_home: bool = field(default=False, compare=False)
+    """It comes from a private network, as far as can be told (`net/origin.py`)."""
+    proved: bool = field(default=False, compare=False)
+    """It has shown a token that was issued for it."""
+    written_id: str = field(default="", compare=False)
     """The device id as the device wrote it: gateways sign tokens for that."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "written_id", self.device_id.strip())
+        object.__setattr__(self, "written_id", self.written_id or self.device_id.strip())
         object.__setattr__(self, "device_id", normal_device_id(self.device_id))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from xiaozhi.chat import CallContext, Message
@@ -260,6 +260,13 @@ class SessionParts:
                 log.warning("dialogue of the last session cannot be read")
         return self._dialogue
 
+    def remember(self, script: Sequence[Message]) -> None:
+        """What a turn has left goes into the dialogue; and where the device would look for it that comes back to
+        another worker before this one knows that it has left."""
+        dialogue = self.dialogue()
+        dialogue.append(*script)
+        self._services.resume.save(self._context.device_id, self._context.client_id, dialogue.snapshot())
+
     def language(self, text: str) -> str:
         """The language of the conversation, by `text` ("" while it is not known) and what was said last; "" when that
         shows none."""
@@ -291,7 +298,7 @@ class SessionParts:
         agent, role = self.agent, self.role
         identity, prompter = self._link.identity, agent.prompter
         prompter.await_context(identity)
-        remembered = prompter.recall(agent.providers.memory, identity.device_id, question)
+        remembered = prompter.recall(agent.providers.memory, self._services.remembered_as(identity), question)
         system = prompter.system_prompt(identity, role, remembered, emoji=self.emotes)
         past = self.dialogue().messages()
         key = ""

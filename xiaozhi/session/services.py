@@ -11,6 +11,7 @@ from typing import Protocol
 
 from xiaozhi.audio.clips import Clips
 from xiaozhi.devices.boards import KnownBoards
+from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.history.entries import EndedSession, HistoryEntry
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
@@ -21,7 +22,6 @@ from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.telemetry import Telemetry
 from xiaozhi.session.turns.cascade import Cascade
-from xiaozhi.session.turns.dialogue import ResumeStore
 from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.tools.device_mcp import Vision
 from xiaozhi.tools.shared_tools import SharedTools
@@ -75,6 +75,8 @@ class SessionServices:
     """Which board a device is: some have settings of their own."""
     sessions: OpenSessions = field(default_factory=OpenSessions)
     """Who is connected to this process."""
+    remembered_as: Callable[[Identity], str] = lambda identity: identity.device_id
+    """The name under which the memory knows the user of a device, once its agent is known."""
     pipeline: PipelineFactory = Cascade
     """What makes the answers."""
     shared_tools: SharedTools = field(default_factory=SharedTools)

@@ -182,7 +182,7 @@ class Session:
             self._services.resume.put(self.device_id, self._link.identity.client_id, dialogue.snapshot())
         # Only what was said in this session, and once: what was resumed has been handed in when that session ended.
         if said := self._parts.said.take():
-            self._services.memories.save(self._agent.providers.memory, self.device_id, said, self.id)
+            self._services.memories.save(self._agent.providers.memory, self._remembered_as, said, self.id)
 
     def tick(self, now: float) -> None:
         """Once a second or so: a missing hello; silence. Says goodbye after `close_connection_no_voice_time`, closes a
@@ -262,6 +262,10 @@ class Session:
     @property
     def _agent(self) -> Agent:
         return self._parts.agent
+
+    @property
+    def _remembered_as(self) -> str:
+        return self._services.remembered_as(self._link.identity)
 
     def _find_agent(self, hello: wire.Hello | None) -> AgentWait | None:
         """None: it is known which agent this device gets. Else what has to wait for it goes there."""
@@ -455,13 +459,13 @@ class Session:
         by_user = bool(record.user_text) and not (woken or turn.opening.fixed)
         self._actions.music.turn_ended(turn.tracks, asked=by_user)
         if record.outcome is not Outcome.UNHEARD and not (record.announcement and self._wait is not None):
-            self._parts.dialogue().append(*record.script)
+            self._parts.remember(record.script)
             if self._parts.voices is not None:
                 self._parts.voices.spoke(record.speaker)
             if self._agent.providers.memory.traits.remembers:
                 said = self._parts.said
                 said.add(record.script, by_user=by_user)
-                self._services.memories.note(self._agent.providers.memory, self.device_id, said.so_far, self.id)
+                self._services.memories.note(self._agent.providers.memory, self._remembered_as, said.so_far, self.id)
         self._services.quota.spend(self.device_id, record.characters)
         self._services.telemetry.turn_ended(self.device_id, record)
         self._history.turn_ended(record, self._agent.settings.history.mode)

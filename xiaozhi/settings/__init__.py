@@ -12,6 +12,7 @@
     masking.py             what may be shown of secrets: nothing
     loading.py             `load`: all of the above in order
     overlay.py             `lay_over`: a device's own settings over the configuration
+    device_settings.py     changing them key by key
     zone.py                the owner's time zone
     token_secret.py        the one secret the server makes for itself
 

@@ -72,7 +72,7 @@ def path_layers(environ: Mapping[str, str], tree: Mapping[str, Any]) -> tuple[li
             continue
         keys, existing = _matched(parts, tree)
         try:
-            value = _value(environ[name], keys[-1], existing)
+            value = read_as_meant(environ[name], keys[-1], existing)
         except SettingsError as error:
             shown = MASK if any(map(hides, keys)) else repr(mask_text(environ[name])[:80])
             faults += [Fault(name, shown, f"a YAML value ({fault.value}: {fault.expected})") for fault in error.faults]
@@ -104,7 +104,9 @@ def _plain(key: str) -> str:
     return key.replace("-", "_").casefold()
 
 
-def _value(text: str, key: str, existing: Any) -> Any:
+def read_as_meant(text: str, key: str, existing: Any) -> Any:
+    """The value of a variable for `key`, where `existing` stands now. Raises SettingsError for broken YAML in
+    brackets."""
     if isinstance(existing, str) or looks_secret(key):
         return text
     if text.lstrip()[:1] in ("[", "{"):

@@ -104,24 +104,32 @@ def _host_and_port(netloc: str) -> bool:
     return _HOST.fullmatch(host) is not None
 
 
-def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
-    def check(value: str) -> str:
-        value = value.strip()
-        if not value:
-            return ""
-        try:
-            parts = urlsplit(value)
-        except ValueError:
-            raise ValueError(f"must be an address such as {example}, or empty") from None
-        known = parts.scheme in schemes and _host_and_port(parts.netloc.rpartition("@")[2])
-        if not known or re.search(r"\s", value):
-            raise ValueError(
-                f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)} "
-                f"and a host, such as {example}, or be empty"
-            )
-        return value
+_WEBSOCKET = (("ws", "wss"), "ws://192.168.1.2:8000/xiaozhi/v1/")
 
-    return AfterValidator(check)
+
+def _url(schemes: tuple[str, ...], example: str) -> AfterValidator:
+    return AfterValidator(lambda value: _checked_url(value, schemes, example))
+
+
+def _checked_url(value: str, schemes: tuple[str, ...], example: str) -> str:
+    value = value.strip()
+    if not value:
+        return ""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError(f"must be an address such as {example}, or empty") from None
+    known = parts.scheme in schemes and _host_and_port(parts.netloc.rpartition("@")[2])
+    if not known or re.search(r"\s", value):
+        raise ValueError(
+            f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)} "
+            f"and a host, such as {example}, or be empty"
+        )
+    return value
+
+
+def _websocket_urls(value: str) -> str:
+    return ";".join(filter(None, (_checked_url(one, *_WEBSOCKET) for one in value.split(";"))))
 
 
 def _database_url(value: str) -> str:
@@ -225,9 +233,15 @@ SecondsOrOff = Annotated[float, Field(ge=0, le=86_400)]
 """Zero switches off."""
 CountOrUnlimited = Annotated[int, Field(ge=0, le=1_000_000)]
 """Zero is no limit."""
-WebSocketUrl = Annotated[str, _url(("ws", "wss"), "ws://192.168.1.2:8000/xiaozhi/v1/")]
+WebSocketUrl = Annotated[str, _url(*_WEBSOCKET)]
 EndpointUrl = Annotated[WebSocketUrl, BeforeValidator(_none_is_a_word)]
 HttpUrl = Annotated[str, _url(("http", "https"), "http://192.168.1.2:8003/path")]
+WebSocketUrls = Annotated[
+    str,
+    BeforeValidator(lambda value: ";".join(map(str, value)) if isinstance(value, list | tuple) else value),
+    AfterValidator(_websocket_urls),
+]
+"""One address or several, parted by semicolons, as in consoles; or a list of them."""
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Gateway = Annotated[str, AfterValidator(_gateway)]

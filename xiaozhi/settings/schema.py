@@ -170,6 +170,19 @@ class Board(Section):
     protocol_version: Literal[1, 2, 3] | None = Field(
         default=None, description="Binary framing that OTA tells the board to use."
     )
+    transport: Literal["both", "websocket", "mqtt"] = Field(
+        default="both", description="What OTA tells the board of, where server.mqtt_gateway is set."
+    )
+
+
+class FirmwareRelease(Section):
+    """Who is offered one file of data/bin, and how urgently."""
+
+    percent: int = Field(default=100, ge=0, le=100, description="Share of the devices that are offered it.")
+    devices: Words = Field(default=(), description="Device ids that are offered it whatever their share.")
+    force: bool = Field(
+        default=False, description="Install it whatever the device runs, also if that is newer (OTA field force)."
+    )
 
 
 class Conversation(Section):
@@ -224,6 +237,8 @@ class BoardTraits:
     ping: bool
     protocol_version: int | None
     """None: the device keeps the framing it announced."""
+    transport: str = "both"
+    """What OTA tells of: "websocket", "mqtt", "both"."""
 
 
 class Settings(Section):
@@ -325,6 +340,10 @@ class Settings(Section):
         description="Exceptions by board: type or name in its OTA request or MCP answer, or the User-Agent it sends.",
     )
     history: HistorySettings = Field(default_factory=HistorySettings, description="What is kept of what was said.")
+    firmware: dict[str, FirmwareRelease] = Field(
+        default_factory=dict,
+        description="Files of data/bin that are not for all devices: name, such as board_2.0.1.bin, and for whom.",
+    )
     delete_audio: bool = Field(default=True, description="Keep no recordings.")
 
     asr_timeout: Seconds = Field(default=15.0, description="Recognition of one utterance, s.")
@@ -440,6 +459,7 @@ class Settings(Section):
             prebuffer_frames=self.prebuffer_frames if board.prebuffer_frames is None else board.prebuffer_frames,
             ping=self.enable_websocket_ping if board.ping is None else board.ping,
             protocol_version=board.protocol_version,
+            transport=board.transport,
         )
 
     def _blocks(self, kind: str) -> Blocks:

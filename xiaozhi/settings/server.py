@@ -5,7 +5,7 @@ machines."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -22,17 +22,32 @@ from xiaozhi.settings.fields import (
     Seconds,
     SecondsOrOff,
     Section,
-    WebSocketUrl,
+    WebSocketUrls,
     Words,
 )
 
+Enroll = Literal["private", "open", "approve", "allowlist"]
+
 
 class Auth(Section):
-    """Whether a device must show a token."""
+    """Who must show a token, and who is given one."""
 
-    enabled: bool = Field(default=False, description="Refuse devices that show no valid token.")
+    enabled: Literal["home"] | bool = Field(
+        default="home",
+        description="Whom to refuse without a valid token: true: all; home: those outside private networks; "
+        "false: none.",
+    )
+    enroll: Enroll = Field(
+        default="private",
+        description="Who gets a token without an operator: private (those in private networks), open (all), approve, "
+        "allowlist (allowed_devices).",
+    )
     allowed_devices: Words = Field(
         default=(), description="Device ids (MAC addresses) that are given a token also outside private networks."
+    )
+    device_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Serial number -> the key (hex) burnt into that device, by which it proves itself.",
     )
     expire_seconds: int = Field(
         default=2_592_000, ge=60, le=315_360_000, description="How long a token that was handed out is good for, s."
@@ -146,8 +161,15 @@ class ServerSettings(Section):
     ip: ListenAddress = Field(default="0.0.0.0", description="Address to listen on, both ports.")
     port: Port = Field(default=8000, description="Port of the device WebSocket.")
     http_port: Port = Field(default=8003, description="Port of HTTP: OTA, vision, health, metrics.")
-    websocket: WebSocketUrl = Field(
-        default="", description="WebSocket address told to devices by OTA; empty: derived from the request."
+    websocket: WebSocketUrls = Field(
+        default="",
+        description="WebSocket address told to devices by OTA, or several parted by semicolons; empty: derived.",
+    )
+    websocket_choice: Literal["random", "least"] = Field(
+        default="random", description="Which of several addresses a device is told: any, or the one with least devices."
+    )
+    public_url: HttpUrl = Field(
+        default="", description="Where devices reach both ports from outside, behind a proxy; empty: derived."
     )
     vision_explain: HttpUrl = Field(default="", description="Vision address told to devices; empty: derived.")
     timezone_offset: Annotated[float | None, EmptyIsNone] = Field(
@@ -208,3 +230,16 @@ class ServerSettings(Section):
     worker_metrics: WorkerMetrics = Field(
         default_factory=WorkerMetrics, description="Metrics of one worker of several."
     )
+
+    @property
+    def own_websocket(self) -> str:
+        """The WebSocket address that leads to this server and to no other, as far as the settings say; "" otherwise."""
+        if self.public_url:
+            return websocket_of(self.public_url)
+        return "" if ";" in self.websocket else self.websocket
+
+
+def websocket_of(public_url: str) -> str:
+    """Where devices connect at a server that is reached at this address."""
+    scheme, _, rest = public_url.rstrip("/").partition("://")
+    return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/xiaozhi/v1/"

@@ -47,6 +47,8 @@ from xiaozhi.storage import migrations
 log = get_logger(__name__)
 
 T = TypeVar("T")
+Transaction = Connection
+"""What work is given: for who calls several queries in one transaction, and otherwise does not look into it."""
 
 QUEUE_SIZE = 512
 """Jobs that may wait. One more raises Overloaded."""

@@ -80,8 +80,84 @@ enrolment = Table(
     Column("device", CleanText(), primary_key=True),
     Column("client", CleanText(), nullable=False),
     Column("enrolled_at", Double, nullable=False),
+    Column("how", CleanText(), nullable=False, server_default=""),
+    Column("address", CleanText(), nullable=False, server_default=""),
 )
-"""The client id that each device shows who it is by."""
+"""The client id that each device shows who it is by; why it was believed, and the address that it asked from."""
+
+waiting_device = Table(
+    "waiting_device",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("client", CleanText(), primary_key=True),
+    Column("code", Text, nullable=False, unique=True),
+    Column("challenge", Text, nullable=False),
+    Column("address", CleanText(), nullable=False),
+    Column("asked_at", Double, nullable=False),
+)
+"""Who waits for an operator's approval, since when (the first time it asked)."""
+
+device = Table(
+    "device",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("first_seen", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Column("report", JSON, nullable=False),
+)
+"""Devices that have asked by OTA or connected. `report`: what the device said of itself, see `devices/report.py`."""
+
+device_settings = Table(
+    "device_settings",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("settings", JSON, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+"""A device's own settings, laid over the configuration."""
+
+device_standing = Table(
+    "device_standing",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("revoked", Integer, nullable=False),
+    Column("tokens_from", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+"""Devices that an operator has revoked (1) or let in again (0). Tokens issued before `tokens_from` are void."""
+Index("device_standing_changed_at", device_standing.c.changed_at)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("worker", Text, primary_key=True),
+    Column("websocket", CleanText(), nullable=False),
+    Column("connections", Integer, nullable=False),
+    Column("beat_at", Double, nullable=False),
+)
+"""Processes that serve devices. `websocket`: the address that leads to this one, "" when it is not known."""
+
+presence = Table(
+    "presence",
+    metadata,
+    Column("visit", Text, primary_key=True),
+    Column("device", CleanText(), nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("arrived_at", Double, nullable=False),
+)
+"""Connections, of whichever worker."""
+Index("presence_device", presence.c.device)
+Index("presence_arrived_at", presence.c.arrived_at)
+
+dialogue = Table(
+    "dialogue",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("client", CleanText(), primary_key=True),
+    Column("snapshot", LargeBinary, nullable=False),
+    Column("said_at", Double, nullable=False),
+)
+"""What was said last, for the device's next visit; forgotten after `conversation.resume_seconds`."""
 
 history_session = Table(
     "history_session",

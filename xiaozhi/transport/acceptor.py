@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gevent.pywsgi import WSGIServer
@@ -68,8 +68,9 @@ _UPGRADE_HEADERS: Final = {
     "sec-websocket-key": "HTTP_SEC_WEBSOCKET_KEY",
 }
 
-Admit = Callable[[Identity, str], None]
-"""(device, the Authorization header or parameter). Raises AuthError, LockedOut or Overloaded."""
+Admit = Callable[[Identity, str], bool]
+"""(device, the Authorization header or parameter) -> whether the device has shown a token of its own. Raises AuthError,
+LockedOut or Overloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,8 @@ class Acceptor:
             if not identity.device_id:
                 self._explain(upgrade.websocket_for(request, early, options.sockets))
                 return
-            self._admit(identity, request.value("authorization"))
+            if self._admit(identity, request.value("authorization")):
+                identity = replace(identity, proved=True)
             permit = self._admission.enter(identity.device_id, address, exempt=exempt)
         except LockedOut as error:
             raise Refused("429 Too Many Requests", str(error), retry_after=error.retry_after) from None

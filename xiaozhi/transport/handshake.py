@@ -193,6 +193,7 @@ def identity_of(request: Request, peer_ip: str, trusted: TrustedProxies, *, tls:
         via_gateway=via_gateway,
         user_agent="".join(filter(str.isprintable, request.get("user-agent", "")[:256])),
         origin=origin if origin.host and not via_gateway else None,
+        seems_at_home=origin.seems_at_home,
     )
 
 

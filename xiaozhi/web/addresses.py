@@ -5,11 +5,13 @@ Every address that is handed out is made here, from what is configured or else f
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from xiaozhi.net.origin import Origin, bracketed
+from xiaozhi.settings.server import websocket_of
 
 WEBSOCKET_PATH: Final = "/xiaozhi/v1/"
 OTA_PATH: Final = "/xiaozhi/ota/"
@@ -35,7 +37,11 @@ class ServerAddresses:
     tls: bool = False
     """Both ports speak TLS."""
     websocket: str = ""
-    """Configured; handed out as it is."""
+    """Configured, several parted by semicolons; handed out as they are."""
+    choose: Callable[[tuple[str, ...]], str] = random.choice
+    """Which of several a device is told."""
+    public_url: str = ""
+    """Configured: where both ports are reached from outside."""
     vision: str = ""
     """Configured; handed out as it is."""
     ota: str = ""
@@ -43,8 +49,11 @@ class ServerAddresses:
 
     def websocket_url(self, origin: Origin) -> str:
         """Where devices connect."""
-        if _is_set(self.websocket):
-            return self.websocket
+        configured = tuple(filter(_is_set, self.websocket.split(";")))
+        if configured:
+            return configured[0] if len(configured) == 1 else self.choose(configured)
+        if self.public_url:
+            return websocket_of(self.public_url)
         if origin.proxied:
             # A proxy that names its own host serves both ports under it.
             secure, port = origin.scheme == "https", origin.port
@@ -54,7 +63,7 @@ class ServerAddresses:
 
     def ota_url(self, origin: Origin) -> str:
         """Where devices ask at their start."""
-        return self.ota or origin.base_url + OTA_PATH
+        return self.ota or self._base(origin) + OTA_PATH
 
     def firmware_url(self, origin: Origin, file_name: str) -> str:
         """Where a device downloads a firmware file."""
@@ -66,7 +75,10 @@ class ServerAddresses:
 
     def vision_url(self, origin: Origin) -> str:
         """Where devices send pictures."""
-        return self.vision if _is_set(self.vision) else origin.base_url + VISION_PATH
+        return self.vision if _is_set(self.vision) else self._base(origin) + VISION_PATH
+
+    def _base(self, origin: Origin) -> str:
+        return self.public_url.rstrip("/") or origin.base_url
 
     def from_device_port(self, origin: Origin) -> Origin:
         """The HTTP port, for somebody who reached the device port in this way."""

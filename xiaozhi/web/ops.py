@@ -13,14 +13,11 @@ from dataclasses import dataclass, field
 from flask import Blueprint, Response, jsonify, render_template, request
 from werkzeug.exceptions import NotFound
 
-from xiaozhi.errors import AuthError, Fault
-from xiaozhi.protocol.token import bearer, same_secret
+from xiaozhi.errors import Fault
 from xiaozhi.runtime.guesses import Guesses
-from xiaozhi.runtime.logs import get_logger
 from xiaozhi.web.addresses import ServerAddresses
-from xiaozhi.web.app import client_key, failure, request_origin
-
-log = get_logger(__name__)
+from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.app import failure, request_origin
 
 # The page has no scripts and loads nothing; its style is inline.
 _PAGE_POLICY = (
@@ -64,7 +61,7 @@ class OpsHooks:
 def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses | None = None) -> Blueprint:
     """The routes /, /healthz, /readyz, /metrics, /admin/reload and /admin/devices. Without an `admin_token` the last
     two are closed. `guesses`: where wrong ones are counted."""
-    desk = _Desk(hooks, admin_token, guesses or Guesses())
+    desk = _Desk(hooks, AdminDoor(admin_token, guesses or Guesses()))
     blueprint = Blueprint("ops", __name__, template_folder="templates")
     blueprint.add_url_rule("/", "index", desk.index, methods=["GET"])
     blueprint.add_url_rule("/healthz", "healthz", desk.healthz, methods=["GET"])
@@ -78,10 +75,9 @@ def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses
 class _Desk:
     """Answers operators."""
 
-    def __init__(self, hooks: OpsHooks, admin_token: str, guesses: Guesses) -> None:
+    def __init__(self, hooks: OpsHooks, door: AdminDoor) -> None:
         self._hooks = hooks
-        self._guesses = guesses
-        self._admin_token = admin_token
+        self._door = door
 
     def index(self) -> Response:
         """The page for people, in English or Chinese as their browser prefers."""
@@ -129,10 +125,8 @@ class _Desk:
         return Response(body, content_type=content_type)
 
     def reload(self) -> Response:
-        """Take the configuration anew. Raises AuthError, LockedOut."""
-        if not self._admin_token:
-            return failure(403, "Reloading over HTTP is off: server.admin_token is not set.")
-        self._check_admin("reload")
+        """Take the configuration anew. Raises Forbidden, AuthError, LockedOut."""
+        self._door.check("reload")
         if self._hooks.reload is None:
             raise NotFound("This server cannot reload its configuration.")
         faults = self._hooks.reload()
@@ -142,20 +136,8 @@ class _Desk:
         return jsonify({"success": True, "message": "The new configuration is in force."})
 
     def devices(self) -> Response:
-        """The devices that cost most now. Raises AuthError, LockedOut."""
-        if not self._admin_token:
-            return failure(403, "The list of devices is off: server.admin_token is not set.")
-        self._check_admin("devices")
+        """The devices that cost most now. Raises Forbidden, AuthError, LockedOut."""
+        self._door.check("devices")
         if self._hooks.devices is None:
             raise NotFound("This server keeps no list of devices.")
         return jsonify({"devices": list(self._hooks.devices())})
-
-    def _check_admin(self, what: str) -> None:
-        """Raises AuthError, LockedOut."""
-        client = client_key()
-        self._guesses.refuse_guesser("admin", client)
-        if not same_secret(bearer(request.headers.get("Authorization", "")), self._admin_token):
-            self._guesses.add("admin", client)
-            log.warning(f"{what} refused", peer=request_origin().client_ip)
-            raise AuthError("This needs the admin token.")
-        self._guesses.forgive("admin", client)

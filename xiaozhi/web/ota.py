@@ -5,11 +5,11 @@ Not the binding of devices to owners (a management room does that and is asked t
 where tokens are checked. Formats: docs/http.md; the firmware's side is main/ota.cc of 78/xiaozhi-esp32, which gives up
 on any answer but 200.
 
-Who gets a token, with authentication on: a device that asks from a private network or is on the allowed list, and is
-enrolled with the client id that it sends (the first one is); or one that `is_known` vouches for, such as a bound one.
-Everybody else gets the address with an empty token, and is refused when it connects. A MAC address is no secret, so
-"asked for it" is no reason to be given one. The MQTT password is a second door to the same house, and goes to the same
-devices. With authentication off no token is needed and none is made. Firmware is offered to all: it is no secret."""
+Who gets a token, with authentication on: a device that is enrolled with the client id that it sends, which
+`devices/enrolment.py` decides; or one that `is_known` vouches for, such as a bound one. Everybody else gets the address
+with an empty token, and a code to show if an operator may approve it. A MAC address is no secret, so "asked for it" is
+no reason to be given one. The MQTT password is a second door to the same house, and goes to the same devices. With
+authentication off no token is needed and none is made. Firmware needs no token: it is no secret."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ import orjson
 from flask import Blueprint, Response, jsonify, request, send_file
 from werkzeug.exceptions import BadRequest, NotFound
 
+from xiaozhi.devices.enrolment import Asker, Ruling
 from xiaozhi.errors import Overloaded, StorageError, VendorError
 from xiaozhi.net.origin import Origin
 from xiaozhi.net.proxies import is_at_home
-from xiaozhi.protocol.device_id import checked_device_id, is_mac, normal_device_id
+from xiaozhi.protocol.device_id import checked_device_id, is_mac
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
 from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.web.addresses import OTA_PATH, ServerAddresses
 from xiaozhi.web.app import client_key, failure, read_body, request_origin
-from xiaozhi.web.firmware import FirmwareShelf
+from xiaozhi.web.firmware import TO_ALL, FirmwareShelf, Release
 
 log = get_logger(__name__)
 
@@ -49,6 +50,7 @@ DOWNLOADS = 64
 """Firmware files that are being sent at once; one more is told to come again, which the firmware does at its next
 start."""
 DOWNLOADS_PER_ADDRESS = 16
+WAITS = "Waiting for approval 等待批准"
 _CHINA_HOURS = 8
 # Matched whole (fullmatch): "$" would let a newline pass.
 _PRINTABLE = re.compile(r"[\x21-\x7e]{0,128}")
@@ -71,8 +73,6 @@ class OtaConfig:
     zone: datetime.tzinfo = datetime.timezone(datetime.timedelta(hours=8))
     firmware_dir: Path = Path("data/bin")
     auth_enabled: bool = False
-    allowed_devices: frozenset[str] = frozenset()
-    """Ids, however they are written, of devices that are enrolled from any network."""
     mqtt: MqttGateway | None = None
 
 
@@ -90,10 +90,17 @@ class OtaRequest:
     client_ip: str
     at_home: bool
     """The address is one of a private network, and the device's own."""
+    seems_at_home: bool
+    """The same, as far as can be told."""
     body: Mapping[str, Any]
     serial_number: str = ""
     activation_version: int = 1
     language: str = ""
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks."""
+        return Asker(self.device_id, self.client_id, self.client_ip, self.at_home, self.seems_at_home)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +120,24 @@ class OtaHooks:
 
     on_board: Callable[[str, Sequence[str]], None] = lambda device_id, names: None
     """Told what a device says of its board: (device id, type, name and User-Agent as far as it gave them)."""
+    on_report: Callable[[OtaRequest], None] = lambda asked: None
+    """Told what a device says of itself. Does not block."""
     protocol_version: Callable[[Sequence[str]], int | None] = lambda names: None
     """The binary protocol version (1, 2, 3) that a board of these names is to use; None: its own choice."""
+    transport: Callable[[Sequence[str]], str] = lambda names: "both"
+    """What a board of these names is told of: "websocket", "mqtt" or "both"."""
+    release: Callable[[str], Release] = lambda file_name: TO_ALL
+    """Who is offered a firmware file."""
 
     is_known: Callable[[str, str], bool] | None = None
     """(device id, client id) -> whether this device may have a token wherever it is and however it is enrolled."""
-    enrol: Callable[[str, str], bool] | None = None
-    """(device id, client id) -> whether the device is enrolled with this client id; the first one that asks is. None:
-    nobody keeps books."""
+    enrol: Callable[[Asker], Ruling] = lambda asker: Ruling(False, "nobody is enrolled here")
+    """Whether a device may have a token, and how it may come by one (`devices/enrolment.py`)."""
     activation: Callable[[OtaRequest], Activation | None] | None = None
     """What to show on a device that is not bound; None for one that is."""
-    activate: Callable[[OtaRequest], bool] | None = None
+    activate: Callable[[OtaRequest], bool | None] | None = None
     """A device answers its challenge (`body`: algorithm, serial_number, challenge, hmac; "" for what it left out): True
-    when it is bound now."""
+    when it is bound now, None when its proof is wrong."""
 
 
 def create_blueprint(
@@ -159,7 +171,6 @@ class _Desk:
         self._tokens = tokens
         self._hooks = hooks
         self._clock = clock
-        self._allowed = frozenset(normal_device_id(device) for device in config.allowed_devices)
         self._shelf = FirmwareShelf(config.firmware_dir)
         self._downloads = Places(DOWNLOADS, DOWNLOADS_PER_ADDRESS)
 
@@ -181,6 +192,7 @@ class _Desk:
         asked = read_request()
         origin = request_origin()
         self._hooks.on_board(asked.device_id, asked.board_names)
+        self._hooks.on_report(asked)
         try:
             answer = self._answer(asked, origin)
         except (VendorError, StorageError) as error:
@@ -208,6 +220,9 @@ class _Desk:
         except (VendorError, StorageError) as error:
             log.warning("activation failed", device=asked.device_id, error=str(error)[:200])
             return failure(503, "The device could not be looked up, please try again.", retry_after=5)
+        if bound is None:
+            log.warning("activation refused", device=asked.device_id, peer=asked.client_ip, reason="wrong HMAC")
+            return failure(403, "The challenge was not answered with the key of this serial number.")
         if bound:
             return jsonify({"success": True})
         reply = failure(202, "The device is not bound yet.")
@@ -246,17 +261,23 @@ class _Desk:
             "firmware": self._firmware(asked, origin),
         }
         activation = self._hooks.activation(asked) if self._hooks.activation else None
+        ruling = self._ruling(asked)
+        trusted = ruling.granted
+        if activation is None and ruling.code:
+            activation = Activation(ruling.code, f"{WAITS}\n{ruling.code}", ruling.challenge)
         if activation is not None:
             answer["activation"] = _activation_block(activation)
-        trusted = not config.auth_enabled or self._may_have_token(asked)
         token = self._token(asked) if trusted else ""
         answer["websocket"] = {"url": config.addresses.websocket_url(origin), "token": token}
         version = self._hooks.protocol_version(asked.board_names)
         if version is not None:
             answer["websocket"]["version"] = version
         # The gateway lets in MAC addresses only, and firmware that is offered both ways uses MQTT.
-        if config.mqtt is not None and trusted and is_mac(asked.device_id):
+        transport = self._hooks.transport(asked.board_names)
+        if config.mqtt is not None and trusted and is_mac(asked.device_id) and transport != "websocket":
             answer["mqtt"] = _mqtt_block(config.mqtt, asked)
+            if transport == "mqtt":
+                del answer["websocket"]
         return answer
 
     def _token(self, asked: OtaRequest) -> str:
@@ -264,26 +285,21 @@ class _Desk:
             return ""
         return self._tokens.issue(asked.client_id, asked.device_id, now=self._clock())
 
-    def _may_have_token(self, asked: OtaRequest) -> bool:
-        hooks = self._hooks
-        if not asked.client_id:
-            reason = "it sends no Client-Id"
-        elif hooks.is_known is not None and hooks.is_known(asked.device_id, asked.client_id):
-            return True
-        elif not asked.at_home and asked.device_id not in self._allowed:
-            reason = "it is not in a private network, nor in server.auth.allowed_devices"
-        elif hooks.enrol is None or hooks.enrol(asked.device_id, asked.client_id):
-            return True
-        else:
-            reason = "it is enrolled with another client id"
-        log.info("no token for a device", device=asked.device_id, peer=asked.client_ip, reason=reason)
-        return False
+    def _ruling(self, asked: OtaRequest) -> Ruling:
+        """Whether the device may have what lets it in. May block."""
+        known = self._hooks.is_known
+        if not self._config.auth_enabled or (
+            known is not None and asked.client_id and known(asked.device_id, asked.client_id)
+        ):
+            return Ruling(True)
+        return self._hooks.enrol(asked.asker)
 
-    def _firmware(self, asked: OtaRequest, origin: Origin) -> dict[str, str]:
-        newest = self._shelf.newest(asked.model, asked.version)
+    def _firmware(self, asked: OtaRequest, origin: Origin) -> dict[str, Any]:
+        newest = self._shelf.newest(asked.model, asked.version, asked.device_id, self._hooks.release)
         if newest is None:
             return {"version": asked.version or UNKNOWN_VERSION, "url": ""}
-        return {"version": newest.version, "url": self._config.addresses.firmware_url(origin, newest.file_name)}
+        url = self._config.addresses.firmware_url(origin, newest.file_name)
+        return {"version": newest.version, "url": url, **({"force": 1} if newest.force else {})}
 
 
 def read_request() -> OtaRequest:
@@ -306,6 +322,7 @@ def read_request() -> OtaRequest:
         version=_version(body),
         client_ip=origin.client_ip,
         at_home=origin.sure and is_at_home(origin.client_ip),
+        seems_at_home=origin.seems_at_home,
         body=body,
         serial_number=_text(request.headers.get("Serial-Number")),
         activation_version=_activation_version(request.headers.get("Activation-Version", "")),

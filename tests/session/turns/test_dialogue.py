@@ -6,14 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes.clock import FakeClock
 from xiaozhi.chat import UNANSWERED, Message, ToolCall
 from xiaozhi.session.turns.dialogue import (
     NOT_MADE,
     STARTED,
     Dialogue,
     Exchange,
-    ResumeStore,
     as_exchange,
     estimate_tokens,
     join_sentences,
@@ -367,51 +365,3 @@ def test_a_snapshot_that_cannot_be_read_changes_nothing(snapshot: bytes) -> None
     dialogue.append(user("a"), assistant("b"))
     assert dialogue.restore(snapshot) is False
     assert dialogue.messages() == [user("a"), assistant("b")]
-
-
-def test_a_device_that_is_back_in_time_goes_on_once() -> None:
-    clock = FakeClock()
-    store = ResumeStore(seconds=120, clock=clock)
-    store.put("a", "c", b"one")
-    store.put("a", "c", b"two")
-    store.put("b", "c", b"three")
-    clock.advance(119)
-    assert store.take("a", "c") == b"two"
-    assert store.take("a", "c") is None
-    clock.advance(2)
-    assert store.take("b", "c") is None
-    assert len(store) == store.size_bytes == 0
-
-
-def test_the_store_is_bounded_in_number_and_bytes() -> None:
-    clock = FakeClock()
-    store = ResumeStore(max_entries=3, max_bytes=100, clock=clock)
-    for number in range(5):
-        store.put(str(number), "c", b"x" * 10)
-    assert len(store) == 3 and store.take("1", "c") is None and store.take("2", "c") is not None
-    store.put("big", "c", b"x" * 85)
-    assert store.size_bytes <= 100 and store.take("big", "c") is not None
-    store.put("4", "c", b"x" * 101)
-    assert store.take("4", "c") is None, "what is too large replaces what was there"
-
-
-def test_no_time_to_come_back_means_nothing_is_kept() -> None:
-    store = ResumeStore(seconds=0)
-    store.put("a", "c", b"x")
-    assert store.take("a", "c") is None and len(store) == 0
-
-
-def test_nobody_else_goes_on_with_it() -> None:
-    """Another client id under the same device id neither takes the dialogue nor drives it out."""
-    store = ResumeStore()
-    store.put("a", "mine", b"my PIN")
-    for stranger in ("other", "", "MINE", "mine "):
-        assert store.take("a", stranger) is None
-        store.put("a", stranger, b"what the stranger said")
-    assert store.take("a", "mine") == b"my PIN"
-
-
-def test_who_sends_no_client_id_is_not_waited_for() -> None:
-    store = ResumeStore()
-    store.put("a", "", b"anybody's")
-    assert store.take("a", "") is None and len(store) == 0

@@ -4,27 +4,24 @@ Every exchange begins with the user, ends with the assistant and holds each tool
 is left of them after trimming is what the strictest template takes. A question that nobody answered is marked
 (`UNANSWERED`): it is not to be answered later.
 
-Not a record for people (history/ is) and not a summary (memory providers are). Three objects:
+Not a record for people (history/ is) and not a summary (memory providers are). Two objects:
 
 - `Exchange`: what one turn adds. It belongs to the turn, so a speculation is discarded with the object and nothing has
   to be undone. When the turn ends it says what may be remembered: everything, or only the sentences whose sound was
   sent.
-- `Dialogue`: the exchanges of a session. It is trimmed by whole exchanges, so a tool call never loses its result.
-- `ResumeStore`: snapshots of dialogues of devices that left, for a while, so that a short loss of the network loses no
-  thread.
+- `Dialogue`: the exchanges of a session. It is trimmed by whole exchanges, so a tool call never loses its result. Its
+  snapshots are kept by `devices/dialogues.py`, so that a short loss of the network loses no thread.
 
 Tokens are estimated (a CJK character is about one, four other characters are about one): a budget needs no tokenizer.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, get_args
 
 import orjson
-from cachetools import TTLCache
 
 from xiaozhi.chat import UNANSWERED, Message, Role, ToolCall
 from xiaozhi.history.entries import ToolUse
@@ -329,47 +326,3 @@ def _from_json(body: dict[str, Any]) -> Message:
         ToolCall(str(call_id), str(name), dict(arguments)) for call_id, name, arguments in body.get("calls", ())
     )
     return Message(role, str(body["content"]), calls, body.get("call"), bool(body.get("interrupted", False)))
-
-
-class ResumeStore:
-    """Snapshots for `seconds`, at most `max_entries` of them and `max_bytes`; the oldest go first. In this
-    process only.
-
-    A dialogue waits for the device id and the client id that it was held with: a device id is printed on the device and
-    sent over the air, so it gets nobody the words of another. Whoever sends no client id is not waited for."""
-
-    def __init__(
-        self,
-        *,
-        seconds: float = 120.0,
-        max_entries: int = 10_000,
-        max_bytes: int = 64 * 1024 * 1024,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._enabled = seconds > 0
-        self._kept: TTLCache[tuple[str, str], bytes] = TTLCache(max_bytes, ttl=seconds, timer=clock, getsizeof=len)
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all snapshots that are kept."""
-        self._kept.expire()
-        return int(self._kept.currsize)
-
-    def put(self, device_id: str, client_id: str, snapshot: bytes) -> None:
-        """Keep the dialogue of a device that left; replaces an earlier one. One that is too large alone is not kept."""
-        self._kept.pop((device_id, client_id), None)
-        if not self._enabled or not client_id or len(snapshot) > self._max_bytes:
-            return
-        while len(self._kept) >= self._max_entries:
-            self._kept.popitem()
-        self._kept[device_id, client_id] = snapshot
-
-    def take(self, device_id: str, client_id: str) -> bytes | None:
-        """The dialogue of a device that is back, once; None when there is none or it is too old."""
-        snapshot = self._kept.pop((device_id, client_id), None)
-        return snapshot if isinstance(snapshot, bytes) else None

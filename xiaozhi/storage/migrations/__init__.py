@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Column, Connection, Double, Integer, MetaData, Table, func, inspect, select
 
 from xiaozhi.errors import XiaozhiError
-from xiaozhi.storage.migrations import m0001_quota_and_memories, m0002_enrolment, m0003_history
+from xiaozhi.storage.migrations import m0001_quota_and_memories, m0002_enrolment, m0003_history, m0004_devices
 
 Step = Callable[[Connection], None]
 
@@ -25,6 +25,7 @@ STEPS: Mapping[int, Step] = {
     1: m0001_quota_and_memories.upgrade,
     2: m0002_enrolment.upgrade,
     3: m0003_history.upgrade,
+    4: m0004_devices.upgrade,
 }
 LATEST = max(STEPS)
 

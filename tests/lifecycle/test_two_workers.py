@@ -1,0 +1,162 @@
+"""Two servers as processes of their own that share a database, SQLite or PostgreSQL: a device that comes to the other
+one goes on with its dialogue, and an operator on the terminal reaches both."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
+from tests.databases import opened, postgres_server
+from tests.e2e.stage import SHORT, ask
+from tests.lifecycle.child import ROOT, Child, running
+from tests.waiting import PATIENCE_S, wait_for
+from xiaozhi.storage import presences
+from xiaozhi.storage.database import sqlite_url
+
+pytestmark = pytest.mark.slow
+
+ANNA = "02:00:00:00:00:0a"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database for both."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "shared.sqlite")
+    return postgres_server(request.config).new_url()
+
+
+@pytest.fixture
+def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
+    """What both talk to."""
+    with OpenAiVendor(sounds=sounds, reply="Fine.", keep_alive=False) as made:
+        assert isinstance(made, OpenAiVendor)
+        made.stand(TTS, SHORT)
+        yield made
+
+
+@pytest.fixture
+def workers(tmp_path: Path, vendor: OpenAiVendor, url: str) -> Iterator[tuple[Child, Child]]:
+    """Two of them, ready."""
+    with ExitStack() as stack:
+        made = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            made.append(stack.enter_context(running(tmp_path / name, vendor, {"storage": {"url": url}})))
+        yield made[0], made[1]
+
+
+def come(worker: Child, device_id: str = ANNA) -> SimulatedDevice:
+    """The device, connected to this worker."""
+    device = SimulatedDevice(worker.url, device_id=device_id).connect()
+    device.hello()
+    return device
+
+
+def heard(vendor: OpenAiVendor) -> list[str]:
+    """What the user has said, as the language model is told with the last question."""
+    asked = [request.json() for request in vendor.requests if vendor.kind(request) == CHAT]
+    return [message["content"] for message in asked[-1]["messages"] if message["role"] == "user"]
+
+
+def command(worker: Child, *words: str) -> subprocess.CompletedProcess[str]:
+    """`server.py devices ...`, with the configuration of this worker."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "server.py"), "--config", "settings.yaml", "devices", *words],
+        cwd=worker.directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def test_a_device_goes_on_at_another_worker_and_leaves_the_first(
+    workers: tuple[Child, Child], vendor: OpenAiVendor, url: str
+) -> None:
+    one, two = workers
+    before = come(one)
+    ask(before, "the first question")
+    wait_for(lambda: _kept(url), "the first turn to be written")
+
+    after = come(two)
+    ask(after, "the second question")
+
+    assert before.wait_closed() == (1000, "replaced")
+    ask(after, "the third question")
+    assert heard(vendor) == ["the first question", "the second question", "the third question"]
+    assert after.closed is None
+    after.close()
+
+
+def _kept(url: str) -> bool:
+    """Whether a dialogue stands in the database."""
+    with opened(url) as database:
+        found = database.read(lambda connection: presences.dialogues_of(connection, [ANNA], 0.0))
+    return bool(found)
+
+
+def test_a_worker_that_is_killed_loses_no_dialogue(
+    workers: tuple[Child, Child], vendor: OpenAiVendor, url: str
+) -> None:
+    one, two = workers
+    before = come(one)
+    ask(before, "the first question")
+    wait_for(lambda: _kept(url), "the first turn to be written")
+    one.send(signal.SIGKILL)
+    assert one.exit_code() == -signal.SIGKILL
+
+    after = come(two)
+    ask(after, "the second question")
+
+    assert heard(vendor) == ["the first question", "the second question"]
+    after.close()
+
+
+def test_an_operator_reaches_both(workers: tuple[Child, Child], vendor: OpenAiVendor) -> None:
+    one, two = workers
+    device = come(two)
+    wait_for(lambda: "online" in command(one, "list").stdout, "the device in the list")
+
+    done = command(one, "set", ANNA, "prompt=You are a pirate.")
+    assert done.returncode == 0, done.stderr
+    ask(device, "who are you")
+    assert "pirate" not in str(_last(vendor)), "this visit goes on as it began"
+    device.close()
+    again = come(two)
+    ask(again, "who are you now")
+    assert "You are a pirate." in str(_last(vendor))
+
+    assert command(one, "revoke", ANNA).returncode == 0
+
+    assert again.wait_closed() == (1008, "revoked")
+    for worker in workers:
+        wait_for(lambda worker=worker: _refused(worker), "the refusal")
+    assert command(two, "approve", ANNA).returncode == 0
+    wait_for(lambda: not _refused(one), "the approval")
+    for worker in workers:
+        assert "Traceback" not in worker.complaints()
+
+
+def _last(vendor: OpenAiVendor) -> Any:
+    return [request.json() for request in vendor.requests if vendor.kind(request) == CHAT][-1]["messages"]
+
+
+def _refused(worker: Child) -> bool:
+    try:
+        SimulatedDevice(worker.url, device_id=ANNA).connect().close()
+    except Exception as error:
+        if "401" not in str(error):
+            raise
+        return True
+    return False

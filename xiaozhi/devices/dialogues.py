@@ -1,0 +1,85 @@
+"""What was said last with devices that left, for a while: whoever comes back, to whichever worker, goes on with it.
+
+A dialogue waits for the device id and the client id that it was held with: a device id is printed on the device and
+sent over the air, so it gets nobody the words of another. Whoever sends no client id is not waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cachetools import TTLCache
+
+from xiaozhi.devices.notes import DeviceNotes
+
+
+class _Kept(NamedTuple):
+    snapshot: bytes
+    said_at: float
+
+
+class ResumeStore:
+    """Snapshots for `seconds`, at most `max_entries` of them and `max_bytes`; the oldest go first.
+
+    In the memory of this process, and through `notes` in the database, from which `learn` brings back what another
+    worker, or this one before its restart, has put there. `today`: seconds since 1970, by which workers compare."""
+
+    def __init__(
+        self,
+        *,
+        seconds: float = 120.0,
+        max_entries: int = 10_000,
+        max_bytes: int = 64 * 1024 * 1024,
+        notes: DeviceNotes | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        today: Callable[[], float] = time.time,
+    ) -> None:
+        self.seconds = seconds
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._notes = notes
+        self._today = today
+        self._kept: TTLCache[tuple[str, str], _Kept] = TTLCache(
+            max_bytes, ttl=seconds, timer=clock, getsizeof=lambda kept: len(kept.snapshot)
+        )
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all snapshots that are kept."""
+        self._kept.expire()
+        return int(self._kept.currsize)
+
+    def put(self, device_id: str, client_id: str, snapshot: bytes) -> None:
+        """Keep the dialogue of a device that left; replaces an earlier one. One that is too large alone is not kept."""
+        self._kept.pop((device_id, client_id), None)
+        if self._keeps(client_id, snapshot):
+            self._remember(device_id, client_id, _Kept(snapshot, self._today()))
+            self.save(device_id, client_id, snapshot)
+
+    def save(self, device_id: str, client_id: str, snapshot: bytes) -> None:
+        """A turn of a visit under way has ended: should the device come back elsewhere, it goes on from here."""
+        if self._notes is not None and self._keeps(client_id, snapshot):
+            self._notes.said(device_id, client_id, snapshot, self._today())
+
+    def learn(self, device_id: str, client_id: str, snapshot: bytes, said_at: float) -> None:
+        """What stands in the database; counts unless something newer is known here."""
+        known = self._kept.get((device_id, client_id))
+        if self._keeps(client_id, snapshot) and (known is None or known.said_at < said_at):
+            self._remember(device_id, client_id, _Kept(snapshot, said_at))
+
+    def take(self, device_id: str, client_id: str) -> bytes | None:
+        """The dialogue of a device that is back, once; None when there is none or it is too old."""
+        kept = self._kept.pop((device_id, client_id), None)
+        return kept.snapshot if isinstance(kept, _Kept) else None
+
+    def _keeps(self, client_id: str, snapshot: bytes) -> bool:
+        return self.seconds > 0 and bool(client_id) and len(snapshot) <= self._max_bytes
+
+    def _remember(self, device_id: str, client_id: str, kept: _Kept) -> None:
+        while len(self._kept) >= self._max_entries:
+            self._kept.popitem()
+        self._kept[device_id, client_id] = kept

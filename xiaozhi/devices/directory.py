@@ -1,0 +1,199 @@
+"""What is kept of each device, and what operators decide about it.
+
+`look_up` is for a device that comes: its own settings, who it is enrolled as, what was said last, in one reading for
+all that come at the same moment. The other methods are for operators: the commands `devices ...` and `/admin/devices`.
+Not who may come in: that is `enrolment.py`, and `presence.py` for those who are here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from cachetools import LRUCache
+from gevent.event import AsyncResult
+
+from xiaozhi.devices.notes import DeviceNotes
+from xiaozhi.devices.presence import ALIVE_S
+from xiaozhi.errors import Overloaded, StorageError, StorageUnavailable, XiaozhiError
+from xiaozhi.protocol.device_id import normal_device_id
+from xiaozhi.runtime import tasks
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.storage import devices, enrolments
+from xiaozhi.storage.database import Database, Transaction
+from xiaozhi.storage.devices import Arrival, DeviceRecord, Standing
+
+log = get_logger(__name__)
+
+LOOK_UP_S = 2.0
+"""How long a device waits for what is known of it; then it is served without."""
+MAX_REMEMBERED = 20_000
+
+
+class UnknownDevice(XiaozhiError):
+    """There is nothing to do it with; the message says what is missing."""
+
+
+class DeviceDirectory:
+    """`said_for`: seconds that dialogues are kept. `clock`: seconds since 1970."""
+
+    def __init__(
+        self,
+        database: Database,
+        notes: DeviceNotes,
+        *,
+        said_for: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._notes = notes
+        self._said_for = said_for
+        self._clock = clock
+        self._asked: dict[tuple[str, str], AsyncResult[Arrival]] = {}
+        self._reading = False
+        self._enrolled: LRUCache[tuple[str, str], str] = LRUCache(MAX_REMEMBERED)
+
+    # --- for devices that come ----------------------------------------------------------------------------------------
+
+    def look_up(self, device: str, client: str, patience: float = LOOK_UP_S) -> Arrival:
+        """What is known of a device that comes. Blocks for at most about `patience` seconds. Raises StorageError,
+        Overloaded."""
+        asked = self._asked.get((device, client))
+        if asked is None:
+            asked = self._asked[device, client] = AsyncResult()
+        if not self._reading:
+            self._reading = True
+            tasks.spawn("device-look-up", self._read)
+        found = asked.wait(timeout=patience)
+        if isinstance(found, Arrival):
+            return found
+        raise StorageUnavailable(f"nothing is known of {device}: the database does not answer")
+
+    def enrolled_client(self, device: str, client: str) -> str | None:
+        """The client id that a device was enrolled with when it was looked up here last; "": with none; None: it was
+        not looked up. Does not block."""
+        known: str | None = self._enrolled.get((device, client))
+        return known
+
+    def _read(self) -> None:
+        """Look up all who wait, until nobody does."""
+        try:
+            while self._asked:
+                batch, self._asked = self._asked, {}
+                found = self._find(tuple(batch))
+                for pair, asked in batch.items():
+                    arrival = found.get(pair)
+                    if arrival is not None:
+                        self._enrolled[pair] = arrival.client
+                    asked.set(arrival)
+        finally:
+            self._reading = False
+
+    def _find(self, pairs: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Arrival]:
+        since = self._clock() - self._said_for
+        try:
+            return self._database.read(lambda connection: devices.look_up(connection, pairs, since), deadline=LOOK_UP_S)
+        except (StorageError, Overloaded) as error:
+            log.warning("devices not looked up", count=len(pairs), error=str(error))
+            return {}
+
+    def saw(self, device: str, report: Mapping[str, Any]) -> None:
+        """A device has asked or come, and said this of itself. Does not block."""
+        self._notes.saw(device, report)
+
+    # --- for operators: all of them block for the database and raise StorageError, Overloaded -------------------------
+
+    def all(self) -> list[DeviceRecord]:
+        """Every device that is known, those seen last first."""
+        return self._database.read(lambda connection: devices.records(connection, self._clock() - ALIVE_S))
+
+    def of(self, device: str) -> DeviceRecord:
+        """Everything that is kept of one device. Raises UnknownDevice."""
+        name = normal_device_id(device)
+        found = self._database.read(lambda connection: devices.records(connection, self._clock() - ALIVE_S, name))
+        if not found:
+            raise UnknownDevice(
+                f"{device} is not known here: it has never asked or connected, and nothing was set for it"
+            )
+        return found[0]
+
+    def settings_of(self, device: str) -> Mapping[str, Any]:
+        """A device's own settings; empty when it has none."""
+        name = normal_device_id(device)
+        return self._database.read(lambda connection: devices.settings_of(connection, name)) or {}
+
+    def change_settings(
+        self, device: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """Put what `change` makes of a device's own settings in their place; returns it. In force with its next
+        visit. `change` may not wait, and may refuse by raising SettingsError."""
+        name, now = normal_device_id(device), self._clock()
+
+        def write(connection: Transaction) -> Mapping[str, Any]:
+            settings = change(devices.settings_of(connection, name) or {})
+            devices.keep_settings(connection, name, settings, now)
+            return settings
+
+        return self._database.run(write)
+
+    def revoke(self, device: str) -> None:
+        """The device may not talk, its tokens are void, and it is enrolled with nobody, until it is approved."""
+        name, now = normal_device_id(device), self._clock()
+
+        def write(connection: Transaction) -> None:
+            devices.keep_standing(connection, name, Standing(True, now), now)
+            enrolments.forget(connection, name)
+            enrolments.stop_waiting(connection, name)
+
+        self._database.run(write)
+        log.warning("device revoked", device=name)
+
+    def approve(self, code_or_device: str) -> str:
+        """Let in who waits under a code, or (device id) the one who waits as this device; a device that was revoked
+        may ask again. Returns a sentence that says what was done. Raises UnknownDevice."""
+        text, now = code_or_device.strip(), self._clock()
+        name = normal_device_id(text)
+
+        def write(connection: Transaction) -> str:
+            waiting = enrolments.waiting(connection, code=text) or enrolments.waiting(connection, device=name)
+            if len(waiting) > 1:
+                codes = ", ".join(one.code for one in waiting)
+                raise UnknownDevice(f"{len(waiting)} wait as {name}; say which by its code: {codes}")
+            if waiting:
+                return _let_in(connection, waiting[0], now)
+            if devices.standing_of(connection, name).revoked:
+                devices.keep_standing(connection, name, Standing(False, now), now)
+                return f"{name} may ask again; it is enrolled when it next starts."
+            raise UnknownDevice(
+                f"nobody waits under {text!r}: codes are good for a day, a device asks for a new one when it starts; "
+                "`devices list` shows who waits"
+            )
+
+        done = self._database.run(write)
+        log.info("device approved", what=done)
+        return done
+
+    def forget(self, device: str) -> bool:
+        """Enrol the device anew when it asks again, and void its tokens; False when it was not enrolled."""
+        name, now = normal_device_id(device), self._clock()
+
+        def write(connection: Transaction) -> bool:
+            known = enrolments.forget(connection, name)
+            if known:
+                before = devices.standing_of(connection, name)
+                devices.keep_standing(connection, name, Standing(before.revoked, now), now)
+            return known
+
+        return self._database.run(write)
+
+
+def _let_in(connection: Transaction, waiting: enrolments.Waiting, now: float) -> str:
+    name, before = waiting.device, enrolments.of(connection, waiting.device)
+    enrolments.replace(connection, name, waiting.client, now, how="approved by an operator", address=waiting.address)
+    enrolments.stop_waiting(connection, name)
+    if before is not None and before.client != waiting.client:
+        # Whoever was enrolled before has a token that would be good for weeks.
+        devices.keep_standing(connection, name, Standing(False, now), now)
+    elif devices.standing_of(connection, name).revoked:
+        devices.keep_standing(connection, name, Standing(False, now), now)
+    return f"{name} is enrolled with the client id {waiting.client}; it gets its token when it asks next."

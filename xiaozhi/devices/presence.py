@@ -1,0 +1,231 @@
+"""Which worker a device is connected to: who comes to another worker leaves this one, and whom an operator has revoked
+leaves at once.
+
+Each worker writes down who comes and goes (`notes.py`), and looks every `POLL_S` seconds whether one of its devices has
+come elsewhere, and what operators have decided: one small query, whatever the number of devices. Not who may come in
+(`enrolment.py`), and not what belongs to one process alone (`runtime/connections.py`)."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import gevent
+from gevent import Greenlet
+
+from xiaozhi.devices.notes import DeviceNotes
+from xiaozhi.errors import Overloaded, StorageError
+from xiaozhi.protocol import close_codes
+from xiaozhi.runtime import tasks
+from xiaozhi.runtime.connections import Live
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.storage import devices, presences
+from xiaozhi.storage.database import Database, Transaction
+from xiaozhi.storage.devices import Standing
+from xiaozhi.storage.presences import Visit
+
+log = get_logger(__name__)
+
+POLL_S = 0.5
+OVERLAP_S = 10.0
+"""Each look goes back so far: clocks differ a little, and a transaction ends later than it began."""
+BEAT_S = 10.0
+ALIVE_S = 30.0
+"""A worker that has given no sign for so long is gone."""
+DEADLINE_S = 5.0
+SETTLING_S = 3.0
+"""How long after a device has come it is looked whether the worker that it left has more of its dialogue."""
+NOBODY = Standing()
+
+
+class Connections(Protocol):
+    """The connections of this process. The methods do not wait."""
+
+    @property
+    def per_device(self) -> int:
+        """Connections that a device may have."""
+
+    def __len__(self) -> int:
+        """All of them."""
+
+    def replace(self, number: int) -> None:
+        """Close one: its device has come again."""
+
+    def of_device(self, device: str) -> Sequence[Live]:
+        """Those of one device."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one look has found."""
+
+    standings: dict[str, Standing] = field(default_factory=dict)
+    moved: list[Visit] = field(default_factory=list)
+    dialogues: dict[tuple[str, str], tuple[bytes, float]] = field(default_factory=dict)
+
+
+class Presence:
+    """`start`, then `joined` and `left` for each connection; `close`. `websocket`: the address that leads to this
+    worker, "" when it is not known. `said_for`: seconds that dialogues are kept. `on_dialogue`: told what was said last
+    with a device that has just come (device id, client id, snapshot, time). `clock`: seconds since 1970."""
+
+    def __init__(
+        self,
+        database: Database,
+        notes: DeviceNotes,
+        *,
+        websocket: str = "",
+        said_for: float = 0.0,
+        on_dialogue: Callable[[str, str, bytes, float], None] = lambda device, client, snapshot, said_at: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.worker = secrets.token_hex(8)
+        """The name of this process among those that share the database."""
+        self._database = database
+        self._notes = notes
+        self._websocket = websocket
+        self._said_for = said_for
+        self._on_dialogue = on_dialogue
+        self._clock = clock
+        self._connections: Connections | None = None
+        self._visits: dict[int, Visit] = {}
+        self._devices: dict[str, set[int]] = {}
+        self._standings: dict[str, Standing] = {}
+        self._looked_at = 0.0
+        self._beaten_at = 0.0
+        self.load: dict[str, int] = {}
+        """Devices connected by WebSocket address, of workers that have given a sign lately."""
+        self._failing = False
+        self._poller: Greenlet | None = None
+        self._beat = 0.0
+
+    def start(self, connections: Connections) -> None:
+        """Tell the others, learn whom operators have revoked, and begin to look. Blocks for the database; when that
+        fails, it is tried again with the next look."""
+        self._connections = connections
+        self._notes.start()
+        self.look()
+        self.revive()
+
+    @property
+    def beat(self) -> float:
+        """When the last look began, monotonic seconds."""
+        return self._beat
+
+    def revive(self) -> None:
+        """Have somebody look, in the place of one who has failed or hangs."""
+        if self._poller is not None:
+            self._poller.kill(block=False)
+        self._beat = time.monotonic()
+        self._poller = tasks.spawn("presence", self._poll)
+
+    def close(self, seconds: float) -> None:
+        """This worker serves nobody any more. Blocks for at most about `seconds`. Idempotent."""
+        if self._poller is None:
+            return
+        tasks.end(self._poller)
+        self._poller = None
+        self._notes.close(seconds)
+        try:
+            self._database.run(lambda connection: presences.gone(connection, self.worker), deadline=seconds)
+        except (StorageError, Overloaded) as error:
+            log.info("this worker stays listed until its last sign is old", error=str(error))
+
+    # --- connections of this process ----------------------------------------------------------------------------------
+
+    def joined(self, number: int, device: str) -> None:
+        """Connection `number` has begun. Does not block."""
+        visit = Visit(f"{self.worker}-{number}", device, self.worker, self._clock())
+        self._visits[number] = visit
+        self._devices.setdefault(device, set()).add(number)
+        self._notes.arrived(visit)
+
+    def left(self, number: int) -> None:
+        """Connection `number` has ended. Does not block."""
+        visit = self._visits.pop(number, None)
+        if visit is None:
+            return
+        here = self._devices[visit.device]
+        here.discard(number)
+        if not here:
+            del self._devices[visit.device]
+        self._notes.left(visit.visit)
+
+    def standing(self, device: str) -> Standing:
+        """What operators have decided about a device, as of the last look. Does not block."""
+        return self._standings.get(device, NOBODY)
+
+    # --- the others ---------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look now, and do what follows from it. Blocks for the database."""
+        self._beat, now = time.monotonic(), self._clock()
+        try:
+            if now - self._beaten_at >= BEAT_S:
+                self._give_sign(now)
+            since = self._looked_at - OVERLAP_S
+            found = self._database.read(lambda connection: self._find(connection, since, now), deadline=DEADLINE_S)
+        except (StorageError, Overloaded) as error:
+            if not self._failing:
+                log.warning("other workers and the decisions of operators are not seen", error=str(error))
+            self._failing = True
+            return
+        self._failing, self._looked_at = False, now
+        self._standings |= found.standings
+        for device, standing in found.standings.items():
+            if standing.revoked and device in self._devices and self._connections is not None:
+                for live in self._connections.of_device(device):
+                    log.info("connection revoked", device=device)
+                    live.close(close_codes.POLICY_VIOLATION, "revoked")
+        self._close_moved(found.moved)
+        for (device, client), kept in found.dialogues.items():
+            self._on_dialogue(device, client, *kept)
+
+    def _poll(self) -> None:
+        while True:
+            gevent.sleep(POLL_S)
+            self.look()
+
+    def _give_sign(self, now: float) -> None:
+        count = len(self._connections) if self._connections is not None else 0
+
+        def write(connection: Transaction) -> dict[str, int]:
+            presences.beat(connection, self.worker, self._websocket, count, now)
+            presences.tidy(connection, now - ALIVE_S, now - self._said_for)
+            return presences.load(connection, now - ALIVE_S)
+
+        self.load = self._database.run(write, deadline=DEADLINE_S)
+        self._beaten_at = now
+
+    def _find(self, connection: Transaction, since: float, now: float) -> _Found:
+        """On the storage thread."""
+        found = _Found(devices.standings(connection, since))
+        # Copied in one step: the hub goes on meanwhile.
+        mine, visits = frozenset(self._devices.copy()), list(self._visits.values())
+        if mine:
+            found.moved = presences.of_devices_that_came_elsewhere(connection, self.worker, mine, since, now - ALIVE_S)
+        fresh = {visit.device: visit.arrived_at for visit in visits if visit.arrived_at > now - SETTLING_S}
+        if fresh and self._said_for:
+            found.dialogues = presences.dialogues_of(connection, fresh, min(fresh.values()))
+        return found
+
+    def _close_moved(self, visits: list[Visit]) -> None:
+        """Of each device the newest visits stay; those of this process beyond them are closed."""
+        connections = self._connections
+        if connections is None or not visits:
+            return
+        everywhere: dict[str, dict[str, Visit]] = {}
+        for visit in visits:
+            everywhere.setdefault(visit.device, {})[visit.visit] = visit
+        for device, known in everywhere.items():
+            mine = {self._visits[number].visit: number for number in self._devices.get(device, ())}
+            # What ended here a moment ago may still stand in the database, and what began may not yet.
+            all_of_it = {name: visit for name, visit in known.items() if visit.worker != self.worker}
+            all_of_it |= {name: self._visits[number] for name, number in mine.items()}
+            newest_first = sorted(all_of_it.values(), key=lambda visit: (visit.arrived_at, visit.visit), reverse=True)
+            for visit in newest_first[connections.per_device :]:
+                if visit.visit in mine:
+                    connections.replace(mine[visit.visit])

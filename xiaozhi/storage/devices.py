@@ -1,0 +1,201 @@
+"""Queries about devices: what they said of themselves, their own settings, whether an operator has revoked them. Each
+function runs inside `Database.run` or `Database.read`. Times: seconds since 1970."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, select
+
+from xiaozhi.storage.tables import (
+    device,
+    device_settings,
+    device_standing,
+    dialogue,
+    enrolment,
+    insert,
+    presence,
+    waiting_device,
+    worker,
+)
+
+Report = Mapping[str, Any]
+"""What a device said of itself, see `devices/report.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an operator has decided about a device. Tokens issued before `tokens_from` are void."""
+
+    revoked: bool = False
+    tokens_from: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What has to be known of a device that comes."""
+
+    settings: Mapping[str, Any] | None = None
+    client: str = ""
+    """The client id that the device is enrolled with; "": it is not."""
+    report: Report | None = None
+    dialogue: tuple[bytes, float] | None = None
+    """Snapshot, and when it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """Everything that is kept of one device, for operators."""
+
+    device: str
+    first_seen: float | None = None
+    last_seen: float | None = None
+    report: Report | None = None
+    settings: Mapping[str, Any] | None = None
+    client: str = ""
+    how: str = ""
+    enrolled_at: float | None = None
+    enrolled_from: str = ""
+    standing: Standing = Standing()
+    workers: tuple[str, ...] = ()
+    """Workers that it is connected to."""
+    waiting: tuple[tuple[str, str, str, float], ...] = ()
+    """(code, client id, address, since when) of those who wait for approval as this device."""
+
+
+def note(connection: Connection, reports: Mapping[str, Report], now: float) -> None:
+    """Devices have been seen; what they said is laid over what they said before."""
+    if not reports:
+        return
+    names = sorted(reports)
+    rows = connection.execute(select(device).where(device.c.device.in_(names)))
+    known: dict[str, Report] = {row.device: row.report for row in rows}
+    statement = insert(connection, device)
+    changes = {name: statement.excluded[name] for name in ("last_seen", "report")}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=[device.c.device], set_=changes),
+        [
+            {
+                "device": name,
+                "first_seen": now,
+                "last_seen": now,
+                "report": {**known.get(name, {}), **reports[name]},
+            }
+            for name in names
+        ],
+    )
+
+
+def look_up(
+    connection: Connection, pairs: Collection[tuple[str, str]], said_since: float
+) -> dict[tuple[str, str], Arrival]:
+    """What is known of devices that come, by device id and client id. `said_since`: older dialogues are forgotten."""
+    names = list({name for name, _ in pairs})
+    settings = {
+        row.device: row.settings
+        for row in connection.execute(select(device_settings).where(device_settings.c.device.in_(names)))
+    }
+    enrolled = {
+        row.device: row.client for row in connection.execute(select(enrolment).where(enrolment.c.device.in_(names)))
+    }
+    reports = {row.device: row.report for row in connection.execute(select(device).where(device.c.device.in_(names)))}
+    said = {
+        (row.device, row.client): (bytes(row.snapshot), float(row.said_at))
+        for row in connection.execute(
+            select(dialogue).where(dialogue.c.device.in_(names), dialogue.c.said_at >= said_since)
+        )
+    }
+    return {
+        (name, client): Arrival(settings.get(name), enrolled.get(name, ""), reports.get(name), said.get((name, client)))
+        for name, client in pairs
+    }
+
+
+def settings_of(connection: Connection, name: str) -> Mapping[str, Any] | None:
+    """A device's own settings; None when it has none."""
+    found = connection.execute(select(device_settings.c.settings).where(device_settings.c.device == name)).scalar()
+    return found if isinstance(found, Mapping) else None
+
+
+def keep_settings(connection: Connection, name: str, settings: Mapping[str, Any], now: float) -> None:
+    """Put settings in the place of the old ones; none at all when they are empty."""
+    if not settings:
+        connection.execute(delete(device_settings).where(device_settings.c.device == name))
+        return
+    _upsert(connection, device_settings, {"device": name, "settings": dict(settings), "changed_at": now})
+
+
+def keep_standing(connection: Connection, name: str, standing: Standing, now: float) -> None:
+    """What an operator has decided about a device."""
+    _upsert(
+        connection,
+        device_standing,
+        {
+            "device": name,
+            "revoked": int(standing.revoked),
+            "tokens_from": standing.tokens_from,
+            "changed_at": now,
+        },
+    )
+
+
+def standing_of(connection: Connection, name: str) -> Standing:
+    """What an operator has decided about a device."""
+    return standings(connection, 0.0, name).get(name, Standing())
+
+
+def standings(connection: Connection, since: float, name: str | None = None) -> dict[str, Standing]:
+    """Decisions of operators that were made or changed since then."""
+    query = select(device_standing).where(device_standing.c.changed_at >= since)
+    if name is not None:
+        query = query.where(device_standing.c.device == name)
+    return {row.device: Standing(bool(row.revoked), row.tokens_from) for row in connection.execute(query)}
+
+
+def records(connection: Connection, alive_since: float, name: str | None = None) -> list[DeviceRecord]:
+    """All devices, or one, those seen last first. `alive_since`: workers that have given no sign since then are gone.
+    A device is known when it was seen, is enrolled or waits, or when an operator has decided or set something."""
+
+    def rows(table: Table) -> Sequence[Any]:
+        query = select(table)
+        return connection.execute(query if name is None else query.where(table.c.device == name)).all()
+
+    seen = {row.device: row for row in rows(device)}
+    own = {row.device: row.settings for row in rows(device_settings)}
+    enrolled = {row.device: row for row in rows(enrolment)}
+    decided = {row.device: Standing(bool(row.revoked), row.tokens_from) for row in rows(device_standing)}
+    waiting: dict[str, list[tuple[str, str, str, float]]] = {}
+    for row in rows(waiting_device):
+        waiting.setdefault(row.device, []).append((row.code, row.client, row.address, row.asked_at))
+    alive = set(connection.execute(select(worker.c.worker).where(worker.c.beat_at >= alive_since)).scalars())
+    online: dict[str, list[str]] = {}
+    for row in rows(presence):
+        if row.worker in alive:
+            online.setdefault(row.device, []).append(row.worker)
+    names = {**seen, **own, **enrolled, **decided, **waiting, **online}
+    found = [
+        DeviceRecord(
+            device=each,
+            first_seen=seen[each].first_seen if each in seen else None,
+            last_seen=seen[each].last_seen if each in seen else None,
+            report=seen[each].report if each in seen else None,
+            settings=own.get(each),
+            client=enrolled[each].client if each in enrolled else "",
+            how=enrolled[each].how if each in enrolled else "",
+            enrolled_at=enrolled[each].enrolled_at if each in enrolled else None,
+            enrolled_from=enrolled[each].address if each in enrolled else "",
+            standing=decided.get(each, Standing()),
+            workers=tuple(online.get(each, ())),
+            waiting=tuple(waiting.get(each, ())),
+        )
+        for each in names
+    ]
+    return sorted(found, key=lambda record: -(record.last_seen or 0.0))
+
+
+def _upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    statement = insert(connection, table).values(**row)
+    changes = {name: statement.excluded[name] for name in row if name != "device"}
+    connection.execute(statement.on_conflict_do_update(index_elements=[table.c.device], set_=changes))

@@ -1,0 +1,110 @@
+"""Queries about workers, the connections that each of them serves, and dialogues to resume. Each function runs inside
+`Database.run` or `Database.read`. Times: seconds since 1970."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, select
+
+from xiaozhi.storage.tables import dialogue, insert, presence, worker
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One connection of a device to a worker."""
+
+    visit: str
+    device: str
+    worker: str
+    arrived_at: float
+
+
+def beat(connection: Connection, name: str, websocket: str, connections: int, now: float) -> None:
+    """A worker is alive. `websocket`: the address that leads to it, "" when it is not known."""
+    statement = insert(connection, worker).values(
+        worker=name, websocket=websocket, connections=connections, beat_at=now
+    )
+    changes = {key: statement.excluded[key] for key in ("websocket", "connections", "beat_at")}
+    connection.execute(statement.on_conflict_do_update(index_elements=[worker.c.worker], set_=changes))
+
+
+def tidy(connection: Connection, alive_since: float, said_since: float) -> None:
+    """Forget workers that have given no sign since then, with their visits, and dialogues that are too old."""
+    connection.execute(delete(worker).where(worker.c.beat_at < alive_since))
+    connection.execute(delete(presence).where(presence.c.worker.not_in(select(worker.c.worker))))
+    connection.execute(delete(dialogue).where(dialogue.c.said_at < said_since))
+
+
+def gone(connection: Connection, name: str) -> None:
+    """A worker stops."""
+    connection.execute(delete(presence).where(presence.c.worker == name))
+    connection.execute(delete(worker).where(worker.c.worker == name))
+
+
+def keep(connection: Connection, visits: Mapping[str, Visit | None]) -> None:
+    """Visits that have begun, and (None) those that have ended."""
+    over = [name for name, visit in visits.items() if visit is None]
+    begun = [
+        {"visit": visit.visit, "device": visit.device, "worker": visit.worker, "arrived_at": visit.arrived_at}
+        for visit in visits.values()
+        if visit is not None
+    ]
+    if over:
+        connection.execute(delete(presence).where(presence.c.visit.in_(over)))
+    if begun:
+        connection.execute(insert(connection, presence).on_conflict_do_nothing(), begun)
+
+
+def of_devices_that_came_elsewhere(
+    connection: Connection, name: str, mine: Collection[str], since: float, alive_since: float
+) -> list[Visit]:
+    """All visits, wherever they are, of those devices of `mine` that have come to another worker since then."""
+    fresh = select(presence.c.device).where(presence.c.arrived_at >= since, presence.c.worker != name)
+    moved = [device for device in connection.execute(fresh).scalars() if device in mine]
+    if not moved:
+        return []
+    alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)
+    rows = connection.execute(
+        select(presence).where(presence.c.device.in_(moved), (presence.c.worker == name) | presence.c.worker.in_(alive))
+    )
+    return [Visit(row.visit, row.device, row.worker, row.arrived_at) for row in rows]
+
+
+def load(connection: Connection, alive_since: float) -> dict[str, int]:
+    """Devices connected by WebSocket address, workers behind one address together; addresses that are known only."""
+    rows = connection.execute(
+        select(worker.c.websocket, func.sum(worker.c.connections))
+        .where(worker.c.beat_at >= alive_since, worker.c.websocket != "")
+        .group_by(worker.c.websocket)
+    )
+    return {address: int(count) for address, count in rows}
+
+
+def keep_dialogues(connection: Connection, dialogues: Mapping[tuple[str, str], tuple[bytes, float]]) -> None:
+    """What was said last, by device id and client id: snapshot and time."""
+    if not dialogues:
+        return
+    statement = insert(connection, dialogue)
+    changes = {key: statement.excluded[key] for key in ("snapshot", "said_at")}
+    newer = statement.on_conflict_do_update(
+        index_elements=[dialogue.c.device, dialogue.c.client],
+        set_=changes,
+        where=dialogue.c.said_at <= statement.excluded.said_at,
+    )
+    connection.execute(
+        newer,
+        [
+            {"device": device, "client": client, "snapshot": snapshot, "said_at": said_at}
+            for (device, client), (snapshot, said_at) in sorted(dialogues.items())
+        ],
+    )
+
+
+def dialogues_of(
+    connection: Connection, devices: Collection[str], since: float
+) -> dict[tuple[str, str], tuple[bytes, float]]:
+    """What was said last with these devices, as far as it was since then."""
+    rows = connection.execute(select(dialogue).where(dialogue.c.device.in_(list(devices)), dialogue.c.said_at >= since))
+    return {(row.device, row.client): (bytes(row.snapshot), row.said_at) for row in rows}

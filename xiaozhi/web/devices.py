@@ -1,0 +1,167 @@
+"""What operators' tools ask about devices and decide about them: the addresses under /admin/devices/, which do the same
+as the commands `server.py devices ...`.
+
+Not where it is decided (`devices/directory.py`), and not for devices. Whether settings can be used is asked of the
+composition root. `GET /admin/devices`, the list of connections by cost, is in `ops.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, jsonify
+from werkzeug.exceptions import BadRequest, NotFound
+
+from xiaozhi.devices.directory import DeviceDirectory, UnknownDevice
+from xiaozhi.errors import SettingsError, StorageError
+from xiaozhi.protocol.device_id import checked_device_id
+from xiaozhi.settings.masking import mask_tree
+from xiaozhi.storage.devices import DeviceRecord
+from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.app import failure, read_body
+
+MAX_BODY_BYTES = 256 * 1024
+SHAPE = 'The body must be {"set": {"tts.voice": "anna"}, "unset": ["prompt"]}; either may be left out.'
+WHAT = "administration of devices"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceHooks:
+    """Where the answers come from; all of it may block for the database."""
+
+    directory: DeviceDirectory
+    change_settings: Callable[[str, Mapping[str, Any], tuple[str, ...]], Mapping[str, Any]]
+    """(device id, values by dotted key, dotted keys to remove) -> the device's own settings now. Raises SettingsError
+    with every fault, StorageError."""
+    look: Callable[[], None] = lambda: None
+    """Put what was decided into force at once, in this process."""
+
+
+def create_blueprint(hooks: DeviceHooks, door: AdminDoor) -> Blueprint:
+    """The routes under /admin/devices/."""
+    desk = _Desk(hooks, door)
+    blueprint = Blueprint("devices", __name__)
+    for path, name, view, method in (
+        ("known", "known", desk.known, "GET"),
+        ("approve", "approve", desk.approve, "POST"),
+        ("<device_id>", "show", desk.show, "GET"),
+        ("<device_id>/settings", "settings", desk.change, "PATCH"),
+        ("<device_id>/revoke", "revoke", desk.revoke, "POST"),
+        ("<device_id>/forget", "forget", desk.forget, "POST"),
+    ):
+        blueprint.add_url_rule(f"/admin/devices/{path}", name, _told(view), methods=[method])
+    return blueprint
+
+
+def described(record: DeviceRecord) -> dict[str, Any]:
+    """A record for people and their tools, secrets masked."""
+    return {
+        "device": record.device,
+        "online": bool(record.workers),
+        "workers": list(record.workers),
+        "first_seen": record.first_seen,
+        "last_seen": record.last_seen,
+        "report": dict(record.report or {}),
+        "settings": mask_tree(dict(record.settings or {})),
+        "enrolled": {
+            "client": record.client,
+            "how": record.how,
+            "at": record.enrolled_at,
+            "from": record.enrolled_from,
+        }
+        if record.client
+        else None,
+        "revoked": record.standing.revoked,
+        "tokens_from": record.standing.tokens_from or None,
+        "waiting": [
+            {"code": code, "client": client, "from": address, "since": since}
+            for code, client, address, since in record.waiting
+        ],
+    }
+
+
+class _Desk:
+    """Answers operators' tools."""
+
+    def __init__(self, hooks: DeviceHooks, door: AdminDoor) -> None:
+        self._hooks = hooks
+        self._door = door
+
+    def known(self) -> Response:
+        """Every device that is known."""
+        self._door.check(WHAT)
+        return jsonify({"devices": [described(record) for record in self._hooks.directory.all()]})
+
+    def show(self, device_id: str) -> Response:
+        """One of them."""
+        self._door.check(WHAT)
+        return jsonify(described(self._hooks.directory.of(checked_device_id(device_id))))
+
+    def change(self, device_id: str) -> Response:
+        """Set and unset settings of a device."""
+        self._door.check(WHAT)
+        body = _body()
+        values, removed = body.get("set", {}), body.get("unset", [])
+        if (
+            not isinstance(values, dict)
+            or not isinstance(removed, list)
+            or any(not isinstance(key, str) for key in removed)
+        ):
+            raise BadRequest(SHAPE)
+        device = checked_device_id(device_id)
+        settings = self._hooks.change_settings(device, values, tuple(removed))
+        return jsonify({"success": True, "settings": mask_tree(dict(settings))})
+
+    def revoke(self, device_id: str) -> Response:
+        """A device may not talk any more."""
+        self._door.check(WHAT)
+        self._hooks.directory.revoke(checked_device_id(device_id))
+        self._hooks.look()
+        return jsonify({"success": True})
+
+    def forget(self, device_id: str) -> Response:
+        """A device is enrolled anew."""
+        self._door.check(WHAT)
+        known = self._hooks.directory.forget(checked_device_id(device_id))
+        self._hooks.look()
+        return jsonify({"success": True, "was_enrolled": known})
+
+    def approve(self) -> Response:
+        """Somebody who waits is let in."""
+        self._door.check(WHAT)
+        given = _body().get("code")
+        if not isinstance(given, str) or not given.strip():
+            raise BadRequest('The body must be {"code": "123456"}; the id of a device does as well.')
+        done = self._hooks.directory.approve(given)
+        self._hooks.look()
+        return jsonify({"success": True, "message": done})
+
+
+def _told(view: Callable[..., Response]) -> Callable[..., Response]:
+    """The view, its errors told as the rest of the server does."""
+
+    def answer(**arguments: str) -> Response:
+        try:
+            return view(**arguments)
+        except UnknownDevice as error:
+            raise NotFound(str(error)) from error
+        except StorageError:
+            return failure(503, "The database cannot be reached, please try again.", retry_after=5)
+        except SettingsError as error:
+            faults = [{"key": fault.key, "value": fault.value, "expected": fault.expected} for fault in error.faults]
+            return failure(422, "These settings cannot be used; nothing was changed.", faults=faults)
+
+    return answer
+
+
+def _body() -> Mapping[str, Any]:
+    data = read_body(MAX_BODY_BYTES)
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise BadRequest("The request body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.")
+    return body
