@@ -236,9 +236,9 @@ class Filling(DeviceTools):
         super().__init__(page_size=100)
         self.lists = 0
 
-    def _page(self, cursor: str) -> dict[str, Any]:
+    def _page(self, cursor: str, with_user_tools: object) -> dict[str, Any]:
         self.lists += 1
-        page = super()._page(cursor)
+        page = super()._page(cursor, with_user_tools)
         return {"tools": page["tools"][: max(0, self.lists - 1)]}
 
 

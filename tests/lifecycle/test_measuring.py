@@ -173,6 +173,8 @@ def test_no_label_comes_from_a_device(families: dict[str, Metric]) -> None:
         "queue",
         "result",
         "share",
+        "sink",  # of the history
+        "what",  # a turn, or its sound
         "stage",
         "state",
     } | {
@@ -311,7 +313,7 @@ def test_a_trace_ties_everything_about_a_turn_together(
     turn = notebook.turns[0]
     assert (turn["name"], turn["trace"], turn["failure"]) == ("turn", first["trace"], "")
     assert turn["attributes"] == {"device": device_id, "turn": 1, "outcome": "answered", "speculative": True}
-    assert [stage.name for stage in turn["stages"]] == ["asr", "llm", "tts", "playback"]
+    assert [stage.name for stage in turn["stages"]] == ["asr", "llm", "tts", "playback", "tool"]
     assert all(isinstance(stage, Stage) and stage.end_s >= stage.start_s for stage in turn["stages"])
     assert notebook.turns[-1] == {"name": "closed"}, "what is left is delivered when the server stops"
 
