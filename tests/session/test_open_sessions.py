@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from tests.fakes.sessions import DEVICE, make_services, visitor
+from tests.fakes.sessions import DEVICE, FakeAgents, make_agent, make_services, visitor
+from tests.fakes.thinking import FakeLlm
+from xiaozhi.chat import ToolCall, ToolSpec
+from xiaozhi.tools.base import Action, FunctionTool, ToolContext, ToolOutcome
 from xiaozhi.tools.calls import Rung
 
 WORDS = {"zh": "来电。", "en": "A call."}
@@ -40,3 +44,24 @@ def test_a_device_rings_when_nobody_speaks_with_it() -> None:
 
         device.session.drain(0)
         assert services.sessions.ring(DEVICE, WORDS) is Rung.AWAY
+
+
+def test_a_device_that_a_gateway_has_called_is_known_to_its_tools() -> None:
+    seen: list[bool] = []
+
+    def look(arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
+        seen.append(context.actions.called)
+        return ToolOutcome(Action.SPEAK, "Yes.")
+
+    llm = FakeLlm([ToolCall("1", "look", {})], [ToolCall("2", "look", {})])
+    tools = [FunctionTool(ToolSpec("look", "Looks."), look)]
+    with visitor(FakeAgents(make_agent(llm=llm, tools=tools))) as device:
+        device.hello()
+        device.detect("look")
+        device.wait_turns()
+        device.detect("[device_call] Bob is calling")
+        device.wait_turns(2)
+        device.detect("look")
+        device.wait_turns(3)
+
+    assert seen == [False, True]

@@ -395,6 +395,7 @@ class Session:
         self._turn_taking.forget_voice()
         if text.startswith(CALL_PREFIX):
             call = text.removeprefix(CALL_PREFIX).strip()
+            self._actions.called = True
             if call:
                 self._turn_taking.announce(Opening(fixed=call, shown=call), when="now")
         elif is_wake_word(text, settings.wakeup_words):
