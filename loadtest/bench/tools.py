@@ -59,6 +59,7 @@ class _Nobody:
     """The session of nobody."""
 
     music = Music()
+    called = False
 
     def close_after_reply(self) -> None:
         """Never asked for."""

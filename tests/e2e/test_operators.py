@@ -35,6 +35,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, eyes: OpenAi
         "server": {"admin_token": "operator-of-the-test"},
         "selected_module": {"VLLM": "Eyes"},
         "VLLM": {"Eyes": endpoint},
+        "show_tool_calls": True,
     }
     with open_stage(tmp_path_factory.mktemp("data"), sounds, settings) as opened:
         yield opened
@@ -97,3 +98,14 @@ def test_what_the_camera_sees_is_spoken(stage: Stage, eyes: OpenAiVendor, field:
     seen = eyes.requests[-1].json()["messages"][-1]["content"]
     assert "What is there?" in json.dumps(seen)
     assert "data:image/jpeg;base64," in json.dumps(seen)
+
+
+def test_the_name_of_a_called_tool_is_shown(stage: Stage) -> None:
+    device = stage.device()
+    stage.vendor.script(CHAT, Script(answer=[tool_call("get_time")]), Script(answer="Noon."))
+
+    device.detect("what time is it")
+
+    assert device.next_json("stt").data["text"] == "what time is it"
+    assert device.next_json("stt").data["text"] == "% get_time"
+    assert device.collect_answer().sentences == ["Noon"]

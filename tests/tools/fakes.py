@@ -17,6 +17,7 @@ class RecordingActions:
 
     def __init__(self) -> None:
         self.closing = False
+        self.called = False
         self.prompts: list[str] = []
         self.played: list[Path] = []
         self.tracks: list[Track] = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.tools.fakes import call, context
+from tests.tools.fakes import call, context, recorded
 from xiaozhi.tools.base import Action, ToolOutcome, ToolServices
 from xiaozhi.tools.calls import AddressBook, Rung, nobody_is_there
 from xiaozhi.tools.registry import select
@@ -35,11 +36,14 @@ def ask(
     *,
     book: AddressBook | None = None,
     devices: Mapping[str, str] = BOOK,
+    called: bool = False,
     **arguments: Any,
 ) -> ToolOutcome:
+    made = context(language)
+    recorded(made).called = called
     chosen = select(["call_device"], {"call_device": {"devices": dict(devices)}})
     services = ToolServices(ring=ring, address_book=book)
-    return Toolbox(chosen.build(services).source).call(call("call_device", **arguments), context(language))
+    return Toolbox(chosen.build(services).source).call(call("call_device", **arguments), made)
 
 
 def test_the_device_that_is_called_says_who_calls_and_what_for() -> None:
@@ -84,22 +88,43 @@ def test_nobody_is_called_who_is_not_there_to_be_called(nickname: str, word: str
     assert ring.calls == []
 
 
-def test_a_consoles_address_book_takes_the_place_of_the_list() -> None:
-    class ConsoleBook:
-        def look_up(self, device_id: str, nickname: str) -> str:
-            assert device_id == HERE
-            return "02:02" if nickname == "Bob" else ""
+@dataclass(frozen=True)
+class Placed:
+    ringing: bool
+    said: str = ""
 
-        def name_of(self, device_id: str, other: str) -> str:
-            return f"{other} as {device_id} knows it"
 
-    ring = FakeRing()
+class FakeConsole:
+    """Places calls, or does not."""
 
-    assert ask(ring, book=ConsoleBook(), nickname="小陈").action is Action.ERROR
-    ask(ring, book=ConsoleBook(), nickname="Bob")
-    assert ring.calls == [
-        ("02:02", {"zh": f"{HERE} as 02:02 knows it正在呼叫您。", "en": f"{HERE} as 02:02 knows it is calling you."})
-    ]
+    def __init__(self, outcome: Placed) -> None:
+        self.outcome = outcome
+        self.asked: list[tuple[str, ...]] = []
+
+    def look_up(self, device_id: str, nickname: str) -> Placed:
+        self.asked.append(("call", device_id, nickname))
+        return self.outcome
+
+    def answer(self, device_id: str) -> Placed:
+        self.asked.append(("answer", device_id))
+        return self.outcome
+
+
+def test_under_a_console_the_console_places_the_call() -> None:
+    ring, console = FakeRing(), FakeConsole(Placed(True))
+
+    assert ask(ring, book=console, nickname="Bob").action is Action.NOTHING
+    assert ask(ring, book=console, nickname="Bob", called=True).action is Action.NOTHING
+    assert console.asked == [("call", HERE, "Bob"), ("answer", HERE)]
+    assert ring.calls == []
+
+
+def test_what_the_console_says_of_a_call_that_failed_is_spoken() -> None:
+    refused = ask(FakeRing(), book=FakeConsole(Placed(False, "未找到备注为'Bob'的设备")), nickname="Bob")
+    silent = ask(FakeRing(), book=FakeConsole(Placed(False)), nickname="Bob")
+
+    assert (refused.action, refused.text) == (Action.SPEAK, "未找到备注为'Bob'的设备")
+    assert (silent.action, silent.text) == (Action.SPEAK, "The call did not go through.")
 
 
 def test_an_empty_list_and_one_that_cannot_be_used_are_told() -> None:

@@ -157,6 +157,7 @@ class Server:
             boards=self.known_devices.boards,
             remembered_as=self.known_devices.remembered_as,
             pipeline=pipeline,
+            address_book=console.address_book if console is not None else None,
         )
         self.provider_pool = ProviderPool(
             self.inference, self._vendor_called, self._observer.breaker_changed, database=self._database

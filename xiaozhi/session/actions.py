@@ -21,6 +21,7 @@ class Actions:
     def __init__(self, device_id: str, parts: SessionParts, turn_taking: TurnTaking, leave: Callable[[], None]) -> None:
         self.device_id = device_id
         self.music = Music()
+        self.called = False
         self._parts = parts
         self._turn_taking = turn_taking
         self._leave = leave

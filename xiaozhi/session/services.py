@@ -23,6 +23,7 @@ from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.telemetry import Telemetry
 from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.pipeline import PipelineFactory
+from xiaozhi.tools.calls import AddressBook
 from xiaozhi.tools.device_mcp import Vision
 from xiaozhi.tools.shared_tools import SharedTools
 
@@ -73,6 +74,8 @@ class SessionServices:
     """Carries out an order of the management API: (command, peer ip) -> what to answer. May block."""
     boards: KnownBoards = field(default_factory=KnownBoards)
     """Which board a device is: some have settings of their own."""
+    address_book: AddressBook | None = None
+    """A console's."""
     sessions: OpenSessions = field(default_factory=OpenSessions)
     """Who is connected to this process."""
     remembered_as: Callable[[Identity], str] = lambda identity: identity.device_id

@@ -394,8 +394,8 @@ class Session:
         ears.reset()
         self._turn_taking.forget_voice()
         if text.startswith(CALL_PREFIX):
-            call = text.removeprefix(CALL_PREFIX).strip()
-            if call:
+            self._actions.called = True
+            if call := text.removeprefix(CALL_PREFIX).strip():
                 self._turn_taking.announce(Opening(fixed=call, shown=call), when="now")
         elif is_wake_word(text, settings.wakeup_words):
             ears.ignore_until(self._clock() + JUST_WOKEN_SECONDS)

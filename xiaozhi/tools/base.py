@@ -67,6 +67,10 @@ class SessionActions(Protocol):
     def music(self) -> Music:
         """What was played last and how far it was heard, and how this session plays music."""
 
+    @property
+    def called(self) -> bool:
+        """Another device has called this one through a gateway."""
+
     def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
         """Play an audio file after the text of this tool's outcome, from `start_ms` on and `gain` times (0 to 1) as
         loud; it is part of the turn and ends with it. Several files play one after another."""
@@ -240,6 +244,6 @@ class ToolServices:
     ring: Ring = nobody_is_there
     """Calls another device."""
     address_book: AddressBook | None = None
-    """A console's; None: the configuration lists the devices."""
+    """A console's, which places calls itself; None: there is no console."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch
     """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""

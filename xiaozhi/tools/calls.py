@@ -1,7 +1,7 @@
 """Calls from device to device as tools speak of them: who is meant by a nickname, and what became of a call.
 
-The seam of `plugins/call_device.py`: names come from an `AddressBook` (the configuration, or a console's), calls go
-through a `Ring` that the composition root lends."""
+The two seams of `plugins/call_device.py`: a console that places calls by itself is an `AddressBook`; without one the
+configuration lists the devices, and a `Ring` reaches those of this process. The composition root lends both."""
 
 from __future__ import annotations
 
@@ -31,28 +31,40 @@ def nobody_is_there(device_id: str, words: Mapping[str, str]) -> Rung:
     return Rung.AWAY
 
 
+class CallOutcome(Protocol):
+    """What became of a call that a console placed."""
+
+    @property
+    def ringing(self) -> bool:
+        """Whether it rings, or was accepted."""
+
+    @property
+    def said(self) -> str:
+        """The console's own words, "" when it gave none."""
+
+
 class AddressBook(Protocol):
-    """Whom a device calls by which name. Both methods may ask a console: they block, and raise ToolError, VendorError
-    when it cannot tell."""
+    """A console's: it knows whom a device calls by which name, and places the call itself, through its gateway. Both
+    methods block, and raise VendorError, Overloaded."""
 
-    def look_up(self, device_id: str, nickname: str) -> str:
-        """The device that `device_id` calls `nickname`; "": it knows nobody of that name."""
+    def look_up(self, device_id: str, nickname: str) -> CallOutcome:
+        """Call the device that `device_id` knows as `nickname`."""
 
-    def name_of(self, device_id: str, other: str) -> str:
-        """What `device_id` calls the device `other`; "": it has no name for it."""
+    def answer(self, device_id: str) -> CallOutcome:
+        """Accept the call that rings at `device_id`."""
 
 
 class ListedDevices:
-    """One address book for all devices, as the configuration has it (nickname -> device id)."""
+    """The devices that the configuration lists (nickname -> device id), the same for all."""
 
     def __init__(self, devices: Mapping[str, str]) -> None:
         self._devices = {nickname.strip(): normal_device_id(device) for nickname, device in devices.items()}
 
-    def look_up(self, device_id: str, nickname: str) -> str:
-        """See AddressBook."""
+    def look_up(self, nickname: str) -> str:
+        """The device of that name; "": there is none."""
         wanted = nickname.strip().casefold()
         return next((device for name, device in self._devices.items() if name.casefold() == wanted), "")
 
-    def name_of(self, device_id: str, other: str) -> str:
-        """See AddressBook."""
-        return next((name for name, device in self._devices.items() if device == normal_device_id(other)), "")
+    def name_of(self, device_id: str) -> str:
+        """The name of a device; "": it has none."""
+        return next((name for name, device in self._devices.items() if device == normal_device_id(device_id)), "")

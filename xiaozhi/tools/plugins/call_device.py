@@ -1,7 +1,7 @@
 """Calls another device: it says at once who calls, and what the caller wants to be told.
 
-No telephone: sound does not go from device to device (an MQTT gateway does that for devices behind it). Who is called
-answers by calling back."""
+No telephone: sound does not go from device to device, and who is called answers by calling back. Under a console it is
+one: the console's MQTT gateway rings, and connects the two when the call is accepted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from xiaozhi.errors import ProtocolError, ToolError
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.tools.base import Action, ToolContext, ToolOptions, ToolOutcome, ToolServices
-from xiaozhi.tools.calls import ListedDevices, Rung
+from xiaozhi.tools.calls import AddressBook, ListedDevices, Rung
 from xiaozhi.tools.registry import tool
 
 MAX_MESSAGE_CHARS: Final = 300
@@ -43,7 +43,8 @@ class CallDevice:
     """The tool and its address book."""
 
     def __init__(self, options: CallDeviceOptions, services: ToolServices) -> None:
-        self._book = services.address_book or ListedDevices(options.devices)
+        self._console = services.address_book
+        self._listed = ListedDevices(options.devices)
         self._ring = services.ring
 
     @tool("call_device", CallDeviceOptions)
@@ -59,12 +60,14 @@ class CallDevice:
     ) -> ToolOutcome:
         """Calls another device of the family by its nickname, or answers one that has called. Call it when the user
         wants to call or tell somebody something. 呼叫通讯录里的另一台设备，或回应来电。"""
-        device = self._book.look_up(context.device_id, nickname)
+        if self._console is not None:
+            return self._through_console(self._console, context, nickname)
+        device = self._listed.look_up(nickname)
         if not device:
             raise ToolError(f"There is nobody called '{nickname[:60]}' in the address book. 通讯录里没有这个名字。")
         if device == context.device_id:
             raise ToolError("That is the name of this very device. 这是本机的名字。")
-        match self._ring(device, self._said(device, context.device_id, message.strip()[:MAX_MESSAGE_CHARS])):
+        match self._ring(device, self._said(context.device_id, message.strip()[:MAX_MESSAGE_CHARS])):
             case Rung.RINGS:
                 told = f"已呼叫{nickname}。", f"I have called {nickname}."
             case Rung.BUSY:
@@ -73,9 +76,19 @@ class CallDevice:
                 told = f"{nickname}现在不在线。", f"{nickname} is not online now."
         return ToolOutcome(Action.SPEAK, told[0] if context.chinese else told[1])
 
-    def _said(self, device: str, caller: str, message: str) -> dict[str, str]:
+    @staticmethod
+    def _through_console(console: AddressBook, context: ToolContext, nickname: str) -> ToolOutcome:
+        # Until the connection of a device that was called ends, it can only mean to answer.
+        called, device = context.actions.called, context.device_id
+        outcome = console.answer(device) if called else console.look_up(device, nickname)
+        if outcome.ringing:
+            return ToolOutcome(Action.NOTHING, outcome.said)
+        usual = "呼叫失败，请稍后再试。" if context.chinese else "The call did not go through."
+        return ToolOutcome(Action.SPEAK, outcome.said or usual)
+
+    def _said(self, caller: str, message: str) -> dict[str, str]:
         """What the device that is called says."""
-        name = self._book.name_of(device, caller)
+        name = self._listed.name_of(caller)
         zh, en = name or "另一台设备", name or "Another device"
         if message:
             return {"zh": f"{zh}来电：{message}", "en": f"{en} calls: {message}"}
