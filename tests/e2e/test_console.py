@@ -425,6 +425,20 @@ def test_what_was_said_while_the_console_was_away_is_told_later(
     assert [report["content"] for report in console.reports] == ["hello", "Fine."]
 
 
+def test_a_device_calls_another_by_the_name_that_the_console_knows(
+    tmp_path: Path, sounds: Sounds, console: StrictConsole
+) -> None:
+    with open_stage(tmp_path, sounds, under(console)) as stage:
+        bind(console, stage, BEN, voice="ben", prompt="Hi.", plugins={"call_device": "{}"})
+        console.books[BEN] = {"Ann": ANN}
+        device = stage.device(device_id=BEN)
+        for name, heard in (("Ann", "已呼叫Ann"), ("Carl", "未找到备注为'Carl'的设备")):
+            stage.vendor.script(CHAT, Script(answer=[tool_call("call_device", nickname=name)]))
+            assert ask(device, f"please call {name} for me").sentences == [heard]
+
+    assert console.rung == [(BEN, ANN)]
+
+
 # --- orders of the console --------------------------------------------------------------------------------------------
 
 

@@ -194,16 +194,13 @@ def test_the_address_book_rings(console: StrictConsole, client: ConsoleClient) -
     console.books[MAC] = {"小陈": "02:00:00:00:00:07"}
     book = ConsoleAddressBook(client)
 
-    assert book.look_up(MAC, "小陈").ringing
-    unknown = book.look_up(MAC, "小王 & co")
-    assert not unknown.ringing
-    assert "小王 & co" in unknown.said
-    answered = book.answer(MAC)
-    assert (answered.ringing, answered.said) == (True, "")
+    assert book.dial(MAC, "小陈") == (True, "呼叫成功")
+    assert book.dial(MAC, "小王 & co") == (False, "未找到备注为'小王 & co'的设备")
+    assert book.answer(MAC) == (True, "")
     assert console.rung == [(MAC, "02:00:00:00:00:07"), (MAC, "answered")]
     console.stand(CALL, refuses(500))
     with pytest.raises(VendorUnavailable):
-        book.look_up(MAC, "小陈")
+        book.dial(MAC, "小陈")
 
 
 def test_after_its_end_nobody_is_asked(console: StrictConsole, client: ConsoleClient) -> None:

@@ -48,7 +48,9 @@ class Console:
         api = settings.manager_api
         self.notes = ConsoleNotes()
         self.client = ConsoleClient(api.url, settings.management_secret.get_secret_value(), timeout=api.timeout)
-        self.address_book = ConsoleAddressBook(self.client)
+        self.address_book = ConsoleAddressBook(
+            self.client, lambda device_id: self._last_config(device_id).mac or device_id
+        )
         self.agents: ConsoleAgents | None = None
         self.reports = ConsoleReports(
             self.client,

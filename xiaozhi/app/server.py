@@ -144,6 +144,7 @@ class Server:
             memories=self._memories,
             quota=self._quota,
             history=self._history.keeper,
+            dial=console.address_book.dial if console is not None else None,
             lasting=self._lasting,
             telemetry=self._observer,
             vision=self._vision,

@@ -276,6 +276,7 @@ def _tool_services(settings: Settings, services: SessionServices, closing: ExitS
         offload=lambda function: inference.run(function, kind="other", deadline=OFFLOAD_DEADLINE_S),
         http=http,
         ring=services.sessions.ring,
+        dial=services.dial,
     )
 
 

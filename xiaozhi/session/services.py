@@ -23,6 +23,7 @@ from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.telemetry import Telemetry
 from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.pipeline import PipelineFactory
+from xiaozhi.tools.calls import Dial
 from xiaozhi.tools.device_mcp import Vision
 from xiaozhi.tools.shared_tools import SharedTools
 
@@ -71,6 +72,8 @@ class SessionServices:
     """Raises Overloaded while the server sheds load."""
     server_command: Callable[[wire.ServerCommand, str], Sequence[wire.ServerReply]]
     """Carries out an order of the management API: (command, peer ip) -> what to answer. May block."""
+    dial: Dial | None = None
+    """Calls of devices that a console makes."""
     boards: KnownBoards = field(default_factory=KnownBoards)
     """Which board a device is: some have settings of their own."""
     sessions: OpenSessions = field(default_factory=OpenSessions)

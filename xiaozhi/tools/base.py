@@ -23,7 +23,7 @@ from xiaozhi.chat import ToolSpec
 from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.settings.fields import Section
-from xiaozhi.tools.calls import AddressBook, Ring, nobody_is_there
+from xiaozhi.tools.calls import AddressBook, Dial, Ring, nobody_is_there
 from xiaozhi.tools.music import Music
 
 
@@ -241,5 +241,7 @@ class ToolServices:
     """Calls another device."""
     address_book: AddressBook | None = None
     """A console's; None: the configuration lists the devices."""
+    dial: Dial | None = None
+    """A console's, in the place of `ring` and of every address book."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch
     """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""

@@ -26,6 +26,11 @@ Ring = Callable[[str, Mapping[str, str]], Rung]
 """(device id, what is said there by language) -> what became of it; returns at once."""
 
 
+Dial = Callable[[str, str], tuple[bool, str]]
+"""(device id, nickname) -> whether a device rings, and what is to be said about it: a console looks up and rings in one
+step. Blocks. Raises VendorError, Overloaded."""
+
+
 def nobody_is_there(device_id: str, words: Mapping[str, str]) -> Rung:
     """A `Ring` where no device is connected."""
     return Rung.AWAY

@@ -45,6 +45,7 @@ class CallDevice:
     def __init__(self, options: CallDeviceOptions, services: ToolServices) -> None:
         self._book = services.address_book or ListedDevices(options.devices)
         self._ring = services.ring
+        self._dial = services.dial
 
     @tool("call_device", CallDeviceOptions)
     def call_device(
@@ -59,6 +60,14 @@ class CallDevice:
     ) -> ToolOutcome:
         """Calls another device of the family by its nickname, or answers one that has called. Call it when the user
         wants to call or tell somebody something. 呼叫通讯录里的另一台设备，或回应来电。"""
+        if self._dial is not None:
+            rings, said = self._dial(context.device_id, nickname)
+            told = (
+                (f"已呼叫{nickname}。", f"I have called {nickname}.")
+                if rings
+                else ("呼叫没有成功。", "The call failed.")
+            )
+            return ToolOutcome(Action.SPEAK, said if said and not rings else told[0] if context.chinese else told[1])
         device = self._book.look_up(context.device_id, nickname)
         if not device:
             raise ToolError(f"There is nobody called '{nickname[:60]}' in the address book. 通讯录里没有这个名字。")
