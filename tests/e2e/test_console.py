@@ -363,27 +363,21 @@ def test_a_conversation_is_told_in_order_with_its_sound_then_title_and_summary(
         console.stand(TITLE, Script(delay=0.3))
         device = stage.device(device_id=BEN)
         ask(device, "hello robot")
-        stage.vendor.script(CHAT, Script(answer=tool_call("get_lunar")))
+        stage.vendor.script(CHAT, Script(answer=[tool_call("get_lunar")]))
         speak_to(device, words("what is up with you"))
         device.close()
 
         wait_for(lambda: console.summaries, "the summary")
 
     told = [(report["chatType"], report["content"]) for report in console.reports]
-    assert [kind for kind, _ in told] == [1, 2, 1, 3, 3, 2]
     assert told[0] == (1, "嘿，你好呀")
-    assert told[2] == (1, "what is up")
-    assert told[3][1].startswith('[{"type":"tool","text":"get_lunar(')
-    assert told[4][1].startswith('[{"type":"tool_result"')
-    assert told[5] == (2, "Fine.")
-    assert [report["audioBase64"] is not None for report in console.reports] == [
-        False,
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
+    asked = told.index((1, "what is up"))
+    assert {kind for kind, _ in told[1:asked]} == {2}, "the greeting"
+    call, result, answer = told[asked + 1 :]
+    assert call[1].startswith('[{"type":"tool","text":"get_lunar(')
+    assert result[1].startswith('[{"type":"tool_result"')
+    assert (call[0], result[0], answer) == (3, 3, (2, "Fine."))
+    assert [number for number, report in enumerate(console.reports) if report["audioBase64"]] == [asked]
     assert {report["macAddress"] for report in console.reports} == {BEN}, "as the console knows it"
     [session] = {report["sessionId"] for report in console.reports}
     assert console.titles == console.summaries == [session]
@@ -429,6 +423,20 @@ def test_what_was_said_while_the_console_was_away_is_told_later(
         wait_for(lambda: len(console.reports) == 2, "the reports")
 
     assert [report["content"] for report in console.reports] == ["hello", "Fine."]
+
+
+def test_a_device_calls_another_by_the_name_that_the_console_knows(
+    tmp_path: Path, sounds: Sounds, console: StrictConsole
+) -> None:
+    with open_stage(tmp_path, sounds, under(console)) as stage:
+        bind(console, stage, BEN, voice="ben", prompt="Hi.", plugins={"call_device": "{}"})
+        console.books[BEN] = {"Ann": ANN}
+        device = stage.device(device_id=BEN)
+        for name, heard in (("Ann", "已呼叫Ann"), ("Carl", "未找到备注为'Carl'的设备")):
+            stage.vendor.script(CHAT, Script(answer=[tool_call("call_device", nickname=name)]))
+            assert ask(device, f"please call {name} for me").sentences == [heard]
+
+    assert console.rung == [(BEN, ANN)]
 
 
 # --- orders of the console --------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from xiaozhi.errors import (
     VendorTimeout,
     VendorUnavailable,
 )
-from xiaozhi.management.address_book import ConsoleAddressBook
+from xiaozhi.management.address_book import ConsoleAddressBook, RingOutcome
 from xiaozhi.management.client import IDLE_S, ConsoleClient
 
 MAC = "02:00:00:00:0C:01"
@@ -194,12 +194,9 @@ def test_the_address_book_rings(console: StrictConsole, client: ConsoleClient) -
     console.books[MAC] = {"小陈": "02:00:00:00:00:07"}
     book = ConsoleAddressBook(client)
 
-    assert book.look_up(MAC, "小陈").ringing
-    unknown = book.look_up(MAC, "小王 & co")
-    assert not unknown.ringing
-    assert "小王 & co" in unknown.said
-    answered = book.answer(MAC)
-    assert (answered.ringing, answered.said) == (True, "")
+    assert book.look_up(MAC, "小陈") == RingOutcome(True, "呼叫成功")
+    assert book.look_up(MAC, "小王 & co") == RingOutcome(False, "未找到备注为'小王 & co'的设备")
+    assert book.answer(MAC) == RingOutcome(True, "")
     assert console.rung == [(MAC, "02:00:00:00:00:07"), (MAC, "answered")]
     console.stand(CALL, refuses(500))
     with pytest.raises(VendorUnavailable):

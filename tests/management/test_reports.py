@@ -17,7 +17,7 @@ from tests.vendors.console import REPORT, SECRET, SUMMARY, TITLE, BoundDevice, S
 from xiaozhi.errors import VendorError
 from xiaozhi.management.client import ConsoleClient
 from xiaozhi.management.reports import ConsoleReports, reports_of
-from xiaozhi.management.translate import KEEP_NOTHING, KEEP_SOUND, KEEP_TEXT
+from xiaozhi.management.translate import KEEP_NOTHING, KEEP_SOUND, KEEP_TEXT, PrivateConfig
 
 MAC = "02:00:00:00:0C:01"
 
@@ -25,7 +25,7 @@ MAC = "02:00:00:00:0C:01"
 @dataclass
 class OneSession:
     id: str = "3f" * 16
-    device_id: str = MAC
+    device_id: str = MAC.lower()
 
 
 @dataclass
@@ -86,8 +86,7 @@ def make(console: StrictConsole) -> Iterator[Make]:
     def sink(history: int = KEEP_SOUND, *, summarises: bool = False) -> ConsoleReports:
         return ConsoleReports(
             client,
-            history=lambda device: history,
-            summarises=lambda device: summarises,
+            config=lambda device: PrivateConfig(history=history, summarises=summarises, mac=MAC),
             woke=lambda text: text == "你好小智",
             offload=lambda function: function(),
         )

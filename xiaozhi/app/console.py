@@ -48,12 +48,13 @@ class Console:
         api = settings.manager_api
         self.notes = ConsoleNotes()
         self.client = ConsoleClient(api.url, settings.management_secret.get_secret_value(), timeout=api.timeout)
-        self.address_book = ConsoleAddressBook(self.client)
+        self.address_book = ConsoleAddressBook(
+            self.client, lambda device_id: self._last_config(device_id).mac or device_id
+        )
         self.agents: ConsoleAgents | None = None
         self.reports = ConsoleReports(
             self.client,
-            history=lambda device_id: self._known(device_id).history,
-            summarises=lambda device_id: self._known(device_id).summarises,
+            config=self._last_config,
             woke=self._woke,
             offload=self._offload,
         )
@@ -148,9 +149,9 @@ class Console:
             self._configs.close()
         self.client.close()
 
-    def _known(self, device_id: str) -> PrivateConfig:
-        known = self._configs.known(normal_device_id(device_id)) if self._configs is not None else None
-        return known or PrivateConfig()
+    def _last_config(self, device_id: str) -> PrivateConfig:
+        last = self._configs.last(normal_device_id(device_id)) if self._configs is not None else None
+        return last or PrivateConfig()
 
     def _woke(self, text: str) -> bool:
         current = self._generations.current if self._generations is not None else None

@@ -64,7 +64,7 @@ class PrivateConfigs:
 
         Raises ConsoleRefused for a device that is not bound, or bound to an agent that is gone; VendorError,
         CircuitOpen and Overloaded when there is neither a console nor a last good answer."""
-        kept = self.known(device_id) or self._read(device_id)
+        kept = self.last(device_id)
         flight = self._flights.get(device_id)
         if flight is None:
             flight = self._flights[device_id] = AsyncResult()
@@ -86,6 +86,10 @@ class PrivateConfigs:
         """The last answer, if it is in memory. Never blocks."""
         found = self._known.get(device_id)
         return found[0] if found is not None else None
+
+    def last(self, device_id: str) -> PrivateConfig | None:
+        """The last good answer, of an earlier process too. May block for the disk."""
+        return self.known(device_id) or self._read(device_id)
 
     def close(self) -> None:
         """Ask nobody any more. Idempotent."""
@@ -124,6 +128,7 @@ class PrivateConfigs:
         heard = {
             "agent": answer,
             "words": words.value if isinstance(words.value, list) else self._earlier_words(device_id),
+            "mac": written_id,
         }
         if is_server_base(answer):
             return PrivateConfig()  # nobody's: of an id that the console made for itself
@@ -145,7 +150,7 @@ class PrivateConfigs:
         known = self._known.get(device_id)
         if known is not None and known[1] == digest:
             return known[0]
-        config = private_config(heard["agent"], heard["words"])
+        config = private_config(heard["agent"], heard["words"], heard["mac"])
         for note in config.notes:
             log.warning("console", note=note)
         self._known[device_id] = config, digest
@@ -158,7 +163,7 @@ class PrivateConfigs:
         if kept is None or not isinstance(kept.get("agent"), dict):
             return None
         words = kept.get("words")
-        return private_config(kept["agent"], words if isinstance(words, list) else [])
+        return private_config(kept["agent"], words if isinstance(words, list) else [], str(kept.get("mac") or ""))
 
     def _on_disk(self, function: Callable[[], Any]) -> Any:
         """Do it off the hub; None when that cannot be done now: a device is not refused for lack of a copy."""

@@ -21,7 +21,7 @@ from cachetools import LRUCache
 
 from xiaozhi.errors import ConsoleRefused, VendorError, VendorUnavailable
 from xiaozhi.management.client import AGENT_GONE, NAME, SECRET_WRONG, ConsoleClient
-from xiaozhi.management.translate import KEEP_NOTHING, KEEP_SOUND
+from xiaozhi.management.translate import KEEP_NOTHING, KEEP_SOUND, PrivateConfig
 from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -96,8 +96,8 @@ class ReportedEnd(Protocol):
 
 
 class ConsoleReports:
-    """`history`: what the console keeps of a device (KEEP_...), `summarises`: whether it makes the memory of its agent;
-    both by device id, quick. `woke`: whether a text is a wake word. `offload`: runs what costs CPU off the hub.
+    """`config`: what the console says of a device, by its id; may block for the disk. `woke`: whether a
+    text is a wake word. `offload`: runs what costs CPU off the hub.
 
     Raises VendorError and Overloaded, as a sink does."""
 
@@ -107,14 +107,12 @@ class ConsoleReports:
         self,
         client: ConsoleClient,
         *,
-        history: Callable[[str], int],
-        summarises: Callable[[str], bool],
+        config: Callable[[str], PrivateConfig],
         woke: Callable[[str], bool],
         offload: Callable[[Callable[[], Any]], Any],
     ) -> None:
         self._client = client
-        self._history = history
-        self._summarises = summarises
+        self._config = config
         self._woke = woke
         self._offload = offload
         # Key of a turn -> how many of its reports have been taken.
@@ -123,20 +121,20 @@ class ConsoleReports:
     def deliver(self, entries: Sequence[ReportedTurn]) -> None:
         """Report turns of one session, in order."""
         for entry in entries:
-            keeps = self._history(entry.session.device_id)
-            if keeps == KEEP_NOTHING:
+            config = self._config(entry.session.device_id)
+            if config.history == KEEP_NOTHING:
                 continue
-            sound = entry.sound if keeps == KEEP_SOUND else None
+            sound = entry.sound if config.history == KEEP_SOUND else None
             encoded = self._offload(functools.partial(_encoded, sound)) if sound is not None and entry.said else None
-            self._report_all(entry.key, reports_of(entry, encoded, woken=self._woke(entry.said)))
+            self._report_all(entry.key, reports_of(entry, encoded, mac=config.mac, woken=self._woke(entry.said)))
 
     def session_ended(self, ended: ReportedEnd) -> None:
         """Have a title made, and the memory of the agent renewed. Takes as long as a language model."""
-        session = ended.session
-        if self._history(session.device_id) == KEEP_NOTHING or not ended.turns:
+        session, config = ended.session, self._config(ended.session.device_id)
+        if config.history == KEEP_NOTHING or not ended.turns:
             return
         self._at_the_end("title", self._client.make_title, session.id)
-        if self._summarises(session.device_id):
+        if config.summarises:
             self._at_the_end("summary", self._client.save_summary, session.id)
 
     def _report_all(self, key: str, reports: Sequence[Mapping[str, Any]]) -> None:
@@ -162,9 +160,11 @@ class ConsoleReports:
             log.warning("the console makes none", what=what, reason=str(error)[:200])
 
 
-def reports_of(entry: ReportedTurn, sound: str | None = None, *, woken: bool = False) -> list[dict[str, Any]]:
-    """The requests that tell the console of a turn, in order. `sound`: what the user said, a WAV file in base64.
-    `woken`: that was only a wake word."""
+def reports_of(
+    entry: ReportedTurn, sound: str | None = None, *, mac: str = "", woken: bool = False
+) -> list[dict[str, Any]]:
+    """The requests that tell the console of a turn, in order. `sound`: what the user said, a WAV file in base64. `mac`:
+    the id as the device writes it, where that is known. `woken`: only a wake word was said."""
     session = entry.session
     messages: list[tuple[int, str]] = []
     if entry.said.strip():
@@ -178,7 +178,7 @@ def reports_of(entry: ReportedTurn, sound: str | None = None, *, woken: bool = F
     began = round(entry.at * 1000)
     return [
         {
-            "macAddress": session.device_id,
+            "macAddress": mac or session.device_id,
             "sessionId": session.id[:MAX_SESSION_CHARS],
             "chatType": kind,
             "content": _cut(content),

@@ -47,6 +47,8 @@ class PrivateConfig:
     """The console makes the memory of its agent out of the history."""
     notes: tuple[str, ...] = ()
     """What of it cannot be used, for the log."""
+    mac: str = ""
+    """How the device writes its id, which is how the console knows it; "": not known."""
 
 
 def server_base_part(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,8 +69,8 @@ def is_server_base(answer: Mapping[str, Any]) -> bool:
     return "server" in answer
 
 
-def private_config(answer: Mapping[str, Any], correct_words: list[str]) -> PrivateConfig:
-    """The settings of one device, from agent-models and correct-words."""
+def private_config(answer: Mapping[str, Any], correct_words: list[str], mac: str = "") -> PrivateConfig:
+    """The settings of one device, from agent-models and correct-words. `mac`: its id as it writes it."""
     if is_server_base(answer):
         return PrivateConfig()
     said = _set(answer)
@@ -96,7 +98,7 @@ def private_config(answer: Mapping[str, Any], correct_words: list[str]) -> Priva
         kept = KEEP_SOUND
     overlay["history"] = {"mode": _KEPT[kept]}
     known = {key: value for key, value in overlay.items() if key in _KNOWN}
-    return PrivateConfig(known, kept, summarises, tuple(notes))
+    return PrivateConfig(known, kept, summarises, tuple(notes), mac)
 
 
 def _tools(overlay: dict[str, Any], selected: Mapping[str, str], plugins: Any, notes: list[str]) -> None:
