@@ -7,6 +7,7 @@ Rows (name, value, unit, aim) for `python -m loadtest.bench`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
@@ -14,9 +15,13 @@ from rich.console import Console
 
 from loadtest.measure import idle
 from loadtest.measure.processes import MeasuredServer, Setup, StartError, set_up
+from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.record import Record
 from loadtest.simulator.scenario import Scenario
 from loadtest.simulator.visits import FAILURES, Visitor, reason_of
+from xiaozhi.devices.directory import DeviceDirectory
+from xiaozhi.devices.notes import DeviceNotes
+from xiaozhi.storage.database import Database, sqlite_url
 
 Row = tuple[str, float | None, str, str]
 
@@ -28,7 +33,7 @@ GIVE_UP_S = 60.0
 
 def rows() -> list[Row]:
     """Everything, half a minute."""
-    return [*idle_devices(), *arrivals()]
+    return [*idle_devices(), *arrivals(), *arrivals_with_settings()]
 
 
 def idle_devices(count: int = IDLE, setup: Setup | None = None) -> list[Row]:
@@ -53,7 +58,43 @@ def arrivals(count: int = AT_ONCE, tries: int = TRIES, setup: Setup | None = Non
     return [(f"{count} connections at once, the last hello answered", min(seconds), "s", "< 1.5")]
 
 
-def _all_at_once(measured: MeasuredServer, count: int, first: int) -> float:
+def arrivals_with_settings(count: int = AT_ONCE, tries: int = TRIES, setup: Setup | None = None) -> list[Row]:
+    """The same for devices with a prompt of their own each: the time until the last one is served with it."""
+    with set_up(setup or Setup()) as measured:
+        for first in range(0, tries * count, count):
+            _give_settings(measured, count, first)
+        seconds = [_all_at_once(measured, count, first, _wait_for_agent) for first in range(0, tries * count, count)]
+    name = f"{count} devices with settings of their own at once, the last one served with them"
+    return [(name, min(seconds), "s", "< 2")]
+
+
+def _give_settings(measured: MeasuredServer, count: int, first: int) -> None:
+    plan = Scenario(devices=count, first_device=first)
+    database = Database(sqlite_url(measured.folder / "worker-0" / "data" / "xiaozhi.sqlite"))
+    database.start()
+    try:
+        directory = DeviceDirectory(database, DeviceNotes(database))
+        for number in range(count):
+            name = Visitor(measured.url, plan, number, Record()).device_id
+            prompt = f"You are number {first + number}."
+            directory.change_settings(name, lambda own, prompt=prompt: {**own, "prompt": prompt})
+    finally:
+        database.close()
+
+
+def _wait_for_agent(device: SimulatedDevice) -> None:
+    """`abort` is answered when it is known whose settings count."""
+    device.abort()
+    device.next_json("tts")
+
+
+def _all_at_once(
+    measured: MeasuredServer,
+    count: int,
+    first: int,
+    wait: Callable[[SimulatedDevice], None] = lambda device: None,
+) -> float:
+    ready: list[int] = []
     plan = Scenario(devices=count, first_device=first, sources=4)
     visitors = [Visitor(measured.url, plan, number, Record()) for number in range(count)]
     go, done = Event(), Event()
@@ -62,6 +103,8 @@ def _all_at_once(measured: MeasuredServer, count: int, first: int) -> float:
         go.wait()
         try:
             device = visitor.connect()
+            wait(device)
+            ready.append(1)
         except FAILURES as error:
             return reason_of(error)
         done.wait()
@@ -73,8 +116,7 @@ def _all_at_once(measured: MeasuredServer, count: int, first: int) -> float:
     began = time.monotonic()
     go.set()
     while time.monotonic() < began + GIVE_UP_S:
-        connected = sum(visitor.record.counts["connections"] for visitor in visitors)
-        if connected + sum(greenlet.dead for greenlet in greenlets) >= count:
+        if len(ready) + sum(greenlet.dead for greenlet in greenlets) >= count:
             break
         gevent.sleep(0.005)
     seconds = time.monotonic() - began

@@ -93,6 +93,8 @@ def _unlike(settings: Settings, known: Settings | None) -> Iterator[tuple[str, s
     """(kind, name) of the blocks in use that are there and stand in `known` in another way."""
     checked = known.in_use() if known is not None else ()
     for kind, name in settings.in_use():
+        if known is not None and (kind, name) in checked and settings.shares(kind, known):
+            continue  # without comparing what a device's own settings have left alone
         if name not in settings.modules(kind):
             continue  # that is a fault of its own
         if known is None or (kind, name) not in checked or known.block(kind, name) != settings.block(kind, name):

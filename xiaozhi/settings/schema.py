@@ -404,6 +404,10 @@ class Settings(Section):
         """The block of one provider; a copy. Raises KeyError for a name that is not there."""
         return copy.deepcopy(self._blocks(kind)[name])
 
+    def shares(self, kind: str, other: Settings) -> bool:
+        """Whether the blocks of a kind are the very ones of other settings, as an overlay leaves them."""
+        return self._blocks(kind) is other._blocks(kind)
+
     def selected(self, kind: str) -> str:
         """The name of the block in use for a kind; "" for none (vllm only)."""
         if kind == VOICEPRINT:
