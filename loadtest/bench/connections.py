@@ -7,7 +7,9 @@ Rows (name, value, unit, aim) for `python -m loadtest.bench`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -76,10 +78,13 @@ def _give_settings(measured: MeasuredServer, count: int, first: int) -> None:
         directory = DeviceDirectory(database, DeviceNotes(database))
         for number in range(count):
             name = Visitor(measured.url, plan, number, Record()).device_id
-            prompt = f"You are number {first + number}."
-            directory.change_settings(name, lambda own, prompt=prompt: {**own, "prompt": prompt})
+            directory.change_settings(name, partial(_with_prompt, prompt=f"You are number {first + number}."))
     finally:
         database.close()
+
+
+def _with_prompt(own: Mapping[str, Any], prompt: str) -> dict[str, Any]:
+    return {**own, "prompt": prompt}
 
 
 def _wait_for_agent(device: SimulatedDevice) -> None:

@@ -432,9 +432,10 @@ def test_a_device_calls_another_by_the_name_that_the_console_knows(
         bind(console, stage, BEN, voice="ben", prompt="Hi.", plugins={"call_device": "{}"})
         console.books[BEN] = {"Ann": ANN}
         device = stage.device(device_id=BEN)
-        for name, heard in (("Ann", "已呼叫Ann"), ("Carl", "未找到备注为'Carl'的设备")):
+        # While it rings nothing is said.
+        for name, heard in (("Ann", []), ("Carl", ["未找到备注为'Carl'的设备"])):
             stage.vendor.script(CHAT, Script(answer=[tool_call("call_device", nickname=name)]))
-            assert ask(device, f"please call {name} for me").sentences == [heard]
+            assert ask(device, f"please call {name} for me").sentences == heard
 
     assert console.rung == [(BEN, ANN)]
 
