@@ -58,3 +58,13 @@ def test_what_is_configured_goes_before_unless_it_is_the_untouched_example(writt
     chosen = ServerAddresses(websocket="wss://x/y", vision="https://x/z")
     for origin in (HTTP, PROXY):
         assert (chosen.websocket_url(origin), chosen.vision_url(origin)) == ("wss://x/y", "https://x/z")
+
+
+def test_several_addresses_and_one_for_the_outside() -> None:
+    several = ServerAddresses(websocket="ws://a/x; ws://b/x".replace(" ", ""), choose=lambda known: known[-1])
+    assert several.websocket_url(HTTP) == "ws://b/x"
+    public = ServerAddresses(public_url="https://voice.example.com/")
+    assert public.websocket_url(HTTP) == "wss://voice.example.com/xiaozhi/v1/"
+    assert public.ota_url(HTTP) == "https://voice.example.com/xiaozhi/ota/"
+    assert public.firmware_url(HTTP, "a_1.0.bin") == "https://voice.example.com/xiaozhi/ota/download/a_1.0.bin"
+    assert public.vision_url(HTTP) == "https://voice.example.com/mcp/vision/explain"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xiaozhi.web.firmware import Firmware, FirmwareShelf, is_newer, parse_version
+from xiaozhi.web.firmware import TO_ALL, Firmware, FirmwareShelf, Release, is_newer, parse_version
 
 
 def shelf(folder: Path, *names: str) -> FirmwareShelf:
@@ -105,3 +105,45 @@ def test_nothing_but_firmware_in_the_directory_itself_is_found(tmp_path: Path, n
 
     assert offered.path(name) is None
     assert offered.path("board_1.0.0.bin") == (folder / "board_1.0.0.bin").resolve()
+
+
+# --- for some devices only ---
+
+
+def test_a_share_of_the_devices_always_the_same_and_contained_in_a_larger_one() -> None:
+    names = [f"02:00:00:00:00:{number:02x}" for number in range(200)]
+
+    def reached(percent: int) -> set[str]:
+        return {name for name in names if Release(percent).reaches(name, "board_2.0.bin")}
+
+    ten, fifty = reached(10), reached(50)
+    assert 0 < len(ten) < 50 < len(fifty) < 150
+    assert ten < fifty < reached(100) == set(names)
+    assert reached(0) == set()
+    assert Release(0, frozenset({names[3]})).reaches(names[3], "board_2.0.bin")
+
+
+@pytest.mark.parametrize(
+    "running,device,offered",
+    [
+        ("1.0", "anybody", ("1.5", False)),
+        ("1.0", "first", ("2.0", False)),
+        ("1.0", "back", ("1.4", True)),
+        ("9.0", "back", ("1.4", True)),
+        ("1.4", "back", None),
+        ("1.4.0", "back", None),
+        ("2.0", "first", None),
+    ],
+)
+def test_who_is_offered_what(tmp_path: Path, running: str, device: str, offered: tuple[str, bool] | None) -> None:
+    """One device tries the new version, one is to go back, whatever it runs, and once."""
+    for version in ("1.4", "1.5", "2.0"):
+        (tmp_path / f"board_{version}.bin").write_bytes(b"x")
+    releases = {
+        "board_2.0.bin": Release(0, frozenset({"first"})),
+        "board_1.4.bin": Release(0, frozenset({"back"}), force=True),
+    }
+
+    found = FirmwareShelf(tmp_path).newest("board", running, device, lambda name: releases.get(name, TO_ALL))
+
+    assert (None if found is None else (found.version, found.force)) == offered

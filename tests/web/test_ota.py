@@ -28,6 +28,7 @@ from xiaozhi.storage.database import Database
 from xiaozhi.web import ota
 from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.app import WebConfig, create_app
+from xiaozhi.web.firmware import Release
 from xiaozhi.web.ota import Activation, MqttGateway, OtaConfig, OtaHooks, OtaRequest, create_blueprint
 
 NOW = 1_757_567_894.012
@@ -704,3 +705,33 @@ def test_every_body_gets_an_answer_or_a_reason(data: bytes) -> None:
 
     assert reply.status_code in (200, 400)
     assert isinstance(reply.get_json(), dict)
+
+
+# --- what a board is told of ---
+
+
+@pytest.mark.parametrize(
+    "transport,blocks", [("both", {"websocket", "mqtt"}), ("websocket", {"websocket"}), ("mqtt", {"mqtt"})]
+)
+def test_a_board_is_told_of_one_way_or_of_both(transport: str, blocks: set[str]) -> None:
+    hooks = OtaHooks(transport=lambda names: transport if "bread-compact-wifi" in names else "both")
+    answer = check(client(OtaConfig(mqtt=MqttGateway("192.168.0.7:1883", "key")), hooks))
+    assert {"websocket", "mqtt"} & set(answer) == blocks
+
+
+def test_mqtt_alone_is_not_told_where_there_is_no_gateway() -> None:
+    assert "websocket" in check(client(hooks=OtaHooks(transport=lambda names: "mqtt")))
+
+
+def test_what_a_device_says_of_itself_is_passed_on() -> None:
+    reports: list[OtaRequest] = []
+    check(client(hooks=OtaHooks(on_report=reports.append)), body={**BODY, "minimum_free_heap_size": 12})
+    assert reports[0].body["minimum_free_heap_size"] == 12
+
+
+def test_firmware_that_is_forced_says_so(tmp_path: Path) -> None:
+    (tmp_path / "bread-compact-wifi_1.0.bin").write_bytes(b"x")
+    config = OtaConfig(firmware_dir=tmp_path)
+    forced = check(client(config, OtaHooks(release=lambda name: Release(force=True))))["firmware"]
+    assert (forced["version"], forced["force"]) == ("1.0", 1)
+    assert check(client(config))["firmware"] == {"version": "2.0.0", "url": ""}
