@@ -167,7 +167,16 @@ def _kept_in_the_database(
             f"{rows['pending_memory']} sessions",
         ),
         ("characters spoken per day", where, _days(KEPT_DAYS), f"{rows['output_count']} counts"),
+        (
+            "dialogues to be resumed",
+            where,
+            f"{settings.conversation.resume_seconds:g} s after the connection",
+            f"{rows['dialogue']} devices",
+        ),
         ("devices and their client ids", where, "until forgotten", f"{rows['enrolment']} devices"),
+        ("devices that wait for approval", where, "a day", f"{rows['waiting_device']} devices"),
+        ("what devices say of themselves, when they were seen", where, "until forgotten", f"{rows['device']} devices"),
+        ("devices' own settings", where, "until forgotten", f"{rows['device_settings']} devices"),
     ]
 
 

@@ -7,15 +7,30 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, func, select
 
 from xiaozhi.storage.tables import (
+    device,
+    device_settings,
+    dialogue,
     enrolment,
     history_sound,
     history_turn,
     memory_summary,
     output_count,
     pending_memory,
+    waiting_device,
 )
 
-_TABLES = (history_turn, history_sound, memory_summary, pending_memory, output_count, enrolment)
+_TABLES = (
+    history_turn,
+    history_sound,
+    memory_summary,
+    pending_memory,
+    dialogue,
+    output_count,
+    enrolment,
+    waiting_device,
+    device,
+    device_settings,
+)
 
 
 def rows_by_table(connection: Connection) -> Mapping[str, int]:
