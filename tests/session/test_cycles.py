@@ -48,7 +48,7 @@ def test_a_cycle_is_seen() -> None:
         loop.append(loop)
         del loop
 
-    assert found["list"] == 1
+    assert found["list"] >= 1
 
 
 def describe(device: Visitor) -> None:
