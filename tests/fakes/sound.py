@@ -14,7 +14,7 @@ import numpy as np
 def tone(ms: int, sample_rate: int = 16_000, hz: float = 440.0, amplitude: int = 8000) -> bytes:
     """A sine of `ms`."""
     step = 2 * math.pi * hz / sample_rate
-    return _bytes(array.array("h", (int(amplitude * math.sin(step * n)) for n in range(sample_rate * ms // 1000))))
+    return (amplitude * np.sin(step * np.arange(sample_rate * ms // 1000))).astype("<i2").tobytes()
 
 
 @functools.cache
@@ -34,20 +34,3 @@ def loudness(pcm: bytes) -> float:
     if sys.byteorder == "big":
         samples.byteswap()
     return math.sqrt(sum(sample * sample for sample in samples) / len(samples)) if samples else 0.0
-
-
-def _bytes(samples: array.array[int]) -> bytes:
-    if sys.byteorder == "big":
-        samples.byteswap()
-    return samples.tobytes()
-
-
-def energy_dbfs(pcm: bytes) -> float:
-    """Mean energy (RMS) in dBFS: -96 for silence or nothing, -3 for a full-scale sine."""
-    samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // 2).astype(np.float32)
-    if not samples.size:
-        return QUIETEST_DBFS
-    mean_square = float(np.dot(samples, samples)) / samples.size
-    if mean_square <= 0:
-        return QUIETEST_DBFS
-    return max(QUIETEST_DBFS, 10 * math.log10(mean_square / (FULL_SCALE * FULL_SCALE)))
