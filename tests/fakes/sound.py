@@ -34,3 +34,14 @@ def loudness(pcm: bytes) -> float:
     if sys.byteorder == "big":
         samples.byteswap()
     return math.sqrt(sum(sample * sample for sample in samples) / len(samples)) if samples else 0.0
+
+
+def energy_dbfs(pcm: bytes) -> float:
+    """Mean energy (RMS) in dBFS: -96 for silence or nothing, -3 for a full-scale sine."""
+    samples = np.frombuffer(pcm, dtype="<i2", count=len(pcm) // 2).astype(np.float32)
+    if not samples.size:
+        return QUIETEST_DBFS
+    mean_square = float(np.dot(samples, samples)) / samples.size
+    if mean_square <= 0:
+        return QUIETEST_DBFS
+    return max(QUIETEST_DBFS, 10 * math.log10(mean_square / (FULL_SCALE * FULL_SCALE)))

@@ -10,9 +10,10 @@ import pytest
 from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer
 from loadtest.vendors.openai_vendor import ASR, OpenAiVendor, check_wav, parsed_form
 from loadtest.vendors.sounds import Sounds, hum
+from xiaozhi.audio.pcm import wav_file
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import SettingsError, VendorGarbage, VendorRejected
-from xiaozhi.providers.asr.openai import OpenAiAsr, wav_file
+from xiaozhi.providers.asr.openai import OpenAiAsr
 from xiaozhi.providers.contracts.asr import Transcript
 from xiaozhi.providers.families.sensevoice_tags import transcript
 from xiaozhi.providers.registry import validate
@@ -40,7 +41,7 @@ def test_what_is_uploaded(vendor: OpenAiVendor) -> None:
     assert request.headers["authorization"] == "Bearer k"
     fields = parsed_form(request)
     name, content = fields.pop("file")
-    assert name == "utterance.wav" and content == wav_file(PCM)
+    assert name == "utterance.wav" and content == wav_file(PCM, 16_000)
     check_wav(content)
     assert {key: value.decode() for key, (_, value) in fields.items()} == {
         "model": "whisper-1",

@@ -5,12 +5,25 @@ samples, one channel, unless a function says otherwise."""
 
 from __future__ import annotations
 
+import io
+import wave
 from typing import Final
 
 import numpy as np
 import soxr
 
 BYTES_PER_SAMPLE: Final = 2
+
+
+def wav_file(pcm: bytes, rate: int) -> bytes:
+    """PCM as a WAV file. Source: RFC 2361, "Multimedia Programming Interface and Data Specifications 1.0"."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(BYTES_PER_SAMPLE)
+        sound.setframerate(rate)
+        sound.writeframes(pcm)
+    return file.getvalue()
 
 
 def to_mono(pcm: bytes, channels: int) -> bytes:

@@ -6,13 +6,12 @@ a turn ends, the journal (`journal.py`) writes it to the disk, the reporter (`re
 
 from __future__ import annotations
 
-import io
-import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from xiaozhi.audio.opus import Decoder, OpusError
+from xiaozhi.audio.pcm import wav_file
 
 SOUND_RATE: Final = 16_000
 """Hz of kept sound, mono."""
@@ -39,13 +38,7 @@ class KeptSound:
                 pcm += decoder.decode(packet)
             except OpusError:
                 pcm += bytes(SOUND_RATE * SOUND_FRAME_MS // 1000 * 2)
-        file = io.BytesIO()
-        with wave.open(file, "wb") as out:
-            out.setnchannels(1)
-            out.setsampwidth(2)
-            out.setframerate(SOUND_RATE)
-            out.writeframes(bytes(pcm))
-        return file.getvalue()
+        return wav_file(bytes(pcm), SOUND_RATE)
 
 
 @dataclass(frozen=True, slots=True)

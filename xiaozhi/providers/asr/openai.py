@@ -6,11 +6,11 @@ is accepted as well."""
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 from pydantic import AliasChoices, Field
 
+from xiaozhi.audio.pcm import wav_file
 from xiaozhi.chat import CallContext
 from xiaozhi.net.http import multipart
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
@@ -52,7 +52,10 @@ class OpenAiAsr(BatchAsr):
         """The text of an utterance."""
         if len(pcm) < SHORTEST_BYTES:
             return Transcript("")
-        fields: dict[str, Any] = {**self._fields, "file": ("utterance.wav", wav_file(pcm), "audio/wav")}
+        fields: dict[str, Any] = {
+            **self._fields,
+            "file": ("utterance.wav", wav_file(pcm, ASR_SAMPLE_RATE), "audio/wav"),
+        }
         body, content_type = multipart(fields)
         with self._http.stream("POST", self._url, data=body, headers={"Content-Type": content_type}) as reply:
             return transcript_in(reply.read(), self._http.vendor, reply.content_type)
@@ -60,13 +63,3 @@ class OpenAiAsr(BatchAsr):
     def close(self) -> None:
         """Break off what runs."""
         self._http.close()
-
-
-def wav_file(pcm: bytes) -> bytes:
-    """A WAV file of s16le mono 16 kHz PCM."""
-    size = len(pcm)
-    rate = ASR_SAMPLE_RATE
-    head = struct.pack(
-        "<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size
-    )
-    return head + pcm

@@ -5,14 +5,13 @@ the service (github.com/xinnan-tech/voiceprint-api)."""
 
 from __future__ import annotations
 
-import io
 import urllib.parse
-import wave
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from xiaozhi.audio.pcm import wav_file
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import VendorHttp, multipart
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
@@ -20,8 +19,8 @@ from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.contracts.voiceprint import Speaker, Voiceprint
 from xiaozhi.providers.registry import provider
 
-MAX_SECONDS: Final = 30
-"""Of an utterance; more makes nobody better known."""
+MAX_BYTES: Final = 30 * ASR_SAMPLE_RATE * 2
+"""Of an utterance, its end; more makes nobody better known."""
 
 
 def _with_key(value: SecretStr) -> SecretStr:
@@ -81,7 +80,9 @@ class HttpVoiceprint(Voiceprint):
     def identify(self, pcm: bytes) -> Speaker | None:
         """The known speaker of an utterance (s16le mono 16 kHz), None when it is none of them. Raises VendorError."""
         ids = ",".join(self._known)
-        body, content_type = multipart({"speaker_ids": ids, "file": ("audio.wav", _wav(pcm), "audio/wav")})
+        body, content_type = multipart(
+            {"speaker_ids": ids, "file": ("audio.wav", wav_file(pcm[-MAX_BYTES:], ASR_SAMPLE_RATE), "audio/wav")}
+        )
         answer = self._http.json("POST", self._identify_url, data=body, headers={"Content-Type": content_type})
         identity, score = _read(answer)
         speaker = self._known.get(identity)
@@ -92,17 +93,6 @@ class HttpVoiceprint(Voiceprint):
     def close(self) -> None:
         """Break off what runs."""
         self._http.close()
-
-
-def _wav(pcm: bytes) -> bytes:
-    """The end of an utterance as a WAV file."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(ASR_SAMPLE_RATE)
-        sound.writeframes(pcm[-MAX_SECONDS * ASR_SAMPLE_RATE * 2 :])
-    return file.getvalue()
 
 
 def _read(answer: Any) -> tuple[str, float]:
