@@ -22,7 +22,7 @@ from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import OpusPackets, Pcm
 from xiaozhi.providers.registry import validate
 from xiaozhi.providers.sound import sounds
-from xiaozhi.providers.tts.openai import OpenAiTts, speed_of
+from xiaozhi.providers.tts.openai import OpenAiTts
 from xiaozhi.runtime.inference import InferencePool
 
 SOUNDS = Sounds()
@@ -90,11 +90,6 @@ def test_formats_of_existing_blocks() -> None:
             tts_for("http://h", **block)
     with pytest.raises(SettingsError):
         tts_for("h")
-
-
-@pytest.mark.parametrize(("percent", "speed"), [(-100, 0.25), (-50, 0.62), (0, 1.0), (50, 2.5), (100, 4.0)])
-def test_the_consoles_percentages(percent: float, speed: float) -> None:
-    assert speed_of(percent) == pytest.approx(speed, abs=0.01)
 
 
 @pytest.mark.parametrize("asked", ["wav", "mp3", "opus"])

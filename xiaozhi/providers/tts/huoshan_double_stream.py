@@ -25,7 +25,6 @@ from xiaozhi.audio.ogg import OggOpusDemuxer
 from xiaozhi.audio.opus import packet_duration_ms
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorUnavailable
-from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.contracts.tts import (
     OpusPackets,
     Pcm,
@@ -36,6 +35,7 @@ from xiaozhi.providers.contracts.tts import (
 )
 from xiaozhi.providers.families.openai import ApiKey
 from xiaozhi.providers.families.sentence_boundaries import WINDOW_S, Boundaries
+from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.families.volcengine import Event, VolcengineFrame
 from xiaozhi.providers.families.volcengine_connections import Line, Lines
 from xiaozhi.providers.registry import provider
@@ -58,9 +58,8 @@ class HuoshanAudioParams(BaseModel):
     loudness_rate: int = Field(0, ge=-50, le=100)
 
 
-class HuoshanTtsOptions(ProviderOptions):
-    """`appid` and `access_token` of the old console, or `api_key` of the new one. `ttsRate`, `ttsVolume`, `ttsPitch`:
-    -100..100 from management consoles, in place of speech_rate, loudness_rate and pitch."""
+class HuoshanTtsOptions(VoiceScales):
+    """`appid` and `access_token` of the old console, or `api_key` of the new one."""
 
     ws_url: str = Field("wss://openspeech.bytedance.com/api/v3/tts/bidirection", pattern=r"^wss?://.+")
     appid: str = ""
@@ -75,13 +74,6 @@ class HuoshanTtsOptions(ProviderOptions):
     audio_params: HuoshanAudioParams = HuoshanAudioParams()
     additions: dict[str, Any] = {}
     mix_speaker: dict[str, Any] = {}
-    rate_percent: float | None = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsRate", "rate_percent"))
-    volume_percent: float | None = Field(
-        None, ge=-100, le=100, validation_alias=AliasChoices("ttsVolume", "volume_percent")
-    )
-    pitch_percent: float | None = Field(
-        None, ge=-100, le=100, validation_alias=AliasChoices("ttsPitch", "pitch_percent")
-    )
     connect_timeout: float = Field(5.0, gt=0)
     timeout: float = Field(10.0, gt=0)
     """Seconds without a sign of life while the vendor owes sound."""
@@ -89,25 +81,17 @@ class HuoshanTtsOptions(ProviderOptions):
     def audio(self) -> dict[str, Any]:
         """`audio_params` as they are sent."""
         params = self.audio_params.model_dump()
-        if self.rate_percent is not None:
-            params["speech_rate"] = _of_percent(self.rate_percent, -50, 100)
-        if self.volume_percent is not None:
-            params["loudness_rate"] = _of_percent(self.volume_percent, -50, 100)
+        for key, percent in (("speech_rate", self.rate_percent), ("loudness_rate", self.volume_percent)):
+            params[key] = round(scaled(percent, -50, 0, 100, otherwise=params[key]))
         return params
 
     def extras(self) -> dict[str, Any]:
         """`additions` as they are sent."""
         extras = dict(self.additions)
         if self.pitch_percent is not None:
-            extras["post_process"] = {
-                **extras.get("post_process", {}),
-                "pitch": _of_percent(self.pitch_percent, -12, 12),
-            }
+            pitch = round(scaled(self.pitch_percent, -12, 0, 12, otherwise=0))
+            extras["post_process"] = {**extras.get("post_process", {}), "pitch": pitch}
         return extras
-
-
-def _of_percent(percent: float, low: int, high: int) -> int:
-    return round(percent / 100 * (high if percent > 0 else -low))
 
 
 @provider("tts", "huoshan_double_stream", HuoshanTtsOptions)

@@ -19,13 +19,14 @@ from xiaozhi.errors import VendorError
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
 from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.providers.families.voice_scales import RateScale, scaled
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
 
 SLOWEST, FASTEST = 0.25, 4.0
 
 
-class OpenAiTtsOptions(OpenAiOptions):
+class OpenAiTtsOptions(RateScale, OpenAiOptions):
     """`api_url` (or `base_url`) is the full address of the endpoint or the base it hangs on."""
 
     api_url: HttpUrl = Field(
@@ -34,8 +35,6 @@ class OpenAiTtsOptions(OpenAiOptions):
     model: str = Field("tts-1", validation_alias=AliasChoices("model", "model_name"))
     voice: str = Field("alloy", validation_alias=AliasChoices("private_voice", "voice"))
     speed: float = Field(1.0, ge=SLOWEST, le=FASTEST)
-    rate_percent: float | None = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsRate", "rate_percent"))
-    """-100 (slowest) to 100 (fastest) as management consoles set it; replaces `speed`."""
     response_format: Literal["wav", "pcm", "mp3", "opus", "flac", "aac"] | None = Field(
         None, validation_alias=AliasChoices("response_format", "format")
     )
@@ -57,7 +56,7 @@ class OpenAiTts(SentenceTts):
         self._inference = services.inference
         self._url = endpoint(options.api_url, "audio/speech")
         self._http = options.client(self._url)
-        self._speed = speed_of(options.rate_percent) if options.rate_percent is not None else options.speed
+        self._speed = scaled(options.rate_percent, SLOWEST, 1.0, FASTEST, otherwise=options.speed)
         own = urllib.parse.urlsplit(self._url).hostname == "api.openai.com"
         self.form = options.response_format or ("opus" if own else "wav")
         self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate)
@@ -92,8 +91,3 @@ class OpenAiTts(SentenceTts):
     def close(self) -> None:
         """Break off what runs."""
         self._http.close()
-
-
-def speed_of(percent: float) -> float:
-    """-100..100 -> 0.25..4, 0 -> 1, linear on either side."""
-    return round(1 + percent / 100 * (FASTEST - 1 if percent > 0 else 1 - SLOWEST), 2)
