@@ -43,7 +43,7 @@ def say(stream: AsrStream, pcm: bytes, piece: int = 1920) -> None:
 
 
 def wait_for_partial(stream: AsrStream, partial: str) -> None:
-    wait_for(lambda: stream.partial.startswith(partial), partial)
+    wait_for(lambda: stream.partial == partial, partial)
 
 
 @pytest.fixture
@@ -87,12 +87,11 @@ def test_nothing_left_after_the_last_sentence(flavour: str) -> None:
 def test_partials_grow_and_are_replaced_by_what_was_corrected(vendor: FunAsrVendor) -> None:
     vendor.ends = [22]
     stream = asr_for(vendor).open(CallContext())
-    expected = {9: "what ", 19: "what what ", 21: "what time ", 29: "what time is "}
+    expected = {9: "what", 19: "what what", 21: "what time", 29: "what time is"}
     for frame, start in enumerate(range(0, len(PCM), 1920)):
         stream.feed(PCM[start : start + 1920])
         if frame in expected:
             wait_for_partial(stream, expected[frame])
-            assert stream.partial == expected[frame]
     assert stream.finish().text == "what time is it"
 
 

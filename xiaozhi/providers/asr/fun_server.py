@@ -12,30 +12,28 @@ One connection per utterance, opened when speech begins, so its set-up is hidden
 from __future__ import annotations
 
 import uuid
+from collections.abc import Generator
 from typing import Any, Literal
 
 import gevent
 import orjson
-from gevent.event import Event
 from pydantic import AliasChoices, Field, SecretStr
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import VendorError, VendorGarbage, VendorTimeout, VendorUnavailable
+from xiaozhi.errors import VendorGarbage, VendorUnavailable
 from xiaozhi.net.http_errors import redact
 from xiaozhi.net.websocket_client import VendorSocket
-from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Asr, AsrStream, Transcript
+from xiaozhi.providers.asr_session import LONGEST_S, AsrSession, SessionAsr
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Transcript
 from xiaozhi.providers.contracts.provider import ProviderOptions
 from xiaozhi.providers.families.sensevoice_tags import transcript
 from xiaozhi.providers.registry import provider
-from xiaozhi.runtime.tasks import Tasks
 
 # The server counts messages, not samples: `chunk_size[1]` units of 60 ms are recognised after `chunk_interval`
 # messages.
 CHUNK_UNIT_MS = 60
 # Between the corrected text of a sentence and that of the next, when the server does not say which is the last.
 SETTLE_S = 0.5
-# A microphone is never open longer; the reader must not live for ever when nobody closes the stream.
-LONGEST_S = 600.0
 
 
 class FunServerAsrOptions(ProviderOptions):
@@ -60,33 +58,25 @@ class FunServerAsrOptions(ProviderOptions):
 
 
 @provider("asr", "fun_server", FunServerAsrOptions)
-class FunServerAsr(Asr):
+class FunServerAsr(SessionAsr):
     """One connection per utterance."""
 
     def __init__(self, options: FunServerAsrOptions) -> None:
+        # The server counts messages: all but the last have the same length.
+        super().__init__(
+            timeout=options.timeout,
+            piece_ms=max(1, options.chunk_size[1] * CHUNK_UNIT_MS // options.chunk_interval),
+        )
         self.options = options
         key = options.api_key.get_secret_value()
         self.headers = {"Authorization": f"Bearer; {key}"} if key not in ("", "none") else {}
         self.secrets = (key,) if self.headers else ()
         self.url = f"{'wss' if options.is_ssl else 'ws'}://{options.host}:{options.port}"
-        step_ms = options.chunk_size[1] * CHUNK_UNIT_MS // options.chunk_interval
-        self.step_bytes = max(1, step_ms * ASR_SAMPLE_RATE // 1000) * 2
         self.hello = _hello(options)
-        self.streams: set[AsrStream] = set()
-        self._closed = False
 
-    def open(self, context: CallContext) -> AsrStream:
+    def connect(self, context: CallContext) -> AsrSession:
         """Connect and announce an utterance."""
-        vendor = self.name or "fun_server"
-        if self._closed:
-            raise VendorUnavailable(vendor, "closed")
-        return _Utterance(self, vendor)
-
-    def close(self) -> None:
-        """Break off what runs."""
-        self._closed = True
-        for stream in list(self.streams):
-            stream.close()
+        return _Session(self)
 
 
 def _hello(options: FunServerAsrOptions) -> dict[str, Any]:
@@ -107,88 +97,51 @@ def _hello(options: FunServerAsrOptions) -> dict[str, Any]:
     return hello
 
 
-class _Utterance(AsrStream):
-    def __init__(self, owner: FunServerAsr, vendor: str) -> None:
-        self._owner = owner
-        self._vendor = vendor
-        self._rest = bytearray()
+class _Session(AsrSession):
+    def __init__(self, owner: FunServerAsr) -> None:
+        self._vendor = owner.vendor
         self._sentences: list[str] = []
         self._online = ""
         self._finishing = False
         self._marks_sentences = False
-        self._done = Event()
-        self._error: VendorError | None = None
-        options = owner.options
         self._socket = VendorSocket(
-            vendor,
+            owner.vendor,
             owner.url,
             headers=owner.headers,
             subprotocols=["binary"],
-            connect=options.connect_timeout,
-            verify=options.verify,
+            connect=owner.options.connect_timeout,
+            verify=owner.options.verify,
             secrets=owner.secrets,
         )
-        self._tasks = Tasks()
         try:
             self._socket.send_text(orjson.dumps({**owner.hello, "wav_name": uuid.uuid4().hex}).decode())
         except BaseException:
             self._socket.close()
             raise
-        owner.streams.add(self)
-        self._tasks.spawn("asr-fun-server", self._read)
 
-    def feed(self, pcm: bytes) -> None:
-        self._raise_if_failed()
-        self._rest += pcm
-        step = self._owner.step_bytes
-        while len(self._rest) >= step:
-            self._socket.send_binary(bytes(self._rest[:step]))
-            del self._rest[:step]
+    def send_sound(self, pcm: bytes) -> None:
+        self._socket.send_binary(pcm)
 
-    def finish(self) -> Transcript:
-        self._raise_if_failed()
-        try:
-            if self._rest:
-                self._socket.send_binary(bytes(self._rest))
-            self._finishing = True
-            # `is_end` asks newer Python servers for an end mark; the others ignore it.
-            self._socket.send_text('{"is_speaking": false, "is_end": true}')
-            # A server that corrects sentence by sentence may have nothing left to say: what it has corrected is the
-            # text.
-            if not self._done.wait(timeout=self._owner.options.timeout) and not (
-                self._marks_sentences and self._sentences
-            ):
-                raise VendorTimeout(self._vendor, f"no text within {self._owner.options.timeout:g} s")
-            self._raise_if_failed()
-            return transcript(self._text())
-        finally:
-            self.close()
+    def send_end(self) -> None:
+        self._finishing = True
+        # `is_end` asks newer Python servers for an end mark; the others ignore it.
+        self._socket.send_text('{"is_speaking": false, "is_end": true}')
 
-    def close(self) -> None:
-        self._owner.streams.discard(self)
+    def read(self) -> Generator[Transcript | None]:
+        with self._socket:
+            while not self._take(self._receive()):
+                yield transcript(self._text())
+            yield transcript(self._text())
+
+    def hang_up(self) -> None:
         self._socket.close()
-        self._tasks.kill(timeout=0)
-        if not self._done.is_set():
-            self._error = self._error or VendorUnavailable(self._vendor, "the stream was closed")
-            self._done.set()
+
+    def has_said_enough(self) -> bool:
+        # A server that corrects sentence by sentence may have nothing left to say.
+        return self._marks_sentences and bool(self._sentences)
 
     def _text(self) -> str:
         return "".join(self._sentences) + self._online
-
-    def _raise_if_failed(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    # --- the reader's greenlet -------------------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        try:
-            while not self._take(self._receive()):
-                pass
-        except VendorError as error:
-            self._error = self._error or error
-        finally:
-            self._done.set()
 
     def _receive(self) -> Any:
         settling = self._finishing and self._marks_sentences and bool(self._sentences)
@@ -214,7 +167,6 @@ class _Utterance(AsrStream):
         elif text:
             self._sentences.append(text)
             self._online = ""
-        self.partial = self._text()
         final = bool(message.get("is_final")) or mode == "offline"
         if not self._finishing:
             self._marks_sentences |= final

@@ -37,7 +37,8 @@ from xiaozhi.providers.families.openai import ApiKey
 from xiaozhi.providers.families.sentence_boundaries import WINDOW_S, Boundaries
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.families.volcengine import Event, VolcengineFrame
-from xiaozhi.providers.families.volcengine_connections import Line, Lines
+from xiaozhi.providers.families.volcengine_connections import Line
+from xiaozhi.providers.kept_connections import KeptConnections
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.tts_session import WAIT_S, SessionTts, TtsSession
 
@@ -111,7 +112,7 @@ class HuoshanTts(SessionTts):
             self.request["mix_speaker"] = options.mix_speaker
         self.traits = TtsTraits(sample_rate=options.audio_params.sample_rate)
         keep = options.idle_connections if options.enable_ws_reuse else 0
-        self.lines = Lines(self._dial, keep=keep, idle_seconds=options.idle_seconds, tasks=self.tasks)
+        self.lines = KeptConnections(self._dial, keep=keep, idle_seconds=options.idle_seconds, tasks=self.tasks)
 
     def connect(self, context: CallContext) -> TtsSession:
         """Start a session. A kept connection that turns out to be dead is replaced once: no text has been sent yet."""
