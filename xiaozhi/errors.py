@@ -165,6 +165,8 @@ class VendorError(XiaozhiError):
         self.status = status
         self.asked_at = ""
         """The address that was asked, without secrets; set by the client that asked."""
+        self.answered_at = 0.0
+        """The vendor's clock when it refused (Unix time), for those that refuse a wrong clock; 0: unknown."""
         self.remedy = ""
         """What it means for whoever wrote the configuration, and what to look at; set with `blame`."""
         super().__init__(vendor, message)

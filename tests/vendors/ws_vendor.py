@@ -169,6 +169,10 @@ class WsVendor:
         """The status an upgrade is refused with, 0 to accept."""
         return self.reject.popleft() if self.reject else 0
 
+    def refusal_headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of a refused upgrade beside its length."""
+        return [(b"retry-after", b"3")]
+
     def choose(self, peer: Peer) -> str | None:
         """The subprotocol to answer with."""
         return peer.subprotocols[0] if peer.subprotocols else None
@@ -218,7 +222,7 @@ class WsVendor:
                 status = self.authorize(peer)
                 if status:
                     body = b'{"message": "refused with key abc12345678"}'
-                    headers = [(b"content-length", b"%d" % len(body)), (b"retry-after", b"3")]
+                    headers = [(b"content-length", b"%d" % len(body)), *self.refusal_headers()]
                     sock.sendall(ws.send(RejectConnection(status_code=status, headers=headers, has_body=True)))
                     sock.sendall(ws.send(RejectData(data=body)))
                     return None

@@ -22,11 +22,16 @@ def error_for_status(
 ) -> VendorError:
     """HTTP status -> the error that names the remedy. `message` and `details` are already free of secrets."""
     text = f"HTTP {status} {message}".rstrip()
-    details = details or message or f"HTTP {status}"
+    error = _of_status(vendor, status, headers, text, details or message or f"HTTP {status}")
+    error.answered_at = _unix_time(headers.get("date") or headers.get("Date")) or 0.0
+    return error
+
+
+def _of_status(vendor: str, status: int, headers: Mapping[str, str], text: str, details: str) -> VendorError:
     if status == 408:
         return VendorTimeout(vendor, text, details=details, status=status)
     if status == 429:
-        if "insufficient_quota" in message:
+        if "insufficient_quota" in text:
             # The account is empty: waiting does not fill it.
             return VendorRejected(vendor, text, details=details, status=status)
         after = _retry_after(headers.get("retry-after") or headers.get("Retry-After"))
@@ -59,7 +64,13 @@ def _retry_after(value: str | None) -> float | None:
         return max(0.0, float(value))
     except ValueError:
         pass
+    then = _unix_time(value)
+    return None if then is None else max(0.0, then - time.time())
+
+
+def _unix_time(date: str | None) -> float | None:
+    """A date of HTTP (RFC 9110, 5.6.7) as Unix time."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        return email.utils.parsedate_to_datetime(date).timestamp() if date else None
     except (TypeError, ValueError):
         return None
