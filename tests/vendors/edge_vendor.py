@@ -36,6 +36,8 @@ class EdgeVendor(WsVendor):
         self.ahead = ahead
         self.once: deque[str] = deque()
         self.asked: list[dict[str, str]] = []
+        self.configurations: list[str] = []
+        """The bodies of speech.config."""
         self.refused = 0
         self.talking = 0
 
@@ -86,6 +88,7 @@ class EdgeVendor(WsVendor):
 
     def _speak(self, peer: Peer, fault: str) -> None:
         headers, body = _text(peer.receive(), "speech.config")
+        self.configurations.append(body)
         synthesis = orjson.loads(body)["context"]["synthesis"]["audio"]
         if synthesis["outputFormat"] not in FORMATS:
             raise Fault(f"no such format: {synthesis['outputFormat']}")
@@ -110,8 +113,9 @@ class EdgeVendor(WsVendor):
                 peer.drop()
             if number == 4 and fault in ("disconnect", "stall_after"):
                 peer.wait_gone()
-        metadata = {"Metadata": [{"Type": "SentenceBoundary", "Data": {"Offset": 1, "Duration": 2, "text": {}}}]}
-        self._answer(peer, "audio.metadata", request_id, orjson.dumps(metadata))
+        text = {"Text": said["text"], "Length": len(said["text"]), "BoundaryType": "SentenceBoundary"}
+        spoken = {"Type": "SentenceBoundary", "Data": {"Offset": 1_000_000, "Duration": 9_000_000, "text": text}}
+        self._answer(peer, "audio.metadata", request_id, orjson.dumps({"Metadata": [spoken]}))
         peer.send(_binary(f"X-RequestId:{request_id}\r\nPath:audio\r\n", b""))  # without a type: the last one
         self._answer(peer, "turn.end", request_id, b"{}")
         peer.receive()  # a second request on this connection is not answered

@@ -18,6 +18,7 @@ from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, Vendo
 from loadtest.vendors.sounds import FORMATS, Sounds
 
 SOUNDS = Sounds()
+_AT = {rate: Sounds(rate) for rate in (32_000, 44_100)} | {SOUNDS.sample_rate: SOUNDS}
 TTS = "tts"
 KEY = "secret-key"
 Service = Callable[[VendorRequest], VendorAnswer]
@@ -35,8 +36,7 @@ class SpeechService(HttpVendor):
 
 def sound(text: str, form: str, rate: int = 24_000) -> VendorAnswer:
     """`text` spoken."""
-    sounds = SOUNDS if rate == SOUNDS.sample_rate else Sounds(rate)
-    return VendorAnswer(sounds.body(form, SOUNDS.seconds_for(text)), FORMATS[form])
+    return VendorAnswer(_AT[rate].body(form, SOUNDS.seconds_for(text)), FORMATS[form])
 
 
 def demand(condition: Any, what: str, status: int = 400) -> None:

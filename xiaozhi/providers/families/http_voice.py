@@ -22,7 +22,7 @@ from pydantic import model_validator
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError
 from xiaozhi.net.http import HttpReply
-from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
 from xiaozhi.providers.families.openai import OpenAiOptions, error_in_answer
 from xiaozhi.providers.sound import sounds
@@ -82,6 +82,12 @@ class HttpVoice(SentenceTts):
     def close(self) -> None:
         """Break off what runs."""
         self.http.close()
+
+
+def as_sent(options: ProviderOptions, names: Iterable[str]) -> dict[str, Any]:
+    """The options that go into a request under their own names. (`model_dump` would take the key that another spelling
+    has replaced, because unknown keys are kept.)"""
+    return {name: getattr(options, name) for name in names}
 
 
 def _no_blanks(value: Any) -> Any:

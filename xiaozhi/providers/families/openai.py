@@ -77,18 +77,26 @@ class OpenAiOptions(ProviderOptions):
             else value
         )
 
+    def credentials(self) -> dict[str, str]:
+        """The headers that carry the key."""
+        key = self.api_key.get_secret_value()
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    def secrets(self) -> list[str]:
+        """What no message may show: the key, and what stands in the headers, where gateways have theirs."""
+        written = [word for value in self.headers.values() for word in value.split()[-1:]]
+        return [secret for secret in (self.api_key.get_secret_value(), *written) if len(secret) > 3]
+
     def client(self, url: str) -> VendorHttp:
         """The HTTP client for an endpoint; errors name its host."""
-        key = self.api_key.get_secret_value()
-        headers = {"Authorization": f"Bearer {key}", **self.headers} if key else self.headers
         return VendorHttp(
             urllib.parse.urlsplit(url).hostname or "openai",
             connect=self.timeout.connect,
             first_byte=self.timeout.first_byte,
             read=self.timeout.gap,
             total=self.timeout.total,
-            headers=headers,
-            secrets=[key],
+            headers={**self.credentials(), **self.headers},
+            secrets=self.secrets(),
             proxy=self.proxy,
             verify=self.verify_tls,
         )

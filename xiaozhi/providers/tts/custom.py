@@ -6,6 +6,7 @@ query. Nothing is taken out of an answer: it has to be the sound itself, in any 
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -19,6 +20,8 @@ from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions
 from xiaozhi.providers.registry import provider
 
 PLACEHOLDER: Final = "{prompt_text}"
+_SECRET = re.compile("(?i)key|token|secret|password|sign")
+"""In the name of a parameter."""
 
 
 class CustomTtsOptions(OpenAiOptions):
@@ -30,6 +33,11 @@ class CustomTtsOptions(OpenAiOptions):
     params: dict[str, Any]
     format: Literal["wav", "mp3", "pcm", "opus", "ogg", "flac", "aac", "m4a"] = "wav"
     sample_rate: int = Field(24_000, ge=8_000, le=48_000)
+
+    def secrets(self) -> list[str]:
+        """Parameters may be secret as well."""
+        named = [value for name, value in self.params.items() if isinstance(value, str) and _SECRET.search(name)]
+        return [*super().secrets(), *(value for value in named if PLACEHOLDER not in value)]
 
     @field_validator("method", mode="before")
     @classmethod

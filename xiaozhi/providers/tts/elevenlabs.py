@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import AliasChoices, Field, field_validator
 
 from xiaozhi.errors import VendorBusy, VendorError
-from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.families.http_voice import HttpVoice
 from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, error_in_answer
@@ -48,20 +47,9 @@ class ElevenlabsTtsOptions(RateScale, OpenAiOptions):
             raise ValueError("expected pcm_24000, opus_48000_32, mp3_22050_32 or another of pcm, opus, mp3, wav")
         return value
 
-    def client(self, url: str) -> VendorHttp:
-        """The HTTP client; the key has a header of its own."""
-        key = self.api_key.get_secret_value()
-        return VendorHttp(
-            urllib.parse.urlsplit(url).hostname or "elevenlabs",
-            connect=self.timeout.connect,
-            first_byte=self.timeout.first_byte,
-            read=self.timeout.gap,
-            total=self.timeout.total,
-            headers={"xi-api-key": key, **self.headers},
-            secrets=[key],
-            proxy=self.proxy,
-            verify=self.verify_tls,
-        )
+    def credentials(self) -> dict[str, str]:
+        """The key has a header of its own."""
+        return {"xi-api-key": self.api_key.get_secret_value()}
 
 
 @provider("tts", "elevenlabs", ElevenlabsTtsOptions)

@@ -8,16 +8,29 @@ streams, and takes its `model` in a header."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import ormsgpack
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.families.http_voice import HttpVoice
+from xiaozhi.providers.families.http_voice import HttpVoice, as_sent
 from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions
 from xiaozhi.providers.registry import provider
+
+_SENT: Final = (
+    "reference_id",
+    "normalize",
+    "max_new_tokens",
+    "chunk_length",
+    "top_p",
+    "repetition_penalty",
+    "temperature",
+    "streaming",
+    "use_memory_cache",
+    "seed",
+)
 
 
 class FishspeechTtsOptions(OpenAiOptions):
@@ -75,20 +88,7 @@ class FishspeechTts(HttpVoice):
                 {"audio": Path(audio).read_bytes(), "text": _text_of(text)}
                 for audio, text in zip(options.reference_audio, options.reference_text, strict=True)
             ],
-            **options.model_dump(
-                include={
-                    "reference_id",
-                    "normalize",
-                    "max_new_tokens",
-                    "chunk_length",
-                    "top_p",
-                    "repetition_penalty",
-                    "temperature",
-                    "streaming",
-                    "use_memory_cache",
-                    "seed",
-                }
-            ),
+            **as_sent(options, _SENT),
         }
         if options.model and options.response_format == "pcm":
             self._body["sample_rate"] = options.rate

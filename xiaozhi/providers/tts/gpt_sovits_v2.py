@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AliasChoices, Field
 
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.families.http_voice import HttpVoice
+from xiaozhi.providers.families.http_voice import HttpVoice, as_sent
 from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions
 from xiaozhi.providers.families.sovits import language_for_sovits
 from xiaozhi.providers.families.voice_scales import RateScale, scaled
@@ -56,7 +56,7 @@ class GptSovitsV2Tts(HttpVoice):
 
     def __init__(self, options: GptSovitsV2TtsOptions, services: Services) -> None:
         super().__init__(options, services, options.url, form=options.media_type)
-        self._body = options.model_dump(include=set(GptSovitsV2TtsOptions.model_fields) - _ONLY_OURS)
+        self._body = as_sent(options, set(GptSovitsV2TtsOptions.model_fields) - _ONLY_OURS)
         self._body["speed_factor"] = scaled(options.rate_percent, SLOWEST, 1.0, FASTEST, otherwise=options.speed_factor)
 
     def request(self, sentence: str) -> dict[str, Any]:

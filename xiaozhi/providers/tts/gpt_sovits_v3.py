@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AliasChoices, Field
 
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.families.http_voice import HttpVoice
+from xiaozhi.providers.families.http_voice import HttpVoice, as_sent
 from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions
 from xiaozhi.providers.families.sovits import language_for_sovits
 from xiaozhi.providers.families.voice_scales import RateScale, scaled
@@ -51,7 +51,7 @@ class GptSovitsV3Tts(HttpVoice):
 
     def __init__(self, options: GptSovitsV3TtsOptions, services: Services) -> None:
         super().__init__(options, services, options.url, form=options.form)
-        self._body = options.model_dump(include=set(GptSovitsV3TtsOptions.model_fields) - _ONLY_OURS)
+        self._body = as_sent(options, set(GptSovitsV3TtsOptions.model_fields) - _ONLY_OURS)
         self._body["speed"] = scaled(options.rate_percent, SLOWEST, 1.0, FASTEST, otherwise=options.speed)
 
     def request(self, sentence: str) -> dict[str, Any]:

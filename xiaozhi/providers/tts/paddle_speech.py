@@ -105,14 +105,13 @@ class PaddleSpeechTts(SentenceTts):
         options = self._options
         if self._closed:
             raise VendorUnavailable(self._http.vendor, "closed")
-        key = options.api_key.get_secret_value()
         with VendorSocket(
             self._http.vendor,
             options.address,
-            headers={**({"Authorization": f"Bearer {key}"} if key else {}), **options.headers},
+            headers={**options.credentials(), **options.headers},
             connect=options.timeout.connect,
             verify=options.verify_tls,
-            secrets=[key] if key else [],
+            secrets=options.secrets(),
         ) as socket:
             self._open.add(socket)
             try:
