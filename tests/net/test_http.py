@@ -19,7 +19,7 @@ from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, Vendo
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.net.http import VendorHttp, multipart
-from xiaozhi.net.http_errors import redact
+from xiaozhi.net.http_errors import error_for_status, redact
 
 DONE = VendorAnswer([b"one ", b"two ", b"three"], "text/plain")
 
@@ -104,6 +104,14 @@ def test_busy_understands_a_date(vendor: HttpVendor, http: VendorHttp) -> None:
     with pytest.raises(VendorBusy) as caught:
         http.read("GET", vendor.url + "/")
     assert caught.value.after == 0.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [({"Date": "Mon, 04 Nov 2024 15:20:12 GMT"}, 1_730_733_612.0), ({"date": "noon"}, 0.0), ({}, 0.0)],
+)
+def test_a_refusal_tells_the_vendors_time(headers: dict[str, str], said: float) -> None:
+    assert error_for_status("acme", 403, headers, "").answered_at == said
 
 
 def test_an_empty_account_is_not_worth_waiting_for(vendor: HttpVendor, http: VendorHttp) -> None:

@@ -15,8 +15,8 @@ PINS = dict(re.findall(r"^([a-z0-9-]+)==([0-9.]+)", (ROOT / "requirements.txt").
 
 
 def test_versions_are_those_of_the_pins() -> None:
-    named = re.findall(r"\b(espeakng-loader|av|soxr|gevent-websocket)(?: |==)([0-9]+\.[0-9.]*[0-9])", NOTICE)
-    assert {name for name, _ in named} == {"espeakng-loader", "av", "soxr", "gevent-websocket"}
+    named = re.findall(r"\b(espeakng-loader|av|soxr|gevent-websocket|edge-tts)(?: |==)([0-9]+\.[0-9.]*[0-9])", NOTICE)
+    assert {name for name, _ in named} == {"espeakng-loader", "av", "soxr", "gevent-websocket", "edge-tts"}
     assert [(name, version) for name, version in named if PINS[name] != version] == []
 
 

@@ -136,7 +136,8 @@ def test_a_refusal_that_is_not_about_the_clock_is_told(vendor: EdgeVendor, made:
     vendor.fail("403")
     with pytest.raises(VendorRejected) as caught:
         say(voice_of(vendor, made))
-    assert caught.value.status == 403
+    assert "edge-tts" in str(caught.value)
+    assert caught.value.asked_at == vendor.ws_url
     assert vendor.connections == 1
     assert "TrustedClientToken" not in str(caught.value)
 
@@ -164,7 +165,9 @@ def test_the_sample_block(vendor: EdgeVendor, made: list[EdgeTts]) -> None:
     ("block", "expected"),
     [
         ({"rate": "+10%", "volume": "-20%", "pitch": "-5Hz"}, ("+10%", "-20%", "-5Hz")),
-        ({"rate": 10, "volume": "20", "pitch": "+5hz"}, ("+10%", "+20%", "+5Hz")),
+        ({"rate": 10, "volume": "20", "pitch": "+5hz"}, ("+10%", "-60%", "+5Hz")),
+        ({"rate": "-10", "volume": 50, "pitch": 0}, ("-10%", "+0%", "+0Hz")),
+        ({"volume": "+20"}, ("+0%", "+20%", "+0Hz")),
         ({"rate": "", "volume": None, "pitch": " 7 "}, ("+0%", "+0%", "+7Hz")),
         ({"ttsRate": -100, "ttsVolume": 50, "ttsPitch": "-30", "rate": "+9%"}, ("-50%", "+50%", "-30Hz")),
         ({"ttsRate": 0, "rate": "+9%"}, ("+0%", "+0%", "+0Hz")),
@@ -194,6 +197,7 @@ def test_text_arrives_as_it_is(vendor: EdgeVendor, made: list[EdgeTts]) -> None:
         {"voice": "zh-CN-'/><x>Neural"},
         {"rate": "fast"},
         {"rate": "10Hz"},
+        {"volume": 101.5},
         {"pitch": "10%"},
         {"format": "wav"},
         {"ws_url": "https://x"},

@@ -42,6 +42,10 @@ from xiaozhi.providers.sound import sounds
 SAMPLE_RATE = 24_000
 WRONG_CLOCK_S = 30.0
 """A clock that differs by less is not why a token was refused."""
+OUTDATED = (
+    "it lets this client in no more (403): the package edge-tts, which makes the tokens, needs an update, or the "
+    "service is not offered where this server is"
+)
 _MP3 = {"mp3": "audio-24khz-48kbitrate-mono-mp3"}
 # Set by the WebSocket client itself.
 _HEADERS = {name: value for name, value in WSS_HEADERS.items() if not name.startswith("Sec-WebSocket-")}
@@ -55,18 +59,28 @@ def _change(unit: str, value: object) -> object:
     return f"{int(found[1]):+d}{unit}"
 
 
+def _change_of_volume(value: object) -> object:
+    """As above, but a number without a sign is the consoles': 0 to 100, 50 being normal."""
+    text = str(value).strip()
+    if re.fullmatch(r"\d{1,2}|100", text):
+        return f"{2 * (int(text) - 50):+d}%"
+    return _change("%", value)
+
+
+Volume = Annotated[str, BeforeValidator(_change_of_volume)]
 Percent = Annotated[str, BeforeValidator(lambda value: _change("%", value))]
 Hertz = Annotated[str, BeforeValidator(lambda value: _change("Hz", value))]
 
 
 class EdgeTtsOptions(VoiceScales):
-    """`rate`, `volume` and `pitch` are changes of what the voice does by itself: "+10%", "-5Hz", or just the number."""
+    """`rate`, `volume` and `pitch` are changes of what the voice does by itself: "+10%", "-5Hz", or just the number.
+    But `volume` as a number is 0 to 100, 50 being normal: consoles have it so."""
 
     voice: Annotated[str, AfterValidator(full_voice_name)] = Field(
         "zh-CN-XiaoxiaoNeural", validate_default=True, validation_alias=AliasChoices("private_voice", "voice")
     )
     rate: Percent = "+0%"
-    volume: Percent = "+0%"
+    volume: Volume = "+0%"
     pitch: Hertz = "+0Hz"
     format: Literal["mp3", "audio-24khz-48kbitrate-mono-mp3", "audio-24khz-96kbitrate-mono-mp3"] = "mp3"
     ws_url: str = Field(
@@ -125,18 +139,18 @@ class EdgeTts(SentenceTts):
             socket.close()
 
     def _connected(self) -> VendorSocket:
-        skew = DRM.clock_skew_seconds
-        try:
-            return self._dial()
-        except VendorRejected as refused:
-            if refused.status != 403 or not refused.answered_at:
-                raise
-            if DRM.clock_skew_seconds == skew:  # else another connection has learnt the time meanwhile
-                wrong = refused.answered_at - DRM.get_unix_timestamp()
-                if abs(wrong) < WRONG_CLOCK_S:
+        for again in (False, True):
+            skew = DRM.clock_skew_seconds
+            try:
+                return self._dial()
+            except VendorRejected as refused:
+                if refused.status != 403:
                     raise
-                DRM.adj_clock_skew_seconds(wrong)
-        return self._dial()
+                if again or not _clock_corrected(refused.answered_at, skew):
+                    outdated = VendorRejected("edge", OUTDATED)
+                    outdated.asked_at = refused.asked_at
+                    raise outdated from refused
+        raise AssertionError("unreachable")
 
     def _dial(self) -> VendorSocket:
         self._check_open()
@@ -167,6 +181,17 @@ class EdgeTts(SentenceTts):
                 return
             if message.path == "audio" and message.body:
                 yield message.body
+
+
+def _clock_corrected(theirs: float, skew: float) -> bool:
+    """Whether tokens are made with another clock now. `theirs`: what the service's clock said, 0 when it did not;
+    `skew`: of the clock that was refused."""
+    if DRM.clock_skew_seconds != skew:
+        return True  # another connection has learnt the time meanwhile
+    wrong = theirs - DRM.get_unix_timestamp() if theirs else 0.0
+    if abs(wrong) >= WRONG_CLOCK_S:
+        DRM.adj_clock_skew_seconds(wrong)
+    return abs(wrong) >= WRONG_CLOCK_S
 
 
 def _understood(socket: VendorSocket, message: str | bytes) -> EdgeMessage:

@@ -31,9 +31,7 @@ class GptSovitsV3TtsOptions(RateScale, OpenAiOptions):
     text_language: Language = Field("auto", validation_alias=AliasChoices("text_language", "text_lang", "language"))
     refer_wav_path: str = Field("", validation_alias=AliasChoices("ref_audio", "refer_wav_path", "ref_audio_path"))
     prompt_text: str = Field("", validation_alias=AliasChoices("ref_text", "prompt_text"))
-    prompt_language: Annotated[str, AfterValidator(language_for_sovits)] = Field(
-        "", validation_alias=AliasChoices("prompt_language", "prompt_lang")
-    )
+    prompt_language: Language = Field("", validation_alias=AliasChoices("prompt_language", "prompt_lang"))
     top_k: int = 15
     top_p: float = 1.0
     temperature: float = 1.0

@@ -27,7 +27,6 @@ from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-SAMPLE_RATE = 24_000
 _BAD_REQUEST = range(400, 500)
 
 
@@ -39,6 +38,8 @@ class PaddleSpeechTtsOptions(RateScale, VolumeScale, OpenAiOptions):
     spk_id: int = Field(0, ge=0, validation_alias=AliasChoices("private_voice", "spk_id"))
     speed: float = Field(1.0, gt=0, le=3)
     volume: float = Field(1.0, gt=0, le=3)
+    sample_rate: int = Field(24_000, ge=8_000, le=48_000)
+    """Hz of what the WebSocket sends; a WAV says so itself."""
 
     @property
     def address(self) -> str:
@@ -64,7 +65,7 @@ class PaddleSpeechTts(SentenceTts):
         self._http = options.client(options.address)
         self._open: set[VendorSocket] = set()
         self._closed = False
-        self.traits = TtsTraits(streaming=False, sample_rate=SAMPLE_RATE)
+        self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate)
         if options.protocol == "websocket" and (self._speed, self._volume) != (1.0, 1.0):
             log.warning("PaddleSpeech knows speed and volume over http only", protocol=options.protocol)
 
@@ -75,7 +76,7 @@ class PaddleSpeechTts(SentenceTts):
             self._streamed(sentence) if streamed else self._whole(sentence),
             vendor=self._http.vendor,
             expected="pcm" if streamed else "wav",
-            sample_rate=SAMPLE_RATE,
+            sample_rate=self.traits.sample_rate,
             inference=self._inference,
         )
 
