@@ -258,6 +258,7 @@ def test_empty_values_of_consoles_count_as_absent(spoken: Speak, type_name: str)
         ("fishspeech", {"streaming": True, "response_format": "mp3"}),
         ("fishspeech", {"reference_audio": ["a.wav"]}),
         ("paddle_speech", {"protocol": "grpc"}),
+        ("paddle_speech", {"protocol": "websocket", "proxy": "http://p"}),
         ("paddle_speech", {"url": "somewhere"}),
         ("paddle_speech", {"speed": 0}),
         ("elevenlabs", {"output_format": "ulaw_8000"}),

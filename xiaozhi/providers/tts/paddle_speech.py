@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import orjson
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorUnavailable
@@ -40,6 +40,12 @@ class PaddleSpeechTtsOptions(RateScale, VolumeScale, OpenAiOptions):
     volume: float = Field(1.0, gt=0, le=3)
     sample_rate: int = Field(24_000, ge=8_000, le=48_000)
     """Hz of what the WebSocket sends; a WAV says so itself."""
+
+    @model_validator(mode="after")
+    def _proxied_by_the_environment(self) -> PaddleSpeechTtsOptions:
+        if self.proxy and self.protocol == "websocket":
+            raise ValueError("a WebSocket goes through the proxy of the environment (https_proxy) only: remove proxy")
+        return self
 
     @property
     def address(self) -> str:
