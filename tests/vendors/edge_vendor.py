@@ -15,10 +15,9 @@ from collections import deque
 import orjson
 from edge_tts.drm import generate_sec_ms_gec_v2
 
-from loadtest.vendors.sounds import Sounds
+from tests.vendors.speech_services import SOUNDS
 from tests.vendors.ws_vendor import Fault, Peer, WsVendor
 
-SOUNDS = Sounds()
 PATH = "/consumer/speech/synthesize/readaloud/edge/v1"
 FORMATS = ("audio-24khz-48kbitrate-mono-mp3", "audio-24khz-96kbitrate-mono-mp3", "webm-24khz-16bit-mono-opus")
 _HEX_32 = re.compile(r"[0-9a-f]{32}")

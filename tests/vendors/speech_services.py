@@ -18,6 +18,7 @@ from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, Vendo
 from loadtest.vendors.sounds import FORMATS, Sounds
 
 SOUNDS = Sounds()
+SOUNDS.prepare("mp3", "opus", longest=4.0)  # encoding would keep the event loop while a test runs
 _AT = {rate: Sounds(rate) for rate in (32_000, 44_100)} | {SOUNDS.sample_rate: SOUNDS}
 TTS = "tts"
 KEY = "secret-key"
