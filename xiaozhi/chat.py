@@ -64,4 +64,5 @@ class CallContext:
     client_id: str = ""
     session_id: str = ""
     turn_id: int = 0
+    """0: the call belongs to no turn of the dialogue (a summary, a decision, a probe)."""
     language: str = ""

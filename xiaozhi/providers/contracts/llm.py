@@ -19,6 +19,8 @@ class LlmTraits(ProviderTraits):
     """False: `tools` is ignored and no ToolCall is ever yielded."""
     writes: bool = True
     """False: it knows a few sentences of its own and cannot be asked to write anything, such as a summary."""
+    keeps_dialogue: bool = False
+    """True: the vendor itself remembers what was said. A question cannot be taken back, so none is asked on a guess."""
 
 
 class Retraction(str):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from cachetools import TTLCache
@@ -82,7 +83,7 @@ class LlmIntent(Intent):
         recent = "\n".join(past[-self._options.history :] if self._options.history else [])
         question = f"Conversation so far:\n{recent}\n\nRequest: {text}" if recent else f"Request: {text}"
         messages = [Message("system", _INSTRUCTION.format(functions=functions)), Message("user", question)]
-        said = final_text(self._model().chat(messages, (), context))
+        said = final_text(self._model().chat(messages, (), replace(context, turn_id=0)))
         intention = Intention(calls=tuple(_calls(said, {tool.name for tool in tools})))
         # "Turn it up" means something else after another sentence, so only what did not depend on the past is kept.
         if not recent:

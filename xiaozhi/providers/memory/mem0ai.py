@@ -1,35 +1,45 @@
-"""Memory kept by the Mem0 service. Wire format: the Mem0 platform's REST API v3 (`/v3/memories/add/`,
-`/v3/memories/search/`).
+"""Memory kept by Mem0. Two services with two wire formats:
 
-Not its SDK: two calls do not need one, and this way they share the vendor HTTP client's deadlines and errors. `host`
-points at a self-hosted service."""
+    the platform        docs.mem0.ai/api-reference, REST API v3 (`/v3/memories/add/`, `/v3/memories/search/`); `host`
+    one's own server    docs.mem0.ai/open-source/features/rest-api (`/memories`, `/search`); `base_url`
+
+Not its SDK: two calls do not need one, and this way they share the vendor HTTP client's deadlines and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers.contracts.memory import Memory
-from xiaozhi.providers.contracts.provider import ProviderOptions
+from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, Timeouts
+from xiaozhi.providers.families.recalled import recalled, said_in
 from xiaozhi.providers.registry import provider
 
 MAX_RECALLED = 30
 
 
-class Mem0Options(ProviderOptions):
-    """`api_key` from the Mem0 dashboard."""
+class Mem0Options(OpenAiOptions):
+    """`api_key` from the Mem0 dashboard; one's own server may work without."""
 
-    api_key: SecretStr
-    host: str = "https://api.mem0.ai"
-    timeout: float = Field(30.0, gt=0, le=300)
-    """Seconds for one call."""
+    api_key: ApiKey = SecretStr("")
+    host: HttpUrl = "https://api.mem0.ai"
+    """The platform, or what speaks like it."""
+    base_url: HttpUrl | None = None
+    """One's own server, such as http://127.0.0.1:8888; set, the platform is not asked."""
+    timeout: Timeouts = Timeouts(first_byte=30, gap=30, total=30)
     top_k: int = Field(10, ge=1, le=MAX_RECALLED)
     """Memories recalled for one question."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.base_url is None and not self.api_key.get_secret_value():
+            raise ValueError("expected api_key, or base_url of a server of your own")
+        return self
 
 
 @provider("memory", "mem0ai", Mem0Options)
@@ -38,39 +48,38 @@ class Mem0(Memory):
 
     def __init__(self, options: Mem0Options) -> None:
         key = options.api_key.get_secret_value()
-        self._host = options.host.rstrip("/")
+        self._own = options.base_url is not None
+        root = options.base_url or f"{options.host}/v3/memories"
+        self._add_url = f"{root}/memories" if self._own else f"{root}/add/"
+        self._search_url = f"{root}/search" if self._own else f"{root}/search/"
         self._top_k = options.top_k
+        signed = {"X-API-Key": key} if self._own else {"Authorization": f"Token {key}"}
         self._http = VendorHttp(
             "mem0ai",
-            connect=3.0,
-            read=options.timeout,
-            total=options.timeout,
-            headers={"Authorization": f"Token {key}"},
+            connect=options.timeout.connect,
+            first_byte=options.timeout.first_byte,
+            read=options.timeout.gap,
+            total=options.timeout.total,
+            headers={**(signed if key else {}), **options.headers},
             secrets=(key,),
+            proxy=options.proxy,
+            verify=options.verify_tls,
         )
 
     def recall(self, device_id: str, query: str) -> str:
         if not query.strip():
             return ""
-        answer = self._http.json(
-            "POST",
-            f"{self._host}/v3/memories/search/",
-            json={"query": query, "filters": {"user_id": device_id}, "top_k": self._top_k},
-        )
-        found = [_entry(entry) for entry in _results(answer)]
-        found.sort(key=lambda entry: entry[0], reverse=True)
-        return "\n".join(
-            f"- [{when[:16].replace('T', ' ')}] {what}" if when else f"- {what}" for when, what in found if what
+        body = {"query": query, "filters": {"user_id": device_id}, "top_k": self._top_k}
+        if self._own:
+            body["user_id"] = device_id  # where servers before 2026 look for it; they do not know top_k either
+        return recalled(
+            "mem0ai", _results(self._http.json("POST", self._search_url, json=body))[: self._top_k], "memory"
         )
 
     def save(self, device_id: str, messages: Sequence[Message], session_id: str) -> None:
-        said = [
-            {"role": message.role, "content": message.content}
-            for message in messages
-            if message.role in ("user", "assistant") and message.content
-        ]
-        if len(said) >= 2:
-            self._http.json("POST", f"{self._host}/v3/memories/add/", json={"messages": said, "user_id": device_id})
+        said = said_in(messages)
+        if said:
+            self._http.json("POST", self._add_url, json={"messages": said, "user_id": device_id})
 
     def close(self) -> None:
         self._http.close()
@@ -81,9 +90,3 @@ def _results(answer: Any) -> list[Any]:
     if not isinstance(results, list):
         raise VendorGarbage("mem0ai", "no list of results in the answer")
     return results
-
-
-def _entry(entry: Any) -> tuple[str, str]:
-    if not isinstance(entry, dict) or not isinstance(entry.get("memory"), str):
-        raise VendorGarbage("mem0ai", "a result without a memory")
-    return str(entry.get("updated_at") or ""), entry["memory"]

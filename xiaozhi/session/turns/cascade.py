@@ -5,7 +5,8 @@
 
 One `Pipeline` among others. It knows neither when it may be heard nor how the turn ends. With `speculative: asr` it
 recognises during a pause and waits for the release before the language model is asked; with `llm` it goes on to the
-first sentence's sound. Tools always wait for the release, because they have effects."""
+first sentence's sound. Tools always wait for the release, because they have effects, and so does a vendor that keeps
+the dialogue itself."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ class Cascade:
             text, speaker = self._listen(turn, opening.utterance)
         if not text and not opening.instruction:
             return self._unheard(turn)
-        if turn.options.speculative is not Speculation.LLM:
+        if turn.options.speculative is not Speculation.LLM or self._parts.providers.llm.traits.keeps_dialogue:
             turn.wait_release()
         limit = turn.output_limit()
         if limit is not None and limit.characters <= 0:
