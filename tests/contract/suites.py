@@ -303,6 +303,43 @@ class VoiceprintContract(ProviderContract):
         return speaker
 
 
+class MemoryContract(ProviderContract):
+    """A memory of a device's owner."""
+
+    kind = "memory"
+    visit: tuple[Message, ...] = (
+        Message("system", "You are a helpful toy."),
+        Message("user", "My cat is called Tofu."),
+        Message("assistant", "What a nice name!", tool_calls=(ToolCall("call_1", "set_volume", {"volume": 30}),)),
+        Message("tool", "done", tool_call_id="call_1"),
+    )
+
+    def use(self, provider: Any) -> tuple[str]:
+        # Something comes back even where nothing is remembered.
+        text = provider.recall(CONTEXT.device_id, "What is my cat called?")
+        assert isinstance(text, str)
+        return (text,)
+
+    def test_a_visit_is_remembered_and_only_of_its_device(self, it: Subject) -> None:
+        it.provider.save(CONTEXT.device_id, self.visit, CONTEXT.session_id)
+        assert ("Tofu" in self.use(it.provider)[0]) is it.provider.traits.remembers
+        assert it.provider.recall("another device", "What is my cat called?") == ""
+
+    def test_a_visit_in_which_nothing_was_said(self, it: Subject) -> None:
+        it.provider.save(CONTEXT.device_id, (), CONTEXT.session_id)
+        it.provider.save(CONTEXT.device_id, self.visit[:1], CONTEXT.session_id)
+        assert self.use(it.provider) == ("",)
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    def test_faults_while_saving(self, it: Subject, fault: str) -> None:
+        if it.fail is None:
+            pytest.skip("no vendor")
+        it.fail(fault)
+        with pytest.raises(FAULTS[fault]) as caught, gevent.Timeout(PATIENCE_S):
+            it.provider.save(CONTEXT.device_id, self.visit, CONTEXT.session_id)
+        assert "secret-key" not in str(caught.value)
+
+
 # --- speaking ------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import tests.contract
 from tests.contract.suites import ProviderContract
 from xiaozhi.providers.registry import known_types
 
-KINDS = ("asr", "llm", "tts", "vllm", "voiceprint")
+KINDS = ("asr", "llm", "tts", "vllm", "memory", "voiceprint")
 """Kinds that have a contract suite."""
 
 

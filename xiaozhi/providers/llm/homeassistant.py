@@ -25,7 +25,7 @@ SESSION_SECONDS: Final = 3600.0
 _DONE: Final = "OK."
 
 
-class HomeAssistantOptions(OpenAiOptions):
+class HassAgentOptions(OpenAiOptions):
     """`base_url` (or `url`) such as http://homeassistant.local:8123; `api_key`: a long-lived access token."""
 
     base_url: HttpUrl = Field(validation_alias=AliasChoices("base_url", "url"))
@@ -36,13 +36,13 @@ class HomeAssistantOptions(OpenAiOptions):
     """Of what is said, such as "zh-CN"; empty: the one that Home Assistant is set to."""
 
 
-@provider("llm", "homeassistant", HomeAssistantOptions)
-class HomeAssistantLlm(Llm):
+@provider("llm", "homeassistant", HassAgentOptions)
+class HassAgentLlm(Llm):
     """One request per question. The conversations of the sessions are in one bounded table."""
 
     traits = LlmTraits(calls_tools=False, writes=False, keeps_dialogue=True)
 
-    def __init__(self, options: HomeAssistantOptions) -> None:
+    def __init__(self, options: HassAgentOptions) -> None:
         self._url = endpoint(options.base_url, "api/conversation/process")
         self._http = options.client(self._url)
         fixed = {"agent_id": options.agent_id, "language": options.language}

@@ -62,12 +62,12 @@ class PowerMem(Memory):
     def recall(self, device_id: str, query: str) -> str:
         if not query.strip():
             return ""
-        profile = self._profile(device_id) if self._profiles else ""
         body = {"query": query, "user_id": device_id, "limit": self._top_k}
         data = self._data("POST", "/memories/search", body)
         results = data.get("results") if isinstance(data, Mapping) else None
         if not isinstance(results, list):
             raise VendorGarbage("powermem", "no list of results in the answer")
+        profile = self._profile(device_id) if self._profiles else ""
         return "\n".join(filter(None, (profile, recalled("powermem", results, "content"))))
 
     def save(self, device_id: str, messages: Sequence[Message], session_id: str) -> None:
