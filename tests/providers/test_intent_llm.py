@@ -86,3 +86,10 @@ def test_the_same_words_are_decided_once_but_not_in_the_middle_of_a_conversation
     for _ in range(2):
         decider.classify("turn it up", [Message("user", "music"), Message("assistant", "ok")], TOOLS, CONTEXT)
     assert len(llm.calls) == 3
+
+
+def test_the_question_is_no_part_of_the_dialogue() -> None:
+    """A model that keeps the dialogue itself must not take it for something that the user said."""
+    llm = FakeLlm("{}")
+    intent(llm).classify("hello", [], TOOLS, CallContext(device_id="dev", session_id="s", turn_id=3))
+    assert (llm.calls[0].context.turn_id, llm.calls[0].context.session_id) == (0, "s")

@@ -8,8 +8,9 @@ import pytest
 
 from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRequest
 from tests.fakes.inference import InlineInference
+from tests.vendors.memory_services import Mem0Server
 from xiaozhi.chat import Message
-from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected
+from xiaozhi.errors import SettingsError, VendorError, VendorGarbage, VendorRejected
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Services
 
@@ -112,3 +113,50 @@ def test_a_service_that_is_down_is_a_vendor_error(vendor: Mem0Vendor) -> None:
     with pytest.raises(VendorError):
         memory.recall("dev", "q")
     memory.close()
+
+
+# --- a server of one's own --------------------------------------------------------------------------------------------
+
+
+VISIT = [Message("user", "My cat is called Tofu."), Message("assistant", "A nice name!")]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_server_of_ones_own_is_asked_at_its_base_url(old: bool) -> None:
+    with Mem0Server(old=old) as service:
+        block = {"type": "mem0ai", "api_key": "secret-key", "base_url": f"{service.url}/", "top_k": 1, "timeout": 2}
+        memory = registry.build("memory", "mem0", block, Services(inference=InlineInference()))  # type: ignore[arg-type]
+        memory.save("dev", VISIT, "s")
+        memory.save("dev", VISIT, "s")
+        memory.save("dev", VISIT[:1], "s")
+        assert memory.recall("dev", "cat?") == "- [2026-05-06 07:00] My cat is called Tofu.", "no more than top_k"
+        memory.close()
+        assert [request.path for request in service.requests] == ["/memories", "/memories", "/search"]
+        assert service.refusals == []
+
+
+def test_a_server_that_asks_for_no_key_is_sent_none() -> None:
+    with Mem0Server(old=True) as service:
+        block = {"type": "mem0ai", "base_url": service.url, "api_key": ""}
+        memory = registry.build("memory", "mem0", block, Services(inference=InlineInference()))  # type: ignore[arg-type]
+        memory.recall("dev", "cat?")
+        memory.close()
+        assert "x-api-key" not in service.requests[0].headers
+
+
+# As in the configuration of the existing server, with the key filled in.
+BLOCK = {"type": "mem0ai", "api_key": "m0-secret-key"}
+
+
+def test_a_block_of_the_existing_server_is_taken_as_it_is() -> None:
+    options: Any = registry.validate("memory", "mem0ai", BLOCK)
+    assert registry.ignored("memory", "mem0ai", BLOCK) == []
+    assert (options.host, options.base_url) == ("https://api.mem0.ai", None)
+    (warned,) = registry.ignored("memory", "mem0ai", BLOCK | {"api_version": "v1.1"})
+    assert "api_version" in warned, "there is one version of the API now"
+
+
+@pytest.mark.parametrize("key", ["你的mem0ai api key", ""])
+def test_the_platform_wants_a_key(key: str) -> None:
+    with pytest.raises(SettingsError, match="api_key"):
+        registry.validate("memory", "mem0ai", BLOCK | {"api_key": key})

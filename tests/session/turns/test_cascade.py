@@ -203,6 +203,15 @@ def test_how_far_it_goes_before_the_release(speculative: Speculation, before_rel
     assert rig.turn.said == ["Fine."]
 
 
+def test_a_vendor_that_keeps_the_dialogue_is_not_asked_on_a_guess() -> None:
+    rig = Rig("Fine.", options={"speculative": Speculation.LLM})
+    rig.llm.traits = LlmTraits(offline=True, keeps_dialogue=True)
+
+    rig.ask(spoken(FakeUtterance("hello")))
+
+    assert "release" in rig.turn.told and rig.turn.said == ["Fine."]
+
+
 def test_a_refusal_is_spoken_instead_and_not_remembered() -> None:
     rig = Rig("Fine.")
 

@@ -78,6 +78,9 @@ class CozeLlm(AgentLlm):
                         if _is_answer(value) and str(value.get("id")) not in heard:
                             yield str(value.get("content") or "")
                     elif name == f"{_CHAT}requires_action":
+                        # It waits for ever, cannot be cancelled, and keeps its conversation occupied.
+                        over = True
+                        talk.forget()
                         raise VendorRejected(self._http.vendor, "the bot wants a tool of its caller, which has none")
                     elif name == f"{_CHAT}failed":
                         over = True
