@@ -86,6 +86,16 @@ def test_the_whole_dialogue_is_told(vendor: BailianVendor) -> None:
     assert given["session_id"] == "s1" and "memory_id" not in given
 
 
+def test_the_request_is_written_as_the_official_sdk_does(vendor: BailianVendor) -> None:
+    """As dashscope 2.0.2 (`Application.call`) sent it to the same vendor, without its empty `model`."""
+    with alibl(vendor, ali_memory_id="m") as llm:
+        list(llm.chat([Message("user", "hello")], [], TURN))
+    assert vendor.requests[0].json() == {
+        "parameters": {"incremental_output": True},
+        "input": {"messages": [{"role": "user", "content": "hello"}], "session_id": "s1", "memory_id": "m"},
+    }
+
+
 def test_the_prompt_is_told_where_it_is_wanted(vendor: BailianVendor) -> None:
     with alibl(vendor, is_no_prompt="false", ali_memory_id="mem0123") as llm:
         ask(llm)

@@ -61,6 +61,19 @@ def test_sample_text_is_refused(key: str, sample: str) -> None:
     assert TOKEN not in str(refused.value)
 
 
+def test_the_question_is_written_as_the_official_sdk_does(vendor: CozeVendor) -> None:
+    """As cozepy 0.20.0 sent it to the same vendor, without its nulls and the default `auto_save_history`."""
+    with coze(vendor) as llm:
+        ask(llm)
+    question = {"role": "user", "type": "question", "content": "hello", "content_type": "text"}
+    assert vendor.requests[0].json() == {
+        "bot_id": "7347000000000000001",
+        "user_id": "u1",
+        "additional_messages": [question],
+        "stream": True,
+    }
+
+
 def test_each_session_has_its_conversation(vendor: CozeVendor) -> None:
     with coze(vendor) as llm:
         for session in ("s1", "s2", "s1"):

@@ -35,7 +35,7 @@ class BailianVendor(HttpVendor):
             raise VendorRefusal(401, "Invalid API-key provided.", "InvalidApiKey")
         if request.headers.get("x-dashscope-sse") != "enable" or request.headers["accept"] != "text/event-stream":
             raise VendorRefusal(400, "streaming only", "InvalidParameter")
-        body = body_of(request, {"input": dict, "parameters": dict, "debug": dict})
+        body = body_of(request, {"input": dict, "parameters": dict}, {"model": str, "debug": dict})
         if body["parameters"] != {"incremental_output": True}:
             raise VendorRefusal(400, "parameters", "InvalidParameter")
         given = body["input"]

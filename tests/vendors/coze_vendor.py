@@ -52,10 +52,12 @@ class CozeVendor(HttpVendor):
         path, _, query = request.path.partition("?")
         if path != "/v3/chat":
             raise VendorRefusal(404, "no such path")
-        body = body_of(request, {"bot_id": str, "user_id": str, "stream": bool, "additional_messages": list})
+        required = {"bot_id": str, "user_id": str, "stream": bool, "additional_messages": list}
+        body = body_of(request, required, {"auto_save_history": bool})
         if not body["stream"] or body["user_id"] != USER:
             raise VendorRefusal(400, "stream, user_id")
-        (message,) = body["additional_messages"]
+        (given,) = body["additional_messages"]
+        message = {key: value for key, value in given.items() if value is not None}
         if set(message) != {"role", "type", "content", "content_type"} or not message["content"]:
             raise VendorRefusal(400, "additional_messages")
         if (message["role"], message["type"], message["content_type"]) != ("user", "question", "text"):

@@ -50,7 +50,7 @@ class DifyVendor(HttpVendor):
         if mode is None:
             raise VendorRefusal(404, "Not Found", "not_found")
         required = {"inputs": dict, "response_mode": str, "user": str}
-        chat = {"query": str, "conversation_id": str, "auto_generate_name": bool}
+        chat = {"query": str, "conversation_id": str, "auto_generate_name": bool, "files": list}
         body = body_of(request, required, chat if mode == "chat" else {})
         if body["response_mode"] != "streaming" or not body["user"]:
             raise VendorRefusal(400, "response_mode and user", "invalid_param")

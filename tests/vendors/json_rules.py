@@ -14,7 +14,7 @@ def body_of(request: VendorRequest, required: Mapping[str, type], optional: Mapp
     """The body of a POST: an object with these keys of these types and no others. Raises VendorRefusal."""
     if request.method != "POST":
         raise VendorRefusal(405, "Method Not Allowed")
-    if request.headers.get("content-type") != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise VendorRefusal(415, "Content-Type must be application/json")
     try:
         body = request.json()

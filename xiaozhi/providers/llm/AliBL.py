@@ -69,7 +69,7 @@ class AliBlLlm(Llm):
             given["session_id"] = context.session_id
         if self._options.ali_memory_id:
             given["memory_id"] = self._options.ali_memory_id
-        return {"input": given, "parameters": {"incremental_output": True}, "debug": {}}
+        return {"input": given, "parameters": {"incremental_output": True}}
 
     def _pieces(self, body: Mapping[str, Any]) -> Generator[Piece]:
         with self._http.stream("POST", self._url, json=body, headers=_STREAMED) as reply:
