@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorError, VendorRejected, VendorUnavailable
-from xiaozhi.net.http_errors import redact
 from xiaozhi.providers.contracts.llm import Llm, LlmTraits
 from xiaozhi.providers.families.agent_talks import Piece, spoken
 from xiaozhi.providers.families.completion import Completion
@@ -90,7 +89,7 @@ class AliBlLlm(Llm):
     def _error(self, said: Mapping[str, Any]) -> VendorError:
         code = str(said.get("code")).lower()
         if any(sign in code for sign in _REFUSALS):
-            whole = redact(f"{said.get('code')} {said.get('message') or ''}")
+            whole = self._http.redact(f"{said.get('code')} {said.get('message') or ''}")
             return VendorRejected(self._http.vendor, whole, details=whole)
         return error_in_answer(self._http.vendor, said)
 

@@ -15,7 +15,7 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorUnavailable
-from xiaozhi.net.http_errors import MAX_DETAILS, redact
+from xiaozhi.net.http_errors import MAX_DETAILS
 from xiaozhi.providers.families.agent_talks import AgentLlm, Piece, Talk
 from xiaozhi.providers.families.json_body import DONE
 from xiaozhi.providers.families.named_events import named_values
@@ -118,7 +118,7 @@ class CozeLlm(AgentLlm):
             made = VendorRejected
         else:
             return error_in_answer(self._http.vendor, said)
-        return made(self._http.vendor, redact(whole), details=redact(whole, limit=MAX_DETAILS))
+        return made(self._http.vendor, self._http.redact(whole), details=self._http.redact(whole, MAX_DETAILS))
 
 
 def _is_answer(message: Mapping[str, Any]) -> bool:

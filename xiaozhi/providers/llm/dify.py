@@ -8,12 +8,12 @@ heard while it writes, where its end node passes on the text of a model; `answer
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Generator, Mapping
 from typing import Any, Final, Literal
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorUnavailable
-from xiaozhi.net.http_errors import redact
 from xiaozhi.providers.families.agent_talks import AgentLlm, Piece, Replaced, Talk
 from xiaozhi.providers.families.named_events import named_values
 from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, error_in_answer
@@ -87,7 +87,7 @@ class DifyLlm(AgentLlm):
             raise VendorUnavailable(self._http.vendor, "the answer broke off")
         finally:
             if task and not over:
-                self._stop(talk, f"{self._stop_url}/{task}/stop", {"user": user})
+                self._stop(talk, f"{self._stop_url}/{urllib.parse.quote(task, safe='')}/stop", {"user": user})
 
     def _body(self, query: str, talk: Talk, user: str) -> dict[str, Any]:
         body: dict[str, Any] = {"inputs": self._inputs, "response_mode": "streaming", "user": user}
@@ -100,7 +100,9 @@ class DifyLlm(AgentLlm):
         """What a workflow's end adds to what was `said` while it worked."""
         vendor = self._http.vendor
         if data.get("status") not in _SUCCEEDED:
-            raise VendorUnavailable(vendor, redact(f"the workflow {data.get('status')}: {data.get('error') or ''}"))
+            raise VendorUnavailable(
+                vendor, self._http.redact(f"the workflow {data.get('status')}: {data.get('error') or ''}")
+            )
         outputs = data.get("outputs")
         found = outputs if isinstance(outputs, Mapping) else {}
         if "answer" not in found:
@@ -120,7 +122,7 @@ class DifyLlm(AgentLlm):
     def _error(self, event: Mapping[str, Any]) -> VendorError:
         if event.get("code") == "completion_request_error":
             # Any failure of the model behind it, whose own words follow; the status is always 400.
-            said = redact(str(event.get("message") or ""))
+            said = self._http.redact(str(event.get("message") or ""))
             busy = "rate limit" in said.lower() or "429" in said
             return (VendorBusy if busy else VendorUnavailable)(self._http.vendor, said)
         return error_in_answer(self._http.vendor, event)

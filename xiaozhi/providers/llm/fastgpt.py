@@ -62,9 +62,14 @@ class FastGptLlm(AgentLlm):
                 if not talk.alone:
                     talk.began(context.session_id)
                 if name in _ANSWERS and value.get("choices"):
-                    ended = ended or bool(value["choices"][0].get("finish_reason"))
                     yield value
+                    ended = ended or _has_reason(value["choices"])
                 else:
                     yield ""
         if not ended:
             raise VendorUnavailable(self._http.vendor, "the answer broke off")
+
+
+def _has_reason(choices: Any) -> bool:
+    first = choices[0] if isinstance(choices, list) else None
+    return isinstance(first, Mapping) and bool(first.get("finish_reason"))
