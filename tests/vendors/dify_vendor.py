@@ -77,7 +77,7 @@ class DifyVendor(HttpVendor):
         return VendorAnswer(events, "text/event-stream; charset=utf-8")
 
     def _message(self, task: str, conversation: str, said: str) -> Iterator[bytes]:
-        base = {"task_id": task, "message_id": "m", **({"conversation_id": conversation} if conversation else {})}
+        base = {"task_id": task, "message_id": "m", "conversation_id": conversation or "of no use"}
         head = b"event: ping\n\n"
         for piece in cut(said):
             yield head + event("", {"event": "message", **base, "answer": piece})

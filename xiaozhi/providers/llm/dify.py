@@ -100,9 +100,8 @@ class DifyLlm(AgentLlm):
         """What a workflow's end adds to what was `said` while it worked."""
         vendor = self._http.vendor
         if data.get("status") not in _SUCCEEDED:
-            raise VendorUnavailable(
-                vendor, self._http.redact(f"the workflow {data.get('status')}: {data.get('error') or ''}")
-            )
+            told = f"the workflow {data.get('status')}: {data.get('error') or ''}"
+            raise VendorUnavailable(vendor, self._http.redact(told))
         outputs = data.get("outputs")
         found = outputs if isinstance(outputs, Mapping) else {}
         if "answer" not in found:
@@ -117,7 +116,7 @@ class DifyLlm(AgentLlm):
             yield Replaced(answer)
 
     def _has_forgotten(self, error: VendorRejected) -> bool:
-        return error.status == 404 and "conversation" in error.details.lower()
+        return "conversation not exist" in error.details.lower()
 
     def _error(self, event: Mapping[str, Any]) -> VendorError:
         if event.get("code") == "completion_request_error":
