@@ -115,7 +115,7 @@ def test_a_service_that_is_down_is_a_vendor_error(vendor: Mem0Vendor) -> None:
     memory.close()
 
 
-# --- a server of one's own --------------------------------------------------------------------------------------------
+# --- a server of one's own -------------------------------------------------------------------------------------------
 
 
 VISIT = [Message("user", "My cat is called Tofu."), Message("assistant", "A nice name!")]

@@ -10,28 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorGarbage
-from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers.contracts.memory import Memory
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, Timeouts
-from xiaozhi.providers.families.recalled import recalled, said_in
+from xiaozhi.providers.families.memory_services import MemoryServiceOptions, recalled, said_in
+from xiaozhi.providers.families.openai import HttpUrl
 from xiaozhi.providers.registry import provider
 
 MAX_RECALLED = 30
 
 
-class Mem0Options(OpenAiOptions):
+class Mem0Options(MemoryServiceOptions):
     """`api_key` from the Mem0 dashboard; one's own server may work without."""
 
-    api_key: ApiKey = SecretStr("")
     host: HttpUrl = "https://api.mem0.ai"
     """The platform, or what speaks like it."""
     base_url: HttpUrl | None = None
     """One's own server, such as http://127.0.0.1:8888; set, the platform is not asked."""
-    timeout: Timeouts = Timeouts(first_byte=30, gap=30, total=30)
     top_k: int = Field(10, ge=1, le=MAX_RECALLED)
     """Memories recalled for one question."""
 
@@ -47,24 +44,13 @@ class Mem0(Memory):
     """One Mem0 user per device."""
 
     def __init__(self, options: Mem0Options) -> None:
-        key = options.api_key.get_secret_value()
         self._own = options.base_url is not None
         root = options.base_url or f"{options.host}/v3/memories"
         self._add_url = f"{root}/memories" if self._own else f"{root}/add/"
         self._search_url = f"{root}/search" if self._own else f"{root}/search/"
         self._top_k = options.top_k
-        signed = {"X-API-Key": key} if self._own else {"Authorization": f"Token {key}"}
-        self._http = VendorHttp(
-            "mem0ai",
-            connect=options.timeout.connect,
-            first_byte=options.timeout.first_byte,
-            read=options.timeout.gap,
-            total=options.timeout.total,
-            headers={**(signed if key else {}), **options.headers},
-            secrets=(key,),
-            proxy=options.proxy,
-            verify=options.verify_tls,
-        )
+        signing = ("X-API-Key", "") if self._own else ("Authorization", "Token")
+        self._http = options.service("mem0ai", *signing)
 
     def recall(self, device_id: str, query: str) -> str:
         if not query.strip():

@@ -13,27 +13,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorGarbage, VendorRejected
-from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers.contracts.memory import Memory
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, Timeouts
-from xiaozhi.providers.families.recalled import recalled, said_in
+from xiaozhi.providers.families.memory_services import MemoryServiceOptions, recalled, said_in
+from xiaozhi.providers.families.openai import HttpUrl
 from xiaozhi.providers.registry import provider
 
 MAX_RECALLED = 100
 
 
-class PowerMemOptions(OpenAiOptions):
+class PowerMemOptions(MemoryServiceOptions):
     """`api_key`: one of POWERMEM_SERVER_API_KEYS; empty where the server asks for none."""
 
-    base_url: HttpUrl = Field("http://127.0.0.1:8848", validation_alias=AliasChoices("base_url", "url", "host"))
-    api_key: ApiKey = SecretStr("")
+    base_url: HttpUrl = Field("http://127.0.0.1:8848", validation_alias=AliasChoices("base_url", "url"))
     enable_user_profile: bool = False
     """Also keep and recall who the user is; the server's database must be OceanBase."""
-    timeout: Timeouts = Timeouts(first_byte=30, gap=30, total=30)
     top_k: int = Field(30, ge=1, le=MAX_RECALLED)
     """Memories recalled for one question."""
 
@@ -43,21 +40,10 @@ class PowerMem(Memory):
     """One PowerMem user per device."""
 
     def __init__(self, options: PowerMemOptions) -> None:
-        key = options.api_key.get_secret_value()
         self._root = f"{options.base_url}/api/v1"
         self._profiles = options.enable_user_profile
         self._top_k = options.top_k
-        self._http = VendorHttp(
-            "powermem",
-            connect=options.timeout.connect,
-            first_byte=options.timeout.first_byte,
-            read=options.timeout.gap,
-            total=options.timeout.total,
-            headers={**({"X-API-Key": key} if key else {}), **options.headers},
-            secrets=(key,),
-            proxy=options.proxy,
-            verify=options.verify_tls,
-        )
+        self._http = options.service("powermem", "X-API-Key")
 
     def recall(self, device_id: str, query: str) -> str:
         if not query.strip():

@@ -1,12 +1,39 @@
-"""What a memory service recalls -> text for a prompt, and what of a visit it is told. Pure."""
+"""What the memory services share: the client, what of a visit they are told, and what they recall as text for a
+prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pydantic import SecretStr
+
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorGarbage
+from xiaozhi.net.http import VendorHttp
+from xiaozhi.providers.families.openai import ApiKey, OpenAiOptions, Timeouts
+
+
+class MemoryServiceOptions(OpenAiOptions):
+    """Options of a service that may have a key and takes its time."""
+
+    api_key: ApiKey = SecretStr("")
+    timeout: Timeouts = Timeouts(first_byte=30, gap=30, total=30)
+
+    def service(self, vendor: str, header: str, scheme: str = "") -> VendorHttp:
+        """The HTTP client that sends the key, if there is one, in `header`, behind the word `scheme`."""
+        key = self.api_key.get_secret_value()
+        return VendorHttp(
+            vendor,
+            connect=self.timeout.connect,
+            first_byte=self.timeout.first_byte,
+            read=self.timeout.gap,
+            total=self.timeout.total,
+            headers={**({header: f"{scheme} {key}".strip()} if key else {}), **self.headers},
+            secrets=(key,),
+            proxy=self.proxy,
+            verify=self.verify_tls,
+        )
 
 
 def said_in(messages: Sequence[Message]) -> list[dict[str, str]]:
