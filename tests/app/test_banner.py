@@ -14,11 +14,15 @@ NAMES = {"vad": "SileroVAD", "asr": "PocketSphinx", "llm": "Offline", "tts": "Es
 OWN = {"LLM": {"Mine": {"type": "openai"}}, "ASR": {"Mine": {"type": "openai"}}, "TTS": {"Mine": {"type": "openai"}}}
 
 
-def greeting(names: dict[str, str] | None = None, port: int = 8000, **overrides: Any) -> list[str]:
+def greeting(names: dict[str, str] | None = None, port: int = 8000, password: str = "", **overrides: Any) -> list[str]:
     settings = load(environ={}, overrides={**OWN, **overrides}).settings
-    addresses = "ws://192.168.100.200:8000/xiaozhi/v1/", "http://192.168.100.200:8003/xiaozhi/ota/"
+    host = "http://192.168.100.200:8003"
+    addresses = "ws://192.168.100.200:8000/xiaozhi/v1/", f"{host}/xiaozhi/ota/", f"{host}/console"
     used = {**NAMES, **(names or {})}
-    return banner(start_facts(settings, used, addresses, port=port, workers=2, started_s=1.25))
+    facts = start_facts(
+        settings, used, addresses, port=port, http_port=8003, workers=2, started_s=1.25, password=password
+    )
+    return banner(facts)
 
 
 def test_it_fits_a_terminal() -> None:
@@ -26,6 +30,19 @@ def test_it_fits_a_terminal() -> None:
 
     assert [line for line in lines if width(line) > COLUMNS] == []
     assert any("VLLM AVeryLongNameForAVisionModel" in line for line in lines)
+
+
+def test_the_page_that_talks_comes_first_and_a_new_password_is_told() -> None:
+    lines = greeting(password="abcd-efgh-jkmn")
+
+    assert "http://127.0.0.1:8003/talk" in lines[3]
+    assert "http://192.168.100.200:8003/console" in lines[4]
+    assert "abcd-efgh-jkmn" in lines[5]
+    assert [line for line in lines if width(line) > COLUMNS] == []
+
+
+def test_without_pages_none_is_told() -> None:
+    assert "/talk" not in "\n".join(greeting(console={"enabled": False}))
 
 
 @pytest.mark.parametrize(

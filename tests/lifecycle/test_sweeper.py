@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from loadtest.simulator.device import SimulatedDevice
 from tests.lifecycle.house import CHAT, TTS, House, Script, ask
 from tests.waiting import PATIENCE_S, wait_for
-from xiaozhi.app.server import PULSE_SECONDS
+from xiaozhi.app.gauges import PULSE_SECONDS
 from xiaozhi.runtime.connections import Policy
 from xiaozhi.session.parts import NO_HELLO
 

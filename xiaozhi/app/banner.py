@@ -10,7 +10,7 @@ import datetime
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xiaozhi import __version__
 from xiaozhi.errors import Fault
@@ -62,22 +62,31 @@ class StartFacts:
     """The WebSocket address from this machine; "": the one that `make talk` takes by itself."""
     time_zone: str
     started_s: float
+    talk: str = ""
+    """The page that talks, as a browser on this machine opens it; "": there are no pages."""
+    console: str = ""
+    """The console, as other machines of the home network open it."""
+    password: str = field(default="", repr=False)
+    """Of the console, where it has just been made; told once."""
 
 
 def start_facts(
     settings: Settings,
     names: Mapping[str, str],
-    addresses: tuple[str, str],
+    addresses: tuple[str, str, str],
     *,
     port: int,
+    http_port: int,
     workers: int,
     started_s: float,
+    password: str = "",
 ) -> StartFacts:
-    """The facts of a server that was started. `names`: blocks in use, by kind. `addresses`: WebSocket and OTA, as
-    devices reach them. `port`: of devices."""
+    """The facts of a server that was started. `names`: blocks in use, by kind. `addresses`: WebSocket, OTA and console,
+    as others reach them. `port`: of devices. `password`: see StartFacts."""
     server = settings.server
     here = "127.0.0.1" if server.ip in ("0.0.0.0", "::") else server.ip
-    local = f"ws{'s' if server.tls.enabled else ''}://{f'[{here}]' if ':' in here else here}:{port}/xiaozhi/v1/"
+    here = f"[{here}]" if ":" in here else here
+    local = f"ws{'s' if server.tls.enabled else ''}://{here}:{port}/xiaozhi/v1/"
     return StartFacts(
         version=__version__,
         websocket=addresses[0],
@@ -88,6 +97,9 @@ def start_facts(
         local="" if local == _TALKED_TO else local,
         time_zone=_zone_words(settings),
         started_s=started_s,
+        talk=f"http{'s' if server.tls.enabled else ''}://{here}:{http_port}/talk" if settings.console.enabled else "",
+        console=addresses[2] if settings.console.enabled else "",
+        password=password,
     )
 
 
@@ -118,6 +130,9 @@ def banner(facts: StartFacts) -> list[str]:
         "",
         f"  xiaozhi {facts.version} is ready ({facts.started_s:.1f} s)  已就绪",
         "",
+        *(_row("talk in a browser", "浏览器对话", [facts.talk]) if facts.talk else ()),
+        *(_row("console", "控制台", [facts.console]) if facts.console else ()),
+        *(_row("its password", "控制台密码", [f"{facts.password}  (shown once 只显示一次)"]) if facts.password else ()),
         *_row("devices connect to", "设备连接", [facts.websocket]),
         *_row("OTA address", "OTA 地址", [facts.ota]),
         *_row("in use", "使用中", used),

@@ -1,7 +1,8 @@
-"""What the metrics read by themselves at each scrape. Part of the composition root: it knows both sides."""
+"""What the metrics read by themselves at each scrape, and what the watchdog expects. Part of the composition root: it knows both sides."""
 
 from __future__ import annotations
 
+from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.guesses import Guesses
@@ -12,6 +13,11 @@ from xiaozhi.runtime.watchdog import Watchdog
 from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.session.services import SessionServices
 from xiaozhi.storage.database import Database
+
+PULSE_SECONDS = 5.0
+"""A sweeper that has not swept for so long is replaced."""
+STORE_PULSE_SECONDS = 90.0
+"""The same for loops that ask the database, which may take its time."""
 
 
 def watch_all(
@@ -42,6 +48,15 @@ def watch_all(
     metrics.watch_loops(watchdog.loops)
     metrics.watch_tool_sources(lambda: shared, shared.sidecar)
     metrics.watch_process()
+
+
+def expect_loops(
+    watchdog: Watchdog, connections: ConnectionRegistry, memories: MemoryWriter, quota: OutputQuota
+) -> None:
+    """The lasting loops, which the watchdog replaces when they stand still."""
+    watchdog.expect("sweeper", lambda: connections.swept_at, PULSE_SECONDS, connections.restart)
+    watchdog.expect("memory keeper", lambda: memories.beat, STORE_PULSE_SECONDS, memories.revive)
+    watchdog.expect("quota reader", lambda: quota.beat, STORE_PULSE_SECONDS, quota.revive)
 
 
 def sample(connections: ConnectionRegistry, inference: InferencePool) -> dict[str, object]:

@@ -6,7 +6,9 @@ Part of the composition root: translates settings into the small configs that tr
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from flask import Blueprint
 
 from xiaozhi.app.descriptors import Descriptors, Wanted
 from xiaozhi.app.device_settings import change_own
@@ -181,8 +183,10 @@ def http_port(
     sessions: OpenSessions,
     guesses: Guesses,
     connections: int | None = None,
+    console: Sequence[Blueprint] = (),
 ) -> WebServer:
-    """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits."""
+    """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits.
+    `console`: what the pages of the console ask."""
     server = settings.server
     admin_token = server.admin_token.get_secret_value()
     ota_hooks = ota.OtaHooks(
@@ -209,6 +213,7 @@ def http_port(
             ),
             AdminDoor(admin_token, guesses),
         ),
+        *console,
     ]
     web = WebConfig(
         fallback_host=own_host(settings),
@@ -299,6 +304,7 @@ def settled_at_start(before: Settings, after: Settings) -> list[str]:
         for key in Limits.model_fields
         if key not in _LIVE and _differ(before.server.limits, after.server.limits, key)
     ]
+    changed += ["console.enabled"] if before.console != after.console else []
     changed += ["log.data_dir"] if before.data_dir != after.data_dir else []
     changed += ["history.max_bytes"] if before.history.max_bytes != after.history.max_bytes else []
     changed += ["manager-api"] if before.manager_api != after.manager_api else []

@@ -20,13 +20,14 @@ from xiaozhi.app import device_commands, history_commands
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
 from xiaozhi.app.console import Console
+from xiaozhi.app.owner_console import change_password
 from xiaozhi.app.server import Server
 from xiaozhi.app.status import status_line
 from xiaozhi.app.telemetry import configure_logs
 from xiaozhi.app.terminal import Terminal
 from xiaozhi.app.tools_table import print_tools
 from xiaozhi.app.wiring import check, make_database, warnings
-from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.net.tcp import AddressError
 from xiaozhi.runtime import logs
 from xiaozhi.settings import Examined, Loaded, examine, load, masked_yaml
@@ -40,6 +41,7 @@ LAST_WORDS_S = 0.5
 CHECK = ["check"]
 UPGRADE = ["db", "upgrade"]
 TOOLS = ["tools"]
+PASSWORD = ["console", "password"]
 UPGRADE_PATIENCE_S = 3_600.0
 WORKER_VARIABLE = "XIAOZHI_WORKER"
 """Environment variable with the name of this process among several; supervisord.conf sets it."""
@@ -52,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     of_devices = device_commands.is_device_command(options.command)
     of_history = history_commands.is_history_command(options.command)
-    if options.command not in ([], CHECK, TOOLS, UPGRADE) and not of_devices and not of_history:
+    if options.command not in ([], CHECK, TOOLS, UPGRADE, PASSWORD) and not of_devices and not of_history:
         usage = (*device_commands.USAGE, *history_commands.USAGE)
-        known = ", ".join(("check", "tools", " ".join(UPGRADE), *usage))
+        known = ", ".join(("check", "tools", " ".join(UPGRADE), " ".join(PASSWORD), *usage))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
     console = _console(examined) if options.command in ([], CHECK, TOOLS) else None
@@ -98,6 +100,8 @@ def _obey(options: argparse.Namespace, examined: Examined, console: Console | No
             logs.shut_down()
     if options.command == UPGRADE:
         return _upgrade_database(loaded)
+    if options.command == PASSWORD:
+        return _new_password(loaded)
     if history_commands.is_history_command(options.command):
         return history_commands.run(options.command, loaded)
     if device_commands.is_device_command(options.command):
@@ -123,6 +127,23 @@ def _upgrade_database(loaded: Loaded) -> int:
     finally:
         database.close()
     print(f"{database.shown_url} was of version {found} and is of version {now}.")
+    return 0
+
+
+def _new_password(loaded: Loaded) -> int:
+    database = make_database(loaded.settings)
+    try:
+        database.start()
+        password = change_password(database)
+    except SettingsError as error:
+        show_faults(error.faults)
+        return EXIT_SETTINGS
+    except (StorageError, Overloaded) as error:
+        show_faults([Fault("storage.url", database.shown_url, f"a database that answers: {error}")])
+        return EXIT_SETTINGS
+    finally:
+        database.close()
+    print(f"The console's password is {password} now. Whoever was logged in is not any more.")
     return 0
 
 
@@ -279,7 +300,8 @@ def _parser() -> argparse.ArgumentParser:
         "'devices list', 'show ID', 'set ID KEY=VALUE ...', 'unset ID KEY ...', 'approve CODE', 'revoke ID', "
         "'forget ID': what is known of devices, their own settings, who may talk (docs/devices.md); "
         "'history show|erase DEVICE', 'history export DEVICE DIRECTORY': what was said; "
-        "'privacy': what is kept, where and how long",
+        "'privacy': what is kept, where and how long; "
+        "'console password': a new password for the console in the browser",
     )
     parser.add_argument(
         "--config", action="append", metavar="FILE", help="a YAML file laid over config/default.yaml; may be repeated"

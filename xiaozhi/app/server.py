@@ -23,13 +23,15 @@ from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.console import Console
 from xiaozhi.app.descriptors import Descriptors
-from xiaozhi.app.gauges import sample, watch_all
+from xiaozhi.app.gauges import expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management_orders import ManagementOrders
+from xiaozhi.app.ops_hooks import ops_hooks
+from xiaozhi.app.owner_console import OwnerConsole
 from xiaozhi.app.readiness import reasons_not_ready
-from xiaozhi.app.telemetry import Observer, configure_logs, dearest
+from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
@@ -59,7 +61,6 @@ from xiaozhi.settings import Loaded, token_secret, zone_of
 from xiaozhi.storage.earlier_files import import_earlier_files
 from xiaozhi.tools.device_mcp import Vision
 from xiaozhi.transport.acceptor import Acceptor
-from xiaozhi.web import ops
 from xiaozhi.web.addresses import Ports
 from xiaozhi.web.wsgi import WebServer
 
@@ -68,10 +69,6 @@ log = logs.get_logger(__name__)
 FLUSH_SECONDS = 5.0
 SIDECAR_SECONDS = 10.0
 """For the sidecar to end the programs that it has started."""
-PULSE_SECONDS = 5.0
-"""A sweeper that has not swept for so long is replaced."""
-STORE_PULSE_SECONDS = 90.0
-"""The same for loops that ask the database, which may take its time."""
 
 
 class Server:
@@ -190,6 +187,14 @@ class Server:
         self._addresses = listeners.server_addresses(
             settings, lambda: Ports(self.port, self.http_port), self.known_devices.address_for_a_device
         )
+        self._owner_console = OwnerConsole(
+            enabled=settings.console.enabled,
+            database=self._database,
+            inference=self.inference,
+            guesses=self.guesses,
+            key=secret,
+            overview=lambda: {"devices": len(self.connections)},
+        )
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None
@@ -201,6 +206,7 @@ class Server:
         process.prepare()
         self.inference.start()
         self._open_database()
+        self._owner_console.start()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
         self._history.start(self._watchdog, self.metrics)
@@ -228,14 +234,16 @@ class Server:
             admission=self.admission,
             handshakes=fitted.handshakes,
         )
-        hooks = ops.OpsHooks(
+        hooks = ops_hooks(
             ready=self.readiness,
             addresses=self._addresses,
-            facts=self._page_facts,
-            metrics=self.metrics.render,
+            metrics=self.metrics,
             reload=self.reload,
-            devices=lambda: dearest(self.connections.members(), self._clock()),
-            failing=self._failing,
+            current=self._current,
+            connections=self.connections,
+            vendors=self.vendor_health,
+            console=self._console,
+            clock=self._clock,
         )
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(
@@ -250,15 +258,14 @@ class Server:
             sessions=self._services.sessions,
             guesses=self.guesses,
             connections=fitted.http,
+            console=self._owner_console.blueprints(),
         )
         for web in (self._web, self._worker_web):
             if web is not None:
                 web.start()
         self._acceptor.start()
         self.connections.start()
-        self._watchdog.expect("sweeper", lambda: self.connections.swept_at, PULSE_SECONDS, self.connections.restart)
-        self._watchdog.expect("memory keeper", lambda: self._memories.beat, STORE_PULSE_SECONDS, self._memories.revive)
-        self._watchdog.expect("quota reader", lambda: self._quota.beat, STORE_PULSE_SECONDS, self._quota.revive)
+        expect_loops(self._watchdog, self.connections, self._memories, self._quota)
         self._watchdog.start()
         if self._console is not None:
             self._console.start(self.request_reload)
@@ -318,10 +325,16 @@ class Server:
     def facts(self) -> StartFacts:
         """What to tell the person who started the server."""
         origin = self._addresses.at(listeners.own_host(self._loaded.settings))
-        addresses = self._addresses.websocket_url(origin), self._addresses.ota_url(origin)
-        names, workers = self._current().agent.providers.names, self.inference.workers
+        addresses = self._addresses.websocket_url(origin), self._addresses.ota_url(origin), f"{origin.base_url}/console"
         return start_facts(
-            self._loaded.settings, names, addresses, port=self.port, workers=workers, started_s=self._started_s
+            self._loaded.settings,
+            self._current().agent.providers.names,
+            addresses,
+            port=self.port,
+            http_port=self.http_port,
+            workers=self.inference.workers,
+            started_s=self._started_s,
+            password=self._owner_console.first_password,
         )
 
     def _open_database(self) -> None:
@@ -370,6 +383,7 @@ class Server:
         self._step("history", self._history.stop)
         if self._console is not None:
             self._step("console", self._console.close)
+        self._step("console pages", self._owner_console.close)
         for web in (self._web, self._worker_web):
             if web is not None:
                 self._step("web", web.stop, FLUSH_SECONDS)
@@ -479,18 +493,6 @@ class Server:
         self.metrics.reloads.labels("accepted" if accepted else "refused").inc()
         if accepted:
             self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
-
-    def _failing(self) -> list[str]:
-        return [*self.vendor_health.failing, *(self._console.failing if self._console is not None else ())]
-
-    def _page_facts(self) -> ops.PageFacts:
-        return ops.PageFacts(
-            version=__version__,
-            providers=self._current().agent.providers.names,
-            connections=len(self.connections),
-            failing=self._failing(),
-            limitations=self.vendor_health.limitations,
-        )
 
     def _on_shed(self, level: Shed) -> None:
         self.metrics.shedding.set(int(level))

@@ -25,7 +25,7 @@ FIRST_WAIT_S: Final = 1.0
 LONGEST_WAIT_S: Final = 300.0
 FORGOTTEN_AFTER_S: Final = 3600.0
 MAX_KNOWN: Final = 8192
-DOORS: Final = ("admin", "server_message", "device_token", "vision_token")
+DOORS: Final = ("admin", "console", "server_message", "device_token", "vision_token")
 
 
 @dataclass(slots=True)

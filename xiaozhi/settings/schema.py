@@ -220,6 +220,15 @@ class Conversation(Section):
     llm_cache: bool = Field(default=False, description="Reuse answers to exactly repeated, context-free questions.")
 
 
+class ConsoleSettings(Section):
+    """The pages in the browser for the owner of this server: /talk and /console on the HTTP port."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Offer them to this machine and, with a password, to the home network; false: nobody.",
+    )
+
+
 class Monitoring(Section):
     """Regular samples of what the process uses."""
 
@@ -354,6 +363,7 @@ class Settings(Section):
     conversation: Conversation = Field(default_factory=Conversation, description="Turn-taking and history.")
 
     ai_providers: AiProviders = Field(default_factory=AiProviders, description="Limits by kind of vendor.")
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings, description="Pages for the owner.")
     monitoring: Monitoring = Field(default_factory=Monitoring, description="Regular samples.")
 
     mcp: McpSettings = Field(default_factory=McpSettings, description="MCP servers.")

@@ -208,6 +208,27 @@ history_erasure = Table(
 )
 """When a device's history was erased: what still waits in a journal and is older is not taken any more."""
 
+console_password = Table(
+    "console_password",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("hash", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+)
+"""The hash of the console's password; one row."""
+
+console_change = Table(
+    "console_change",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("who", CleanText(), nullable=False),
+    Column("address", CleanText(), nullable=False),
+    Column("what", CleanText(), nullable=False),
+    Column("details", JSON, nullable=False),
+)
+"""What was changed by the console, by whom."""
+
 imported_file = Table(
     "imported_file",
     metadata,

@@ -1,0 +1,58 @@
+// What the pages ask the server. Every failure is an ApiError with a sentence for people.
+//
+//   await get("devices"); await send("POST", "devices/aa:bb/say", { text: "hello" });
+//   const stop = live(["overview"], (topic, data) => ...);
+
+const BASE = "/console/api/";
+let csrf = "";
+let whenLoggedOut = () => {};
+
+export class ApiError extends Error {
+  constructor(status, message, details = {}) {
+    super(message);
+    this.status = status;
+    this.details = details;
+  }
+}
+
+export function onLoggedOut(callback) {
+  whenLoggedOut = callback;
+}
+
+export function useSession(session) {
+  csrf = session.csrf || "";
+  return session;
+}
+
+export const get = (path) => send("GET", path);
+
+export async function send(method, path, body) {
+  const headers = {};
+  if (method !== "GET") headers["X-CSRF-Token"] = csrf;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(BASE + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new ApiError(0, navigator.language.startsWith("zh") ? "服务器没有回应。" : "The server does not answer.");
+  }
+  const text = await response.text();
+  let answer = {};
+  try {
+    answer = text ? JSON.parse(text) : {};
+  } catch {
+    throw new ApiError(response.status, `${response.status} ${response.statusText}`);
+  }
+  if (response.ok) return answer;
+  if (response.status === 401 && path !== "session") whenLoggedOut();
+  throw new ApiError(response.status, answer.message || response.statusText, answer);
+}
+
+// Events of these topics until the returned function is called. The browser connects again by itself.
+export function live(topics, onEvent, onState = () => {}) {
+  const source = new EventSource(`${BASE}live?topics=${topics.join(",")}`);
+  for (const topic of topics) source.addEventListener(topic, (event) => onEvent(topic, JSON.parse(event.data)));
+  source.onopen = () => onState(true);
+  source.onerror = () => onState(false);
+  return () => source.close();
+}

@@ -1,0 +1,150 @@
+// The shell: navigation, which page belongs to which address, logging in, language.
+
+import { get, onLoggedOut, send, useSession } from "./api.js";
+import { Button, Card, Field, Notice, Page, Spinner, html, render, useEffect, useState } from "./ui.js";
+import { LANGUAGES, choose, language, words } from "./words.js";
+
+const t = words({
+  en: {
+    product: "Xiaozhi", skip: "Skip to the content", menu: "Pages", language: "Language", out: "Log out",
+    talk: "Talk", overview: "Overview", devices: "Devices", history: "History", settings: "Settings", logs: "Logs",
+    login: "Log in", password: "Password", hint: "It was printed when the server first started. `server.py console password` makes a new one.",
+    missing: "There is no such page.", broken: "This page could not be shown: {why}",
+  },
+  zh: {
+    product: "小智", skip: "跳到内容", menu: "页面", language: "语言", out: "退出",
+    talk: "对话", overview: "总览", devices: "设备", history: "历史", settings: "设置", logs: "日志",
+    login: "登录", password: "密码", hint: "服务器第一次启动时显示过。`server.py console password` 可以生成新密码。",
+    missing: "没有这个页面。", broken: "页面无法显示：{why}",
+  },
+});
+
+// Address (a pattern of its parts) -> module with the page as its default export, and the entry of the menu it belongs to.
+const ROUTES = [
+  { path: "/talk", page: "talk", menu: "talk" },
+  { path: "/console", page: "overview", menu: "overview" },
+  { path: "/console/devices", page: "devices", menu: "devices" },
+  { path: "/console/devices/:device", page: "device", menu: "devices" },
+  { path: "/console/history", page: "history", menu: "history" },
+  { path: "/console/history/:session", page: "conversation", menu: "history" },
+  { path: "/console/settings", page: "settings", menu: "settings" },
+  { path: "/console/start", page: "start", menu: "settings" },
+  { path: "/console/logs", page: "logs", menu: "logs" },
+];
+const MENU = ["talk", "overview", "devices", "history", "settings", "logs"];
+
+function match(address) {
+  const asked = address.replace(/\/+$/, "").split("/");
+  for (const route of ROUTES) {
+    const parts = route.path.split("/");
+    if (parts.length !== asked.length) continue;
+    const values = {};
+    if (parts.every((part, at) => (part.startsWith(":") ? (values[part.slice(1)] = decodeURIComponent(asked[at])) : part === asked[at]))) {
+      return { ...route, values };
+    }
+  }
+  return null;
+}
+
+// Follow a link inside the application without loading it again.
+export function go(address) {
+  history.pushState(null, "", address);
+  dispatchEvent(new PopStateEvent("popstate"));
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest && event.target.closest("a[href]");
+  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || link.target || link.hasAttribute("download")) return;
+  if (link.origin !== location.origin || !match(link.pathname)) return;
+  event.preventDefault();
+  go(link.pathname + link.search);
+});
+
+function Login({ onDone }) {
+  const [password, setPassword] = useState("");
+  const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
+  const submit = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      onDone(useSession(await send("POST", "session", { password })));
+    } catch (failed) {
+      setError(failed.message);
+      setBusy(false);
+    }
+  };
+  return html`
+    <${Page} title=${t("login")}>
+      <${Card}>
+        <form onSubmit=${submit}>
+          <${Field} label=${t("password")} hint=${t("hint")} error=${error}>
+            ${(own) => html`<input ...${own} type="password" autocomplete="current-password" required value=${password} onInput=${(event) => setPassword(event.target.value)} />`}
+          </${Field}>
+          <${Button} type="submit" kind="primary" busy=${busy}>${t("login")}</${Button}>
+        </form>
+      </${Card}>
+    </${Page}>`;
+}
+
+function Shell() {
+  const [session, setSession] = useState(null);
+  const [failed, setFailed] = useState("");
+  const [where, setWhere] = useState(location.pathname);
+  const [shown, setShown] = useState(null);
+  const route = match(where);
+
+  useEffect(() => {
+    onLoggedOut(() => setSession({ logged_in: false }));
+    get("session").then((answer) => setSession(useSession(answer)), (error) => setFailed(error.message));
+    const moved = () => setWhere(location.pathname);
+    addEventListener("popstate", moved);
+    return () => removeEventListener("popstate", moved);
+  }, []);
+  useEffect(() => {
+    if (!route) return setShown(null);
+    let current = true;
+    document.title = `${t(route.menu)} · ${t("product")}`;
+    import(`./pages/${route.page}.js`).then(
+      (module) => {
+        if (!current) return;
+        setShown({ page: module.default, where });
+        requestAnimationFrame(() => document.getElementById("main")?.focus({ preventScroll: true }));
+      },
+      (error) => current && setFailed(t("broken", { why: error.message })),
+    );
+    return () => { current = false; };
+  }, [where]);
+
+  const logOut = async () => {
+    setSession(await send("DELETE", "session"));
+  };
+  let content;
+  if (failed) content = html`<${Page} title=${t("product")}><${Notice} kind="bad">${failed}</${Notice}></${Page}>`;
+  else if (!session) content = html`<main id="main"><${Spinner} /></main>`;
+  else if (!session.logged_in) content = html`<${Login} onDone=${setSession} />`;
+  else if (!route) content = html`<${Page} title="404"><p>${t("missing")}</p></${Page}>`;
+  else if (!shown) content = html`<main id="main"><${Spinner} /></main>`;
+  else content = html`<${shown.page} key=${shown.where} session=${session} ...${match(shown.where)?.values} />`;
+
+  return html`
+    <a class="skip" href="#main">${t("skip")}</a>
+    <header class="top">
+      <a class="brand" href="/console"><img src="/console/static/icon.svg" alt="" width="28" height="28" />${t("product")}</a>
+      ${session?.logged_in && html`<nav aria-label=${t("menu")}>
+        ${MENU.map((name) => {
+          const target = ROUTES.find((each) => each.menu === name).path;
+          return html`<a href=${target} aria-current=${route?.menu === name ? "page" : undefined}>${t(name)}</a>`;
+        })}
+      </nav>`}
+      <div class="top-end">
+        <select aria-label=${t("language")} value=${language} onChange=${(event) => choose(event.target.value)}>
+          ${Object.entries(LANGUAGES).map(([name, title]) => html`<option value=${name} selected=${name === language}>${title}</option>`)}
+        </select>
+        ${session?.logged_in && session.who === "owner" && html`<${Button} kind="quiet" onClick=${logOut}>${t("out")}</${Button}>`}
+      </div>
+    </header>
+    ${content}`;
+}
+
+render(html`<${Shell} />`, document.getElementById("app"));

@@ -1,0 +1,3 @@
+import { Empty, Page, html } from "../ui.js";
+
+export default () => html`<${Page} title="logs"><${Empty} /></${Page}>`;

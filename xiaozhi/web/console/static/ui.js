@@ -1,0 +1,128 @@
+// The parts that all pages are made of. Preact and htm:
+//
+//   html`<${Card} title=${t("title")}><${Button} onClick=${save}>${t("save")}</${Button}></${Card}>`
+
+import { Component, html, render, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
+import { words } from "./words.js";
+
+export { Component, html, render, useEffect, useMemo, useRef, useState };
+
+const t = words({
+  en: { close: "Close", loading: "Loading", again: "Try again", cancel: "Cancel", nothing: "Nothing here yet." },
+  zh: { close: "关闭", loading: "正在载入", again: "重试", cancel: "取消", nothing: "这里还没有内容。" },
+});
+
+export const classes = (...names) => names.filter(Boolean).join(" ");
+
+export const Page = ({ title, actions, children }) => html`
+  <main id="main" tabindex="-1" class="page">
+    <header class="page-head"><h1>${title}</h1><div class="actions">${actions}</div></header>
+    ${children}
+  </main>`;
+
+export const Card = ({ title, actions, children, kind }) => html`
+  <section class=${classes("card", kind)}>
+    ${(title || actions) && html`<header><h2>${title}</h2><div class="actions">${actions}</div></header>`}
+    ${children}
+  </section>`;
+
+export const Button = ({ kind, busy, children, ...rest }) => html`
+  <button type="button" ...${rest} class=${classes("button", kind)} disabled=${rest.disabled || busy} aria-busy=${busy ? "true" : undefined}>
+    ${children}
+  </button>`;
+
+let fields = 0;
+
+// A labelled input, select or textarea: the child is a function of the id and what describes it.
+export function Field({ label, hint, error, children }) {
+  const id = useMemo(() => `field-${++fields}`, []);
+  const described = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
+  return html`
+    <div class=${classes("field", error && "wrong")}>
+      <label for=${id}>${label}</label>
+      ${children({ id, "aria-describedby": described, "aria-invalid": error ? "true" : undefined })}
+      ${hint && html`<p class="hint" id="${id}-hint">${hint}</p>`}
+      ${error && html`<p class="error" id="${id}-error">${error}</p>`}
+    </div>`;
+}
+
+export const Badge = ({ kind, children }) => html`<span class=${classes("badge", kind)}>${children}</span>`;
+
+export const Empty = ({ children }) => html`<p class="empty">${children || t("nothing")}</p>`;
+
+export const Spinner = ({ label }) => html`<p class="spinner" role="status">${label || t("loading")}…</p>`;
+
+// Rows of cells. `columns`: [{ key, title, cell: (row) => ..., number: bool }]. On a phone each row is a small card.
+export const Table = ({ columns, rows, caption, onRow }) => html`
+  <div class="table-scroll" tabindex="0" role="region" aria-label=${caption}>
+    <table>
+      <caption class="visually-hidden">${caption}</caption>
+      <thead><tr>${columns.map((column) => html`<th scope="col" class=${column.number ? "number" : ""}>${column.title}</th>`)}</tr></thead>
+      <tbody>
+        ${rows.map((row) => html`<tr key=${row.key}>${columns.map(
+          (column) => html`<td class=${column.number ? "number" : ""} data-title=${column.title}>${column.cell(row)}</td>`,
+        )}</tr>`)}
+      </tbody>
+    </table>
+  </div>`;
+
+// A promise as { value, error, loading, again }.
+export function useLoaded(load, inputs = []) {
+  const [state, setState] = useState({ loading: true });
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    let current = true;
+    setState((before) => ({ ...before, loading: true }));
+    load().then(
+      (value) => current && setState({ value, loading: false }),
+      (error) => current && setState((before) => ({ ...before, error, loading: false })),
+    );
+    return () => { current = false; };
+  }, [...inputs, round]);
+  return { ...state, again: () => setRound((before) => before + 1) };
+}
+
+// What `useLoaded` gave, shown: a spinner, a sentence with "try again", or the children as a function of the value.
+export const Loaded = ({ state, children }) =>
+  state.value !== undefined
+    ? children(state.value)
+    : state.error
+      ? html`<${Notice} kind="bad">${state.error.message} <${Button} onClick=${state.again}>${t("again")}</${Button}></${Notice}>`
+      : html`<${Spinner} />`;
+
+export const Notice = ({ kind = "info", children }) => html`<div class=${classes("notice", kind)} role=${kind === "bad" ? "alert" : "status"}>${children}</div>`;
+
+// A question before something that cannot be undone. `ask` shows it and resolves to whether it was answered with yes.
+export async function ask(question, yes) {
+  const dialog = document.createElement("dialog");
+  dialog.className = "dialog";
+  document.body.append(dialog);
+  const answer = await new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
+    render(html`
+      <form method="dialog">
+        <p>${question}</p>
+        <div class="actions"><button class="button" value="no" autofocus>${t("cancel")}</button><button class="button danger" value="yes">${yes}</button></div>
+      </form>`, dialog);
+    dialog.showModal();
+  });
+  dialog.remove();
+  return answer;
+}
+
+// A short message at the edge of the page, read out by screen readers.
+export function toast(text, kind = "info") {
+  let place = document.getElementById("toasts");
+  if (!place) {
+    place = document.createElement("div");
+    place.id = "toasts";
+    place.setAttribute("role", "status");
+    place.setAttribute("aria-live", "polite");
+    document.body.append(place);
+  }
+  const line = document.createElement("p");
+  line.className = classes("toast", kind);
+  line.textContent = text;
+  place.append(line);
+  setTimeout(() => line.remove(), kind === "bad" ? 8000 : 4000);
+}
