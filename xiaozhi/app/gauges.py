@@ -1,4 +1,6 @@
-"""What the metrics read by themselves at each scrape, and what the watchdog expects. Part of the composition root: it knows both sides."""
+"""What the metrics read by themselves at each scrape, and what the watchdog expects.
+
+Part of the composition root: it knows both sides."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ Who = Literal["local", "owner"]
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class ConsoleVisitor:
     """`who`: "local" (this machine) or "owner" (logged in). `csrf`: the second proof of this session, "" without
     one."""
 
@@ -78,7 +78,7 @@ class ConsoleAccess:
         self._guesses = guesses
         self._clock = clock
 
-    def visitor(self) -> Visitor:
+    def visitor(self) -> ConsoleVisitor:
         """Whose request this is, for everything under /console/api but logging in. Raises Forbidden (not from here, or
         a change without its proof), AuthError (not logged in)."""
         address = self.refuse_strangers()
@@ -91,7 +91,7 @@ class ConsoleAccess:
         csrf = self._csrf(session) if session is not None else ""
         if request.method not in _SAFE and not (csrf and same_secret(request.headers.get(CSRF_HEADER, ""), csrf)):
             raise Forbidden("This page is out of date; please load it again.")
-        return Visitor("local" if local else "owner", address, csrf)
+        return ConsoleVisitor("local" if local else "owner", address, csrf)
 
     def refuse_strangers(self) -> str:
         """The address of the visitor. Raises Forbidden for one that is not in the home network."""
@@ -147,9 +147,9 @@ class ConsoleAccess:
         return hmac.new(self._key, "\n".join(words).encode(), hashlib.sha256).hexdigest()
 
 
-def current_visitor() -> Visitor:
+def current_visitor() -> ConsoleVisitor:
     """Whose request this is; set by the door of every console blueprint."""
-    visitor: Visitor = g.console_visitor
+    visitor: ConsoleVisitor = g.console_visitor
     return visitor
 
 
