@@ -72,8 +72,8 @@ class _Shelf:
         self._files = files
 
     def page(self, page: str = "") -> Response:
-        """The application. What is under /console/api and not known is not a page."""
-        if page.startswith("api/"):
+        """The application. What is under /console/api or /console/static and not known is not a page."""
+        if page.split("/")[0] in ("api", "static"):
             raise NotFound("There is nothing at this address.")
         return self._answer(SHELL)
 
