@@ -123,7 +123,7 @@ class Server:
             sinks=[console.reports] if console is not None else (),
         )
         self._observer = Observer(self.metrics, self._tracer)
-        self._watchdog = Watchdog(
+        self.watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
             sample=lambda: sample(self.connections, self.inference),
             sample_interval=settings.monitoring.sample_interval,
@@ -133,7 +133,7 @@ class Server:
             on_shed=self._on_shed,
             on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),
         )
-        self._services = SessionServices(
+        self.services = SessionServices(
             inference=self.inference,
             speech_cache=SpeechCache(settings.conversation.reply_cache_bytes),
             clips=Clips(decode_file),
@@ -163,7 +163,7 @@ class Server:
         self._generations = Generations(
             read=reload,
             adopt=self._adopt,
-            services=self._services,
+            services=self.services,
             provider_pool=self.provider_pool,
             observer=self._observer,
             before_read=console.refresh if console is not None else lambda: None,
@@ -209,10 +209,10 @@ class Server:
         self._owner_console.start()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
-        self._history.start(self._watchdog, self.metrics)
+        self._history.start(self.watchdog, self.metrics)
         watch_all(
             self.metrics,
-            services=self._services,
+            services=self.services,
             connections=self.connections,
             admission=self.admission,
             database=self._database,
@@ -220,7 +220,7 @@ class Server:
             inference=self.inference,
             guesses=self.guesses,
             pool=self.provider_pool,
-            watchdog=self._watchdog,
+            watchdog=self.watchdog,
         )
         settings = self._loaded.settings
         wanted = listeners.wanted_sockets(settings)
@@ -255,7 +255,7 @@ class Server:
             loaded=lambda: self._current().loaded,
             vision_tokens=self._vision_tokens,
             vllm=self.agents.vllm,
-            sessions=self._services.sessions,
+            sessions=self.services.sessions,
             guesses=self.guesses,
             connections=fitted.http,
             console=self._owner_console.blueprints(),
@@ -265,8 +265,8 @@ class Server:
                 web.start()
         self._acceptor.start()
         self.connections.start()
-        expect_loops(self._watchdog, self.connections, self._memories, self._quota)
-        self._watchdog.start()
+        expect_loops(self.watchdog, self.connections, self._memories, self._quota)
+        self.watchdog.start()
         if self._console is not None:
             self._console.start(self.request_reload)
         process.settle()
@@ -296,16 +296,6 @@ class Server:
     def generations_in_use(self) -> int:
         """The one in force, and those that visits under way still use."""
         return self._generations.in_use
-
-    @property
-    def services(self) -> SessionServices:
-        """What all sessions share."""
-        return self._services
-
-    @property
-    def watchdog(self) -> Watchdog:
-        """What watches over the hub and the lasting loops."""
-        return self._watchdog
 
     @property
     def acceptor(self) -> Acceptor | None:
@@ -342,7 +332,7 @@ class Server:
         self._database.start()
         process.keep_private(self._loaded.settings.data_dir)
         import_earlier_files(self._database, self._loaded.settings.data_dir)
-        self.known_devices.start(self.connections, self._watchdog)
+        self.known_devices.start(self.connections, self.watchdog)
         wiring.limit_output(self._quota, self._loaded.settings.device_max_output_size)
 
     # --- stop -------------------------------------------------------------------------------------------------------
@@ -373,7 +363,7 @@ class Server:
         self.admission.shut("server stopping")
         self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
         self._step("sweeper", self.connections.stop)
-        self._step("watchdog", self._watchdog.stop)
+        self._step("watchdog", self.watchdog.stop)
         self._step("probes", self.vendor_health.close)
         self._step("tools", self._lasting.join, FLUSH_SECONDS)
         self._step("tools", self._lasting.kill)
@@ -389,7 +379,7 @@ class Server:
                 self._step("web", web.stop, FLUSH_SECONDS)
         self._step("known devices", self.known_devices.close, FLUSH_SECONDS)
         self._step("agents", self._generations.close)
-        self._step("shared tools", self._services.shared_tools.close, SIDECAR_SECONDS)
+        self._step("shared tools", self.services.shared_tools.close, SIDECAR_SECONDS)
         self._step("providers", self.provider_pool.close, FLUSH_SECONDS)
         self._step("traces", self._tracer.close)
         if not self._step("database", self._database.close, FLUSH_SECONDS):
@@ -447,7 +437,7 @@ class Server:
             ) from error
         self.admission.adopt(listeners.admission_limits(settings, self._descriptors))
         self.connections.adopt(listeners.sweep_policy(settings), per_device=settings.server.limits.per_device)
-        self._watchdog.sample_interval = settings.monitoring.sample_interval
+        self.watchdog.sample_interval = settings.monitoring.sample_interval
         settled = listeners.settled_at_start(before, settings)
         if settled:
             log.warning("configuration", note=f"takes a restart: {', '.join(settled)}")
@@ -459,15 +449,15 @@ class Server:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def _new_session(self, link: Link) -> LinkHandler:
-        if self._draining or self._watchdog.shedding is Shed.CONNECTIONS:
+        if self._draining or self.watchdog.shedding is Shed.CONNECTIONS:
             raise Overloaded("server")  # it has become so since the door let this one in
         self.known_devices.met(link.identity)
-        session = Session(link, self._services, self.agents)
+        session = Session(link, self.services, self.agents)
         self.metrics.connections_opened.inc()
         return session
 
     def _admit_turn(self) -> None:
-        if self._watchdog.shedding >= Shed.TURNS:
+        if self.watchdog.shedding >= Shed.TURNS:
             raise Overloaded("server")
 
     def _vision(self, identity: Identity) -> Vision:
@@ -481,7 +471,7 @@ class Server:
         """Whether new devices may be sent here, and why not."""
         full = len(self.connections) >= self.admission.limits.max_connections
         reasons = reasons_not_ready(
-            self._watchdog, draining=self._draining, started=self.generation is not None, full=full
+            self.watchdog, draining=self._draining, started=self.generation is not None, full=full
         )
         return not reasons, reasons
 
