@@ -15,8 +15,9 @@ from pydantic import Field
 from xiaozhi.chat import CallContext
 from xiaozhi.providers.asr_session import AsrSession, SessionAsr
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
+from xiaozhi.providers.families.http_options import BlankFree
 from xiaozhi.providers.families.openai import ApiKey
-from xiaozhi.providers.families.volcengine_account import AccountId, TableName, VolcengineAccount
+from xiaozhi.providers.families.volcengine_account import AccountId, TableName
 from xiaozhi.providers.families.volcengine_hearing import VolcengineHearing
 from xiaozhi.providers.registry import provider
 
@@ -25,12 +26,12 @@ PIECE_MS = 200
 CLOSING_SOUND = bytes(ASR_SAMPLE_RATE // 10 * 2)
 
 
-class DoubaoAsrOptions(VolcengineAccount):
+class DoubaoAsrOptions(BlankFree):
     """`cluster`: the service that was ordered, as the vendor's console calls it."""
 
     ws_url: str = Field("wss://openspeech.bytedance.com/api/v2/asr", pattern=r"^wss?://.+")
     appid: AccountId = Field(min_length=1)
-    access_token: ApiKey = Field()
+    access_token: ApiKey
     cluster: str = "volcengine_input_common"
     boosting_table_name: TableName = ""
     correct_table_name: TableName = ""
@@ -47,6 +48,7 @@ class DoubaoAsr(SessionAsr):
     def __init__(self, options: DoubaoAsrOptions) -> None:
         super().__init__(timeout=options.timeout, piece_ms=PIECE_MS)
         self._options = options
+        self._token = options.access_token.get_secret_value()
 
     def connect(self, context: CallContext) -> AsrSession:
         """Connect and announce an utterance."""
@@ -54,10 +56,10 @@ class DoubaoAsr(SessionAsr):
         return VolcengineHearing(
             self.vendor,
             options.ws_url,
-            {"Authorization": f"Bearer; {options.access_token.get_secret_value()}"},
+            {"Authorization": f"Bearer; {self._token}"},
             self._request(context),
             connect=options.connect_timeout,
-            secrets=options.secrets,
+            secrets=(self._token,),
             single=False,
             closing_sound=CLOSING_SOUND,
         )
@@ -73,7 +75,7 @@ class DoubaoAsr(SessionAsr):
             "app": {
                 "appid": options.appid,
                 "cluster": options.cluster,
-                "token": options.access_token.get_secret_value(),
+                "token": self._token,
             },
             "user": {"uid": context.device_id or "xiaozhi"},
             "audio": {

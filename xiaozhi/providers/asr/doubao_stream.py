@@ -1,8 +1,8 @@
 """Doubao's streaming speech recognition (V3): sound goes in while the user speaks, text comes back as it changes.
 
-Source: volcengine.com/docs/6561/1354869. There are two services: `bigmodel_async` answers at once and knows Chinese, its
-dialects and English; `bigmodel_nostream` (`enable_multilingual`) answers at the end and knows the `language` it is told.
-The first model is volc.bigasr.sauc.duration, the second volc.seedasr.sauc.duration.
+Source: volcengine.com/docs/6561/1354869. There are two services: `bigmodel_async` answers at once and knows Chinese,
+its dialects and English; `bigmodel_nostream` (`enable_multilingual`) answers at the end and knows the `language` that
+it is told. The first model is volc.bigasr.sauc.duration, the second volc.seedasr.sauc.duration.
 
 Sound is sent as PCM. The vendor would take Ogg Opus, but what a device sends has been decoded for the voice detection
 by then: it would have to be encoded again, to save 200 kbit/s of a speaking user.

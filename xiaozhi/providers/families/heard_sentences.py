@@ -12,7 +12,11 @@ def joined_sentences(sentences: Iterable[str]) -> str:
     Japanese."""
     text = ""
     for sentence in map(str.strip, sentences):
-        if text and sentence and not (is_wide(text[-1]) or is_wide(sentence[0])):
+        if text and sentence and not (_is_unspaced(text[-1]) or _is_unspaced(sentence[0])):
             text += " "
         text += sentence
     return text
+
+
+def _is_unspaced(char: str) -> bool:
+    return is_wide(char) and not "\uac00" <= char <= "\ud7a3"  # Korean has spaces

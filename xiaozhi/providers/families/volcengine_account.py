@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
-from xiaozhi.providers.contracts.provider import ProviderOptions
+from xiaozhi.providers.families.http_options import BlankFree
 from xiaozhi.providers.families.openai import ApiKey
 
 
@@ -31,20 +30,12 @@ TableName = Annotated[str, BeforeValidator(_named_table)]
 """A list of hot words or of replacements that was made in the vendor's console; "" for none."""
 
 
-class VolcengineAccount(ProviderOptions):
-    """`appid` and `access_token` of the old console, or `api_key` of the new one. Empty values count as absent, as
-    management consoles send them."""
+class VolcengineAccount(BlankFree):
+    """`appid` and `access_token` of the old console, or `api_key` of the new one."""
 
     appid: AccountId = ""
     access_token: ApiKey = SecretStr("")
     api_key: ApiKey = SecretStr("")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_blanks(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {key: item for key, item in value.items() if item not in ("", None)}
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,9 +20,7 @@ class Line:
     ) -> None:
         self.vendor = vendor
         self._secrets = secrets
-        self._socket = VendorSocket(
-            vendor, url, headers={**headers, "X-Api-Connect-Id": str(uuid.uuid4())}, connect=connect, secrets=secrets
-        )
+        self._socket = VendorSocket(vendor, url, headers=headers, connect=connect, secrets=secrets)
         try:
             self.send(Event.START_CONNECTION)
             self.expect(Event.CONNECTION_STARTED, connect)

@@ -4,8 +4,8 @@
     3xxx        voice V1            volcengine.com/docs/6561/79823
     45.., 55..  everything V3       volcengine.com/docs/6561/1354869 and /1329505
 
-45xxxxxx is our fault, 55xxxxxx theirs, as a rule. The same code stands for different things (45000000 is a voice that is not ours as well as a full quota), so the
-message is looked at first."""
+45xxxxxx is our fault, 55xxxxxx theirs, as a rule. The same code stands for different things (45000000 is a voice that
+is not ours as well as a full quota), so the message is looked at first."""
 
 from __future__ import annotations
 

@@ -9,11 +9,9 @@ its content. Nothing streams here: `huoshan_double_stream` is the vendor's voice
 
 from __future__ import annotations
 
-import base64
-import binascii
 import urllib.parse
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import orjson
@@ -21,15 +19,20 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorGarbage, VendorSilent
-from xiaozhi.net.http import VendorHttp
+from xiaozhi.net.http import HttpReply
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, Timeouts
+from xiaozhi.providers.families.http_options import HttpOptions
+from xiaozhi.providers.families.openai import ApiKey, HttpUrl, error_in_answer
+from xiaozhi.providers.families.sound_in_json import NoSoundInJson, SoundInJson
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
-from xiaozhi.providers.families.volcengine_account import VolcengineAccount, is_cloned, is_large_model
+from xiaozhi.providers.families.volcengine_account import AccountId, is_cloned, is_large_model
 from xiaozhi.providers.families.volcengine_errors import OK_CODES, failure
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
+from xiaozhi.runtime.logs import get_logger
+
+log = get_logger(__name__)
 
 OLD_RATIO: Final = (0.1, 3.0)
 OLD_SPEED: Final = (0.2, 3.0)
@@ -39,14 +42,15 @@ STANDARD_CLUSTER: Final = "volcano_tts"
 CLONE_CLUSTER: Final = "volcano_icl"
 
 
-class DoubaoTtsOptions(VoiceScales, VolcengineAccount):
+class DoubaoTtsOptions(VoiceScales, HttpOptions):
     """`authorization`: what stands before the token in the header, to the letter: "Bearer;" for the vendor, "Bearer "
     for 302.ai."""
 
     api_url: HttpUrl = Field(
         "https://openspeech.bytedance.com/api/v1/tts", validation_alias=AliasChoices("api_url", "base_url", "url")
     )
-    access_token: ApiKey = Field()
+    appid: AccountId = ""
+    access_token: ApiKey
     authorization: str = "Bearer;"
     cluster: str = STANDARD_CLUSTER
     """A cloned voice (S_...) gets `volcano_icl` unless another one is named."""
@@ -59,8 +63,6 @@ class DoubaoTtsOptions(VoiceScales, VolcengineAccount):
     """Such as happy, for the voices that have it."""
     format: Literal["wav", "pcm", "mp3", "ogg_opus"] = "wav"
     sample_rate: Literal[8000, 16000, 24000] = 24_000
-    timeout: Timeouts = Timeouts()
-    proxy: str | None = None
 
     def audio(self) -> dict[str, Any]:
         """`audio` as it is sent."""
@@ -78,14 +80,11 @@ class DoubaoTtsOptions(VoiceScales, VolcengineAccount):
             audio["loudness_ratio"] = volume
         else:
             audio["volume_ratio"] = volume
-            audio["pitch_ratio"] = scaled(self.pitch_percent, *_around_one(OLD_RATIO), otherwise=self.pitch_ratio)
+            low, high = OLD_RATIO
+            audio["pitch_ratio"] = scaled(self.pitch_percent, low, 1, high, otherwise=self.pitch_ratio)
         if self.emotion:
             audio |= {"emotion": self.emotion, "enable_emotion": True}
         return audio
-
-
-def _around_one(limits: tuple[float, float]) -> tuple[float, float, float]:
-    return limits[0], 1.0, limits[1]
 
 
 def _within(limits: tuple[float, float], value: float) -> float:
@@ -109,17 +108,12 @@ class DoubaoTts(SentenceTts):
             "cluster": CLONE_CLUSTER if clone else options.cluster,
         }
         self._audio = options.audio()
-        self._http = VendorHttp(
-            urllib.parse.urlsplit(options.api_url).hostname or self.type_name,
-            connect=options.timeout.connect,
-            first_byte=options.timeout.first_byte,
-            read=options.timeout.gap,
-            total=options.timeout.total,
-            headers={"Authorization": options.authorization + token},
-            secrets=options.secrets,
-            proxy=options.proxy,
-        )
+        self._secrets = (token,)
+        self._headers = {"Authorization": options.authorization + token}
+        self._http = options.http(urllib.parse.urlsplit(options.api_url).hostname or self.type_name, self._secrets)
         self.traits = TtsTraits(streaming=False, sample_rate=options.sample_rate)
+        if is_large_model(options.voice) and (options.pitch_percent or options.pitch_ratio != 1):
+            log.warning("the pitch has no effect on this voice", voice=options.voice)
 
     def synthesize(self, sentence: str, context: CallContext) -> Iterator[Sound]:
         """The sound of one sentence."""
@@ -134,47 +128,55 @@ class DoubaoTts(SentenceTts):
                 "operation": "query",
             },
         }
-        yield from sounds(
-            [self._sound_of(self._asked(body))],
-            vendor=self._http.vendor,
-            expected="opus" if self._options.format == "ogg_opus" else self._options.format,
-            sample_rate=self._options.sample_rate,
-            inference=self._inference,
-        )
-
-    def _asked(self, body: Mapping[str, Any]) -> Any:
+        options = self._options
         try:
-            return self._http.json("POST", self._options.api_url, json=body)
+            with self._http.stream("POST", options.api_url, json=body, headers=self._headers) as reply:
+                yield from sounds(
+                    self._sound_in(reply),
+                    vendor=self._http.vendor,
+                    expected="opus" if options.format == "ogg_opus" else options.format,
+                    sample_rate=options.sample_rate,
+                    inference=self._inference,
+                )
         except VendorError as error:
-            # Its own code says more than the status that it sends along.
-            told = self._failure(error.details)
+            told = self._told_by(error)
             if told is None:
                 raise
-            told.status, told.asked_at = error.status, error.asked_at
             raise told from error
 
-    def _failure(self, details: str) -> VendorError | None:
+    def _sound_in(self, reply: HttpReply) -> Iterator[bytes]:
+        decoder, found = SoundInJson("data"), False
         try:
-            answer = orjson.loads(details)
+            for piece in reply.chunks():
+                if sound := decoder.feed(piece):
+                    found = True
+                    yield sound
+            answer = decoder.answer()
+        except NoSoundInJson as error:
+            raise VendorGarbage(self._http.vendor, self._http.redact(str(error))) from error
+        code = answer.get("code", 0) if isinstance(answer, dict) else None
+        if not isinstance(answer, dict) or not isinstance(code, int):
+            raise VendorGarbage(self._http.vendor, self._http.redact(str(answer)))
+        if answer.get("error"):
+            raise error_in_answer(self._http.vendor, answer["error"])  # as 302.ai says it
+        message = str(answer.get("message") or "")
+        if code not in OK_CODES:
+            raise failure(self._http.vendor, code, message, self._secrets)
+        if not found:
+            raise VendorSilent(self._http.vendor, self._http.redact(message or "no sound"))
+
+    def _told_by(self, error: VendorError) -> VendorError | None:
+        """What a refusal's own code says, which is more than the status that it came with."""
+        try:
+            answer = orjson.loads(error.details)
         except orjson.JSONDecodeError:
             return None
         code = answer.get("code") if isinstance(answer, dict) else None
         if not isinstance(code, int) or code in OK_CODES:
             return None
-        return failure(self._http.vendor, code, str(answer.get("message") or ""), self._options.secrets)
-
-    def _sound_of(self, answer: Any) -> bytes:
-        if not isinstance(answer, Mapping):
-            raise VendorGarbage(self._http.vendor, "the answer is no JSON object")
-        code, message = answer.get("code", 0), str(answer.get("message") or "")
-        if code not in OK_CODES:
-            raise failure(self._http.vendor, code if isinstance(code, int) else 0, message, self._options.secrets)
-        if not answer.get("data"):
-            raise VendorSilent(self._http.vendor, self._http.redact(message or "no sound"))
-        try:
-            return base64.b64decode(str(answer["data"]), validate=True)
-        except binascii.Error as error:
-            raise VendorGarbage(self._http.vendor, f"not base64: {error}") from error
+        told = failure(error.vendor, code, str(answer.get("message") or ""), self._secrets)
+        told.status, told.asked_at = error.status, error.asked_at
+        return told
 
     def close(self) -> None:
         """Break off what runs."""
