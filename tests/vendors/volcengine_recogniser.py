@@ -32,8 +32,8 @@ class VolcengineRecogniser(WsVendor):
 
     `form` of its answers: gzip, plain, or lying (plain under a header that says gzip). `fault`: "" or stall_before (not
     a word), stall_after (one partial, then silence), drop (while sound comes in), garbage, not_json, error (an error
-    frame), busy, refused_request, text (a text message), repeat (a complete sentence is told again, corrected).
-    `emotion`: of the sentences."""
+    frame), busy, refused_request, text (a text message), repeat (a complete sentence is told again, corrected),
+    empty_end (the last answer has no text). `emotion`: of the sentences."""
 
     def __init__(
         self,
@@ -158,6 +158,9 @@ class _Utterance:
                 self._tell_partial()
         if self._fault.startswith("stall"):
             peer.wait_gone()
+        if self._fault == "empty_end":
+            self._answer({"result": {"text": ""}}, LAST)
+            return
         if not any(vendor.audio):
             if self._v2:
                 self._answer({"code": 1013, "message": "silence"}, POSITIVE)
@@ -184,6 +187,8 @@ class _Utterance:
 
     def _tell_partial(self) -> None:
         vendor = self._vendor
+        if not any(vendor.audio):
+            return  # nothing was said yet
         if self._fault == "stall_before" or (self._fault == "stall_after" and vendor.pieces > 1):
             return
         if self._peer.path == NOSTREAM:

@@ -37,8 +37,8 @@ class VolcengineHearing(AsrSession):
         self._secrets = secrets
         self._single = single
         self._closing_sound = closing_sound
-        self._sentences: list[tuple[Any, str]] = []
-        """(when it begins, text) of those that are complete."""
+        self._sentences: dict[Any, str] = {}
+        """Text by when it begins, of those that are complete: one that is told again is not another one."""
         self._tail = ""
         self._emotion = ""
         self._socket = VendorSocket(vendor, url, headers=headers, connect=connect, secrets=secrets)
@@ -67,8 +67,8 @@ class VolcengineHearing(AsrSession):
                 if code not in OK_CODES or answer.get("error"):
                     said = str(answer.get("message") or answer.get("error") or answer)
                     raise failure(self._vendor, 0 if code in OK_CODES else code, said, self._secrets)
-                self._take(answer)
-                text = joined_sentences([*(text for _, text in self._sentences), self._tail])
+                self._take(answer, last)
+                text = joined_sentences([*self._sentences.values(), self._tail])
                 yield Transcript(text, emotion=self._emotion)
                 if last:
                     return
@@ -89,7 +89,7 @@ class VolcengineHearing(AsrSession):
         last = frame.last or (isinstance(sequence, int) and sequence < 0)
         return code if isinstance(code, int) else 0, last, answer
 
-    def _take(self, answer: Mapping[str, Any]) -> None:
+    def _take(self, answer: Mapping[str, Any], last: bool) -> None:
         result = answer.get("result")
         best = next(iter(result), None) if isinstance(result, list) else result
         if not isinstance(best, Mapping):
@@ -100,20 +100,17 @@ class VolcengineHearing(AsrSession):
             additions = part.get("additions")
             if isinstance(additions, Mapping) and additions.get("emotion"):
                 self._emotion = str(additions["emotion"])
-        if not self._single:
-            self._tail = text or self._tail
-        elif parts:
+        if self._single and parts:
             self._tail = ""
             for part in parts:
                 self._take_sentence(part)
-        elif text:
+        elif text or not last:  # an empty last answer has nothing to add, and takes nothing back
             self._tail = text
 
     def _take_sentence(self, part: Mapping[str, Any]) -> None:
         text, begins = str(part.get("text") or ""), part.get("start_time")
         if not part.get("definite"):
             self._tail += text
-        elif self._sentences and begins is not None and self._sentences[-1][0] == begins:
-            self._sentences[-1] = begins, text  # it says so once more, or better
         else:
-            self._sentences.append((begins, text))
+            told = isinstance(begins, int) and begins >= 0
+            self._sentences[begins if told else f"number {len(self._sentences)}"] = text

@@ -100,7 +100,7 @@ class HuoshanTtsOptions(VoiceScales, VolcengineAccount):
     """An idle connection counts against the account's concurrency."""
     audio_params: HuoshanAudioParams = HuoshanAudioParams()
     additions: dict[str, Any] = {}
-    mix_speaker: HuoshanMixture = Field(HuoshanMixture(), validate_default=True)
+    mix_speaker: HuoshanMixture | None = Field(None, validate_default=True)
     connect_timeout: float = Field(5.0, gt=0)
     timeout: float = Field(10.0, gt=0)
     """Seconds without a sign of life while the vendor owes sound."""
@@ -115,13 +115,13 @@ class HuoshanTtsOptions(VoiceScales, VolcengineAccount):
 
     @field_validator("mix_speaker")
     @classmethod
-    def _can_be_mixed(cls, mixture: HuoshanMixture, info: ValidationInfo) -> HuoshanMixture:
+    def _can_be_mixed(cls, mixture: HuoshanMixture | None, info: ValidationInfo) -> HuoshanMixture | None:
         if info.data.get("speaker") == MIXED_VOICE:
-            if not mixture.speakers:
+            if mixture is None or not mixture.speakers:
                 raise ValueError(f"expected the speakers that {MIXED_VOICE} consists of")
             if not marks_its_sentences(info.data.get("resource_id", "")):
                 raise ValueError("voices of the second generation cannot be mixed; see resource_id")
-        return mixture
+        return mixture if mixture is not None and mixture.speakers else None
 
     def audio(self) -> dict[str, Any]:
         """`audio_params` as they are sent."""
@@ -157,10 +157,11 @@ class HuoshanTts(SessionTts):
         self.request: dict[str, Any] = {"speaker": options.speaker, "audio_params": audio}
         if extras := options.extras():
             self.request["additions"] = orjson.dumps(extras).decode()
-        if options.speaker == MIXED_VOICE:
-            self.request["mix_speaker"] = options.mix_speaker.model_dump()
-        elif options.mix_speaker.speakers:
-            log.warning("mix_speaker has no effect without this speaker", speaker=MIXED_VOICE, has=options.speaker)
+        if options.mix_speaker is not None:
+            if options.speaker == MIXED_VOICE:
+                self.request["mix_speaker"] = options.mix_speaker.model_dump()
+            else:
+                log.warning("mix_speaker has no effect on this voice", voice=options.speaker, wanted=MIXED_VOICE)
         self.traits = TtsTraits(sample_rate=options.audio_params.sample_rate)
         keep = options.idle_connections if options.enable_ws_reuse else 0
         self.lines = KeptConnections(self._dial, keep=keep, idle_seconds=options.idle_seconds, tasks=self.tasks)
