@@ -33,7 +33,7 @@ class VolcengineRecogniser(WsVendor):
     `form` of its answers: gzip, plain, or lying (plain under a header that says gzip). `fault`: "" or stall_before (not
     a word), stall_after (one partial, then silence), drop (while sound comes in), garbage, not_json, error (an error
     frame), busy, refused_request, text (a text message), repeat (a complete sentence is told again, corrected),
-    empty_end (the last answer has no text). `emotion`: of the sentences."""
+    empty_end (the last answer has no text), recut (where sentences begin is told anew each time). `emotion`: of the sentences."""
 
     def __init__(
         self,
@@ -77,7 +77,9 @@ class VolcengineRecogniser(WsVendor):
             known = headers.get("x-api-app-key") == self.app_key and headers.get("x-api-access-key") == self.access_key
         if not known:
             return 401
-        return 0 if headers.get("x-api-resource-id") in RESOURCES and self._is_new(headers["x-api-connect-id"]) else 403
+        if headers.get("x-api-resource-id") not in RESOURCES or headers.get("x-api-sequence") != "-1":
+            return 403
+        return 0 if self._is_new(headers["x-api-connect-id"]) and self._is_new(headers["x-api-request-id"]) else 400
 
     def _is_new(self, identity: str) -> bool:
         new = bool(identity) and identity not in self._used
@@ -210,9 +212,10 @@ class _Utterance:
         """What is complete since `before` (or all that is), and the beginning of the next sentence."""
         vendor, first = self._vendor, self._vendor.sentences[self._said :][:1]
         told = vendor.sentences[(before if self._single else 0) : self._said]
+        moved = vendor.pieces if self._fault == "recut" else 0
         starts = range(before if self._single else 0, self._said)
         utterances: list[dict[str, Any]] = [
-            {"text": text, "definite": True, "start_time": 1000 * start, "end_time": 1000 * start + 900}
+            {"text": text, "definite": True, "start_time": 1000 * start + moved, "end_time": 1000 * start + 900}
             | ({"additions": {"emotion": vendor.emotion}} if vendor.emotion else {})
             for start, text in zip(starts, told, strict=True)
         ]

@@ -81,7 +81,7 @@ class DoubaoStreamAsr(SessionAsr):
         return VolcengineHearing(
             self.vendor,
             self._url,
-            options.headers(options.resource_id),
+            {**options.headers(options.resource_id), "X-Api-Request-Id": str(uuid.uuid4()), "X-Api-Sequence": "-1"},
             self._request(context),
             connect=options.connect_timeout,
             secrets=options.secrets,
