@@ -33,7 +33,8 @@ class VolcengineRecogniser(WsVendor):
     `form` of its answers: gzip, plain, or lying (plain under a header that says gzip). `fault`: "" or stall_before (not
     a word), stall_after (one partial, then silence), drop (while sound comes in), garbage, not_json, error (an error
     frame), busy, refused_request, text (a text message), repeat (a complete sentence is told again, corrected),
-    empty_end (the last answer has no text), recut (where sentences begin is told anew each time). `emotion`: of the sentences."""
+    empty_end (the last answer has no text), recut (where sentences begin is told anew each time). `emotion`: of the
+    sentences."""
 
     def __init__(
         self,
