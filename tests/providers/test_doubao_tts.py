@@ -171,14 +171,16 @@ def test_nothing_to_say_is_not_held_against_the_vendor() -> None:
         (b'{"code": 3000, "data": "!!!!"}', VendorGarbage),
         (b'{"code": 3000, "data": "AAAA', VendorGarbage),
         (b'{"code": 3000, "data": null, "message": "Success"}', VendorSilent),
-        (b'{"error": {"err_code": -10001, "message": "invalid api key"}}', VendorRejected),
+        (b'{"error": {"err_code": -10001, "message": "no such api key: secret-key"}}', VendorRejected),
+        (b'{"error": "insufficient balance for secret-key"}', VendorRejected),
         (b'{"code": "3000"}', VendorGarbage),
         (b'{"data": "' + base64.b64encode(b"this is no sound at all").rjust(200, b"A") + b'"}', VendorGarbage),
     ],
 )
 def test_answers_that_make_no_sense(body: bytes, expected: type[VendorError]) -> None:
-    with voice(lambda request: VendorAnswer(body)) as tts, pytest.raises(expected):
+    with voice(lambda request: VendorAnswer(body)) as tts, pytest.raises(expected) as caught:
         said(tts)
+    assert "secret-key" not in f"{caught.value} {caught.value.details}"
 
 
 # --- blocks --------------------------------------------------------------------------------------------------------

@@ -151,6 +151,7 @@ class _Session(AsrSession):
             tasks.end(self._alive, timeout=0)
 
     def hang_up(self) -> None:
+        self._ending = True
         self._socket.close()
 
     def _keep_alive(self) -> None:

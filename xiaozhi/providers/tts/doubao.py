@@ -157,8 +157,10 @@ class DoubaoTts(SentenceTts):
         code = answer.get("code", 0) if isinstance(answer, dict) else None
         if not isinstance(answer, dict) or not isinstance(code, int):
             raise VendorGarbage(self._http.vendor, self._http.redact(str(answer)))
-        if answer.get("error"):
-            raise error_in_answer(self._http.vendor, answer["error"])  # as 302.ai says it
+        if error := answer.get("error"):  # as 302.ai says it
+            words = error if isinstance(error, dict) else {"message": error}
+            told = {key: self._http.redact(str(word)) for key, word in words.items()}
+            raise error_in_answer(self._http.vendor, told)
         message = str(answer.get("message") or "")
         if code not in OK_CODES:
             raise failure(self._http.vendor, code, message, self._secrets)
