@@ -157,8 +157,8 @@ class DoubaoTts(SentenceTts):
         code = answer.get("code", 0) if isinstance(answer, dict) else None
         if not isinstance(answer, dict) or not isinstance(code, int):
             raise VendorGarbage(self._http.vendor, self._http.redact(str(answer)))
-        if error := answer.get("error"):  # as 302.ai says it
-            words = error if isinstance(error, dict) else {"message": error}
+        if complaint := answer.get("error"):  # as 302.ai says it
+            words = complaint if isinstance(complaint, dict) else {"message": complaint}
             told = {key: self._http.redact(str(word)) for key, word in words.items()}
             raise error_in_answer(self._http.vendor, told)
         message = str(answer.get("message") or "")
