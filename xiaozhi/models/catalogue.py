@@ -33,7 +33,8 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model that can be fetched. `folder`: its name below `models/`. `needs`: WITH=... of the library that runs it."""
+    """A model that can be fetched. `folder`: its name below `models/`. `needs`: the library that runs it, as in
+    `make setup WITH=...`."""
 
     name: str
     what: str
