@@ -50,8 +50,15 @@ class SherpaModel:
         return cls(factory, json.dumps(arguments, default=text_of), tuple(written))
 
 
+_tried: set[SherpaModel] = set()
+"""Models that the library can use."""
+
+
 def fault_of(model: SherpaModel) -> str:
-    """What is wrong with a model, "" for nothing: found out by a child process that loads it. Blocks the greenlet."""
+    """What is wrong with a model, "" for nothing: found out by a child process that loads it, once for the same files.
+    Blocks the greenlet."""
+    if model in _tried:
+        return ""
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "ORT_DISABLE_TELEMETRY": "1"}
     try:
@@ -66,6 +73,7 @@ def fault_of(model: SherpaModel) -> str:
     except subprocess.TimeoutExpired:
         return f"it was not loaded within {_TRIAL_S:g} s"
     if done.returncode == 0:
+        _tried.add(model)
         return ""
     said = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     last = _PLACE.sub("", said[-1]) if said else f"it ended with {done.returncode}"
