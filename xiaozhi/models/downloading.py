@@ -161,7 +161,6 @@ class _Mirror:
         since, then = self._clock(), have
         with self._part.open("r+b" if have else "wb") as file:
             file.seek(have)
-            file.truncate()
             self._progress(have, total)
             for piece in reply.stream(_PIECE, decode_content=False):
                 file.write(piece)
