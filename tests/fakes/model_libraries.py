@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from gevent import monkey
 
-SENSE_VOICE_PARTS = ("model.pt", "config.yaml", "am.mvn", "chn_jpn_yue_eng_ko_spectok.bpe.model")
+SENSE_VOICE_PARTS = ("model.pt", "configuration.json", "config.yaml", "am.mvn", "chn_jpn_yue_eng_ko_spectok.bpe.model")
 
 
 def a_vosk_model(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from xiaozhi.app.main import main
 from xiaozhi.models import catalogue
 from xiaozhi.models.catalogue import MODELS, KnownModel, ModelFile, command_for
 from xiaozhi.models.downloading import Patience
-from xiaozhi.models.fetching import Fetched, FetchFailed, fetch, is_here
+from xiaozhi.models.fetching import FetchedModel, FetchFailed, fetch, is_here
 
 MODEL = bytes(range(256)) * 20
 TOKENS = b"a 0\nb 1\n"
@@ -75,7 +75,7 @@ def voice(mirror: ModelMirror) -> KnownModel:
     )
 
 
-def brought(model: KnownModel, folder: Path, source: Path | None = None) -> Fetched:
+def brought(model: KnownModel, folder: Path, source: Path | None = None) -> FetchedModel:
     """Fetch without looking at the progress."""
     return fetch(model, folder, lambda file, have, total: None, source=source, patience=HASTY)
 

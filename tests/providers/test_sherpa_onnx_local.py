@@ -183,6 +183,17 @@ def test_pointers_of_git_lfs_are_no_model(tmp_path: Path) -> None:
     assert "cloned without Git LFS" in faults("asr", {"model_dir": str(tmp_path)})
 
 
+@pytest.mark.parametrize(
+    ("kind", "language", "said"),
+    [
+        ("sense_voice", "fr", "auto, zh, en, ja, ko, yue"),
+        ("zipformer", "zh", "hears the languages that it was made for"),
+    ],
+)
+def test_a_language_that_would_have_no_effect_is_refused(kind: str, language: str, said: str) -> None:
+    assert said in faults("asr", {"model_type": kind, "language": language})
+
+
 def test_a_type_that_cannot_stream_is_not_asked_to(tmp_path: Path) -> None:
     tiny_models.sense_voice(tmp_path)
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from xiaozhi.app.banner import width
 from xiaozhi.models.catalogue import FOLDER, MODELS, KnownModel, known_model
-from xiaozhi.models.fetching import Fetched, FetchFailed, fetch, is_here
+from xiaozhi.models.fetching import FetchedModel, FetchFailed, fetch, is_here
 
 USAGE = ("models list", "models fetch NAME [--from FILE] [--into FOLDER]")
 EXIT_FAILED = 1
@@ -88,7 +88,7 @@ def _fetch(model: KnownModel, source: Path | None, folder: Path) -> int:
     return 0
 
 
-def _tell(model: KnownModel, done: Fetched) -> None:
+def _tell(model: KnownModel, done: FetchedModel) -> None:
     print(f"{model.name} is in {done.folder}. Its library: make setup WITH={model.needs}")
     for name, sha256 in done.unproven.items():
         print(f"No checksum of {name} was published; the one of this download is SHA-256 {sha256}")

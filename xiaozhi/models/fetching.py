@@ -28,7 +28,7 @@ class FetchFailed(Exception):
 
 
 @dataclass(slots=True)
-class Fetched:
+class FetchedModel:
     """What was done. `unproven`: name -> SHA-256 of files for which the catalogue has none to compare with."""
 
     folder: Path
@@ -42,7 +42,7 @@ def fetch(
     *,
     source: Path | None = None,
     patience: Patience = Patience(),  # noqa: B008  frozen
-) -> Fetched:
+) -> FetchedModel:
     """Bring `model` to `folder`. `source`: a file or folder with what its mirrors publish, in place of the network.
 
     Raises FetchFailed, OSError."""
@@ -52,7 +52,7 @@ def fetch(
     work.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
-    done = Fetched(folder)
+    done = FetchedModel(folder)
     try:
         given = _given(model, source, work) if source is not None else {}
         for file in model.files:
@@ -109,7 +109,7 @@ def _bring(
     given: Mapping[str, Path],
     staged: Path,
     work: Path,
-    done: Fetched,
+    done: FetchedModel,
     report: Report,
     patience: Patience,
 ) -> None:

@@ -27,14 +27,14 @@ from xiaozhi.providers.families.model_files import first_of, missing_model, miss
 from xiaozhi.providers.families.sensevoice_tags import transcript
 from xiaozhi.providers.families.sherpa_library import LIBRARY_ERRORS
 from xiaozhi.providers.families.sherpa_models import SherpaLease
-from xiaozhi.providers.families.sherpa_recognisers import WANTED, as_floats, heard, recogniser
+from xiaozhi.providers.families.sherpa_recognisers import WANTED, as_floats, checked_language, heard, recogniser
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.deadlines import at_most
 
 LOAD_S = 300.0
 SHORTEST_BYTES = ASR_SAMPLE_RATE // 20 * 2
 """50 ms: of less, FunASR makes no frame and fails."""
-_PARTS = ("config.yaml", "am.mvn", "chn_jpn_yue_eng_ko_spectok.bpe.model")
+_PARTS = ("configuration.json", "config.yaml", "am.mvn", "chn_jpn_yue_eng_ko_spectok.bpe.model")
 """What FunASR needs beside model.pt."""
 
 
@@ -51,6 +51,11 @@ class FunLocalAsrOptions(ProviderOptions):
     def _empty_is_default(cls, value: Any, info: Any) -> Any:
         return cls.model_fields[info.field_name].default if value == "" else value
 
+    @field_validator("language")
+    @classmethod
+    def _is_heard(cls, language: str) -> str:
+        return checked_language("sense_voice", language)
+
     @field_validator("model_dir")
     @classmethod
     def _is_there(cls, model_dir: str) -> str:
@@ -64,7 +69,7 @@ def _missing_of(model_dir: str) -> str:
     """What keeps the model of a folder from being run, "" for nothing."""
     folder = Path(model_dir)
     lighter = f"{COMMAND} sense-voice-int8 --into {model_dir}"
-    if recogniser("sense_voice", folder, language="", itn=True, streaming=False) is not None:
+    if recogniser("sense_voice", folder, language="auto", itn=True, streaming=False) is not None:
         return missing_package("sherpa_onnx", "sherpa")
     if first_of(folder, "model.pt") is None:
         wanted = f"{WANTED['sense_voice']} ({lighter}), or with model.pt"
@@ -86,9 +91,8 @@ class FunLocalAsr(BatchAsr):
     def __init__(self, options: FunLocalAsrOptions, services: Services) -> None:
         self._options = options
         self._inference = services.inference
-        self._language = options.language.lower().partition("-")[0] or "auto"
-        folder, spoken = Path(options.model_dir), "" if self._language == "auto" else self._language
-        light = recogniser("sense_voice", folder, language=spoken, itn=options.use_itn, streaming=False)
+        folder = Path(options.model_dir)
+        light = recogniser("sense_voice", folder, language=options.language, itn=options.use_itn, streaming=False)
         self._light = SherpaLease(light, services.inference, kind="asr", where=self._where) if light else None
         key = ("funasr", folder.resolve(), "" if light else (folder / "model.pt").stat().st_mtime_ns)
         self._heavy: ModelLease[_FunAsr] | None = None if light else ModelLease(key, self._load)
@@ -111,7 +115,7 @@ class FunLocalAsr(BatchAsr):
             model = self._heavy.get()
             with at_most(timeout, VendorTimeout(vendor, f"no text within {timeout:g} s")), model.turn:
                 return self._inference.run(
-                    model.heard, pcm, self._language, self._options.use_itn, kind="asr", deadline=timeout
+                    model.heard, pcm, self._options.language, self._options.use_itn, kind="asr", deadline=timeout
                 )
         except LIBRARY_ERRORS as error:
             raise VendorUnavailable(vendor, f"its library failed: {error}"[:300]) from error

@@ -24,6 +24,7 @@ from xiaozhi.providers.families.sherpa_recognisers import (
     STREAMING_TYPES,
     WANTED,
     Listening,
+    checked_language,
     heard,
     recogniser,
 )
@@ -32,7 +33,7 @@ from xiaozhi.providers.registry import provider
 
 class SherpaOnnxLocalAsrOptions(ProviderOptions):
     """`model_type` as existing files have it. `streaming`: whether the model hears while the user speaks; None: when
-    its folder is called so. `language`: of SenseVoice and Whisper, "auto" or a code. `use_itn`: SenseVoice writes
+    its folder is called so. `language`: "auto", or a code for SenseVoice and Whisper. `use_itn`: SenseVoice writes
     numbers as digits, and punctuation."""
 
     model_type: Literal["sense_voice", "paraformer", "whisper", "zipformer"] = Field(
@@ -58,6 +59,11 @@ class SherpaOnnxLocalAsrOptions(ProviderOptions):
             raise ValueError(missing)
         return model_type
 
+    @field_validator("language")
+    @classmethod
+    def _is_heard(cls, language: str, info: ValidationInfo) -> str:
+        return checked_language(info.data.get("model_type", "whisper"), language)
+
     @field_validator("streaming")
     @classmethod
     def _can_stream(cls, streaming: bool | None, info: ValidationInfo) -> bool | None:
@@ -70,7 +76,7 @@ class SherpaOnnxLocalAsrOptions(ProviderOptions):
     def _is_there(cls, model_dir: str, info: ValidationInfo) -> str:
         kind = info.data.get("model_type", "sense_voice")
         folder, streaming = Path(model_dir), streams(model_dir, kind, info.data.get("streaming"))
-        if not model_dir or recogniser(kind, folder, language="", itn=True, streaming=streaming) is None:
+        if not model_dir or recogniser(kind, folder, language="auto", itn=True, streaming=streaming) is None:
             raise ValueError(missing_model(model_dir, WANTED[kind], FETCHED[kind]))
         return model_dir
 
@@ -90,13 +96,12 @@ class SherpaOnnxLocalAsr(BatchAsr):
     def __init__(self, options: SherpaOnnxLocalAsrOptions, services: Services) -> None:
         self._options = options
         self._inference = services.inference
-        language = "" if options.language.lower() == "auto" else options.language.lower().partition("-")[0]
         streaming = streams(options.model_dir, options.model_type, options.streaming)
         self.traits = AsrTraits(offline=True, streaming=streaming)
         model = recogniser(
             options.model_type,
             Path(options.model_dir),
-            language=language,
+            language=options.language,
             itn=options.use_itn,
             streaming=streaming,
         )
@@ -110,14 +115,14 @@ class SherpaOnnxLocalAsr(BatchAsr):
         """Raises VendorUnavailable."""
         if not self.traits.streaming:
             return super().open(context)
-        model = self._ready()
+        model = self._model.get()
         return LocalUtterance(
             Listening(model), self._inference, vendor=self.name or self.type_name, timeout=self._options.timeout
         )
 
     def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
         """Raises VendorUnavailable, VendorTimeout, Overloaded."""
-        model = self._ready()
+        model = self._model.get()
         if self.traits.streaming:
             return self._run(Listening(model).end, pcm)
         return self._run(heard, model, self._options.model_type, pcm)
@@ -131,9 +136,6 @@ class SherpaOnnxLocalAsr(BatchAsr):
         except LIBRARY_ERRORS as error:
             raise VendorUnavailable(self.name, f"its library failed: {error}"[:300]) from error
         return found
-
-    def _ready(self) -> Any:
-        return self._model.get()
 
     def _where(self) -> str:
         return f"ASR.{self.name or self.type_name}.model_dir"
