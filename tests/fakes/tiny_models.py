@@ -274,6 +274,31 @@ def streaming_transducer(folder: Path) -> Path:
             **{"rnn_hidden_size": width, "d_model": width},
         },
     )
+    _rest_of_a_transducer(folder, vocabulary, width)
+    return folder
+
+
+def transducer(folder: Path) -> Path:
+    """The same for a whole utterance."""
+    vocabulary = ["<blk>", "<sos/eos>", "<unk>", "▁", "你", "好"]
+    _save(
+        folder / "encoder-epoch-99-avg-1.int8.onnx",
+        [("x", FLOAT, ["N", "T", 80]), ("x_lens", INT64, ["N"])],
+        [("encoder_out", FLOAT, ["N", "T", 1]), ("encoder_out_lens", INT64, ["N"])],
+        [
+            *_loud_frames("x", "threshold"),
+            _node("Unsqueeze", ["count", "last_axis"], "encoder_out"),
+            _node("Identity", ["x_lens"], "encoder_out_lens"),
+        ],
+        {"threshold": np.float32(-11.0), "one_axis": np.int64(1), "last_axis": np.array([2], np.int64)},
+        {"model_type": "zipformer2"},
+    )
+    _rest_of_a_transducer(folder, vocabulary, 1)
+    return folder
+
+
+def _rest_of_a_transducer(folder: Path, vocabulary: Sequence[str], width: int) -> None:
+    """Decoder, joiner and tokens: "你" at the 5th loud frame, "好" at the 50th."""
     _save(
         folder / "decoder-epoch-99-avg-1.onnx",
         [("y", INT64, ["N", 2])],
@@ -305,7 +330,6 @@ def streaming_transducer(folder: Path) -> Path:
         {"joiner_dim": width},
     )
     _tokens(folder, vocabulary)
-    return folder
 
 
 _HUM = {

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,7 @@ def a_voice(folder: Path, services: Services, **more: Any) -> Any:
         ("sense_voice", tiny_models.sense_voice, "zh", "happy"),
         ("paraformer", tiny_models.paraformer, "", ""),
         ("whisper", tiny_models.whisper, "zh", ""),
+        ("zipformer", tiny_models.transducer, "", ""),
     ],
 )
 def test_every_type_hears(
@@ -126,6 +129,16 @@ def test_a_block_of_an_existing_configuration_works_as_it_is(services: Services,
     assert (
         validate("asr", "S", {**block, "model_type": "transducer", "model_dir": str(folder)}).model_type == "zipformer"
     )
+
+
+@pytest.mark.parametrize("module", ["asr.sherpa_onnx_local", "asr.vosk", "asr.fun_local", "tts.sherpa_onnx_local"])
+def test_a_library_is_not_imported_before_it_is_used(module: str) -> None:
+    program = (
+        f"import sys, xiaozhi.providers.{module}; print(sorted({{'sherpa_onnx', 'vosk', 'torch'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout == "[]\n"
 
 
 # --- what is wrong, and how it is told --------------------------------------------------------------------------------
