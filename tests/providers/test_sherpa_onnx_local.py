@@ -176,17 +176,19 @@ def test_a_missing_model_names_the_command_that_brings_it(kind: str, block: dict
     assert found.rstrip().endswith(said)
 
 
-@pytest.mark.parametrize("kind", ["asr", "tts"])
-def test_a_missing_package_names_the_command_and_hides_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "model_type"), [("asr", "paraformer"), ("tts", "matcha")])
+def test_a_missing_package_names_the_command_and_hides_nothing(
+    kind: str, model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found_before = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "sherpa_onnx" else found_before(name, *rest)
     )
 
-    found = faults(kind, {"model_dir": "models/none"})
+    found = faults(kind, {"model_dir": "models/none", "model_type": model_type})
 
-    assert "the package sherpa-onnx installed:  make setup WITH=sherpa" in found
-    assert "server.py models fetch" in found
+    assert "the package sherpa-onnx installed:  make setup WITH=sherpa; and a folder with" in found
+    assert f"server.py models fetch {model_type}-zh" in found
 
 
 def test_pointers_of_git_lfs_are_no_model(tmp_path: Path) -> None:

@@ -57,13 +57,15 @@ def _hub(repository: str, name: str, *, modelscope: str = "", revision: str = "m
     return (*first, *(f"{host}/{repository}/resolve/{revision}/{name}" for host in hosts))
 
 
-def _release(tag: str, name: str) -> tuple[str, ...]:
-    return (f"https://github.com/k2-fsa/sherpa-onnx/releases/download/{tag}/{name}",)
+def _release(tag: str, name: str) -> str:
+    return f"https://github.com/k2-fsa/sherpa-onnx/releases/download/{tag}/{name}"
 
 
 def _archive(tag: str, folder: str, size: int, sha256: str) -> ModelFile:
+    """The second source is a public proxy of GitHub for where that is slow; the checksum says whether it is honest."""
     name = f"{folder}.tar.bz2"
-    return ModelFile(name, size, _release(tag, name), sha256, unpack=True)
+    address = _release(tag, name)
+    return ModelFile(name, size, (address, f"https://gh-proxy.com/{address}"), sha256, unpack=True)
 
 
 _SENSE_VOICE = "csukuangfj/sherpa-onnx-sense-voice-zh-en-ja-ko-yue-2024-07-17"
@@ -308,7 +310,7 @@ MODELS: tuple[KnownModel, ...] = (
                 75_463_442,
                 "20de2ec034b55562609d6362771c934905dfe11d0f41ec103d593427ad9a7efb",
             ),
-            ModelFile("vocos-22khz-univ.onnx", 53_884_024, _release("vocoder-models", "vocos-22khz-univ.onnx")),
+            ModelFile("vocos-22khz-univ.onnx", 53_884_024, (_release("vocoder-models", "vocos-22khz-univ.onnx"),)),
         ),
     ),
 )

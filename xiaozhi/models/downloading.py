@@ -44,6 +44,9 @@ class Patience:
     tries: int = 3
 
 
+USUAL = Patience()
+
+
 class DownloadFailed(Exception):
     """No mirror has it; the message names each with its reason."""
 
@@ -56,7 +59,7 @@ def download(
     file: ModelFile,
     part: Path,
     progress: Progress,
-    patience: Patience = Patience(),
+    patience: Patience = USUAL,
     clock: Callable[[], float] = time.monotonic,
 ) -> str:
     """Bring `file` to `part`, going on where that ends, and return its SHA-256 in hex.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xiaozhi.models.catalogue import KnownModel, ModelFile
-from xiaozhi.models.downloading import DownloadFailed, Patience, download, sha256_of
+from xiaozhi.models.downloading import USUAL, DownloadFailed, Patience, download, sha256_of
 from xiaozhi.models.unpacking import BadArchive, is_archive, unpack
 
 WORK_FOLDER = ".fetch"
@@ -41,7 +41,7 @@ def fetch(
     report: Report,
     *,
     source: Path | None = None,
-    patience: Patience = Patience(),  # noqa: B008  frozen
+    patience: Patience = USUAL,
 ) -> FetchedModel:
     """Bring `model` to `folder`. `source`: a file or folder with what its mirrors publish, in place of the network.
 

@@ -126,26 +126,32 @@ class FunLocalAsr(BatchAsr):
                 lease.release()
 
     def _load(self) -> _FunAsr:
-        # Here, not in the pool: an import takes locks, and those are monkey-patched. This one takes seconds.
-        library: Any = importlib.import_module("funasr")
+        model_dir = self._options.model_dir
         try:
-            return self._inference.run(_FunAsr, library, self._options.model_dir, kind="asr", deadline=LOAD_S)
-        except (AssertionError, KeyError, OSError, RuntimeError, ValueError) as error:
-            fault = Fault(self._where(), repr(self._options.model_dir), f"a model that FunASR can use ({error})"[:400])
+            # Here, not in the pool: an import takes locks, and those are monkey-patched. This one takes seconds.
+            library: Any = importlib.import_module("funasr")
+            return _FunAsr(self._inference.run(_auto_model, library, model_dir, kind="asr", deadline=LOAD_S))
+        except (AssertionError, ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
+            fault = Fault(self._where(), repr(model_dir), f"a model that FunASR can use ({error})"[:400])
             raise SettingsError([fault]) from error
 
     def _where(self) -> str:
         return f"ASR.{self.name or self.type_name}.model_dir"
 
 
+def _auto_model(library: Any, model_dir: str) -> Any:
+    # In a pool thread.
+    return library.AutoModel(
+        model=model_dir, device="cpu", ncpu=1, disable_update=True, disable_pbar=True, log_level="ERROR"
+    )
+
+
 class _FunAsr:
     """A model in FunASR. Its `generate` changes what belongs to the model, so one caller at a time has its `turn`."""
 
-    def __init__(self, library: Any, model_dir: str) -> None:
+    def __init__(self, model: Any) -> None:
         self.turn = BoundedSemaphore(1)
-        self._model = library.AutoModel(
-            model=model_dir, device="cpu", ncpu=1, disable_update=True, disable_pbar=True, log_level="ERROR"
-        )
+        self._model = model
 
     def heard(self, pcm: bytes, language: str, itn: bool) -> Transcript:
         """In a pool thread. Raises VendorGarbage."""

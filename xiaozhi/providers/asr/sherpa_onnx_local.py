@@ -16,7 +16,7 @@ from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.contracts.asr import AsrStream, AsrTraits, BatchAsr, Transcript
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.families.local_utterance import LocalUtterance
-from xiaozhi.providers.families.model_files import missing_model, missing_package
+from xiaozhi.providers.families.model_files import checked, missing_model, missing_package
 from xiaozhi.providers.families.sherpa_library import LIBRARY_ERRORS
 from xiaozhi.providers.families.sherpa_models import SherpaLease
 from xiaozhi.providers.families.sherpa_recognisers import (
@@ -36,9 +36,7 @@ class SherpaOnnxLocalAsrOptions(ProviderOptions):
     its folder is called so. `language`: "auto", or a code for SenseVoice and Whisper. `use_itn`: SenseVoice writes
     numbers as digits, and punctuation."""
 
-    model_type: Literal["sense_voice", "paraformer", "whisper", "zipformer"] = Field(
-        "sense_voice", validate_default=True
-    )
+    model_type: Literal["sense_voice", "paraformer", "whisper", "zipformer"] = "sense_voice"
     language: str = "auto"
     use_itn: bool = Field(True, validation_alias=AliasChoices("use_itn", "itn"))
     streaming: bool | None = None
@@ -51,13 +49,6 @@ class SherpaOnnxLocalAsrOptions(ProviderOptions):
         if value == "":
             return cls.model_fields[info.field_name or ""].default
         return "zipformer" if info.field_name == "model_type" and value == "transducer" else value
-
-    @field_validator("model_type")
-    @classmethod
-    def _is_installed(cls, model_type: str) -> str:
-        if missing := missing_package("sherpa_onnx", "sherpa"):
-            raise ValueError(missing)
-        return model_type
 
     @field_validator("language")
     @classmethod
@@ -76,9 +67,9 @@ class SherpaOnnxLocalAsrOptions(ProviderOptions):
     def _is_there(cls, model_dir: str, info: ValidationInfo) -> str:
         kind = info.data.get("model_type", "sense_voice")
         folder, streaming = Path(model_dir), streams(model_dir, kind, info.data.get("streaming"))
-        if not model_dir or recogniser(kind, folder, language="auto", itn=True, streaming=streaming) is None:
-            raise ValueError(missing_model(model_dir, WANTED[kind], FETCHED[kind]))
-        return model_dir
+        found = model_dir and recogniser(kind, folder, language="auto", itn=True, streaming=streaming)
+        model = "" if found else missing_model(model_dir, WANTED[kind], FETCHED[kind])
+        return checked(model_dir, missing_package("sherpa_onnx", "sherpa"), model)
 
 
 def streams(model_dir: str, kind: str, wanted: bool | None) -> bool:

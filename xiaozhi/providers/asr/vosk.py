@@ -19,7 +19,7 @@ from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Asr, AsrTraits, Tra
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.families.loaded_models import ModelLease
 from xiaozhi.providers.families.local_utterance import Hearing, LocalUtterance, readable
-from xiaozhi.providers.families.model_files import first_of, missing_model, missing_package
+from xiaozhi.providers.families.model_files import checked, first_of, missing_model, missing_package
 from xiaozhi.providers.registry import provider
 
 LOAD_S = 300.0
@@ -43,12 +43,9 @@ class VoskAsrOptions(ProviderOptions):
     @field_validator("model_path")
     @classmethod
     def _is_there(cls, model_path: str) -> str:
-        missing = [missing_package("vosk", "vosk")]
-        if not model_path or first_of(Path(model_path), *_ACOUSTIC_MODEL) is None:
-            missing.append(missing_model(model_path, _WANTED, _FETCHED))
-        if any(missing):
-            raise ValueError("; and ".join(filter(None, missing)))
-        return model_path
+        found = model_path and first_of(Path(model_path), *_ACOUSTIC_MODEL)
+        model = "" if found else missing_model(model_path, _WANTED, _FETCHED)
+        return checked(model_path, missing_package("vosk", "vosk"), model)
 
 
 @provider("asr", "vosk", VoskAsrOptions)
@@ -80,14 +77,14 @@ class VoskAsr(Asr):
         self._model.release()
 
     def _load(self) -> Any:
-        # Here, not in the pool: an import takes locks, and those are monkey-patched.
-        library: Any = importlib.import_module("vosk")
-        library.SetLogLevel(-1)
         try:
+            # Here, not in the pool: an import takes locks, and those are monkey-patched.
+            library: Any = importlib.import_module("vosk")
+            library.SetLogLevel(-1)
             return self._inference.run(library.Model, self._options.model_path, kind="asr", deadline=LOAD_S)
         except Exception as error:
-            if type(error) is not Exception:  # the library's own are nothing more
-                raise
+            if type(error) is not Exception and not isinstance(error, ImportError | OSError):
+                raise  # the library's own are nothing more than an Exception
             key = f"ASR.{self.name or self.type_name}.model_path"
             raise SettingsError(
                 [Fault(key, repr(self._options.model_path), f"a model that Vosk can use ({error})")]

@@ -44,3 +44,11 @@ def missing_package(package: str, extra: str) -> str:
     if importlib.util.find_spec(package) is not None:
         return ""
     return f"the package {package.replace('_', '-')} installed:  make setup WITH={extra}"
+
+
+def checked(folder: str, *missing: str) -> str:
+    """`folder`; raises ValueError with everything that is missing, as `missing_model` and `missing_package` say it."""
+    found = [each for each in missing if each]
+    if found:
+        raise ValueError("; and ".join(found))
+    return folder

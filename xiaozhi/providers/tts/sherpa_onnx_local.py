@@ -20,7 +20,7 @@ from xiaozhi.errors import Fault, SettingsError, VendorSilent, VendorUnavailable
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import Pcm, SentenceTts, Sound, TtsTraits
 from xiaozhi.providers.families.clauses import clauses
-from xiaozhi.providers.families.model_files import missing_model, missing_package
+from xiaozhi.providers.families.model_files import checked, missing_model, missing_package
 from xiaozhi.providers.families.sherpa_library import LIBRARY_ERRORS
 from xiaozhi.providers.families.sherpa_models import SherpaLease
 from xiaozhi.providers.families.sherpa_voices import FETCHED, WANTED, kind_of, speakers_of, spoken, voice
@@ -35,7 +35,7 @@ class SherpaOnnxLocalTtsOptions(RateScale):
     """`model_type`: "" for what the folder's files say. `speaker`: its number; consoles call it private_voice.
     `vocoder`: a file, for Matcha, where it is not in `model_dir`. `speed`: more is faster."""
 
-    model_type: Literal["", "vits", "kokoro", "matcha"] = Field("", validate_default=True)
+    model_type: Literal["", "vits", "kokoro", "matcha"] = ""
     vocoder: str = ""
     model_dir: str = Field("", validate_default=True)
     speaker: int = Field(
@@ -49,20 +49,13 @@ class SherpaOnnxLocalTtsOptions(RateScale):
     def _empty_is_default(cls, value: Any, info: ValidationInfo) -> Any:
         return cls.model_fields[info.field_name or ""].default if value == "" else value
 
-    @field_validator("model_type")
-    @classmethod
-    def _is_installed(cls, model_type: str) -> str:
-        if missing := missing_package("sherpa_onnx", "sherpa"):
-            raise ValueError(missing)
-        return model_type
-
     @field_validator("model_dir")
     @classmethod
     def _is_there(cls, model_dir: str, info: ValidationInfo) -> str:
         kind = info.data.get("model_type") or kind_of(Path(model_dir))
-        if not model_dir or voice(kind, Path(model_dir), _path(info.data.get("vocoder", ""))) is None:
-            raise ValueError(missing_model(model_dir, WANTED[kind], FETCHED[kind]))
-        return model_dir
+        found = model_dir and voice(kind, Path(model_dir), _path(info.data.get("vocoder", "")))
+        model = "" if found else missing_model(model_dir, WANTED[kind], FETCHED[kind])
+        return checked(model_dir, missing_package("sherpa_onnx", "sherpa"), model)
 
 
 def _path(text: str) -> Path | None:
