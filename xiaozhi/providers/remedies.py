@@ -20,10 +20,9 @@ from xiaozhi.errors import (
     VendorTimeout,
 )
 from xiaozhi.providers import registry
+from xiaozhi.providers.vendor_hosts import ADDRESSES
 from xiaozhi.settings import checks
 
-ADDRESSES = ("base_url", "api_url", "url", "ws_url", "api_base", "endpoint", "host")
-"""Names under which a block has its vendor's address, the usual one first."""
 MODELS = ("model_name", "model", "resource_id", "voice", "speaker", "bot_id", "app_id")
 """Names of what is asked for at that address."""
 

@@ -144,7 +144,7 @@ class Completion:
         """The rest of the text, and the calls. Raises VendorError, BadToolCall."""
         cut_off = self.ended_in_length
         text = self.text.finish(cut_off=cut_off)
-        calls = self._calls.whole(cut_off=cut_off, offer=self._offer) if self._calls else []
+        calls = self._calls.whole(cut_off=cut_off, offer=self._offer, vendor=self._vendor) if self._calls else []
         if text:
             self._said.append(text)
             yield text

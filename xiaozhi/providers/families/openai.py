@@ -50,10 +50,15 @@ class Timeouts(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _number(cls, value: Any) -> Any:
+    def _as_written(cls, value: Any) -> Any:
         if isinstance(value, (int, float, str)):
             total = float(value)
-            return {"total": total, "first_byte": min(15.0, total), "gap": min(15.0, total)}
+            # Existing files write 0 for "whatever is usual".
+            return {"total": total, "first_byte": min(15.0, total), "gap": min(15.0, total)} if total > 0 else {}
+        if isinstance(value, Mapping):
+            value = {key: item for key, item in value.items() if item not in ("", None)}
+            if "total" not in value and "read" in value:
+                value["total"] = max(60.0, float(value["read"]))
         return value
 
 
@@ -62,7 +67,7 @@ class OpenAiOptions(ProviderOptions):
 
     api_key: ApiKey = SecretStr("")
     timeout: Timeouts = Timeouts()
-    proxy: str | None = Field(None, validation_alias=AliasChoices("proxy", "http_proxy"))
+    proxy: str | None = Field(None, validation_alias=AliasChoices("proxy", "https_proxy", "http_proxy"))
     """URL of a proxy; unset: the usual environment variables."""
     verify_tls: bool = True
     headers: dict[str, str] = {}
@@ -128,7 +133,21 @@ _ERROR_SIGNS: tuple[tuple[type[VendorError], tuple[str, ...]], ...] = (
     (VendorTimeout, ("timeout", "408", "504")),
     (
         VendorRejected,
-        ("invalid", "auth", "permission", "not_found", "quota", "filter", "400", "401", "403", "404", "413", "422"),
+        (
+            "invalid",
+            "auth",
+            "permission",
+            "billing",
+            "not_found",
+            "quota",
+            "filter",
+            "400",
+            "401",
+            "403",
+            "404",
+            "413",
+            "422",
+        ),
     ),
 )
 # For vendors that say nothing but a sentence.

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from xiaozhi.chat import ToolCall
+from xiaozhi.chat import Seal, ToolCall
 from xiaozhi.providers.families.call_arguments import MAX_ARGUMENT_CHARS, BadToolCall, is_whole, parse_arguments
 from xiaozhi.providers.families.tool_names import Offer
 
@@ -34,6 +34,7 @@ class _Growing:
     names: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
     chars: int = 0
+    seal: Any = None
 
     @property
     def whole(self) -> bool:
@@ -62,9 +63,9 @@ class ToolCalls:
             if isinstance(fragment, Mapping):
                 self._add(fragment)
 
-    def whole(self, *, cut_off: bool = False, offer: Offer | None = None) -> list[ToolCall]:
+    def whole(self, *, cut_off: bool = False, offer: Offer | None = None, vendor: str = "") -> list[ToolCall]:
         """The calls in the order they began. `cut_off`: the answer hit its length limit or broke off. `offer`: the
-        tools on offer, which tell a name in pieces from one that was repeated."""
+        tools on offer, which tell a name in pieces from one that was repeated. `vendor`: whose seal they bear."""
         calls: list[ToolCall] = []
         used: set[str] = set()
         for growing in self._calls:
@@ -74,7 +75,9 @@ class ToolCalls:
             identity = growing.id if growing.id and growing.id not in used else new_call_id()
             used.add(identity)
             try:
-                calls.append(ToolCall(identity, name, _arguments(growing.arguments, name, cut_off=cut_off)))
+                arguments = _arguments(growing.arguments, name, cut_off=cut_off)
+                seal = Seal(vendor, orjson.dumps(growing.seal)) if growing.seal is not None else None
+                calls.append(ToolCall(identity, name, arguments, seal=seal))
             except BadToolCall as error:
                 calls.append(ToolCall(identity, name, {}, fault=str(error)))
         return calls
@@ -96,6 +99,7 @@ class ToolCalls:
             return
         self._last = call
         call.id = call.id or identity
+        call.seal = call.seal or fragment.get("extra_content")
         if name:
             call.names.append(name)
         if text:

@@ -1,0 +1,23 @@
+"""Claude looks at pictures. Source: platform.claude.com/docs/en/build-with-claude/vision; `families/anthropic.py` has
+the form."""
+
+from __future__ import annotations
+
+from xiaozhi.providers.families.anthropic import AnthropicDialect, AnthropicOptions, messages_endpoint, switches_of
+from xiaozhi.providers.families.chat_vllm import ChatVllm
+from xiaozhi.providers.registry import provider
+
+
+@provider("vllm", "anthropic", AnthropicOptions)
+class AnthropicVllm(ChatVllm):
+    """A vision model behind the Messages API."""
+
+    def __init__(self, options: AnthropicOptions) -> None:
+        url = messages_endpoint(options.base_url)
+        super().__init__(
+            options.client(url),
+            url,
+            options.fixed(),
+            switches=options.chosen(switches_of(options.model_name)),
+            dialect=AnthropicDialect(),
+        )
