@@ -62,7 +62,8 @@ class ChatLlm(Llm):
     long as this object lives.
 
     `fixed`: what every request says alike, in OpenAI's form. `switches`: what keeps the model from thinking
-    (`thinking_switches.py`). `missing`: what to do where the vendor has no such model."""
+    (`thinking_switches.py`). `known`: what the vendor is known to refuse.
+    `missing`: what to do where it has no such model."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class ChatLlm(Llm):
         *,
         switches: Switches = (),
         dialect: Dialect = OPENAI,
+        known: LearntLimits | None = None,
         missing: str = "",
     ) -> None:
         self._http = http
@@ -80,7 +82,7 @@ class ChatLlm(Llm):
         self._switches = switches
         self._dialect = dialect
         self._missing = missing
-        self._limits = LearntLimits()
+        self._limits = known or LearntLimits()
         self._habit = ThinkingHabit(fixed["model"])
         self._goes_on_behind_stop = False
         self._stays_open = False
