@@ -58,11 +58,17 @@ class AnthropicVendor(HttpVendor):
     def answer(self, request: VendorRequest, script: Script) -> VendorAnswer:
         if self.kind(request) != CHAT or request.method != "POST":
             raise VendorRefusal(404, "Not found")
-        if request.headers.get("x-api-key") != self._api_key:
+        if request.headers.get("authorization") != f"Bearer {self._api_key}":
             raise VendorRefusal(401, "invalid x-api-key")
-        if request.headers.get("anthropic-version") != "2023-06-01":
-            raise VendorRefusal(400, "anthropic-version: header is required")
         body = request.json()
+        match request.headers.get("anthropic-version"):
+            case "2026-10-21":
+                for key in body.keys() & {"temperature", "top_p", "top_k"}:
+                    raise VendorRefusal(400, f"{key}: Extra inputs are not permitted")
+            case "2023-06-01":
+                pass
+            case _:
+                raise VendorRefusal(400, "anthropic-version: header is required")
         if self._always_thinks and body.get("thinking", {}).get("type") == "disabled":
             raise VendorRefusal(400, '"thinking.type.disabled" is not supported for this model.', "scripted")
         check_request(body)
@@ -126,13 +132,18 @@ def check_request(body: Mapping[str, Any]) -> None:
         raise VendorRefusal(400, "temperature: range: 0..1")
     if body.get("thinking", {"type": "disabled"})["type"] not in ("enabled", "disabled", "adaptive"):
         raise VendorRefusal(400, "thinking: Input tag does not match any of the expected tags")
-    for block in body.get("system", ()):
+    for block in _as_blocks(body.get("system", ())):
         if block["type"] != "text" or not block["text"]:
             raise VendorRefusal(400, "system: text content blocks must be non-empty")
     for tool in body.get("tools", ()):
         _check_tool(tool)
     _check_marks(body)
     _check_messages(body["messages"], has_tools="tools" in body)
+
+
+def _as_blocks(content: Any) -> Any:
+    """A text is short for one block of it."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _check_tool(tool: Mapping[str, Any]) -> None:
@@ -143,8 +154,8 @@ def _check_tool(tool: Mapping[str, Any]) -> None:
 
 
 def _check_marks(body: Mapping[str, Any]) -> None:
-    blocks = [*body.get("tools", ()), *body.get("system", ())]
-    blocks += [block for message in body["messages"] for block in message["content"]]
+    blocks = [*body.get("tools", ()), *_as_blocks(body.get("system", ()))]
+    blocks += [block for message in body["messages"] for block in _as_blocks(message["content"])]
     marks = [block["cache_control"] for block in blocks if "cache_control" in block]
     if len(marks) > MAX_MARKS or any(mark != {"type": "ephemeral"} for mark in marks):
         raise VendorRefusal(400, f"A maximum of 4 blocks with cache_control may be provided. Found {len(marks)}.")
@@ -159,16 +170,17 @@ def _check_messages(messages: Sequence[Mapping[str, Any]], *, has_tools: bool) -
         where = f"messages.{place}"
         if message["role"] not in ("user", "assistant") or message.keys() != {"role", "content"}:
             raise VendorRefusal(400, f'{where}: Unexpected role "{message["role"]}".')
-        if not message["content"]:
+        content = _as_blocks(message["content"])
+        if not content:
             raise VendorRefusal(400, f"{where}: all messages must have non-empty content")
-        results = [block["tool_use_id"] for block in message["content"] if block["type"] == "tool_result"]
+        results = [block["tool_use_id"] for block in content if block["type"] == "tool_result"]
         if sorted(results) != sorted(waiting):
             raise VendorRefusal(400, f"{where}: tool_use ids were found without tool_result blocks immediately after")
-        kinds = [block["type"] for block in message["content"]]
+        kinds = [block["type"] for block in content]
         if "tool_result" in kinds[len(results) :]:
             raise VendorRefusal(400, f"{where}: tool_result blocks must come first")
         waiting = []
-        for block in message["content"]:
+        for block in content:
             _check_block(block, where, message["role"])
             if block["type"] == "tool_use":
                 if block["id"] in seen:

@@ -15,7 +15,7 @@ import orjson
 from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRefusal, VendorRequest
 
 CHAT: Final = "chat"
-_PATH: Final = re.compile(r"/v1beta/models/([\w.-]+):streamGenerateContent")
+_PATH: Final = re.compile(r"/v1(?:beta)?/models/([\w.-]+):streamGenerateContent")
 _KEYS: Final = frozenset({"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "safetySettings"})
 _CONFIG: Final = frozenset(
     {"temperature", "topP", "topK", "maxOutputTokens", "frequencyPenalty", "thinkingConfig", "stopSequences"}
@@ -159,11 +159,13 @@ def _declarations(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _check_thinking(model: str, config: Mapping[str, Any] | None) -> None:
     if config is None:
         return
+    # Protobuf's JSON takes either spelling; Google's own client sends this one.
+    config = {key.replace("thinking_level", "thinkingLevel"): value for key, value in config.items()}
     if model.startswith(("gemini-1", "gemini-2.0")):
         raise VendorRefusal(400, "Thinking is not supported for this model", "scripted")
     if "2.5-pro" in model and config.get("thinkingBudget") == 0:
         raise VendorRefusal(400, "Budget 0 is invalid. This model only works in thinking mode.", "scripted")
-    if "3-pro" in model and config.get("thinkingLevel") == "minimal":
+    if "3-pro" in model and config.get("thinkingLevel") == "MINIMAL":
         raise VendorRefusal(400, "Thinking level MINIMAL is not supported for this model.", "scripted")
     if config.keys() != {"thinkingBudget"} and config.keys() != {"thinkingLevel"}:
         raise VendorRefusal(400, "You can only set only one of thinking budget and thinking level.")
@@ -207,4 +209,5 @@ def _check_part(part: Mapping[str, Any], role: str) -> None:
     if "functionResponse" in part and (role != "user" or not isinstance(part["functionResponse"]["response"], dict)):
         raise VendorRefusal(400, "Invalid value at 'function_response.response'")
     if "inlineData" in part:
-        base64.b64decode(part["inlineData"]["data"], validate=True)
+        data = part["inlineData"]["data"].translate({45: "+", 95: "/"})  # both alphabets are taken
+        base64.b64decode(data, validate=True)

@@ -4,7 +4,8 @@ the user's. Pure: no network, no time.
 Prompts are cached by the vendor up to three marks: behind the tools, behind the prompt, behind the newest message. What
 was marked in one turn is read in the next for a tenth of its price and most of its time.
 
-Source: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming, .../build-with-claude/prompt-caching,
+Source: platform.claude.com/docs/en/api/messages, .../api/versioning, .../build-with-claude/streaming,
+.../build-with-claude/prompt-caching,
 .../agents-and-tools/tool-use/implement-tool-use."""
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from xiaozhi.providers.families.json_body import DONE
 from xiaozhi.providers.families.openai import ApiKey, HttpUrl, endpoint
 from xiaozhi.providers.families.thinking_switches import Switches
 
-VERSION: Final = "2023-06-01"
+VERSION: Final = "2026-10-21"
+VERSION_WITH_SAMPLING: Final = "2023-06-01"
+"""The one before, whose requests may have a temperature."""
 _CACHED: Final = {"cache_control": {"type": "ephemeral"}}
 _NOT_IN_AN_ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _REASONS: Final = {"model_context_window_exceeded": "length", "pause_turn": "stop"}
@@ -43,7 +46,8 @@ class AnthropicOptions(ModelOptions):
 
     def credentials(self) -> dict[str, str]:
         """See `OpenAiOptions`."""
-        return {"x-api-key": self.api_key.get_secret_value(), "anthropic-version": VERSION}
+        version = VERSION if self.temperature is None and self.top_p is None else VERSION_WITH_SAMPLING
+        return {**super().credentials(), "anthropic-version": version}
 
 
 def messages_endpoint(base_url: str) -> str:

@@ -74,7 +74,7 @@ def switches_of(model: str) -> Switches:
         return ({"thinking": {"thinkingBudget": 128 if "pro" in model else 0}},)
     if _OLD.search(model):
         return ()
-    return ({"thinking": {"thinkingLevel": "minimal"}}, {"thinking": {"thinkingLevel": "low"}})
+    return ({"thinking": {"thinkingLevel": "MINIMAL"}}, {"thinking": {"thinkingLevel": "LOW"}})
 
 
 class GeminiDialect(Dialect):
