@@ -18,6 +18,8 @@ from tests.vendors.ollama_vendor import OllamaVendor
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build
 
+SOUNDS = Sounds()
+
 
 @contextmanager
 def subject_of(kind: str, vendor: HttpVendor, version: str = "", **block: Any) -> Iterator[Subject]:
@@ -85,4 +87,4 @@ class TestXinferenceLlm(LlmContract):
 
     def subject(self) -> Any:
         block = {"type": "xinference", "model_name": "qwen2.5:72b-AWQ", "api_key": "secret-key"}
-        return subject_of("llm", OpenAiVendor(api_key="secret-key", sounds=Sounds()), **block)
+        return subject_of("llm", OpenAiVendor(api_key="secret-key", sounds=SOUNDS), **block)

@@ -97,7 +97,9 @@ class OllamaVendor(HttpVendor):
 
 
 def _check_message(message: Mapping[str, Any]) -> None:
-    if message["role"] not in ("system", "user", "assistant", "tool") or not isinstance(message.get("content", ""), str):
+    if message["role"] not in ("system", "user", "assistant", "tool") or not isinstance(
+        message.get("content", ""), str
+    ):
         raise VendorRefusal(400, f"invalid role or content: {message}")
     if message.keys() - {"role", "content", "thinking", "images", "tool_calls", "tool_name"}:
         raise VendorRefusal(400, f"ignored by the real one, and meant by nobody: {sorted(message)}")
