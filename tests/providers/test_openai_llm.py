@@ -385,5 +385,27 @@ def test_error_objects_by_their_words() -> None:
         ({"code": "insufficient_quota"}, VendorRejected),
         ({"message": "?"}, VendorUnavailable),
         ("text", VendorUnavailable),
+        ({"code": "data_inspection_failed", "message": "Output data may contain ..."}, VendorRejected),  # Qwen
+        ({"code": "OutputTextSensitiveContentDetected"}, VendorRejected),  # Doubao
+        ({"code": 402, "message": "Insufficient credits"}, VendorRejected),  # OpenRouter
+        ({"code": 502, "message": "Provider returned error"}, VendorUnavailable),
+        ({"type": "invalid_request_error", "code": "tool_use_failed"}, VendorUnavailable),  # Groq
+        ({"type": "engine_overloaded_error"}, VendorBusy),  # Kimi
     ):
         assert type(error_in_answer("v", error)) is expected
+
+
+@pytest.mark.parametrize(
+    ("vendor", "code", "expected"),
+    [
+        ("spark-api-open.xf-yun.com", 11202, VendorBusy),
+        ("spark-api-open.xf-yun.com", 10013, VendorRejected),
+        ("spark-api-open.xf-yun.com", "11200", VendorRejected),
+        ("open.bigmodel.cn", "1302", VendorBusy),
+        ("open.bigmodel.cn", "1301", VendorRejected),
+        ("open.bigmodel.cn", "1234", VendorUnavailable),
+        ("elsewhere.example", "1302", VendorUnavailable),
+    ],
+)
+def test_errors_that_are_numbers(vendor: str, code: Any, expected: type[VendorError]) -> None:
+    assert type(error_in_answer(vendor, {"code": code, "message": "?"})) is expected

@@ -29,7 +29,6 @@ VERSION_WITH_SAMPLING: Final = "2023-06-01"
 """The one before, whose requests may have a temperature."""
 _CACHED: Final = {"cache_control": {"type": "ephemeral"}}
 _NOT_IN_AN_ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
-_REASONS: Final = {"model_context_window_exceeded": "length", "pause_turn": "stop"}
 _SILENT: Final = frozenset({"ping", "content_block_stop"})
 # Models that think only when they are told to.
 _THINKS_WHEN_TOLD: Final = re.compile(r"claude-(?:instant|[23]|\w+-4(?!\d))")
@@ -107,8 +106,7 @@ class AnthropicDialect(Dialect):
                 begun = True
                 yield chunk({"role": "assistant"})
             elif kind == "message_delta":
-                reason = str(event["delta"].get("stop_reason") or "")
-                yield chunk({}, _REASONS.get(reason, reason) or None)
+                yield chunk({}, event["delta"].get("stop_reason"))
             elif kind == "message_stop":
                 yield DONE
                 return

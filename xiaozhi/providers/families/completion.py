@@ -31,7 +31,17 @@ _STOPS: Final = frozenset(
         "finished", "normal", "tool_calls", "function_call", "tool_use", "tool_call", "function_calls", "success",
     }
 )  # fmt: skip
-_CUTS: Final = frozenset({"length", "max_tokens", "model_length", "max_length", "max_output_tokens", "token_limit"})
+_CUTS: Final = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "model_length",
+        "max_length",
+        "max_output_tokens",
+        "token_limit",
+        "model_context_window_exceeded",
+    }
+)
 _FILTERED: Final = frozenset(
     {
         "content_filter", "content_filtered", "sensitive", "safety", "prohibited_content", "blocklist", "spii",

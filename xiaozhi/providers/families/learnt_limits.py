@@ -305,7 +305,10 @@ _NEEDS_TOOLS: Final = re.compile(
 )
 _TOOL_IDS: Final = re.compile(r"tool[_ ]?call[_ ]?id|\btool_calls?\b[^.]{0,20}\bid\b|\bid\b[^.]{0,60}length of 9")
 _ID_FORM: Final = re.compile(r"length of|a-z|alphanumeric|characters|too long|pattern|format")
-_ROLES_ONLY: Final = re.compile(r"roles? must alternate|only user and assistant|(?:unexpected|unknown|invalid) role")
+_ROLES_ONLY: Final = re.compile(
+    r"roles? must alternate|only user and assistant|(?:unexpected|unknown|invalid) role|"
+    r"\brole\W+(?:must|should) be one of"
+)
 _STREAMING: Final = re.compile(
     r"stream\w*[^.]{0,40}(?:not (?:\w+ )?(?:support|allow|available)|unsupported|n't support)|"
     r"(?:not support\w*|unsupported|verified to|doesn't support)[^.]{0,30}\bstream"

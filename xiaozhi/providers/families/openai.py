@@ -128,34 +128,48 @@ _ERROR_MESSAGES = (
     "err_msg",
     "error",
 )
+# Vendors whose errors are numbers. Source: www.xfyun.cn/doc/spark/Web.html (error codes),
+# docs.bigmodel.cn/cn/api/api-code.
+_CODES: Mapping[str, tuple[tuple[type[VendorError], frozenset[str]], ...]] = {
+    "xf-yun.com": (
+        (VendorBusy, frozenset({"10007", "10008", "10010", "11201", "11202", "11203"})),
+        (VendorRejected, frozenset({"10013", "10014", "10015", "10016", "10019", "10163", "10907", "11200"})),
+    ),
+    "bigmodel.cn": (
+        (VendorBusy, frozenset({"1302", "1303", "1305", "1308"})),
+        (VendorRejected, frozenset({*map(str, range(1000, 1005)), "1112", "1113", "1211", "1214", "1301"})),
+    ),
+}
 _ERROR_SIGNS: tuple[tuple[type[VendorError], tuple[str, ...]], ...] = (
     (VendorBusy, ("rate_limit", "429", "overloaded", "busy", "throttl")),
     (VendorTimeout, ("timeout", "408", "504")),
+    (VendorUnavailable, ("tool_use_failed",)),  # the model wrote a call that its server could not read
     (
         VendorRejected,
         (
-            "invalid",
-            "auth",
-            "permission",
-            "billing",
-            "not_found",
-            "quota",
-            "filter",
-            "400",
-            "401",
-            "403",
-            "404",
-            "413",
-            "422",
+            "invalid", "auth", "permission", "billing", "not_found", "quota", "filter", "inspection", "sensitive",
+            "400", "401", "402", "403", "404", "413", "422",
         ),
     ),
-)
+)  # fmt: skip
 # For vendors that say nothing but a sentence.
 _MESSAGE_SIGNS: tuple[tuple[type[VendorError], tuple[str, ...]], ...] = (
     (VendorBusy, ("rate limit", "too many requests", "overloaded", "限流", "请求过于频繁")),
     (
         VendorRejected,
-        ("api key", "unauthorized", "authentication", "insufficient", "context length", "not support", "余额", "欠费"),
+        (
+            "api key",
+            "unauthorized",
+            "authentication",
+            "insufficient",
+            "context length",
+            "not support",
+            "余额",
+            "欠费",
+            "inappropriate",
+            "敏感",
+            "违规",
+        ),
     ),
 )
 
@@ -167,6 +181,11 @@ def error_in_answer(vendor: str, error: Any) -> VendorError:
     message = next((str(fields[key]) for key in _ERROR_MESSAGES if fields.get(key)), "")
     whole = f"{words} {message}".strip() or str(error)
     text, details = redact(whole), redact(whole, limit=MAX_DETAILS)
+    kinds = set(words.split())
+    numbered = next((codes for domain, codes in _CODES.items() if vendor.endswith(domain)), ())
+    for made, numbers in numbered:
+        if not numbers.isdisjoint(kinds):
+            return made(vendor, text, details=details)
     for made, signs in _ERROR_SIGNS:
         if any(sign in words for sign in signs):
             return made(vendor, text, details=details)
