@@ -213,7 +213,7 @@ def test_schemas_as_gemini_takes_them(schema: dict[str, Any], properties: dict[s
 def test_thinking_is_switched_off_or_made_short(model: str, sent: Any) -> None:
     with gemini(model) as (vendor, llm):
         ask(llm, TALK[:2])
-        assert llm.limitations == ()
+        assert "thinking" not in llm.limitations
     (request,) = vendor.requests
     assert request.json()["generationConfig"].get("thinkingConfig") == sent
 
@@ -222,9 +222,33 @@ def test_a_model_that_cannot_do_with_the_least_is_asked_for_little() -> None:
     with gemini("gemini-3-pro") as (vendor, llm):
         ask(llm, TALK[:2])
         ask(llm, TALK[:2])
-        assert llm.limitations == ("thinking",)
+        assert llm.limitations == ("thinking", "tool_schema") and vendor.connections == 1
     levels = [request.json()["generationConfig"]["thinkingConfig"] for request in vendor.requests]
     assert [level["thinkingLevel"] for level in levels] == ["MINIMAL", "LOW", "LOW"]
+
+
+def test_a_schema_that_is_refused_all_the_same_becomes_flat() -> None:
+    refusal = "* GenerateContentRequest.tools[0].function_declarations[1].parameters.properties[x]: schema is too deep"
+    deep = {"type": "object", "properties": {"x": {"type": "object", "properties": {"y": {"type": "string"}}}}}
+    with gemini() as (vendor, llm):
+        vendor.script(CHAT, Script(status=400, error=refusal))
+        for _ in range(2):
+            ask(llm, TALK[:2], (WEATHER, ToolSpec("deep", "d", deep)))
+        assert vendor.counts[CHAT] == 3
+    for request in list(vendor.requests)[1:]:
+        first, second = request.json()["tools"][0]["functionDeclarations"]
+        assert first["parameters"]["required"] == ["city"] and first["parameters"]["properties"]["city"]["description"]
+        assert second["parameters"]["properties"] == {"x": {"type": "STRING"}}
+
+
+def test_more_is_sent_where_a_block_says_so() -> None:
+    settings = [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_ONLY_HIGH"}]
+    more = {"safetySettings": settings, "generationConfig": {"stopSequences": ["X"]}}
+    with gemini("gemini-2.0-flash", extra_body=more) as (vendor, llm):
+        ask(llm, TALK[:2])
+    body = vendor.requests[0].json()
+    assert body["safetySettings"] == settings
+    assert body["generationConfig"] == {"maxOutputTokens": 2048, "stopSequences": ["X"]}
 
 
 def test_a_question_that_is_blocked() -> None:

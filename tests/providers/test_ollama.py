@@ -17,7 +17,7 @@ from loadtest.vendors.sounds import Sounds
 from tests.vendors.ollama_vendor import CHAT, LOAD, OllamaVendor
 from tests.waiting import wait_for
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.errors import VendorRejected, VendorUnavailable
+from xiaozhi.errors import VendorRejected, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.families.ollama import base_of
 from xiaozhi.providers.llm.ollama import OllamaLlm
 from xiaozhi.providers.llm.xinference import XinferenceLlm
@@ -110,7 +110,8 @@ def test_the_model_is_loaded_before_anybody_asks_and_once() -> None:
         llm.warm_up()
         wait_for(lambda: vendor.loads, "the model to be loaded")
         ask(llm)
-        assert vendor.counts == {LOAD: 1, CHAT: 1} and vendor.loads == 1
+        ask(llm)
+        assert vendor.counts == {LOAD: 1, CHAT: 2} and (vendor.loads, vendor.connections) == (1, 1)
 
 
 def test_nobody_waits_for_a_model_that_loads_for_long() -> None:
@@ -122,6 +123,14 @@ def test_nobody_waits_for_a_model_that_loads_for_long() -> None:
             assert "".join(map(str, ask(llm)))
             llm.close()
             vendor.wait_gone()
+
+
+def test_a_model_that_was_waited_for_in_vain_goes_on_loading() -> None:
+    with local(timeout={"first_byte": 0.2}) as (vendor, llm):
+        vendor.script(CHAT, Script(stall="before"))
+        with pytest.raises(VendorTimeout):
+            ask(llm)
+        wait_for(lambda: vendor.counts.get(LOAD), "the load to be asked for")
 
 
 def test_a_model_that_cannot_be_loaded_is_no_reason_not_to_start() -> None:

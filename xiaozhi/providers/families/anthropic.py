@@ -21,6 +21,7 @@ from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.families.chat_options import ModelOptions
 from xiaozhi.providers.families.dialect import Dialect, chunk, picture_of
 from xiaozhi.providers.families.json_body import DONE
+from xiaozhi.providers.families.learnt_limits import LearntLimits
 from xiaozhi.providers.families.openai import ApiKey, HttpUrl, endpoint
 from xiaozhi.providers.families.thinking_switches import Switches
 
@@ -32,6 +33,10 @@ _NOT_IN_AN_ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _SILENT: Final = frozenset({"ping", "content_block_stop"})
 # Models that think only when they are told to.
 _THINKS_WHEN_TOLD: Final = re.compile(r"claude-(?:instant|[23]|\w+-4(?!\d))")
+
+
+KNOWN: Final = LearntLimits(results_without_tools=False)
+"""What the API refuses for certain."""
 
 
 class AnthropicOptions(ModelOptions):

@@ -8,16 +8,11 @@ once, for all of them."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
-
-from xiaozhi.providers.families.tool_schemas import Level
+from typing import Any
 
 
 class Dialect:
     """OpenAI's own form: nothing is translated. Without state: one object serves all requests of a block."""
-
-    tool_level: ClassVar[Level] = Level.MENDED
-    """How much of a tool's schema is sent at most."""
 
     def tools(self, functions: Sequence[Mapping[str, Any]]) -> Any:
         """The list of tools, as JSON takes it, of functions in OpenAI's form. It is kept and sent many times."""

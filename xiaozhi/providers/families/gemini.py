@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import orjson
 from pydantic import AliasChoices, Field
@@ -20,6 +20,7 @@ from pydantic import AliasChoices, Field
 from xiaozhi.errors import VendorRejected, VendorUnavailable
 from xiaozhi.providers.families.chat_options import ModelOptions
 from xiaozhi.providers.families.dialect import Dialect, chunk, picture_of
+from xiaozhi.providers.families.learnt_limits import LearntLimits
 from xiaozhi.providers.families.openai import ApiKey, HttpUrl
 from xiaozhi.providers.families.thinking_switches import Switches
 from xiaozhi.providers.families.tool_schemas import Level
@@ -43,6 +44,10 @@ _REASONS: Final = {
     "other": "content_filter",
     "language": "content_filter",
 }
+
+
+KNOWN: Final = LearntLimits(tool_schema=Level.SIMPLIFIED)
+"""What Gemini refuses for certain."""
 
 
 class GeminiOptions(ModelOptions):
@@ -79,8 +84,6 @@ def switches_of(model: str) -> Switches:
 
 class GeminiDialect(Dialect):
     """The contents of one model."""
-
-    tool_level: ClassVar[Level] = Level.SIMPLIFIED
 
     def __init__(self, model: str) -> None:
         self._checks_signatures = not _OLD.search(model)

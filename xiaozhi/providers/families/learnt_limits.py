@@ -147,7 +147,7 @@ def offered(tools: Sequence[ToolSpec], limits: LearntLimits, dialect: Dialect = 
     levels = dict(limits.tool_levels)
     functions = []
     for tool in tools:
-        level = max(levels.get(tool.name, 0), limits.tool_schema, dialect.tool_level)
+        level = max(levels.get(tool.name, 0), limits.tool_schema)
         if level < _DROPPED:
             functions.append(function_of(tool, Level(level), longest=limits.tool_description))
     del functions[limits.tool_count :]
@@ -279,9 +279,7 @@ _SCHEMA_WORD: Final = re.compile(
     r"schema|propert(?:y|ies)|\bitems\b|\benum\b|\$ref|anyof|oneof|allof|additionalprop|\brequired\b|parameters\W|"
     r"function_declarations|unknown name|invalid type|type must|of type"
 )
-_TOOL_PLACE: Final = re.compile(
-    r"(?:tools|functions?|function_declarations|tools\W{1,3}function_declarations)\W{1,3}(\d+)"
-)
+_TOOL_PLACE: Final = re.compile(r"(?:tools\W{1,3}\d+\W{1,3})?(?:tools|functions?|function_declarations)\W{1,3}(\d+)")
 _COUNT: Final = re.compile(
     r"array too long|too many (?:tools|functions)|(?:number|count|amount) of (?:tools|functions)|"
     r"(?:tools|functions)[^.]{0,60}(?:at most|up to|maximum of|max(?:imum)? (?:number|count|length)|exceed|more than|"

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-from xiaozhi.providers.families.anthropic import AnthropicDialect, AnthropicOptions, messages_endpoint, switches_of
+from xiaozhi.providers.families.anthropic import (
+    KNOWN,
+    AnthropicDialect,
+    AnthropicOptions,
+    messages_endpoint,
+    switches_of,
+)
 from xiaozhi.providers.families.chat_llm import ChatLlm
-from xiaozhi.providers.families.learnt_limits import LearntLimits
 from xiaozhi.providers.registry import provider
 
 
@@ -21,5 +26,5 @@ class AnthropicLlm(ChatLlm):
             options.fixed(),
             switches=options.chosen(switches_of(options.model_name)),
             dialect=AnthropicDialect(),
-            known=LearntLimits(results_without_tools=False),
+            known=KNOWN,
         )

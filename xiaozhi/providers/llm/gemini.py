@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xiaozhi.providers.families.chat_llm import ChatLlm
-from xiaozhi.providers.families.gemini import GeminiDialect, GeminiOptions, stream_endpoint, switches_of
+from xiaozhi.providers.families.gemini import KNOWN, GeminiDialect, GeminiOptions, stream_endpoint, switches_of
 from xiaozhi.providers.registry import provider
 
 
@@ -19,4 +19,5 @@ class GeminiLlm(ChatLlm):
             options.fixed("top_k"),
             switches=options.chosen(switches_of(options.model_name)),
             dialect=GeminiDialect(options.model_name),
+            known=KNOWN,
         )

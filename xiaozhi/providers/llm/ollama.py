@@ -6,15 +6,17 @@ waiting for it, and stays loaded for `keep_alive` behind each answer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import AliasChoices, Field
 
-from xiaozhi.errors import VendorError
+from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.errors import VendorError, VendorTimeout
 from xiaozhi.providers.families.chat_llm import ChatLlm
 from xiaozhi.providers.families.chat_options import ModelOptions
 from xiaozhi.providers.families.ollama import OllamaDialect, base_of, switches_of
-from xiaozhi.providers.families.openai import HttpUrl
+from xiaozhi.providers.families.openai import HttpUrl, Timeouts
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
@@ -29,6 +31,8 @@ class OllamaLlmOptions(ModelOptions):
     """`base_url` is the address of the server, with or without /v1 behind it."""
 
     base_url: HttpUrl = Field("http://localhost:11434", validation_alias=AliasChoices("base_url", "url"))
+    # A model that is not loaded takes its time.
+    timeout: Timeouts = Timeouts(first_byte=60.0, total=120.0)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     keep_alive: int | str = "30m"
     """How long the model stays loaded after its last answer: "10m", or seconds; -1: for ever."""
@@ -67,7 +71,19 @@ class OllamaLlm(ChatLlm):
 
     def warm_up(self) -> None:
         """Have the model loaded; nobody waits for that."""
-        self._loading.spawn("load-model", self._load)
+        if not self._loading:
+            self._loading.spawn("load-model", self._load)
+
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
+    ) -> Iterator[str | ToolCall]:
+        """See `ChatLlm`."""
+        try:
+            yield from super().chat(messages, tools, context)
+        except VendorTimeout:
+            # Ollama stops loading a model when nobody waits for it any more.
+            self.warm_up()
+            raise
 
     def close(self) -> None:
         """Break off what runs."""
