@@ -19,7 +19,7 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.families.chat_options import ModelOptions
-from xiaozhi.providers.families.dialect import Dialect, chunk, picture_of
+from xiaozhi.providers.families.dialect import ForeignDialect, chunk, picture_of
 from xiaozhi.providers.families.json_body import DONE
 from xiaozhi.providers.families.learnt_limits import LearntLimits
 from xiaozhi.providers.families.openai import ApiKey, HttpUrl, endpoint
@@ -66,7 +66,7 @@ def switches_of(model: str) -> Switches:
     return ({"thinking": {"type": "disabled"}}, {"output_config": {"effort": "low"}})
 
 
-class AnthropicDialect(Dialect):
+class AnthropicDialect(ForeignDialect):
     """The Messages API."""
 
     def tools(self, functions: Sequence[Mapping[str, Any]]) -> Any:
@@ -98,8 +98,8 @@ class AnthropicDialect(Dialect):
         sent["messages"] = messages
         return sent
 
-    def values(self, answered: Iterator[Any], vendor: str) -> Iterator[Any]:
-        """See `Dialect`."""
+    def translated(self, answered: Iterator[Any], vendor: str) -> Iterator[Any]:
+        """See `ForeignDialect`."""
         begun = False
         for event in answered:
             kind = event.get("type") if isinstance(event, Mapping) else None

@@ -7,8 +7,11 @@ once, for all of them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from xiaozhi.errors import VendorGarbage
 
 
 class Dialect:
@@ -26,6 +29,22 @@ class Dialect:
         """The values of an answer as chat completion chunks; `DONE` behind the last. What is not understood is passed
         on as it is. Raises VendorError."""
         return answered
+
+
+class ForeignDialect(Dialect, ABC):
+    """Another form: `translated` reads its answers and may trust them to be as documented."""
+
+    def values(self, answered: Iterator[Any], vendor: str) -> Iterator[Any]:
+        """See `Dialect`."""
+        try:
+            yield from self.translated(answered, vendor)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise VendorGarbage(vendor, f"an answer in another form than documented: {error!r}") from error
+
+    @abstractmethod
+    def translated(self, answered: Iterator[Any], vendor: str) -> Iterator[Any]:
+        """As `values`. What is not where it belongs may be found out by a LookupError, TypeError, AttributeError or
+        ValueError."""
 
 
 OPENAI = Dialect()

@@ -19,7 +19,7 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.errors import VendorRejected, VendorUnavailable
 from xiaozhi.providers.families.chat_options import ModelOptions
-from xiaozhi.providers.families.dialect import Dialect, chunk, picture_of
+from xiaozhi.providers.families.dialect import ForeignDialect, chunk, picture_of
 from xiaozhi.providers.families.learnt_limits import LearntLimits
 from xiaozhi.providers.families.openai import ApiKey, HttpUrl
 from xiaozhi.providers.families.thinking_switches import Switches
@@ -82,7 +82,7 @@ def switches_of(model: str) -> Switches:
     return ({"thinking": {"thinkingLevel": "MINIMAL"}}, {"thinking": {"thinkingLevel": "LOW"}})
 
 
-class GeminiDialect(Dialect):
+class GeminiDialect(ForeignDialect):
     """The contents of one model."""
 
     def __init__(self, model: str) -> None:
@@ -110,8 +110,8 @@ class GeminiDialect(Dialect):
             sent["generationConfig"] = config | sent.get("generationConfig", {})
         return sent
 
-    def values(self, answered: Iterator[Any], vendor: str) -> Iterator[Any]:
-        """See `Dialect`."""
+    def translated(self, answered: Iterator[Any], vendor: str) -> Iterator[Any]:
+        """See `ForeignDialect`."""
         begun = ended = False
         calls = 0
         for value in answered:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from xiaozhi.errors import VendorUnavailable
-from xiaozhi.providers.families.dialect import Dialect, chunk
+from xiaozhi.providers.families.dialect import ForeignDialect, chunk
 from xiaozhi.providers.families.json_body import DONE
 from xiaozhi.providers.families.thinking_switches import Switches
 
@@ -41,7 +41,7 @@ def base_of(base_url: str) -> str:
     return base_url
 
 
-class OllamaDialect(Dialect):
+class OllamaDialect(ForeignDialect):
     """Ollama's chat."""
 
     def request(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -59,8 +59,8 @@ class OllamaDialect(Dialect):
         sent["messages"] = [_message(turn, names) for turn in body["messages"]]
         return sent
 
-    def values(self, answered: Iterator[Any], vendor: str) -> Iterator[Any]:
-        """See `Dialect`."""
+    def translated(self, answered: Iterator[Any], vendor: str) -> Iterator[Any]:
+        """See `ForeignDialect`."""
         begun = False
         calls = 0
         for value in answered:
