@@ -111,3 +111,10 @@ def test_timeouts_as_they_are_written(written: Any, connect: float, first_byte: 
     options: Any = registry.validate("llm", "AliLLM", BLOCKS[0][2] | {"timeout": written})
     found = (options.timeout.connect, options.timeout.first_byte, options.timeout.total)
     assert found == (connect, first_byte, total)
+
+
+@pytest.mark.parametrize("written", [-1, "soon", "nan", {"read": [1]}, {"connect": "x"}, [5]])
+def test_timeouts_that_are_none(written: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        registry.validate("llm", "AliLLM", BLOCKS[0][2] | {"timeout": written})
+    assert all(fault.key.startswith("LLM.AliLLM.timeout") for fault in caught.value.faults)

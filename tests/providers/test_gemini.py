@@ -18,7 +18,7 @@ from loadtest.vendors.sounds import Sounds
 from tests.vendors.gemini_vendor import CHAT, GeminiVendor
 from xiaozhi.chat import CallContext, Message, Seal, ToolCall, ToolSpec
 from xiaozhi.errors import SettingsError, VendorBusy, VendorRejected, VendorUnavailable
-from xiaozhi.providers.families.gemini import NO_SIGNATURE
+from xiaozhi.providers.families.gemini import NO_SIGNATURE, stream_endpoint
 from xiaozhi.providers.llm.gemini import GeminiLlm
 from xiaozhi.providers.llm.openai import OpenAiLlm
 from xiaozhi.providers.registry import validate
@@ -333,3 +333,11 @@ def test_pictures() -> None:
         assert vendor.refusals == []
     parts = [{"text": "What is it?"}, {"inlineData": {"mimeType": "image/jpeg", "data": "/9g="}}]
     assert vendor.requests[0].json()["contents"] == [{"role": "user", "parts": parts}]
+
+
+@pytest.mark.parametrize("end", ["", "/", "/v1beta", "/v1beta/openai"])
+def test_addresses(end: str) -> None:
+    block = {"type": "gemini", "api_key": "k", "base_url": f"https://generativelanguage.googleapis.com{end}"}
+    options: Any = validate("llm", "G", block)
+    expected = "https://generativelanguage.googleapis.com/v1beta/models/m:streamGenerateContent?alt=sse"
+    assert stream_endpoint(options.base_url, "m") == expected

@@ -11,6 +11,7 @@ Source: ai.google.dev/api/generate-content, .../gemini-api/docs/function-calling
 from __future__ import annotations
 
 import re
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from xiaozhi.providers.families.openai import ApiKey, HttpUrl
 from xiaozhi.providers.families.thinking_switches import Switches
 from xiaozhi.providers.families.tool_schemas import Level
 
+VERSION: Final = "v1beta"
 NO_SIGNATURE: Final = "skip_thought_signature_validator"
 _OLD: Final = re.compile(r"gemini-(?:1|2)\b|gemma")
 _CONFIG: Final = {
@@ -51,10 +53,10 @@ KNOWN: Final = LearntLimits(tool_schema=Level.SIMPLIFIED)
 
 
 class GeminiOptions(ModelOptions):
-    """`base_url` ends with the API's version."""
+    """`base_url` is the host, such as https://generativelanguage.googleapis.com, or has the API's version below it."""
 
     base_url: HttpUrl = Field(
-        "https://generativelanguage.googleapis.com/v1beta", validation_alias=AliasChoices("base_url", "url")
+        "https://generativelanguage.googleapis.com", validation_alias=AliasChoices("base_url", "url")
     )
     api_key: ApiKey
     model_name: str = Field("gemini-2.0-flash", min_length=1, validation_alias=AliasChoices("model_name", "model"))
@@ -67,8 +69,11 @@ class GeminiOptions(ModelOptions):
 
 
 def stream_endpoint(base_url: str, model: str) -> str:
-    """The address of a model's streamed answers. `base_url` such as
-    https://generativelanguage.googleapis.com/v1beta."""
+    """The address of a model's streamed answers. `base_url`: the host, the version below it, or the OpenAI-compatible
+    address below that."""
+    base_url = base_url.removesuffix("/openai")
+    if not urllib.parse.urlsplit(base_url).path:
+        base_url = f"{base_url}/{VERSION}"
     return f"{base_url}/{model if '/' in model else f'models/{model}'}:streamGenerateContent?alt=sse"
 
 

@@ -54,10 +54,10 @@ class Timeouts(BaseModel):
         if isinstance(value, (int, float, str)):
             total = float(value)
             # Existing files write 0 for "whatever is usual".
-            return {"total": total, "first_byte": min(15.0, total), "gap": min(15.0, total)} if total > 0 else {}
+            return {"total": total, "first_byte": min(15.0, total), "gap": min(15.0, total)} if total else {}
         if isinstance(value, Mapping):
             value = {key: item for key, item in value.items() if item not in ("", None)}
-            if "total" not in value and "read" in value:
+            if "total" not in value and isinstance(value.get("read"), (int, float, str)):
                 value["total"] = max(60.0, float(value["read"]))
         return value
 

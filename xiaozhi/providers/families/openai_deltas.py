@@ -19,6 +19,8 @@ from xiaozhi.providers.families.call_arguments import MAX_ARGUMENT_CHARS, BadToo
 from xiaozhi.providers.families.tool_names import Offer
 
 MAX_TOOL_CALLS = 32
+MAX_SEAL_BYTES = 65_536
+"""Of a `Seal`; a longer one is not kept in a dialogue."""
 ID_CHARS = 9
 """Mistral's models take ids of nine letters and digits and nothing else; everybody else takes those too."""
 
@@ -76,8 +78,7 @@ class ToolCalls:
             used.add(identity)
             try:
                 arguments = _arguments(growing.arguments, name, cut_off=cut_off)
-                seal = Seal(vendor, orjson.dumps(growing.seal)) if growing.seal is not None else None
-                calls.append(ToolCall(identity, name, arguments, seal=seal))
+                calls.append(ToolCall(identity, name, arguments, seal=_seal(vendor, growing.seal)))
             except BadToolCall as error:
                 calls.append(ToolCall(identity, name, {}, fault=str(error)))
         return calls
@@ -152,6 +153,11 @@ class ToolCalls:
         self._calls.append(call)
         self._at[-len(self._calls) if index is None else index] = call
         return call
+
+
+def _seal(vendor: str, content: Any) -> Seal | None:
+    written = orjson.dumps(content) if content is not None else b""
+    return Seal(vendor, written) if 0 < len(written) <= MAX_SEAL_BYTES else None
 
 
 def _index(value: Any) -> int | None:

@@ -5,14 +5,22 @@ from __future__ import annotations
 
 from xiaozhi.providers.families.anthropic import AnthropicDialect, AnthropicOptions, messages_endpoint, switches_of
 from xiaozhi.providers.families.chat_vllm import ChatVllm
+from xiaozhi.providers.families.openai import Timeouts
 from xiaozhi.providers.registry import provider
 
 
-@provider("vllm", "anthropic", AnthropicOptions)
+class AnthropicVllmOptions(AnthropicOptions):
+    """As for the language model."""
+
+    # A picture is read before the first word.
+    timeout: Timeouts = Timeouts(first_byte=45.0)
+
+
+@provider("vllm", "anthropic", AnthropicVllmOptions)
 class AnthropicVllm(ChatVllm):
     """A vision model behind the Messages API."""
 
-    def __init__(self, options: AnthropicOptions) -> None:
+    def __init__(self, options: AnthropicVllmOptions) -> None:
         url = messages_endpoint(options.base_url)
         super().__init__(
             options.client(url),

@@ -5,14 +5,22 @@ from __future__ import annotations
 
 from xiaozhi.providers.families.chat_vllm import ChatVllm
 from xiaozhi.providers.families.gemini import GeminiDialect, GeminiOptions, stream_endpoint, switches_of
+from xiaozhi.providers.families.openai import Timeouts
 from xiaozhi.providers.registry import provider
 
 
-@provider("vllm", "gemini", GeminiOptions)
+class GeminiVllmOptions(GeminiOptions):
+    """As for the language model."""
+
+    # A picture is read before the first word.
+    timeout: Timeouts = Timeouts(first_byte=45.0)
+
+
+@provider("vllm", "gemini", GeminiVllmOptions)
 class GeminiVllm(ChatVllm):
     """A vision model behind generateContent."""
 
-    def __init__(self, options: GeminiOptions) -> None:
+    def __init__(self, options: GeminiVllmOptions) -> None:
         url = stream_endpoint(options.base_url, options.model_name)
         super().__init__(
             options.client(url),
