@@ -119,6 +119,7 @@ WORDS: list[tuple[str, str]] = [
     ("Failed to parse the schema of a tool", "tool_schema"),
     # roles, as Spark names them
     ("param validate error: '$.messages[3].role' must be one of [user assistant]", "tool_role"),
+    ("messages.3.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.", "tool_role"),
     # parameters
     ("Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) value is supported.",
      "parameter_temperature"),

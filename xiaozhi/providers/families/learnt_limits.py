@@ -293,7 +293,8 @@ _SYSTEM: Final = re.compile(
 )
 _TOOL_ROLE: Final = re.compile(
     r"role\W{0,12}tool\b|\btool\W{0,3}(?:role|message)|(?:unexpected|unknown|invalid|unsupported) (?:message )?role|"
-    r"roles? must alternate|only user and assistant|tool_call_id|thought_signature|reasoning_content"
+    r"roles? must alternate|only user and assistant|tool_call_id|thought_signature|reasoning_content|"
+    r"expected .thinking."
 )
 _EMPTY: Final = re.compile(
     r"non-?empty|not be (?:empty|blank)|(?:is|are|was) (?:empty|blank)|empty (?:content|message)|不能为空|内容为空"
