@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"session"}),
     frozenset({"providers", "tools", "management", "devices", "reminders"}),
     frozenset({"history"}),
-    frozenset({"storage"}),
+    frozenset({"storage", "models"}),
     frozenset({"net"}),
     frozenset({"audio", "runtime"}),
     frozenset({"protocol", "speech", "settings"}),

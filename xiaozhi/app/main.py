@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 
 from xiaozhi import __version__
-from xiaozhi.app import device_commands, history_commands
+from xiaozhi.app import device_commands, history_commands, model_commands
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
 from xiaozhi.app.console import Console
@@ -54,8 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     of_devices = device_commands.is_device_command(options.command)
     of_history = history_commands.is_history_command(options.command)
+    if (options.source or options.into) and not model_commands.is_fetch(options.command):
+        parser.error("--from and --into belong to 'models fetch NAME'")
+    if model_commands.is_model_command(options.command):
+        return model_commands.run(options.command, options.source, options.into)
     if options.command not in ([], CHECK, TOOLS, UPGRADE, PASSWORD) and not of_devices and not of_history:
-        usage = (*device_commands.USAGE, *history_commands.USAGE)
+        usage = (*device_commands.USAGE, *history_commands.USAGE, *model_commands.USAGE)
         known = ", ".join(("check", "tools", " ".join(UPGRADE), " ".join(PASSWORD), *usage))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
@@ -301,8 +305,13 @@ def _parser() -> argparse.ArgumentParser:
         "'forget ID': what is known of devices, their own settings, who may talk (docs/devices.md); "
         "'history show|erase DEVICE', 'history export DEVICE DIRECTORY': what was said; "
         "'privacy': what is kept, where and how long; "
+        "'models list', 'models fetch NAME': models that run on this machine; "
         "'console password': a new password for the console in the browser",
     )
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="'models fetch': take this file or folder, not the network"
+    )
+    parser.add_argument("--into", metavar="FOLDER", help="'models fetch': where the model goes (default: models/...)")
     parser.add_argument(
         "--config", action="append", metavar="FILE", help="a YAML file laid over config/default.yaml; may be repeated"
     )

@@ -74,6 +74,7 @@ def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
     for kind, name in _unlike(settings, known):
         block = settings.block(kind, name)
         found += registry.ignored(kind, name, block, _read_elsewhere(kind, name, block))
+        found += registry.oddities(kind, name, block)
     if known is None or (settings.plugins, settings.Intent) != (known.plugins, known.Intent):
         untouched = [block for block in settings.plugins if _ships(loaded, "plugins", block)]
         listed = not _ships(loaded, "Intent", settings.selected("intent"))

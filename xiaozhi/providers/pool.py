@@ -27,7 +27,8 @@ from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Provider, Services
 from xiaozhi.providers.contracts.tts import Tts
 from xiaozhi.providers.probe import is_tried, probe
-from xiaozhi.providers.remedies import ADDRESSES, remedies_of
+from xiaozhi.providers.remedies import remedies_of
+from xiaozhi.providers.vendor_hosts import ADDRESSES
 from xiaozhi.providers.wrappers import VendorLimits, guard, with_fallback
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from xiaozhi import providers
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.provider import Provider, ProviderOptions, Services
+from xiaozhi.providers.vendor_hosts import foreign_address
 from xiaozhi.settings import SECTIONS, checks
 
 KINDS = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "voiceprint")
@@ -138,6 +139,12 @@ def ignored(kind: str, name: str, block: Mapping[str, Any], read_elsewhere: Iter
     spared = {"type", *read_elsewhere} - known
     own = {str(key): value for key, value in block.items() if key not in spared}
     return checks.unknown_keys(own, registered.options, f"{block_key(kind, name)}.")
+
+
+def oddities(kind: str, name: str, block: Mapping[str, Any]) -> list[str]:
+    """A warning for what a block says that is possible, and hardly meant."""
+    odd = foreign_address(name, block)
+    return [f"{block_key(kind, name)}.{odd}"] if odd is not None else []
 
 
 def build(kind: str, name: str, block: Mapping[str, Any], services: Services) -> Any:
