@@ -19,7 +19,7 @@ from xiaozhi import __version__
 from xiaozhi.app import device_commands, history_commands, model_commands
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
-from xiaozhi.app.console import Console
+from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.owner_console import change_password
 from xiaozhi.app.server import Server
 from xiaozhi.app.status import status_line
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.close()
 
 
-def _obey(options: argparse.Namespace, examined: Examined, console: Console | None) -> int:
+def _obey(options: argparse.Namespace, examined: Examined, console: ManagementConsole | None) -> int:
     """Do what the command line says, with the configuration of this machine and what the console adds to it."""
     if console is not None:
         try:
@@ -113,12 +113,12 @@ def _obey(options: argparse.Namespace, examined: Examined, console: Console | No
     return _serve(options, loaded, console)
 
 
-def _console(examined: Examined) -> Console | None:
+def _console(examined: Examined) -> ManagementConsole | None:
     """The management console that the configuration names, not asked yet; None for none, or when there are faults."""
     loaded = examined.loaded
     if loaded is None or examined.faults or not loaded.settings.under_console:
         return None
-    return Console(loaded.settings)
+    return ManagementConsole(loaded.settings)
 
 
 def _upgrade_database(loaded: Loaded) -> int:
@@ -160,7 +160,7 @@ def _command_devices(words: Sequence[str], loaded: Loaded) -> int:
         logs.shut_down()
 
 
-def _serve(options: argparse.Namespace, loaded: Loaded, console: Console | None) -> int:
+def _serve(options: argparse.Namespace, loaded: Loaded, console: ManagementConsole | None) -> int:
     # Until there is a server that can reload, this signal must not end us.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -245,7 +245,7 @@ def _examine(options: argparse.Namespace, console: Mapping[str, Any] | None = No
     return Examined(examined.loaded, list(dict.fromkeys(faults)), warnings(examined.loaded))
 
 
-def _load(options: argparse.Namespace, console: Console | None) -> Loaded:
+def _load(options: argparse.Namespace, console: ManagementConsole | None) -> Loaded:
     """The configuration as it is now. Raises SettingsError."""
     if console is None:
         return load(options.config, overrides=_overrides(options))

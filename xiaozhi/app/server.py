@@ -21,12 +21,12 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
-from xiaozhi.app.console import Console
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
+from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.ops_hooks import ops_hooks
 from xiaozhi.app.owner_console import OwnerConsole
@@ -85,7 +85,7 @@ class Server:
         reload: Callable[[], Loaded],
         worker: str = "",
         overlays: Overlays | None = None,
-        console: Console | None = None,
+        console: ManagementConsole | None = None,
         pipeline: PipelineFactory = Cascade,
         shed_policy: ShedPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -178,7 +178,7 @@ class Server:
             events=self._observer,
         )
         """Whoever accepts devices, by whatever protocol, runs their connections with these."""
-        self._console = console
+        self._management = console
         self.agents = (
             ConfiguredAgents(self._generations, overlays if overlays is not None else {}, self.known_devices)
             if console is None
@@ -242,7 +242,7 @@ class Server:
             current=self._current,
             connections=self.connections,
             vendors=self.vendor_health,
-            console=self._console,
+            console=self._management,
             clock=self._clock,
         )
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
@@ -267,8 +267,8 @@ class Server:
         self.connections.start()
         expect_loops(self.watchdog, self.connections, self._memories, self._quota)
         self.watchdog.start()
-        if self._console is not None:
-            self._console.start(self.request_reload)
+        if self._management is not None:
+            self._management.start(self.request_reload)
         process.settle()
         self._started_s = self._clock() - self._began
         self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
@@ -371,8 +371,8 @@ class Server:
             log.warning("memories put aside for the next start")
         self._step("quota", self._quota.close)
         self._step("history", self._history.stop)
-        if self._console is not None:
-            self._step("console", self._console.close)
+        if self._management is not None:
+            self._step("console", self._management.close)
         self._step("console pages", self._owner_console.close)
         for web in (self._web, self._worker_web):
             if web is not None:

@@ -14,8 +14,8 @@ import orjson
 from cachetools import LRUCache
 from gevent import Greenlet
 
-from xiaozhi.app.console_notes import ConsoleNotes
 from xiaozhi.app.generations import Generations
+from xiaozhi.app.management_notes import ManagementNotes
 from xiaozhi.errors import ConsoleRefused, NotServed, Overloaded, SettingsError, VendorError, XiaozhiError
 from xiaozhi.management.client import AGENT_GONE, CODE_PENDING
 from xiaozhi.management.private_config import PrivateConfigs, is_unbound
@@ -41,14 +41,14 @@ LATE_S: Final = 30.0
 REMEMBERED: Final = 2_000
 
 
-class ConsoleAgents:
+class ManagementAgents:
     """An `AgentSource`. `seconds`: how long `resolve` may take."""
 
     def __init__(
         self,
         generations: Generations,
         configs: PrivateConfigs,
-        notes: ConsoleNotes,
+        notes: ManagementNotes,
         *,
         seconds: float = RESOLVE_S,
         clock: Callable[[], float] = time.monotonic,
