@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from flask import Blueprint
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from xiaozhi import __version__
+from xiaozhi.app.console_overview import Overview
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.storage import console_store
@@ -19,6 +20,7 @@ from xiaozhi.web.console import live, pages, session
 from xiaozhi.web.console.access import ConsoleAccess
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.console.live import LiveFeed
+from xiaozhi.web.console.overview import EVERY_S, TOPIC, create_blueprint
 
 PASSWORD_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """Without those that are mistaken for each other."""
@@ -91,7 +93,7 @@ class OwnerConsole:
         inference: InferencePool,
         guesses: Guesses,
         key: str,
-        overview: Callable[[], Mapping[str, Any]],
+        overview: Overview,
     ) -> None:
         self._enabled = enabled
         self.password = ConsolePassword(database, inference)
@@ -105,7 +107,8 @@ class OwnerConsole:
         """Made by `start`, to be told once."""
         self.audit = AuditTrail(database)
         self.feed = LiveFeed()
-        self.feed.sample("overview", 2.0, overview)
+        self._overview = overview
+        self.feed.sample(TOPIC, EVERY_S, overview.sample)
 
     def start(self) -> None:
         """Make the password, if there has been none. Blocks; raises StorageError, Overloaded."""
@@ -120,8 +123,10 @@ class OwnerConsole:
             pages.create_blueprint(),
             session.create_blueprint(self.access, self.audit, lambda: {"version": __version__}),
             live.create_blueprint(self.feed, self.access),
+            create_blueprint(self.access, self._overview.sample),
         ]
 
     def close(self) -> None:
         """End what pages are being told. Idempotent."""
         self.feed.close()
+        self._overview.close()

@@ -21,8 +21,9 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
+from xiaozhi.app.console_overview import Overview
 from xiaozhi.app.descriptors import Descriptors
-from xiaozhi.app.gauges import expect_loops, sample, watch_all
+from xiaozhi.app.gauges import Watched, expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
@@ -129,7 +130,7 @@ class Server:
             sample_interval=settings.monitoring.sample_interval,
             policy=shed_policy,
             on_tick=GrowthCollector().check,
-            on_lag=self.metrics.hub_lag.observe,
+            on_lag=self.metrics.hub_was_late,
             on_shed=self._on_shed,
             on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),
         )
@@ -187,13 +188,27 @@ class Server:
         self._addresses = listeners.server_addresses(
             settings, lambda: Ports(self.port, self.http_port), self.known_devices.address_for_a_device
         )
+        watched = Watched(
+            services=self.services,
+            connections=self.connections,
+            admission=self.admission,
+            database=self._database,
+            memories=self._memories,
+            inference=self.inference,
+            guesses=self.guesses,
+            pool=self.provider_pool,
+            watchdog=self.watchdog,
+        )
+        watch_all(self.metrics, watched)
         self._owner_console = OwnerConsole(
             enabled=settings.console.enabled,
             database=self._database,
             inference=self.inference,
             guesses=self.guesses,
             key=secret,
-            overview=lambda: {"devices": len(self.connections)},
+            overview=Overview(
+                watched, self.metrics, self.known_devices, self.vendor_health, self._history, self._current, console
+            ),
         )
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
@@ -210,18 +225,6 @@ class Server:
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
         self._history.start(self.watchdog, self.metrics)
-        watch_all(
-            self.metrics,
-            services=self.services,
-            connections=self.connections,
-            admission=self.admission,
-            database=self._database,
-            memories=self._memories,
-            inference=self.inference,
-            guesses=self.guesses,
-            pool=self.provider_pool,
-            watchdog=self.watchdog,
-        )
         settings = self._loaded.settings
         wanted = listeners.wanted_sockets(settings)
         fitted = self._descriptors.fit(wanted)

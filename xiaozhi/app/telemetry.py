@@ -20,7 +20,8 @@ from xiaozhi.tools.base import Action
 
 log = logs.get_logger("xiaozhi.turns")
 
-STAGES = ("released", "heard", "llm_first", "tts_first", "first_frame")
+FIRST_SOUND = "first_frame"
+STAGES = ("released", "heard", "llm_first", "tts_first", FIRST_SOUND)
 # A frame that is this late still arrives in time for every device.
 PUNCTUAL_S = 0.005
 MAX_TOOL_CHARS = 64
@@ -69,6 +70,8 @@ class Observer:
             seconds = timeline.since_voice(stage)
             if seconds is not None:
                 histogram.observe(seconds)
+                if stage == FIRST_SOUND:
+                    self._metrics.last_hour.answered(seconds)
         account = timeline.account()
         for share, ms in account.items():
             self._shares[share].observe(ms / 1000)
