@@ -214,10 +214,9 @@ class Overview:
         return rows
 
     def _devices_of_all(self, here: int) -> int | None:
-        others = self._asked.workers
-        return (
-            None if others is None else here + sum(each.connections for each in others if each.worker != self._worker)
-        )
+        if self._asked.workers is None:
+            return None
+        return here + sum(each.connections for each in self._asked.workers if each.worker != self._worker)
 
     def _conditions(self) -> Conditions:
         watched, asked, generation = self._watched, self._asked, self._current()

@@ -93,8 +93,8 @@ class VendorHealth:
     @property
     def refusing(self) -> list[str]:
         """Blocks that have failed too often and are not asked for a while."""
-        guards = (guard for guard in self._guards() if guard.breaker is not None)
-        return sorted({guard.name for guard in guards if guard.breaker.state is not BreakerState.CLOSED})
+        guards = ((guard.name, guard.breaker) for guard in self._guards())
+        return sorted({name for name, breaker in guards if breaker and breaker.state is not BreakerState.CLOSED})
 
     @property
     def limitations(self) -> Mapping[str, tuple[str, ...]]:

@@ -131,5 +131,5 @@ def _quantile(waits: array[int], share: float) -> float | None:
     for place, count in enumerate(waits):
         seen += count
         if seen >= wanted:
-            return SHORTEST_S * RATIO ** (place + 0.5)
+            return float(SHORTEST_S * RATIO ** (place + 0.5))
     return None
