@@ -21,7 +21,7 @@ Level = Literal["bad", "warn", "info"]
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
+class ServerAlert:
     """`code`: which words; `values`: what stands in them."""
 
     level: Level
@@ -64,54 +64,54 @@ class Conditions:
     """Devices that wait for approval."""
 
 
-def alerts(now: Conditions) -> list[Alert]:
+def alerts(now: Conditions) -> list[ServerAlert]:
     """The worst first."""
     return [*_bad(now), *_warnings(now), *_hints(now)]
 
 
-def _bad(now: Conditions) -> list[Alert]:
+def _bad(now: Conditions) -> list[ServerAlert]:
     found = []
     if not now.database:
-        found.append(Alert("bad", "database"))
+        found.append(ServerAlert("bad", "database"))
     if now.history_failing.get("disk"):
-        found.append(Alert("bad", "history_disk"))
+        found.append(ServerAlert("bad", "history_disk"))
     if now.disk_free_bytes is not None and now.disk_free_bytes < DISK_FREE_BYTES:
-        found.append(Alert("bad", "disk", {"mb": now.disk_free_bytes >> 20}))
+        found.append(ServerAlert("bad", "disk", {"mb": now.disk_free_bytes >> 20}))
     if now.shedding is not Shed.NOTHING:
-        found.append(Alert("bad", f"shedding_{now.shedding.name.lower()}", {"ms": round(now.lag_s * 1000)}))
+        found.append(ServerAlert("bad", f"shedding_{now.shedding.name.lower()}", {"ms": round(now.lag_s * 1000)}))
     if now.devices >= now.places:
-        found.append(Alert("bad", "full", {"places": now.places}))
-    found += [Alert("bad", "vendor", {"vendor": block, "why": why}) for block, why in now.failing_vendors.items()]
+        found.append(ServerAlert("bad", "full", {"places": now.places}))
+    found += [ServerAlert("bad", "vendor", {"vendor": block, "why": why}) for block, why in now.failing_vendors.items()]
     refusing = (block for block in now.refusing_vendors if block not in now.failing_vendors)
-    found += [Alert("bad", "breaker", {"vendor": block}) for block in refusing]
+    found += [ServerAlert("bad", "breaker", {"vendor": block}) for block in refusing]
     loops = now.silent_loops.items()
-    return found + [Alert("bad", "loop", {"loop": name, "seconds": round(seconds)}) for name, seconds in loops]
+    return found + [ServerAlert("bad", "loop", {"loop": name, "seconds": round(seconds)}) for name, seconds in loops]
 
 
-def _warnings(now: Conditions) -> list[Alert]:
+def _warnings(now: Conditions) -> list[ServerAlert]:
     found = []
     if now.lag_s >= SLOW_S and now.shedding is Shed.NOTHING:
-        found.append(Alert("warn", "slow", {"ms": round(now.lag_s * 1000)}))
+        found.append(ServerAlert("warn", "slow", {"ms": round(now.lag_s * 1000)}))
     used, limit = now.descriptors
     if used >= FULL * limit:
-        found.append(Alert("warn", "descriptors", {"used": used, "limit": limit}))
+        found.append(ServerAlert("warn", "descriptors", {"used": used, "limit": limit}))
     waiting, room = now.pool
     if waiting >= FULL * room:
-        found.append(Alert("warn", "pool", {"waiting": waiting}))
+        found.append(ServerAlert("warn", "pool", {"waiting": waiting}))
     if now.memory_free < MEMORY_FREE:
-        found.append(Alert("warn", "memory", {"percent": round(100 * now.memory_free)}))
+        found.append(ServerAlert("warn", "memory", {"percent": round(100 * now.memory_free)}))
     sinks = (sink for sink, fails in now.history_failing.items() if fails and sink != "disk")
-    found += [Alert("warn", "history_sink", {"sink": sink}) for sink in sinks]
-    found += [Alert("warn", "management", {"what": what}) for what in now.management]
+    found += [ServerAlert("warn", "history_sink", {"sink": sink}) for sink in sinks]
+    found += [ServerAlert("warn", "management", {"what": what}) for what in now.management]
     if now.open_port:
-        found.append(Alert("warn", "open", {"port": now.open_port}))
+        found.append(ServerAlert("warn", "open", {"port": now.open_port}))
     return found
 
 
-def _hints(now: Conditions) -> list[Alert]:
+def _hints(now: Conditions) -> list[ServerAlert]:
     found = []
     if now.waiting:
-        found.append(Alert("info", "waiting", {"n": now.waiting}))
+        found.append(ServerAlert("info", "waiting", {"n": now.waiting}))
     if now.offline:
-        found.append(Alert("info", "offline", {"kinds": list(now.offline)}))
+        found.append(ServerAlert("info", "offline", {"kinds": list(now.offline)}))
     return found

@@ -88,7 +88,7 @@ class LastHour:
         return sum(waits), [_quantile(waits, share) for share in shares]
 
     def turns_per_minute(self) -> float:
-        """Of the last few minutes."""
+        """Of the last `RATE_MINUTES`, the one under way included."""
         recent = self._number() - RATE_MINUTES
         since = [figures for number, figures, _ in self._closed if number > recent]
         began = since[0].began if since else self._now.began
@@ -104,7 +104,7 @@ class LastHour:
     def _close(self) -> None:
         over, fresh = self._now, self._begin(self.turns())
         self._closed.append((over.number, self._figures(over), over.waits))
-        while self._closed[0][0] <= fresh.number - MINUTES:
+        while self._closed and self._closed[0][0] <= fresh.number - MINUTES:
             self._closed.popleft()
         self._sum = _added([waits for _, _, waits in self._closed])
         self._now = fresh

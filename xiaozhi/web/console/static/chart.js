@@ -13,7 +13,7 @@ const t = words({
   zh: { table: "以表格显示", time: "时间", none: "–", soon: "第一分钟尚未结束。", latest: "{title}，最近一小时。最新：{values}" },
 });
 const HOUR_S = 3600;
-const HEIGHT = 170;
+const HEIGHT = 160;
 const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
 const time = (at) => clock.format(new Date(at * 1000));
 
@@ -39,8 +39,8 @@ function options(lines, width) {
       y: { range: (plot, least, most) => [0, Math.max(lines[0].floor, (most || 0) * 1.1)] },
     },
     axes: [
-      { ...axis, values: (plot, ticks) => ticks.map(time), space: 60 },
-      { ...axis, size: 56, incrs: whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] : undefined, values: (plot, ticks) => ticks.map(lines[0].show) },
+      { ...axis, size: 28, space: 60, values: (plot, ticks) => ticks.map(time) },
+      { ...axis, size: 56, space: 28, incrs: whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] : undefined, values: (plot, ticks) => ticks.map(lines[0].show) },
     ],
     series: [
       { label: t("time"), value: (plot, at) => (at == null ? t("none") : time(at)) },
