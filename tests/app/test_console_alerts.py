@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xiaozhi.app.console_alerts import ServerAlert, Conditions, alerts
+from xiaozhi.app.console_alerts import Conditions, ServerAlert, alerts
 from xiaozhi.runtime.watchdog import Shed
 from xiaozhi.web.console.pages import STATIC
 
