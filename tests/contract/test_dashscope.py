@@ -92,11 +92,11 @@ class TestCosyVoiceThatMarksNothing(TestCosyVoice):
 
 
 class TestCosyVoiceOpus(TestCosyVoice):
-    block = {"format": "opus"}
+    block = {"format": "opus", "timeout": 0.6}
 
 
 class TestCosyVoiceMp3(TestCosyVoice):
-    block = {"format": "mp3"}
+    block = {"format": "mp3", "timeout": 0.6}
 
 
 class TestCosyVoiceWav(TestCosyVoice):

@@ -114,6 +114,8 @@ class DuplexTask:
         self.connection = connection
         self._vendor = vendor
         self._socket = connection.socket
+        self._over = False
+        """The connection may belong to another task."""
         try:
             self._act("run-task", request)
             self._expect_start(time.monotonic() + deadline)
@@ -123,6 +125,7 @@ class DuplexTask:
 
     def send_sound(self, pcm: bytes) -> None:
         """Sound to be heard."""
+        self._check()
         self._socket.send_binary(pcm)
 
     def send_text(self, text: str) -> None:
@@ -142,15 +145,22 @@ class DuplexTask:
                 return message
             event, output = self._parsed(message)
             if event == "task-finished":
+                self._over = True
                 return None
             if event == "result-generated":
                 return output
 
     def hang_up(self) -> None:
         """End the task now. Idempotent, from any greenlet."""
-        self.connection.close()
+        if not self._over:
+            self.connection.close()
+
+    def _check(self) -> None:
+        if self._over:
+            raise VendorUnavailable(self._vendor, "the task has ended")
 
     def _act(self, action: str, payload: Mapping[str, Any]) -> None:
+        self._check()
         header = {"action": action, "task_id": self.id, "streaming": "duplex"}
         self._socket.send_text(orjson.dumps({"header": header, "payload": payload}).decode())
 

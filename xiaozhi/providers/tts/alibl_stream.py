@@ -4,7 +4,8 @@ Source: help.aliyun.com/zh/model-studio/cosyvoice-websocket-api, .../cosyvoice-s
 itself. Newer models name each of their sentences before its sound; where none is named, ours are found in the sound
 (`families/spoken_sentences.py`).
 
-The vendor gives a task up when no text comes for 23 s."""
+The vendor gives a task up when no text comes for 23 s; before that it is ended here, and the next sentence begins
+another one (`families/text_pauses.py`)."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SpeechEvent, TtsTraits
 from xiaozhi.providers.families.dashscope import DuplexOptions, DuplexTask, DuplexTasks
 from xiaozhi.providers.families.spoken_sentences import SpokenSentences
+from xiaozhi.providers.families.text_pauses import SuccessiveSessions
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.tts_session import SessionTts, TtsSession
@@ -57,6 +58,8 @@ class AliBlStreamTtsOptions(VoiceScales, DuplexOptions):
     pitch: float = Field(1.0, ge=0.5, le=2)
     language: str = ""
     parameters: dict[str, Any] = {}
+    text_pause: float = Field(15.0, gt=0, lt=23)
+    """Seconds without text that end a task."""
     timeout: float = Field(10.0, gt=0)
     """Seconds without a sign of life while the vendor owes sound."""
 
@@ -103,12 +106,15 @@ class AliBlStreamTts(SessionTts):
 
     def connect(self, context: CallContext) -> TtsSession:
         """Start a task."""
-        return _Session(self, self.duplex.start(self._request))
+        return SuccessiveSessions(self._begin, self.tasks, pause=self.options.text_pause)
 
     def close(self) -> None:
         """Hang up on idle connections, break off the others."""
         self.duplex.close()
         super().close()
+
+    def _begin(self) -> TtsSession:
+        return _Session(self, self.duplex.start(self._request))
 
 
 class _Session(TtsSession):
@@ -119,7 +125,6 @@ class _Session(TtsSession):
         self._spoken = self._sentences(marked=False)
         self._sounded = False
         self._marked = False
-        self._nothing_said = False
 
     def send_sentence(self, sentence: str) -> None:
         self._texts.append(sentence)
@@ -128,27 +133,18 @@ class _Session(TtsSession):
         self._task.send_text(f"{sentence} " if sentence[-1:].isascii() else sentence)
 
     def send_end(self) -> None:
-        if self._texts:
-            self._task.send_end()
-        else:  # a task without text is an error
-            self._nothing_said = True
-            self._task.hang_up()
+        self._task.send_end()
 
     def read(self) -> Generator[SpeechEvent | None]:
-        try:
-            with closing(self._owner.duplex.read(self._task)) as messages:
-                for message in messages:
-                    if isinstance(message, bytes):
-                        self._sounded = True
-                        yield from self._spoken.feed(message)
-                    else:
-                        yield from self._noted(message)
-                    yield None
-        except VendorUnavailable:
-            if not self._nothing_said:
-                raise
-        else:
-            yield from self._spoken.finish()
+        with closing(self._owner.duplex.read(self._task)) as messages:
+            for message in messages:
+                if isinstance(message, bytes):
+                    self._sounded = True
+                    yield from self._spoken.feed(message)
+                else:
+                    yield from self._noted(message)
+                yield None
+        yield from self._spoken.finish()
 
     def hang_up(self) -> None:
         self._task.hang_up()
