@@ -35,7 +35,7 @@ from xiaozhi.providers.asr.qwen3_asr_flash import Qwen3AsrFlash
 from xiaozhi.providers.contracts.asr import AsrStream, Transcript
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SpeechEvent, TtsStream
-from xiaozhi.providers.families.dashscope import failure
+from xiaozhi.providers.families.dashscope import failure, language_code
 from xiaozhi.providers.registry import build, ignored, validate
 
 CONTEXT = CallContext()
@@ -259,6 +259,20 @@ def test_other_models_get_what_the_block_sets(vendor: DashscopeVendor, make: Bui
     assert sent["punctuation_prediction_enabled"] is True  # it is in the block
 
 
+@pytest.mark.parametrize("code", ["NO_INPUT_AUDIO_ERROR", "NO_VALID_AUDIO_ERROR"])
+def test_nobody_spoke(vendor: DashscopeVendor, make: Build, code: str) -> None:
+    vendor.once.append(f"failed:{code}")
+    assert hear(make("asr").open(CONTEXT), PCM[:3200]) == Transcript("")
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [("zh", "zh"), ("zh-CN", "zh"), ("en_US", "en"), ("英语", "en"), ("四川话", ""), ("auto", ""), ("", "")],
+)
+def test_languages(language: str, code: str) -> None:
+    assert language_code(language) == code
+
+
 # --- speaking -------------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +367,34 @@ def test_a_task_that_fails_at_its_start_is_tried_on_a_new_connection(vendor: Das
     vendor.once.extend(["start:InternalError", "start:InternalError"])
     with pytest.raises(VendorUnavailable):
         use("asr", asr)
+
+
+def test_a_task_that_is_over_leaves_its_connection_alone(vendor: DashscopeVendor, make: Build) -> None:
+    voice = make("tts")
+    task = voice.duplex.start(voice.options.request())
+    task.send_text("你好。")
+    task.send_end()
+    assert any([isinstance(message, bytes) for message in voice.duplex.read(task)])  # to its end
+    task.hang_up()
+    for late in (task.send_end, lambda: task.send_text("再见。"), lambda: task.send_sound(b"12")):
+        with pytest.raises(VendorUnavailable):
+            late()
+    assert use("tts", voice) == WHOLE["tts"]
+    assert vendor.connections == 1
+
+
+def test_a_task_is_ended_where_text_pauses(vendor: DashscopeVendor, make: Build) -> None:
+    stream = make("tts", text_pause=0.05).open(CONTEXT)
+    with contextlib.closing(stream):
+        events = speech_of(stream)
+        stream.say("等一下。")
+        assert next(events) == SentenceBegins("等一下。")
+        wait_for(lambda: vendor.tasks[0].end == "finished", "the end of the first task")
+        stream.say("好了。")
+        stream.finish()
+        assert texts(list(events)) == ["好了。"]
+    assert len(vendor.tasks) == 2
+    assert vendor.connections == 1
 
 
 def test_an_interrupt_hangs_up(vendor: DashscopeVendor, make: Build) -> None:
@@ -459,6 +501,13 @@ def test_an_answer_in_one_piece_and_nothing_said() -> None:
         assert asr.transcribe(PCM[:3000], CONTEXT) == Transcript("")
         asr.close()
         assert len(vendor.requests) == 1
+
+
+def test_silence_is_no_error() -> None:
+    with HttpVendor(qwen_asr_vendor.qwen_asr("")) as vendor:
+        asr = qwen(vendor.url)
+        assert asr.transcribe(bytes(32_000), CONTEXT) == Transcript("", "zh", "neutral")
+        asr.close()
 
 
 @pytest.mark.parametrize(

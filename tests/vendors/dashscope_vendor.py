@@ -45,6 +45,8 @@ _TTS_PARAMETERS: dict[str, Any] = {
     "language_hints": list,
     "instruction": str,
     "seed": range(65_536),
+    "type": range(2),
+    "enable_ssml": bool,
 }
 _PARAFORMER_ONLY = {
     "disfluency_removal_enabled",

@@ -15,13 +15,16 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.audio.pcm import Resampler
 from xiaozhi.chat import CallContext
+from xiaozhi.errors import VendorError
 from xiaozhi.providers.asr_session import AsrSession, SessionAsr
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Transcript
-from xiaozhi.providers.families.dashscope import DuplexOptions, DuplexTask, DuplexTasks
+from xiaozhi.providers.families.dashscope import DuplexOptions, DuplexTask, DuplexTasks, language_code
 from xiaozhi.providers.registry import provider
 
 PIECE_MS = 100
 """What the vendor recommends to send at a time."""
+NOTHING_HEARD = ("NO_INPUT_AUDIO_ERROR", "NO_VALID_AUDIO_ERROR")
+"""With these codes a task fails in which nobody spoke."""
 
 
 class AliyunBlStreamAsrOptions(DuplexOptions):
@@ -59,7 +62,7 @@ class AliyunBlStreamAsrOptions(DuplexOptions):
         parameters |= {key: getattr(self, key) for key in switches if all_of_them or key in self.model_fields_set}
         if self.vocabulary_id:
             parameters["vocabulary_id"] = self.vocabulary_id
-        if hints := [hint for hint in self.language_hints if hint.lower() != "auto"]:
+        if hints := list(filter(None, map(language_code, self.language_hints))):
             parameters["language_hints"] = hints
         return {
             "task_group": "audio",
@@ -109,10 +112,14 @@ class _Session(AsrSession):
         self._task.send_end()
 
     def read(self) -> Generator[Transcript | None]:
-        with closing(self._owner.duplex.read(self._task)) as messages:
-            for message in messages:
-                sentence = message.get("sentence") if isinstance(message, Mapping) else None
-                yield self._heard(sentence) if isinstance(sentence, Mapping) else None
+        try:
+            with closing(self._owner.duplex.read(self._task)) as messages:
+                for message in messages:
+                    sentence = message.get("sentence") if isinstance(message, Mapping) else None
+                    yield self._heard(sentence) if isinstance(sentence, Mapping) else None
+        except VendorError as error:
+            if not error.message.startswith(NOTHING_HEARD):
+                raise
 
     def hang_up(self) -> None:
         self._task.hang_up()

@@ -18,7 +18,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import HttpReply, VendorHttp
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
-from xiaozhi.providers.families.dashscope import DashscopeOptions, failure
+from xiaozhi.providers.families.dashscope import DashscopeOptions, failure, language_code
 from xiaozhi.providers.families.openai import HttpUrl, Timeouts
 from xiaozhi.providers.registry import provider
 
@@ -69,7 +69,9 @@ class Qwen3AsrFlash(BatchAsr):
         heard: Transcript | None = None
         with self._http.stream("POST", self._url, json=self._request(pcm)) as reply:
             for answer in self._answers(reply):
-                heard = self._heard(answer) or heard
+                told = self._heard(answer)
+                if told is not None and (told.text or heard is None):  # the last event may have no text
+                    heard = told
         if heard is None:
             raise VendorGarbage(self._http.vendor, "no text in the answer")
         return heard
@@ -85,8 +87,8 @@ class Qwen3AsrFlash(BatchAsr):
         if options.context:
             messages.insert(0, {"role": "system", "content": [{"text": options.context}]})
         asr_options: dict[str, Any] = {"enable_lid": options.enable_lid, "enable_itn": options.enable_itn}
-        if options.language and options.language.lower() != "auto":
-            asr_options["language"] = options.language
+        if language := language_code(options.language):
+            asr_options["language"] = language
         return {
             "model": options.model_name,
             "input": {"messages": messages},
@@ -105,7 +107,7 @@ class Qwen3AsrFlash(BatchAsr):
                 raise VendorGarbage(self._http.vendor, f"an event that is no JSON: {text}") from None
 
     def _heard(self, answer: Any) -> Transcript | None:
-        """What one event tells, None when there is no text in it."""
+        """What one event tells, None when it is about something else."""
         if not isinstance(answer, Mapping):
             raise VendorGarbage(self._http.vendor, "an event that is no object")
         if answer.get("code"):
@@ -119,4 +121,4 @@ class Qwen3AsrFlash(BatchAsr):
             return None
         told = notes[-1] if notes else {}
         language, emotion = str(told.get("language") or ""), str(told.get("emotion") or "")
-        return Transcript("".join(map(str, texts)).strip(), language, emotion) if texts else None
+        return Transcript("".join(map(str, texts)).strip(), language, emotion)

@@ -53,6 +53,25 @@ _REFUSED: Final = re.compile(
     r"|client_?error|freetier|insufficient|unpurchased|empty|^4\d\d"
 )
 
+_LANGUAGES: Final = {
+    "auto": "",
+    "中文": "zh",
+    "普通话": "zh",
+    "英语": "en",
+    "英文": "en",
+    "日语": "ja",
+    "韩语": "ko",
+    "法语": "fr",
+    "德语": "de",
+    "俄语": "ru",
+    "西班牙语": "es",
+    "意大利语": "it",
+    "葡萄牙语": "pt",
+    "泰语": "th",
+    "印尼语": "id",
+    "越南语": "vi",
+}
+
 
 class DashscopeOptions(ProviderOptions):
     """Keys common to all kinds. Empty values count as absent."""
@@ -234,6 +253,14 @@ class DuplexTasks:
     def _dial(self) -> DuplexConnection:
         self._owner.check_open()
         return DuplexConnection(self._owner.vendor, self._options)
+
+
+def language_code(language: str) -> str:
+    """The vendor's code for "zh-CN", "en_us" or a name such as consoles have ("英语"); "" for one that it has no code
+    for, such as a dialect, and for "auto"."""
+    known = _LANGUAGES.get(language.lower())
+    code = language.lower().replace("_", "-").partition("-")[0] if known is None else known
+    return code if code.isascii() else ""
 
 
 def failure(vendor: str, code: str, message: str, secrets: tuple[str, ...] = ()) -> VendorError:

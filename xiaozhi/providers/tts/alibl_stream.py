@@ -18,30 +18,12 @@ from pydantic import AliasChoices, Field
 from xiaozhi.chat import CallContext
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SpeechEvent, TtsTraits
-from xiaozhi.providers.families.dashscope import DuplexOptions, DuplexTask, DuplexTasks
+from xiaozhi.providers.families.dashscope import DuplexOptions, DuplexTask, DuplexTasks, language_code
 from xiaozhi.providers.families.spoken_sentences import SpokenSentences
 from xiaozhi.providers.families.text_pauses import SuccessiveSessions
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.tts_session import SessionTts, TtsSession
-
-_LANGUAGES = {
-    "中文": "zh",
-    "普通话": "zh",
-    "英语": "en",
-    "英文": "en",
-    "日语": "ja",
-    "韩语": "ko",
-    "法语": "fr",
-    "德语": "de",
-    "俄语": "ru",
-    "西班牙语": "es",
-    "意大利语": "it",
-    "葡萄牙语": "pt",
-    "泰语": "th",
-    "印尼语": "id",
-    "越南语": "vi",
-}
 
 
 class AliBlStreamTtsOptions(VoiceScales, DuplexOptions):
@@ -78,7 +60,7 @@ class AliBlStreamTtsOptions(VoiceScales, DuplexOptions):
             "rate": self.speed(),
             "pitch": scaled(self.pitch_percent, 0.5, 1.0, 2.0, otherwise=self.pitch),
         }
-        if hint := _LANGUAGES.get(self.language, self.language if self.language.isascii() else ""):
+        if hint := language_code(self.language):
             parameters["language_hints"] = [hint]
         return {
             "task_group": "audio",
