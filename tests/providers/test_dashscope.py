@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRequest
-from loadtest.vendors.sounds import hum
+from loadtest.vendors.sounds import Sounds, hum
 from tests.fakes.inference import InlineInference
 from tests.fakes.voice import speech_of
 from tests.vendors import qwen_asr_vendor
 from tests.vendors.dashscope_vendor import DashscopeVendor
 from tests.waiting import wait_for
+from xiaozhi.audio.decode import decoder_for
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import (
     SettingsError,
@@ -288,11 +289,23 @@ def test_sentences_and_sound(vendor: DashscopeVendor, make: Build, marked: bool)
     assert vendor.tasks[0].end == "finished"
 
 
+def test_marks_are_better_than_the_pace(vendor: DashscopeVendor, make: Build) -> None:
+    vendor.slowness = 3.0  # by the sound alone, the second sentence would begin in the first one
+    events = speak(make("tts").open(CONTEXT), *SENTENCES)
+    exact = {SENTENCES[0]: 7 * 0.57 + 0.3, SENTENCES[1]: 10 * 0.57 + 0.3, SENTENCES[2]: 4 * 0.4 * 0.57 + 0.3}
+    assert seconds(events) == pytest.approx(exact, abs=0.01)
+
+
 @pytest.mark.parametrize("form", ["opus", "mp3", "wav"])
 def test_other_formats(vendor: DashscopeVendor, make: Build, form: str) -> None:
     events = speak(make("tts", format=form).open(CONTEXT), "今天天气真不错。")
     assert any(isinstance(event, OpusPackets) for event in events) is (form == "opus")
-    assert sum(seconds(events).values()) == pytest.approx(7 * 0.19 + 0.3, abs=0.2)
+    spoken = sum(seconds(events).values())
+    assert spoken == pytest.approx(7 * 0.19 + 0.3, abs=0.2)
+    if form == "mp3":  # to the last sample
+        decoder = decoder_for("mp3", 24_000)
+        whole = decoder.feed(Sounds().body("mp3", 7 * 0.19 + 0.3)) + decoder.finish()
+        assert spoken == pytest.approx(len(whole) / 48_000, abs=0.001)
 
 
 def test_the_consoles_scales_and_languages(vendor: DashscopeVendor, make: Build) -> None:
@@ -339,6 +352,12 @@ def test_connections_are_used_again(vendor: DashscopeVendor, make: Build, kind: 
     assert len({task.id for task in vendor.tasks}) == 3
     provider.close()
     wait_for(lambda: not vendor.open, "the connection to be closed")
+
+
+@pytest.mark.parametrize("kind", ["asr", "tts"])
+def test_messages_of_another_task_are_passed_over(vendor: DashscopeVendor, make: Build, kind: str) -> None:
+    vendor.fault = "stale"
+    assert use(kind, make(kind)) == WHOLE[kind]
 
 
 @pytest.mark.parametrize("kind", ["asr", "tts"])

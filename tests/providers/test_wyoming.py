@@ -220,8 +220,10 @@ def test_the_text_and_what_was_asked_for(make: Build) -> None:
 def test_text_in_pieces(make: Build) -> None:
     with service("asr", streaming=True) as vendor:
         stream = make(vendor).open(CONTEXT)
-        stream.feed(PCM)
+        stream.feed(PCM[:7680])
         wait_for(lambda: stream.partial == "Turn on", "the first piece")
+        stream.feed(PCM[7680:])
+        wait_for(lambda: stream.partial == "Turn on the light.", "the second piece")
         assert stream.finish().text == "Turn on the light."
 
 

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.vendors.sounds import hum
+from loadtest.vendors.sounds import Sounds, hum
 from tests.fakes.inference import InlineInference
 from tests.fakes.voice import speech_of
 from tests.vendors.xunfei_vendor import IAT, TTS, XunfeiVendor
 from tests.waiting import wait_for
+from xiaozhi.audio.decode import decoder_for
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import (
     SettingsError,
@@ -267,6 +268,13 @@ def test_the_consoles_scales(vendor: XunfeiVendor, make: Build) -> None:
     assert (tts["vcn"], tts["speed"], tts["volume"], tts["pitch"]) == ("x4_a", 100, 25, 60)
     assert tts["audio"] == {"encoding": "lame", "sample_rate": 24000, "channels": 1, "bit_depth": 16, "frame_size": 0}
     assert vendor.parameters[0]["oral"] == {"oral_level": "mid", "spark_assist": 1, "stop_split": 1, "remain": 0}
+
+
+def test_mp3_is_decoded_to_its_last_sample(vendor: XunfeiVendor, make: Build) -> None:
+    events = speak(make("tts", format="lame").open(CONTEXT), SENTENCES[1])
+    decoder = decoder_for("mp3", 24_000)
+    whole = decoder.feed(Sounds().body("mp3", 10 * 0.19 + 0.3)) + decoder.finish()
+    assert sum(len(event.data) for event in events if isinstance(event, Pcm)) == len(whole)
 
 
 def test_a_short_sentence_is_heard_although_nothing_follows(vendor: XunfeiVendor, make: Build) -> None:

@@ -76,8 +76,9 @@ class DashscopeVendor(WsVendor):
     character, with a pause of 0.3 s after each of the sentences that it cuts, which it names if it is `marked`.
 
     `fault`: "" or stall_start (no task-started), stall_before (no result ever), stall_after (one result or piece, then
-    silence), drop (after one), drop_idle (hangs up after a task), garbage, garbage_json, sound_first (sound before
-    task-started), start:CODE and failed:CODE (task-failed with that code, at the start or later)."""
+    silence), drop (after one), drop_idle (hangs up after a task), stale (messages of another task come first), garbage,
+    garbage_json, sound_first (sound before task-started), start:CODE and failed:CODE (task-failed with that code, at the
+    start or later)."""
 
     def __init__(
         self,
@@ -91,6 +92,8 @@ class DashscopeVendor(WsVendor):
         self.key = key
         self.sentences = list(sentences)
         self.marked = marked
+        self.slowness = 1.0
+        """Times as long as a syllable is at most other vendors'."""
         self.message = "oops"
         """What a failed task says beside its code."""
         self.fault = ""
@@ -165,7 +168,13 @@ class DashscopeVendor(WsVendor):
         if fault.startswith("start:"):
             self._fail(peer, task, fault)
             return False
+        if fault == "stale":
+            stale = Task(str(uuid.uuid4()), task.connection, {})
+            peer.send(_event(stale, "result-generated", {"output": {"sentence": {"text": "stale", "end_time": 1}}}))
+            peer.send(_event(stale, "task-finished", {}))
         self._tell(peer, task, "task-started", {})
+        if fault == "stale":
+            peer.send(_event(stale, "result-generated", {"output": {"sentence": {"text": "stale", "end_time": 1}}}))
         speaks = task.request["task"] == "tts"
         steps = self._speak(peer, task, fault) if speaks else self._hear(peer, task, fault)
         for _ in steps:
@@ -270,7 +279,7 @@ class DashscopeVendor(WsVendor):
     def _sound_of(self, sentence: str, parameters: dict[str, Any], *, first: bool) -> list[bytes]:
         rate = parameters["sample_rate"]
         count = sum(1.0 if ord(letter) > 0x2E80 else 0.4 for letter in sentence if letter.isalnum())
-        seconds = max(0.1, count * SYLLABLE_S / parameters["rate"])
+        seconds = max(0.1, count * SYLLABLE_S * self.slowness / parameters["rate"])
         if parameters["format"] in ("opus", "mp3"):
             body = _SOUNDS.body(parameters["format"], max(0.25, seconds + 0.3))
             return [body[start : start + 4096] for start in range(0, len(body), 4096)]

@@ -179,10 +179,10 @@ class _Talk:
                     self._write(TranscriptChunk(vendor.text[:8]))
                 if fault == "early":
                     break
+            elif pieces == 5 and vendor.streaming and not fault:
+                self._write(TranscriptChunk(vendor.text[8:]))
         if fault in ("stall_before", "stall_after"):
             self._wait_gone()
-        if vendor.streaming and pieces >= 3:
-            self._write(TranscriptChunk(vendor.text[8:]))
         self._write(Transcript(vendor.text if pieces else "", language="en"))
         if vendor.streaming:
             self._write(TranscriptStop())

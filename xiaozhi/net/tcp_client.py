@@ -57,13 +57,8 @@ class VendorTcp:
     def close(self) -> None:
         """Idempotent, callable from any greenlet."""
         self._closed = True
-        if self._socket is None:
-            return
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a reader
-        except OSError:
-            pass  # gone already
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()  # gevent's wakes whoever waits for it
 
     def _open_socket(self) -> socket.socket:
         if self._socket is None or self._closed:
