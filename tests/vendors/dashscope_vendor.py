@@ -77,8 +77,8 @@ class DashscopeVendor(WsVendor):
 
     `fault`: "" or stall_start (no task-started), stall_before (no result ever), stall_after (one result or piece, then
     silence), drop (after one), drop_idle (hangs up after a task), stale (messages of another task come first), garbage,
-    garbage_json, sound_first (sound before task-started), start:CODE and failed:CODE (task-failed with that code, at the
-    start or later)."""
+    garbage_json, sound_first (sound before task-started), start:CODE and failed:CODE (task-failed with that code, at
+    the start or later)."""
 
     def __init__(
         self,
