@@ -39,7 +39,7 @@ def duplex_subject(kind: str, type_name: str, *, marked: bool = True, **block: A
             "type": type_name,
             "ws_url": vendor.ws_url,
             "api_key": "secret-key",
-            "timeout": 0.3,
+            "timeout": 0.6,
             "connect_timeout": 0.5,
         }
         provider = build(kind, "Subject", base | block, SERVICES)
@@ -92,11 +92,11 @@ class TestCosyVoiceThatMarksNothing(TestCosyVoice):
 
 
 class TestCosyVoiceOpus(TestCosyVoice):
-    block = {"format": "opus", "timeout": 0.6}
+    block = {"format": "opus"}
 
 
 class TestCosyVoiceMp3(TestCosyVoice):
-    block = {"format": "mp3", "timeout": 0.6}
+    block = {"format": "mp3"}
 
 
 class TestCosyVoiceWav(TestCosyVoice):

@@ -28,7 +28,7 @@ def _subject(kind: str, *, streaming: bool) -> Iterator[Subject]:
             else:
                 vendor.once.append({"disconnect": "drop", "500": "error"}.get(fault, fault))
 
-        block = {"type": "wyoming", "port": vendor.port, "timeout": 0.3, "connect_timeout": 0.5}
+        block = {"type": "wyoming", "port": vendor.port, "timeout": 0.6, "connect_timeout": 0.5}
         services = Services(inference=InlineInference())  # type: ignore[arg-type]
         provider = build(kind, "Subject", block, services)
         yield Subject(provider, fail, vendor.wait_gone, lambda: vendor.talking)

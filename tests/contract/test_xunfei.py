@@ -33,7 +33,7 @@ def _subject(kind: str, path: str, **block: Any) -> Iterator[Subject]:
             "app_id": vendor.app,
             "api_key": vendor.key,
             "api_secret": vendor.secret,
-            "timeout": 0.3,
+            "timeout": 0.6,
             "connect_timeout": 0.5,
         }
         provider = build(kind, "Subject", base | block, SERVICES)
@@ -59,4 +59,4 @@ class TestXunfeiTts(TtsStreamContract):
 
 
 class TestXunfeiTtsMp3(TestXunfeiTts):
-    block = {"format": "lame", "text_pause": 0.05, "timeout": 0.6}
+    block = {"format": "lame", "text_pause": 0.05}

@@ -19,6 +19,7 @@ from xiaozhi.errors import VendorError
 from xiaozhi.providers.asr_session import AsrSession, SessionAsr
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Transcript
 from xiaozhi.providers.families.dashscope import DuplexOptions, DuplexTask, DuplexTasks, language_code
+from xiaozhi.providers.families.heard_sentences import joined_sentences
 from xiaozhi.providers.registry import provider
 
 PIECE_MS = 100
@@ -99,8 +100,8 @@ class _Session(AsrSession):
         self._owner = owner
         self._task = task
         self._resampler = Resampler(ASR_SAMPLE_RATE, owner.sample_rate)
-        self._ended = ""
-        """The text of the sentences that have ended."""
+        self._ended: list[str] = []
+        """Sentences that have ended."""
 
     def send_sound(self, pcm: bytes) -> None:
         if sound := self._resampler.feed(pcm):
@@ -127,15 +128,9 @@ class _Session(AsrSession):
     def _heard(self, sentence: Mapping[str, Any]) -> Transcript | None:
         if sentence.get("heartbeat"):
             return None
-        text = joined(self._ended, str(sentence.get("text") or ""))
+        text = str(sentence.get("text") or "")
+        whole = joined_sentences([*self._ended, text])
         # As the vendor's own client tells: `sentence_end` is missing in some answers.
         if sentence.get("end_time") is not None:
-            self._ended = text
-        return Transcript(text)
-
-
-def joined(first: str, second: str) -> str:
-    """Two sentences, with a blank between where their scripts have one."""
-    first, second = first.rstrip(), second.strip()
-    blank = first and second and first[-1].isascii() and second[0].isascii()
-    return f"{first} {second}" if blank else first + second
+            self._ended.append(text)
+        return Transcript(whole)

@@ -16,10 +16,11 @@ from pydantic import AliasChoices, Field
 from xiaozhi.audio.pcm import wav_file
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
-from xiaozhi.net.http import HttpReply, VendorHttp
+from xiaozhi.net.http import HttpReply
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
 from xiaozhi.providers.families.dashscope import DashscopeOptions, failure, language_code
-from xiaozhi.providers.families.openai import HttpUrl, Timeouts
+from xiaozhi.providers.families.http_options import HttpOptions
+from xiaozhi.providers.families.openai import HttpUrl
 from xiaozhi.providers.registry import provider
 
 PATH = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -27,7 +28,7 @@ SHORTEST_BYTES = ASR_SAMPLE_RATE // 10 * 2
 """Nobody says anything in less than a tenth of a second."""
 
 
-class Qwen3AsrFlashOptions(DashscopeOptions):
+class Qwen3AsrFlashOptions(DashscopeOptions, HttpOptions):
     """`base_url` chooses the region by its host: existing files have the address of another protocol of the vendor
     there. `context`: names and terms that may be said. `language`: where only one is spoken."""
 
@@ -41,7 +42,6 @@ class Qwen3AsrFlashOptions(DashscopeOptions):
     """Write numbers as digits."""
     language: str = ""
     context: str = ""
-    timeout: Timeouts = Timeouts()
 
 
 @provider("asr", "qwen3_asr_flash", Qwen3AsrFlashOptions)
@@ -52,22 +52,15 @@ class Qwen3AsrFlash(BatchAsr):
         self._options = options
         parts = urllib.parse.urlsplit(options.base_url)
         self._url = urllib.parse.urlunsplit((parts.scheme, parts.netloc, PATH, "", ""))
-        self._http = VendorHttp(
-            parts.hostname or "dashscope",
-            connect=options.timeout.connect,
-            first_byte=options.timeout.first_byte,
-            read=options.timeout.gap,
-            total=options.timeout.total,
-            headers={**options.headers(), "X-DashScope-SSE": "enable", "Accept": "text/event-stream"},
-            secrets=[options.api_key.get_secret_value()],
-        )
+        self._http = options.http(parts.hostname or "dashscope", [options.api_key.get_secret_value()])
+        self._headers = {**options.headers(), "X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
 
     def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
         """The text of an utterance."""
         if len(pcm) < SHORTEST_BYTES:
             return Transcript("")
         heard: Transcript | None = None
-        with self._http.stream("POST", self._url, json=self._request(pcm)) as reply:
+        with self._http.stream("POST", self._url, json=self._request(pcm), headers=self._headers) as reply:
             for answer in self._answers(reply):
                 told = self._heard(answer)
                 if told is not None and (told.text or heard is None):  # the last event may have no text

@@ -36,8 +36,7 @@ from xiaozhi.errors import (
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.net.websocket_client import VendorSocket
 from xiaozhi.providers.asr_session import SessionAsr
-from xiaozhi.providers.contracts.provider import ProviderOptions
-from xiaozhi.providers.families.blanks import without_blanks
+from xiaozhi.providers.families.http_options import BlankFree
 from xiaozhi.providers.families.openai import ApiKey
 from xiaozhi.providers.kept_connections import KeptConnections
 from xiaozhi.providers.tts_session import SessionTts
@@ -73,14 +72,12 @@ _LANGUAGES: Final = {
 }
 
 
-class DashscopeOptions(ProviderOptions):
-    """Keys common to all kinds. Empty values count as absent."""
+class DashscopeOptions(BlankFree):
+    """Keys common to all kinds."""
 
     api_key: ApiKey
     workspace: str = ""
     """The id of a business space other than the key's own."""
-
-    _without_blanks = without_blanks
 
     def headers(self) -> dict[str, str]:
         """What every request carries."""

@@ -21,8 +21,7 @@ from pydantic import Field
 from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorUnavailable
 from xiaozhi.net.http_errors import redact
 from xiaozhi.net.tcp_client import VendorTcp
-from xiaozhi.providers.contracts.provider import ProviderOptions
-from xiaozhi.providers.families.blanks import without_blanks
+from xiaozhi.providers.families.http_options import BlankFree
 from xiaozhi.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -114,13 +113,11 @@ def _length(header: Mapping[str, Any], key: str) -> int:
     return length
 
 
-class WyomingOptions(ProviderOptions):
-    """Where the service is. Empty values count as absent."""
+class WyomingOptions(BlankFree):
+    """Where the service is."""
 
     host: str = Field("127.0.0.1", min_length=1)
     connect_timeout: float = Field(3.0, gt=0)
-
-    _without_blanks = without_blanks
 
 
 class WyomingConnection:

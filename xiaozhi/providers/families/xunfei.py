@@ -31,8 +31,7 @@ from xiaozhi.errors import (
 )
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.net.websocket_client import VendorSocket
-from xiaozhi.providers.contracts.provider import ProviderOptions
-from xiaozhi.providers.families.blanks import without_blanks
+from xiaozhi.providers.families.http_options import BlankFree
 from xiaozhi.providers.families.openai import ApiKey
 
 FIRST, BETWEEN, LAST = 0, 1, 2
@@ -67,15 +66,13 @@ def _real_id(value: str) -> str:
     return value
 
 
-class XunfeiOptions(ProviderOptions):
-    """Keys common to all kinds; all three are in the console of the application. Empty values count as absent."""
+class XunfeiOptions(BlankFree):
+    """Keys common to all kinds; all three are in the console of the application."""
 
     app_id: Annotated[str, AfterValidator(_real_id)] = Field(min_length=1)
     api_key: ApiKey
     api_secret: ApiKey
     connect_timeout: float = Field(5.0, gt=0)
-
-    _without_blanks = without_blanks
 
 
 def signed(url: str, key: str, secret: str, now: datetime) -> str:
