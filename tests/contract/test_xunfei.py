@@ -52,11 +52,11 @@ class TestXunfeiAsr(AsrStreamContract):
 class TestXunfeiTts(TtsStreamContract):
     type_name = "xunfei_stream"
     # The suite's first sentence is too short for the vendor to begin with.
-    block: ClassVar[dict[str, Any]] = {"text_pause": 0.05}
+    block: ClassVar[dict[str, Any]] = {"text_pause": 0.2}
 
     def subject(self) -> Any:
         return _subject("tts", TTS, **self.block)
 
 
 class TestXunfeiTtsMp3(TestXunfeiTts):
-    block = {"format": "lame", "text_pause": 0.05}
+    block = {"format": "lame", "text_pause": 0.2}

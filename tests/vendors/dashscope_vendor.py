@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from loadtest.vendors.sounds import Sounds, hum, wav
@@ -55,6 +56,8 @@ _PARAFORMER_ONLY = {
 }
 _SENTENCE = re.compile(r"[^，。？！,.?!]*[，。？！,.?!]+\s*|[^，。？！,.?!]+$")
 _SOUNDS = Sounds()
+_hum = cache(hum)
+"""Made once: the hub is the client's too."""
 
 
 @dataclass
@@ -284,7 +287,7 @@ class DashscopeVendor(WsVendor):
             body = _SOUNDS.body(parameters["format"], max(0.25, seconds + 0.3))
             return [body[start : start + 4096] for start in range(0, len(body), 4096)]
         pause = bytes(2 * int(rate * (0.3 if sentence.rstrip()[-1] in "。？！.?!" else 0.05)))
-        pcm = hum(seconds, rate) + pause
+        pcm = _hum(seconds, rate) + pause
         if parameters["format"] == "wav" and first:
             pcm = wav(pcm, rate, size=0xFFFFFFFF)
         size = rate // 10 * 2 + 1  # odd on purpose: samples may be cut in half

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import gevent
@@ -30,6 +31,8 @@ from tests.vendors.ws_vendor import Fault
 from tests.waiting import PATIENCE_S
 
 SYLLABLE_S = 0.19
+_hum = cache(hum)
+"""Made once: the hub is the client's too."""
 _BY = Attribution("nobody", "https://nowhere.example")
 
 
@@ -258,7 +261,7 @@ class _Talk:
         count = sum(1.0 if ord(letter) > 0x2E80 else 0.4 for letter in sentence if letter.isalnum())
         if not count:
             return
-        pcm = hum(count * SYLLABLE_S, vendor.rate) + bytes(2 * int(vendor.rate * 0.3))
+        pcm = _hum(count * SYLLABLE_S, vendor.rate) + bytes(2 * int(vendor.rate * 0.3))
         if vendor.channels == 2:
             pcm = b"".join(pcm[at : at + 2] * 2 for at in range(0, len(pcm), 2))
         for start in range(0, len(pcm), 2048 * vendor.channels):

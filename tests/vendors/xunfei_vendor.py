@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -30,6 +31,8 @@ FIRST_LETTERS = 11
 
 _SENTENCE = re.compile(r"[^。？！.?!]*[。？！.?!]+\s*|[^。？！.?!]+$")
 _SOUNDS = Sounds()
+_hum = cache(hum)
+"""Made once: the hub is the client's too."""
 
 Piece = tuple[str, tuple[int, int] | None]
 """Text, and the numbers of the pieces that it replaces."""
@@ -221,7 +224,7 @@ class XunfeiVendor(WsVendor):
         if tts["audio"]["encoding"] == "lame":
             body = _SOUNDS.body("mp3", max(0.25, seconds + 0.3))
             return [body[start : start + 2048] for start in range(0, len(body), 2048)]
-        pcm = hum(seconds, rate) + bytes(2 * int(rate * 0.3))
+        pcm = _hum(seconds, rate) + bytes(2 * int(rate * 0.3))
         size = rate // 10 * 2 + 1  # odd on purpose: samples may be cut in half
         return [pcm[start : start + size] for start in range(0, len(pcm), size)]
 
