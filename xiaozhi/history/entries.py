@@ -62,7 +62,7 @@ class SessionInfo:
     id: str
     """32 hexadecimal digits."""
     device_id: str
-    """As the device sends it: its case is kept."""
+    """In its normal form (`protocol/device_id.py`)."""
     client_id: str
     began_at: float
     """Seconds since 1970."""
