@@ -26,7 +26,8 @@ MAX_SAID = 1_000
 
 
 class ManagementOrders:
-    """`secret`: the one in force, empty for none. `restart` must not wait for the connections to end."""
+    """`secret`: the one in force, empty for none. `restart` must not wait for the connections to end.
+    `pass_on`: told of an action that was done here and is meant for all workers behind this address."""
 
     def __init__(
         self,
@@ -35,11 +36,13 @@ class ManagementOrders:
         rates: RequestRates,
         reload: Callable[[], Sequence[Fault]],
         restart: Callable[[], object],
+        pass_on: Callable[[str], object] = lambda action: None,
     ) -> None:
         self._secret = secret
         self._rates = rates
         self._reload = reload
         self._restart = restart
+        self._pass_on = pass_on
 
     def obey(self, command: wire.ServerCommand, peer_ip: str) -> tuple[wire.ServerReply, ...]:
         """Do what is ordered from this address, if the secret is right; what to answer, in order. May block for a
@@ -67,8 +70,10 @@ class ManagementOrders:
             if faults:
                 said = "; ".join(str(fault) for fault in faults)
                 return wire.ServerReply("error", said[:MAX_SAID], command.action)
+            self._pass_on(command.action)
             return wire.ServerReply("success", "configuration reloaded", command.action)
         if command.action == "restart":
+            self._pass_on(command.action)
             self._restart()
             return wire.ServerReply("success", "restarting after the current answers", command.action)
         return wire.ServerReply("error", f"unknown action {command.action!r}", command.action)

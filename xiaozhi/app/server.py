@@ -153,6 +153,7 @@ class Server:
                 rates=self.rates,
                 reload=self.reload,
                 restart=lambda: tasks.spawn_later(0.2, "restart", self.request_restart),
+                pass_on=self.known_devices.presence.pass_on,
             ).obey,
             boards=self.known_devices.boards,
             remembered_as=self.known_devices.remembered_as,
@@ -329,7 +330,8 @@ class Server:
         self._database.start()
         process.keep_private(self._loaded.settings.data_dir)
         import_earlier_files(self._database, self._loaded.settings.data_dir)
-        self.known_devices.start(self.connections, self._watchdog)
+        orders = {"update_config": self.request_reload, "restart": self.request_restart}
+        self.known_devices.start(self.connections, self._watchdog, orders)
         wiring.limit_output(self._quota, self._loaded.settings.device_max_output_size)
 
     # --- stop -------------------------------------------------------------------------------------------------------
@@ -392,11 +394,9 @@ class Server:
         if self._acceptor is None:
             return
         self._acceptor.stop_accepting()
-        code, reason = (
-            (close_codes.SERVICE_RESTART, "restarting")
-            if self.restart_wanted
-            else (close_codes.GOING_AWAY, "server stopping")
-        )
+        code, reason = close_codes.GOING_AWAY, "server stopping"
+        if self.restart_wanted:
+            code, reason = close_codes.SERVICE_RESTART, "restarting"
         left = self.connections.drain(drain_seconds, code, reason)
         if left:
             log.warning("connections left behind", count=left)
