@@ -262,7 +262,12 @@ def selected_tools(
     wanted = settings.modules("intent").get(intent, {}).get("functions") or []
     names = words(wanted) if isinstance(wanted, str) else map(str, wanted) if isinstance(wanted, list) else ()
     return tool_registry.select(
-        names, settings.plugins, where=f"Intent.{intent}.functions", untouched=untouched, listed=listed
+        names,
+        settings.plugins,
+        where=f"Intent.{intent}.functions",
+        untouched=untouched,
+        listed=listed,
+        under_console=settings.under_console,
     )
 
 

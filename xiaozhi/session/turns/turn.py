@@ -306,7 +306,8 @@ class Turn:
             # Everything has been played, or is not wanted any more: whatever still works for this turn must not be
             # heard after tts stop.
             self._outbox.shut_turn(self.id)
-            self._outbox.urgent(wire.TtsState(wire.TtsPhase.STOP, failure=told))
+            if not self._outbox.line_open:
+                self._outbox.urgent(wire.TtsState(wire.TtsPhase.STOP, failure=told))
         if self.utterance is not None:
             self.utterance.close()
         if self.opening.announcement is not None:
