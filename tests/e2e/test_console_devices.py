@@ -20,6 +20,7 @@ from tests.tools.test_mcp_endpoint import EndpointService
 from tests.vendors.console import MODELS, WORDS, StrictConsole
 from tests.vendors.voiceprint_service import IDENTIFY, VoiceprintService
 from tests.waiting import PATIENCE_S, wait_for
+from xiaozhi.app import known_devices
 
 __all__ = ["console"]
 
@@ -100,6 +101,20 @@ def test_a_console_that_takes_five_seconds(tmp_path: Path, sounds: Sounds, conso
         assert console.served == [ANN]
         assert "You are Ann." in stage.messages()[0]["content"]
         assert any("Feyn" in text for text in stage.spoken())
+
+
+def test_a_database_that_is_slow_at_the_door_costs_no_dialogue(
+    tmp_path: Path, sounds: Sounds, console: StrictConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said last is looked up again while the console is asked."""
+    monkeypatch.setattr(known_devices, "FORESEE_S", 0.0)
+    for question in ("the first question", "the second question"):
+        with open_stage(tmp_path, sounds, under(console)) as stage:
+            bind(console, stage, ANN, voice="ann", prompt="You are Ann.")
+            ask(stage.device(device_id=ANN, client_id="ann"), question)
+            said = [text for role, text in stage.said() if role == "user"]
+
+    assert said == ["the first question", "the second question"]
 
 
 def test_of_two_knowledge_bases_one_is_offered_and_the_other_is_told_once(

@@ -15,10 +15,12 @@ from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
+from tests.databases import opened
 from tests.e2e.stage import SHORT, ask
 from tests.lifecycle.child import Child, running
 from tests.vendors.console import MODELS, REPORT, SECRET, TITLE, BoundDevice, StrictConsole
 from tests.waiting import wait_for
+from xiaozhi.storage import presences
 from xiaozhi.storage.database import sqlite_url
 
 pytestmark = pytest.mark.slow
@@ -138,13 +140,20 @@ def test_the_page_never_hangs_while_the_console_stalls(
     device.close()
 
 
+def dialogue_is_kept(directory: Path) -> bool:
+    """Whether what was said with the device stands in the database that both share."""
+    with opened(sqlite_url(directory / "shared.sqlite")) as database:
+        return bool(database.read(lambda connection: presences.dialogues_of(connection, [ANN.lower()], 0.0)))
+
+
 def test_a_device_goes_on_at_the_other_worker_and_each_turn_is_told_once(
-    workers: tuple[Child, Child], vendor: OpenAiVendor, console: StrictConsole
+    tmp_path: Path, workers: tuple[Child, Child], vendor: OpenAiVendor, console: StrictConsole
 ) -> None:
     one, two = workers
     before = come(one)
     ask(before, "the first question")
     wait_for(lambda: len(console.reports) == 2, "the first turn to be told")
+    wait_for(lambda: dialogue_is_kept(tmp_path), "the dialogue to be written")
 
     after = come(two)
     ask(after, "the second question")

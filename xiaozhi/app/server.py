@@ -186,7 +186,7 @@ class Server:
         self.agents = (
             ConfiguredAgents(self._generations, overlays if overlays is not None else {}, self.known_devices)
             if console is None
-            else console.join(self._generations, self.inference)
+            else console.join(self._generations, self.inference, self.known_devices.arrive)
         )
         self._addresses = listeners.server_addresses(
             settings, lambda: Ports(self.port, self.http_port), self.known_devices.address_for_a_device
