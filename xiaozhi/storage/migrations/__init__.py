@@ -17,7 +17,13 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Column, Connection, Double, Integer, MetaData, Table, func, inspect, select
 
 from xiaozhi.errors import XiaozhiError
-from xiaozhi.storage.migrations import m0001_quota_and_memories, m0002_enrolment, m0003_history, m0004_devices
+from xiaozhi.storage.migrations import (
+    m0001_quota_and_memories,
+    m0002_enrolment,
+    m0003_history,
+    m0004_devices,
+    m0005_orders,
+)
 
 Step = Callable[[Connection], None]
 
@@ -26,6 +32,7 @@ STEPS: Mapping[int, Step] = {
     2: m0002_enrolment.upgrade,
     3: m0003_history.upgrade,
     4: m0004_devices.upgrade,
+    5: m0005_orders.upgrade,
 }
 LATEST = max(STEPS)
 
