@@ -16,6 +16,7 @@ from xiaozhi.providers import registry
 from xiaozhi.providers.pool import LIMITED_BY, ProviderPool
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.settings import SECTIONS, Loaded
+from xiaozhi.settings.layers import ships
 
 THREADS = 2
 WIDTH = 120
@@ -59,9 +60,7 @@ def _is_filled_in(loaded: Loaded, kind: str, name: str, block: dict[str, object]
     except SettingsError:
         return False
     section = SECTIONS[kind]
-    return any(
-        block.get(key) and not loaded.merged.origin((section, name, key)).endswith("default.yaml") for key in secrets
-    )
+    return any(block.get(key) and not ships(loaded.merged.origin((section, name, key))) for key in secrets)
 
 
 def _show(verdicts: Sequence[VendorVerdict], needed: set[str]) -> None:

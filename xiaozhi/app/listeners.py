@@ -28,6 +28,7 @@ from xiaozhi.session.link import SessionFactory
 from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.settings import Loaded, Settings, zone_of
 from xiaozhi.settings.server import Limits, ServerSettings
+from xiaozhi.settings.vendor_limits import UNKNOWN_VENDOR
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions, Admit
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
 from xiaozhi.web import device_tools, devices, ops, ota, ota_elsewhere, vision
@@ -77,7 +78,7 @@ def wanted_sockets(settings: Settings) -> Wanted:
         devices=settings.server.max_connections,
         http=WebLimits().connections,
         handshakes=MAX_HANDSHAKES,
-        vendors=sum(kind.max_concurrent for kind in (vendors.asr, vendors.llm, vendors.tts)),
+        vendors=sum(kind.max_concurrent or UNKNOWN_VENDOR for kind in (vendors.asr, vendors.llm, vendors.tts)),
     )
 
 

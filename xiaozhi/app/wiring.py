@@ -32,6 +32,7 @@ from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings, zone_of
 from xiaozhi.settings.fields import text_in, words
+from xiaozhi.settings.layers import ships
 from xiaozhi.settings.schema import FALLING_BACK, REFERRING
 from xiaozhi.speech.language import named_language, spoken_language
 from xiaozhi.storage.database import Database, sqlite_url
@@ -98,7 +99,7 @@ def _same_tools(settings: Settings, known: Settings) -> bool:
 def _ships(loaded: Loaded, *path: str) -> bool:
     """Whether everything at a place in the configuration stands as it ships."""
     found = [source for key, source in loaded.merged.origins.items() if key[: len(path)] == path]
-    return bool(found) and all(source.endswith("default.yaml") for source in found)
+    return bool(found) and all(ships(source) for source in found)
 
 
 def _unlike(settings: Settings, known: Settings | None) -> Iterator[tuple[str, str]]:

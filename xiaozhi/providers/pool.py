@@ -27,9 +27,9 @@ from xiaozhi.errors import Fault, SettingsError, VendorTimeout, VendorUnavailabl
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Provider, Services
 from xiaozhi.providers.contracts.tts import Tts
+from xiaozhi.providers.known_vendors import ADDRESSES, usual_limit
 from xiaozhi.providers.probe import is_tried, probe
 from xiaozhi.providers.remedies import remedies_of
-from xiaozhi.providers.vendor_hosts import ADDRESSES
 from xiaozhi.providers.wrappers import VendorLimits, guard, with_fallback
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
@@ -69,7 +69,8 @@ _LONGEST_PATH = 4096
 
 
 def vendor_limits(settings: Settings, kind: str, name: str) -> VendorLimits:
-    """The limits of one block: its own, else those of its kind. Raises SettingsError with every fault."""
+    """The limits of one block: its own, else those of its kind, else what its vendor usually allows. Raises
+    SettingsError with every fault."""
     general = getattr(settings.ai_providers, LIMITED_BY[kind])
     block = settings.block(kind, name)
     own = {key: block[key] for key in OWN_LIMITS if block.get(key) not in (None, "")}
@@ -79,7 +80,8 @@ def vendor_limits(settings: Settings, kind: str, name: str) -> VendorLimits:
         limits = type(general).model_validate({**general.model_dump(), **own})
     except ValidationError as error:
         raise SettingsError(checks.field_faults(error, prefix=f"{registry.block_key(kind, name)}.")) from error
-    return VendorLimits(limits.max_concurrent, limits.queue_size, limits.enable_queue, float(limits.timeout))
+    allowed = limits.max_concurrent or usual_limit(kind, registry.type_of(name, block), block)
+    return VendorLimits(allowed, limits.queue_size, limits.enable_queue, float(limits.timeout))
 
 
 @dataclass(slots=True, eq=False)
