@@ -248,7 +248,7 @@ def usual_voice(settings: Settings) -> VoiceFormat:
 
 def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
     """Texts that will be said again and again, the most urgent first."""
-    languages = _likely_languages(settings.language, settings.wakeup_words)
+    languages = likely_languages(settings.language, settings.wakeup_words)
     texts = [text_in(settings.system_error_response, language) for language in languages]
     if settings.enable_greeting and settings.enable_wakeup_words_response_cache:
         texts += greetings_for(settings.wakeup_words)
@@ -258,7 +258,7 @@ def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _likely_languages(language: str, wakeup_words: tuple[str, ...]) -> tuple[str, ...]:
+def likely_languages(language: str, wakeup_words: tuple[str, ...]) -> tuple[str, ...]:
     """Those that the assistant will be spoken to in, as far as the configuration shows."""
     named = named_language(language)
     if named:
