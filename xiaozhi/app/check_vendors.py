@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from xiaozhi.app import wiring
-from xiaozhi.app.vendor_advice import Timing, TurnTaking, advice
+from xiaozhi.app.vendor_advice import EndOfUtterance, Timing, advice
 from xiaozhi.app.vendor_health import FAILED, try_vendors
 from xiaozhi.app.vendor_trials import VendorTrial, measure
 from xiaozhi.errors import SettingsError, XiaozhiError
@@ -49,7 +49,7 @@ def check_vendors(loaded: Loaded) -> int:
             trials = list(
                 measure(leased, loaded.settings, named, lambda block: status.update(f"measuring {escape(block)}"))
             )
-        turns = _turn_taking(leased, loaded.settings)
+        turns = _end_of_utterance(leased, loaded.settings)
     finally:
         leased.release()
         pool.close()
@@ -66,14 +66,14 @@ def check_vendors(loaded: Loaded) -> int:
     return 1 if any(trial.verdict.failed and trial.verdict.block in needed for trial in trials) else 0
 
 
-def _turn_taking(leased: LeasedProviders, settings: Settings) -> TurnTaking | None:
+def _end_of_utterance(leased: LeasedProviders, settings: Settings) -> EndOfUtterance | None:
     """How the end of an utterance is found; None when the voice detector cannot be had."""
     try:
         detector: Vad = leased.selected("vad")
     except (XiaozhiError, OSError, ImportError):
         return None
     prepared = settings.conversation.speculative
-    return TurnTaking(detector.traits.min_silence_ms, prepared, LEAD_MS[Speculation(prepared)])
+    return EndOfUtterance(detector.traits.min_silence_ms, prepared, LEAD_MS[Speculation(prepared)])
 
 
 def _written_otherwise(loaded: Loaded) -> list[tuple[str, str]]:

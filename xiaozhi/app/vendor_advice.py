@@ -32,7 +32,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnTaking:
+class EndOfUtterance:
     """How the end of an utterance is found. `silence_ms`: silence that ends one. `prepared`: what is done in it: "off",
     "asr", "llm". `lead_ms`: how long before its end that begins."""
 
@@ -41,7 +41,7 @@ class TurnTaking:
     lead_ms: float
 
 
-def advice(timings: Iterable[Timing], turns: TurnTaking) -> list[str]:
+def advice(timings: Iterable[Timing], turns: EndOfUtterance) -> list[str]:
     """One sentence per line."""
     measured = list(timings)
     found = [*_fastest(measured)]
@@ -51,7 +51,7 @@ def advice(timings: Iterable[Timing], turns: TurnTaking) -> list[str]:
     return found
 
 
-def answer_ms(used: Mapping[str, float], turns: TurnTaking, silence_ms: float) -> float:
+def answer_ms(used: Mapping[str, float], turns: EndOfUtterance, silence_ms: float) -> float:
     """From the last word to the first sound of the answer, when `silence_ms` of silence end an utterance. `used`: kind
     -> ms. What is prepared in the silence has `lead_ms` of it, and less of a shorter one."""
     hidden = {"asr": used["asr"], "llm": used["asr"] + used["llm"]}.get(turns.prepared, 0.0)
@@ -75,7 +75,7 @@ def _fastest(measured: Sequence[Timing]) -> Iterable[str]:
             )
 
 
-def _silence(used: Mapping[str, float], turns: TurnTaking) -> Iterable[str]:
+def _silence(used: Mapping[str, float], turns: EndOfUtterance) -> Iterable[str]:
     now = answer_ms(used, turns, turns.silence_ms)
     yield (
         f"From the last word to the first sound: about {now:.0f} ms with {turns.silence_ms:.0f} ms of silence at the "
