@@ -270,7 +270,7 @@ def top_level(source: Source) -> list[str]:
 
 
 def providers_by_their_doors(source: Source) -> list[str]:
-    """Outside `providers/` only contracts, the registry, the pool, what measures them and the door of the wrappers are known."""
+    """Outside `providers/` only contracts, registry, pool, what measures them and the wrappers' door are known."""
     if source.room == "providers":
         return []
     wrong = []
