@@ -1,5 +1,5 @@
-"""What is known of vendors beforehand: their hosts, how many requests at once they usually allow, and which are no longer
-there. Not how they are spoken to, which is a provider's business, nor which block names they have
+"""What is known of vendors beforehand: their hosts, how many requests at once they usually allow, and which are no
+longer there. Not how they are spoken to, which is a provider's business, nor which block names they have
 (`config/vendors.yaml`).
 
 An address may belong to another vendor than the name of its block: samples are copied, and with them the address of the
