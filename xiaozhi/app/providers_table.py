@@ -26,6 +26,7 @@ WIDTH = 160
 """Columns where the output is no terminal."""
 _FORMATS = ("format", "response_format", "audio_format", "codec")
 _ADDRESS = re.compile(r"(?:https?://)?(?:[a-z0-9-]+\.)+[a-z]{2,}(?:/[\w./#?=&%+~-]*[\w/])?")
+_LINKED = re.compile(r"(?:https?://|[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}/)[\w./#?=&%+~-]*[\w/]")
 _SOURCE = re.compile(r"\bSources?:?\s", re.IGNORECASE)
 
 
@@ -117,8 +118,8 @@ def _literals(hint: Any) -> tuple[Any, ...]:
 
 
 def _source(cls: type[Provider]) -> str:
-    """The first address behind the word "Source" in the description of the module."""
+    """The first address behind the word "Source" in the description of the module, or else the first link in it."""
     said = sys.modules[cls.__module__].__doc__ or ""
     found = _SOURCE.search(said)
-    address = _ADDRESS.search(said, found.end()) if found is not None else None
-    return address.group() if address is not None else ""
+    address = _ADDRESS.search(said, found.end()) if found is not None else _LINKED.search(said)
+    return address.group().removeprefix("https://") if address is not None else ""
