@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from tests.fakes.inference import InlineInference
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.runtime.inference import InferencePool
 
 SAMPLE_RATE = 16_000
+_SECOND = 2 * SAMPLE_RATE
 _AUDIBLE = 200
 """Of 32767."""
 
@@ -39,11 +40,16 @@ class PlayedSound:
     @property
     def speech_ms(self) -> int:
         """How long it is speech, by the server's own voice detector."""
-        vad = registry.build("vad", "Ears", {"type": "silero"}, Services(InlineInference()))
-        vad.warm_up()
+        pool = InferencePool(workers=1)
+        pool.start()
+        vad = registry.build("vad", "Ears", {"type": "silero"}, Services(pool))
         try:
-            probabilities = vad.open().feed(self.pcm) if self.pcm else []
+            vad.warm_up()
+            stream = vad.open()
+            seconds = [self.pcm[start : start + _SECOND] for start in range(0, len(self.pcm), _SECOND)]
+            probabilities = [probability for second in seconds for probability in stream.feed(second)]
         finally:
             vad.close()
+            pool.close()
         voiced = sum(probability >= vad.traits.threshold for probability in probabilities)
         return voiced * vad.traits.window_samples * 1000 // SAMPLE_RATE

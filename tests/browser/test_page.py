@@ -102,27 +102,29 @@ def test_a_heavy_load_is_seen(page: BrowserPage) -> None:
         ("/complains", "a complaint"),
         ("/inline", "Content Security Policy"),
         ("/incomplete", "missing.png"),
-        ("/elsewhere", "asks another host: http://elsewhere.invalid/a.png"),
+        ("/elsewhere", "elsewhere.invalid/a.png"),
         ("/refused", "ERR_"),
     ],
 )
 def test_a_fault_is_seen_unless_it_is_expected(page: BrowserPage, path: str, fault: str) -> None:
     page.go(path)
     assert fault in "".join(page.faults())
-    page.expect_fault(path)
-    if path == "/elsewhere":
-        page.expect_fault("elsewhere.invalid")
-    if path == "/refused":
-        page.expect_fault("127.0.0.1:1/")
+    page.expect_fault(fault)
     assert page.faults() == []
 
 
 def test_an_expected_fault_has_to_come(page: BrowserPage) -> None:
     page.go("/good")
-    page.expect_fault("never")
-    assert page.faults() == ["expected, and did not come: never"]
-    page.go("/complains?never")
-    assert "a complaint" in "".join(page.faults())
+    page.expect_fault("a complaint")
+    assert page.faults() == ["expected, and did not come: a complaint"]
+    page.go("/complains")
+    assert page.faults() == []
+
+
+def test_another_host_is_named(page: BrowserPage) -> None:
+    page.go("/elsewhere")
+    assert "asks another host: http://elsewhere.invalid/a.png" in page.faults()
+    page.expect_fault("elsewhere.invalid")
 
 
 def test_a_page_that_throws_fails_the_test(page: BrowserPage) -> None:
