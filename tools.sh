@@ -59,6 +59,7 @@ libraries() {
 # offer PROGRAM FILE [VARIABLE=VALUE...]: makes .tools/bin/PROGRAM, which starts an unpacked file with the unpacked libraries.
 offer() {
     program=$1 file=$PWD/.tools/debian/$2
+    [ -x "$file" ] || fail "$2 is not in what was unpacked"
     shift 2
     libraries=$(find "$PWD/.tools/debian" -name '*.so*' -exec dirname {} + | sort -u | paste -sd: -)
     if LD_LIBRARY_PATH=$libraries ldd "$file" | grep 'not found'; then fail "$program needs these libraries, and apt did not name them"; fi
@@ -70,6 +71,7 @@ here=$PWD/.tools/apt
 rm -rf "$here"
 mkdir -p "$here/lists/partial" "$here/cache/archives/partial" .tools/bin
 apt apt-get update || fail "the package lists could not be had"
+# shellcheck disable=SC2046
 for program in $missing; do
     case $program in
     nginx)
@@ -81,10 +83,10 @@ for program in $missing; do
         offer promtool usr/bin/promtool
         ;;
     postgres)
-        package=$(apt apt-cache depends postgresql | sed -n 's/^ *Depends: \(postgresql-[0-9]*\)$/\1/p')
-        unpack "$package" $(libraries "$package")
-        offer postgres "usr/lib/postgresql/${package#*-}/bin/postgres"
-        offer initdb "usr/lib/postgresql/${package#*-}/bin/initdb"
+        version=$(apt apt-cache depends postgresql | sed -n 's/^ *Depends: postgresql-\([0-9]*\)$/\1/p')
+        unpack "postgresql-$version" $(libraries "postgresql-$version")
+        offer postgres "usr/lib/postgresql/$version/bin/postgres"
+        offer initdb "usr/lib/postgresql/$version/bin/initdb"
         ;;
     chromedriver)
         # The browser without a window: a quarter smaller, and it asks for no desktop. The driver's package asks for the one with it.
@@ -92,7 +94,8 @@ for program in $missing; do
         unpack $shell chromium-common chromium-driver fonts-dejavu-core fonts-wqy-microhei $(libraries $shell)
         # These fonts and no others: a page looks alike on all machines.
         printf '<fontconfig><dir>%s</dir><cachedir>%s</cachedir>%s</fontconfig>\n' "$PWD/.tools/debian/usr/share/fonts" "$PWD/.tools/fonts" \
-            '<alias><family>sans-serif</family><prefer><family>DejaVu Sans</family><family>WenQuanYi Micro Hei</family></prefer></alias>
+            '<alias><family>system-ui</family><prefer><family>DejaVu Sans</family><family>WenQuanYi Micro Hei</family></prefer></alias>
+            <alias><family>sans-serif</family><prefer><family>DejaVu Sans</family><family>WenQuanYi Micro Hei</family></prefer></alias>
             <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family><family>WenQuanYi Micro Hei Mono</family></prefer></alias>' \
             >.tools/fonts.conf
         offer $shell usr/lib/chromium/$shell "FONTCONFIG_FILE=$PWD/.tools/fonts.conf"

@@ -177,6 +177,14 @@ class BrowserPage:
         self.assert_fits()
         self.assert_accessible()
 
+    def check_for_everybody(self, path: str, ready: str = "true") -> None:
+        """Load a path once for each of VIEWERS, wait until `ready` (JavaScript) is true, and check it."""
+        for viewer in VIEWERS:
+            self.become(viewer)
+            self.go(path)
+            self.wait_for(ready)
+            self.check(str(viewer))
+
     def assert_fits(self) -> None:
         """No sideways scrolling. A phone without a viewport in the page's head lays it out for a desktop, and fails."""
         width = self.viewer.width
@@ -201,7 +209,8 @@ class BrowserPage:
         assert not lines, "\n".join(lines)
 
     def assert_light(self) -> None:
-        """What was loaded since `go` is less than the first load of a page may be."""
+        """What was loaded since `go` is less than a first load may be. The second `go` of a test finds things in the
+        cache."""
         self._read_logs()
         assert 0 < self.loaded_bytes < FIRST_LOAD_BYTES, f"{self.loaded_bytes} bytes"
 

@@ -9,8 +9,15 @@ from typing import Any
 import pytest
 
 from loadtest.vendors.sounds import Sounds
-from tests.browser.chromium import DESKTOP, BrowserPage, Viewer, open_page
+from tests.browser.chromium import DESKTOP, HERE, BrowserPage, Viewer, open_page
 from tests.lifecycle.house import House, open_house
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever starts a browser is slow."""
+    for item in items:
+        if item.path.parent == HERE and "page" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

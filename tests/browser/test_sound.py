@@ -27,7 +27,7 @@ COLLECTOR = """registerProcessor("collector", class extends AudioWorkletProcesso
 });"""
 
 ECHO = """
-    const SECONDS = 3;
+    const SECONDS = 2.4;
     window.packets = [];
 
     async function listen() {
@@ -113,7 +113,7 @@ def test_speech_goes_from_the_microphone_through_opus_to_the_loudspeaker(page: B
         page.wait_for("document.title === 'Done' && playedUntil()", "the echo")
 
         packets = [base64.b64decode(packet) for packet in page.run("return packets")]
-        assert len(packets) == pytest.approx(3000 / 60, abs=2)
+        assert len(packets) == pytest.approx(2400 / 60, abs=2)
         sent = PlayedSound(opus.decode(packets, SAMPLE_RATE))
         assert sent.speech_ms > spoken_ms / 2
         heard = page.heard()

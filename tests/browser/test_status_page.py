@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from tests.browser.chromium import VIEWERS, BrowserPage, Viewer
-
-TITLES = {"en": "Xiaozhi voice server", "zh-CN": "小智语音服务器"}
+from tests.browser.chromium import DESKTOP, BrowserPage
 
 
-@pytest.mark.parametrize("viewer", VIEWERS, ids=str)
-def test_it_fits_and_reads_well(page: BrowserPage, viewer: Viewer) -> None:
+def test_it_fits_and_reads_well(page: BrowserPage) -> None:
     page.go("/")
-    assert page.driver.title == TITLES[viewer.language]
     page.assert_light()
-    page.check()
+    page.check_for_everybody("/")
+
+
+def test_it_speaks_the_language_of_the_browser(page: BrowserPage) -> None:
+    for language, title in {"en": "Xiaozhi voice server", "zh-CN": "小智语音服务器"}.items():
+        page.become(replace(DESKTOP, language=language))
+        page.go("/")
+        assert page.driver.title == title
+        assert page.find("h1").text == title
