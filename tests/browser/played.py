@@ -51,5 +51,5 @@ class PlayedSound:
         finally:
             vad.close()
             pool.close()
-        voiced = sum(probability >= vad.traits.threshold for probability in probabilities)
+        voiced: int = sum(probability >= vad.traits.threshold for probability in probabilities)
         return voiced * vad.traits.window_samples * 1000 // SAMPLE_RATE
