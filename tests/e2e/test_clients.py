@@ -140,7 +140,7 @@ def test_what_the_existing_page_in_a_browser_sends(stage: Stage, words: Words) -
     device.send_binary(b"")
     device.send_json({"session_id": session, "type": "abort", "reason": "wake_word_detected"})
     device.next_json("tts", state="stop")
-    assert ask(device, "tell me more").sentences == ["Fine."]
+    assert ask(device, "tell me more").sentences == ["Fine"]
     assert device.replies.bad_frames == []
 
 
