@@ -148,7 +148,7 @@ class Stage:
     def reset(self) -> None:
         """A vendor that answers everything well, with short speech; nothing remembered, no breaker open."""
         self.calm()
-        self.server.guesses.clear()
+        self.server.rates.clear()
         self._forget_speech()
         self.forget_requests()
         self._close_breakers()

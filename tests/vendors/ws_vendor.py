@@ -186,6 +186,7 @@ class WsVendor:
             peer.send(peer.receive(3600))
 
     def _serve(self, sock: Any, address: Any) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
         self.open += 1
         peer: Peer | None = None

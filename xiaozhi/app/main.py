@@ -21,6 +21,7 @@ from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
 from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.owner_console import change_password
+from xiaozhi.app.providers_table import print_providers
 from xiaozhi.app.server import Server
 from xiaozhi.app.status import status_line
 from xiaozhi.app.telemetry import configure_logs
@@ -38,7 +39,8 @@ EXIT_SETTINGS = 1
 EXIT_AT_ONCE = 130
 LAST_WORDS_S = 0.5
 """How long a process that leaves at once waits for its log."""
-CHECK = ["check"]
+CHECKS = (["providers", "check"], ["check"])
+PROVIDERS = ["providers"]
 UPGRADE = ["db", "upgrade"]
 TOOLS = ["tools"]
 PASSWORD = ["console", "password"]
@@ -58,12 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--from and --into belong to 'models fetch NAME'")
     if model_commands.is_model_command(options.command):
         return model_commands.run(options.command, options.source, options.into)
-    if options.command not in ([], CHECK, TOOLS, UPGRADE, PASSWORD) and not of_devices and not of_history:
-        usage = (*device_commands.USAGE, *history_commands.USAGE, *model_commands.USAGE)
-        known = ", ".join(("check", "tools", " ".join(UPGRADE), " ".join(PASSWORD), *usage))
+    if options.command == PROVIDERS:
+        return print_providers()
+    if options.command not in ([], *CHECKS, TOOLS, UPGRADE, PASSWORD) and not of_devices and not of_history:
+        usage = (" ".join(PASSWORD), *device_commands.USAGE, *history_commands.USAGE, *model_commands.USAGE)
+        known = ", ".join(("check", "providers", "providers check", "tools", " ".join(UPGRADE), *usage))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
-    console = _console(examined) if options.command in ([], CHECK, TOOLS) else None
+    console = _console(examined) if options.command in ([], *CHECKS, TOOLS) else None
     try:
         return _obey(options, examined, console)
     finally:
@@ -95,11 +99,11 @@ def _obey(options: argparse.Namespace, examined: Examined, console: ManagementCo
     if options.check_config:
         print("The configuration is fine.")
         return 0
-    if options.command in (CHECK, TOOLS):
+    if options.command in (*CHECKS, TOOLS):
         # The table tells what is wrong, and a check must not write into the log of a server.
         configure_logs(loaded.settings.log.model_copy(update={"log_dir": "", "log_level": "CRITICAL"}))
         try:
-            return check_vendors(loaded) if options.command == CHECK else print_tools(loaded)
+            return print_tools(loaded) if options.command == TOOLS else check_vendors(loaded)
         finally:
             logs.shut_down()
     if options.command == UPGRADE:
@@ -298,7 +302,8 @@ def _parser() -> argparse.ArgumentParser:
         "command",
         nargs="*",
         metavar="COMMAND",
-        help="none: run the server; 'check': ask every configured vendor once; "
+        help="none: run the server; 'check', or 'providers check': try every configured vendor and measure it; "
+        "'providers': list the kinds and types of providers, with their options; "
         "'tools': connect to the MCP servers, list the tools that a session would be offered, and exit; "
         "'db upgrade': bring the database up to date (as every start does) and exit; "
         "'devices list', 'show ID', 'set ID KEY=VALUE ...', 'unset ID KEY ...', 'approve CODE', 'revoke ID', "

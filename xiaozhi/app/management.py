@@ -28,6 +28,7 @@ from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import RetryOptions
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.link import Identity
 from xiaozhi.session.turns.wakeup import is_wake_word
 from xiaozhi.settings import Examined, Settings
 from xiaozhi.settings.loading import CONSOLE
@@ -109,8 +110,13 @@ class ManagementConsole:
 
     # --- with the server ----------------------------------------------------------------------------------------------
 
-    def join(self, generations: Generations, inference: InferencePool) -> ManagementAgents:
-        """Decide which agents the devices of a server get."""
+    def join(
+        self,
+        generations: Generations,
+        inference: InferencePool,
+        arrive: Callable[[Identity], object] = lambda identity: None,
+    ) -> ManagementAgents:
+        """Decide which agents the devices of a server get. `arrive`: see ManagementAgents."""
         self._generations, self._inference = generations, inference
 
         def selected() -> Mapping[str, str]:
@@ -119,7 +125,7 @@ class ManagementConsole:
             return {"VAD": settings.selected("vad"), "ASR": settings.selected("asr")}
 
         self._configs = PrivateConfigs(self.client, self._copies, selected=selected, offload=self._offload)
-        self.agents = ManagementAgents(generations, self._configs, self.notes)
+        self.agents = ManagementAgents(generations, self._configs, self.notes, arrive)
         return self.agents
 
     def start(self, reload: Callable[[], object]) -> None:

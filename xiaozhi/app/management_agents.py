@@ -42,13 +42,15 @@ REMEMBERED: Final = 2_000
 
 
 class ManagementAgents:
-    """An `AgentSource`. `seconds`: how long `resolve` may take."""
+    """An `AgentSource`. `arrive`: looks up what this server keeps of a device, such as what it said last, unless that
+    was done at the door. `seconds`: how long `resolve` may take."""
 
     def __init__(
         self,
         generations: Generations,
         configs: PrivateConfigs,
         notes: ManagementNotes,
+        arrive: Callable[[Identity], object] = lambda identity: None,
         *,
         seconds: float = RESOLVE_S,
         clock: Callable[[], float] = time.monotonic,
@@ -56,6 +58,7 @@ class ManagementAgents:
         self._generations = generations
         self._configs = configs
         self._notes = notes
+        self._arrive = arrive
         self._seconds = seconds
         self._clock = clock
         self._making = Tasks()
@@ -78,6 +81,7 @@ class ManagementAgents:
     def resolve(self, identity: Identity, hello: wire.Hello | None) -> Agent:
         """See AgentSource. Raises NotServed."""
         until = self._clock() + self._seconds
+        self._arrive(identity)
         try:
             config = self._configs.of(identity.device_id, identity.written_id, identity.client_id)
         except (VendorError, Overloaded) as error:

@@ -20,7 +20,7 @@ from xiaozhi.errors import (
     VendorTimeout,
 )
 from xiaozhi.providers import registry
-from xiaozhi.providers.vendor_hosts import ADDRESSES
+from xiaozhi.providers.known_vendors import ADDRESSES
 from xiaozhi.settings import checks
 
 MODELS = ("model_name", "model", "resource_id", "voice", "speaker", "bot_id", "app_id")

@@ -62,19 +62,19 @@ class SpokenSentences:
                 packets = tuple(group)
                 yield from self._sound(OpusPackets(packets, duration), len(packets) * duration / 1000, ())
         elif self._decoder.cheap or self._inference is None:
-            yield from self._pcm(self._decoder.feed(payload))
+            yield from self.pcm(self._decoder.feed(payload), self._decoder.sample_rate)
         else:
-            yield from self._pcm(in_pool(self._inference, self._decoder.feed, payload))
+            yield from self.pcm(in_pool(self._inference, self._decoder.feed, payload), self._decoder.sample_rate)
 
     def finish(self) -> Iterator[SpeechEvent]:
         """The vendor has sent all of its sound: what a decoder still holds."""
         if self._demuxer is None and not self._decoder.cheap and self._inference is not None:
-            yield from self._pcm(in_pool(self._inference, self._decoder.finish))
+            yield from self.pcm(in_pool(self._inference, self._decoder.finish), self._decoder.sample_rate)
 
-    def _pcm(self, pcm: bytes) -> Iterator[SpeechEvent]:
+    def pcm(self, pcm: bytes, rate: int) -> Iterator[SpeechEvent]:
+        """Whole samples of s16le mono at `rate` Hz that have come."""
         if not pcm:
             return
-        rate = self._decoder.sample_rate
         window = round(rate * WINDOW_S)
         samples = np.abs(np.frombuffer(pcm, "<i2").astype(np.int32))
         whole = len(samples) - len(samples) % window

@@ -11,29 +11,20 @@ the connection."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
-import numpy as np
 import orjson
 from gevent.event import Event as Signal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from xiaozhi.audio.decode import RawDecoder
-from xiaozhi.audio.ogg import OggOpusDemuxer
-from xiaozhi.audio.opus import packet_duration_ms
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorUnavailable
 from xiaozhi.providers.contracts.tts import (
-    OpusPackets,
-    Pcm,
-    SentenceBegins,
-    Sound,
     SpeechEvent,
     TtsTraits,
 )
-from xiaozhi.providers.families.sentence_boundaries import WINDOW_S, Boundaries
+from xiaozhi.providers.families.spoken_sentences import SpokenSentences
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.families.volcengine import Event, VolcengineFrame
 from xiaozhi.providers.families.volcengine_account import MIXED_VOICE, VolcengineAccount, resource_for
@@ -45,8 +36,6 @@ from xiaozhi.runtime.logs import get_logger
 
 CANCEL_S = 2.0
 """How long a cancelled session may take to say so before its connection is given up."""
-LOUD = 500
-"""Of 32768: what a pause stays below."""
 ROUNDING = 0.005
 """Shares such as 0.33 need not make a whole to the last digit."""
 
@@ -190,16 +179,18 @@ class HuoshanTts(SessionTts):
 
 class _Session(TtsSession):
     """One session of the vendor's. The vendor may cut or join our sentences, so its own end of a sentence says nothing
-    about ours: where they begin is found by `Boundaries`."""
+    about ours: where they begin is found by `SpokenSentences`."""
 
     def __init__(self, owner: HuoshanTts, line: Line, context: CallContext) -> None:
         self._owner = owner
         self._line = line
         self._id = uuid.uuid4().hex
         self._user = {"uid": context.device_id or "xiaozhi"}
-        self._boundaries = Boundaries(marked=owner.marks_sentences, speed=owner.speed)
-        self._pieces = (
-            _opus_pieces() if owner.options.audio_params.format == "ogg_opus" else _pcm_pieces(owner.traits.sample_rate)
+        self._spoken = SpokenSentences(
+            "opus" if owner.options.audio_params.format == "ogg_opus" else "pcm",
+            owner.traits.sample_rate,
+            marked=owner.marks_sentences,
+            speed=owner.speed,
         )
         self._over = Signal()
         """Set when the vendor has ended the session, or the connection is lost."""
@@ -213,7 +204,7 @@ class _Session(TtsSession):
             raise
 
     def send_sentence(self, sentence: str) -> None:
-        self._boundaries.said(sentence)
+        self._spoken.said(sentence)
         self._send(Event.TASK_REQUEST, sentence)
 
     def send_end(self) -> None:
@@ -264,46 +255,14 @@ class _Session(TtsSession):
 
     def _events(self, frame: VolcengineFrame) -> Iterator[SpeechEvent | None]:
         """What a frame of this session means."""
-        boundaries = self._boundaries
         match frame.event:
             case Event.SENTENCE_START if self._owner.marks_sentences:
-                yield from map(SentenceBegins, boundaries.vendor_begins(_text_of(frame)))
+                yield from self._spoken.vendor_begins(_text_of(frame))
             case Event.SENTENCE_END if self._owner.marks_sentences:
-                yield from map(SentenceBegins, boundaries.vendor_ends())
+                yield from self._spoken.vendor_ends()
             case Event.RESPONSE if frame.is_audio and frame.payload and not self._hung_up:
-                for sound, seconds, loud in self._pieces(frame.payload):
-                    yield from map(SentenceBegins, boundaries.sound(seconds, loud))
-                    yield sound
+                yield from self._spoken.feed(frame.payload)
         yield None
-
-
-Pieces = Callable[[bytes], Iterable[tuple[Sound, float, Sequence[bool]]]]
-"""Payload -> (sound, seconds, loudness by window)."""
-
-
-def _pcm_pieces(sample_rate: int) -> Pieces:
-    decoder = RawDecoder(sample_rate)
-    window = round(sample_rate * WINDOW_S)
-
-    def pieces(payload: bytes) -> Iterator[tuple[Sound, float, Sequence[bool]]]:
-        pcm = decoder.feed(payload)
-        samples = np.abs(np.frombuffer(pcm, "<i2").astype(np.int32))
-        whole = len(samples) - len(samples) % window
-        loud = (samples[:whole].reshape(-1, window).max(axis=1) > LOUD).tolist() if whole else []
-        yield Pcm(pcm, sample_rate), len(samples) / sample_rate, loud
-
-    return pieces
-
-
-def _opus_pieces() -> Pieces:
-    demuxer = OggOpusDemuxer()
-
-    def pieces(payload: bytes) -> Iterator[tuple[Sound, float, Sequence[bool]]]:
-        for duration, group in groupby(demuxer.feed(payload), packet_duration_ms):
-            packets = tuple(group)
-            yield OpusPackets(packets, duration), len(packets) * duration / 1000, ()
-
-    return pieces
 
 
 def _text_of(frame: VolcengineFrame) -> str:
