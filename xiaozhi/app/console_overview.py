@@ -19,6 +19,7 @@ from prometheus_client.core import Metric
 from xiaozhi import __version__
 from xiaozhi.app.banner import still_offline
 from xiaozhi.app.console_alerts import Conditions, alerts
+from xiaozhi.app.descriptors import in_use
 from xiaozhi.app.gauges import Watched
 from xiaozhi.app.generations import Generation
 from xiaozhi.app.history import History
@@ -39,6 +40,7 @@ from xiaozhi.storage.presences import WorkerSign
 
 ASKED_EVERY_S: Final = 5.0
 DEADLINE_S: Final = 4.0
+CPU_OVER_S: Final = 1.0
 _BREAKERS: Final = {value: state.value for state, value in BREAKER_VALUES.items()}
 _POOL: Final = "xiaozhi_pool_"
 _VENDOR: Final = "xiaozhi_vendor_"
@@ -88,7 +90,8 @@ class Overview:
         self._guards = VendorReadings(lambda: watched.pool.guards)
         self._held = ConnectionReadings(watched.connections)
         self._process = psutil.Process()
-        self._cpu_before = (clock(), 0.0)
+        self._cpu_before = (clock(), _cpu_s(self._process))
+        self._cpu = 0.0
         self._asked = Asked()
         self._asked_at = float("-inf")
         self._asking = Tasks()
@@ -191,11 +194,12 @@ class Overview:
         }
 
     def _cpu_percent(self) -> float:
-        """Of one core, since the last sample; since the start at the first one."""
-        times, now = self._process.cpu_times(), self._clock()
-        spent, (before_at, before) = times.user + times.system, self._cpu_before
-        self._cpu_before = now, spent
-        return round(100 * (spent - before) / max(0.001, now - before_at), 1) if before else 0.0
+        """Of one core, since it was last looked at; several pages that open at once see the same."""
+        now, (before_at, before) = self._clock(), self._cpu_before
+        if now - before_at >= CPU_OVER_S:
+            spent = _cpu_s(self._process)
+            self._cpu, self._cpu_before = round(100 * (spent - before) / (now - before_at), 1), (now, spent)
+        return self._cpu
 
     def _worker_rows(self, here: int) -> list[dict[str, Any]]:
         now = self._wall()
@@ -255,9 +259,9 @@ class Overview:
         try:
             workers, waiting = self._watched.database.read(read, deadline=DEADLINE_S)
         except (StorageError, Overloaded):
-            self._asked = Asked(False, None, 0, self._disk_free(folder), self._descriptors())
+            self._asked = Asked(False, None, 0, self._disk_free(folder), in_use())
         else:
-            self._asked = Asked(True, workers, waiting, self._disk_free(folder), self._descriptors())
+            self._asked = Asked(True, workers, waiting, self._disk_free(folder), in_use())
 
     def _disk_free(self, folder: Path) -> int | None:
         try:
@@ -266,8 +270,10 @@ class Overview:
             return None
         return int(usage.free)
 
-    def _descriptors(self) -> tuple[int, int]:
-        return self._process.num_fds(), int(self._process.rlimit(psutil.RLIMIT_NOFILE)[0])
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _samples(families: Iterable[Metric]) -> Samples:
