@@ -33,6 +33,7 @@ function options(lines, width) {
   return {
     width,
     height: HEIGHT,
+    padding: [8, 28, 0, 0],
     cursor: { y: false },
     scales: {
       x: { range: (plot) => { const to = plot.data[0].at(-1); return [to - HOUR_S, to]; } },
