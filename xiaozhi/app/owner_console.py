@@ -11,14 +11,17 @@ from flask import Blueprint
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from xiaozhi import __version__
+from xiaozhi.app.console_talk import tell_turns
+from xiaozhi.app.telemetry import Observer
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.storage import console_store
 from xiaozhi.storage.database import Database
-from xiaozhi.web.console import live, pages, session
+from xiaozhi.web.console import live, pages, session, talk
 from xiaozhi.web.console.access import ConsoleAccess
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.console.live import LiveFeed
+from xiaozhi.web.console.talk import TalkHooks
 
 PASSWORD_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """Without those that are mistaken for each other."""
@@ -92,6 +95,8 @@ class OwnerConsole:
         guesses: Guesses,
         key: str,
         overview: Callable[[], Mapping[str, Any]],
+        talk: TalkHooks,
+        observer: Observer,
     ) -> None:
         self._enabled = enabled
         self.password = ConsolePassword(database, inference)
@@ -106,6 +111,9 @@ class OwnerConsole:
         self.audit = AuditTrail(database)
         self.feed = LiveFeed()
         self.feed.sample("overview", 2.0, overview)
+        self._talk = talk
+        if enabled:
+            observer.on_turn = tell_turns(self.feed)
 
     def start(self) -> None:
         """Make the password, if there has been none. Blocks; raises StorageError, Overloaded."""
@@ -120,6 +128,7 @@ class OwnerConsole:
             pages.create_blueprint(),
             session.create_blueprint(self.access, self.audit, lambda: {"version": __version__}),
             live.create_blueprint(self.feed, self.access),
+            talk.create_blueprint(self._talk, self.access, self.audit),
         ]
 
     def close(self) -> None:

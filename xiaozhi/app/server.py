@@ -21,6 +21,7 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
+from xiaozhi.app.console_talk import talk_hooks
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
@@ -195,6 +196,8 @@ class Server:
             guesses=self.rates.guesses,
             key=secret,
             overview=lambda: {"devices": len(self.connections)},
+            talk=talk_hooks(self.known_devices, self._addresses, self._current),
+            observer=self._observer,
         )
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
