@@ -5,7 +5,7 @@ import { TalkDevice } from "../talk/device.js";
 import { Face } from "../talk/face.js";
 import { identity } from "../talk/identity.js";
 import { Button, Card, Notice, Page, classes, html, useEffect, useMemo, useRef, useState, useStyle } from "../ui.js";
-import { language, ms, words } from "../words.js";
+import { ms, words } from "../words.js";
 
 await useStyle("talk");
 
@@ -21,7 +21,7 @@ const t = words({
     hold: "Hold to talk", send: "Release to send", tap: "Tap to send", again: "Hold to ask again", over: "Hold to interrupt",
     start: "Start talking", stop: "Stop", interrupt: "Interrupt", end: "End the conversation", quiet: "Stop the answer", none: "No microphone", allow: "Allow the microphone",
     type: "Type instead", say: "Send", said: "Conversation", you: "You", it: "Assistant", try: "Try one of these, spoken or with a click:",
-    heard: "understood", sentence: "first sentence", sound: "first sound", waited: "Where the time went, as the server counts",
+    heard: "understood", sentence: "first sentence", sound: "first sound", waited: "Where the time went in the server",
     device: "This device", volume: "Volume", brightness: "Brightness of the face", camera: "The assistant may take a picture with the camera",
     blind: "No vision model is set, so pictures cannot be looked at (Settings, VLLM).",
     about: "As a device this browser is {id}. It sends {format} and receives it at {rate} kHz from {url}.",
@@ -55,7 +55,7 @@ const t = words({
     hold: "按住说话", send: "松开发送", tap: "点一下发送", again: "按住重新提问", over: "按住打断",
     start: "开始对话", stop: "停止", interrupt: "打断", end: "结束对话", quiet: "停止回答", none: "没有麦克风", allow: "请允许使用麦克风",
     type: "也可以打字", say: "发送", said: "对话内容", you: "您", it: "助手", try: "试试这些，可以说，也可以点：",
-    heard: "听懂", sentence: "第一句", sound: "第一声", waited: "服务器统计的耗时",
+    heard: "听懂", sentence: "第一句", sound: "第一声", waited: "服务器内的耗时",
     device: "本设备", volume: "音量", brightness: "表情亮度", camera: "允许助手用摄像头拍照",
     blind: "没有设置视觉模型，无法识别照片（设置，VLLM）。",
     about: "这个浏览器作为设备的编号是 {id}。以 {format} 发送，以 {rate} kHz 接收，服务器地址 {url}。",
@@ -190,7 +190,7 @@ function Controls({ state, device }) {
         onContextMenu=${(event) => event.preventDefault()}>${label(state)}</button>
       <div class="beside">
         ${mode === "manual" && phase === "speaking" && html`<${Button} onClick=${() => device.interrupt()}>${t("quiet")}</${Button}>`}
-        ${active && html`<${Button} onClick=${() => { device.interrupt(); device.rest(); }}>${t("end")}</${Button}>`}
+        ${active && (phase === "speaking" || phase === "thinking") && html`<${Button} onClick=${() => { device.interrupt(); device.rest(); }}>${t("end")}</${Button}>`}
       </div>
       <fieldset>
         <legend class="visually-hidden">${t("modes")}</legend>
@@ -252,19 +252,19 @@ function Line({ line }) {
 const shown = (given) => Object.entries(given).map(([name, value]) => ` ${name}=${value}`).join("");
 
 function Answer({ line }) {
-  const { sentences, times, account, tools = [], failure } = line;
+  const { sentences, times, account, wait_ms, tools = [], failure } = line;
   const reached = STAGES.filter((stage) => stage in times);
   const shares = Object.entries(account || {}).filter(([, value]) => value > 0);
-  const joined = sentences.join(language === "zh" ? "" : " ");
   return html`
     <li class="answer">
-      <p><span class="visually-hidden">${t("it")}: </span>${joined || "…"}</p>
+      <p><span class="visually-hidden">${t("it")}: </span>${sentences[0] || "…"}</p>
+      ${sentences.slice(1).map((sentence) => html`<p>${sentence}</p>`)}
       ${failure && html`<p class="bad">${t("failed", { why: failure })}</p>`}
       ${reached.length > 0 && html`<ul class="times">${reached.map((stage) => html`<li><b>${ms(times[stage])}</b> ${t(stage)}</li>`)}</ul>`}
       ${shares.length > 0 && html`
         <div class="bar" aria-hidden="true">${shares.map(([name, value]) => html`<i title=${t(name)} style=${{ flexGrow: value }}></i>`)}</div>
-        <ul class="times" aria-label=${t("waited")} title=${t("waited")}>${shares.map(([name, value]) => html`<li><b>${ms(value)}</b> ${t(name)}</li>`)}
-          ${tools.map((tool) => html`<li><b>${ms(tool.ms)}</b> <code>${tool.name}</code></li>`)}</ul>`}
+        <details><summary>${t("waited")}: ${ms(wait_ms)}</summary><ul class="times">${shares.map(([name, value]) => html`<li><b>${ms(value)}</b> ${t(name)}</li>`)}
+          ${tools.map((tool) => html`<li><b>${ms(tool.ms)}</b> <code>${tool.name}</code></li>`)}</ul></details>`}
     </li>`;
 }
 

@@ -96,7 +96,9 @@ export class TalkDevice {
       this.held = false;
       return this.failed(error);
     }
-    if (still()) this.listen();
+    if (!still()) return;
+    if (this.state.phase === "speaking") this.cutShort();
+    this.listen();
   }
 
   // Typed text.
@@ -173,12 +175,12 @@ export class TalkDevice {
   async photograph(question, vision) {
     if (!vision) throw new Error("The server has not said where pictures go.");
     const picture = await photograph();
-    this.line({ kind: "picture", picture: URL.createObjectURL(picture), text: question });
+    this.line({ kind: "picture", picture: URL.createObjectURL(picture), text: question }, this.beforeAnswer());
     return look(picture, question, vision, this.state.server.vision, identity().device_id);
   }
 
   called(name, given) {
-    const id = this.line({ kind: "tool", name, given, pending: true });
+    const id = this.line({ kind: "tool", name, given, pending: true, early: !this.answer }, this.beforeAnswer());
     return (result, failed) => this.edit(id, () => ({ pending: false, result, failed }));
   }
 
@@ -310,10 +312,8 @@ export class TalkDevice {
   }
 
   listen() {
-    const { mode, phase } = this.state;
     clearTimeout(this.timer);
-    if (phase === "speaking") this.cutShort();
-    this.send({ type: "listen", state: "start", mode });
+    this.send({ type: "listen", state: "start", mode: this.state.mode });
     this.voice.lastVoiceAt = 0;
     this.streaming = true;
     this.set({ phase: "listening", subtitle: "" });
@@ -360,6 +360,13 @@ export class TalkDevice {
     this.answered();
   }
 
+  // From when the wait is counted: the button, the typed text, or the voice of a question of which the server has found
+  // the end; 0 where nobody has asked.
+  endOfQuestion() {
+    if (this.state.phase === "thinking") return this.askedAt;
+    return this.streaming ? this.voice.lastVoiceAt : 0;
+  }
+
   cutShort() {
     this.deaf = true;
     this.stopDue = this.state.phase === "speaking" ? 1 : 0;
@@ -380,13 +387,14 @@ export class TalkDevice {
   }
 
   understood(text) {
-    const { mode, phase } = this.state;
-    // A spoken question of which the server found the end: counted from the voice's.
-    if (phase === "listening" || phase === "speaking") this.askedAt = this.voice.lastVoiceAt;
+    const { mode } = this.state;
+    this.askedAt = this.endOfQuestion();
     if (mode !== "realtime") this.streaming = false;
     this.player.stop();
     this.closeAnswer();
-    this.line({ kind: "you", text });
+    // What was called while the question was still being spoken belongs to its answer.
+    const early = this.state.lines.findLastIndex((line) => !line.early) + 1;
+    this.line({ kind: "you", text }, early);
     this.answer = this.line({ kind: "answer", sentences: [], times: {}, from: this.askedAt });
     this.mark("heard");
     this.set({ phase: "thinking", subtitle: "" });
@@ -404,8 +412,8 @@ export class TalkDevice {
       this.deaf = false;
       clearTimeout(this.timer);
       this.player.begin();
+      this.answer ??= this.line({ kind: "answer", sentences: [], times: {}, from: this.endOfQuestion() });
       if (this.state.mode !== "realtime") this.streaming = false;
-      this.answer ??= this.line({ kind: "answer", sentences: [], times: {}, from: 0 });
       this.set({ phase: "speaking" });
     } else if (state === "sentence_start") {
       if (this.deaf || !text) return;
@@ -466,12 +474,19 @@ export class TalkDevice {
 
   // --- lines ---
 
-  line(line) {
+  line(line, place = this.state.lines.length) {
     const id = this.nextLine++;
-    const lines = [...this.state.lines, { id, at: Date.now() / 1000, ...line }];
+    const lines = this.state.lines.toSpliced(place, 0, { id, at: Date.now() / 1000, ...line });
     for (const old of lines.splice(0, Math.max(0, lines.length - MAX_LINES))) if (old.picture) URL.revokeObjectURL(old.picture);
     this.set({ lines });
     return id;
+  }
+
+  // Where what an answer needs is shown: above it, as long as it has not begun.
+  beforeAnswer() {
+    const { lines } = this.state;
+    const at = lines.findIndex((line) => line.id === this.answer);
+    return at >= 0 && !lines[at].sentences.length ? at : lines.length;
   }
 
   edit(id, change) {
