@@ -27,7 +27,7 @@ const t = words({
     about: "As a device this browser is {id}. It sends {format} and receives it at {rate} kHz from {url}.",
     basic: "The recogniser is the offline one: it knows a few English phrases and nothing else. Choose a better one in Settings.",
     ended: "The conversation has ended. Press to begin again.", unheard: "Nothing was understood. Speak a little louder, or closer.",
-    failed: "This answer failed: {why}", pending: "working", done: "done", photo: "Picture for: {question}",
+    failed: "This answer failed: {why}", interrupted: "(interrupted)", pending: "working", done: "done", photo: "Picture for: {question}",
     insecure: "Browsers give the microphone only to pages that come over a secure connection, and this page came over plain http. You can type below and hear the answers. To speak, do one of these:",
     "way-here": "On the machine that runs the server, open {url}", "way-tls": "Set server.tls.certfile and server.tls.keyfile, restart, and open {url}",
     "way-flag": "In Chrome or Edge, open {flag}, add {origin}, and restart the browser",
@@ -61,7 +61,7 @@ const t = words({
     about: "这个浏览器作为设备的编号是 {id}。以 {format} 发送，以 {rate} kHz 接收，服务器地址 {url}。",
     basic: "语音识别为离线默认：只认得几句英文，不认得中文。可以在设置里换一个更好的。",
     ended: "对话已结束。按一下重新开始。", unheard: "没有听懂。请大声一点，或靠近一点。",
-    failed: "这次回答失败：{why}", pending: "进行中", done: "完成", photo: "照片：{question}",
+    failed: "这次回答失败：{why}", interrupted: "（被打断）", pending: "进行中", done: "完成", photo: "照片：{question}",
     insecure: "浏览器只允许安全连接的页面使用麦克风，而本页面通过普通 http 打开。您可以在下面打字并听到回答。要说话，请任选一种：",
     "way-here": "在运行服务器的机器上打开 {url}", "way-tls": "设置 server.tls.certfile 和 server.tls.keyfile，重启后打开 {url}",
     "way-flag": "在 Chrome 或 Edge 中打开 {flag}，加入 {origin}，然后重启浏览器",
@@ -252,13 +252,14 @@ function Line({ line }) {
 const shown = (given) => Object.entries(given).map(([name, value]) => ` ${name}=${value}`).join("");
 
 function Answer({ line }) {
-  const { sentences, times, account, wait_ms, tools = [], failure } = line;
+  const { sentences, times, account, wait_ms, tools = [], failure, outcome } = line;
   const reached = STAGES.filter((stage) => stage in times);
   const shares = Object.entries(account || {}).filter(([, value]) => value > 0);
   return html`
     <li class="answer">
       <p><span class="visually-hidden">${t("it")}: </span>${sentences[0] || "…"}</p>
       ${sentences.slice(1).map((sentence) => html`<p>${sentence}</p>`)}
+      ${outcome === "interrupted" && html`<p class="soft">${t("interrupted")}</p>`}
       ${failure && html`<p class="bad">${t("failed", { why: failure })}</p>`}
       ${reached.length > 0 && html`<ul class="times">${reached.map((stage) => html`<li><b>${ms(times[stage])}</b> ${t(stage)}</li>`)}</ul>`}
       ${shares.length > 0 && html`

@@ -131,7 +131,7 @@ export class TalkDevice {
     this.streaming = false;
     this.send({ type: "listen", state: "stop" });
     clearTimeout(this.timer);
-    this.set({ active: false, latched: false, phase: "ready" });
+    this.set({ active: false, latched: false, phase: this.socket ? "ready" : "off" });
     this.closeMicrophone();
   }
 
@@ -465,10 +465,12 @@ export class TalkDevice {
     this.edit(this.answer, (line) => (line.from && !(stage in line.times) ? { times: { ...line.times, [stage]: Math.max(0, at - line.from) } } : {}));
   }
 
-  // What the server says of a turn of this device: belongs to the latest answer.
+  // What the server says of a turn of this device. It comes by another way than the answers, and belongs to the latest
+  // one, or to the latest that is over when it tells of an interruption: the next may have begun.
   account({ account, wait_ms, tools, outcome }) {
     if (outcome === "unheard") return this.unheard();
-    const line = this.state.lines.findLast((each) => each.kind === "answer");
+    const interrupted = outcome === "interrupted";
+    const line = this.state.lines.findLast((each) => each.kind === "answer" && (each.done || !interrupted));
     if (line && !line.account) this.edit(line.id, () => ({ account, wait_ms, tools, outcome }));
   }
 
