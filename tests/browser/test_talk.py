@@ -157,16 +157,24 @@ def test_a_question_by_button_is_shown_answered_and_heard(page: BrowserPage, vie
     page.check("after")
 
 
-def test_the_space_bar_is_the_button_and_a_tap_holds_it(page: BrowserPage) -> None:
+@pytest.mark.parametrize("way", ["space", "screen reader"])
+def test_a_tap_holds_the_button_until_the_next(page: BrowserPage, way: str) -> None:
+    def tap() -> None:
+        if way == "space":
+            ActionChains(page.driver).send_keys(Keys.SPACE).perform()
+        else:
+            page.run("document.querySelector('.big').click()")
+
     opened(page)
     page.speak_into_microphone(pcm(TIME))
     page.find("h1").click()
 
-    ActionChains(page.driver).key_down(Keys.SPACE).key_up(Keys.SPACE).perform()
+    tap()
     page.wait_for_text("Tap to send")
     state(page, "listening")
     page.run("await new Promise((resolve) => setTimeout(resolve, args[0]))", len(pcm(TIME)) // 32 + 600)
-    ActionChains(page.driver).send_keys(Keys.SPACE).perform()
+    page.check("listening")
+    tap()
 
     wait_for_answer(page)
     assert ANSWER in lines(page, "answer")[0]

@@ -6,7 +6,8 @@
 import { Resampler } from "./resampler.js";
 
 const RATE = 48000;
-const LEAD_S = 0.05;
+const LEAD_S = 0.03;
+const SLACK_MS = 500;
 
 export class Player {
   // `onFirst(at)`: the first sound of an answer is heard, performance.now(); `onLevel(0..1)`: while it plays.
@@ -80,7 +81,11 @@ export class Player {
   // Resolves when all that was given has been heard.
   drained() {
     if (!this.pieces.size) return Promise.resolve();
-    return new Promise((resolve) => { this.whenDrained = resolve; });
+    return new Promise((resolve) => {
+      this.whenDrained = resolve;
+      // A system may stop the audio clock, for a call: then nothing ends.
+      setTimeout(resolve, (this.free - this.context.currentTime) * 1000 + SLACK_MS);
+    });
   }
 
   // Silence, now.
