@@ -207,7 +207,7 @@ export class TalkDevice {
     if (this.closed) return socket.close();
     const rate = hello.audio_params.sample_rate;
     this.sessionId = hello.session_id;
-    this.encoder = makeEncoder(format, (packet) => this.socket === socket && socket.send(packet));
+    this.encoder = makeEncoder(format, (packet) => socket.readyState === WebSocket.OPEN && socket.send(packet));
     this.decoder = makeDecoder(format, rate, (samples, at) => this.deaf || this.player.play(samples, at));
     this.socket = socket;
     this.deaf = false;
@@ -218,7 +218,7 @@ export class TalkDevice {
   }
 
   send(message) {
-    if (this.socket) this.socket.send(JSON.stringify({ session_id: this.sessionId, ...message }));
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ session_id: this.sessionId, ...message }));
   }
 
   lost({ code, reason }) {
@@ -228,7 +228,7 @@ export class TalkDevice {
     this.encoder.close();
     this.decoder.close();
     if (code !== NORMAL) this.player.stop();
-    this.closeAnswer();
+    this.answer = null;
     if (this.closed) return;
     if (code === NORMAL || code === REFUSED) {
       this.closeMicrophone();
@@ -372,7 +372,7 @@ export class TalkDevice {
     this.stopDue = this.state.phase === "speaking" ? 1 : 0;
     this.player.stop();
     this.decoder.reset();
-    this.closeAnswer();
+    this.answer = null;
   }
 
   heard(message) {
@@ -391,7 +391,7 @@ export class TalkDevice {
     this.askedAt = this.endOfQuestion();
     if (mode !== "realtime") this.streaming = false;
     this.player.stop();
-    this.closeAnswer();
+    this.answer = null;
     // What was called while the question was still being spoken belongs to its answer.
     const early = this.state.lines.findLastIndex((line) => !line.early) + 1;
     this.line({ kind: "you", text }, early);
@@ -447,16 +447,11 @@ export class TalkDevice {
   answered() {
     clearTimeout(this.timer);
     this.deaf = false;
-    this.closeAnswer();
+    this.answer = null;
     const { active, mode } = this.state;
     if (!active || !this.socket) return this.set({ phase: this.socket ? "ready" : "off", subtitle: "" });
     if (mode === "realtime" && this.streaming) return this.set({ phase: "listening", subtitle: "" });
     this.listen();
-  }
-
-  closeAnswer() {
-    if (this.answer) this.edit(this.answer, () => ({ done: true }));
-    this.answer = null;
   }
 
   // A stage of the answer under way was reached.
@@ -465,12 +460,12 @@ export class TalkDevice {
     this.edit(this.answer, (line) => (line.from && !(stage in line.times) ? { times: { ...line.times, [stage]: Math.max(0, at - line.from) } } : {}));
   }
 
-  // What the server says of a turn of this device. It comes by another way than the answers, and belongs to the latest
-  // one, or to the latest that is over when it tells of an interruption: the next may have begun.
+  // What the server says of a turn of this device. It comes by another way than the answers, a little sooner or later,
+  // and belongs to the latest; of an interruption, to the latest with words: the next question may have been heard.
   account({ account, wait_ms, tools, outcome }) {
     if (outcome === "unheard") return this.unheard();
     const interrupted = outcome === "interrupted";
-    const line = this.state.lines.findLast((each) => each.kind === "answer" && (each.done || !interrupted));
+    const line = this.state.lines.findLast((each) => each.kind === "answer" && (each.sentences.length || !interrupted));
     if (line && !line.account) this.edit(line.id, () => ({ account, wait_ms, tools, outcome }));
   }
 
