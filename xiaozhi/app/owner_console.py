@@ -12,15 +12,18 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from xiaozhi import __version__
 from xiaozhi.app.console_overview import Overview
+from xiaozhi.app.console_talk import tell_turns
+from xiaozhi.app.telemetry import Observer
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.storage import console_store
 from xiaozhi.storage.database import Database
-from xiaozhi.web.console import live, pages, session
+from xiaozhi.web.console import live, overview, pages, session, talk
 from xiaozhi.web.console.access import ConsoleAccess
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.console.live import LiveFeed
-from xiaozhi.web.console.overview import EVERY_S, TOPIC, create_blueprint
+from xiaozhi.web.console.overview import EVERY_S, TOPIC
+from xiaozhi.web.console.talk import TalkHooks
 
 PASSWORD_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """Without those that are mistaken for each other."""
@@ -94,6 +97,8 @@ class OwnerConsole:
         guesses: Guesses,
         key: str,
         overview: Overview,
+        talk: TalkHooks,
+        observer: Observer,
     ) -> None:
         self._enabled = enabled
         self.password = ConsolePassword(database, inference)
@@ -109,6 +114,9 @@ class OwnerConsole:
         self.feed = LiveFeed()
         self._overview = overview
         self.feed.sample(TOPIC, EVERY_S, overview.sample)
+        self._talk = talk
+        if enabled:
+            observer.on_turn = tell_turns(self.feed)
 
     def start(self) -> None:
         """Make the password, if there has been none. Blocks; raises StorageError, Overloaded."""
@@ -123,7 +131,8 @@ class OwnerConsole:
             pages.create_blueprint(),
             session.create_blueprint(self.access, self.audit, lambda: {"version": __version__}),
             live.create_blueprint(self.feed, self.access),
-            create_blueprint(self.access, self._overview.sample),
+            overview.create_blueprint(self.access, self._overview.sample),
+            talk.create_blueprint(self._talk, self.access, self.audit),
         ]
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.console_overview import Overview
+from xiaozhi.app.console_talk import talk_hooks
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import Watched, expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
@@ -210,6 +211,8 @@ class Server:
             overview=Overview(
                 watched, self.metrics, self.known_devices, self.vendor_health, self._history, self._current, console
             ),
+            talk=talk_hooks(self.known_devices, self._addresses, self._current),
+            observer=self._observer,
         )
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
