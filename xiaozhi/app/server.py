@@ -21,8 +21,7 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
-from xiaozhi.app.console_overview import Overview
-from xiaozhi.app.console_talk import talk_hooks
+from xiaozhi.app.console_pages import open_console
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import Watched, expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
@@ -31,9 +30,9 @@ from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.ops_hooks import ops_hooks
-from xiaozhi.app.owner_console import OwnerConsole
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.request_rates import RequestRates
+from xiaozhi.app.server_parts import ServerParts
 from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
@@ -202,18 +201,20 @@ class Server:
             watchdog=self.watchdog,
         )
         watch_all(self.metrics, watched)
-        self._owner_console = OwnerConsole(
-            enabled=settings.console.enabled,
-            database=self._database,
-            inference=self.inference,
-            guesses=self.rates.guesses,
-            key=secret,
-            overview=Overview(
-                watched, self.metrics, self.known_devices, self.vendor_health, self._history, self._current, console
-            ),
-            talk=talk_hooks(self.known_devices, self._addresses, self._current),
+        self._parts = ServerParts(
+            watched=watched,
+            metrics=self.metrics,
             observer=self._observer,
+            known=self.known_devices,
+            vendors=self.vendor_health,
+            history=self._history,
+            addresses=self._addresses,
+            management=console,
+            current=self._current,
+            reload=self.reload,
+            secret=secret,
         )
+        self._owner_console = open_console(self._parts, enabled=settings.console.enabled)
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None
@@ -241,17 +242,7 @@ class Server:
             admission=self.admission,
             handshakes=fitted.handshakes,
         )
-        hooks = ops_hooks(
-            ready=self.readiness,
-            addresses=self._addresses,
-            metrics=self.metrics,
-            reload=self.reload,
-            current=self._current,
-            connections=self.connections,
-            vendors=self.vendor_health,
-            console=self._management,
-            clock=self._clock,
-        )
+        hooks = ops_hooks(self._parts, ready=self.readiness, clock=self._clock)
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(
             settings,
