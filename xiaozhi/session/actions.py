@@ -53,3 +53,12 @@ class Actions:
         text = text_in(words, self._parts.language(""))
         announcement = self._turn_taking.announce(Opening(fixed=text, shown=text), when="now")
         return Rung.AWAY if announcement.delivery is Delivery.DROPPED else Rung.RINGS
+
+    def tell(self, text: str) -> Rung:
+        """See OpenSession."""
+        if self._parts.hello is None:
+            return Rung.AWAY
+        announcement = self._turn_taking.announce(Opening(fixed=text, shown=text))
+        if announcement.delivery is Delivery.DROPPED:
+            return Rung.AWAY
+        return Rung.BUSY if announcement.delivery is Delivery.WAITING else Rung.RINGS

@@ -27,6 +27,9 @@ class OpenSession(Protocol):
     def ring(self, words: Mapping[str, str]) -> Rung:
         """Say this at once, in the language of its conversation (language -> text), unless somebody speaks with it."""
 
+    def tell(self, text: str) -> Rung:
+        """Say this as soon as nobody speaks: RINGS: it is being said; BUSY: it waits; AWAY: it will not be said."""
+
 
 class OpenSessions:
     """See the module."""
@@ -55,3 +58,8 @@ class OpenSessions:
         """Call a device, see `OpenSession.ring`."""
         session = self.of_device(device_id)
         return Rung.AWAY if session is None else session.ring(words)
+
+    def tell(self, device_id: str, text: str) -> Rung:
+        """Have a device say something, see `OpenSession.tell`."""
+        session = self.of_device(device_id)
+        return Rung.AWAY if session is None else session.tell(text)

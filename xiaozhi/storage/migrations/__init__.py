@@ -23,6 +23,7 @@ from xiaozhi.storage.migrations import (
     m0003_history,
     m0004_devices,
     m0005_console,
+    m0007_device_pages,
 )
 
 Step = Callable[[Connection], None]
@@ -33,6 +34,7 @@ STEPS: Mapping[int, Step] = {
     3: m0003_history.upgrade,
     4: m0004_devices.upgrade,
     5: m0005_console.upgrade,
+    7: m0007_device_pages.upgrade,
 }
 LATEST = max(STEPS)
 
