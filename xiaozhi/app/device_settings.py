@@ -19,7 +19,7 @@ def check_own(overlay: Mapping[str, Any], loaded: Loaded, source: str) -> None:
     """Raises SettingsError with every fault of a device's own settings; what would have no effect is one."""
     if not overlay:
         return
-    laid = lay_over(loaded, overlay, source, trusted=False)
+    laid = laid_own(overlay, loaded, source)
     faults = wiring.check(laid, loaded.settings)
     idle = [
         Fault(source, "no effect", warning.removeprefix(f"{source}: "))
@@ -27,6 +27,11 @@ def check_own(overlay: Mapping[str, Any], loaded: Loaded, source: str) -> None:
     ]
     if faults or idle:
         raise SettingsError([*faults, *idle])
+
+
+def laid_own(overlay: Mapping[str, Any], loaded: Loaded, source: str) -> Loaded:
+    """The configuration with a device's own settings over it. Raises SettingsError."""
+    return lay_over(loaded, overlay, source, trusted=False) if overlay else loaded
 
 
 def change_own(
@@ -47,7 +52,9 @@ def change_own(
     return _replace(directory, loaded, device, before, after, who)
 
 
-def restore_own(directory: DeviceDirectory, loaded: Loaded, device: str, version: int, *, who: str) -> Mapping[str, Any]:
+def restore_own(
+    directory: DeviceDirectory, loaded: Loaded, device: str, version: int, *, who: str
+) -> Mapping[str, Any]:
     """Put a device's settings back to what they were before the change `version`; its own settings now. Blocks and
     raises as `change_own`; raises UnknownDevice when that version is not kept (any more)."""
     before = directory.settings_of(device)

@@ -106,11 +106,16 @@ class OwnerConsole:
         self.audit = AuditTrail(database)
         self.feed = LiveFeed()
         self.feed.sample("overview", 2.0, overview)
+        self._pages: list[Blueprint] = []
 
     def start(self) -> None:
         """Make the password, if there has been none. Blocks; raises StorageError, Overloaded."""
         if self._enabled:
             self.first_password = self.password.make_first()
+
+    def add(self, *pages: Blueprint) -> None:
+        """What further pages ask; before `blueprints`."""
+        self._pages += pages
 
     def blueprints(self) -> list[Blueprint]:
         """The routes."""
@@ -120,6 +125,7 @@ class OwnerConsole:
             pages.create_blueprint(),
             session.create_blueprint(self.access, self.audit, lambda: {"version": __version__}),
             live.create_blueprint(self.feed, self.access),
+            *self._pages,
         ]
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.console import Console
+from xiaozhi.app.console_data import add_data_pages
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
@@ -195,6 +196,7 @@ class Server:
             key=secret,
             overview=lambda: {"devices": len(self.connections)},
         )
+        add_data_pages(self._owner_console, self, self._history, self._addresses, secret)
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None

@@ -138,6 +138,10 @@ class DeviceDirectory:
         name = normal_device_id(device)
         self._database.run(lambda connection: devices.keep_label(connection, name, label))
 
+    def labels(self, names: Collection[str]) -> Mapping[str, str]:
+        """What owners call these devices (ids in their normal form), as far as they call them anything."""
+        return self._database.read(lambda connection: devices.labels(connection, names))
+
     def keep_picture(self, device: str, picture: bytes) -> None:
         """A picture of a device's screen, in the place of the one before."""
         name, now = normal_device_id(device), self._clock()

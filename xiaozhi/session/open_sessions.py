@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from xiaozhi.net.origin import Origin
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.tools.calls import Rung
 from xiaozhi.tools.device_mcp import DeviceMcp
@@ -19,6 +20,10 @@ class OpenSession(Protocol):
     @property
     def device_id(self) -> str:
         """In its normal form."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """How its device reached the device port; None: not known."""
 
     @property
     def mcp(self) -> DeviceMcp | None:

@@ -164,6 +164,12 @@ def keep_label(connection: Connection, name: str, label: str) -> None:
     _upsert(connection, device_label, {"device": name, "label": label})
 
 
+def labels(connection: Connection, names: Collection[str]) -> dict[str, str]:
+    """What owners call these devices, as far as they call them anything."""
+    query = select(device_label).where(device_label.c.device.in_(list(names)))
+    return {row.device: row.label for row in connection.execute(query)}
+
+
 def keep_picture(connection: Connection, name: str, picture: bytes, now: float) -> None:
     """A picture of a device's screen, in the place of the one before."""
     _upsert(connection, device_picture, {"device": name, "at": now, "picture": picture})
@@ -236,9 +242,7 @@ def pulse(connection: Connection, alive_since: float) -> tuple[int, str]:
     alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)
     here = presence.c.worker.in_(alive)
     online, visits, latest = connection.execute(
-        select(
-            func.count(presence.c.device.distinct()), func.count(), func.max(presence.c.arrived_at)
-        ).where(here)
+        select(func.count(presence.c.device.distinct()), func.count(), func.max(presence.c.arrived_at)).where(here)
     ).one()
     waiting = connection.execute(select(func.count(), func.max(waiting_device.c.asked_at))).one()
     decided = connection.execute(select(func.max(device_standing.c.changed_at))).scalar()

@@ -14,6 +14,18 @@ const t = words({
 
 export const classes = (...names) => names.filter(Boolean).join(" ");
 
+// The style sheet of one page, pages/<name>.css; resolves when it is in force, so that nothing jumps: `await useStyle("talk")`.
+export function useStyle(name) {
+  const id = `style-${name}`;
+  if (document.getElementById(id)) return Promise.resolve();
+  const link = document.createElement("link");
+  Object.assign(link, { id, rel: "stylesheet", href: `/console/static/pages/${name}.css` });
+  return new Promise((resolve) => {
+    link.onload = link.onerror = resolve;
+    document.head.append(link);
+  });
+}
+
 export const Page = ({ title, actions, children }) => html`
   <main id="main" tabindex="-1" class="page">
     <header class="page-head"><h1>${title}</h1><div class="actions">${actions}</div></header>
