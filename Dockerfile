@@ -3,8 +3,9 @@
 #   docker build -t xiaozhi .
 #   docker run -p 8000:8000 -p 8003:8003 -v xiaozhi-data:/app/data --stop-timeout 75 xiaozhi
 #
-# --build-arg WITH=torch adds PyTorch, for `runtime: torch` of the voice detector. Without a GPU, its CPU build makes the image
-# much smaller: --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's CPU wheel index>
+# --build-arg WITH=torch adds PyTorch, for `runtime: torch` of the voice detector; WITH="sherpa vosk" (funasr) what runs models on
+# this machine, which are then mounted at /app/models. Without a GPU, PyTorch's CPU build makes the image much smaller:
+# --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's CPU wheel index>
 FROM python:3.11-slim-bookworm
 
 # Not needed, but encodes faster than the one in PyAV's wheel.
@@ -19,14 +20,14 @@ WORKDIR /app
 # The packages first: they change seldom and take minutes.
 ARG WITH=
 ARG PIP_EXTRA_INDEX_URL=
-COPY requirements.txt requirements-torch.txt ./
+COPY requirements.txt requirements-torch.txt requirements-sherpa.txt requirements-vosk.txt requirements-funasr.txt ./
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps -r requirements.txt \
-    && if [ "$WITH" = torch ]; then pip install --no-cache-dir --disable-pip-version-check -r requirements-torch.txt; fi
+    && for name in $WITH; do pip install --no-cache-dir --disable-pip-version-check -r "requirements-$name.txt" || exit 1; done
 
 COPY server.py ./
 COPY config/ config/
 COPY xiaozhi/ xiaozhi/
-RUN mkdir data && chown xiaozhi data
+RUN mkdir data models && chown xiaozhi data models
 
 # Logs go to the container's stderr, as JSON; OpenMP threads would fight over what the container has of CPU.
 ENV PYTHONUNBUFFERED=1 \

@@ -12,7 +12,7 @@ COVERED := protocol speech session
 help: ## list the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the server needs into .venv, as other commands do by themselves (WITH=torch adds PyTorch)
+setup: ## install what the server needs into .venv, as other commands do by themselves (WITH="torch sherpa vosk funasr" adds these)
 	@./setup.sh $(WITH:%=--%)
 
 setup-dev:

@@ -29,3 +29,6 @@ cuda="cuda-bindings cuda-toolkit nvidia-cublas nvidia-cudnn-cu13 nvidia-cusparse
 compile requirements torch "$@"
 compile requirements-dev torch --constraints requirements.txt "$@"
 compile requirements-torch "$cuda" --constraints requirements-dev.txt "$@"
+compile requirements-sherpa torch --constraints requirements-dev.txt "$@"
+compile requirements-vosk torch --constraints requirements-dev.txt "$@"
+compile requirements-funasr "$cuda" --constraints requirements-dev.txt "$@"

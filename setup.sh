@@ -2,7 +2,8 @@
 # Makes .venv with everything the server needs, and nothing twice. Nothing outside this directory is changed.
 #
 #   setup.sh            what the server needs (make setup)
-#   setup.sh --torch    and PyTorch, for the voice detector's `runtime: torch` (make setup WITH=torch)
+#   setup.sh --NAME...  and the packages of requirements-NAME.txt (make setup WITH="NAME ..."): torch for the voice detector's
+#                       `runtime: torch`; sherpa, vosk, funasr for models that run on this machine
 #   setup.sh --dev      and what tests, checks and load tests need, PyTorch included (make test, lint, bench, loadtest)
 #
 # PYTHON=/path/to/python chooses the interpreter (3.11 or newer) for a new virtual environment.
@@ -18,11 +19,14 @@ fail() {
     exit 1
 }
 
-wanted=${1:-}
-case "$wanted" in
-"" | --torch | --dev) ;;
-*) fail "unknown option $wanted; there are --torch and --dev" ;;
-esac
+dev= extras= known=" $(ls requirements-*.txt | sed 's/^requirements-\(.*\)\.txt$/\1/' | tr '\n' ' ')"
+for option in "$@"; do
+    name=${option#--}
+    case "$known" in
+    *" $name "*) if [ "$name" = dev ]; then dev=yes extras="$extras torch"; else extras="$extras $name"; fi ;;
+    *) fail "unknown option $option; there are:$(printf ' --%s' $known)" ;;
+    esac
+done
 
 # Otherwise the shell goes on with its next line after Ctrl-C has ended pip.
 trap 'exit 130' INT TERM
@@ -120,11 +124,11 @@ here=$(cd .venv 2>/dev/null && pwd -P) || here=
 is_whole || make_venv
 
 # The files are complete, so pip has nothing to add: above all not torch, which silero-vad asks for and the server does without.
-if [ "$wanted" = --dev ]; then
+if [ -n "$dev" ]; then
     install .set-up-dev requirements-dev.txt --no-deps
     key requirements.txt >.venv/.set-up  # its packages are among them
 else
     install .set-up requirements.txt --no-deps
 fi
 # Here pip may add: a CUDA build of torch needs packages that a CPU build does not.
-if [ -n "$wanted" ]; then install .set-up-torch requirements-torch.txt; fi
+for name in $extras; do install ".set-up-$name" "requirements-$name.txt"; done

@@ -27,6 +27,15 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """What a vendor put on a call, and refuses to see the call again without. Nobody else is shown it."""
+
+    vendor: str
+    content: bytes
+    """JSON, sent back as it came."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """The model wants a tool run. `arguments` is already parsed; `id` pairs the result with the call.
 
@@ -38,6 +47,7 @@ class ToolCall:
     name: str
     arguments: Mapping[str, Any]
     fault: str = ""
+    seal: Seal | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@
         LockedOut               too many wrong secrets          -> 429, after a while again
       NotServed               no agent for this device now    -> it is told why, and may try again
       Overloaded              admission or a pool refused     -> 503 / 1013 / a spoken apology
+      TooOften                one sender asks too often       -> 429, after a while again
       ConnectionClosed        the peer is gone, or was closed -> the visit ends quietly
       TurnClosed              the turn's gate is shut         -> whoever still produces for it stops
       ToolError               a tool could not do its work    -> the mind is told, the turn goes on
@@ -87,6 +88,15 @@ class LockedOut(AuthError):
     def __init__(self, retry_after: float) -> None:
         self.retry_after = retry_after
         super().__init__("Too many wrong secrets came from your address; wait before you try again.")
+
+
+class TooOften(XiaozhiError):
+    """One sender has asked for `what` as often as one may; the next is answered in `retry_after` seconds."""
+
+    def __init__(self, what: str, retry_after: float) -> None:
+        self.what = what
+        self.retry_after = retry_after
+        super().__init__(f"Too many requests ({what}); try again in {max(1, round(retry_after))} s.")
 
 
 class NotServed(XiaozhiError):

@@ -67,6 +67,9 @@ class _Nobody:
     def set_prompt(self, text: str) -> None:
         """Never asked for."""
 
+    def keep_line_open(self) -> None:
+        """Never asked for."""
+
     def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
         """Never asked for."""
 

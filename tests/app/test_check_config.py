@@ -12,10 +12,12 @@ EVERYTHING_WRONG = """
 server: {port: 70000, auth: true}
 delete_audio: false
 wakup_words: [a]
-selected_module: {LLM: Mine, TTS: Nobody, ASR: Ears}
+selected_module: {LLM: Mine, TTS: Nobody, ASR: Ears, VLLM: XunfeiSparkLLM}
 plugins: {play_video: {api_key: k}}
 LLM:
   Mine: {type: openai, base_url: ftp://h, model_name: m, temprature: 1, max_concurrent: 2, fallback: [Gone]}
+VLLM:
+  XunfeiSparkLLM: {type: openai, base_url: "https://ark.cn-beijing.volces.com/api/v3", model_name: lite, api_key: k-1}
 ASR:
   Ears: {type: openai, base_url: "http://h/v1", model_name: m, output_dir: tmp/, timeout: {write: 3}}
 """
@@ -46,6 +48,7 @@ def test_everything_is_told_in_one_round(tmp_path: Path, capsys: pytest.CaptureF
         "wakup_words means nothing here and is ignored; the nearest key is wakeup_words",
         "plugins.play_video means nothing here",
         "LLM.Mine.temprature means nothing here and is ignored; the nearest key is LLM.Mine.temperature",
+        "VLLM.XunfeiSparkLLM.base_url: ark.cn-beijing.volces.com belongs to Volcengine",
         "ASR.Ears.output_dir means nothing here",
         "ASR.Ears.timeout.write means nothing here",
     ):

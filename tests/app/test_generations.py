@@ -318,6 +318,18 @@ def test_tools_of_its_own_are_made_anew_and_unknown_ones_named(site: Site) -> No
     agent.release()
 
 
+def test_what_has_no_effect_is_told_once_and_not_for_each_device(site: Site) -> None:
+    """Many devices have the same settings, or agents of their own with the same blocks."""
+    with capture_logs() as lines:
+        for number in range(3):
+            overlay = {"plugs": {}, "prompt": f"You are number {number}.", "LLM": {"Own": {"model": "m", "fly": True}}}
+            site.generations.own_agent(overlay, f"the console, for device {number}").release()
+
+    notes = [line["note"] for line in lines if line["event"] == "configuration"]
+    assert sum("fly" in note for note in notes) == 1
+    assert sum("plugs" in note for note in notes) == 1
+
+
 def test_it_outlives_its_configuration(site: Site) -> None:
     agent = site.own({"prompt": "Ahoy."})
     old = site.generations.current

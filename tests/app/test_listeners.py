@@ -16,6 +16,7 @@ from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import listeners
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.known_devices import KnownDevices
+from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.errors import Overloaded
 from xiaozhi.net.proxies import one_client
@@ -26,6 +27,7 @@ from xiaozhi.runtime.limits import Admission
 from xiaozhi.session.link import Identity
 from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.settings import Settings, load
+from xiaozhi.settings.server import Limits
 from xiaozhi.storage.database import Database
 from xiaozhi.transport.connection import ConnectionServices
 from xiaozhi.web import ops
@@ -179,7 +181,7 @@ def test_the_device_port_asks_for_a_token_only_where_it_should() -> None:
 def test_wrong_tokens_are_counted_and_the_right_one_passes_all_the_same() -> None:
     with device_port(settings({"auth": {"enabled": True}})) as port:
         url = f"ws://127.0.0.1:{port}/xiaozhi/v1/"
-        for number in range(FREE + 1):
+        for number in range(FREE):
             with pytest.raises(Exception, match="401"):
                 SimulatedDevice(url, device_id="aa:aa", client_id="mine", token=f"no.{number}").connect()
         with pytest.raises(Exception, match="429"):
@@ -200,7 +202,7 @@ def test_the_http_port(tls: dict[str, str]) -> None:
         vision_tokens=VisionTokens("secret"),
         vllm=lambda: None,
         sessions=OpenSessions(),
-        guesses=Guesses(),
+        rates=RequestRates(Limits),
     )
     web.start()
     try:

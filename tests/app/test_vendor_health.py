@@ -15,7 +15,9 @@ from loadtest.vendors.openai_vendor import ASR, CHAT, TTS, OpenAiVendor
 from tests.e2e.stage import base_settings, merged
 from tests.waiting import wait_for
 from xiaozhi.app.main import main
+from xiaozhi.app.providers_table import markdown_rows
 from xiaozhi.app.vendor_health import VendorHealth, try_vendors
+from xiaozhi.providers import registry
 from xiaozhi.providers.pool import LeasedProviders, ProviderPool
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.resilience import CallReport
@@ -163,7 +165,55 @@ def test_the_command_shows_a_table(vendor: OpenAiVendor, tmp_path: Path, capsys:
 
     assert code == 0
     assert "LLM │ Vendor │ ok │" in said
-    assert said.endswith("4 of 4 vendors answer.")
+    assert "4 of 4 vendors answer." in said
+    assert "From the last word to the first sound: about" in said
+
+
+def test_a_recogniser_that_hears_something_else_is_told(
+    vendor: OpenAiVendor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vendor.heard = "open the pod bay doors"
+
+    code, said = check(configuration(vendor, tmp_path), tmp_path, capsys)
+
+    assert code == 0
+    assert "it understood 'open the pod bay doors'" in said
+
+
+def test_a_voice_is_heard_by_the_recogniser(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = check({"log": {"data_dir": str(tmp_path)}}, tmp_path, capsys)
+
+    assert code == 0
+    assert "No vendor is configured: everything works on this machine." in said
+    assert "it understood" not in said
+
+
+def test_a_vendor_that_fails_when_it_is_measured_has_failed(
+    vendor: OpenAiVendor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vendor.script(TTS, Script(), Script(status=401, error="no"))
+
+    code, said = check(configuration(vendor, tmp_path), tmp_path, capsys)
+
+    assert code == 1
+    assert "TTS │ Vendor │ FAILED │" in said
+
+
+def test_all_types_are_listed_without_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["providers", "--config", "/does/not/exist.yaml"]) == 0
+
+    said = capsys.readouterr().out
+    for kind in registry.KINDS:
+        for name in registry.known_types(kind):
+            assert name in said
+
+
+def test_the_documentation_lists_the_same_types() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
+
+    missing = [row for row in markdown_rows() if row not in text]  # behind each stands what was measured
+
+    assert missing == []
 
 
 def test_the_command_fails_when_a_vendor_in_use_does(
@@ -176,7 +226,7 @@ def test_the_command_fails_when_a_vendor_in_use_does(
     assert "ASR │ Vendor │ FAILED │" in said
     assert "the key in api_key was refused" in said
     assert "a-wrong-key" not in said
-    assert said.endswith("3 of 4 vendors answer.")
+    assert "3 of 4 vendors answer." in said
 
 
 def test_blocks_that_wait_for_their_day_are_tried_and_may_fail(

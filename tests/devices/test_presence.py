@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -56,6 +57,8 @@ class Worker:
         self.presence = Presence(
             database, self.notes, websocket=websocket, said_for=120, on_dialogue=self.resume.learn, clock=clock
         )
+        self.obeyed: list[str] = []
+        self.orders = {action: partial(self.obeyed.append, action) for action in ("restart", "update_config")}
         self._number = 0
 
     def join(self, device: str) -> int:
@@ -75,7 +78,7 @@ class Worker:
 @contextmanager
 def at_work(*workers: Worker) -> Iterator[None]:
     for worker in workers:
-        worker.presence.start(worker.connections)  # type: ignore[arg-type]
+        worker.presence.start(worker.connections, worker.orders)  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -183,6 +186,27 @@ def test_what_was_said_last_follows_the_device(database: Database, clock: FakeCl
         there.presence.look()
         assert there.resume.take(ANNA, "c") == b"one turn and a half"
         assert there.resume.take(ANNA, "other") is None
+
+
+def test_an_order_to_one_worker_is_obeyed_once_by_all_behind_its_address(database: Database, clock: FakeClock) -> None:
+    """Not by itself, which has done it; not by servers that have addresses of their own; and not by who starts
+    later."""
+    one, two = Worker(database, clock), Worker(database, clock)
+    elsewhere = Worker(database, clock, websocket="ws://10.0.0.6:8000/xiaozhi/v1/")
+    with at_work(one, two, elsewhere):
+        one.presence.pass_on("update_config")
+        one.presence.pass_on("explode")
+        later = Worker(database, clock)
+        with at_work(later):
+            for worker in (one, two, elsewhere, later) * 2:
+                worker.presence.look()
+            clock.advance(1)
+            two.presence.pass_on("restart")
+            for worker in (one, two, elsewhere, later) * 2:
+                worker.presence.look()
+
+            assert (one.obeyed, two.obeyed) == (["restart"], ["update_config"])
+            assert (elsewhere.obeyed, later.obeyed) == ([], ["restart"])
 
 
 def test_the_load_of_each_address(database: Database, clock: FakeClock) -> None:

@@ -24,8 +24,8 @@ from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds, hum, wav
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app.agents import Overlays
-from xiaozhi.app.console import Console
 from xiaozhi.app.generations import Generation
+from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.server import Server
 from xiaozhi.app.wiring import check
 from xiaozhi.chat import ToolSpec
@@ -148,7 +148,7 @@ class Stage:
     def reset(self) -> None:
         """A vendor that answers everything well, with short speech; nothing remembered, no breaker open."""
         self.calm()
-        self.server.guesses.clear()
+        self.server.rates.clear()
         self._forget_speech()
         self.forget_requests()
         self._close_breakers()
@@ -248,7 +248,7 @@ def open_stage(
         loaded = load(environ={}, overrides=own)
         console = None
         if loaded.settings.under_console:
-            console = Console(loaded.settings)
+            console = ManagementConsole(loaded.settings)
             console.at_start(lambda text: None)
             loaded = _under(console, own)
         server = Server(
@@ -271,7 +271,7 @@ def open_stage(
             server.stop(drain_seconds=0)
 
 
-def _under(console: Console, own: Mapping[str, Any]) -> Loaded:
+def _under(console: ManagementConsole, own: Mapping[str, Any]) -> Loaded:
     """The configuration with what the console says of the server; raises SettingsError."""
 
     def read(tree: Mapping[str, Any]) -> Examined:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from loadtest.simulator.speech import Speech
+from loadtest.simulator.speech import silence as silent_packet
 from loadtest.vendors.sounds import Sounds
 from tests.databases import opened
 from tests.e2e.stage import CHAT, LONG, TTS, Script, Stage, a_tool, ask, open_stage, speak_to, tool_call, wait_for_sound
@@ -146,3 +147,5 @@ def test_the_voice_is_kept_where_the_device_says_so(stage: Stage, store: LocalHi
     sound = store.sound(first.session, first.turn)
     assert sound is not None
     assert len(sound.wav()) > 16_000
+    sent = {*words(QUESTION).packets(device.frame_ms), silent_packet(device.frame_ms)}
+    assert set(sound.packets) <= sent, "as the device sent them"

@@ -4,17 +4,20 @@ another's device was told."""
 from __future__ import annotations
 
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from structlog.testing import capture_logs
 
 from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.wire import UpgradeRefused
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT
 from loadtest.vendors.sounds import Sounds
@@ -101,32 +104,81 @@ def test_a_wrong_token_opens_nothing(strict: Stage, wrong: str) -> None:
     assert refused(strict, client_id="owner", token=forged(time.time())[wrong])
 
 
-def test_a_token_in_the_address_is_as_good_and_as_bad(strict: Stage) -> None:
-    """Browsers have no other way."""
-    now = time.time()
-    for token, opens in ((TOKENS.issue("owner", ANNA, now=now), True), (forged(now)["expired"], False)):
-        where = f"{strict.url}?device-id={ANNA}&client-id=owner&authorization=Bearer%20{token}"
-        device = SimulatedDevice(where, device_id=ANNA, client_id="owner")
-        if opens:
-            device.connect().close()
-        else:
-            with pytest.raises(Exception, match="401"):
-                device.connect()
+def in_the_address(stage: Stage, token: str, client_id: str = "owner") -> SimulatedDevice:
+    """As browsers must: who it is and its token in the query."""
+    query = urlencode({"device-id": ANNA, "client-id": client_id, "authorization": f"Bearer {token}"})
+    return SimulatedDevice(f"{stage.url}?{query}", device_id=ANNA, client_id=client_id)
 
 
-def test_no_secret_is_told(strict: Stage) -> None:
-    token = ota(strict, "owner")["websocket"]["token"]
-    with capture_logs() as lines:
-        device = strict.device(device_id=ANNA, client_id="owner", token=token)
-        ask(device, "hello")
-        assert refused(strict, client_id="stranger", token=token)
-        status, body = admin(strict, "GET", f"/{ANNA}", token="not-the-token-of-tests")
-    told = repr(lines) + repr(body) + masked_yaml(strict.settings)
-    with urllib.request.urlopen(f"http://127.0.0.1:{strict.server.http_port}/metrics", timeout=PATIENCE_S) as reply:
-        told += reply.read().decode()
-    assert status == 401
+def test_a_token_in_the_address_opens_as_well(strict: Stage) -> None:
+    in_the_address(strict, TOKENS.issue("owner", ANNA, now=time.time())).connect().close()
+
+
+@pytest.mark.parametrize("wrong", list(forged(0)))
+def test_a_wrong_token_in_the_address_opens_nothing(strict: Stage, wrong: str) -> None:
+    with pytest.raises(UpgradeRefused, match="401"):
+        in_the_address(strict, forged(time.time())[wrong]).connect()
+
+
+@pytest.mark.parametrize("head", ["a\r\nSet-Cookie: x=1", "a\nX: y", "a\0b", "../../etc/passwd", "a|b", "x" * 129])
+@pytest.mark.parametrize("name", ["device-id", "client-id"])
+def test_an_id_in_the_address_writes_no_header_and_leads_nowhere(strict: Stage, name: str, head: str) -> None:
+    """However it is escaped; the answer repeats nothing of it."""
+    query = {"device-id": ANNA, "client-id": "owner", name: head}
+    query["authorization"] = f"Bearer {'A' * 43}.{int(time.time())}"
+    with socket.create_connection(("127.0.0.1", strict.server.port), timeout=PATIENCE_S) as raw:
+        raw.sendall(
+            f"GET /xiaozhi/v1/?{urlencode(query)} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n".encode()
+            + b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        answer = b"".join(iter(lambda: raw.recv(65_536), b""))
+    status = answer.split(b" ", 2)[1]
+    assert status in (b"400", b"401"), answer
+    for part in (b"Set-Cookie", b"X: y", b"etc/passwd", b"x" * 129):
+        assert part not in answer
+
+
+def test_no_secret_is_told(tmp_path: Path, sounds: Sounds) -> None:
+    """Neither by the log and the configuration as it is printed, nor by metrics, pages and errors, nor by the journal
+    and the database of what was said."""
+    with open_stage(tmp_path, sounds, STRICT) as stage, capture_logs() as lines:
+        token = ota(stage, "owner")["websocket"]["token"]
+        device = stage.device(device_id=ANNA, client_id="owner", token=token)
+        ask(device, "a question that is kept")
+        stage.vendor.stand(CHAT, Script(status=401))
+        ask(device, "a question that fails")
+        assert refused(stage, client_id="stranger", token=token)
+        status, body = admin(stage, "GET", f"/{ANNA}", token="not-the-token-of-tests")
+        assert status == 401
+        told = repr(body) + masked_yaml(stage.settings)
+        for page in ("metrics", "", "healthz", "readyz"):
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{stage.server.http_port}/{page}", timeout=PATIENCE_S
+            ) as reply:
+                told += reply.read().decode()
+        with pytest.raises(urllib.error.HTTPError) as wrong:
+            urllib.request.urlopen(
+                urllib.request.Request(
+                    f"http://127.0.0.1:{stage.server.http_port}/mcp/vision/explain",
+                    data=b"x",
+                    headers={"Authorization": f"Bearer {token}", "Device-Id": ANNA, "Client-Id": "owner"},
+                ),
+                timeout=PATIENCE_S,
+            )
+        with wrong.value as error:
+            told += repr(error.headers.items()) + error.read().decode()
+        wait_for(lambda: "a question that fails" in written(tmp_path / "history"), "the journal")
+        kept = written(tmp_path / "history")
+    assert "a question that is kept" in kept
+    told += repr(lines) + kept + written(tmp_path)
     for secret in (KEY, ADMIN, token, "test-key", "not-the-token-of-tests"):
         assert secret not in told, secret
+
+
+def written(directory: Path) -> str:
+    """Everything in the files of a directory."""
+    files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    return "".join(path.read_bytes().decode("utf-8", "replace") for path in files)
 
 
 def test_an_operators_tool_decides_about_a_device(strict: Stage) -> None:
@@ -225,3 +277,33 @@ def test_a_stranger_at_home_gets_nothing_of_the_owners_memory(tmp_path: Path, so
         stage.forget_requests()
         ask(stage.device(device_id=ANNA, client_id="owner", token=token), "what is my PIN")
         assert "8866" in stage.questions()[0]["messages"][0]["content"], "in the prompt, not only in the dialogue"
+
+
+@pytest.mark.parametrize("client_id", ["owner", "stranger"])
+@pytest.mark.parametrize("auth", [{}, {"enabled": True}], ids=["home", "all"])
+def test_a_device_id_that_asks_from_another_address_gets_nothing_without_approval(
+    client_id: str, auth: dict[str, Any], tmp_path: Path, sounds: Sounds
+) -> None:
+    """No token, no dialogue and no memory of the first one, though it knows both ids; approved, it is the device."""
+    owner, stranger = {"X-Forwarded-For": "192.168.1.20"}, {"X-Forwarded-For": ABROAD}
+    with open_stage(tmp_path, sounds, {**MEMORY, "server": {**HOME["server"], "auth": auth}}) as stage:
+        token = ota(stage, "owner", **owner)["websocket"]["token"]
+        device = stage.device(device_id=ANNA, client_id="owner", token=token, headers=owner)
+        ask(device, "my bank card's PIN is 8866")
+        stage.vendor.stand(CHAT, Script(answer="The PIN is 8866."))
+
+        told = ota(stage, client_id, **stranger)
+        assert told["websocket"]["token"] == ""
+        assert refused(stage, client_id=client_id, headers=stranger)
+        assert ask(device, "still here").sentences, "nobody was thrown out"
+        device.close()
+        wait_for(lambda: stage.server.services.memories.saved == 1, "the memory to be saved")
+        assert refused(stage, client_id=client_id, headers=stranger)
+
+        assert admin(stage, "POST", "/approve", {"code": told["activation"]["code"]})[0] == 200
+        given = ota(stage, client_id, **stranger)["websocket"]["token"]
+        stage.calm()
+        stage.forget_requests()
+        after = stage.device(device_id=ANNA, client_id=client_id, token=given, headers=stranger)
+        ask(after, "what is my PIN")
+        assert "8866" in json.dumps(stage.messages())

@@ -21,7 +21,7 @@ from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.chat import Message
 from xiaozhi.devices.dialogues import ResumeStore
-from xiaozhi.history.entries import EndedSession, HistoryEntry
+from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.agent import Agent
@@ -231,12 +231,12 @@ class FakeHistory:
 
     def __init__(self) -> None:
         self.entries: list[HistoryEntry] = []
-        self.sounds: list[bytes] = []
+        self.sounds: list[bytes | KeptSound] = []
         self.ended: list[EndedSession] = []
 
-    def append(self, entry: HistoryEntry, pcm: bytes = b"") -> None:
+    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"") -> None:
         self.entries.append(entry)
-        self.sounds.append(pcm)
+        self.sounds.append(sound)
 
     def end(self, ended: EndedSession) -> None:
         self.ended.append(ended)

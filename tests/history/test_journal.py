@@ -17,7 +17,7 @@ from tests.fakes.sound import tone
 from tests.history.samples import ended, entry
 from tests.history.test_segments import file_limit
 from tests.waiting import PATIENCE_S, wait_for
-from xiaozhi.history.entries import EndedSession, HistoryEntry, SessionInfo, ToolUse
+from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound, SessionInfo, ToolUse
 from xiaozhi.history.journal import Journal
 
 SECOND = bytes(32_000)
@@ -66,6 +66,17 @@ def test_sound_is_kept_compressed_and_comes_back_as_a_wav_file(tmp_path: Path) -
         assert first.sound.wav()[:4] == b"RIFF"
         assert len(first.sound.wav()) == 44 + 32_000 + 640
         assert second.sound is None
+
+
+def test_sound_in_packets_is_kept_as_it_came(tmp_path: Path) -> None:
+    """Not encoded again, whatever the packets are, and within the same bounds as other sound."""
+    packets = (b"one", b"another one", b"")
+    with journal(tmp_path) as made:
+        made.append(entry(1), KeptSound(packets))
+        assert made.flush(PATIENCE_S)
+
+        (one,) = records(made)
+        assert one.sound.packets == packets
 
 
 def test_a_journal_that_nobody_uses_makes_no_file_and_no_thread(tmp_path: Path) -> None:

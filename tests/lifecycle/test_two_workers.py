@@ -3,9 +3,11 @@ one goes on with its dialogue, and an operator on the terminal reaches both."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -146,6 +148,34 @@ def test_an_operator_reaches_both(workers: tuple[Child, Child], vendor: OpenAiVe
     wait_for(lambda: not _refused(one), "the approval")
     for worker in workers:
         assert "Traceback" not in worker.complaints()
+
+
+def test_what_a_device_says_of_itself_at_its_start_is_shown(workers: tuple[Child, Child]) -> None:
+    """Asked at one worker, shown by the command of the other; first and last seen, also when it asks again."""
+    one, two = workers
+    body = {
+        "chip_model_name": "esp32s3", "minimum_free_heap_size": 8_318_916, "flash_size": 16_777_216,
+        "language": "zh-CN",
+        "board": {"type": "lichuang-dev", "name": "lichuang-dev", "ssid": "home", "rssi": -55, "ip": "192.168.1.11"},
+        "application": {"name": "xiaozhi", "version": "1.9.2"}, "display": {"width": 320, "height": 240},
+    }  # fmt: skip
+    for version in ("1.9.2", "2.0.0"):
+        body["application"] = {"name": "xiaozhi", "version": version}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{one.http_port}/xiaozhi/ota/",
+            data=json.dumps(body).encode(),
+            headers={"Device-Id": ANNA.upper(), "Client-Id": "anna", "User-Agent": f"lichuang-dev/{version}"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
+            assert json.load(reply)["websocket"]["url"]
+        wait_for(lambda version=version: version in command(two, "show", ANNA).stdout, "the report")
+
+    shown = command(two, "show", ANNA).stdout
+    for part in ("lichuang-dev", "2.0.0", "-55", "8318916", "zh-CN", "320x240", "esp32s3", "anna", "127.0.0.1"):
+        assert part in shown, shown
+    assert "first seen" in shown and "last seen" in shown
+    table = command(one, "list").stdout
+    assert "lichuang-dev" in table and "2.0.0" in table
 
 
 def _last(vendor: OpenAiVendor) -> Any:

@@ -78,6 +78,7 @@ def test_two_clients_of_one_endpoint_share_connections(vendor: HttpVendor, http:
         (500, VendorUnavailable),
         (502, VendorUnavailable),
         (503, VendorUnavailable),
+        (529, VendorBusy),
         (302, VendorRejected),
     ],
 )
@@ -114,9 +115,18 @@ def test_a_refusal_tells_the_vendors_time(headers: dict[str, str], said: float) 
     assert error_for_status("acme", 403, headers, "").answered_at == said
 
 
-def test_an_empty_account_is_not_worth_waiting_for(vendor: HttpVendor, http: VendorHttp) -> None:
-    vendor.script("/", Script(status=429, error="insufficient_quota"))
+@pytest.mark.parametrize(
+    "words", ["insufficient_quota", "exceeded_current_quota_error: suspended", "1113 余额不足或无可用资源包,请充值。"]
+)
+def test_an_empty_account_is_not_worth_waiting_for(vendor: HttpVendor, http: VendorHttp, words: str) -> None:
+    vendor.script("/", Script(status=429, error=words))
     with pytest.raises(VendorRejected):
+        http.read("GET", vendor.url + "/")
+
+
+def test_a_call_that_a_vendor_could_not_read_may_be_asked_for_again(vendor: HttpVendor, http: VendorHttp) -> None:
+    vendor.script("/", Script(status=400, error="code: tool_use_failed"))
+    with pytest.raises(VendorUnavailable):
         http.read("GET", vendor.url + "/")
 
 

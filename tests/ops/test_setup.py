@@ -24,7 +24,7 @@ def copy_to(folder: Path) -> Path:
     """A tree with nothing but the set-up."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "setup.sh", folder)
-    for name in ("requirements", "requirements-dev", "requirements-torch"):
+    for name in ("requirements", "requirements-dev", "requirements-torch", "requirements-sherpa"):
         (folder / f"{name}.txt").write_text("# nothing\n", encoding="utf-8")
     return folder
 
@@ -87,6 +87,7 @@ def test_a_fresh_tree_is_set_up_and_nothing_is_done_twice(ready: Path) -> None:
 
 def test_what_is_asked_for_later_is_added(ready: Path) -> None:
     assert "requirements-torch.txt" in set_up(ready, "--torch")[1]
+    assert "requirements-sherpa.txt" in set_up(ready, "--torch", "--sherpa")[1]
     assert "requirements-dev.txt" in set_up(ready, "--dev")[1]
 
     assert set_up(ready, "--dev") == set_up(ready, "--torch") == set_up(ready) == (0, "")
@@ -164,7 +165,7 @@ def test_no_python_at_all(tmp_path: Path) -> None:
 def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     code, said = set_up(copy_to(tmp_path / "tree"), "--cuda")
 
-    assert code == 1 and "unknown option --cuda; there are --torch and --dev" in said
+    assert code == 1 and "unknown option --cuda; there are: --dev --sherpa --torch" in said
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="no flock here")

@@ -26,6 +26,7 @@ from tests.ops.site import Site
 from tests.waiting import PATIENCE_S, wait_for
 
 SENTENCES = ["This is the first sentence of it.", "Here comes the second one.", "And a third one to end with."]
+SECRET = "the-secret-of-the-management"
 SUBTITLES = ["This is the first sentence of it", "Here comes the second one", "And a third one to end with"]
 
 pytestmark = [
@@ -43,7 +44,11 @@ def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         vendors = {"BASE_URL": vendor.base_url, "MODEL": "scripted"}
         lines = [f"XIAOZHI_{kind}_{key}={value}" for kind in ("LLM", "ASR", "TTS") for key, value in vendors.items()]
         site.settings(
-            *lines, f"XIAOZHI__SERVER__HTTP_PORT={site.port + 1}", "XIAOZHI__SERVER__IP=127.0.0.1", "OMP_NUM_THREADS=1"
+            *lines,
+            f"XIAOZHI__SERVER__HTTP_PORT={site.port + 1}",
+            f"XIAOZHI__SERVER__SECRET={SECRET}",
+            "XIAOZHI__SERVER__IP=127.0.0.1",
+            "OMP_NUM_THREADS=1",
         )
         site.start()
         try:
@@ -185,6 +190,36 @@ def test_a_rolling_restart_under_load_loses_no_turn(site: Site) -> None:
     assert tally.whole > 10
     assert tally.goodbyes >= 1
     assert before.isdisjoint({site.pid(worker) for worker in range(2)})
+
+
+def test_an_order_to_restart_lets_answers_end_and_takes_all_workers_with_it(site: Site) -> None:
+    """Given to whichever worker the kernel chose; the processes stay the same, so supervisord has nothing to do."""
+    before = [site.pid(worker) for worker in range(2)]
+    starts = [count_starts(site, worker) for worker in range(2)]
+    device, console = connected(site, 1), device_at(site, 99).connect()
+    device.replies.forget_answers()
+    device.detect("tell me something")
+    device.wait_until(lambda: device.replies.speaking, PATIENCE_S, "the beginning of the answer")
+
+    console.send_json({"type": "server", "action": "restart", "content": {"secret": SECRET}})
+
+    reply = console.next_json("server").data
+    assert (reply["status"], reply["content"]) == ("success", {"action": "restart"})
+    assert console.wait_closed() == (1012, "restarting")
+    assert device.collect_answer().sentences == SUBTITLES
+    assert device.wait_closed() == (1012, "restarting")
+    device.close(), console.close()
+    wait_for(lambda: [count_starts(site, worker) for worker in range(2)] == [count + 1 for count in starts], "a start")
+    wait_for(site.ready, "the workers")
+    assert [site.pid(worker) for worker in range(2)] == before
+    again = connected(site, 1)
+    assert again.ask(speech.speak("what time is it")).sentences == SUBTITLES
+    again.close()
+
+
+def count_starts(site: Site, worker: int) -> int:
+    """How often a worker was told to become itself anew."""
+    return (site.directory / f"tmp/server-{worker}.log").read_text(encoding="utf-8").count('"event":"restarting"')
 
 
 def test_stopping_lets_answers_end_and_exits_with_0(site: Site) -> None:

@@ -475,7 +475,7 @@ def test_a_model_that_does_not_think_is_not_kept_waiting_for_it() -> None:
 
 
 def test_a_model_that_thinks_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xiaozhi.providers.llm.openai.SIGN_OF_LIFE_S", 0.05)
+    monkeypatch.setattr("xiaozhi.providers.families.chat_llm.SIGN_OF_LIFE_S", 0.05)
     thoughts = [(0.06, events(chunk({"reasoning_content": "hm"}), done=False)) for _ in range(4)]
     with open_ended(*thoughts, (0.06, events(text("One.")))) as llm:
         items = list(llm.chat(HELLO, [], CallContext()))

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tests.fakes.voice import speech_of
 from tests.vendors.volcengine_vendor import VolcengineVendor
@@ -342,6 +344,117 @@ def test_the_block_of_existing_files_and_consoles(vendor: VolcengineVendor, clos
     assert request["speaker"] == "zh_male_moon_bigtts"
     assert request["additions"] == '{"post_process":{"pitch":6},"cache_config":{}}'
     assert tts.speed == 0.5
+
+
+MIXTURE = [
+    {"source_speaker": "zh_male_bvlazysheep", "mix_factor": 0.3},
+    {"source_speaker": "BV120_streaming", "mix_factor": "0.3"},
+    {"source_speaker": "zh_male_ahu_conversation_wvae_bigtts", "mix_factor": 0.4},
+]
+
+
+def test_a_mixture_of_voices_and_an_emotion(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    audio = {"emotion": "sad", "emotion_scale": 5, "bit_rate": ""}
+    tts = tts_for(vendor, closing, speaker="custom_mix_bigtts", mix_speaker={"speakers": MIXTURE}, audio_params=audio)
+    assert texts(speak(tts.open(CONTEXT), "你好。")) == ["你好。"]
+    request = vendor.sessions[0].request
+    assert [speaker["mix_factor"] for speaker in request["mix_speaker"]["speakers"]] == [0.3, 0.3, 0.4]
+    assert (request["audio_params"]["emotion"], request["audio_params"]["emotion_scale"]) == ("sad", 5)
+    assert "bit_rate" not in request["audio_params"]
+
+
+def test_a_mixture_that_another_voice_leaves_aside_is_told(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    with capture_logs() as logs:
+        tts = tts_for(vendor, closing, mix_speaker={"speakers": MIXTURE})
+    assert [entry["wanted"] for entry in logs] == ["custom_mix_bigtts"]
+    assert texts(speak(tts.open(CONTEXT), "你好。")) == ["你好。"]
+    assert "mix_speaker" not in vendor.sessions[0].request
+
+
+def test_the_second_generation_has_emotions_too(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    tts = tts_for(vendor, closing, **V2, audio_params={"emotion": "happy", "speech_rate": "10"})
+    assert texts(speak(tts.open(CONTEXT), "你好。")) == ["你好。"]
+    assert vendor.sessions[0].request["audio_params"]["speech_rate"] == 10
+
+
+def test_a_voice_of_another_resource_is_our_fault(vendor: VolcengineVendor, closing: list[HuoshanTts]) -> None:
+    vendor.fault = "mismatch"
+    with pytest.raises(VendorRejected, match="mismatched with speaker"):
+        tts_for(vendor, closing, speaker="somebody_new").open(CONTEXT)
+    vendor.fault = ""
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (
+            {"speaker": "zh_female_xiaohe_uranus_bigtts"},
+            "TTS.Huoshan.speaker: 'zh_female_xiaohe_uranus_bigtts' - this voice belongs to resource_id seed-tts-2.0, "
+            "not to volc.service_type.10029",
+        ),
+        (
+            {"resource_id": "seed-tts-2.0", "private_voice": "zh_female_wanwanxiaohe_moon_bigtts"},
+            "this voice belongs to resource_id volc.service_type.10029, not to seed-tts-2.0",
+        ),
+        ({"speaker": "S_1"}, "this voice belongs to resource_id seed-icl-1.0 or seed-icl-2.0"),
+        (
+            {"speaker": "custom_mix_bigtts"},
+            "TTS.Huoshan.mix_speaker: None - expected the speakers that custom_mix_bigtts consists of",
+        ),
+        (
+            {"speaker": "custom_mix_bigtts", "resource_id": "seed-tts-2.0", "mix_speaker": {"speakers": MIXTURE}},
+            "voices of the second generation cannot be mixed",
+        ),
+        ({"mix_speaker": {"speakers": MIXTURE[:2]}}, "1 in sum; here it is 0.6"),
+        ({"mix_speaker": {"speakers": [*MIXTURE, *MIXTURE]}}, "mix_speaker.speakers"),
+        ({"mix_speaker": {"speakers": [{"mix_factor": 1}]}}, "source_speaker: missing"),
+        ({"appid": "你的火山引擎语音合成服务appid"}, "TTS.Huoshan.appid"),
+    ],
+)
+def test_what_cannot_work_is_told_in_plain_words(block: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        validate("tts", "Huoshan", {"type": "huoshan_double_stream", "speaker": "BV001_streaming", **block})
+    assert words in str(caught.value)
+
+
+EXISTING = """
+HuoshanDoubleStreamTTS:
+  type: huoshan_double_stream
+  appid: 6468123456
+  access_token: token-123
+  resource_id: volc.service_type.10029
+  speaker: zh_female_wanwanxiaohe_moon_bigtts
+  enable_ws_reuse: True
+  audio_params:
+    speech_rate: 0
+    loudness_rate: 0
+  additions:
+    post_process:
+      pitch: 0
+HuoshanDoubleStreamTTSV2:
+  type: huoshan_double_stream
+  appid: 6468123456
+  access_token: token-123
+  resource_id: seed-tts-2.0
+  speaker: zh_female_xiaohe_uranus_bigtts
+  enable_ws_reuse: True
+  audio_params:
+    speech_rate: 0
+    loudness_rate: 0
+  additions:
+    post_process:
+      pitch: 0
+"""
+"""As the existing server ships them, with keys filled in (and another address)."""
+
+
+@pytest.mark.parametrize("name", yaml.safe_load(EXISTING))
+def test_blocks_of_existing_files(name: str, closing: list[HuoshanTts]) -> None:
+    with VolcengineVendor(app_key="6468123456") as vendor:
+        tts = tts_for(vendor, closing, **yaml.safe_load(EXISTING)[name])
+        assert texts(speak(tts.open(CONTEXT), *SENTENCES)) == list(SENTENCES)
+        assert vendor.faults == []
+        tts.close()
 
 
 @pytest.mark.parametrize(

@@ -117,15 +117,20 @@ WORDS: list[tuple[str, str]] = [
     ("Invalid JSON payload received. Unknown name 'exclusiveMinimum' at 'tools[0].function_declarations[1]."
      "parameters'", "tool_schema"),
     ("Failed to parse the schema of a tool", "tool_schema"),
+    # roles, as Spark names them
+    ("param validate error: '$.messages[3].role' must be one of [user assistant]", "tool_role"),
+    ("messages.3.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.", "tool_role"),
     # parameters
     ("Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) value is supported.",
      "parameter_temperature"),
     ("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
      "max_completion_tokens"),
     ("max_tokens is too large: 500. This model supports at most 100 completion tokens", "parameter_max_tokens"),
-    ("Unrecognized request argument supplied: enable_thinking", "parameter_enable_thinking"),
-    ("The value of the enable_thinking parameter is restricted to True.", "parameter_enable_thinking"),
-    ("Reasoning is mandatory for this endpoint and cannot be disabled.", "parameter_enable_thinking"),
+    ("Unrecognized request argument supplied: enable_thinking", "thinking"),
+    ("Budget 0 is invalid. This model only works in thinking mode.", "thinking"),
+    ('"thinking.type.disabled" is not supported for this model. Use "thinking.type.adaptive".', "thinking"),
+    ("The value of the enable_thinking parameter is restricted to True.", "thinking"),
+    ("Reasoning is mandatory for this endpoint and cannot be disabled.", "thinking"),
     ('[{"type":"extra_forbidden","loc":["body","seed"],"msg":"Extra inputs are not permitted"}]', "parameter_seed"),
     ("Your organization must be verified to stream this model.", "streaming"),
     ("Streaming is not supported for this model", "streaming"),

@@ -21,7 +21,8 @@ from xiaozhi.errors import (
     VendorUnavailable,
 )
 from xiaozhi.providers.families.openai import endpoint, error_in_answer
-from xiaozhi.providers.llm.openai import OpenAiLlm, fixed_body
+from xiaozhi.providers.families.thinking_switches import thinking_switches
+from xiaozhi.providers.llm.openai import OpenAiLlm
 from xiaozhi.providers.registry import validate
 
 SOUNDS = Sounds()
@@ -325,9 +326,8 @@ def test_a_vendor_that_leaves_the_body_open_costs_no_time(
     ],
 )
 def test_thinking_is_switched_off_where_the_switch_is_known(url: str, switch: dict[str, Any]) -> None:
-    block = {"type": "openai", "base_url": url, "model": "m"}
-    assert fixed_body(validate("llm", "L", block)) == {"model": "m", "stream": True, **switch}  # type: ignore[arg-type]
-    assert fixed_body(validate("llm", "L", block | {"thinking": True})) == {"model": "m", "stream": True}  # type: ignore[arg-type]
+    options: Any = validate("llm", "L", {"type": "openai", "base_url": url, "model": "m"})
+    assert options.chosen(thinking_switches(url, "m"))[:1] == ((switch,) if switch else ())
 
 
 def test_blocks_of_existing_files() -> None:
@@ -385,5 +385,27 @@ def test_error_objects_by_their_words() -> None:
         ({"code": "insufficient_quota"}, VendorRejected),
         ({"message": "?"}, VendorUnavailable),
         ("text", VendorUnavailable),
+        ({"code": "data_inspection_failed", "message": "Output data may contain ..."}, VendorRejected),  # Qwen
+        ({"code": "OutputTextSensitiveContentDetected"}, VendorRejected),  # Doubao
+        ({"code": 402, "message": "Insufficient credits"}, VendorRejected),  # OpenRouter
+        ({"code": 502, "message": "Provider returned error"}, VendorUnavailable),
+        ({"type": "invalid_request_error", "code": "tool_use_failed"}, VendorUnavailable),  # Groq
+        ({"type": "engine_overloaded_error"}, VendorBusy),  # Kimi
     ):
         assert type(error_in_answer("v", error)) is expected
+
+
+@pytest.mark.parametrize(
+    ("vendor", "code", "expected"),
+    [
+        ("spark-api-open.xf-yun.com", 11202, VendorBusy),
+        ("spark-api-open.xf-yun.com", 10013, VendorRejected),
+        ("spark-api-open.xf-yun.com", "11200", VendorRejected),
+        ("open.bigmodel.cn", "1302", VendorBusy),
+        ("open.bigmodel.cn", "1301", VendorRejected),
+        ("open.bigmodel.cn", "1234", VendorUnavailable),
+        ("elsewhere.example", "1302", VendorUnavailable),
+    ],
+)
+def test_errors_that_are_numbers(vendor: str, code: Any, expected: type[VendorError]) -> None:
+    assert type(error_in_answer(vendor, {"code": code, "message": "?"})) is expected

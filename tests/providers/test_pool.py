@@ -24,7 +24,7 @@ from xiaozhi.providers.pool import LeasedProviders, ProviderPool, vendor_limits
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.resilience import BreakerState
-from xiaozhi.settings import Loaded, load
+from xiaozhi.settings import Loaded, lay_over, load
 
 ENDPOINT = {"type": "openai", "api_key": "test-key", "model_name": "m"}
 
@@ -232,13 +232,49 @@ def test_another_name_is_another_provider(providers: ProviderPool) -> None:
 def test_a_file_that_the_block_names_is_part_of_it(providers: ProviderPool, tmp_path: Path) -> None:
     named = tmp_path / "rules.txt"
     named.write_text("one")
-    configuration = loaded(LLM={"Own": {"file": str(named)}})
-    first = providers.lease(configuration, "llm", "Own").provider
-    assert providers.lease(configuration, "llm", "Own").provider is first
+    changes = {"Own": {"file": str(named)}}
+    first = providers.lease(loaded(LLM=changes), "llm", "Own").provider
+    assert providers.lease(loaded(LLM=changes), "llm", "Own").provider is first
 
     named.write_text("another")
 
-    assert providers.lease(configuration, "llm", "Own").provider is not first
+    assert providers.lease(loaded(LLM=changes), "llm", "Own").provider is not first
+
+
+def test_what_a_devices_settings_leave_alone_is_the_same_without_another_look(
+    providers: ProviderPool, tmp_path: Path
+) -> None:
+    """A file that has changed counts from the next reading of the configuration on."""
+    named = tmp_path / "rules.txt"
+    named.write_text("one")
+    below = loaded(LLM={"Own": {"file": str(named)}})
+    first = providers.lease(below, "llm", "Own").provider
+    named.write_text("another")
+
+    for overlay in ({"prompt": "You are a pirate."}, {"TTS": {"A": {"voice": "x"}}}, {"tts_timeout": 7}):
+        assert providers.lease(lay_over(below, overlay, "a device"), "llm", "Own").provider is first
+    own = lay_over(below, {"LLM": {"Own": {"key": "mine"}}}, "a device")
+    assert providers.lease(own, "llm", "Own").provider is not first
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        {"LLM": {"A": {"api_key": "other"}}},
+        {"selected_module": {"LLM": "B"}},
+        {"fallback": {"LLM": ["C"]}},
+        {"Memory": {"Asking": {"llm": "C"}}},
+    ],
+    ids=str,
+)
+def test_what_a_memory_works_with_counts_wherever_a_device_has_its_own(
+    providers: ProviderPool, overlay: dict[str, Any]
+) -> None:
+    below = loaded()
+    first = providers.lease(below, "memory", "Asking").provider
+
+    assert providers.lease(lay_over(below, overlay, "a device"), "memory", "Asking").provider is not first
+    assert providers.lease(lay_over(below, {"prompt": "x"}, "a device"), "memory", "Asking").provider is first
 
 
 # --- until when -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vendors.strict_chat import nine_character_ids, strictest_template
-from xiaozhi.chat import UNANSWERED, Message, ToolCall
+from xiaozhi.chat import UNANSWERED, Message, Seal, ToolCall
 from xiaozhi.providers.families.learnt_limits import NO_TOOLS, LearntLimits, compose
 from xiaozhi.providers.families.strict_history import NO_RESULT, strict_history
 
@@ -89,6 +89,13 @@ def test_narrow_forms_of_calls() -> None:
     assert shown(strict_history(talk, short_ids=True)) == "u:u a[c00000000]:Let me see. t(c00000000):r"
     nine = [ASK, call("a1B2c3D4e"), result("a1B2c3D4e")]
     assert shown(strict_history(nine, short_ids=True)) == "u:u a[a1B2c3D4e]: t(a1B2c3D4e):r"
+
+
+def test_a_call_with_another_id_keeps_its_seal() -> None:
+    seal = Seal("v", b"{}")
+    sealed = Message("assistant", "", (ToolCall("call_abc", "f", {}, seal=seal),))
+    _, calls, _ = strict_history([ASK, sealed, result("call_abc")], short_ids=True)
+    assert (calls.tool_calls[0].id, calls.tool_calls[0].seal) == ("c00000000", seal)
 
 
 words = st.sampled_from(["", " ", "words", "more"])

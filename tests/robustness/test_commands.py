@@ -75,7 +75,7 @@ def test_many_guesses_at_once(stage: Stage, witness: Talking) -> None:
         assert ask(device, f"{SAID} after that").stt == f"{SAID} after that"
     assert stage.count("xiaozhi_reloads_total", result="accepted") == 0
     compared = stage.count("xiaozhi_wrong_secrets_total", door="server_message") - before
-    assert FREE < compared < FREE + 10
+    assert FREE <= compared <= 2 * FREE
 
 
 def test_the_right_secret_with_a_wrong_action(stage: Stage) -> None:

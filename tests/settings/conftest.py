@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from xiaozhi.settings.layers import SHIPPED
 from xiaozhi.settings.loading import CONFIG_DIR
 
 
@@ -16,7 +17,8 @@ def config_dir(tmp_path: Path) -> Path:
     """A copy of config/ without local.yaml."""
     copy = tmp_path / "config"
     copy.mkdir()
-    shutil.copy(CONFIG_DIR / "default.yaml", copy)
+    for name in SHIPPED:
+        shutil.copy(CONFIG_DIR / name, copy)
     for part in ("profiles", "prompts"):
         shutil.copytree(CONFIG_DIR / part, copy / part)
     return copy

@@ -129,3 +129,23 @@ def test_merging_with_itself_changes_nothing(tree: dict[str, Any]) -> None:
     once = merge([Layer("1", tree)]).tree
 
     assert merge([Layer("1", tree), Layer("2", tree)]).tree == once
+
+
+def test_a_mapping_of_another_type_replaces_what_was_there() -> None:
+    merged = merge(
+        [
+            Layer("below", {"TTS": {"Mine": {"type": "a", "voice": "v", "key": "your-key", "deep": {"x": 1}}}}),
+            Layer("above", {"TTS": {"Mine": {"type": "b", "speed": 2}}}),
+        ]
+    )
+
+    assert merged.tree == {"TTS": {"Mine": {"type": "b", "speed": 2}}}
+    assert merged.origin(("TTS", "Mine", "voice")) == "above"
+    assert not merged.unfilled
+
+
+def test_a_mapping_that_says_no_type_or_the_same_one_is_merged() -> None:
+    below = Layer("below", {"TTS": {"Mine": {"type": "a", "voice": "v"}}})
+
+    for own in ({"speed": 2}, {"type": "a", "speed": 2}, {"type": "", "speed": 2}):
+        assert merge([below, Layer("above", {"TTS": {"Mine": own}})]).tree["TTS"]["Mine"]["voice"] == "v"

@@ -107,7 +107,8 @@ def test_every_layer_overrides_the_one_below(config_dir: Path, write: Write) -> 
     assert vendors.asr.max_concurrent == 14
     assert server.drain_seconds == 15
     assert server.hello_timeout == 16
-    assert [Path(source).name for source in loaded.sources[:5]] == [
+    assert [Path(source).name for source in loaded.sources[:6]] == [
+        "vendors.yaml",
         "default.yaml",
         "mine.yaml",
         "local.yaml",
@@ -218,7 +219,7 @@ server:
   timezone_offset: 99
   tls: {certfile: /does/not/exist.pem, keyfile: /does/not/exist.key}
 log: {log_level: LOUD}
-selected_module: {LLM: OfflineLLM, TTS: EdgeTTS}
+selected_module: {LLM: OfflineLLM, TTS: NoTTS}
 conversation: {speculative: everything}
 """
     )
@@ -283,8 +284,8 @@ conversation: {speculative: everything}
         ({"LLM": "OpenaiLLM"}, "LLM", "a section"),
         ({"LLM": {"Offline": "offline"}}, "LLM.Offline", "a mapping with a 'type'"),
         ({"selected_module": {"LLM": ""}}, "selected_module.LLM", "must not be empty"),
-        ({"selected_module": {"ASR": "FunASR"}}, "selected_module.ASR", "nearest: FunASRServer"),
-        ({"selected_module": {"ASR": "Zzz"}}, "selected_module.ASR", "there are PocketSphinx"),
+        ({"selected_module": {"ASR": "FunASRServr"}}, "selected_module.ASR", "nearest: FunASRServer"),
+        ({"selected_module": {"ASR": "Zzz"}}, "selected_module.ASR", "WyomingASR, PocketSphinx"),
         ({"fallback": {"LLM": ["Offline", "Nobody"]}}, "fallback.LLM.1", "the name of a block under LLM"),
         (
             {"selected_module": {"Memory": "mem_local_short"}, "Memory": {"mem_local_short": {"llm": "Ofline"}}},
@@ -495,10 +496,11 @@ def test_blocks_it_only_names_are_completed(brought_along: Loaded) -> None:
 def test_placeholders_count_as_not_set(brought_along: Loaded) -> None:
     settings = brought_along.settings
 
-    assert settings.block("asr", "DoubaoASR") == {"type": "doubao"}
-    assert settings.block("llm", "DifyLLM") == {"type": "dify"}
+    assert settings.block("asr", "DoubaoASR") == {"type": "doubao", "cluster": "volcengine_input_common"}
+    assert "api_key" not in settings.block("llm", "DifyLLM")
     assert settings.block("tts", "AliyunTTS") == {
         "type": "aliyun",
+        "voice": "xiaoyun",
         "access_key_id": "AAAA",
         "access_key_secret": "BBBB",
     }

@@ -18,6 +18,7 @@ class RecordingActions:
     def __init__(self) -> None:
         self.closing = False
         self.called = False
+        self.line_open = False
         self.prompts: list[str] = []
         self.played: list[Path] = []
         self.tracks: list[Track] = []
@@ -28,6 +29,9 @@ class RecordingActions:
 
     def set_prompt(self, text: str) -> None:
         self.prompts.append(text)
+
+    def keep_line_open(self) -> None:
+        self.line_open = True
 
     def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
         self.played.append(path)

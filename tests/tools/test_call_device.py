@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.tools.fakes import call, context, recorded
-from xiaozhi.tools.base import Action, ToolOutcome, ToolServices
+from xiaozhi.tools.base import Action, ToolContext, ToolOutcome, ToolServices
 from xiaozhi.tools.calls import AddressBook, Rung, nobody_is_there
 from xiaozhi.tools.registry import select
 from xiaozhi.tools.toolbox import Toolbox
@@ -37,9 +37,10 @@ def ask(
     book: AddressBook | None = None,
     devices: Mapping[str, str] = BOOK,
     called: bool = False,
+    made: ToolContext | None = None,
     **arguments: Any,
 ) -> ToolOutcome:
-    made = context(language)
+    made = made or context(language)
     recorded(made).called = called
     chosen = select(["call_device"], {"call_device": {"devices": dict(devices)}})
     services = ToolServices(ring=ring, address_book=book)
@@ -119,6 +120,17 @@ def test_under_a_console_the_console_places_the_call() -> None:
     assert ring.calls == []
 
 
+@pytest.mark.parametrize(
+    ("rings", "called", "stays_open"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_the_line_stays_open_for_whoever_has_called(rings: bool, called: bool, stays_open: bool) -> None:
+    made = context()
+
+    ask(FakeRing(), book=FakeConsole(Placed(rings)), called=called, made=made, nickname="Bob")
+
+    assert recorded(made).line_open is stays_open
+
+
 def test_what_the_console_says_of_a_call_that_failed_is_spoken() -> None:
     refused = ask(FakeRing(), book=FakeConsole(Placed(False, "未找到备注为'Bob'的设备")), nickname="Bob")
     silent = ask(FakeRing(), book=FakeConsole(Placed(False)), nickname="Bob")
@@ -129,6 +141,7 @@ def test_what_the_console_says_of_a_call_that_failed_is_spoken() -> None:
 
 def test_an_empty_list_and_one_that_cannot_be_used_are_told() -> None:
     assert "devices: is empty" in select(["call_device"], {}).warnings[0]
+    assert select(["call_device"], {}, under_console=True).warnings == (), "the console has the book"
     [fault] = select(["call_device"], {"call_device": {"devices": {"x": "a/b"}}}).faults
     assert fault.key == "plugins.call_device.devices"
 

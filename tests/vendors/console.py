@@ -61,6 +61,8 @@ class StrictConsole(HttpVendor):
         self.base = copy.deepcopy(SERVER_BASE)
         self.bound: dict[str, BoundDevice] = {}
         self.codes: dict[str, str] = {}
+        self.served: list[str] = []
+        """MACs that were answered with their agent, in order."""
         self.books: dict[str, dict[str, str]] = {}
         """Caller's MAC -> nickname -> MAC of the one that is called."""
         self.rung: list[tuple[str, str]] = []
@@ -152,6 +154,7 @@ class StrictConsole(HttpVendor):
         if not isinstance(body.get("selectedModule"), dict):
             raise Refused(INVALID, "selectedModule不能为空")
         device = self._device(body["macAddress"])
+        self.served.append(body["macAddress"])
         models = copy.deepcopy(device.models)
         models.setdefault("chat_history_conf", device.history)
         models.setdefault("device_max_output_size", "0")

@@ -25,6 +25,12 @@ FIRST = {"volc.service_type.10029", "seed-tts-1.0", "seed-tts-1.0-concurr"}
 SECOND = {"seed-tts-2.0"}
 RATES = {8000, 16000, 22050, 24000, 32000, 44100, 48000}
 SYLLABLE_S = 0.19
+EMOTIONS = {"neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised"}
+SESSION_FAILURES = {
+    "session_failed": (45000000, "speaker permission denied"),
+    "quota": (45000292, "quota exceeded for types: concurrency"),
+    "mismatch": (55000000, "resource ID is mismatched with speaker related resource"),
+}
 
 _SOUNDS = Sounds()
 
@@ -49,10 +55,10 @@ class _Canceled(Exception):
 class VolcengineVendor(WsVendor):
     """Speaks `SYLLABLE_S` per character, with a pause of 0.3 s after each sentence.
 
-    `fault`: "" or connection_failed, session_failed, stall_session, stall_before (no sound ever), stall_after (one
-    piece, then silence), drop (after one piece), drop_idle (hangs up after a session), garbage (a frame that is none),
-    error_frame, text_frame, ended (the session ends on its own), quota. `merge`: the vendor's sentences, instead of one
-    per mark."""
+    `fault`: "" or connection_failed, session_failed, mismatch (the voice is of another resource), stall_session,
+    stall_before (no sound ever), stall_after (one piece, then silence), drop (after one piece), drop_idle (hangs up
+    after a session), garbage (a frame that is none), error_frame, text_frame, ended (the session ends on its own),
+    quota. `merge`: the vendor's sentences, instead of one per mark."""
 
     def __init__(
         self, *, app_key: str = "app", access_key: str = "token-123", api_key: str = "", **options: Any
@@ -128,11 +134,9 @@ class VolcengineVendor(WsVendor):
         self.sessions.append(session)
         if self.fault == "stall_session":
             line.peer.wait_gone()
-        if self.fault in ("session_failed", "quota"):
-            message = "quota exceeded for types: concurrency" if self.fault == "quota" else "speaker permission denied"
-            line.send(
-                153, identity, {"status_code": 45000292 if self.fault == "quota" else 45000000, "message": message}
-            )
+        if self.fault in SESSION_FAILURES:
+            code, message = SESSION_FAILURES[self.fault]
+            line.send(153, identity, {"status_code": code, "message": message})
             return
         line.send(150, identity, {})
         try:
@@ -163,8 +167,19 @@ class VolcengineVendor(WsVendor):
             raise Fault(f"additions {params['additions']!r}")
         if second and (not params.get("speaker", "").endswith("_uranus_bigtts") or "mix_speaker" in params):
             raise Fault(f"{params.get('speaker')} is no voice of the second generation")
+        self._check_mixture(params)
+        if not 1 <= audio.get("emotion_scale", 4) <= 5 or audio.get("emotion", "happy") not in EMOTIONS:
+            raise Fault(f"audio_params {audio}")
         if not second and params.get("speaker", "").endswith("_uranus_bigtts"):
             raise Fault(f"{params.get('speaker')} is no voice of the first generation")
+
+    @staticmethod
+    def _check_mixture(params: dict[str, Any]) -> None:
+        if (params.get("speaker") == "custom_mix_bigtts") != ("mix_speaker" in params):
+            raise Fault(f"{params.get('speaker')} with the mixture {params.get('mix_speaker')}")
+        shares = [speaker["mix_factor"] for speaker in params.get("mix_speaker", {"speakers": []})["speakers"]]
+        if "mix_speaker" in params and not (0 < len(shares) <= 3 and abs(sum(shares) - 1) < 0.01):
+            raise Fault(f"mixture {params['mix_speaker']}")
 
     def _talk(self, line: _Line, session: Session, second: bool) -> None:
         waiting = ""

@@ -54,6 +54,8 @@ class Peer:
         }
         self.subprotocols = list(request.subprotocols)
         self.closed_properly = False
+        self.pings = 0
+        """How many the client has sent."""
 
     def receive(self, timeout: float = PATIENCE_S) -> str | bytes:
         """The next message. Raises PeerGone, gevent.Timeout."""
@@ -118,6 +120,7 @@ class Peer:
                     self._messages.append(whole if isinstance(whole, str) else bytes(whole))
                     self._partial = []
             elif isinstance(event, Ping):
+                self.pings += 1
                 self._send(event.response())
             elif isinstance(event, CloseConnection):
                 self.closed_properly = True
@@ -183,6 +186,7 @@ class WsVendor:
             peer.send(peer.receive(3600))
 
     def _serve(self, sock: Any, address: Any) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
         self.open += 1
         peer: Peer | None = None

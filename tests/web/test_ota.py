@@ -16,14 +16,19 @@ import pytest
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.test import TestResponse
 
 from tests.databases import opened
+from tests.fakes.clock import FakeClock
+from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.devices.directory import DeviceDirectory, UnknownDevice
 from xiaozhi.devices.enrolment import Enroll, Enrolment, EnrolmentRules
 from xiaozhi.devices.notes import DeviceNotes
 from xiaozhi.errors import Overloaded, StorageUnavailable, VendorUnavailable
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.protocol.token import DeviceTokens, mqtt_password
+from xiaozhi.runtime.rates import Rates
+from xiaozhi.settings.server import Limits
 from xiaozhi.storage.database import Database
 from xiaozhi.web import ota
 from xiaozhi.web.addresses import Ports, ServerAddresses
@@ -600,6 +605,59 @@ def test_clients_activate_in_their_own_ways(version: int, headers: dict[str, str
     assert set(asked[0].body) == {"algorithm", "serial_number", "challenge", "hmac"}
     if version == 2:
         assert (asked[0].body["serial_number"], asked[0].body["challenge"], asked[0].body["hmac"]) == ("SN", "c", "h")
+
+
+# --- how often they may ask ---
+
+
+def asking(peer: str, hooks: OtaHooks, number: int = 1, path: str = "", **headers: str) -> TestResponse:
+    """What device number such-and-such is answered at this address."""
+    device = {"Device-Id": f"11:22:33:44:{number >> 8:02x}:{number & 255:02x}"}
+    return client(hooks=hooks, peer=peer).post(
+        f"/xiaozhi/ota/{path}", headers={**HEADERS, **device, **headers}, json={}
+    )
+
+
+def limited(clock: FakeClock, **limits: int) -> OtaHooks:
+    return OtaHooks(admit=RequestRates(lambda: Limits(**limits), Rates(clock=clock)).ota, activate=lambda asked: True)
+
+
+def test_one_address_may_ask_so_often_and_others_do_not_wait_for_it() -> None:
+    """Whatever devices it names, and also for what is no proper question."""
+    clock = FakeClock()
+    hooks = limited(clock, ota_per_minute=3)
+    assert [asking(ABROAD, hooks, number).status_code for number in range(2)] == [200, 200]
+    assert asking(ABROAD, hooks, **{"Device-Id": "a|b"}).status_code == 400
+
+    for path in ("", "activate"):
+        refused = asking(ABROAD, hooks, 99, path)
+        assert refused.status_code == 429
+        assert refused.headers["Retry-After"] == "60"
+        assert refused.get_json()["success"] is False
+
+    assert asking("203.0.113.8", hooks).status_code == 200
+    clock.advance(60)
+    assert asking(ABROAD, hooks).status_code == 200
+
+
+def test_one_device_may_ask_so_often_and_nobody_elsewhere_uses_that_up() -> None:
+    clock = FakeClock()
+    hooks = limited(clock, ota_per_device=3)
+
+    answers = [asking(ABROAD, hooks, path=path).status_code for path in ("", "activate", "", "", "activate")]
+
+    assert answers == [200, 200, 200, 429, 429]
+    assert asking(ABROAD, hooks, 2).status_code == 200, "another device of that address"
+    assert asking("192.168.1.20", hooks).status_code == 200, "the owner's own, at home"
+
+
+def test_a_house_full_of_devices_that_start_at_once_is_answered() -> None:
+    """500 behind one address, each with a question and a look whether it is bound; with the limits as shipped."""
+    hooks = limited(FakeClock())
+
+    answers = {asking(ABROAD, hooks, number, path).status_code for number in range(500) for path in ("", "activate")}
+
+    assert answers == {200}
 
 
 # --- what devices may send ---

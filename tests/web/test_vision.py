@@ -15,16 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from tests.fakes.clock import FakeClock
 from tests.fakes.thinking import FakeVllm
 from tests.waiting import PATIENCE_S
+from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorGarbage, VendorRejected, VendorTimeout
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm, VllmTraits
 from xiaozhi.providers.wrappers import guard
 from xiaozhi.runtime.guesses import FREE, Guesses
+from xiaozhi.runtime.rates import Rates
 from xiaozhi.runtime.resilience import RetryOptions
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.settings.server import Limits
 from xiaozhi.web.addresses import ServerAddresses
 from xiaozhi.web.app import create_app
 from xiaozhi.web.vision import MAX_IMAGE_BYTES, VISION_PATH, VisionConfig, create_blueprint, sniff_image
@@ -160,11 +164,31 @@ def test_wrong_tokens_are_counted_and_the_right_one_passes_all_the_same() -> Non
     blueprint = create_blueprint(VisionConfig(), TOKENS, lambda device: FakeVllm(), guesses=guesses, clock=lambda: NOW)
     device = create_app([blueprint]).test_client()
 
-    answers = [ask(device, token=f"nonsense.{number}").status_code for number in range(FREE + 3)]
+    answers = [ask(device, token=f"nonsense.{number}").status_code for number in range(FREE + 2)]
 
-    assert answers == [401] * (FREE + 1) + [429] * 2
+    assert answers == [401] * FREE + [429] * 2
     assert ask(device).status_code == 200
-    assert (guesses.wrong["vision_token"], guesses.locked_out["vision_token"]) == (FREE + 1, 2)
+    assert (guesses.wrong["vision_token"], guesses.locked_out["vision_token"]) == (FREE, 2)
+
+
+def test_a_device_may_show_so_many_pictures_a_minute() -> None:
+    """By the device that its token names; what was refused is not even read, and a stranger's wrong tokens count for
+    nothing."""
+    clock = FakeClock()
+    rates = RequestRates(lambda: Limits(vision_per_device=3), Rates(clock=clock))
+    vllm = FakeVllm()
+    blueprint = create_blueprint(VisionConfig(), TOKENS, lambda device: vllm, admit=rates.vision, clock=lambda: NOW)
+    device = create_app([blueprint]).test_client()
+    ask(device, token="nonsense")
+
+    answers = [ask(device, device_id=written) for written in (DEVICE, DEVICE.upper(), "", DEVICE)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[-1].headers["Retry-After"] == "60"
+    assert answers[-1].get_json()["success"] is False
+    assert len(vllm.calls) == 3
+    clock.advance(60)
+    assert ask(device).status_code == 200
 
 
 @pytest.mark.parametrize("device_id", ["", DEVICE.upper(), DEVICE.replace(":", "-")])

@@ -1,4 +1,5 @@
-"""`server.py check`: tries every vendor that is configured, and shows what came of it as a table."""
+"""`server.py check` (or `providers check`): tries and measures every vendor that is configured, and shows what came of
+it as a table, and what it means."""
 
 from __future__ import annotations
 
@@ -7,36 +8,72 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from xiaozhi.app import wiring
-from xiaozhi.app.vendor_health import FAILED, VendorVerdict, try_vendors
-from xiaozhi.errors import SettingsError
+from xiaozhi.app.vendor_advice import EndOfUtterance, Timing, advice
+from xiaozhi.app.vendor_health import FAILED, try_vendors
+from xiaozhi.app.vendor_trials import VendorTrial, measure
+from xiaozhi.errors import SettingsError, XiaozhiError
 from xiaozhi.providers import registry
-from xiaozhi.providers.pool import LIMITED_BY, ProviderPool
+from xiaozhi.providers.contracts.vad import Vad
+from xiaozhi.providers.pool import LIMITED_BY, LeasedProviders, ProviderPool
 from xiaozhi.runtime.inference import InferencePool
-from xiaozhi.settings import SECTIONS, Loaded
+from xiaozhi.session.parts import LEAD_MS
+from xiaozhi.session.turn_record import Speculation
+from xiaozhi.settings import SECTIONS, Loaded, Settings
+from xiaozhi.settings.layers import ships
 
 THREADS = 2
+UNDERSTOOD = 80
+"""Per cent of the sentence, from which on a recogniser need not be remarked on."""
 WIDTH = 120
 """Columns where the output is no terminal."""
 
 
 def check_vendors(loaded: Loaded) -> int:
-    """Print the table; 0 when all vendors in use have answered, else 1. Blocks for half a minute at most."""
+    """Ask, measure, print a table and what it means; 0 when all vendors in use have answered, else 1. Blocks for half a
+    minute at most per vendor."""
     inference = InferencePool(THREADS)
     inference.start()
     database = wiring.make_database(loaded.settings)  # asked by memories only, which are not tried
     pool = ProviderPool(inference, lambda report: None, database=database)
     used = loaded.settings.in_use()
+    blocks = [*used, *_written_otherwise(loaded)]
+    leased = LeasedProviders(pool, loaded)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     try:
-        verdicts = list(try_vendors(loaded, pool, [*used, *_written_otherwise(loaded)]))
+        with console.status("asking every vendor once") as status:
+            verdicts = list(try_vendors(loaded, pool, blocks))
+            named = [(name, verdict) for (_, name), verdict in zip(blocks, verdicts, strict=True)]
+            trials = list(
+                measure(leased, loaded.settings, named, lambda block: status.update(f"measuring {escape(block)}"))
+            )
+        turns = _end_of_utterance(leased, loaded.settings)
     finally:
+        leased.release()
         pool.close()
         inference.close()
     needed = {registry.block_key(*block) for block in used}
-    _show(verdicts, needed)
-    return 1 if any(verdict.failed and verdict.block in needed for verdict in verdicts) else 0
+    _show(console, trials, needed)
+    timings = [
+        Timing(kind, trial.verdict.block, trial.trial.first_ms, used=loaded.settings.selected(kind) == name)
+        for (kind, name), trial in zip(blocks, trials, strict=True)
+        if trial.trial is not None
+    ]
+    for sentence in advice(timings, turns) if turns is not None else ():
+        console.print(escape(sentence))
+    return 1 if any(trial.verdict.failed and trial.verdict.block in needed for trial in trials) else 0
+
+
+def _end_of_utterance(leased: LeasedProviders, settings: Settings) -> EndOfUtterance | None:
+    """How the end of an utterance is found; None when the voice detector cannot be had."""
+    try:
+        detector: Vad = leased.selected("vad")
+    except (XiaozhiError, OSError, ImportError):
+        return None
+    prepared = settings.conversation.speculative
+    return EndOfUtterance(detector.traits.min_silence_ms, prepared, LEAD_MS[Speculation(prepared)])
 
 
 def _written_otherwise(loaded: Loaded) -> list[tuple[str, str]]:
@@ -59,29 +96,56 @@ def _is_filled_in(loaded: Loaded, kind: str, name: str, block: dict[str, object]
     except SettingsError:
         return False
     section = SECTIONS[kind]
-    return any(
-        block.get(key) and not loaded.merged.origin((section, name, key)).endswith("default.yaml") for key in secrets
+    return any(block.get(key) and not ships(loaded.merged.origin((section, name, key))) for key in secrets)
+
+
+def _show(console: Console, trials: Sequence[VendorTrial], needed: set[str]) -> None:
+    table = Table(
+        "kind",
+        "block",
+        "verdict",
+        *(Column(name, justify="right") for name in ("connect", "first", "total", "sound")),
+        "what to do, or what it cannot do",
+        show_edge=False,
+        pad_edge=False,
     )
-
-
-def _show(verdicts: Sequence[VendorVerdict], needed: set[str]) -> None:
-    table = Table("kind", "block", "verdict", "ms", "what to do, or what it cannot do", show_edge=False, pad_edge=False)
-    for verdict in verdicts:
+    for each in trials:
+        verdict, trial = each.verdict, each.trial
         section, _, name = verdict.block.partition(".")
-        limits = f"it cannot do: {', '.join(verdict.limitations)} (docs/providers.md)" if verdict.limitations else ""
         unused = "" if verdict.block in needed else "not in use; "
         table.add_row(
             section,
             escape(name),
             f"[red]{FAILED}[/red]" if verdict.failed else verdict.state,
-            "" if verdict.milliseconds is None else f"{verdict.milliseconds:.0f}",
-            escape(f"{unused if verdict.failed else ''}{verdict.found or limits}"),
+            _ms(each.connect_ms),
+            _ms(trial.first_ms if trial is not None else verdict.milliseconds),
+            _ms(trial.total_ms if trial is not None else None),
+            f"{trial.sound_s:.1f} s" if trial is not None and trial.sound_s else "",
+            escape(f"{unused if verdict.failed else ''}{verdict.found or _remark(each)}"),
         )
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
-    tried = [verdict for verdict in verdicts if verdict.milliseconds is not None]
-    failed = [verdict for verdict in tried if verdict.failed]
-    if not tried:
+    console.print(
+        "\n[dim]ms: connect, what the first request took longer than the next; first, to the first words or sound, or "
+        "from the end of speech to its text.[/dim]"
+    )
+    asked = [each.verdict for each in trials if each.verdict.milliseconds is not None]
+    failed = [verdict for verdict in asked if verdict.failed]
+    if not asked:
         console.print("\nNo vendor is configured: everything works on this machine.")
     else:
-        console.print(f"\n{len(tried) - len(failed)} of {len(tried)} vendors answer.")
+        console.print(f"\n{len(asked) - len(failed)} of {len(asked)} vendors answer.")
+
+
+def _remark(each: VendorTrial) -> str:
+    """What is worth knowing of a block that answers."""
+    remarks = []
+    if each.alike is not None and each.alike < UNDERSTOOD:
+        heard = each.trial.text if each.trial is not None else ""
+        remarks.append(f"it understood {heard!r} ({each.alike:.0f} % of the sentence)")
+    if each.verdict.limitations:
+        remarks.append(f"it cannot do: {', '.join(each.verdict.limitations)} (docs/providers.md)")
+    return "; ".join(remarks)
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"

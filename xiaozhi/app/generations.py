@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
+from cachetools import LRUCache
 from gevent.lock import BoundedSemaphore
 
 from xiaozhi.app import wiring
@@ -32,6 +33,7 @@ SETTLE_SECONDS = 120.0
 """How long an agent that nobody uses waits for the memories of its sessions before it is closed."""
 READ_SECONDS = 60.0
 """How long reading the configuration may take."""
+MAX_TOLD = 1_000
 MAKERS = 4
 """Agents of devices with settings of their own that are made at the same time; the others wait."""
 
@@ -85,6 +87,8 @@ class Generations:
         self._reloading = BoundedSemaphore(1)
         self._making = BoundedSemaphore(MAKERS)
         self._retiring = Tasks()
+        self._told: LRUCache[str, None] = LRUCache(MAX_TOLD)
+        """Warnings about devices' own settings: many devices have the same, and come often."""
         self._closed = False
 
     @property
@@ -220,7 +224,7 @@ class Generations:
         if faults:
             raise SettingsError(faults)
         self._count_output(loaded, generation.loaded)
-        agent = self._make_agent(loaded, generation.agent)
+        agent = self._make_agent(loaded, generation.agent, source)
         self._observer.watch_vad(agent.providers.vad)
         return agent
 
@@ -234,7 +238,7 @@ class Generations:
                 expected = f"a limit whose counts can be kept ({error})"
                 raise SettingsError([Fault("device_max_output_size", str(limit), expected)]) from error
 
-    def _make_agent(self, loaded: Loaded, like: Agent | None = None) -> Agent:
+    def _make_agent(self, loaded: Loaded, like: Agent | None = None, source: str = "") -> Agent:
         """Raises SettingsError."""
         try:
             agent = wiring.make_agent(loaded, self._provider_pool, self._services, on_unused=self._retire, like=like)
@@ -246,7 +250,10 @@ class Generations:
                 [Fault("providers", f"{type(error).__name__}: {error}"[:300], "providers that start")]
             ) from error
         for warning in wiring.warnings(loaded, like.settings if like is not None else None):
-            log.warning("configuration", note=warning)
+            told = warning.replace(source, "") if source else warning
+            if like is None or told not in self._told:
+                log.warning("configuration", note=warning)
+            self._told[told] = None
         return agent
 
     def _retire(self, agent: Agent) -> None:

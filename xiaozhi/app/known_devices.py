@@ -77,10 +77,12 @@ class KnownDevices:
         )
         self.enrolment = Enrolment(database, enrolment_rules(settings), clock=clock)
 
-    def start(self, connections: Connections, watchdog: Watchdog) -> None:
-        """Begin to write and to look at what others do."""
+    def start(
+        self, connections: Connections, watchdog: Watchdog, orders: Mapping[str, Callable[[], object]] | None = None
+    ) -> None:
+        """Begin to write and to look at what others do. `orders`: see `Presence.start`."""
         presence = self.presence
-        presence.start(connections)
+        presence.start(connections, orders)
         watchdog.expect("presence", lambda: presence.beat, PULSE_S, presence.revive)
 
     def admit(self, identity: Identity, authorization: str) -> bool:

@@ -13,6 +13,7 @@ from flask import Blueprint
 from xiaozhi.app.descriptors import Descriptors, Wanted
 from xiaozhi.app.device_settings import change_own
 from xiaozhi.app.known_devices import KnownDevices
+from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.origin import own_address
@@ -23,13 +24,13 @@ from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
-from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.runtime.usage import UsageLimits
 from xiaozhi.session.link import SessionFactory
 from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.settings import Loaded, Settings, zone_of
 from xiaozhi.settings.server import Limits, ServerSettings
+from xiaozhi.settings.vendor_limits import UNKNOWN_VENDOR
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions, Admit
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
 from xiaozhi.web import device_tools, devices, ops, ota, ota_elsewhere, vision
@@ -59,11 +60,15 @@ _LIVE = frozenset(
         "limits",  # looked at key by key
         "max_connections",
         "memory_bytes",
+        "orders_per_minute",
+        "ota_per_device",
+        "ota_per_minute",
         "per_device",
         "per_ip",
         "profile",  # whose keys are looked at themselves
         "queued",
         "secret",
+        "vision_per_device",
     }
 )
 
@@ -75,7 +80,7 @@ def wanted_sockets(settings: Settings) -> Wanted:
         devices=settings.server.max_connections,
         http=WebLimits().connections,
         handshakes=MAX_HANDSHAKES,
-        vendors=sum(kind.max_concurrent for kind in (vendors.asr, vendors.llm, vendors.tts)),
+        vendors=sum(kind.max_concurrent or UNKNOWN_VENDOR for kind in (vendors.asr, vendors.llm, vendors.tts)),
     )
 
 
@@ -181,17 +186,18 @@ def http_port(
     vision_tokens: VisionTokens,
     vllm: Callable[[str], Vllm | None],
     sessions: OpenSessions,
-    guesses: Guesses,
+    rates: RequestRates,
     connections: int | None = None,
     console: Sequence[Blueprint] = (),
 ) -> WebServer:
     """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits.
     `console`: what the pages of the console ask."""
     server = settings.server
-    admin_token = server.admin_token.get_secret_value()
+    admin_token, guesses = server.admin_token.get_secret_value(), rates.guesses
     ota_hooks = ota.OtaHooks(
         on_board=known.boards.learn,
         on_report=known.reported,
+        admit=rates.ota,
         protocol_version=lambda names: current().board_for(names).protocol_version,
         transport=lambda names: current().board_for(names).transport,
         release=lambda file_name: release_of(current(), file_name),
@@ -202,7 +208,9 @@ def http_port(
         ota_elsewhere.create_blueprint(addresses.ota)
         if settings.under_console
         else ota.create_blueprint(ota_settings(settings, addresses), known.tokens, ota_hooks),
-        vision.create_blueprint(vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses),
+        vision.create_blueprint(
+            vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses, admit=rates.vision
+        ),
         ops.create_blueprint(hooks, admin_token=admin_token, guesses=guesses),
         device_tools.create_blueprint(operator_tools(sessions), AdminDoor(admin_token, guesses)),
         devices.create_blueprint(

@@ -16,11 +16,12 @@ from typing import Any
 import gevent
 
 from xiaozhi import __version__
-from xiaozhi.app import device_commands, history_commands
+from xiaozhi.app import device_commands, history_commands, model_commands
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
-from xiaozhi.app.console import Console
+from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.owner_console import change_password
+from xiaozhi.app.providers_table import print_providers
 from xiaozhi.app.server import Server
 from xiaozhi.app.status import status_line
 from xiaozhi.app.telemetry import configure_logs
@@ -38,7 +39,8 @@ EXIT_SETTINGS = 1
 EXIT_AT_ONCE = 130
 LAST_WORDS_S = 0.5
 """How long a process that leaves at once waits for its log."""
-CHECK = ["check"]
+CHECKS = (["providers", "check"], ["check"])
+PROVIDERS = ["providers"]
 UPGRADE = ["db", "upgrade"]
 TOOLS = ["tools"]
 PASSWORD = ["console", "password"]
@@ -54,12 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     of_devices = device_commands.is_device_command(options.command)
     of_history = history_commands.is_history_command(options.command)
-    if options.command not in ([], CHECK, TOOLS, UPGRADE, PASSWORD) and not of_devices and not of_history:
-        usage = (*device_commands.USAGE, *history_commands.USAGE)
-        known = ", ".join(("check", "tools", " ".join(UPGRADE), " ".join(PASSWORD), *usage))
+    if (options.source or options.into) and not model_commands.is_fetch(options.command):
+        parser.error("--from and --into belong to 'models fetch NAME'")
+    if model_commands.is_model_command(options.command):
+        return model_commands.run(options.command, options.source, options.into)
+    if options.command == PROVIDERS:
+        return print_providers()
+    if options.command not in ([], *CHECKS, TOOLS, UPGRADE, PASSWORD) and not of_devices and not of_history:
+        usage = (" ".join(PASSWORD), *device_commands.USAGE, *history_commands.USAGE, *model_commands.USAGE)
+        known = ", ".join(("check", "providers", "providers check", "tools", " ".join(UPGRADE), *usage))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
-    console = _console(examined) if options.command in ([], CHECK, TOOLS) else None
+    console = _console(examined) if options.command in ([], *CHECKS, TOOLS) else None
     try:
         return _obey(options, examined, console)
     finally:
@@ -67,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.close()
 
 
-def _obey(options: argparse.Namespace, examined: Examined, console: Console | None) -> int:
+def _obey(options: argparse.Namespace, examined: Examined, console: ManagementConsole | None) -> int:
     """Do what the command line says, with the configuration of this machine and what the console adds to it."""
     if console is not None:
         try:
@@ -91,11 +99,11 @@ def _obey(options: argparse.Namespace, examined: Examined, console: Console | No
     if options.check_config:
         print("The configuration is fine.")
         return 0
-    if options.command in (CHECK, TOOLS):
+    if options.command in (*CHECKS, TOOLS):
         # The table tells what is wrong, and a check must not write into the log of a server.
         configure_logs(loaded.settings.log.model_copy(update={"log_dir": "", "log_level": "CRITICAL"}))
         try:
-            return check_vendors(loaded) if options.command == CHECK else print_tools(loaded)
+            return print_tools(loaded) if options.command == TOOLS else check_vendors(loaded)
         finally:
             logs.shut_down()
     if options.command == UPGRADE:
@@ -109,12 +117,12 @@ def _obey(options: argparse.Namespace, examined: Examined, console: Console | No
     return _serve(options, loaded, console)
 
 
-def _console(examined: Examined) -> Console | None:
+def _console(examined: Examined) -> ManagementConsole | None:
     """The management console that the configuration names, not asked yet; None for none, or when there are faults."""
     loaded = examined.loaded
     if loaded is None or examined.faults or not loaded.settings.under_console:
         return None
-    return Console(loaded.settings)
+    return ManagementConsole(loaded.settings)
 
 
 def _upgrade_database(loaded: Loaded) -> int:
@@ -156,7 +164,7 @@ def _command_devices(words: Sequence[str], loaded: Loaded) -> int:
         logs.shut_down()
 
 
-def _serve(options: argparse.Namespace, loaded: Loaded, console: Console | None) -> int:
+def _serve(options: argparse.Namespace, loaded: Loaded, console: ManagementConsole | None) -> int:
     # Until there is a server that can reload, this signal must not end us.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -241,7 +249,7 @@ def _examine(options: argparse.Namespace, console: Mapping[str, Any] | None = No
     return Examined(examined.loaded, list(dict.fromkeys(faults)), warnings(examined.loaded))
 
 
-def _load(options: argparse.Namespace, console: Console | None) -> Loaded:
+def _load(options: argparse.Namespace, console: ManagementConsole | None) -> Loaded:
     """The configuration as it is now. Raises SettingsError."""
     if console is None:
         return load(options.config, overrides=_overrides(options))
@@ -294,15 +302,21 @@ def _parser() -> argparse.ArgumentParser:
         "command",
         nargs="*",
         metavar="COMMAND",
-        help="none: run the server; 'check': ask every configured vendor once; "
+        help="none: run the server; 'check', or 'providers check': try every configured vendor and measure it; "
+        "'providers': list the kinds and types of providers, with their options; "
         "'tools': connect to the MCP servers, list the tools that a session would be offered, and exit; "
         "'db upgrade': bring the database up to date (as every start does) and exit; "
         "'devices list', 'show ID', 'set ID KEY=VALUE ...', 'unset ID KEY ...', 'approve CODE', 'revoke ID', "
         "'forget ID': what is known of devices, their own settings, who may talk (docs/devices.md); "
         "'history show|erase DEVICE', 'history export DEVICE DIRECTORY': what was said; "
         "'privacy': what is kept, where and how long; "
+        "'models list', 'models fetch NAME': models that run on this machine; "
         "'console password': a new password for the console in the browser",
     )
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="'models fetch': take this file or folder, not the network"
+    )
+    parser.add_argument("--into", metavar="FOLDER", help="'models fetch': where the model goes (default: models/...)")
     parser.add_argument(
         "--config", action="append", metavar="FILE", help="a YAML file laid over config/default.yaml; may be repeated"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from xiaozhi import __version__
-from xiaozhi.app.console import Console
 from xiaozhi.app.generations import Generation
+from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.telemetry import dearest
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.errors import Fault
@@ -25,7 +25,7 @@ def ops_hooks(
     current: Callable[[], Generation],
     connections: ConnectionRegistry,
     vendors: VendorHealth,
-    console: Console | None,
+    console: ManagementConsole | None,
     clock: Callable[[], float],
 ) -> OpsHooks:
     """`current`: what is in force. `console`: the management console, if there is one."""

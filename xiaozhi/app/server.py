@@ -21,17 +21,18 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
-from xiaozhi.app.console import Console
 from xiaozhi.app.console_data import add_data_pages
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
+from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.ops_hooks import ops_hooks
 from xiaozhi.app.owner_console import OwnerConsole
 from xiaozhi.app.readiness import reasons_not_ready
+from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
@@ -43,7 +44,6 @@ from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime import logs, tasks
 from xiaozhi.runtime.collection import GrowthCollector
-from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.limits import Admission
 from xiaozhi.runtime.metrics import Metrics
@@ -86,7 +86,7 @@ class Server:
         reload: Callable[[], Loaded],
         worker: str = "",
         overlays: Overlays | None = None,
-        console: Console | None = None,
+        console: ManagementConsole | None = None,
         pipeline: PipelineFactory = Cascade,
         shed_policy: ShedPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -106,8 +106,8 @@ class Server:
         secret = token_secret(settings)
         self._vision_tokens = VisionTokens(secret)
         self._database = wiring.make_database(settings)
-        self.guesses = Guesses()
-        self.known_devices = KnownDevices(settings, self._database, secret, self.guesses)
+        self.rates = RequestRates(lambda: self._current().loaded.settings.server.limits)
+        self.known_devices = KnownDevices(settings, self._database, secret, self.rates.guesses)
         pool = settings.server.thread_pool
         self.inference = InferencePool(pool.max_workers or None, pool.queue_size)
         self._descriptors = Descriptors()
@@ -148,9 +148,10 @@ class Server:
             admit_turn=self._admit_turn,
             server_command=ManagementOrders(
                 secret=lambda: self._current().loaded.settings.management_secret,
-                guesses=self.guesses,
+                rates=self.rates,
                 reload=self.reload,
                 restart=lambda: tasks.spawn_later(0.2, "restart", self.request_restart),
+                pass_on=self.known_devices.presence.pass_on,
             ).obey,
             boards=self.known_devices.boards,
             remembered_as=self.known_devices.remembered_as,
@@ -179,11 +180,11 @@ class Server:
             events=self._observer,
         )
         """Whoever accepts devices, by whatever protocol, runs their connections with these."""
-        self._console = console
+        self._management = console
         self.agents = (
             ConfiguredAgents(self._generations, overlays if overlays is not None else {}, self.known_devices)
             if console is None
-            else console.join(self._generations, self.inference)
+            else console.join(self._generations, self.inference, self.known_devices.arrive)
         )
         self._addresses = listeners.server_addresses(
             settings, lambda: Ports(self.port, self.http_port), self.known_devices.address_for_a_device
@@ -192,7 +193,7 @@ class Server:
             enabled=settings.console.enabled,
             database=self._database,
             inference=self.inference,
-            guesses=self.guesses,
+            guesses=self.rates.guesses,
             key=secret,
             overview=lambda: {"devices": len(self.connections)},
         )
@@ -220,7 +221,7 @@ class Server:
             database=self._database,
             memories=self._memories,
             inference=self.inference,
-            guesses=self.guesses,
+            guesses=self.rates.guesses,
             pool=self.provider_pool,
             watchdog=self.watchdog,
         )
@@ -244,7 +245,7 @@ class Server:
             current=self._current,
             connections=self.connections,
             vendors=self.vendor_health,
-            console=self._console,
+            console=self._management,
             clock=self._clock,
         )
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
@@ -258,7 +259,7 @@ class Server:
             vision_tokens=self._vision_tokens,
             vllm=self.agents.vllm,
             sessions=self.services.sessions,
-            guesses=self.guesses,
+            rates=self.rates,
             connections=fitted.http,
             console=self._owner_console.blueprints(),
         )
@@ -269,8 +270,8 @@ class Server:
         self.connections.start()
         expect_loops(self.watchdog, self.connections, self._memories, self._quota)
         self.watchdog.start()
-        if self._console is not None:
-            self._console.start(self.request_reload)
+        if self._management is not None:
+            self._management.start(self.request_reload)
         process.settle()
         self._started_s = self._clock() - self._began
         self.vendor_health.probe_soon(self._current().loaded, self.provider_pool)
@@ -334,7 +335,8 @@ class Server:
         self._database.start()
         process.keep_private(self._loaded.settings.data_dir)
         import_earlier_files(self._database, self._loaded.settings.data_dir)
-        self.known_devices.start(self.connections, self.watchdog)
+        orders = {"update_config": self.request_reload, "restart": self.request_restart}
+        self.known_devices.start(self.connections, self.watchdog, orders)
         wiring.limit_output(self._quota, self._loaded.settings.device_max_output_size)
 
     # --- stop -------------------------------------------------------------------------------------------------------
@@ -373,8 +375,8 @@ class Server:
             log.warning("memories put aside for the next start")
         self._step("quota", self._quota.close)
         self._step("history", self._history.stop)
-        if self._console is not None:
-            self._step("console", self._console.close)
+        if self._management is not None:
+            self._step("console", self._management.close)
         self._step("console pages", self._owner_console.close)
         for web in (self._web, self._worker_web):
             if web is not None:
@@ -398,11 +400,9 @@ class Server:
         if self._acceptor is None:
             return
         self._acceptor.stop_accepting()
-        code, reason = (
-            (close_codes.SERVICE_RESTART, "restarting")
-            if self.restart_wanted
-            else (close_codes.GOING_AWAY, "server stopping")
-        )
+        code, reason = close_codes.GOING_AWAY, "server stopping"
+        if self.restart_wanted:
+            code, reason = close_codes.SERVICE_RESTART, "restarting"
         left = self.connections.drain(drain_seconds, code, reason)
         if left:
             log.warning("connections left behind", count=left)

@@ -45,7 +45,12 @@ def list_tools(loaded: Loaded, connect_seconds: float) -> tuple[list[Row], list[
     here = zone_of(settings)
     selection = selected_tools(settings)
     plugins = selection.build(ToolServices(now=lambda: datetime.datetime.now(here))).source
-    cannot = {chosen.found.name: chosen.options.missing() for chosen in selection.chosen}
+    cannot = {
+        chosen.found.name: chosen.options.missing_under_console()
+        if settings.under_console
+        else chosen.options.missing()
+        for chosen in selection.chosen
+    }
     shared = SharedTools()
     lease = shared.lease(settings)
     try:

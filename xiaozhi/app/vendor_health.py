@@ -121,14 +121,14 @@ def _tried(leased: LeasedProviders, kind: str, name: str) -> VendorVerdict:
     try:
         state = leased.probe(kind, name)
     except (XiaozhiError, OSError, ImportError, ValueError) as error:
-        return VendorVerdict(kind, block, FAILED, (time.monotonic() - began) * 1000, *_words(block, error))
+        return VendorVerdict(kind, block, FAILED, (time.monotonic() - began) * 1000, *words_of(block, error))
     if state != "ok":
         return VendorVerdict(kind, block, state)
     limitations = leased.get(kind, name).limitations
     return VendorVerdict(kind, block, state, (time.monotonic() - began) * 1000, limitations=limitations)
 
 
-def _words(block: str, error: Exception) -> tuple[str, str]:
+def words_of(block: str, error: Exception) -> tuple[str, str]:
     """(all that is known, what may be shown to everybody)."""
     if isinstance(error, SettingsError):
         return "; ".join(map(str, error.faults)), "its block cannot be used"

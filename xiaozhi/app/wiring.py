@@ -32,6 +32,7 @@ from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings, zone_of
 from xiaozhi.settings.fields import text_in, words
+from xiaozhi.settings.layers import ships
 from xiaozhi.settings.schema import FALLING_BACK, REFERRING
 from xiaozhi.speech.language import named_language, spoken_language
 from xiaozhi.storage.database import Database, sqlite_url
@@ -62,7 +63,9 @@ def check(loaded: Loaded, known: Settings | None = None) -> list[Fault]:
                 vendor_limits(settings, kind, name)
             except SettingsError as error:
                 faults += [fault for fault in error.faults if fault.key not in {other.key for other in faults}]
-    return [*faults, *selected_tools(settings).faults, *check_shared(settings)[0]]
+    if known is None or not _same_tools(settings, known):
+        faults += selected_tools(settings).faults
+    return [*faults, *check_shared(settings)[0]]
 
 
 def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
@@ -74,7 +77,8 @@ def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
     for kind, name in _unlike(settings, known):
         block = settings.block(kind, name)
         found += registry.ignored(kind, name, block, _read_elsewhere(kind, name, block))
-    if known is None or (settings.plugins, settings.Intent) != (known.plugins, known.Intent):
+        found += registry.oddities(kind, name, block)
+    if known is None or not _same_tools(settings, known):
         untouched = [block for block in settings.plugins if _ships(loaded, "plugins", block)]
         listed = not _ships(loaded, "Intent", settings.selected("intent"))
         found += selected_tools(settings, untouched, listed=listed).warnings
@@ -83,10 +87,19 @@ def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
     return found
 
 
+def _same_tools(settings: Settings, known: Settings) -> bool:
+    """Whether both ask for the same tools of the server, with the same options."""
+    return (
+        settings.plugins == known.plugins
+        and settings.Intent == known.Intent
+        and settings.selected("intent") == known.selected("intent")
+    )
+
+
 def _ships(loaded: Loaded, *path: str) -> bool:
     """Whether everything at a place in the configuration stands as it ships."""
     found = [source for key, source in loaded.merged.origins.items() if key[: len(path)] == path]
-    return bool(found) and all(source.endswith("default.yaml") for source in found)
+    return bool(found) and all(ships(source) for source in found)
 
 
 def _unlike(settings: Settings, known: Settings | None) -> Iterator[tuple[str, str]]:
@@ -235,7 +248,7 @@ def usual_voice(settings: Settings) -> VoiceFormat:
 
 def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
     """Texts that will be said again and again, the most urgent first."""
-    languages = _likely_languages(settings)
+    languages = likely_languages(settings.language, settings.wakeup_words)
     texts = [text_in(settings.system_error_response, language) for language in languages]
     if settings.enable_greeting and settings.enable_wakeup_words_response_cache:
         texts += greetings_for(settings.wakeup_words)
@@ -244,12 +257,13 @@ def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
     return list(dict.fromkeys(filter(None, [*texts, providers.asr.traits.unheard_reply])))
 
 
-def _likely_languages(settings: Settings) -> list[str]:
+@functools.lru_cache(maxsize=64)
+def likely_languages(language: str, wakeup_words: tuple[str, ...]) -> tuple[str, ...]:
     """Those that the assistant will be spoken to in, as far as the configuration shows."""
-    named = named_language(settings.language)
+    named = named_language(language)
     if named:
-        return [named]
-    return list(dict.fromkeys(spoken_language(word) for word in settings.wakeup_words)) or [""]
+        return (named,)
+    return tuple(dict.fromkeys(map(spoken_language, wakeup_words))) or ("",)
 
 
 def selected_tools(
@@ -261,7 +275,12 @@ def selected_tools(
     wanted = settings.modules("intent").get(intent, {}).get("functions") or []
     names = words(wanted) if isinstance(wanted, str) else map(str, wanted) if isinstance(wanted, list) else ()
     return tool_registry.select(
-        names, settings.plugins, where=f"Intent.{intent}.functions", untouched=untouched, listed=listed
+        names,
+        settings.plugins,
+        where=f"Intent.{intent}.functions",
+        untouched=untouched,
+        listed=listed,
+        under_console=settings.under_console,
     )
 
 

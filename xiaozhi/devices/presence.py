@@ -2,14 +2,16 @@
 leaves at once.
 
 Each worker writes down who comes and goes (`notes.py`), and looks every `POLL_S` seconds whether one of its devices has
-come elsewhere, and what operators have decided: one small query, whatever the number of devices. Not who may come in
+come elsewhere, what operators have decided, and what other workers behind the same address were ordered to do: small
+queries, whatever the number of devices. Not who may come in
 (`enrolment.py`), and not what belongs to one process alone (`runtime/connections.py`)."""
 
 from __future__ import annotations
 
 import secrets
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,13 +66,16 @@ class _Found:
 
     standings: dict[str, Standing] = field(default_factory=dict)
     moved: list[Visit] = field(default_factory=list)
+    orders: dict[str, str] = field(default_factory=dict)
     dialogues: dict[tuple[str, str], tuple[bytes, float]] = field(default_factory=dict)
 
 
 class Presence:
-    """`start`, then `joined` and `left` for each connection; `close`. `websocket`: the address that leads to this
-    worker, "" when it is not known. `said_for`: seconds that dialogues are kept. `on_dialogue`: told what was said last
-    with a device that has just come (device id, client id, snapshot, time). `clock`: seconds since 1970."""
+    """`start`, then `joined` and `left` for each connection; `close`.
+
+    `websocket`: the address that leads to this worker, "" when it is not known: then it shares one with all such
+    workers of this machine. `said_for`: seconds that dialogues are kept. `on_dialogue`: told what was said last with a
+    device that has just come (device id, client id, snapshot, time). `clock`: seconds since 1970."""
 
     def __init__(
         self,
@@ -87,6 +92,7 @@ class Presence:
         self._database = database
         self._notes = notes
         self._websocket = websocket
+        self._place = websocket or f"machine {socket.gethostname()}"
         self._said_for = said_for
         self._on_dialogue = on_dialogue
         self._clock = clock
@@ -94,6 +100,9 @@ class Presence:
         self._visits: dict[int, Visit] = {}
         self._devices: dict[str, set[int]] = {}
         self._standings: dict[str, Standing] = {}
+        self._orders: Mapping[str, Callable[[], object]] = {}
+        self._orders_seen: frozenset[str] | None = None
+        """Names of orders that are done with; None before the first look, whose orders were for somebody before."""
         self._looked_at = 0.0
         self._beaten_at = 0.0
         self.load: dict[str, int] = {}
@@ -102,10 +111,12 @@ class Presence:
         self._poller: Greenlet | None = None
         self._beat = 0.0
 
-    def start(self, connections: Connections) -> None:
-        """Tell the others, learn whom operators have revoked, and begin to look. Blocks for the database; when that
+    def start(self, connections: Connections, orders: Mapping[str, Callable[[], object]] | None = None) -> None:
+        """Tell the others, learn whom operators have revoked, and begin to look. `orders`: what to do, without waiting,
+        when another worker behind the same address was ordered to (`pass_on`). Blocks for the database; when that
         fails, it is tried again with the next look."""
         self._connections = connections
+        self._orders = orders or {}
         self._notes.start()
         self.look()
         self.revive()
@@ -158,6 +169,18 @@ class Presence:
         """What operators have decided about a device, as of the last look. Does not block."""
         return self._standings.get(device, NOBODY)
 
+    def pass_on(self, action: str) -> None:
+        """This worker was ordered to do something that is meant for all behind its address. Blocks for the database;
+        what that refuses is logged."""
+        name, now = secrets.token_hex(8), self._clock()
+        try:
+            self._database.run(
+                lambda connection: presences.order(connection, name, self.worker, self._place, action, now),
+                deadline=DEADLINE_S,
+            )
+        except (StorageError, Overloaded) as error:
+            log.warning("an order reaches this worker only", action=action, error=str(error))
+
     # --- the others ---------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
@@ -181,8 +204,18 @@ class Presence:
                     log.info("connection revoked", device=device)
                     live.close(close_codes.POLICY_VIOLATION, "revoked")
         self._close_moved(found.moved)
+        self._obey(found.orders)
         for (device, client), kept in found.dialogues.items():
             self._on_dialogue(device, client, *kept)
+
+    def _obey(self, orders: Mapping[str, str]) -> None:
+        seen, self._orders_seen = self._orders_seen, frozenset(orders)
+        if seen is None:
+            return
+        for name, action in orders.items():
+            if name not in seen and action in self._orders:
+                log.info("another worker was ordered to", action=action)
+                self._orders[action]()
 
     def _poll(self) -> None:
         while True:
@@ -203,6 +236,8 @@ class Presence:
     def _find(self, connection: Transaction, since: float, now: float) -> _Found:
         """On the storage thread."""
         found = _Found(devices.standings(connection, since))
+        if self._orders:
+            found.orders = presences.orders(connection, self.worker, self._place)
         # Copied in one step: the hub goes on meanwhile.
         mine, visits = frozenset(self._devices.copy()), list(self._visits.values())
         if mine:

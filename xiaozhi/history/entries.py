@@ -20,7 +20,7 @@ SOUND_FRAME_MS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class KeptSound:
-    """What the user said, as sound: Opus packets of 60 ms, mono, 16 kHz, in order."""
+    """What the user said, as sound: Opus packets in order, as the device sent them, or of 60 ms, mono, 16 kHz."""
 
     packets: tuple[bytes, ...]
 
@@ -62,7 +62,7 @@ class SessionInfo:
     id: str
     """32 hexadecimal digits."""
     device_id: str
-    """As the device sends it: its case is kept."""
+    """In its normal form (`protocol/device_id.py`)."""
     client_id: str
     began_at: float
     """Seconds since 1970."""

@@ -1,6 +1,6 @@
 """The journal of what was said: on the disk before it goes anywhere else.
 
-    append, end ─► [waiting, bounded] ─► writer: a batch ─► journal's thread: Opus, write, fsync
+    append, end ─► [waiting, bounded] ─► writer: a batch ─► journal's thread: write, fsync
                                                                 └─► read ─► a sink ─► take
 
 `append` never blocks and never fails. A turn is acknowledged (`kept`) once it is on the disk, some `GATHER_S` later:
@@ -29,7 +29,7 @@ from gevent.lock import BoundedSemaphore
 
 from xiaozhi.errors import Overloaded, VendorTimeout
 from xiaozhi.history.encoding import body_of, compressed, packed, record_of
-from xiaozhi.history.entries import EndedSession, HistoryEntry, SessionInfo
+from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound, SessionInfo
 from xiaozhi.history.segments import Segments
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.inference import InferenceClosed, InferencePool
@@ -66,12 +66,13 @@ Record = HistoryEntry | EndedSession
 @dataclass(slots=True, eq=False)
 class _Waiting:
     record: Record
-    pcm: bytes
+    sound: bytes
+    """PCM, or what is in `packed`."""
     packed: bytes | None = None
 
     @property
     def size(self) -> int:
-        return _RECORD_BYTES + len(self.pcm)
+        return _RECORD_BYTES + len(self.sound)
 
 
 class Journal:
@@ -185,9 +186,14 @@ class Journal:
         """Records that are not on the disk yet."""
         return len(self._waiting) + len(self._writing)
 
-    def append(self, entry: HistoryEntry, pcm: bytes = b"") -> None:
-        """Keep a turn. `pcm`: the user's sound, s16le, mono, 16 kHz; empty: none."""
-        self._hand_in(_Waiting(entry, pcm))
+    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"") -> None:
+        """Keep a turn. `sound`: the user's, s16le, mono, 16 kHz, which is encoded, or in packets already; empty:
+        none."""
+        if isinstance(sound, KeptSound):
+            together = packed(sound)
+            self._hand_in(_Waiting(entry, together, together))
+        else:
+            self._hand_in(_Waiting(entry, sound))
 
     def end(self, ended: EndedSession) -> None:
         """A session is over; all its turns were handed in before."""
@@ -199,7 +205,7 @@ class Journal:
             return
         self._waiting.append(item)
         self._bytes += item.size
-        if item.pcm:
+        if item.sound:
             self._sounding.append(item)
         if self._bytes > self._memory_bytes or len(self._waiting) > self._max_waiting:
             self._make_room()
@@ -211,9 +217,9 @@ class Journal:
     def _make_room(self) -> None:
         while self._bytes > self._memory_bytes and self._sounding:
             item = self._sounding.popleft()
-            if item.pcm:
-                self._bytes -= len(item.pcm)
-                item.pcm = b""
+            if item.sound:
+                self._bytes -= len(item.sound)
+                item.sound = b""
                 self.lost_sounds += 1
         while self._waiting and (self._bytes > self._memory_bytes or len(self._waiting) > self._max_waiting):
             self._bytes -= self._waiting.popleft().size
@@ -307,8 +313,8 @@ class Journal:
     def _let_go(self, batch: Sequence[_Waiting]) -> None:
         for item in batch:
             self._bytes -= item.size
-            item.pcm = b""
-        while self._sounding and not self._sounding[0].pcm:
+            item.sound = b""
+        while self._sounding and not self._sounding[0].sound:
             self._sounding.popleft()
 
     def _tidy(self) -> None:
@@ -394,9 +400,9 @@ class Journal:
         files = self._files
         records: list[tuple[dict[str, Any], bytes | None]] = []
         for item in batch:
-            if item.pcm and item.packed is None:
-                item.packed = packed(compressed(item.pcm))
-            records.append((body_of(item.record), item.packed if item.pcm else None))
+            if item.sound and item.packed is None:
+                item.packed = packed(compressed(item.sound))
+            records.append((body_of(item.record), item.packed if item.sound else None))
         files.forget(*account)
         files.write(records)
         with contextlib.suppress(OSError):

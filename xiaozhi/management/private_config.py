@@ -56,6 +56,7 @@ class PrivateConfigs:
         self._flights: dict[str, AsyncResult] = {}
         # device -> (settings, digest of the answer that they were made of)
         self._known: LRUCache[str, tuple[PrivateConfig, bytes]] = LRUCache(REMEMBERED)
+        self._told: LRUCache[str, None] = LRUCache(REMEMBERED)
         self._tasks = Tasks()
 
     def of(self, device_id: str, written_id: str, client_id: str) -> PrivateConfig:
@@ -152,7 +153,9 @@ class PrivateConfigs:
             return known[0]
         config = private_config(heard["agent"], heard["words"], heard["mac"])
         for note in config.notes:
-            log.warning("console", note=note)
+            if note not in self._told:  # an agent may have many devices
+                self._told[note] = None
+                log.warning("console", note=note)
         self._known[device_id] = config, digest
         self._on_disk(lambda: self._copies.write(device_id, heard))
         return config

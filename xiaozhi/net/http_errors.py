@@ -13,7 +13,15 @@ from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorTimeou
 
 MAX_EXCERPT = 300
 MAX_DETAILS = 4_000
+OVERLOADED = 529
+"""Not registered; several vendors say so that all of them is busy, rather than this client too fast."""
 
+# As OpenAI, Kimi and GLM say so beside a 429.
+_EMPTY_ACCOUNT = re.compile(r"insufficient_quota|exceeded_current_quota_error|insufficient balance|余额不足|欠费")
+# Groq, of a call that its own model wrote wrongly: the next one may be right.
+_BAD_LUCK = "tool_use_failed"
+# google.rpc.RetryInfo, in a body.
+_RETRY_DELAY = re.compile(r'"retryDelay"\s*:\s*"(\d+(?:\.\d+)?)s"')
 _SECRET_LIKE = re.compile(r"(?i)\b(bearer[; ]\s*|sk-|api[_-]?key\W{1,3})[\w\-.~+/=]{6,}")
 
 
@@ -30,13 +38,15 @@ def error_for_status(
 def _of_status(vendor: str, status: int, headers: Mapping[str, str], text: str, details: str) -> VendorError:
     if status == 408:
         return VendorTimeout(vendor, text, details=details, status=status)
-    if status == 429:
-        if "insufficient_quota" in text:
-            # The account is empty: waiting does not fill it.
+    if status in (429, OVERLOADED):
+        if _EMPTY_ACCOUNT.search(text):
+            # Waiting does not fill it.
             return VendorRejected(vendor, text, details=details, status=status)
         after = _retry_after(headers.get("retry-after") or headers.get("Retry-After"))
+        if after is None and (told := _RETRY_DELAY.search(details)) is not None:
+            after = float(told[1])
         return VendorBusy(vendor, text, after=after, details=details, status=status)
-    if status >= 500:
+    if status >= 500 or _BAD_LUCK in text:
         return VendorUnavailable(vendor, text, details=details, status=status)
     return VendorRejected(vendor, text, details=details, status=status)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from cachetools import LRUCache
 from gevent.event import AsyncResult
 from pydantic import ValidationError
 
@@ -26,8 +27,9 @@ from xiaozhi.errors import Fault, SettingsError, VendorTimeout, VendorUnavailabl
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Provider, Services
 from xiaozhi.providers.contracts.tts import Tts
+from xiaozhi.providers.known_vendors import ADDRESSES, usual_limit
 from xiaozhi.providers.probe import is_tried, probe
-from xiaozhi.providers.remedies import ADDRESSES, remedies_of
+from xiaozhi.providers.remedies import remedies_of
 from xiaozhi.providers.wrappers import VendorLimits, guard, with_fallback
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
@@ -59,6 +61,7 @@ MAX_CLIENTS = 500
 WARM_UP_SECONDS = 300.0
 """How long a lease waits for a warm-up that another one has begun."""
 CLOSE_SECONDS = 10.0
+MAX_KEYS = 256
 _MODEL_KINDS = ("vad", "asr", "llm", "vllm", "tts")
 OWN_LIMITS = ("max_concurrent", "queue_size", "enable_queue", "timeout")
 """Keys of a provider's own block that override `ai_providers.<kind>`."""
@@ -66,7 +69,8 @@ _LONGEST_PATH = 4096
 
 
 def vendor_limits(settings: Settings, kind: str, name: str) -> VendorLimits:
-    """The limits of one block: its own, else those of its kind. Raises SettingsError with every fault."""
+    """The limits of one block: its own, else those of its kind, else what its vendor usually allows. Raises
+    SettingsError with every fault."""
     general = getattr(settings.ai_providers, LIMITED_BY[kind])
     block = settings.block(kind, name)
     own = {key: block[key] for key in OWN_LIMITS if block.get(key) not in (None, "")}
@@ -76,7 +80,8 @@ def vendor_limits(settings: Settings, kind: str, name: str) -> VendorLimits:
         limits = type(general).model_validate({**general.model_dump(), **own})
     except ValidationError as error:
         raise SettingsError(checks.field_faults(error, prefix=f"{registry.block_key(kind, name)}.")) from error
-    return VendorLimits(limits.max_concurrent, limits.queue_size, limits.enable_queue, float(limits.timeout))
+    allowed = limits.max_concurrent or usual_limit(kind, registry.type_of(name, block), block)
+    return VendorLimits(allowed, limits.queue_size, limits.enable_queue, float(limits.timeout))
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +152,9 @@ class ProviderPool:
         self._max_models = max_models
         self._max_clients = max_clients
         self._live: dict[str, _LiveProvider] = {}
+        self._keys: LRUCache[tuple[str, str], tuple[Settings, str]] = LRUCache(MAX_KEYS)
+        """The last content key of a block, and the settings that it was made of: what a device's own settings leave
+        alone is not looked at again, nor the files that it names."""
         # Those who share a breaker hold it; when the last of them is gone, so is it.
         self._breakers: WeakValueDictionary[tuple[str, str], Breaker] = WeakValueDictionary()
         self._closing = Tasks()
@@ -170,7 +178,7 @@ class ProviderPool:
         """
         if self._closed:
             raise VendorUnavailable(name, "the server is stopping")
-        key = _content_key(loaded, kind, name)
+        key = self._key(loaded, kind, name)
         live = self._live.get(key) or self._made(loaded, kind, name, key)
         live.users += 1
         try:
@@ -192,6 +200,14 @@ class ProviderPool:
         if not self._closing.join(seconds):
             log.warning("providers do not end", count=len(self._closing))
             self._closing.kill()
+
+    def _key(self, loaded: Loaded, kind: str, name: str) -> str:
+        known = self._keys.get((kind, name))
+        if known is not None and _alike(kind, loaded.settings, known[0]):
+            return known[1]
+        key = _content_key(loaded, kind, name)
+        self._keys[kind, name] = loaded.settings, key
+        return key
 
     # --- one provider -----------------------------------------------------------------------------------------------
 
@@ -402,6 +418,17 @@ def _content_key(loaded: Loaded, kind: str, name: str) -> str:
         "refers to": [[other, _content_key(loaded, "llm", other)] for other in _refers_to(settings, kind, name)],
     }
     return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+
+
+def _alike(kind: str, settings: Settings, other: Settings) -> bool:
+    """Whether nothing that a content key of this kind is made of differs: both lie over the same reading of the
+    configuration, and leave all of it alone."""
+    kinds = {kind, "llm", *REFERRING} if kind == "llm" or kind in REFERRING else {kind}
+    return (
+        all(settings.shares(each, other) for each in kinds)
+        and settings.selected_module is other.selected_module
+        and settings.fallback is other.fallback
+    )
 
 
 def _refers_to(settings: Settings, kind: str, name: str) -> tuple[str, ...]:

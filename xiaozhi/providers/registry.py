@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from xiaozhi import providers
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.provider import Provider, ProviderOptions, Services
+from xiaozhi.providers.known_vendors import advice_for, foreign_address
 from xiaozhi.settings import SECTIONS, checks
 
 KINDS = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "voiceprint")
@@ -61,6 +62,8 @@ def find(kind: str, type_name: str) -> Registration:
     """The registration of a type; imports its module on first use. Raises SettingsError naming the known types."""
     if ":" in type_name:
         return _find_outside(kind, type_name)
+    if (gone := advice_for(kind, type_name)) is not None:
+        raise SettingsError([Fault(f"{kind}.type", repr(type_name), gone)])
     registered = _registered.get((kind, type_name))
     if registered is None and type_name in known_types(kind):
         importlib.import_module(f"{providers.__name__}.{kind}.{type_name}")
@@ -113,7 +116,12 @@ def block_key(kind: str, name: str) -> str:
 
 def registration(kind: str, name: str, block: Mapping[str, Any]) -> Registration:
     """What serves a block: its `type`, else the type that is called like the block. Raises SettingsError."""
-    return find(kind, str(block.get("type") or name))
+    return find(kind, type_of(name, block))
+
+
+def type_of(name: str, block: Mapping[str, Any]) -> str:
+    """The type of a block: what it says, else what it is called."""
+    return str(block.get("type") or name)
 
 
 def secrets_of(registered: Registration) -> tuple[str, ...]:
@@ -138,6 +146,12 @@ def ignored(kind: str, name: str, block: Mapping[str, Any], read_elsewhere: Iter
     spared = {"type", *read_elsewhere} - known
     own = {str(key): value for key, value in block.items() if key not in spared}
     return checks.unknown_keys(own, registered.options, f"{block_key(kind, name)}.")
+
+
+def oddities(kind: str, name: str, block: Mapping[str, Any]) -> list[str]:
+    """A warning for what a block says that is possible, and hardly meant."""
+    odd = foreign_address(name, block)
+    return [f"{block_key(kind, name)}.{odd}"] if odd is not None else []
 
 
 def build(kind: str, name: str, block: Mapping[str, Any], services: Services) -> Any:

@@ -20,15 +20,18 @@ from xiaozhi.errors import (
     VendorTimeout,
 )
 from xiaozhi.providers import registry
+from xiaozhi.providers.known_vendors import ADDRESSES
 from xiaozhi.settings import checks
 
-ADDRESSES = ("base_url", "api_url", "url", "ws_url", "api_base", "endpoint", "host")
-"""Names under which a block has its vendor's address, the usual one first."""
 MODELS = ("model_name", "model", "resource_id", "voice", "speaker", "bot_id", "app_id")
 """Names of what is asked for at that address."""
 
 _KEY = re.compile(r"(?i)api[ _-]?key|access[ _-]?token|unauthori[sz]ed|authenticat|signature|鉴权|密钥|令牌|认证")
-_MONEY = re.compile(r"(?i)insufficient[ _](?:quota|balance)|billing|arrear|credit|余额|欠费")
+_MONEY = re.compile(r"(?i)insufficient[ _](?:quota|balance)|billing|arrear|overdue|good standing|credit|余额|欠费")
+_NOT_OPENED = re.compile(r"(?i)ModelNotOpen|not activated|activate the model|未开通|尚未开通")
+_COUNTRY = re.compile(
+    r"(?i)location is not supported|unsupported_country|country, region|not available in your (?:country|region)"
+)
 _MODEL = re.compile(r"(?i)\bmodel\b|模型|\bvoice\b|\bspeaker\b|音色")
 _NAME = re.compile(r"(?i)name ?resolution|getaddrinfo|name or service|nodename|no address|not known")
 _NOBODY = re.compile(r"(?i)refused|no route|unreachable")
@@ -69,6 +72,12 @@ class Remedies:
     def _of_refusal(self, status: int, said: str) -> str:
         if status == 402 or _MONEY.search(said):
             return "the account is empty or may not do this: see the vendor's console"
+        if _NOT_OPENED.search(said):
+            return f"{self.model} has to be activated in the vendor's console first"
+        if _COUNTRY.search(said):
+            return (
+                "the vendor does not serve the country that this machine asks from: set `proxy`, or take another vendor"
+            )
         if status in (401, 403) or _KEY.search(said):
             if self.keys:
                 return f"the key in {' or '.join(self.keys)} was refused"

@@ -176,13 +176,13 @@ def _what_it_says(
 def _decoded(head: bytes, rest: Iterator[bytes], decoder: SoundDecoder, inference: InferencePool) -> Iterator[Pcm]:
     try:
         for chunk in _with_head(head, rest):
-            pcm = decoder.feed(chunk) if decoder.cheap else _in_pool(inference, decoder.feed, chunk)
+            pcm = decoder.feed(chunk) if decoder.cheap else in_pool(inference, decoder.feed, chunk)
             if pcm:
                 yield Pcm(pcm, decoder.sample_rate)
     except VendorError:
         yield from _last_of(decoder, inference)
         raise
-    pcm = decoder.finish() if decoder.cheap else _in_pool(inference, decoder.finish)
+    pcm = decoder.finish() if decoder.cheap else in_pool(inference, decoder.finish)
     if pcm:
         yield Pcm(pcm, decoder.sample_rate)
 
@@ -190,14 +190,15 @@ def _decoded(head: bytes, rest: Iterator[bytes], decoder: SoundDecoder, inferenc
 def _last_of(decoder: SoundDecoder, inference: InferencePool) -> Iterator[Pcm]:
     """What a decoder holds of a body that has broken off."""
     try:
-        pcm = decoder.finish() if decoder.cheap else _in_pool(inference, decoder.finish)
+        pcm = decoder.finish() if decoder.cheap else in_pool(inference, decoder.finish)
     except DecodeError:
         return  # the end is missing, which is known
     if pcm:
         yield Pcm(pcm, decoder.sample_rate)
 
 
-def _in_pool(inference: InferencePool, function: Callable[..., bytes], *args: bytes) -> bytes:
+def in_pool(inference: InferencePool, function: Callable[..., bytes], *args: bytes) -> bytes:
+    """Decode in the pool. Raises DecodeError, and Overloaded when the pool stays full."""
     # The sound exists already: a full pool is a reason to wait, not to fail.
     until = time.monotonic() + DECODE_DEADLINE_S
     while True:

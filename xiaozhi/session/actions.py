@@ -43,6 +43,10 @@ class Actions:
         if self._turn_taking.current is not None:
             self._turn_taking.current.play(Track(path, title or path.stem, start_ms, gain))
 
+    def keep_line_open(self) -> None:
+        """See SessionActions."""
+        self._parts.outbox.line_open = True
+
     @property
     def mcp(self) -> DeviceMcp | None:
         """See OpenSession."""

@@ -214,6 +214,7 @@ class SessionParts:
             pause_ms=pause_ms if self.prepares else 0,
             lead_ms=LEAD_MS[Speculation(conversation.speculative)],
             asr_deadline=self.agent.settings.asr_timeout,
+            keeps_packets=self.agent.settings.history.mode == "sound",
         )
 
     def toolbox(self) -> Toolbox:

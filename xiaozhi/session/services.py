@@ -12,7 +12,7 @@ from typing import Protocol
 from xiaozhi.audio.clips import Clips
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.devices.dialogues import ResumeStore
-from xiaozhi.history.entries import EndedSession, HistoryEntry
+from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
@@ -48,8 +48,8 @@ class Quota(Protocol):
 class HistoryKeeper(Protocol):
     """Keeps what was said (`history/journal.py`). Both return at once and raise nothing."""
 
-    def append(self, entry: HistoryEntry, pcm: bytes = b"") -> None:
-        """Keep a turn. `pcm`: the user's sound, s16le, mono, 16 kHz; empty: none."""
+    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"") -> None:
+        """Keep a turn. `sound`: the user's, s16le, mono, 16 kHz, or in packets already; empty: none."""
 
     def end(self, ended: EndedSession) -> None:
         """A session is over; all its turns were handed in before."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from xiaozhi.chat import Message
-from xiaozhi.history.entries import ToolUse
+from xiaozhi.history.entries import KeptSound, ToolUse
 from xiaozhi.settings import Settings
 from xiaozhi.speech.language import home_language, named_language
 
@@ -183,8 +183,8 @@ class TurnRecord:
     spoken: tuple[str, ...] = ()
     """Every sentence whose sound was sent, apologies too."""
     tools: tuple[ToolUse, ...] = ()
-    sound: bytes = b""
-    """What the user said, s16le mono 16 kHz; empty where it is not kept."""
+    sound: bytes | KeptSound = b""
+    """What the user said, s16le mono 16 kHz, or as the device sent it; empty where it is not kept."""
     trace: str = ""
     """Ties the lines and spans of this turn together."""
 

@@ -7,6 +7,7 @@ that is wrong is told at once. Types of providers and their options are not chec
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -280,12 +281,11 @@ def drop_scalar_blocks(merged: Merged) -> list[str]:
 def unknown_keys(tree: Mapping[str, Any], model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
     """One warning for every key of `tree` that `model` does not know, with the nearest one that it does. `prefix`:
     where `tree` stands in the configuration ("plugins.play_music.")."""
-    everywhere = valid_keys(model)
     warnings = []
     for place, key, siblings in _unknown(tree, model, ""):
         if not prefix and not_yet.told_here(place + key):
             continue
-        near = _NO_MEANING.get(place + key) or _nearest_key(place, key, siblings, everywhere)
+        near = _NO_MEANING.get(place + key) or _nearest_key(place, key, siblings, valid_keys(model))
         hint = f"; the nearest key is {prefix}{near}" if near else ""
         warnings.append(f"{prefix}{place}{key} means nothing here and is ignored{hint}")
     return warnings
@@ -304,13 +304,18 @@ def valid_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]
 
 def _unknown(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, list[str]]]:
     """(prefix, key, keys known at this place) of every key that the schema does not know."""
-    fields = {key: field for name, field in model.model_fields.items() for key in spellings(name, field)}
+    fields = _fields(model)
     for key, value in tree.items():
         field = fields.get(key)
         if field is None:
             yield prefix, key, list(fields)
         else:
             yield from _unknown_inside(value, field.annotation, prefix + key)
+
+
+@functools.cache
+def _fields(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
+    return {key: field for name, field in model.model_fields.items() for key in spellings(name, field)}
 
 
 def spellings(name: str, field: FieldInfo) -> list[str]:

@@ -1,7 +1,8 @@
 """Laying configuration layers over each other, and remembering which one said what.
 
-Mappings merge key by key, to any depth; everything else, lists included, replaces what was there. Two kinds of value
-mean "not set here" and leave the lower layer alone: null (a section whose lines are all commented out) and a
+Mappings merge key by key, to any depth; everything else, lists included, replaces what was there. So does a mapping
+whose `type` is another one than below: it is another thing, and the keys of the first mean nothing to it. Two kinds of
+value mean "not set here" and leave the lower layer alone: null (a section whose lines are all commented out) and a
 placeholder that its template asked to be replaced ("你的api_key", "your-api-key"). Unreplaced placeholders are
 remembered, because in a block that is in use they are a mistake.
 
@@ -22,6 +23,8 @@ _MAX_BITS = 256
 
 Path = tuple[str, ...]
 """Keys from the root: ("server", "port")."""
+SHIPPED = ("vendors.yaml", "default.yaml")
+"""Names of the files that ship: the lowest layers, in this order."""
 
 _PLACEHOLDER = re.compile(
     r"\s*(?:(?:[（(]选填[）)])?你的.*"  # the templates of the existing server
@@ -70,6 +73,11 @@ def merge(layers: Iterable[Layer]) -> Merged:
     return merged
 
 
+def ships(source: str) -> bool:
+    """Whether a layer is one of the files that ship."""
+    return source.endswith(SHIPPED)
+
+
 def is_placeholder(key: str, value: object) -> bool:
     """True for a text that its template asked to be replaced."""
     if not isinstance(value, str) or len(value) > _LONGEST_PLACEHOLDER or _PROSE.search(key.lower()):
@@ -90,13 +98,27 @@ def _lay(below: dict[str, Any], above: Mapping[Any, Any], path: Path, source: st
             continue
         if isinstance(value, Mapping):
             existing = below.get(key)
-            if not isinstance(existing, dict):
+            if not isinstance(existing, dict) or _is_another_thing(existing, value):
+                if existing is not None:
+                    _forget(merged, here)
                 existing = below[key] = {}
                 merged.origins[here] = source
             _lay(existing, value, here, source, merged)
             continue
         below[key] = _copied(value, source, len(path))
         merged.origins[here] = source
+
+
+def _is_another_thing(below: Mapping[str, Any], above: Mapping[Any, Any]) -> bool:
+    kinds = below.get("type"), above.get("type")
+    return all(isinstance(kind, str) and kind for kind in kinds) and kinds[0] != kinds[1]
+
+
+def _forget(merged: Merged, path: Path) -> None:
+    """Drop what is known of everything at `path`."""
+    for known in (merged.origins, merged.unfilled):
+        for other in [other for other in known if other[: len(path)] == path]:
+            del known[other]
 
 
 def _copied(value: Any, source: str, depth: int) -> Any:

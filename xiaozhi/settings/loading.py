@@ -1,10 +1,11 @@
 """`load`: read the layers, lay them over each other, check everything, and give a frozen `Settings` or every fault.
 
-Lowest first: config/default.yaml, the profile that `server.profile` names, what a management console says (its caller
-has asked), config/local.yaml, files given on the command line in their order, the environment (first the three-variable
-shortcut, then XIAOZHI__...), flags. Reads files and changes nothing; a file that cannot be read ends the loading after
-all files have been looked at, because what follows from half a configuration would be noise. All other faults are told
-together."""
+Lowest first: config/vendors.yaml, config/default.yaml, the profile that `server.profile` names, what a management
+console says (its caller has asked), config/local.yaml, files given on the command line in their order, the environment
+(first the three-variable shortcut, then XIAOZHI__...), flags. Reads files and changes nothing; a file that cannot be
+read ends the loading after all files have been looked at, because what follows from half a configuration would be
+noise. All other faults are told together.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.settings import checks, not_yet
 from xiaozhi.settings.environment import path_layers, shortcut_layers
-from xiaozhi.settings.layers import Layer, Merged, merge
+from xiaozhi.settings.layers import SHIPPED, Layer, Merged, merge
 from xiaozhi.settings.schema import Settings
 from xiaozhi.settings.spellings import lost_indentation, respelled
 from xiaozhi.settings.strength import weak_secrets_of_others
@@ -85,7 +86,7 @@ def examine(
 ) -> Examined:
     """Everything that is right and wrong with the settings from all layers. Arguments as for `load`; raises nothing."""
     files = [config] if isinstance(config, str | Path) else list(config or ())
-    base, faults = _files([config_dir / "default.yaml"])
+    base, faults = _files([config_dir / name for name in SHIPPED])
     own, more = _files([*_if_there(config_dir / "local.yaml"), *map(Path, files)])
     unread = any(not layer.tree for layer in [*base, *own]) and bool(faults or more)
     shortcuts, wrong, warnings = shortcut_layers(environ)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xiaozhi.settings.layers import Merged, Path
+from xiaozhi.settings.layers import Merged, Path, ships
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def warnings_of(merged: Merged, tree: Mapping[str, Any] | None = None) -> list[s
     for row in _written(merged.tree if tree is None else tree):
         length = len(row.path)
         sources = {source: None for path, source in merged.origins.items() if path[:length] == row.path}
-        own = [source for source in sources if not source.endswith("default.yaml")]
+        own = [source for source in sources if not ships(source)]
         if own:
             found.append(f"{row.key} has no effect: {row.says} (set by {', '.join(own)})")
     return found

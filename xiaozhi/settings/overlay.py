@@ -82,14 +82,19 @@ def lay_over(loaded: Loaded, overlay: Mapping[str, Any], source: str, *, trusted
         faults += code_faults(own, source)
     own = {key: value for key, value in own.items() if key in PER_DEVICE or key not in _KNOWN}
     merged = _merged(loaded.merged, own, source)
-    apply_pause_of_the_detector(merged)
+    # Of what an overlay leaves alone, the values below it stay the very same objects.
+    looked_at = _PAUSE if not own.keys().isdisjoint(_PAUSE) else ()
+    if looked_at:
+        apply_pause_of_the_detector(merged)
     faults += checks.cross_faults(merged)
     warnings = [
         *not_yet.warnings_of(merged, own),
         *checks.drop_scalar_blocks(merged),
         *checks.unknown_keys(own),
     ]
-    changed = {key: merged.tree[key] for key in (*own, *_PAUSE) if key in merged.tree and key in Settings.model_fields}
+    changed = {
+        key: merged.tree[key] for key in (*own, *looked_at) if key in merged.tree and key in Settings.model_fields
+    }
     settings = None
     try:
         settings = Settings.model_validate(changed)

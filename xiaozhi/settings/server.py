@@ -120,6 +120,18 @@ class Limits(Section):
     frames_per_second: CountOrUnlimited = Field(
         default=500, description="Audio frames per second from one device; 0: no limit."
     )
+    ota_per_minute: CountOrUnlimited = Field(
+        default=1_200, description="OTA requests per minute from one address; more get 429. 0: no limit."
+    )
+    ota_per_device: CountOrUnlimited = Field(
+        default=60, description="Of these, those of one device; more get 429. 0: no limit."
+    )
+    vision_per_device: CountOrUnlimited = Field(
+        default=60, description="Pictures per minute from one device; more get 429. 0: no limit."
+    )
+    orders_per_minute: CountOrUnlimited = Field(
+        default=30, description="Orders (`server` messages) per minute from one address. 0: no limit."
+    )
     text_bytes_per_second: int = Field(
         default=1_048_576,
         ge=0,

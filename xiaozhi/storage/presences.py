@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, delete, func, select
 
-from xiaozhi.storage.tables import dialogue, insert, presence, worker
+from xiaozhi.storage.tables import dialogue, insert, presence, worker, worker_order
+
+ORDER_S: Final = 3600.0
+"""After that an order is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,24 @@ def gone(connection: Connection, name: str) -> None:
     """A worker stops."""
     connection.execute(delete(presence).where(presence.c.worker == name))
     connection.execute(delete(worker).where(worker.c.worker == name))
+
+
+def order(connection: Connection, name: str, by: str, place: str, action: str, now: float) -> None:
+    """Worker `by` was ordered to do something: the others of its place are to do the same. `name`: of this order."""
+    connection.execute(delete(worker_order).where(worker_order.c.ordered_at < now - ORDER_S))
+    connection.execute(
+        insert(connection, worker_order).values(id=name, worker=by, place=place, action=action, ordered_at=now)
+    )
+
+
+def orders(connection: Connection, name: str, place: str) -> dict[str, str]:
+    """Orders that other workers of this place than `name` have passed on: name -> action, the oldest first."""
+    rows = connection.execute(
+        select(worker_order.c.id, worker_order.c.action)
+        .where(worker_order.c.place == place, worker_order.c.worker != name)
+        .order_by(worker_order.c.ordered_at)
+    )
+    return {row.id: row.action for row in rows}
 
 
 def keep(connection: Connection, visits: Mapping[str, Visit | None]) -> None:

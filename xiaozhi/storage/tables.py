@@ -166,6 +166,17 @@ worker = Table(
 )
 """Processes that serve devices. `websocket`: the address that leads to this one, "" when it is not known."""
 
+worker_order = Table(
+    "worker_order",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("place", CleanText(), nullable=False),
+    Column("action", Text, nullable=False),
+    Column("ordered_at", Double, nullable=False),
+)
+"""What a worker was ordered to do, for the others of its `place`; forgotten after a while."""
+
 presence = Table(
     "presence",
     metadata,

@@ -71,6 +71,10 @@ class SessionActions(Protocol):
     def called(self) -> bool:
         """Another device has called this one through a gateway."""
 
+    def keep_line_open(self) -> None:
+        """A gateway calls another device for this one: from now on the device is not told any more that an answer has
+        ended, as it would begin to listen."""
+
     def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
         """Play an audio file after the text of this tool's outcome, from `start_ms` on and `gain` times (0 to 1) as
         loud; it is part of the turn and ends with it. Several files play one after another."""
@@ -214,6 +218,10 @@ class ToolOptions(Section):
         It is told at the start and by `--check-config`. The tools stay on offer, so that the assistant can tell the
         user. Must be quick: no network."""
         return ""
+
+    def missing_under_console(self) -> str:
+        """The same where a management console says how devices are served: it may have what is missing here."""
+        return self.missing()
 
     def briefing(self) -> str:
         """What the language model is told in the system prompt while a tool of this block is on offer, such as the

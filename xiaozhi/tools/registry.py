@@ -238,11 +238,12 @@ def select(
     known: Catalog | None = None,
     untouched: Collection[str] = (),
     listed: bool = True,
+    under_console: bool = False,
 ) -> Selection:
     """What `names` (tools, or files with all their tools) and ALWAYS mean with the options in `blocks` (the section
     `plugins` of the configuration). `where`: the key that lists the names, for warnings. `untouched`: blocks that
-    stand as they ship; `listed`: whether somebody wrote the names. What nobody wrote is not warned about. Raises
-    nothing.
+    stand as they ship; `listed`: whether somebody wrote the names. What nobody wrote is not warned about, nor what a
+    console has (`under_console`). Raises nothing.
 
     Names nobody knows are warned about, not refused: files of the existing server list tools that this one may not
     have."""
@@ -278,7 +279,7 @@ def select(
             faults += error.faults
             continue
         chosen += [Chosen(each, options, _description(each, block, options, blocks, known)) for each in tools]
-        missing = options.missing()
+        missing = options.missing_under_console() if under_console else options.missing()
         if missing and (listed or block not in untouched):
             idle = ", ".join(each.name for each in tools)
             warnings.append(f"{idle} cannot work: plugins.{block}.{missing}")

@@ -18,7 +18,7 @@ from flask import Blueprint, Flask, Request, Response, current_app, jsonify, req
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import Forbidden, HTTPException, RequestEntityTooLarge
 
-from xiaozhi.errors import AuthError, LockedOut, Overloaded, ProtocolError
+from xiaozhi.errors import AuthError, LockedOut, Overloaded, ProtocolError, TooOften
 from xiaozhi.net.browser_origins import BrowserOrigins
 from xiaozhi.net.origin import NO_PROXIES, Origin, origin_of
 from xiaozhi.net.proxies import TrustedProxies, one_client
@@ -88,7 +88,8 @@ def create_app(blueprints: Sequence[Blueprint], config: WebConfig | None = None)
     app.after_request(_cross_origin)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(AuthError, _auth_error)
-    app.register_error_handler(LockedOut, _locked_out)
+    app.register_error_handler(LockedOut, _too_many)
+    app.register_error_handler(TooOften, _too_many)
     app.register_error_handler(Overloaded, _overloaded)
     app.register_error_handler(ProtocolError, _protocol_error)
     app.register_error_handler(Exception, _unexpected)
@@ -195,7 +196,7 @@ def _auth_error(error: AuthError) -> Response:
     return reply
 
 
-def _locked_out(error: LockedOut) -> Response:
+def _too_many(error: LockedOut | TooOften) -> Response:
     return failure(429, str(error), retry_after=error.retry_after)
 
 

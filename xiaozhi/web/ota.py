@@ -122,6 +122,9 @@ class OtaHooks:
     """Told what a device says of its board: (device id, type, name and User-Agent as far as it gave them)."""
     on_report: Callable[[OtaRequest], None] = lambda asked: None
     """Told what a device says of itself. Does not block."""
+    admit: Callable[[str, str], None] = lambda address, device_id: None
+    """Counts one request of this address, or, where a device id is given, of this device at this address. Raises
+    TooOften."""
     protocol_version: Callable[[Sequence[str]], int | None] = lambda names: None
     """The binary protocol version (1, 2, 3) that a board of these names is to use; None: its own choice."""
     transport: Callable[[Sequence[str]], str] = lambda names: "both"
@@ -188,8 +191,8 @@ class _Desk:
         return Response(text, content_type="text/plain; charset=utf-8")
 
     def check(self) -> Response:
-        """The device's question and our answer."""
-        asked = read_request()
+        """The device's question and our answer. Raises TooOften."""
+        asked = self._read()
         origin = request_origin()
         self._hooks.on_board(asked.device_id, asked.board_names)
         self._hooks.on_report(asked)
@@ -213,7 +216,7 @@ class _Desk:
         """200: bound; 202: not yet, ask again (the firmware does, every 3 s)."""
         if self._hooks.activate is None:
             raise NotFound("This server does not bind devices.")
-        asked = read_request()
+        asked = self._read()
         asked = replace(asked, body=_activation_body(asked))
         try:
             bound = self._hooks.activate(asked)
@@ -250,6 +253,13 @@ class _Desk:
         return reply
 
     # --- the answer ---
+
+    def _read(self) -> OtaRequest:
+        address = client_key()
+        self._hooks.admit(address, "")
+        asked = read_request()
+        self._hooks.admit(address, asked.device_id)
+        return asked
 
     def _answer(self, asked: OtaRequest, origin: Origin) -> dict[str, Any]:
         config = self._config

@@ -58,11 +58,13 @@ def create_blueprint(
     provider: Callable[[str], Vllm | None],
     *,
     guesses: Guesses | None = None,
+    admit: Callable[[str], None] = lambda device_id: None,
     clock: Callable[[], float] = time.time,
 ) -> Blueprint:
     """The routes under /mcp/vision. `provider(device id)` is the model of the moment for that device, "" for
-    any; None when none is configured. `guesses`: where wrong tokens are counted."""
-    desk = _Desk(config, tokens, provider, guesses or Guesses(), clock)
+    any; None when none is configured. `guesses`: where wrong tokens are counted. `admit`: counts one picture of a
+    device, raises TooOften."""
+    desk = _Desk(config, tokens, provider, guesses or Guesses(), admit, clock)
     blueprint = Blueprint("vision", __name__)
     blueprint.add_url_rule(VISION_PATH, "status", desk.status, methods=["GET"])
     blueprint.add_url_rule(VISION_PATH, "explain", desk.explain, methods=["POST"])
@@ -100,12 +102,14 @@ class _Desk:
         tokens: VisionTokens,
         provider: Callable[[str], Vllm | None],
         guesses: Guesses,
+        admit: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._tokens = tokens
         self._provider = provider
         self._guesses = guesses
+        self._admit = admit
         self._clock = clock
         self._devices = Places(config.concurrent, config.per_device)
         self._addresses = Places(config.concurrent, config.per_address)
@@ -126,7 +130,7 @@ class _Desk:
         return Response(text, content_type="text/plain; charset=utf-8")
 
     def explain(self) -> Response:
-        """A picture and a question in, words out. Raises AuthError and HTTP errors."""
+        """A picture and a question in, words out. Raises AuthError, TooOften, Overloaded and HTTP errors."""
         # First of all: a stranger's upload is not even read. The token names the device, so the header may be missing.
         token, claimed = bearer(request.headers.get("Authorization", "")), request.headers.get("Device-Id", "").strip()
         address = client_key()
@@ -136,6 +140,7 @@ class _Desk:
             self._guesses.refuse_guesser("vision_token", address)
             self._guesses.add("vision_token", address)
             raise
+        self._admit(device)
         if not self._addresses.take(address):
             raise Overloaded("vision", retry_after=2)
         try:

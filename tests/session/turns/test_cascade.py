@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.session.turns.rig import FakeUtterance, spoken
 from tests.tools.fakes import context as tool_context
 from tests.tools.fakes import tool
 from tests.waiting import wait_for
-from xiaozhi.chat import CallContext, Message, ToolCall
+from xiaozhi.chat import CallContext, Message, Seal, ToolCall
 from xiaozhi.errors import TurnClosed, VendorGarbage, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.asr import AsrTraits
 from xiaozhi.providers.contracts.intent import Intention, IntentTraits
@@ -337,6 +338,16 @@ def test_each_call_is_shown_and_timed() -> None:
     weather = rig.turn.timeline.calls[0]
     assert weather.ended is not None
     assert weather.ended - weather.began == 2
+
+
+def test_a_call_goes_back_to_its_vendor_under_its_seal() -> None:
+    seal = Seal("v", b"{}")
+    rig = Rig([replace(call("weather"), seal=seal)], "Warm.", tools=[tool("weather", outcome(Action.ASK_LLM, "25"))])
+
+    rig.ask()
+
+    (sealed,) = (message for message in rig.llm.calls[1].messages if message.tool_calls)
+    assert sealed.tool_calls[0].seal == seal
 
 
 def test_the_model_calls_a_tool_and_goes_on() -> None:

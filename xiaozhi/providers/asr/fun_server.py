@@ -1,10 +1,10 @@
 """A FunASR runtime server: PCM goes out while the user speaks, partial text comes back, the corrected text at the end
 ("2pass").
 
-Source: runtime/docs/websocket_protocol.md of modelscope/FunASR, and the two servers that speak it (C++ and Python),
-which differ in when they set `is_final`: the C++ server on the last message only, the Python one on every corrected
-sentence. A stream that has seen the latter waits for the end mark that newer Python servers send on request (`is_end`),
-or for a short silence.
+Source: github.com/modelscope/FunASR (runtime/docs/websocket_protocol.md), and the two servers that speak it (C++ and
+Python), which differ in when they set `is_final`: the C++ server on the last message only, the Python one on every
+corrected sentence. A stream that has seen the latter waits for the end mark that newer Python servers send on request
+(`is_end`), or for a short silence.
 
 One connection per utterance, opened when speech begins, so its set-up is hidden behind the user's first words.
 """

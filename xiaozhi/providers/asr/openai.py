@@ -13,13 +13,10 @@ from pydantic import AliasChoices, Field
 from xiaozhi.audio.pcm import wav_file
 from xiaozhi.chat import CallContext
 from xiaozhi.net.http import multipart
-from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, SHORTEST_BYTES, BatchAsr, Transcript
 from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint
 from xiaozhi.providers.families.transcription import transcript_in
 from xiaozhi.providers.registry import provider
-
-# Recognisers refuse less than a tenth of a second; nobody says anything in it either.
-SHORTEST_BYTES = ASR_SAMPLE_RATE // 10 * 2
 
 
 class OpenAiAsrOptions(OpenAiOptions):

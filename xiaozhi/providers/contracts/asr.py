@@ -11,6 +11,8 @@ from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
 
 ASR_SAMPLE_RATE = 16_000
 """Hz. Every Asr, Vad and Voiceprint receives s16le mono PCM at this rate."""
+SHORTEST_BYTES = ASR_SAMPLE_RATE // 10 * 2
+"""Vendors refuse less than a tenth of a second; nobody says anything in it either."""
 
 
 @dataclass(frozen=True, slots=True)

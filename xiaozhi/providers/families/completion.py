@@ -31,7 +31,17 @@ _STOPS: Final = frozenset(
         "finished", "normal", "tool_calls", "function_call", "tool_use", "tool_call", "function_calls", "success",
     }
 )  # fmt: skip
-_CUTS: Final = frozenset({"length", "max_tokens", "model_length", "max_length", "max_output_tokens", "token_limit"})
+_CUTS: Final = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "model_length",
+        "max_length",
+        "max_output_tokens",
+        "token_limit",
+        "model_context_window_exceeded",
+    }
+)
 _FILTERED: Final = frozenset(
     {
         "content_filter", "content_filtered", "sensitive", "safety", "prohibited_content", "blocklist", "spii",
@@ -144,7 +154,7 @@ class Completion:
         """The rest of the text, and the calls. Raises VendorError, BadToolCall."""
         cut_off = self.ended_in_length
         text = self.text.finish(cut_off=cut_off)
-        calls = self._calls.whole(cut_off=cut_off, offer=self._offer) if self._calls else []
+        calls = self._calls.whole(cut_off=cut_off, offer=self._offer, vendor=self._vendor) if self._calls else []
         if text:
             self._said.append(text)
             yield text

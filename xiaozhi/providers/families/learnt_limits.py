@@ -15,9 +15,11 @@ from typing import Any, Final
 
 import orjson
 
-from xiaozhi.chat import Message, ToolSpec
+from xiaozhi.chat import Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorBusy, VendorError, VendorTimeout
+from xiaozhi.providers.families.dialect import OPENAI, Dialect
 from xiaozhi.providers.families.strict_history import strict_history
+from xiaozhi.providers.families.thinking_switches import Switches
 from xiaozhi.providers.families.tool_names import NOTHING_OFFERED, Offer
 from xiaozhi.providers.families.tool_schemas import MAX_DESCRIPTION_CHARS, MAX_TOOLS, Level, function_of
 
@@ -55,6 +57,8 @@ class LearntLimits:
     """Tools whose own schema was refused, and the level at which they are sent; beyond the last: not at all."""
     max_completion_tokens: bool = False
     """True: the parameter `max_tokens` has this name."""
+    thinking: int = 0
+    """How many of the switches that keep the model from thinking were refused."""
     left_out: frozenset[str] = frozenset()
     """Parameters that are not sent."""
 
@@ -82,6 +86,7 @@ CONSEQUENCES: Final = {
     "tool_count": "the last tools are not offered",
     "tool_description": "descriptions of tools are cut",
     "tool_schema": "arguments of tools are described in a simpler way",
+    "thinking": "it thinks as little as it lets itself be told to",
     "max_completion_tokens": "max_tokens is sent as max_completion_tokens",
 }
 """Limitation -> what is done about it. For parameters: they are not sent."""
@@ -100,9 +105,15 @@ def merged(current: LearntLimits, before: LearntLimits, after: LearntLimits) -> 
     return replace(current, **changed)
 
 
-def parameters(fixed: Mapping[str, Any], limits: LearntLimits) -> dict[str, Any]:
-    """The parameters of a request beside its messages and tools, within `limits`."""
+def parameters(fixed: Mapping[str, Any], limits: LearntLimits, switches: Switches = ()) -> dict[str, Any]:
+    """The parameters of a request beside its messages and tools, within `limits`. `switches`: what keeps the model from
+    thinking, the best first; the one whose turn it is goes with the request."""
     body = dict(fixed)
+    if limits.thinking:
+        for key in _THINKING_KEYS:
+            body.pop(key, None)
+    if limits.thinking < len(switches):
+        body |= switches[limits.thinking]
     for key in limits.left_out:
         body.pop(key, None)
     if limits.max_completion_tokens and "max_tokens" in body:
@@ -128,8 +139,9 @@ class OfferedTools:
 NO_TOOLS: Final = OfferedTools()
 
 
-def offered(tools: Sequence[ToolSpec], limits: LearntLimits) -> OfferedTools:
-    """The tools as they are sent within `limits`. Worth keeping: mending the schemas costs more than the request."""
+def offered(tools: Sequence[ToolSpec], limits: LearntLimits, dialect: Dialect = OPENAI) -> OfferedTools:
+    """The tools as they are sent within `limits`, in the words of `dialect`. Worth keeping: mending the schemas costs
+    more than the request."""
     if not tools or not limits.tools:
         return NO_TOOLS
     levels = dict(limits.tool_levels)
@@ -141,17 +153,24 @@ def offered(tools: Sequence[ToolSpec], limits: LearntLimits) -> OfferedTools:
     del functions[limits.tool_count :]
     if not functions:
         return NO_TOOLS
-    json = orjson.dumps(functions, default=str)
+    json = orjson.dumps(dialect.tools(functions), default=str)
     names = tuple(each["function"]["name"] for each in functions)
     offer = Offer([tool for tool in tools if tool.name in names])
     return OfferedTools(names, len(json), orjson.Fragment(json), offer)
 
 
 def compose(
-    fixed: Mapping[str, Any], messages: Sequence[Message], tools: OfferedTools, limits: LearntLimits
+    fixed: Mapping[str, Any],
+    messages: Sequence[Message],
+    tools: OfferedTools,
+    limits: LearntLimits,
+    *,
+    switches: Switches = (),
+    vendor: str = "",
 ) -> dict[str, Any]:
-    """The body of a request within `limits`. `tools` as `offered` gives them."""
-    body = parameters(fixed, limits)
+    """The body of a request within `limits`, in OpenAI's form. `tools` as `offered` gives them, `switches` as for
+    `parameters`. `vendor`: whose seals on calls are sent back."""
+    body = parameters(fixed, limits, switches)
     if limits.context:
         room = limits.context - tools.size
         if room < limits.context // 4:  # tools that leave no room for talk
@@ -166,7 +185,7 @@ def compose(
     )
     wires: list[dict[str, Any]] = [
         # Nearly all are nothing but words.
-        _wire(turn) if turn.tool_calls or turn.tool_call_id else {"role": turn.role, "content": turn.content}
+        _wire(turn, vendor) if turn.tool_calls or turn.tool_call_id else {"role": turn.role, "content": turn.content}
         for turn in turns
     ]
     body["messages"] = wires
@@ -178,20 +197,21 @@ def compose(
     return body
 
 
-def _wire(message: Message) -> dict[str, Any]:
+def _wire(message: Message, vendor: str) -> dict[str, Any]:
     # Content is never null: some compatible servers refuse that.
     wire: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        wire["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": orjson.dumps(dict(call.arguments), default=str).decode()},
-            }
-            for call in message.tool_calls
-        ]
+        wire["tool_calls"] = [_call(call, vendor) for call in message.tool_calls]
     if message.tool_call_id is not None:
         wire["tool_call_id"] = message.tool_call_id
+    return wire
+
+
+def _call(call: ToolCall, vendor: str) -> dict[str, Any]:
+    arguments = orjson.dumps(dict(call.arguments), default=str).decode()
+    wire = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    if call.seal is not None and call.seal.vendor == vendor:
+        wire["extra_content"] = orjson.loads(call.seal.content)
     return wire
 
 
@@ -259,9 +279,7 @@ _SCHEMA_WORD: Final = re.compile(
     r"schema|propert(?:y|ies)|\bitems\b|\benum\b|\$ref|anyof|oneof|allof|additionalprop|\brequired\b|parameters\W|"
     r"function_declarations|unknown name|invalid type|type must|of type"
 )
-_TOOL_PLACE: Final = re.compile(
-    r"(?:tools|functions?|function_declarations|tools\W{1,3}function_declarations)\W{1,3}(\d+)"
-)
+_TOOL_PLACE: Final = re.compile(r"(?:tools\W{1,3}\d+\W{1,3})?(?:tools|functions?|function_declarations)\W{1,3}(\d+)")
 _COUNT: Final = re.compile(
     r"array too long|too many (?:tools|functions)|(?:number|count|amount) of (?:tools|functions)|"
     r"(?:tools|functions)[^.]{0,60}(?:at most|up to|maximum of|max(?:imum)? (?:number|count|length)|exceed|more than|"
@@ -275,7 +293,8 @@ _SYSTEM: Final = re.compile(
 )
 _TOOL_ROLE: Final = re.compile(
     r"role\W{0,12}tool\b|\btool\W{0,3}(?:role|message)|(?:unexpected|unknown|invalid|unsupported) (?:message )?role|"
-    r"roles? must alternate|only user and assistant|tool_call_id|thought_signature|reasoning_content"
+    r"roles? must alternate|only user and assistant|tool_call_id|thought_signature|reasoning_content|"
+    r"expected .thinking."
 )
 _EMPTY: Final = re.compile(
     r"non-?empty|not be (?:empty|blank)|(?:is|are|was) (?:empty|blank)|empty (?:content|message)|不能为空|内容为空"
@@ -285,20 +304,39 @@ _NEEDS_TOOLS: Final = re.compile(
 )
 _TOOL_IDS: Final = re.compile(r"tool[_ ]?call[_ ]?id|\btool_calls?\b[^.]{0,20}\bid\b|\bid\b[^.]{0,60}length of 9")
 _ID_FORM: Final = re.compile(r"length of|a-z|alphanumeric|characters|too long|pattern|format")
-_ROLES_ONLY: Final = re.compile(r"roles? must alternate|only user and assistant|(?:unexpected|unknown|invalid) role")
+_ROLES_ONLY: Final = re.compile(
+    r"roles? must alternate|only user and assistant|(?:unexpected|unknown|invalid) role|"
+    r"\brole\W+(?:must|should) be one of"
+)
 _STREAMING: Final = re.compile(
     r"stream\w*[^.]{0,40}(?:not (?:\w+ )?(?:support|allow|available)|unsupported|n't support)|"
     r"(?:not support\w*|unsupported|verified to|doesn't support)[^.]{0,30}\bstream"
 )
-_MUST_THINK: Final = re.compile(
-    r"(?:reason|think)\w*[^.]{0,60}(?:mandatory|cannot be disabled|required|restricted to true|only)"
+_ABOUT_THINKING: Final = re.compile(
+    r"(?:reason|think)\w*[^.]{0,60}(?:mandatory|cannot be disabled|required|restricted to true|only)|"
+    r"only works in thinking|budget -?\d+ is invalid|think\w*[_ .](?:level|budget|config|type|value)"
+)
+_NO_MODEL: Final = re.compile(
+    r"model[_ ]not[_ ]found|models?(?:[ /]\S+)? (?:does not exist|(?:is )?not found)|no such model"
 )
 _NO_LESSON: Final = re.compile(
     r"api[ _-]?key|unauthori[sz]ed|authenticat|insufficient[_ ](?:quota|balance)|billing|arrear|credit|"
-    r"model[_ ]not[_ ]found|model \S+ (?:does not exist|not found)|no such model|余额|欠费|鉴权|密钥"
+    rf"{_NO_MODEL.pattern}|余额|欠费|鉴权|密钥"
 )
-_THINKING_KEYS: Final = ("enable_thinking", "thinking", "reasoning_effort", "reasoning", "chat_template_kwargs")
+_THINKING_KEYS: Final = frozenset(
+    {"enable_thinking", "thinking", "think", "reasoning_effort", "reasoning", "output_config", "chat_template_kwargs"}
+)
 _NOT_PARAMETERS: Final = frozenset({"model", "messages", "tools", "stream"})
+
+
+def chooses_to_think(body: Mapping[str, Any]) -> bool:
+    """Whether something in `body` says how much is to be thought."""
+    return not _THINKING_KEYS.isdisjoint(body)
+
+
+def is_missing_model(error: VendorError) -> bool:
+    """Whether the vendor says that it has no such model."""
+    return _NO_MODEL.search(error.details.lower()) is not None
 
 
 def learn(
@@ -409,10 +447,9 @@ def _from_no_tools(
 def _from_parameters(
     text: str, body: Mapping[str, Any], tools: OfferedTools, limits: LearntLimits
 ) -> LearntLimits | None:
-    if _MUST_THINK.search(text):
-        switches = [key for key in _THINKING_KEYS if key in body]
-        if switches:
-            return replace(limits, left_out=limits.left_out | set(switches))
+    thinks_less = replace(limits, thinking=limits.thinking + 1)
+    if _ABOUT_THINKING.search(text) and chooses_to_think(body):
+        return thinks_less
     if not (_NOT.search(text) or _WRONG.search(text)):
         return None
     if body.get("stream") and _STREAMING.search(text):
@@ -422,6 +459,8 @@ def _from_parameters(
             continue
         if key == "max_tokens" and "max_completion_tokens" in text:
             return replace(limits, max_completion_tokens=True)
+        if key in _THINKING_KEYS:
+            return thinks_less
         return replace(limits, left_out=limits.left_out | {key})
     return None
 

@@ -50,10 +50,15 @@ class Timeouts(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _number(cls, value: Any) -> Any:
+    def _as_written(cls, value: Any) -> Any:
         if isinstance(value, (int, float, str)):
             total = float(value)
-            return {"total": total, "first_byte": min(15.0, total), "gap": min(15.0, total)}
+            # Existing files write 0 for "whatever is usual".
+            return {"total": total, "first_byte": min(15.0, total), "gap": min(15.0, total)} if total else {}
+        if isinstance(value, Mapping):
+            value = {key: item for key, item in value.items() if item not in ("", None)}
+            if "total" not in value and isinstance(value.get("read"), (int, float, str)):
+                value["total"] = max(60.0, float(value["read"]))
         return value
 
 
@@ -62,7 +67,7 @@ class OpenAiOptions(ProviderOptions):
 
     api_key: ApiKey = SecretStr("")
     timeout: Timeouts = Timeouts()
-    proxy: str | None = Field(None, validation_alias=AliasChoices("proxy", "http_proxy"))
+    proxy: str | None = Field(None, validation_alias=AliasChoices("proxy", "https_proxy", "http_proxy"))
     """URL of a proxy; unset: the usual environment variables."""
     verify_tls: bool = True
     headers: dict[str, str] = {}
@@ -123,20 +128,48 @@ _ERROR_MESSAGES = (
     "err_msg",
     "error",
 )
+# Vendors whose errors are numbers. Source: www.xfyun.cn/doc/spark/Web.html (error codes),
+# docs.bigmodel.cn/cn/api/api-code.
+_CODES: Mapping[str, tuple[tuple[type[VendorError], frozenset[str]], ...]] = {
+    "xf-yun.com": (
+        (VendorBusy, frozenset({"10007", "10008", "10010", "11201", "11202", "11203"})),
+        (VendorRejected, frozenset({"10013", "10014", "10015", "10016", "10019", "10163", "10907", "11200"})),
+    ),
+    "bigmodel.cn": (
+        (VendorBusy, frozenset({"1302", "1303", "1305", "1308"})),
+        (VendorRejected, frozenset({*map(str, range(1000, 1005)), "1112", "1113", "1211", "1214", "1301"})),
+    ),
+}
 _ERROR_SIGNS: tuple[tuple[type[VendorError], tuple[str, ...]], ...] = (
     (VendorBusy, ("rate_limit", "429", "overloaded", "busy", "throttl")),
     (VendorTimeout, ("timeout", "408", "504")),
+    (VendorUnavailable, ("tool_use_failed",)),  # the model wrote a call that its server could not read
     (
         VendorRejected,
-        ("invalid", "auth", "permission", "not_found", "quota", "filter", "400", "401", "403", "404", "413", "422"),
+        (
+            "invalid", "auth", "permission", "billing", "not_found", "quota", "filter", "inspection", "sensitive",
+            "400", "401", "402", "403", "404", "413", "422",
+        ),
     ),
-)
+)  # fmt: skip
 # For vendors that say nothing but a sentence.
 _MESSAGE_SIGNS: tuple[tuple[type[VendorError], tuple[str, ...]], ...] = (
     (VendorBusy, ("rate limit", "too many requests", "overloaded", "限流", "请求过于频繁")),
     (
         VendorRejected,
-        ("api key", "unauthorized", "authentication", "insufficient", "context length", "not support", "余额", "欠费"),
+        (
+            "api key",
+            "unauthorized",
+            "authentication",
+            "insufficient",
+            "context length",
+            "not support",
+            "余额",
+            "欠费",
+            "inappropriate",
+            "敏感",
+            "违规",
+        ),
     ),
 )
 
@@ -148,6 +181,11 @@ def error_in_answer(vendor: str, error: Any) -> VendorError:
     message = next((str(fields[key]) for key in _ERROR_MESSAGES if fields.get(key)), "")
     whole = f"{words} {message}".strip() or str(error)
     text, details = redact(whole), redact(whole, limit=MAX_DETAILS)
+    kinds = set(words.split())
+    numbered = next((codes for domain, codes in _CODES.items() if vendor.endswith(domain)), ())
+    for made, numbers in numbered:
+        if not numbers.isdisjoint(kinds):
+            return made(vendor, text, details=details)
     for made, signs in _ERROR_SIGNS:
         if any(sign in words for sign in signs):
             return made(vendor, text, details=details)

@@ -14,11 +14,13 @@ from typing import Any
 
 import orjson
 
-from xiaozhi.chat import ToolCall
+from xiaozhi.chat import Seal, ToolCall
 from xiaozhi.providers.families.call_arguments import MAX_ARGUMENT_CHARS, BadToolCall, is_whole, parse_arguments
 from xiaozhi.providers.families.tool_names import Offer
 
 MAX_TOOL_CALLS = 32
+MAX_SEAL_BYTES = 65_536
+"""Of a `Seal`; a longer one is not kept in a dialogue."""
 ID_CHARS = 9
 """Mistral's models take ids of nine letters and digits and nothing else; everybody else takes those too."""
 
@@ -34,6 +36,7 @@ class _Growing:
     names: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
     chars: int = 0
+    seal: Any = None
 
     @property
     def whole(self) -> bool:
@@ -62,9 +65,9 @@ class ToolCalls:
             if isinstance(fragment, Mapping):
                 self._add(fragment)
 
-    def whole(self, *, cut_off: bool = False, offer: Offer | None = None) -> list[ToolCall]:
+    def whole(self, *, cut_off: bool = False, offer: Offer | None = None, vendor: str = "") -> list[ToolCall]:
         """The calls in the order they began. `cut_off`: the answer hit its length limit or broke off. `offer`: the
-        tools on offer, which tell a name in pieces from one that was repeated."""
+        tools on offer, which tell a name in pieces from one that was repeated. `vendor`: whose seal they bear."""
         calls: list[ToolCall] = []
         used: set[str] = set()
         for growing in self._calls:
@@ -74,7 +77,8 @@ class ToolCalls:
             identity = growing.id if growing.id and growing.id not in used else new_call_id()
             used.add(identity)
             try:
-                calls.append(ToolCall(identity, name, _arguments(growing.arguments, name, cut_off=cut_off)))
+                arguments = _arguments(growing.arguments, name, cut_off=cut_off)
+                calls.append(ToolCall(identity, name, arguments, seal=_seal(vendor, growing.seal)))
             except BadToolCall as error:
                 calls.append(ToolCall(identity, name, {}, fault=str(error)))
         return calls
@@ -96,6 +100,7 @@ class ToolCalls:
             return
         self._last = call
         call.id = call.id or identity
+        call.seal = call.seal or fragment.get("extra_content")
         if name:
             call.names.append(name)
         if text:
@@ -148,6 +153,11 @@ class ToolCalls:
         self._calls.append(call)
         self._at[-len(self._calls) if index is None else index] = call
         return call
+
+
+def _seal(vendor: str, content: Any) -> Seal | None:
+    written = orjson.dumps(content) if content is not None else b""
+    return Seal(vendor, written) if 0 < len(written) <= MAX_SEAL_BYTES else None
 
 
 def _index(value: Any) -> int | None:

@@ -11,9 +11,10 @@ unique.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
-from xiaozhi.chat import UNANSWERED, Message, ToolCall
+from xiaozhi.chat import UNANSWERED, Message
 from xiaozhi.providers.families.openai_deltas import ID_CHARS
 
 NO_RESULT: Final = "(no result)"
@@ -146,7 +147,7 @@ def _with_ids(turns: list[Message], *, short: bool) -> list[Message]:
             identity = _id(call.id, len(used), used, short=short)
             used.add(identity)
             current.setdefault(call.id, []).append(identity)
-            calls.append(call if identity == call.id else ToolCall(identity, call.name, call.arguments))
+            calls.append(call if identity == call.id else replace(call, id=identity))
         made.append(Message(turn.role, turn.content, tuple(calls), interrupted=turn.interrupted))
     return made
 

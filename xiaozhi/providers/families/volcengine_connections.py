@@ -1,17 +1,15 @@
-"""Connections to Volcengine's bidirectional speech service, and its errors. Not sessions:
-`huoshan_double_stream.py` runs those."""
+"""Connections to Volcengine's bidirectional speech service. Not sessions: `huoshan_double_stream.py` runs those."""
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from xiaozhi.errors import VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorTimeout, VendorUnavailable
-from xiaozhi.net.http_errors import redact
+from xiaozhi.errors import VendorError, VendorGarbage
 from xiaozhi.net.websocket_client import VendorSocket
 from xiaozhi.providers.families.volcengine import OK, BadFrame, Event, VolcengineFrame, pack, parse
+from xiaozhi.providers.families.volcengine_errors import failure
 
 
 class Line:
@@ -22,9 +20,7 @@ class Line:
     ) -> None:
         self.vendor = vendor
         self._secrets = secrets
-        self._socket = VendorSocket(
-            vendor, url, headers={**headers, "X-Api-Connect-Id": str(uuid.uuid4())}, connect=connect, secrets=secrets
-        )
+        self._socket = VendorSocket(vendor, url, headers=headers, connect=connect, secrets=secrets)
         try:
             self.send(Event.START_CONNECTION)
             self.expect(Event.CONNECTION_STARTED, connect)
@@ -86,16 +82,3 @@ class Line:
 def _code(said: Mapping[str, Any]) -> int:
     code = said.get("status_code", 0)
     return code if isinstance(code, int) else 0
-
-
-def failure(vendor: str, code: int, message: str, secrets: tuple[str, ...] = ()) -> VendorError:
-    """The typed error of a status code: 45xxxxxx is our fault, 55xxxxxx theirs; a full quota is neither."""
-    text = redact(f"{code} {message}" if code else message, secrets)
-    words = message.lower()
-    if "quota" in words or "concurrency" in words or "too many" in words:
-        return VendorBusy(vendor, text)
-    if "timeout" in words or "timed out" in words:
-        return VendorTimeout(vendor, text)
-    if code // 1_000_000 == 45 or "unauthorized" in words or "invalid" in words:
-        return VendorRejected(vendor, text)
-    return VendorUnavailable(vendor, text)

@@ -1,263 +1,32 @@
-"""Any OpenAI-compatible chat completion: streamed, with tools. Source: platform.openai.com/docs/api-reference/chat, and
-the compatible servers' habits that `families/` names.
+"""Any OpenAI-compatible chat completion: OpenAI, Qwen, Doubao, DeepSeek, GLM, Kimi, Spark, Groq, OpenRouter, LM Studio
+and whatever else speaks it. What their hosts do differently is known (`families/thinking_switches.py`) or learnt from
+their refusals (`families/learnt_limits.py`); no block has to say which of them it is.
 
-Not the openai SDK: it costs eight times the CPU per answer and retries on its own, while retries have one owner here. A
-refusal from which something is learnt is not retried: the request that follows is another one."""
+Source: platform.openai.com/docs/api-reference/chat."""
 
 from __future__ import annotations
 
-import hashlib
-import time
-import urllib.parse
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import orjson
-from cachetools import LRUCache
 from pydantic import AliasChoices, Field
 
-from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.errors import VendorError, VendorGarbage
-from xiaozhi.providers.contracts.llm import Llm, Retraction
-from xiaozhi.providers.families.call_arguments import BadToolCall
-from xiaozhi.providers.families.completion import Completion
-from xiaozhi.providers.families.json_body import DONE, JsonBody, json_values
-from xiaozhi.providers.families.learnt_limits import (
-    CONSEQUENCES,
-    NO_TOOLS,
-    LearntLimits,
-    OfferedTools,
-    compose,
-    learn,
-    merged,
-    offered,
-)
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint
-from xiaozhi.providers.families.thinking_habit import ThinkingHabit
-from xiaozhi.providers.families.tool_names import NOTHING_OFFERED
+from xiaozhi.providers.families.chat_llm import ChatLlm
+from xiaozhi.providers.families.chat_options import ModelOptions
+from xiaozhi.providers.families.openai import HttpUrl, endpoint
+from xiaozhi.providers.families.thinking_switches import thinking_switches
 from xiaozhi.providers.registry import provider
-from xiaozhi.runtime.logs import get_logger
-
-log = get_logger(__name__)
-
-END_GRACE_S = 0.1
-"""How long the end of the HTTP body is waited for once the answer itself is complete, so that the connection can be
-used again."""
-STOP_GRACE_S = 0.5
-"""How long text and calls are waited for behind a finish_reason, from a server that neither says [DONE] nor ends."""
-LATE_STOP_GRACE_S = 5.0
-"""The same with a server that was found to go on behind a finish_reason."""
-EARLY_STOP_GRACE_S = 2.0
-"""The same when the reason came with the first text."""
-MAX_LESSONS = 6
-"""Refusals from which something is learnt in one request."""
-SIGN_OF_LIFE_S = 1.0
-"""How often "" tells that the model is thinking."""
-_KEPT_OFFERS = 32
-"""Sets of tools kept ready to be sent."""
-
-# Thinking costs seconds that a spoken answer does not have. What switches it off, by the vendor's host.
-_NO_THINKING: dict[str, dict[str, Any]] = {
-    "aliyuncs.com": {"enable_thinking": False},
-    "deepseek.com": {"thinking": {"type": "disabled"}},
-    "bigmodel.cn": {"thinking": {"type": "disabled"}},
-    "moonshot.cn": {"thinking": {"type": "disabled"}},
-    "volces.com": {"thinking": {"type": "disabled"}},
-}
 
 
-class OpenAiLlmOptions(OpenAiOptions):
+class OpenAiLlmOptions(ModelOptions):
     """`base_url` (or `url`) is the base, such as https://api.openai.com/v1, or the full address of the endpoint."""
 
     base_url: HttpUrl = Field(validation_alias=AliasChoices("base_url", "url"))
-    model_name: str = Field(min_length=1, validation_alias=AliasChoices("model_name", "model"))
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1)
-    top_p: float | None = Field(None, ge=0, le=1)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    extra_body: dict[str, Any] = {}
-    """Added to every request as it is, such as {enable_thinking: false}."""
-    thinking: bool = False
-    """False: reasoning is switched off where the vendor's host is known to have a switch."""
 
 
 @provider("llm", "openai", OpenAiLlmOptions)
-class OpenAiLlm(Llm):
-    """Streams chat completions. One pooled client for all devices. What a vendor was found to be unable to do is
-    remembered as long as this object lives."""
+class OpenAiLlm(ChatLlm):
+    """A language model behind chat completions."""
 
     def __init__(self, options: OpenAiLlmOptions) -> None:
-        self._options = options
-        self._url = endpoint(options.base_url, "chat/completions")
-        self._http = options.client(self._url)
-        self._fixed = fixed_body(options)
-        self._limits = LearntLimits()
-        self._habit = ThinkingHabit(options.model_name)
-        self._goes_on_behind_stop = False
-        self._stays_open = False
-        self._offers: LRUCache[bytes, OfferedTools] = LRUCache(_KEPT_OFFERS)
-
-    @property
-    def limitations(self) -> tuple[str, ...]:
-        """See `Provider`."""
-        habits = (("finish_reason", self._goes_on_behind_stop), ("thinking_marks", self._habit.known))
-        return (*self._limits.names, *(name for name, found in habits if found))
-
-    def chat(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
-    ) -> Iterator[str | ToolCall]:
-        """Text as it comes, tool calls when they are whole; "" now and then while a model thinks."""
-        limits = before = self._limits
-        offer = self._offered(tools, limits)
-        body = compose(self._fixed, messages, offer, limits)
-        for lessons in range(MAX_LESSONS + 1):
-            answer = Completion(self._http.vendor, offer.offer if "tools" in body else NOTHING_OFFERED)
-            try:
-                yield from self._ask(body, answer)
-                return
-            except BadToolCall as error:
-                raise VendorGarbage(self._http.vendor, str(error)) from error
-            except VendorError as error:
-                learnt = learn(error, body, offer, limits) if lessons < MAX_LESSONS and not answer.spoke else None
-                if learnt is None:
-                    raise
-                offer = self._offered(tools, learnt)
-                again = compose(self._fixed, messages, offer, learnt)
-                if again == body:
-                    raise
-                limits, body = learnt, again
-            finally:
-                if answer.heard and limits is not before:
-                    self._remember(merged(self._limits, before, limits))
-
-    def close(self) -> None:
-        """Break off what runs."""
-        self._http.close()
-
-    def _offered(self, tools: Sequence[ToolSpec], limits: LearntLimits) -> OfferedTools:
-        if not tools or not limits.tools:
-            return NO_TOOLS
-        if limits is not self._limits:
-            return offered(tools, limits)
-        # By content: devices with the same firmware describe the same tools, each in objects of its own.
-        written = orjson.dumps([(tool.name, tool.description, tool.parameters) for tool in tools], default=str)
-        key = hashlib.blake2b(written, digest_size=16).digest()
-        found = self._offers.get(key)
-        if found is None:
-            found = self._offers[key] = offered(tools, limits)
-        return found
-
-    def _remember(self, limits: LearntLimits) -> None:
-        before, self._limits = self._limits.names, limits
-        self._offers.clear()
-        for name in limits.names:
-            if name not in before:
-                log.warning(
-                    "vendor limitation",
-                    provider=self.name,
-                    vendor=self._http.vendor,
-                    limitation=name,
-                    consequence=CONSEQUENCES.get(name, "it is not sent"),
-                )
-
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def _ask(self, body: dict[str, Any], answer: Completion) -> Iterator[str | ToolCall]:
-        parser, spoken, take = JsonBody(), answer.text, answer.take
-        hold = self._habit.hold_seconds
-        held: list[str] | None = [] if hold else None
-        release_at = 0.0
-        sign_at = time.monotonic() + SIGN_OF_LIFE_S
-        retractions = 0
-        done = False
-        with self._http.stream("POST", self._url, json=body) as reply:
-            try:
-                for value in json_values(reply, parser):
-                    if value is DONE or answer.filtered:
-                        done = value is DONE
-                        break
-                    text = take(value)
-                    if answer.may_end:
-                        reply.expect_end(self._grace(answer))
-                    if held is None:
-                        if spoken.retractions != retractions:
-                            retractions = spoken.retractions
-                            yield Retraction()
-                        if text:
-                            yield text
-                            continue
-                    elif text or spoken.retractions != retractions:
-                        now = time.monotonic()
-                        if spoken.retractions != retractions:
-                            # All that was held was thought; what follows is the answer.
-                            retractions, held, release_at = spoken.retractions, [], now
-                        held.append(text)
-                        release_at = release_at or now + hold
-                        if now >= release_at or answer.reasoned:
-                            yield from filter(None, held)
-                            held = None
-                            continue
-                    if (held or answer.reasoned) and time.monotonic() >= sign_at:
-                        sign_at = time.monotonic() + SIGN_OF_LIFE_S
-                        yield ""
-            except VendorError:
-                # When an answer is complete, it does not matter how its connection ended.
-                if answer.failed or not answer.reason:
-                    if held and not self._habit.known:
-                        yield from held
-                    raise
-            if done:
-                reply.finish(END_GRACE_S)
-            if not answer.heard:
-                raise answer.nothing(parser.odd, reply.content_type)
-            if not done and parser.odd and (error := answer.ended_by(parser.odd)) is not None:
-                yield from held or ()
-                raise error
-            self._learn_ends(answer, ended=done or reply.complete)
-            yield from self._rest(answer, held, retractions)
-
-    def _rest(self, answer: Completion, held: list[str] | None, retractions: int) -> Iterator[str | ToolCall]:
-        try:
-            for item in answer.end():
-                if answer.text.retractions != retractions:
-                    retractions = answer.text.retractions
-                    if held is None:
-                        yield Retraction()
-                    held = None
-                yield from held or ()
-                held = None
-                yield item
-        except VendorError:
-            yield from held or ()
-            raise
-        yield from held or ()
-        if answer.spoke:
-            self._habit.answered(lone_end=answer.text.retractions > 0 and not answer.reasoned)
-
-    def _grace(self, answer: Completion) -> float:
-        if self._goes_on_behind_stop or answer.spoke_behind_the_end:
-            return LATE_STOP_GRACE_S
-        if self._stays_open:
-            return END_GRACE_S
-        return EARLY_STOP_GRACE_S if answer.ended_early else STOP_GRACE_S
-
-    def _learn_ends(self, answer: Completion, *, ended: bool) -> None:
-        if answer.spoke_behind_the_end and not self._goes_on_behind_stop:
-            self._goes_on_behind_stop = True
-            log.warning("vendor goes on behind finish_reason", provider=self.name, vendor=self._http.vendor)
-        self._stays_open = not ended
-
-
-def fixed_body(options: OpenAiLlmOptions) -> dict[str, Any]:
-    """What every request of a block says alike."""
-    body: dict[str, Any] = {"model": options.model_name, "stream": True}
-    for key in ("temperature", "max_tokens", "top_p", "frequency_penalty"):
-        value = getattr(options, key)
-        if value is not None:
-            body[key] = value
-    if not options.thinking:
-        host = urllib.parse.urlsplit(options.base_url).hostname or ""
-        for domain, switch in _NO_THINKING.items():
-            if host == domain or host.endswith(f".{domain}"):
-                body |= switch
-    return body | options.extra_body
+        url = endpoint(options.base_url, "chat/completions")
+        switches = options.chosen(thinking_switches(url, options.model_name))
+        super().__init__(options.client(url), url, options.fixed("frequency_penalty"), switches=switches)

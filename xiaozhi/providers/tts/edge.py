@@ -6,7 +6,9 @@ as the best that can be decoded while it comes (the other formats of Azure's spe
 The token in each address is made of the time, by rules that change when the browser's do. The package edge-tts follows
 those, so its token and its browser's headers are used: when every connection is refused with 403, that package needs an
 update. The token is good for five minutes; a machine whose clock is wrong is told so by the first refusal, takes over
-the service's clock for tokens, and asks once more. Messages: `families/edge_messages.py`."""
+the service's clock for tokens, and asks once more. Messages: `families/edge_messages.py`.
+
+Source: github.com/rany2/edge-tts; there is no page of the vendor's."""
 
 from __future__ import annotations
 

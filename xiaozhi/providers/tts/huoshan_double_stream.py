@@ -11,41 +11,35 @@ the connection."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
-import numpy as np
 import orjson
 from gevent.event import Event as Signal
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from xiaozhi.audio.decode import RawDecoder
-from xiaozhi.audio.ogg import OggOpusDemuxer
-from xiaozhi.audio.opus import packet_duration_ms
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorUnavailable
 from xiaozhi.providers.contracts.tts import (
-    OpusPackets,
-    Pcm,
-    SentenceBegins,
-    Sound,
     SpeechEvent,
     TtsTraits,
 )
-from xiaozhi.providers.families.openai import ApiKey
-from xiaozhi.providers.families.sentence_boundaries import WINDOW_S, Boundaries
+from xiaozhi.providers.families.spoken_sentences import SpokenSentences
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.families.volcengine import Event, VolcengineFrame
+from xiaozhi.providers.families.volcengine_account import MIXED_VOICE, VolcengineAccount, resource_for
 from xiaozhi.providers.families.volcengine_connections import Line
 from xiaozhi.providers.kept_connections import KeptConnections
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.tts_session import WAIT_S, SessionTts, TtsSession
+from xiaozhi.runtime.logs import get_logger
 
 CANCEL_S = 2.0
 """How long a cancelled session may take to say so before its connection is given up."""
-LOUD = 500
-"""Of 32768: what a pause stays below."""
+ROUNDING = 0.005
+"""Shares such as 0.33 need not make a whole to the last digit."""
+
+log = get_logger(__name__)
 
 
 class HuoshanAudioParams(BaseModel):
@@ -59,13 +53,34 @@ class HuoshanAudioParams(BaseModel):
     loudness_rate: int = Field(0, ge=-50, le=100)
 
 
-class HuoshanTtsOptions(VoiceScales):
-    """`appid` and `access_token` of the old console, or `api_key` of the new one."""
+class MixedSpeaker(BaseModel):
+    """One voice of a mixture, and its share."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    source_speaker: str = Field(min_length=1)
+    mix_factor: float = Field(gt=0, le=1)
+
+
+class HuoshanMixture(BaseModel):
+    """`mix_speaker` of the vendor."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    speakers: tuple[MixedSpeaker, ...] = Field((), max_length=3)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> HuoshanMixture:
+        shares = sum(speaker.mix_factor for speaker in self.speakers)
+        if self.speakers and abs(shares - 1) > ROUNDING:
+            raise ValueError(f"expected a mix_factor for each speaker, 1 in sum; here it is {shares:g}")
+        return self
+
+
+class HuoshanTtsOptions(VoiceScales, VolcengineAccount):
+    """`speaker: custom_mix_bigtts` is the mixture in `mix_speaker`, which other speakers leave aside."""
 
     ws_url: str = Field("wss://openspeech.bytedance.com/api/v3/tts/bidirection", pattern=r"^wss?://.+")
-    appid: str = ""
-    access_token: ApiKey = SecretStr("")
-    api_key: ApiKey = SecretStr("")
     resource_id: str = "volc.service_type.10029"
     speaker: str = Field(min_length=1, validation_alias=AliasChoices("private_voice", "speaker"))
     enable_ws_reuse: bool = True
@@ -74,14 +89,32 @@ class HuoshanTtsOptions(VoiceScales):
     """An idle connection counts against the account's concurrency."""
     audio_params: HuoshanAudioParams = HuoshanAudioParams()
     additions: dict[str, Any] = {}
-    mix_speaker: dict[str, Any] = {}
+    mix_speaker: HuoshanMixture | None = Field(None, validate_default=True)
     connect_timeout: float = Field(5.0, gt=0)
     timeout: float = Field(10.0, gt=0)
     """Seconds without a sign of life while the vendor owes sound."""
 
+    @field_validator("speaker")
+    @classmethod
+    def _of_this_resource(cls, speaker: str, info: ValidationInfo) -> str:
+        resource = info.data.get("resource_id", "")
+        if wanted := resource_for(speaker, resource):
+            raise ValueError(f"this voice belongs to resource_id {wanted}, not to {resource}")
+        return speaker
+
+    @field_validator("mix_speaker")
+    @classmethod
+    def _can_be_mixed(cls, mixture: HuoshanMixture | None, info: ValidationInfo) -> HuoshanMixture | None:
+        if info.data.get("speaker") == MIXED_VOICE:
+            if mixture is None or not mixture.speakers:
+                raise ValueError(f"expected the speakers that {MIXED_VOICE} consists of")
+            if not marks_its_sentences(info.data.get("resource_id", "")):
+                raise ValueError("voices of the second generation cannot be mixed; see resource_id")
+        return mixture if mixture is not None and mixture.speakers else None
+
     def audio(self) -> dict[str, Any]:
         """`audio_params` as they are sent."""
-        params = self.audio_params.model_dump()
+        params = {key: value for key, value in self.audio_params.model_dump().items() if value not in ("", None)}
         for key, percent in (("speech_rate", self.rate_percent), ("loudness_rate", self.volume_percent)):
             params[key] = round(scaled(percent, -50, 0, 100, otherwise=params[key]))
         return params
@@ -95,12 +128,17 @@ class HuoshanTtsOptions(VoiceScales):
         return extras
 
 
+def marks_its_sentences(resource_id: str) -> bool:
+    """True for the first generation; see the module."""
+    return not resource_id.startswith(("seed-tts-2", "seed-icl-2"))
+
+
 @provider("tts", "huoshan_double_stream", HuoshanTtsOptions)
 class HuoshanTts(SessionTts):
     """One session per answer, over kept connections."""
 
     def __init__(self, options: HuoshanTtsOptions) -> None:
-        self.marks_sentences = not options.resource_id.startswith(("seed-tts-2", "seed-icl-2"))
+        self.marks_sentences = marks_its_sentences(options.resource_id)
         super().__init__(timeout=options.timeout, marks_sentences=self.marks_sentences)
         self.options = options
         audio = options.audio()
@@ -108,8 +146,11 @@ class HuoshanTts(SessionTts):
         self.request: dict[str, Any] = {"speaker": options.speaker, "audio_params": audio}
         if extras := options.extras():
             self.request["additions"] = orjson.dumps(extras).decode()
-        if options.mix_speaker:
-            self.request["mix_speaker"] = options.mix_speaker
+        if options.mix_speaker is not None:
+            if options.speaker == MIXED_VOICE:
+                self.request["mix_speaker"] = options.mix_speaker.model_dump()
+            else:
+                log.warning("mix_speaker has no effect on this voice", voice=options.speaker, wanted=MIXED_VOICE)
         self.traits = TtsTraits(sample_rate=options.audio_params.sample_rate)
         keep = options.idle_connections if options.enable_ws_reuse else 0
         self.lines = KeptConnections(self._dial, keep=keep, idle_seconds=options.idle_seconds, tasks=self.tasks)
@@ -132,30 +173,24 @@ class HuoshanTts(SessionTts):
     def _dial(self) -> Line:
         self.check_open()
         options = self.options
-        token, key = options.access_token.get_secret_value(), options.api_key.get_secret_value()
-        headers = {"X-Api-Resource-Id": options.resource_id}
-        if key:
-            headers["X-Api-Key"] = key
-        if token:
-            headers["X-Api-Access-Key"] = token
-        if options.appid:
-            headers["X-Api-App-Key"] = options.appid
-        secrets = tuple(filter(None, (token, key)))
-        return Line(self.vendor, options.ws_url, headers, connect=options.connect_timeout, secrets=secrets)
+        headers = options.headers(options.resource_id)
+        return Line(self.vendor, options.ws_url, headers, connect=options.connect_timeout, secrets=options.secrets)
 
 
 class _Session(TtsSession):
     """One session of the vendor's. The vendor may cut or join our sentences, so its own end of a sentence says nothing
-    about ours: where they begin is found by `Boundaries`."""
+    about ours: where they begin is found by `SpokenSentences`."""
 
     def __init__(self, owner: HuoshanTts, line: Line, context: CallContext) -> None:
         self._owner = owner
         self._line = line
         self._id = uuid.uuid4().hex
         self._user = {"uid": context.device_id or "xiaozhi"}
-        self._boundaries = Boundaries(marked=owner.marks_sentences, speed=owner.speed)
-        self._pieces = (
-            _opus_pieces() if owner.options.audio_params.format == "ogg_opus" else _pcm_pieces(owner.traits.sample_rate)
+        self._spoken = SpokenSentences(
+            "opus" if owner.options.audio_params.format == "ogg_opus" else "pcm",
+            owner.traits.sample_rate,
+            marked=owner.marks_sentences,
+            speed=owner.speed,
         )
         self._over = Signal()
         """Set when the vendor has ended the session, or the connection is lost."""
@@ -169,7 +204,7 @@ class _Session(TtsSession):
             raise
 
     def send_sentence(self, sentence: str) -> None:
-        self._boundaries.said(sentence)
+        self._spoken.said(sentence)
         self._send(Event.TASK_REQUEST, sentence)
 
     def send_end(self) -> None:
@@ -220,46 +255,14 @@ class _Session(TtsSession):
 
     def _events(self, frame: VolcengineFrame) -> Iterator[SpeechEvent | None]:
         """What a frame of this session means."""
-        boundaries = self._boundaries
         match frame.event:
             case Event.SENTENCE_START if self._owner.marks_sentences:
-                yield from map(SentenceBegins, boundaries.vendor_begins(_text_of(frame)))
+                yield from self._spoken.vendor_begins(_text_of(frame))
             case Event.SENTENCE_END if self._owner.marks_sentences:
-                yield from map(SentenceBegins, boundaries.vendor_ends())
+                yield from self._spoken.vendor_ends()
             case Event.RESPONSE if frame.is_audio and frame.payload and not self._hung_up:
-                for sound, seconds, loud in self._pieces(frame.payload):
-                    yield from map(SentenceBegins, boundaries.sound(seconds, loud))
-                    yield sound
+                yield from self._spoken.feed(frame.payload)
         yield None
-
-
-Pieces = Callable[[bytes], Iterable[tuple[Sound, float, Sequence[bool]]]]
-"""Payload -> (sound, seconds, loudness by window)."""
-
-
-def _pcm_pieces(sample_rate: int) -> Pieces:
-    decoder = RawDecoder(sample_rate)
-    window = round(sample_rate * WINDOW_S)
-
-    def pieces(payload: bytes) -> Iterator[tuple[Sound, float, Sequence[bool]]]:
-        pcm = decoder.feed(payload)
-        samples = np.abs(np.frombuffer(pcm, "<i2").astype(np.int32))
-        whole = len(samples) - len(samples) % window
-        loud = (samples[:whole].reshape(-1, window).max(axis=1) > LOUD).tolist() if whole else []
-        yield Pcm(pcm, sample_rate), len(samples) / sample_rate, loud
-
-    return pieces
-
-
-def _opus_pieces() -> Pieces:
-    demuxer = OggOpusDemuxer()
-
-    def pieces(payload: bytes) -> Iterator[tuple[Sound, float, Sequence[bool]]]:
-        for duration, group in groupby(demuxer.feed(payload), packet_duration_ms):
-            packets = tuple(group)
-            yield OpusPackets(packets, duration), len(packets) * duration / 1000, ()
-
-    return pieces
 
 
 def _text_of(frame: VolcengineFrame) -> str:

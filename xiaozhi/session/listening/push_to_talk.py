@@ -29,6 +29,9 @@ from xiaozhi.session.listening.utterance import BYTES_PER_MS, RecogniserAccess
 log = get_logger(__name__)
 
 
+SAMPLES_PER_MS = ASR_SAMPLE_RATE // 1_000
+
+
 class PushToTalk(ListeningSegment):
     """See the module."""
 
@@ -51,6 +54,8 @@ class PushToTalk(ListeningSegment):
         """False: the detector has failed, and all that comes is voice."""
         self._owed = False
         self._arrived = 0.0
+        self._samples = 0
+        """Of the packets that are kept."""
 
     @property
     def owed(self) -> bool:
@@ -59,8 +64,12 @@ class PushToTalk(ListeningSegment):
     def hear(self, packets: Sequence[Packet]) -> None:
         heard = bytearray()
         for packet in packets:
-            heard += self._decoder.decode(packet)
+            pcm = self._decoder.decode(packet)
+            heard += pcm
             self._arrived = packet.arrived_at
+            if self._log is not None and pcm and self._samples < self._options.max_utterance_ms * SAMPLES_PER_MS:
+                self._samples += len(pcm) // 2
+                self._log.add(self._samples, packet.payload)
         if heard:
             self.last_voice_at = self._arrived
             if not self._sound:

@@ -16,6 +16,7 @@ from typing import Protocol
 from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
 from xiaozhi.session.listening.decoder import EchoCanceller, Packet, PacketDecoder
+from xiaozhi.session.listening.packet_log import PacketLog
 from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
 
 FRAME_MS = 60
@@ -79,6 +80,8 @@ class ListenerOptions:
     """12 s of 60 ms packets; when it is full the oldest goes."""
     asr_deadline: float = 15.0
     """Seconds; see `RecogniserAccess`."""
+    keeps_packets: bool = False
+    """Utterances have the packets that they were made of, as far as that can be; see `packet_log.py`."""
 
 
 class ListeningSegment(ABC):
@@ -104,6 +107,11 @@ class ListeningSegment(ABC):
         self._decoder = PacketDecoder(options.audio_format, options.sample_rate, options.channels, stats, canceller)
         self._utterance: Utterance | None = None
         self._sound = bytearray()
+        self._sound_from = 0
+        """The sample at which `_sound` begins."""
+        self._log: PacketLog | None = None
+        if options.keeps_packets and options.audio_format != "pcm" and canceller is None:
+            self._log = PacketLog()
         self._count = 0
 
     @property
@@ -118,8 +126,8 @@ class ListeningSegment(ABC):
 
     @property
     def held_bytes(self) -> int:
-        """PCM kept here."""
-        return len(self._sound)
+        """PCM and packets kept here."""
+        return len(self._sound) + (self._log.size if self._log is not None else 0)
 
     @abstractmethod
     def hear(self, packets: Sequence[Packet]) -> None:
@@ -153,6 +161,8 @@ class ListeningSegment(ABC):
         return utterance
 
     def _deliver(self, utterance: Utterance) -> None:
+        if self._log is not None:
+            utterance.packets = self._log.between(self._sound_from, self._sound_from + utterance.samples)
         self._utterance = None
         self._sound = bytearray()
         self._stats.utterances += 1

@@ -159,6 +159,8 @@ class Utterance:
         """How much of it is voice."""
         self.trace = recognition.trace if recognition is not None else new_trace_id()
         """Ties together everything that is done about it."""
+        self.packets: tuple[bytes, ...] = ()
+        """What the device sent of it, in Opus; empty where that is not kept, and after `close`."""
         self.closed = False
         self._sound = sound
         self._length: int | None = None
@@ -180,6 +182,11 @@ class Utterance:
     def duration_ms(self) -> float:
         """How long `pcm` sounds."""
         return (len(self._sound) if self._length is None else self._length) / BYTES_PER_MS
+
+    @property
+    def samples(self) -> int:
+        """The same, at 16 kHz."""
+        return (len(self._sound) if self._length is None else self._length) // 2
 
     def transcribe(self) -> Transcript:
         """Its text; blocks for the recogniser, at most the deadline with all its retries and fallbacks. Raises
@@ -211,6 +218,7 @@ class Utterance:
         if self._recognition is not None:
             self._recognition.close()
             self._recognition = None
+        self.packets = ()
         self._sound = bytearray()  # a new one: the ears may still need the old one for the utterance that takes over
 
     # --- for the ears -------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class VoiceSegment(ListeningSegment):
 
     @property
     def held_bytes(self) -> int:
-        return len(self._sound) + len(self._heard)
+        return super().held_bytes + len(self._heard)
 
     def hear(self, packets: Sequence[Packet]) -> None:
         pcm = self._arrive(packets[0]) if len(packets) == 1 else b"".join([self._arrive(packet) for packet in packets])
@@ -120,6 +120,8 @@ class VoiceSegment(ListeningSegment):
         pcm = self._decoder.decode(packet)
         self._end += len(pcm) // 2
         self._arrivals.append((self._end, packet.arrived_at))
+        if self._log is not None and pcm:
+            self._log.add(self._end, packet.payload)
         return pcm
 
     def _judge(self, probabilities: Sequence[float]) -> None:
@@ -149,6 +151,7 @@ class VoiceSegment(ListeningSegment):
         match event:
             case Started():
                 self._forget_before(int(event.audio_from * _SAMPLES_PER_MS))
+                self._sound_from = self._heard_from
                 self._begin(bytearray())
                 self._sink.speech_started()
             case Paused():
@@ -191,6 +194,8 @@ class VoiceSegment(ListeningSegment):
         if self._utterance is None:
             if (sample - self._heard_from - self._keep) * 2 > _TRIM_BYTES:
                 self._forget_before(sample - self._keep)
+                if self._log is not None:
+                    self._log.forget_before(self._heard_from)
             return
         self._sound += self._heard[: (sample - self._heard_from) * 2]
         self._forget_before(sample)
@@ -213,6 +218,8 @@ class VoiceSegment(ListeningSegment):
         self._at = self._end = self._heard_from = 0
         self._heard = bytearray()
         self._arrivals.clear()
+        if self._log is not None:
+            self._log.clear()
         self._owed = False
 
 

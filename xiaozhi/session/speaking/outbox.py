@@ -124,6 +124,8 @@ class Outbox:
         self._on_overflow = on_overflow
         self.prebuffer_frames = prebuffer_frames
         """Frames sent ahead of time; a change counts from the next turn on."""
+        self.line_open = False
+        """A gateway connects this device with another: ends of answers are not told, or it would begin to listen."""
         self._fixed_delay_ms = fixed_delay_ms
         self._max_urgent = max_urgent
         self._max_frames = max(prebuffer_frames + 1, ahead_ms // frame_ms)

@@ -22,6 +22,7 @@ from gevent.event import Event
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import ConnectionClosed, Overloaded, TurnClosed, VendorError, forget_trace
+from xiaozhi.history.entries import KeptSound
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.contracts.tts import Tts
 from xiaozhi.runtime.logs import bind_context, get_logger
@@ -298,7 +299,7 @@ class Turn:
             script=self.exchange.remembered(whole=outcome is Outcome.ANSWERED),
             spoken=tuple(self._spoken),
             tools=self.exchange.tools,
-            sound=self.utterance.pcm if self.utterance is not None and self.options.keeps_sound else b"",
+            sound=self._sound_to_keep(),
             trace=self.trace,
         )
         self._move(TurnState.ENDED)
@@ -306,12 +307,19 @@ class Turn:
             # Everything has been played, or is not wanted any more: whatever still works for this turn must not be
             # heard after tts stop.
             self._outbox.shut_turn(self.id)
-            self._outbox.urgent(wire.TtsState(wire.TtsPhase.STOP, failure=told))
+            if not self._outbox.line_open:
+                self._outbox.urgent(wire.TtsState(wire.TtsPhase.STOP, failure=told))
         if self.utterance is not None:
             self.utterance.close()
         if self.opening.announcement is not None:
             self.opening.announcement.ended(self.record)
         self._hooks.on_end(self, self.record)
+
+    def _sound_to_keep(self) -> bytes | KeptSound:
+        utterance = self.utterance
+        if utterance is None or not self.options.keeps_sound:
+            return b""
+        return KeptSound(utterance.packets) if utterance.packets else utterance.pcm
 
     def _stop(self) -> None:
         """End whatever still works for this turn."""

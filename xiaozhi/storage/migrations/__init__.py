@@ -22,7 +22,8 @@ from xiaozhi.storage.migrations import (
     m0002_enrolment,
     m0003_history,
     m0004_devices,
-    m0005_console,
+    m0005_orders,
+    m0006_console,
     m0007_device_pages,
 )
 
@@ -33,7 +34,8 @@ STEPS: Mapping[int, Step] = {
     2: m0002_enrolment.upgrade,
     3: m0003_history.upgrade,
     4: m0004_devices.upgrade,
-    5: m0005_console.upgrade,
+    5: m0005_orders.upgrade,
+    6: m0006_console.upgrade,
     7: m0007_device_pages.upgrade,
 }
 LATEST = max(STEPS)

@@ -35,6 +35,9 @@ class CallDeviceOptions(ToolOptions):
     def missing(self) -> str:
         return "" if self.devices else "devices: is empty; list the devices as nickname: device id"
 
+    def missing_under_console(self) -> str:
+        return ""  # its address book is the console's
+
     def words(self) -> dict[str, str]:
         return {"known_names": ", ".join(list(self.devices)[:MAX_NAMES_SHOWN])}
 
@@ -82,6 +85,8 @@ class CallDevice:
         called, device = context.actions.called, context.device_id
         outcome = console.answer(device) if called else console.look_up(device, nickname)
         if outcome.ringing:
+            if not called:
+                context.actions.keep_line_open()
             return ToolOutcome(Action.NOTHING, outcome.said)
         usual = "呼叫失败，请稍后再试。" if context.chinese else "The call did not go through."
         return ToolOutcome(Action.SPEAK, outcome.said or usual)

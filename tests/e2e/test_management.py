@@ -19,7 +19,7 @@ from loadtest.simulator.wire import UpgradeRefused
 from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT, TTS
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import Stage, ask, open_stage, speak_to, tool_call
+from tests.e2e.stage import Stage, ask, hear_nothing_more, open_stage, speak_to, tool_call
 from tests.vendors.console import (
     BASE,
     MODELS,
@@ -428,16 +428,34 @@ def test_what_was_said_while_the_console_was_away_is_told_later(
 def test_a_device_calls_another_by_the_name_that_the_console_knows(
     tmp_path: Path, sounds: Sounds, console: StrictConsole
 ) -> None:
-    with open_stage(tmp_path, sounds, under(console)) as stage:
+    """While it rings nothing is said, and from then on no end of an answer: the device would begin to listen."""
+    with capture_logs() as lines, open_stage(tmp_path, sounds, under(console)) as stage:
         bind(console, stage, BEN, voice="ben", prompt="Hi.", plugins={"call_device": "{}"})
         console.books[BEN] = {"Ann": ANN}
         device = stage.device(device_id=BEN)
-        # While it rings nothing is said.
-        for name, heard in (("Ann", []), ("Carl", ["未找到备注为'Carl'的设备"])):
-            stage.vendor.script(CHAT, Script(answer=[tool_call("call_device", nickname=name)]))
-            assert ask(device, f"please call {name} for me").sentences == heard
+        stage.vendor.script(CHAT, Script(answer=[tool_call("call_device", nickname="Carl")]))
+        assert ask(device, "please call Carl for me").sentences == ["未找到备注为'Carl'的设备"]
 
-    assert console.rung == [(BEN, ANN)]
+        device.replies.forget_answers()
+        stage.vendor.script(CHAT, Script(answer=[tool_call("call_device", nickname="Ann")]))
+        device.detect("please call Ann for me")
+        wait_for(lambda: console.rung == [(BEN, ANN)], "the call")
+        device.detect("are you still there")
+        device.wait_until(lambda: "Fine" in device.replies.answer.text, 60, "an answer")
+        hear_nothing_more(device)
+
+        assert stops(device) == []
+        device.abort()
+        wait_for(lambda: (device.ping(), len(stops(device)) == 1)[1], "the answer to the user's own end")
+        device.close()
+        device = stage.device(device_id=BEN)
+        ask(device, "hello")
+    assert not [line for line in lines if "devices: is empty" in str(line)]
+
+
+def stops(device: SimulatedDevice) -> list[Any]:
+    """The ends of answers that the device was told since `forget_answers`."""
+    return [message for message in device.replies.messages if message.data.get("state") == "stop"]
 
 
 # --- orders of the console --------------------------------------------------------------------------------------------

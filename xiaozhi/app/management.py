@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import gevent
 
-from xiaozhi.app.console_agents import ConsoleAgents
-from xiaozhi.app.console_notes import ConsoleNotes
 from xiaozhi.app.generations import Generations
+from xiaozhi.app.management_agents import ManagementAgents
+from xiaozhi.app.management_notes import ManagementNotes
 from xiaozhi.errors import Overloaded, SettingsError, VendorError
 from xiaozhi.management.address_book import ConsoleAddressBook
 from xiaozhi.management.client import ConsoleClient
@@ -28,6 +28,7 @@ from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.resilience import RetryOptions
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.link import Identity
 from xiaozhi.session.turns.wakeup import is_wake_word
 from xiaozhi.settings import Examined, Settings
 from xiaozhi.settings.loading import CONSOLE
@@ -41,17 +42,17 @@ DISK_S: Final = 5.0
 _ASK_AGAIN: Final = RetryOptions(first=2.0, longest=60.0)
 
 
-class Console:
+class ManagementConsole:
     """`at_start` before there is a server, `join` with it, `close` when it stops. `settings`: those of this machine."""
 
     def __init__(self, settings: Settings) -> None:
         api = settings.manager_api
-        self.notes = ConsoleNotes()
+        self.notes = ManagementNotes()
         self.client = ConsoleClient(api.url, settings.management_secret.get_secret_value(), timeout=api.timeout)
         self.address_book = ConsoleAddressBook(
             self.client, lambda device_id: self._last_config(device_id).mac or device_id
         )
-        self.agents: ConsoleAgents | None = None
+        self.agents: ManagementAgents | None = None
         self.reports = ConsoleReports(
             self.client,
             config=self._last_config,
@@ -109,8 +110,13 @@ class Console:
 
     # --- with the server ----------------------------------------------------------------------------------------------
 
-    def join(self, generations: Generations, inference: InferencePool) -> ConsoleAgents:
-        """Decide which agents the devices of a server get."""
+    def join(
+        self,
+        generations: Generations,
+        inference: InferencePool,
+        arrive: Callable[[Identity], object] = lambda identity: None,
+    ) -> ManagementAgents:
+        """Decide which agents the devices of a server get. `arrive`: see ManagementAgents."""
         self._generations, self._inference = generations, inference
 
         def selected() -> Mapping[str, str]:
@@ -119,7 +125,7 @@ class Console:
             return {"VAD": settings.selected("vad"), "ASR": settings.selected("asr")}
 
         self._configs = PrivateConfigs(self.client, self._copies, selected=selected, offload=self._offload)
-        self.agents = ConsoleAgents(generations, self._configs, self.notes)
+        self.agents = ManagementAgents(generations, self._configs, self.notes, arrive)
         return self.agents
 
     def start(self, reload: Callable[[], object]) -> None:

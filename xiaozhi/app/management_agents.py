@@ -14,8 +14,8 @@ import orjson
 from cachetools import LRUCache
 from gevent import Greenlet
 
-from xiaozhi.app.console_notes import ConsoleNotes
 from xiaozhi.app.generations import Generations
+from xiaozhi.app.management_notes import ManagementNotes
 from xiaozhi.errors import ConsoleRefused, NotServed, Overloaded, SettingsError, VendorError, XiaozhiError
 from xiaozhi.management.client import AGENT_GONE, CODE_PENDING
 from xiaozhi.management.private_config import PrivateConfigs, is_unbound
@@ -41,14 +41,16 @@ LATE_S: Final = 30.0
 REMEMBERED: Final = 2_000
 
 
-class ConsoleAgents:
-    """An `AgentSource`. `seconds`: how long `resolve` may take."""
+class ManagementAgents:
+    """An `AgentSource`. `arrive`: looks up what this server keeps of a device, such as what it said last, unless that
+    was done at the door. `seconds`: how long `resolve` may take."""
 
     def __init__(
         self,
         generations: Generations,
         configs: PrivateConfigs,
-        notes: ConsoleNotes,
+        notes: ManagementNotes,
+        arrive: Callable[[Identity], object] = lambda identity: None,
         *,
         seconds: float = RESOLVE_S,
         clock: Callable[[], float] = time.monotonic,
@@ -56,6 +58,7 @@ class ConsoleAgents:
         self._generations = generations
         self._configs = configs
         self._notes = notes
+        self._arrive = arrive
         self._seconds = seconds
         self._clock = clock
         self._making = Tasks()
@@ -78,6 +81,7 @@ class ConsoleAgents:
     def resolve(self, identity: Identity, hello: wire.Hello | None) -> Agent:
         """See AgentSource. Raises NotServed."""
         until = self._clock() + self._seconds
+        self._arrive(identity)
         try:
             config = self._configs.of(identity.device_id, identity.written_id, identity.client_id)
         except (VendorError, Overloaded) as error:

@@ -13,7 +13,7 @@ MAX_NOTES = 100
 """More are neither told nor shown: a console that full of faults is looked at anyway."""
 
 
-class ConsoleNotes:
+class ManagementNotes:
     """See the module."""
 
     def __init__(self) -> None:

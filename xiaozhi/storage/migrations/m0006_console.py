@@ -1,4 +1,4 @@
-"""Version 5: the console's password, and what was changed by it."""
+"""Version 6: the console's password, and what was changed by it."""
 
 from __future__ import annotations
 

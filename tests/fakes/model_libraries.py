@@ -1,0 +1,134 @@
+"""Stand-ins for libraries whose models are too large for tests: they take what the real ones take and refuse the rest,
+and hear loudness like `tiny_models`. By the sources of vosk 0.3.45 (its Python binding) and funasr 1.4.16 (AutoModel,
+SenseVoiceSmall)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gevent import monkey
+
+SENSE_VOICE_PARTS = ("model.pt", "configuration.json", "config.yaml", "am.mvn", "chn_jpn_yue_eng_ko_spectok.bpe.model")
+
+
+def a_vosk_model(folder: Path) -> Path:
+    """The files that make a folder look like a Vosk model."""
+    for name in ("am/final.mdl", "conf/model.conf"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def a_sense_voice_small(folder: Path) -> Path:
+    """The files that make a folder look like FunASR's SenseVoiceSmall."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SENSE_VOICE_PARTS:
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def _installed(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+    module = types.ModuleType(name)
+    module.__dict__.update(members)
+    module.__spec__ = importlib.util.spec_from_loader(name, None)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def _loud(samples: Any) -> bool:
+    return bool(len(samples)) and float(np.abs(samples).mean()) > 0.01
+
+
+class VoskModel:
+    """One model, loaded from a folder."""
+
+    loaded = 0
+
+    def __init__(self, model_path: str) -> None:
+        if not (Path(model_path) / "conf/model.conf").is_file():
+            raise Exception("Failed to create a model")
+        VoskModel.loaded += 1
+
+
+class VoskRecogniser:
+    """One utterance: says "你 好" once it has heard half a second, and ends a sentence at two seconds."""
+
+    def __init__(self, model: VoskModel, rate: int) -> None:
+        assert isinstance(model, VoskModel) and rate == 16_000
+        self._loud = 0
+        self._heard = 0
+        self._ended = False
+
+    def AcceptWaveform(self, data: bytes) -> int:
+        """1 when a sentence has ended."""
+        assert isinstance(data, bytes) and data and len(data) % 2 == 0 and not self._ended
+        samples = np.frombuffer(data, "<i2") / 32_768
+        self._heard += len(samples)
+        self._loud += len(samples) if _loud(samples) else 0
+        return 1 if self._heard >= 32_000 else 0
+
+    def _text(self) -> str:
+        return "你 好" if self._loud >= 8_000 else ""
+
+    def Result(self) -> str:
+        """The sentence that has ended."""
+        text, self._loud, self._heard = self._text(), 0, 0
+        return json.dumps({"text": text})
+
+    def PartialResult(self) -> str:
+        """What it has of the sentence under way."""
+        return json.dumps({"partial": self._text()})
+
+    def FinalResult(self) -> str:
+        """The rest."""
+        self._ended = True
+        return json.dumps({"text": self._text()})
+
+
+def stand_in_vosk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import vosk` gives this one."""
+    VoskModel.loaded = 0
+    _installed(monkeypatch, "vosk", Model=VoskModel, KaldiRecognizer=VoskRecogniser, SetLogLevel=lambda level: None)
+
+
+class FunAsrModel:
+    """Says "你好。" in the marks of SenseVoice."""
+
+    made: list[dict[str, Any]] = []
+    languages: list[str] = []
+
+    def __init__(self, **options: Any) -> None:
+        wanted = {"model", "device", "ncpu", "disable_update", "disable_pbar", "log_level"}
+        assert set(options) == wanted and options["disable_update"] is True and options["ncpu"] == 1
+        if (Path(options["model"]) / "config.yaml").read_bytes() == b"broken":
+            raise AssertionError("model is not registered")
+        FunAsrModel.made.append(options)
+        self._busy = False
+
+    def generate(self, **asked: Any) -> list[dict[str, str]]:
+        """One result for one sound."""
+        assert set(asked) == {"input", "cache", "language", "use_itn", "batch_size_s"}
+        assert not self._busy, "two utterances at once"
+        self._busy = True
+        try:
+            samples = asked["input"]
+            assert isinstance(samples, np.ndarray) and samples.dtype == np.float32 and len(samples) >= 800
+            FunAsrModel.languages.append(asked["language"])
+            monkey.get_original("time", "sleep")(0.005)  # sleep: it computes, and another thread may come
+            text = "你好。" if _loud(samples) else ""
+            return [{"key": "x", "text": f"<|zh|><|HAPPY|><|Speech|><|withitn|>{text}"}]
+        finally:
+            self._busy = False
+
+
+def stand_in_funasr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import funasr` gives this one."""
+    monkeypatch.setattr(FunAsrModel, "made", [])
+    monkeypatch.setattr(FunAsrModel, "languages", [])
+    _installed(monkeypatch, "funasr", AutoModel=FunAsrModel)

@@ -1,0 +1,44 @@
+"""A device's packets as they came, by where their sound stands in a stretch of listening: what the history keeps of an
+utterance without encoding it again.
+
+Only for Opus, and only where nothing is done to the sound after it was decoded (an echo canceller): what is kept is to
+be what was heard."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class PacketLog:
+    """Positions are samples at 16 kHz since the stretch began."""
+
+    def __init__(self) -> None:
+        self._packets: deque[tuple[int, bytes]] = deque()
+        """(end of its sound, packet)."""
+        self.size = 0
+        """Bytes of all packets."""
+
+    def add(self, end: int, packet: bytes) -> None:
+        """The next packet, whose sound ends before sample `end`."""
+        self._packets.append((end, packet))
+        self.size += len(packet)
+
+    def between(self, start: int, end: int) -> tuple[bytes, ...]:
+        """The packets that have sound from `start` to `end`, whole: up to a packet more on each side."""
+        found, begin = [], start
+        for stop, packet in self._packets:
+            if stop > start and begin < end:
+                found.append(packet)
+            begin = stop
+        return tuple(found)
+
+    def forget_before(self, sample: int) -> None:
+        """Nobody will ask for packets that end before it."""
+        packets = self._packets
+        while packets and packets[0][0] <= sample:
+            self.size -= len(packets.popleft()[1])
+
+    def clear(self) -> None:
+        """A new stretch begins."""
+        self._packets.clear()
+        self.size = 0
