@@ -119,6 +119,31 @@ def test_hello_is_answered_whatever_else_stands_in_it(stage: Stage, words: Words
     device.next_json("tts", state="stop")
 
 
+def test_what_the_existing_page_in_a_browser_sends(stage: Stage, words: Words) -> None:
+    """main/digital-human of the existing project: a hello with its own fields and no audio_params, a greeting and
+    `listen start` at once, packets of 60 ms, text after an abort, and an empty packet when the microphone is off.
+
+    tests/browser/test_existing_page.py runs the page itself."""
+    device = stranger(stage)
+    own = {"device_id": device.device_id, "device_name": "Web", "device_mac": device.device_id, "token": None}
+    device.send_json({"type": "hello", **own, "features": {"mcp": False, "emoji": False}})
+    session = device.next_json("hello").data["session_id"]
+    device.send_json({"session_id": session, "type": "listen", "state": "detect", "text": "嘿，你好呀"})
+    device.send_json({"session_id": session, "type": "listen", "state": "start", "mode": "auto"})
+    device.next_json("tts", state="stop")
+
+    device.send_frames(words(QUESTION).packets(60), realtime=False)
+    device.send_silence(1_000, realtime=False)
+    assert device.next_json("stt", text="what is up")
+    device.next_json("tts", state="stop")
+
+    device.send_binary(b"")
+    device.send_json({"session_id": session, "type": "abort", "reason": "wake_word_detected"})
+    device.next_json("tts", state="stop")
+    assert ask(device, "tell me more").sentences == ["Fine"]
+    assert device.replies.bad_frames == []
+
+
 # --- ways in ---
 
 
