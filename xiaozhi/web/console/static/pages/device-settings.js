@@ -154,7 +154,7 @@ function Form({ path, value, onDone }) {
           ${value.others.length > 0 && html`<p class="hint">${t("others")}: ${value.others.map((key, at) => html`${at > 0 && ", "}<code>${key}</code>`)}</p>`}
         </details>
         ${faults && html`<${Notice} kind="bad">${t("wrong")} ${loose.map((fault) => html`<br />${fault.key} ${fault.expected}`)}</${Notice}>`}
-        <div class="actions bar">
+        <div class=${classes("actions bar", count && "changed")}>
           <${Button} type="submit" kind="primary" busy=${busy} disabled=${!count}>${t("save")}</${Button}>
           <${Button} disabled=${!count} onClick=${() => { setEdits({}); setFaults(null); }}>${t("undo")}</${Button}>
           <span class="soft" role="status">${count ? t("changes", { n: count }) : t("nothing")}</span>
@@ -171,7 +171,8 @@ function Setting({ field, text, error, onEdit }) {
   const change = (event) => onEdit(field, event.target.value);
   const label = LABELLED.has(key) ? t(`l:${key}`) : key;
   const note = kind === "words" ? t("lines") : kind === "texts" ? t("byLanguage") : "";
-  const hint = [LABELLED.has(key) && language === "zh" ? "" : field.description, note, field.hidden && t("secret")].filter(Boolean).join(" ");
+  const plain = LABELLED.has(key) && (language === "zh" || key.startsWith("selected_module."));
+  const hint = [plain ? "" : field.description, note, field.hidden && t("secret")].filter(Boolean).join(" ");
   return html`
     <div class=${classes(WIDE.includes(kind) && "wide", field.own !== null && "own")}>
       <${Field} label=${label} hint=${hint} error=${error}>

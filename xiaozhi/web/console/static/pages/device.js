@@ -80,14 +80,12 @@ export default function Device({ device }) {
           ${value.waiting.length > 0 && html`<${Waiting} waiting=${value.waiting.map((one) => ({ ...one, device, label: value.label }))} onDone=${state.again} />`}
           <div class="columns">
             <div>
-              <${Settings} path=${path} />
-            </div>
-            <div>
               <${Now} path=${path} device=${value} onDone=${state.again} />
               <${Facts} device=${value} />
               <${Name} path=${path} device=${value} onDone=${state.again} />
               <${Access} path=${path} device=${value} onDone=${state.again} />
             </div>
+            <div><${Settings} path=${path} /></div>
           </div>
         </${Page}>`}
     </${Loaded}>`;
@@ -111,11 +109,12 @@ function Name({ path, device, onDone }) {
   return html`
     <${Card} title=${t("name")}>
       <form class="row" onSubmit=${submit}>
-        <${Field} label=${t("name")} hint=${t("nameHint")}>
+        <${Field} label=${t("name")}>
           ${(own) => html`<input ...${own} name="label" value=${label} maxlength="80" placeholder=${device.device} onInput=${(event) => setLabel(event.target.value)} />`}
         </${Field}>
         <${Button} type="submit" busy=${busy} disabled=${label === device.label}>${t("save")}</${Button}>
       </form>
+      <p class="hint">${t("nameHint")}</p>
     </${Card}>`;
 }
 
@@ -137,8 +136,14 @@ function Now({ path, device, onDone }) {
     <${Card} title=${t("now")}>
       <${Say} path=${path} />
       ${has(CAMERA) && html`<${Look} path=${path} />`}
-      ${has(SNAPSHOT) && html`<${Screen} path=${path} device=${device} onDone=${onDone} />`}
-      ${has(REBOOT) && html`<${Reboot} path=${path} device=${device} />`}
+      ${(has(SNAPSHOT) || has(REBOOT)) && html`
+        <div class="actions">
+          ${has(SNAPSHOT) && html`<${Screen} path=${path} onDone=${onDone} />`}
+          ${has(REBOOT) && html`<${Reboot} path=${path} device=${device} />`}
+        </div>`}
+      ${device.screen_at && html`
+        <img class="screen-shot" alt=${t("screenAlt", { device: device.label || device.device })} src="/console/api/${path}/screen?at=${device.screen_at}" />
+        <p class="hint">${t("screenAt", { at: date(device.screen_at) })}</p>`}
       ${tools === null && html`<p class="soft" role="status">${t("toolsLoading")}…</p>`}
       ${failed && html`<${Notice} kind="warn">${failed} <${Button} onClick=${load}>${t("tools")}</${Button}></${Notice}>`}
       ${tools?.length > 0 && html`<details class="tools"><summary>${t("tools")} (${tools.length})</summary><ul class="tools">${tools.map((tool) => html`<${Tool} key=${tool.name} path=${path} tool=${tool} />`)}</ul></details>`}
@@ -162,11 +167,12 @@ function Say({ path }) {
   };
   return html`
     <form class="row" onSubmit=${submit}>
-      <${Field} label=${t("say")} hint=${t("sayHint")}>
+      <${Field} label=${t("say")}>
         ${(own) => html`<input ...${own} name="say" value=${text} maxlength="500" required autocomplete="off" onInput=${(event) => setText(event.target.value)} />`}
       </${Field}>
       <${Button} type="submit" kind="primary" busy=${busy}>${t("speak")}</${Button}>
-    </form>`;
+    </form>
+    <p class="hint">${t("sayHint")}</p>`;
 }
 
 function Look({ path }) {
@@ -203,7 +209,7 @@ function said(text) {
   }
 }
 
-function Screen({ path, device, onDone }) {
+function Screen({ path, onDone }) {
   const [busy, setBusy] = useState(false);
   const take = async () => {
     setBusy(true);
@@ -215,11 +221,7 @@ function Screen({ path, device, onDone }) {
     }
     setBusy(false);
   };
-  return html`
-    <div><${Button} busy=${busy} onClick=${take}>${t("screen")}</${Button}></div>
-    ${device.screen_at && html`
-      <img class="screen-shot" alt=${t("screenAlt", { device: device.label || device.device })} src="/console/api/${path}/screen?at=${device.screen_at}" />
-      <p class="hint">${t("screenAt", { at: date(device.screen_at) })}</p>`}`;
+  return html`<${Button} busy=${busy} onClick=${take}>${t("screen")}</${Button}>`;
 }
 
 function Reboot({ path, device }) {
@@ -232,7 +234,7 @@ function Reboot({ path, device }) {
       toast(error.message, "bad");
     }
   };
-  return html`<div><${Button} onClick=${reboot}>${t("reboot")}</${Button}></div>`;
+  return html`<${Button} onClick=${reboot}>${t("reboot")}</${Button}>`;
 }
 
 function Tool({ path, tool }) {
