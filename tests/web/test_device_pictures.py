@@ -50,7 +50,9 @@ def test_a_picture_is_kept_for_the_device_of_the_token(wall: Wall) -> None:
     assert wall.kept == [(DEVICE, JPEG)]
 
 
-@pytest.mark.parametrize("picture", [b"", b"hello", b"GIF89a" + bytes(50), b"<svg/>"], ids=["none", "text", "gif", "svg"])
+@pytest.mark.parametrize(
+    "picture", [b"", b"hello", b"GIF89a" + bytes(50), b"<svg/>"], ids=["none", "text", "gif", "svg"]
+)
 def test_what_is_no_picture_is_refused(wall: Wall, picture: bytes) -> None:
     assert wall.send(picture) == 400
     assert wall.kept == []

@@ -77,7 +77,9 @@ class Desk:
 
     def _form(self, device: str) -> DeviceForm:
         own = self.directory.settings_of(device)
-        return DeviceForm(form_of(self.loaded, own), VoiceField("TTS.Espeak.voice", "en", False, "Espeak"), other_keys(own))
+        return DeviceForm(
+            form_of(self.loaded, own), VoiceField("TTS.Espeak.voice", "en", False, "Espeak"), other_keys(own)
+        )
 
     def _earlier(self, device: str) -> Sequence[EarlierSettings]:
         after = self.directory.settings_of(device)
@@ -166,7 +168,14 @@ def test_devices_come_page_by_page_and_are_found(desk: Desk) -> None:
     listed = [each["device"] for each in first["devices"] + rest["devices"]]
     assert listed == [ANNA, *reversed(names)]
     assert (first["total"], first["devices"][0]["label"]) == (8, "客厅 100%")
-    for search, found in (("客厅", [ANNA]), ("0%", [ANNA]), ("ATOM", [ANNA]), ("01:03", [names[3]]), ("%", [ANNA]), ("x", [])):
+    for search, found in (
+        ("客厅", [ANNA]),
+        ("0%", [ANNA]),
+        ("ATOM", [ANNA]),
+        ("01:03", [names[3]]),
+        ("%", [ANNA]),
+        ("x", []),
+    ):
         assert [each["device"] for each in desk.browser.get(f"devices?search={search}")["devices"]] == found, search
 
 
