@@ -10,6 +10,7 @@ import requests
 
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.device_tools import DeviceTools, FakeTool
+from tests.browser.chromium import BrowserPage
 from tests.lifecycle.house import House
 from tests.waiting import PATIENCE_S, wait_for
 
@@ -85,3 +86,15 @@ def owner_tools() -> DeviceTools:
             FakeTool("self.screen.snapshot", "Snapshot the screen", snapshot, url, ["url"], for_user=True),
         ]
     )
+
+
+def hear(page: BrowserPage, least_ms: int) -> None:
+    """Wait until the page has played so much sound that is not silent."""
+    heard = 0
+
+    def enough() -> bool:
+        nonlocal heard
+        heard += page.heard().audible_ms
+        return heard >= least_ms
+
+    wait_for(enough, f"{least_ms} ms of sound")

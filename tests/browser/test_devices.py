@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.vendors.sounds import hum, wav
 from tests.browser.chromium import VIEWERS, BrowserPage, Viewer
-from tests.browser.owners import BOARD, arrive, ask_at_start, owner_tools
+from tests.browser.owners import BOARD, arrive, ask_at_start, hear, owner_tools
 from tests.lifecycle.house import TTS, House, Script
 from tests.waiting import wait_for
 
@@ -96,12 +96,12 @@ def test_a_voice_is_heard_kept_and_undone(page: BrowserPage, house: House) -> No
     house.forget_requests()
 
     page.find("input[name=voice]").send_keys("nova")
-    press(page, "Listen")
+    page.click(".device-form .row button")
     page.wait_for_text("This is how it sounds.")
     page.wait_for("!document.querySelector('[aria-busy]')")
     asked = [request.json() for request in house.vendor.requests if house.vendor.kind(request) == TTS]
     assert [(each["voice"], each["input"]) for each in asked] == [("nova", "Hello, how are you today?")]
-    wait_for(lambda: page.heard().audible_ms > 300, "the voice")
+    hear(page, 300)
     assert settings_of(house) == {}, "listening changes nothing"
 
     page.find("textarea[name=prompt]").send_keys("You are a pirate.")
@@ -123,12 +123,12 @@ def test_what_cannot_be_used_is_said_at_its_field(page: BrowserPage, house: Hous
     page.expect_fault("422")
     page.click(".device-form summary")
 
-    page.find("input[name='conversation.pause_ms']").send_keys("soon")
+    page.find("textarea[name=correct_words]").send_keys("SQL")
     press(page, "Save", within=".device-form")
 
     page.wait_for_text("These settings cannot be used")
     wrong = page.find(".field.wrong")
-    assert "pause_ms" in wrong.text
+    assert "correct_words" in wrong.text and "what is written|what is spoken" in wrong.text
     assert settings_of(house) == {}
     page.check()
 

@@ -59,6 +59,8 @@ const t = words({
 
 const KINDS = { answered: "good", interrupted: "warn", failed: "bad", overloaded: "bad", unheard: "warn" };
 
+const OPEN = 3; // in conversations of so many turns all waterfalls are open
+
 export default function Conversation({ conversation }) {
   const path = `history/${encodeURIComponent(conversation)}`;
   const [more, setMore] = useState({ turns: [], next: undefined });
@@ -104,14 +106,14 @@ export default function Conversation({ conversation }) {
           const next = more.next === undefined ? value.next : more.next;
           return html`
             <p class="soft"><a href="/console/devices/${encodeURIComponent(value.device)}">${t("with", { device: value.label || value.device, at: date(value.began_at) })}</a></p>
-            ${turns.map((turn) => html`<${Turn} key=${turn.turn} turn=${turn} shares=${value.shares} path=${path} search=${search} />`)}
+            ${turns.map((turn) => html`<${Turn} key=${turn.turn} turn=${turn} shares=${value.shares} path=${path} search=${search} open=${turns.length <= OPEN} />`)}
             ${next && html`<div class="actions"><${Button} busy=${busy} onClick=${() => load(next)}>${t("more")}</${Button}></div>`}`;
         }}
       </${Loaded}>
     </${Page}>`;
 }
 
-function Turn({ turn, shares, path, search }) {
+function Turn({ turn, shares, path, search, open }) {
   const { outcome, why } = turn;
   const joined = turn.spoken.join(language === "zh" ? "" : " ");
   return html`
@@ -126,8 +128,8 @@ function Turn({ turn, shares, path, search }) {
         ${turn.tools.length > 0 && html`<ul class="used" aria-label=${t("tools")}>${turn.tools.map((tool) => html`<${Used} tool=${tool} />`)}</ul>`}
         ${joined && html`<p class="bubble">${marked(joined, search)}</p>`}
         ${outcome === "interrupted" && html`<p class="hint">${t("cut", { why: turn.reason || "–" })}</p>`}
-        <${Why} turn=${turn} />
-        ${why.verdict !== "silent" && html`<${Waterfall} turn=${turn} shares=${shares} />`}
+        ${!(turn.announcement && outcome === "answered") && html`<${Why} turn=${turn} />`}
+        ${why.verdict !== "silent" && html`<${Waterfall} turn=${turn} shares=${shares} open=${open || why.verdict === "slow"} />`}
       </article>
     </${Card}>`;
 }
@@ -155,7 +157,7 @@ function Why({ turn }) {
     </div>`;
 }
 
-function Waterfall({ turn, shares }) {
+function Waterfall({ turn, shares, open }) {
   const { timings, why } = turn;
   const late = new Set(why.causes.map((cause) => (cause.what === "tool" ? "first_sentence" : cause.what)));
   const scale = Math.max(1, why.total);
@@ -168,7 +170,7 @@ function Waterfall({ turn, shares }) {
   }
   const percent = (value) => `${((value / scale) * 100).toFixed(2)}%`;
   return html`
-    <details open>
+    <details open=${open}>
       <summary>${t("waterfall")}</summary>
       <table class="waterfall">
         <caption class="visually-hidden">${t("waterfall")}</caption>

@@ -133,8 +133,9 @@ function Form({ path, value, onDone }) {
     }
     setBusy(false);
   };
-  const faultOf = (key) => faults?.filter((fault) => fault.key === key).map((fault) => fault.expected).join("; ");
-  const loose = faults?.filter((fault) => !byKey[fault.key]) || [];
+  const about = (fault, key) => fault.key === key || fault.key.startsWith(`${key}.`);
+  const faultOf = (key) => faults?.filter((fault) => about(fault, key)).map((fault) => fault.expected).join("; ");
+  const loose = faults?.filter((fault) => !fields.some((field) => about(fault, field.key))) || [];
   const one = (key) => byKey[key] && html`<${Setting} key=${key} field=${byKey[key]} text=${edits[key] ?? shown(byKey[key])} error=${faultOf(key)} onEdit=${edit} />`;
   const rest = value.fields.filter((field) => !LABELLED.has(field.key));
   const faulty = rest.some((field) => faultOf(field.key));

@@ -11,7 +11,8 @@ await useStyle("devices");
 const REBOOT = "self.reboot";
 const SNAPSHOT = "self.screen.snapshot";
 const CAMERA = "self.camera.take_photo";
-const WORKERS = 10; // how often another worker is asked for
+const TRIES = 8; // for the worker that has the device
+const PAUSE_MS = 250;
 
 const t = words({
   en: {
@@ -24,6 +25,7 @@ const t = words({
     history: "What was said", is: "What it is", board: "Board", firmware: "Firmware", offered: "{version} is offered at its next start", forced: "{version} will be installed at its next start",
     newest: "nothing newer is offered", signal: "Signal", heap: "Free memory", heapValue: "{kb} KB at least", language: "Language", screenSize: "Screen", chip: "Chip", network: "Network",
     address: "Address", first: "First seen", last: "Last seen", quota: "Spoken today", quotaOf: "{used} of {limit} characters", quotaUsed: "{used} characters, no limit", quotaNone: "not counted, as there is no limit",
+    askAgain: "Try again", askTools: "Ask what it can do", elsewhere: "It is connected to another worker of this server.",
     tools: "Its tools", toolsLoading: "Asking the device", toolsNone: "It offers no tools.", run: "Run", arguments: "Arguments, as JSON", badJson: "This is not JSON.", result: "Answer", empty: "(nothing)",
     access: "Access", enrolled: "Enrolled", enrolledValue: "client id {client}, {how}, {at}", notEnrolled: "not enrolled",
     revoke: "Revoke", revokeHint: "It is disconnected at once and may not come back until you let it in.", revokeSure: "Revoke {device}? It is disconnected at once, and its tokens are void.", revokedDone: "It may not come in any more.",
@@ -41,6 +43,7 @@ const t = words({
     history: "对话历史", is: "设备信息", board: "板子", firmware: "固件", offered: "下次启动时提供 {version}", forced: "下次启动时将安装 {version}",
     newest: "没有更新的版本", signal: "信号", heap: "剩余内存", heapValue: "最少 {kb} KB", language: "语言", screenSize: "屏幕", chip: "芯片", network: "网络",
     address: "地址", first: "第一次出现", last: "上次出现", quota: "今日播报", quotaOf: "{used} / {limit} 字", quotaUsed: "{used} 字，没有上限", quotaNone: "没有上限，不统计",
+    askAgain: "重试", askTools: "询问它能做什么", elsewhere: "它连接在本服务器的另一个进程上。",
     tools: "设备工具", toolsLoading: "正在询问设备", toolsNone: "它没有提供工具。", run: "运行", arguments: "参数（JSON）", badJson: "这不是 JSON。", result: "结果", empty: "（空）",
     access: "访问", enrolled: "登记", enrolledValue: "客户端 {client}，{how}，{at}", notEnrolled: "未登记",
     revoke: "吊销", revokeHint: "立即断开，批准之前不能再连接。", revokeSure: "吊销 {device} 吗？它会立即断开，令牌作废。", revokedDone: "它不能再连接了。",
@@ -56,7 +59,8 @@ async function there(work) {
     try {
       return await work();
     } catch (error) {
-      if (!error.details?.elsewhere || tried >= WORKERS) throw error;
+      if (!error.details?.elsewhere || tried >= TRIES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   }
 }
@@ -122,14 +126,15 @@ function Now({ path, device, onDone }) {
   const [tools, setTools] = useState(null);
   const [failed, setFailed] = useState("");
   const load = () => {
+    setTools(null);
     setFailed("");
     there(() => get(`${path}/tools`)).then((answer) => setTools(answer.tools), (error) => { setTools([]); setFailed(error.message); });
   };
   useEffect(() => {
-    setTools(null);
-    if (device.online && (device.has_tools || !device.here)) load();
-    else setTools([]);
-  }, [device.online, device.here, device.has_tools]);
+    setTools(device.has_tools ? null : []);
+    setFailed("");
+    if (device.has_tools) load();
+  }, [device.here, device.has_tools]);
   const has = (name) => tools?.find((tool) => tool.name === name);
   if (!device.online) return html`<${Card} title=${t("now")}><p class="soft">${t("away")}</p></${Card}>`;
   return html`
@@ -145,7 +150,8 @@ function Now({ path, device, onDone }) {
         <img class="screen-shot" alt=${t("screenAlt", { device: device.label || device.device })} src="/console/api/${path}/screen?at=${device.screen_at}" />
         <p class="hint">${t("screenAt", { at: date(device.screen_at) })}</p>`}
       ${tools === null && html`<p class="soft" role="status">${t("toolsLoading")}…</p>`}
-      ${failed && html`<${Notice} kind="warn">${failed} <${Button} onClick=${load}>${t("tools")}</${Button}></${Notice}>`}
+      ${failed && html`<${Notice} kind="warn">${failed} <${Button} onClick=${load}>${t("askAgain")}</${Button}></${Notice}>`}
+      ${!device.here && tools?.length === 0 && !failed && html`<p class="soft">${t("elsewhere")}</p><div><${Button} onClick=${load}>${t("askTools")}</${Button}></div>`}
       ${tools?.length > 0 && html`<details class="tools"><summary>${t("tools")} (${tools.length})</summary><ul class="tools">${tools.map((tool) => html`<${Tool} key=${tool.name} path=${path} tool=${tool} />`)}</ul></details>`}
     </${Card}>`;
 }
