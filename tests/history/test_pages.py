@@ -20,7 +20,7 @@ from xiaozhi.history.pages import HistoryPages
 from xiaozhi.history.slowness import ENOUGH, SHARES
 from xiaozhi.history.store import LocalHistory, Retention
 from xiaozhi.storage.database import Database
-from xiaozhi.storage.turn_pages import Wanted
+from xiaozhi.storage.turn_pages import WantedConversations
 
 __all__ = ["database", "url"]
 OTHER = "02:00:00:00:00:02"
@@ -46,7 +46,7 @@ class Shelf:
 
     def found(self, **wanted: Any) -> list[int]:
         """Numbers of the conversations."""
-        return [int(each.session.id, 16) for each in self.pages.conversations(Wanted(**wanted), 100)]
+        return [int(each.session.id, 16) for each in self.pages.conversations(WantedConversations(**wanted), 100)]
 
 
 @pytest.fixture
@@ -60,12 +60,12 @@ def test_the_newest_come_first_page_by_page(shelf: Shelf) -> None:
 
     seen: list[int] = []
     before = None
-    while page := shelf.pages.conversations(Wanted(before=before), 3):
+    while page := shelf.pages.conversations(WantedConversations(before=before), 3):
         seen += [int(each.session.id, 16) for each in page]
         before = page[-1].session.began_at, page[-1].session.id
 
     assert seen == [7, 6, 5, 4, 3, 2, 1]
-    (first, *_) = shelf.pages.conversations(Wanted(), 1)
+    (first, *_) = shelf.pages.conversations(WantedConversations(), 1)
     assert (first.turns, first.shown and first.shown.said) == (2, "a")
 
 
@@ -110,7 +110,7 @@ def test_search_finds_what_was_said_and_answered_letter_by_letter(shelf: Shelf, 
 def test_a_search_shows_what_it_found(shelf: Shelf) -> None:
     shelf.say(1, AT, ("hello", "Hi."), ("will it rain", "Take an umbrella."))
 
-    (conversation,) = shelf.pages.conversations(Wanted(search="umbrella"), 10)
+    (conversation,) = shelf.pages.conversations(WantedConversations(search="umbrella"), 10)
 
     assert conversation.turns == 2
     assert conversation.shown is not None and conversation.shown.said == "will it rain"

@@ -84,7 +84,7 @@ class DevicePages:
         loaded, own = self._current(), self._directory.settings_of(device)
         # The first one is made of the whole schema, which takes a while.
         fields = self._services.inference.run(form_of, loaded, own, kind="other", deadline=FORM_S)
-        voice = _voice_field(self._settings_of(device, own), own)
+        voice = voice_field(self._settings_of(device, own), own)
         others = [key for key in other_keys(own) if voice is None or key != voice.key]
         return DeviceForm(fields, voice, others)
 
@@ -148,7 +148,9 @@ class DevicePages:
             return loaded.settings
 
 
-def _voice_field(settings: Settings, own: Mapping[str, Any]) -> VoiceField | None:
+def voice_field(settings: Settings, own: Mapping[str, Any]) -> VoiceField | None:
+    """The voice in the TTS block in use; None where it has none, or cannot be used. `own`: the device's own
+    settings."""
     name = settings.selected("tts")
     try:
         block = settings.block("tts", name)

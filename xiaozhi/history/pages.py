@@ -14,7 +14,7 @@ from xiaozhi.history.store import KeptTurn, kept_turn
 from xiaozhi.storage import turn_history, turn_pages
 from xiaozhi.storage.database import Database, Transaction
 from xiaozhi.storage.turn_history import HistoryTotals, SessionRow
-from xiaozhi.storage.turn_pages import Conversation, Wanted
+from xiaozhi.storage.turn_pages import KeptConversation, WantedConversations
 
 SEARCH_S: Final = 8.0
 """How long a search may take; it reads every turn that is kept of the days it is about."""
@@ -30,7 +30,7 @@ class HistoryPages:
         self._database = database
         self._clock = clock
 
-    def conversations(self, wanted: Wanted, limit: int) -> list[Conversation]:
+    def conversations(self, wanted: WantedConversations, limit: int) -> list[KeptConversation]:
         """Conversations, the newest first."""
         return self._database.read(lambda each: turn_pages.conversations(each, wanted, limit), deadline=SEARCH_S)
 

@@ -17,7 +17,7 @@ _COLUMNS = tuple(history_turn.c[name] for name in TurnRow.__slots__)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedConversations:
     """Which conversations: of a device ("": any), begun in [since, until), in which `search` was said or answered.
     `before`: only those that come after this one, the last of the page before (when it began, its id)."""
 
@@ -29,7 +29,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class KeptConversation:
     """One session, with how many turns are kept of it and one of them: the first, or the first that was found."""
 
     session: SessionRow
@@ -37,7 +37,7 @@ class Conversation:
     shown: TurnRow | None
 
 
-def conversations(connection: Connection, wanted: Wanted, limit: int) -> list[Conversation]:
+def conversations(connection: Connection, wanted: WantedConversations, limit: int) -> list[KeptConversation]:
     """Conversations, the newest first."""
     query = select(_SESSION.id, _SESSION.device, _SESSION.client, _SESSION.began_at, _SESSION.ended_at)
     query = query.where(_SESSION.began_at >= wanted.since)
@@ -57,7 +57,7 @@ def conversations(connection: Connection, wanted: Wanted, limit: int) -> list[Co
     counted = select(_TURN.session, func.count()).where(_TURN.session.in_(names)).group_by(_TURN.session)
     counts = {session: int(count) for session, count in connection.execute(counted)}
     shown = _first_turns(connection, names, wanted.search)
-    return [Conversation(session, counts.get(session.id, 0), shown.get(session.id)) for session in sessions]
+    return [KeptConversation(session, counts.get(session.id, 0), shown.get(session.id)) for session in sessions]
 
 
 def session_of(connection: Connection, session: str) -> SessionRow | None:

@@ -18,7 +18,7 @@ from xiaozhi.history.slowness import SHARES, UsualTimes, explain
 from xiaozhi.history.store import KeptTurn, LocalHistory
 from xiaozhi.protocol.device_id import checked_device_id, normal_device_id
 from xiaozhi.storage.turn_history import SessionRow
-from xiaozhi.storage.turn_pages import Conversation, Wanted
+from xiaozhi.storage.turn_pages import KeptConversation, WantedConversations
 from xiaozhi.web.console.access import ConsoleAccess, current_visitor, guard
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.console.faults import tell_faults
@@ -164,11 +164,11 @@ class _Desk:
             raise NotFound("Nothing is kept of this conversation (any more).")
         return kept
 
-    def _wanted(self) -> Wanted:
+    def _wanted(self) -> WantedConversations:
         asked = request.args
         device = asked.get("device", "")
         since, until = self._day(asked.get("day", ""))
-        return Wanted(
+        return WantedConversations(
             device=normal_device_id(device) if device else "",
             since=since,
             until=until,
@@ -214,7 +214,7 @@ def _head(session: SessionRow, labels: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _summary(found: Conversation, labels: Mapping[str, str]) -> dict[str, Any]:
+def _summary(found: KeptConversation, labels: Mapping[str, str]) -> dict[str, Any]:
     shown = found.shown
     return {
         **_head(found.session, labels),

@@ -1,7 +1,7 @@
 // Every device that is known: who is here, who waits to be let in.
 
 import { get, live, send } from "../api.js";
-import { Badge, Button, Card, Empty, Loaded, Notice, Page, Table, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
+import { Badge, Button, Card, Empty, Loaded, Notice, Page, Table, ask, html, toast, useEffect, useLoaded, useRef, useSettled, useState, useStyle } from "../ui.js";
 import { ago, number, words } from "../words.js";
 
 await useStyle("devices");
@@ -51,7 +51,8 @@ export default function Devices() {
   const [offset, setOffset] = useState(0);
   const [online, setOnline] = useState(null);
   const mark = useRef(null);
-  const state = useLoaded(() => get(`devices?${new URLSearchParams({ search, offset, limit: PER_PAGE })}`), [search, offset]);
+  const wanted = useSettled(search);
+  const state = useLoaded(() => get(`devices?${new URLSearchParams({ search: wanted, offset, limit: PER_PAGE })}`), [wanted, offset]);
   const again = useRef(state.again);
   again.current = state.again;
   useEffect(() => live(["devices"], (topic, data) => {

@@ -1,7 +1,7 @@
 // What was said: conversations by device and day, with search.
 
 import { get, live, send } from "../api.js";
-import { Button, Card, Empty, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
+import { Button, Card, Empty, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useSettled, useState, useStyle } from "../ui.js";
 import { clock, day, number, words } from "../words.js";
 
 await useStyle("history");
@@ -36,7 +36,8 @@ const named = (each) => each.label || each.device;
 export default function History() {
   const [device, setDevice] = useState(asked().get("device") || "");
   const [on, setOn] = useState(asked().get("day") || "");
-  const [search, setSearch] = useState(asked().get("search") || "");
+  const [typed, setTyped] = useState(asked().get("search") || "");
+  const search = useSettled(typed);
   const [older, setOlder] = useState({ list: [], next: undefined });
   const [busy, setBusy] = useState(false);
   const query = (more = {}) => {
@@ -87,7 +88,7 @@ export default function History() {
             </select>`}
           </${Field}>
           <${Field} label=${t("on")}>${(own) => html`<input ...${own} type="date" name="day" value=${on} onInput=${(event) => setOn(event.target.value)} />`}</${Field}>
-          <${Field} label=${t("search")}>${(own) => html`<input ...${own} type="search" name="search" value=${search} maxlength="200" onInput=${(event) => setSearch(event.target.value)} />`}</${Field}>
+          <${Field} label=${t("search")}>${(own) => html`<input ...${own} type="search" name="search" value=${typed} maxlength="200" onInput=${(event) => setTyped(event.target.value)} />`}</${Field}>
         </form>
       </${Card}>
       <${Loaded} state=${state}>
