@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.runtime.guesses import FREE, Guesses
+from xiaozhi.runtime.rates import Rates
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.console.access import COOKIE, CSRF_HEADER, SESSION_S, ConsoleAccess, current_visitor, guard
 from xiaozhi.web.console.session import create_blueprint
@@ -41,7 +42,7 @@ class House:
             key="key",
             password_hash=lambda: self.hash,
             matches=lambda hashed, password: hashed == f"hash of {password}",
-            guesses=Guesses(clock=lambda: self.now),
+            guesses=Guesses(Rates(clock=lambda: self.now)),
             clock=lambda: self.now,
         )
         page = Blueprint("page", __name__)
