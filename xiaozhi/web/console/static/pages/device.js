@@ -18,7 +18,7 @@ const t = words({
   en: {
     back: "All devices", name: "Name", nameHint: "What you call it; only these pages use it.", save: "Save", saved: "Saved.",
     now: "Now", away: "It is not connected. What it can do now is shown when it is back.",
-    say: "Say something", sayHint: "It is spoken as soon as nobody speaks.", speak: "Say it", spoken: "It says it.", waits: "Somebody speaks; it is said next.",
+    say: "Say something", sayHint: "It is spoken as soon as nobody speaks.", speak: "Say it", spoken: "It says it.", waits: "It is said in a moment, as soon as nobody speaks.",
     reboot: "Reboot", rebootSure: "Reboot {device}? A conversation under way ends.", rebooting: "It reboots.",
     screen: "Show its screen", screenAlt: "The screen of {device}", screenAt: "Its screen, {at}",
     look: "Look through its camera", lookHint: "What is asked of the picture", what: "What do you see?", seen: "The answer",
@@ -36,7 +36,7 @@ const t = words({
   zh: {
     back: "所有设备", name: "名称", nameHint: "您给它起的名字，只在这些页面上使用。", save: "保存", saved: "已保存。",
     now: "现在", away: "设备没有连接。它连接后，这里会显示它能做的事。",
-    say: "让它说话", sayHint: "没有人说话时立即播报。", speak: "播报", spoken: "正在播报。", waits: "有人在说话，稍后播报。",
+    say: "让它说话", sayHint: "没有人说话时立即播报。", speak: "播报", spoken: "正在播报。", waits: "马上播报，等没有人说话的时候。",
     reboot: "重启", rebootSure: "重启 {device} 吗？正在进行的对话会结束。", rebooting: "正在重启。",
     screen: "查看屏幕", screenAlt: "{device} 的屏幕", screenAt: "屏幕，{at}",
     look: "用摄像头看看", lookHint: "关于照片的问题", what: "你看到了什么？", seen: "回答",
