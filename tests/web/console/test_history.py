@@ -94,6 +94,7 @@ def test_conversations_come_page_by_page(desk: Desk) -> None:
     numbers = [int(each["session"], 16) for page in (first, second, last) for each in page["conversations"]]
     assert numbers == [5, 4, 3, 2, 1]
     assert last["next"] is None
+    assert len(desk.browser.get("history?limit=0")["conversations"]) == 1
     assert first["devices"] == [{"device": DEVICE, "label": "Kitchen"}]
     assert first["state"]["mode"] == "text"
     (shown, *_) = first["conversations"]
@@ -117,7 +118,7 @@ def test_by_device_day_and_words(desk: Desk) -> None:
     assert found(f"search=night&device={DEVICE}") == []
 
 
-@pytest.mark.parametrize("query", ["day=yesterday", "day=99999-01-01", "before=x", "limit=x", "limit=-1"])
+@pytest.mark.parametrize("query", ["day=yesterday", "day=99999-01-01", "before=x", "limit=x", "limit=-1", "limit=1e3"])
 def test_odd_questions_are_refused(desk: Desk, query: str) -> None:
     assert desk.browser.ask("GET", f"history?{query}").status_code == 400
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import orjson
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, NotFound
 
@@ -20,19 +19,20 @@ from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.settings.device_form import DeviceField
 from xiaozhi.storage.devices import DeviceRecord
 from xiaozhi.tools.calls import Rung
-from xiaozhi.web.app import failure, read_body
+from xiaozhi.web.app import asked_number, failure, read_body, read_object
 from xiaozhi.web.console.access import ConsoleAccess, current_visitor, guard
 from xiaozhi.web.console.audit import AuditTrail
-from xiaozhi.web.console.faults import tell_faults
 from xiaozhi.web.device_tools import FindTools, called, listed, wish
+from xiaozhi.web.devices import changes_of
+from xiaozhi.web.faults import tell_faults
 from xiaozhi.web.vision import sniff_image
 
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_SHOWN: Final = 200
+MAX_OFFSET: Final = 1_000_000
 MAX_LABEL_CHARS: Final = 80
 MAX_SAID_CHARS: Final = 500
 MAX_SEARCH_CHARS: Final = 200
-SHAPE: Final = 'The body must be {"set": {"tts.voice": "anna"}, "unset": ["prompt"]}; either may be left out.'
 ELSEWHERE: Final = "This device is connected to another worker of this server, which alone can do this. Try again."
 AWAY: Final = "This device is not connected now."
 
@@ -159,7 +159,7 @@ class _Desk:
 
     def page(self) -> Response:
         """Some of the devices, and who waits."""
-        limit, offset = _number("limit", 50, 1, MAX_SHOWN), _number("offset", 0, 0, 1_000_000)
+        limit, offset = asked_number("limit", 50, MAX_SHOWN), asked_number("offset", 0, MAX_OFFSET)
         records, total = self._directory.page(request.args.get("search", "")[:MAX_SEARCH_CHARS].strip(), limit, offset)
         return jsonify(
             {
@@ -207,7 +207,7 @@ class _Desk:
 
     def label(self, device: str) -> Response:
         """What its owner calls it."""
-        label = _text(_body(), "label", MAX_LABEL_CHARS)
+        label = _text(read_object(MAX_BODY_BYTES), "label", MAX_LABEL_CHARS)
         name = checked_device_id(device)
         self._directory.name_it(name, label)
         return self._done("device named", device=name, label=label)
@@ -247,7 +247,7 @@ class _Desk:
 
     def change(self, device: str) -> Response:
         """Set and unset some of them."""
-        name, (values, removed) = checked_device_id(device), _changes(_body())
+        name, (values, removed) = checked_device_id(device), changes_of(read_object(MAX_BODY_BYTES))
         self._hooks.change(name, values, removed, current_visitor().who)
         return self._done("settings of a device changed", device=name, keys=sorted({*values, *removed}))
 
@@ -259,8 +259,8 @@ class _Desk:
 
     def hear(self, device: str) -> Response:
         """How a sentence sounds with these settings; nothing is changed."""
-        body = _body()
-        values, removed = _changes(body)
+        body = read_object(MAX_BODY_BYTES)
+        values, removed = changes_of(body)
         text = _text(body, "text", MAX_SAID_CHARS)
         if not text:
             raise BadRequest('The body must have a "text".')
@@ -271,7 +271,7 @@ class _Desk:
 
     def say(self, device: str) -> Response:
         """Say a text, as soon as nobody speaks."""
-        name, text = checked_device_id(device), _text(_body(), "text", MAX_SAID_CHARS)
+        name, text = checked_device_id(device), _text(read_object(MAX_BODY_BYTES), "text", MAX_SAID_CHARS)
         if not text:
             raise BadRequest('The body must have a "text".')
         rung = self._hooks.tell(name, text)
@@ -337,36 +337,8 @@ class _Desk:
         return failure(409, AWAY if not connected else "This device is not ready: it has not said hello yet.")
 
 
-def _number(name: str, usual: int, least: int, most: int) -> int:
-    text = request.args.get(name, "")
-    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise BadRequest(f"{name} must be a whole number.")
-    return min(max(int(text) if text else usual, least), most)
-
-
 def _text(body: Mapping[str, Any], key: str, most: int) -> str:
     text = body.get(key)
     if not isinstance(text, str) or len(text) > most:
         raise BadRequest(f'The body must have a text "{key}" of at most {most} characters.')
     return text.strip()
-
-
-def _changes(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[str]]:
-    values, removed = body.get("set", {}), body.get("unset", [])
-    if (
-        not isinstance(values, dict)
-        or not isinstance(removed, list)
-        or any(not isinstance(key, str) for key in removed)
-    ):
-        raise BadRequest(SHAPE)
-    return values, removed
-
-
-def _body() -> Mapping[str, Any]:
-    try:
-        body = orjson.loads(read_body(MAX_BODY_BYTES))
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
-        raise BadRequest("The request body must be a JSON object.")
-    return body

@@ -19,13 +19,15 @@ from xiaozhi.history.store import KeptTurn, LocalHistory
 from xiaozhi.protocol.device_id import checked_device_id, normal_device_id
 from xiaozhi.storage.turn_history import SessionRow
 from xiaozhi.storage.turn_pages import KeptConversation, WantedConversations
+from xiaozhi.web.app import asked_number
 from xiaozhi.web.console.access import ConsoleAccess, current_visitor, guard
 from xiaozhi.web.console.audit import AuditTrail
-from xiaozhi.web.console.faults import tell_faults
+from xiaozhi.web.faults import tell_faults
 
 MAX_SHOWN: Final = 100
 MAX_TURNS: Final = 200
 MAX_DEVICES: Final = 500
+MAX_TURN: Final = 1_000_000
 MAX_SEARCH_CHARS: Final = 200
 _FORMATS: Final = ("zip", "json", "csv")
 _TYPES: Final = {
@@ -80,7 +82,7 @@ class _Desk:
     def page(self) -> Response:
         """Some conversations, the newest first."""
         wanted = self._wanted()
-        limit = min(_whole("limit", 30), MAX_SHOWN)
+        limit = max(1, asked_number("limit", 30, MAX_SHOWN))
         found = self._pages.conversations(wanted, limit + 1)
         shown = found[:limit]
         last = shown[-1].session if len(found) > limit else None
@@ -98,7 +100,7 @@ class _Desk:
     def conversation(self, session: str) -> Response:
         """One conversation, its turns from the one behind `after` on."""
         kept = self._session(session)
-        turns, sounds = self._pages.turns(session, _whole("after", 0), MAX_TURNS + 1)
+        turns, sounds = self._pages.turns(session, asked_number("after", 0, MAX_TURN), MAX_TURNS + 1)
         usual = self._pages.usual(kept)
         shown, labels = turns[:MAX_TURNS], self._hooks.labels([kept.device])
         return jsonify(
@@ -195,13 +197,6 @@ def _place(text: str) -> tuple[float, str] | None:
         return float(at), name
     except ValueError:
         raise BadRequest("before must be what `next` said.") from None
-
-
-def _whole(name: str, usual: int) -> int:
-    text = request.args.get(name, "")
-    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise BadRequest(f"{name} must be a whole number.")
-    return max(int(text), 0) if text else usual
 
 
 def _head(session: SessionRow, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Errors of pages that ask the database and change settings, told as every part of this server tells them."""
+"""Errors of views that ask the database and change settings, told as every part of this server tells them."""
 
 from __future__ import annotations
 
