@@ -128,7 +128,7 @@ def test_what_cannot_be_used_is_said_at_its_field(page: BrowserPage, house: Hous
 
     page.wait_for_text("These settings cannot be used")
     wrong = page.find(".field.wrong")
-    assert "correct_words" in wrong.text and "what is written|what is spoken" in wrong.text
+    assert "Correct words" in wrong.text and "what is written|what is spoken" in wrong.text
     assert settings_of(house) == {}
     page.check()
 

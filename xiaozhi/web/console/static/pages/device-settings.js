@@ -43,6 +43,12 @@ const t = words({
   },
 });
 
+// "conversation.tool_depth" for those who read it: "Conversation: tool depth".
+const readable = (key) => {
+  const text = key.replaceAll(".", ": ").replaceAll("_", " ");
+  return text[0].toUpperCase() + text.slice(1);
+};
+
 const LABELLED = new Set(GROUPS.flatMap((group) => group.keys));
 const who = (name) => (name === "local" || name === "owner" ? t(name) : name || t("somebody"));
 
@@ -170,7 +176,7 @@ function Setting({ field, text, error, onEdit }) {
   const { key, kind } = field;
   const usual = usualShown(field);
   const change = (event) => onEdit(field, event.target.value);
-  const label = LABELLED.has(key) ? t(`l:${key}`) : key;
+  const label = LABELLED.has(key) ? t(`l:${key}`) : readable(key);
   const note = kind === "words" ? t("lines") : kind === "texts" ? t("byLanguage") : "";
   const plain = LABELLED.has(key) && (language === "zh" || key.startsWith("selected_module."));
   const hint = [plain ? "" : field.description, note, field.hidden && t("secret")].filter(Boolean).join(" ");

@@ -87,9 +87,11 @@ export default function Device({ device }) {
               <${Now} path=${path} device=${value} onDone=${state.again} />
               <${Facts} device=${value} />
               <${Name} path=${path} device=${value} onDone=${state.again} />
+            </div>
+            <div>
+              <${Settings} path=${path} />
               <${Access} path=${path} device=${value} onDone=${state.again} />
             </div>
-            <div><${Settings} path=${path} /></div>
           </div>
         </${Page}>`}
     </${Loaded}>`;
