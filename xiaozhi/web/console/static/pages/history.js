@@ -9,7 +9,7 @@ await useStyle("history");
 const t = words({
   en: {
     title: "History", device: "Device", all: "All devices", on: "Day", search: "Search in what was said and answered",
-    turns: "{n} turns", turn: "1 turn", silent: "(nobody asked)", more: "Show older ones", loading: "Loading",
+    turns: "{n} turns", turn: "1 turn", silent: "(nobody asked)", more: "Show older ones",
     none: "Nothing is kept yet. Say something to a device.", nothing: "Nothing was found. Try other words, another day or all devices.",
     off: "Nothing is kept: history.mode is off. Only devices that have their own setting for it are shown here.",
     console: "A management console keeps what is said here ({url}). Its history is there; here is only what was kept before.",
@@ -19,7 +19,7 @@ const t = words({
   },
   zh: {
     title: "历史", device: "设备", all: "所有设备", on: "日期", search: "在说过和回答过的话里搜索",
-    turns: "{n} 轮", turn: "1 轮", silent: "（没有人提问）", more: "显示更早的", loading: "正在载入",
+    turns: "{n} 轮", turn: "1 轮", silent: "（没有人提问）", more: "显示更早的",
     none: "还没有保留任何内容。请对设备说点什么。", nothing: "没有找到。换个词、换一天，或者选择所有设备。",
     off: "没有保留任何内容：history.mode 为 off。这里只显示单独设置了的设备。",
     console: "对话由管理控制台保留（{url}）。历史在那里；这里只有以前保留的内容。",
