@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loadtest.measure import run
+from loadtest.measure.pages import open_pages
 from loadtest.measure.processes import EXPECTED, MeasuredServer, Setup, StartError, server_running, vendors_running
 from loadtest.measure.watch import listeners
 from loadtest.report import machine
@@ -153,6 +154,9 @@ def add_parser(commands: Any) -> None:
         metavar="N[,N...]",
         help="how many devices; several numbers are compared one after the other (default: 50)",
     )
+    parser.add_argument(
+        "--pages", type=int, default=0, metavar="N", help="open pages of the console that look at B (default: 0)"
+    )
     scenario.add_arguments(parser)
     run.add_setup(parser)
     run.add_report(parser, "compare")
@@ -171,7 +175,12 @@ def main(options: argparse.Namespace, console: Console) -> int:
         vendors_running(base.vendors, tls=base.vendors_over_tls) as vendor_url,
         opened(options.a, base, vendor_url) as a,
         opened(options.b, base, vendor_url) as b,
+        contextlib.ExitStack() as looking,
     ):
+        if options.pages and not b.http_urls:
+            raise StartError("--pages: B has to be started here, by its directory or its configuration")
+        for origin in b.http_urls:
+            looking.enter_context(open_pages(origin, options.pages))
         runs = [alternate((a, b), plan.with_devices(count), options.rounds, console) for count in counts]
     compared = []
     for count, pairs in zip(counts, runs, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import PATIENCE_S
-from xiaozhi.app.descriptors import Descriptors, Fitted, Wanted, share
+from xiaozhi.app.descriptors import Descriptors, Fitted, Wanted, in_use, share
 
 WANTED = Wanted(devices=500, http=500, handshakes=2048, vendors=300)
 
@@ -70,3 +70,10 @@ def test_this_process_has_what_the_system_allows() -> None:
 
 def _parts(sockets: Wanted | Fitted) -> tuple[int, int, int]:
     return sockets.devices, sockets.http, sockets.handshakes
+
+
+def test_what_is_open_is_counted_against_what_may_be(tmp_path: Path) -> None:
+    before, limit = in_use()
+    with (tmp_path / "one").open("w"), (tmp_path / "two").open("w"):
+        assert in_use() == (before + 2, limit)
+    assert 0 < before < limit

@@ -43,12 +43,17 @@ log: {{data_dir: {tmp_path / "data"}}}
     return str(path)
 
 
-def test_a_type_that_is_not_here_is_no_reason_not_to_start(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("type_name", "key"), [("unheard_of", "type"), ("fun_local", "model_dir")])
+def test_what_is_not_here_is_no_reason_not_to_start(
+    type_name: str, key: str, file: str, console: StrictConsole, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.base["ASR"]["ASR_FunASR"]["type"] = type_name
+
     assert main(["--config", file, "--check-config"]) == 0
 
     said = capsys.readouterr()
     assert "The configuration is fine." in said.out
-    assert "ASR.ASR_FunASR.type: what the console says cannot be used here" in said.err
+    assert f"ASR.ASR_FunASR.{key}: what the console says cannot be used here" in said.err
 
 
 def test_what_is_printed_is_what_is_in_force_without_secrets(

@@ -304,7 +304,7 @@ def test_what_takes_a_restart_is_named(house: House) -> None:
             {"selected_module.LLM", "server.max_connections"},
         ),
         ({"LLM": {"Vendor": {"base_url": "not an address"}}}, {"LLM.Vendor.base_url"}),
-        ({"LLM": {"Vendor": {"max_concurrent": 0}}, "server": {"max_connections": 4}}, {"LLM.Vendor.max_concurrent"}),
+        ({"LLM": {"Vendor": {"max_concurrent": -1}}, "server": {"max_connections": 4}}, {"LLM.Vendor.max_concurrent"}),
         ({"selected_module": {"Memory": "Bad"}, "Memory": {"Bad": {"type": f"{__name__}:NeverStarts"}}}, {"providers"}),
         ({"log": {"log_dir": "/dev/null/logs"}, "device_max_output_size": 5}, {"log.log_dir"}),
         ({"prompt_template": "bad.txt"}, {"prompt_template"}),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.ops.programs import ROOT
 
-PAGES = ("configuration", "operations", "http", "offline", "clients", "history", "console", "tools")
+PAGES = ("configuration", "operations", "http", "offline", "clients", "history", "console", "management", "tools")
 PAIRS = [("README.md", "README.zh.md"), *((f"docs/{page}.md", f"docs/zh/{page}.md") for page in PAGES)]
 ALL = [*PAIRS, ("docs/capacity.md", "docs/zh/capacity.md")]
 SHORTER = {"docs/offline.md"}

@@ -68,3 +68,12 @@ def test_several_addresses_and_one_for_the_outside() -> None:
     assert public.ota_url(HTTP) == "https://voice.example.com/xiaozhi/ota/"
     assert public.firmware_url(HTTP, "a_1.0.bin") == "https://voice.example.com/xiaozhi/ota/download/a_1.0.bin"
     assert public.vision_url(HTTP) == "https://voice.example.com/mcp/vision/explain"
+
+
+def test_a_page_may_try_the_nearest_and_what_devices_are_told() -> None:
+    assert PLAIN.websocket_urls(HTTP) == (PLAIN.websocket_url(HTTP),)
+    configured = ServerAddresses(websocket="wss://x/y")
+    assert configured.websocket_urls(HTTP) == (PLAIN.websocket_url(HTTP), "wss://x/y")
+    public = ServerAddresses(public_url="https://voice.example.com/")
+    assert public.websocket_urls(HTTP) == (PLAIN.websocket_url(HTTP), "wss://voice.example.com/xiaozhi/v1/")
+    assert PLAIN.websocket_urls(PROXY) == (PLAIN.websocket_url(PROXY),)

@@ -187,3 +187,15 @@ def test_nobody_else_does(authorization: str) -> None:
 
     assert server.get("/admin/devices", headers={"Authorization": authorization}).status_code == 401
     assert client("", devices=list).get("/admin/devices", headers={"Authorization": "Bearer "}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("there", "address", "shown"),
+    [(True, "127.0.0.1", True), (True, "192.168.1.7", True), (True, "203.0.113.9", False), (False, "127.0.0.1", False)],
+)
+def test_the_console_is_shown_to_whoever_is_at_home(there: bool, address: str, shown: bool) -> None:
+    server = client(facts=lambda: PageFacts(console=there))
+
+    page = server.get("/", environ_base={"REMOTE_ADDR": address}).text
+
+    assert ('href="/talk"' in page) is ('href="/console"' in page) is shown

@@ -93,7 +93,7 @@ def start_facts(
         ota=addresses[1],
         providers={kind: name for kind, name in names.items() if kind not in ("memory", "intent")},
         workers=workers,
-        offline=[kind for kind, basic in _BASIC_TYPES.items() if _type_of(settings, kind, names.get(kind)) == basic],
+        offline=still_offline(settings, names),
         local="" if local == _TALKED_TO else local,
         time_zone=_zone_words(settings),
         started_s=started_s,
@@ -101,6 +101,11 @@ def start_facts(
         console=addresses[2] if settings.console.enabled else "",
         password=password,
     )
+
+
+def still_offline(settings: Settings, names: Mapping[str, str]) -> list[str]:
+    """Kinds of providers that are still the offline default: "asr", "llm", "tts". `names`: blocks in use, by kind."""
+    return [kind for kind, basic in _BASIC_TYPES.items() if _type_of(settings, kind, names.get(kind)) == basic]
 
 
 def _type_of(settings: Settings, kind: str, name: str | None) -> str:

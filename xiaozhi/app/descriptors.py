@@ -73,6 +73,12 @@ def share(limit: int, used: int, wanted: Wanted) -> Fitted:
     return Fitted(devices, http, handshakes)
 
 
+def in_use() -> tuple[int, int]:
+    """(how many are open now, how many may be)."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _open_now(), MOST if soft == resource.RLIM_INFINITY else soft
+
+
 def _raise_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)

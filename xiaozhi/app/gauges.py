@@ -4,6 +4,8 @@ Part of the composition root: it knows both sides."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime.connections import ConnectionRegistry
@@ -22,34 +24,40 @@ STORE_PULSE_SECONDS = 90.0
 """The same for loops that ask the database, which may take its time."""
 
 
-def watch_all(
-    metrics: Metrics,
-    *,
-    services: SessionServices,
-    connections: ConnectionRegistry,
-    admission: Admission,
-    database: Database,
-    memories: MemoryWriter,
-    inference: InferencePool,
-    guesses: Guesses,
-    pool: ProviderPool,
-    watchdog: Watchdog,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is read at each scrape, and whenever somebody looks at a page of it (`console_overview.py`)."""
+
+    services: SessionServices
+    connections: ConnectionRegistry
+    admission: Admission
+    database: Database
+    memories: MemoryWriter
+    inference: InferencePool
+    guesses: Guesses
+    pool: ProviderPool
+    watchdog: Watchdog
+
+
+def watch_all(metrics: Metrics, watched: Watched) -> None:
     """Once per process."""
+    services, connections, admission = watched.services, watched.connections, watched.admission
+    database, memories, pool, watchdog = watched.database, watched.memories, watched.pool, watched.watchdog
     metrics.watch("xiaozhi_connections", "Devices connected now.", lambda: len(connections))
     metrics.watch("xiaozhi_connections_limit", "Places for devices.", lambda: admission.limits.max_connections)
     metrics.watch("xiaozhi_storage_waiting", "Jobs that wait for storage.", lambda: database.waiting)
     metrics.watch("xiaozhi_memories_waiting", "Visits not remembered yet.", lambda: memories.waiting)
     cache, shared = services.speech_cache, services.shared_tools
     metrics.watch("xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: cache.size_bytes)
-    metrics.watch_pool(inference)
+    metrics.watch_pool(watched.inference)
     metrics.watch_admission(admission)
-    metrics.watch_guesses(guesses)
+    metrics.watch_guesses(watched.guesses)
     metrics.watch_connections(connections)
     metrics.watch_vendors(lambda: pool.guards)
     metrics.watch_loops(watchdog.loops)
     metrics.watch_tool_sources(lambda: shared, shared.sidecar)
     metrics.watch_process()
+    metrics.last_hour.devices = lambda: len(connections)
 
 
 def expect_loops(

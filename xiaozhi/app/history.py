@@ -50,7 +50,7 @@ class History:
         self.store.revive()
         watchdog.expect("history journal", lambda: self.keeper.beat, JOURNAL_PULSE_S, self.keeper.revive)
         watchdog.expect("history sweeper", lambda: self.store.beat, SWEEPER_PULSE_S, self.store.revive)
-        metrics.watch_history(self._figures)
+        metrics.watch_history(self.figures)
 
     def stop(self, seconds: float = STOP_S) -> bool:
         """Deliver what waits within about `seconds`, put the rest aside for the next start, and end; False when
@@ -61,7 +61,8 @@ class History:
         self.keeper.close(seconds)
         return delivered
 
-    def _figures(self) -> HistoryFigures:
+    def figures(self) -> HistoryFigures:
+        """What became of what was said."""
         journal, reporter = self.keeper, self._reporter
         records, sounds = journal.dropped
         return HistoryFigures(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flask import Blueprint
 
@@ -257,7 +258,9 @@ def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:
     own = settings.server.worker_metrics
     if not own.port:
         return None
-    return WebServer(create_app([ops.create_blueprint(hooks)], WebConfig(fallback_port=own.port)), own.ip, own.port)
+    without_pages = replace(hooks, facts=lambda: replace(hooks.facts(), console=False))
+    app = create_app([ops.create_blueprint(without_pages)], WebConfig(fallback_port=own.port))
+    return WebServer(app, own.ip, own.port)
 
 
 def ota_settings(settings: Settings, addresses: ServerAddresses) -> ota.OtaConfig:

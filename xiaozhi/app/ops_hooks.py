@@ -33,6 +33,8 @@ def ops_hooks(
     def failing() -> list[str]:
         return [*vendors.failing, *(console.failing if console is not None else ())]
 
+    has_console = current().loaded.settings.console.enabled  # takes a restart
+
     def facts() -> PageFacts:
         return PageFacts(
             version=__version__,
@@ -40,6 +42,7 @@ def ops_hooks(
             connections=len(connections),
             failing=failing(),
             limitations=vendors.limitations,
+            console=has_console,
         )
 
     return OpsHooks(

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from flask import Blueprint
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from xiaozhi import __version__
+from xiaozhi.app.console_overview import Overview
+from xiaozhi.app.console_talk import tell_turns
+from xiaozhi.app.telemetry import Observer
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.storage import console_store
 from xiaozhi.storage.database import Database
-from xiaozhi.web.console import live, pages, session
+from xiaozhi.web.console import live, overview, pages, session, talk
 from xiaozhi.web.console.access import ConsoleAccess
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.console.live import LiveFeed
+from xiaozhi.web.console.overview import EVERY_S, TOPIC
+from xiaozhi.web.console.talk import TalkHooks
 
 PASSWORD_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """Without those that are mistaken for each other."""
@@ -91,7 +96,9 @@ class OwnerConsole:
         inference: InferencePool,
         guesses: Guesses,
         key: str,
-        overview: Callable[[], Mapping[str, Any]],
+        overview: Overview,
+        talk: TalkHooks,
+        observer: Observer,
     ) -> None:
         self._enabled = enabled
         self.password = ConsolePassword(database, inference)
@@ -105,7 +112,11 @@ class OwnerConsole:
         """Made by `start`, to be told once."""
         self.audit = AuditTrail(database)
         self.feed = LiveFeed()
-        self.feed.sample("overview", 2.0, overview)
+        self._overview = overview
+        self.feed.sample(TOPIC, EVERY_S, overview.sample)
+        self._talk = talk
+        if enabled:
+            observer.on_turn = tell_turns(self.feed)
         self._pages: list[Blueprint] = []
 
     def start(self) -> None:
@@ -125,9 +136,12 @@ class OwnerConsole:
             pages.create_blueprint(),
             session.create_blueprint(self.access, self.audit, lambda: {"version": __version__}),
             live.create_blueprint(self.feed, self.access),
+            overview.create_blueprint(self.access, self._overview.sample),
+            talk.create_blueprint(self._talk, self.access, self.audit),
             *self._pages,
         ]
 
     def close(self) -> None:
         """End what pages are being told. Idempotent."""
         self.feed.close()
+        self._overview.close()

@@ -22,8 +22,10 @@ from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.console_data import add_data_pages
+from xiaozhi.app.console_overview import Overview
+from xiaozhi.app.console_talk import talk_hooks
 from xiaozhi.app.descriptors import Descriptors
-from xiaozhi.app.gauges import expect_loops, sample, watch_all
+from xiaozhi.app.gauges import Watched, expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
 from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
@@ -130,7 +132,7 @@ class Server:
             sample_interval=settings.monitoring.sample_interval,
             policy=shed_policy,
             on_tick=GrowthCollector().check,
-            on_lag=self.metrics.hub_lag.observe,
+            on_lag=self.metrics.hub_was_late,
             on_shed=self._on_shed,
             on_restart=lambda name: self.metrics.restarted_loops.labels(name).inc(),
         )
@@ -189,13 +191,29 @@ class Server:
         self._addresses = listeners.server_addresses(
             settings, lambda: Ports(self.port, self.http_port), self.known_devices.address_for_a_device
         )
+        watched = Watched(
+            services=self.services,
+            connections=self.connections,
+            admission=self.admission,
+            database=self._database,
+            memories=self._memories,
+            inference=self.inference,
+            guesses=self.rates.guesses,
+            pool=self.provider_pool,
+            watchdog=self.watchdog,
+        )
+        watch_all(self.metrics, watched)
         self._owner_console = OwnerConsole(
             enabled=settings.console.enabled,
             database=self._database,
             inference=self.inference,
             guesses=self.rates.guesses,
             key=secret,
-            overview=lambda: {"devices": len(self.connections)},
+            overview=Overview(
+                watched, self.metrics, self.known_devices, self.vendor_health, self.history, self._current, console
+            ),
+            talk=talk_hooks(self.known_devices, self._addresses, self._current),
+            observer=self._observer,
         )
         add_data_pages(self._owner_console, self, self.history, self._addresses, secret)
         self._web: WebServer | None = None
@@ -213,18 +231,6 @@ class Server:
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
         self.history.start(self.watchdog, self.metrics)
-        watch_all(
-            self.metrics,
-            services=self.services,
-            connections=self.connections,
-            admission=self.admission,
-            database=self._database,
-            memories=self._memories,
-            inference=self.inference,
-            guesses=self.rates.guesses,
-            pool=self.provider_pool,
-            watchdog=self.watchdog,
-        )
         settings = self._loaded.settings
         wanted = listeners.wanted_sockets(settings)
         fitted = self._descriptors.fit(wanted)

@@ -5,7 +5,7 @@ know them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from xiaozhi.providers.contracts.vad import Vad
@@ -20,7 +20,8 @@ from xiaozhi.tools.base import Action
 
 log = logs.get_logger("xiaozhi.turns")
 
-STAGES = ("released", "heard", "llm_first", "tts_first", "first_frame")
+FIRST_SOUND = "first_frame"
+STAGES = ("released", "heard", "llm_first", "tts_first", FIRST_SOUND)
 # A frame that is this late still arrives in time for every device.
 PUNCTUAL_S = 0.005
 MAX_TOOL_CHARS = 64
@@ -57,6 +58,8 @@ class Observer:
         self._frames = metrics.frames
         self._stages = {stage: metrics.turn_stage.labels(stage) for stage in STAGES}
         self._shares = {share: metrics.turn_share.labels(share) for share in SHARES}
+        self.on_turn: Callable[[str, TurnRecord], None] = lambda device_id, record: None
+        """Told every turn that has ended, by the id of its device; quick, raises nothing."""
         self._outcomes = {outcome: metrics.turns.labels(outcome.value) for outcome in Outcome}
 
     def turn_ended(self, device_id: str, record: TurnRecord) -> None:
@@ -69,11 +72,14 @@ class Observer:
             seconds = timeline.since_voice(stage)
             if seconds is not None:
                 histogram.observe(seconds)
+                if stage == FIRST_SOUND:
+                    self._metrics.last_hour.answered(seconds)
         account = timeline.account()
         for share, ms in account.items():
             self._shares[share].observe(ms / 1000)
         log.info("turn", **_line(device_id, record, account))
         self._trace(device_id, record)
+        self.on_turn(device_id, record)
 
     def prepared_in_vain(self) -> None:
         """An answer that was prepared during a pause was thrown away: the user went on speaking."""

@@ -81,14 +81,20 @@ class VendorHealth:
     @property
     def failing(self) -> list[str]:
         """One sentence for each vendor that fails."""
-        found: dict[str, str] = {}
-        in_use = set()
-        for guard in self._guards():
-            in_use.add(guard.name)
-            if guard.breaker is not None and guard.breaker.state is not BreakerState.CLOSED:
-                found[guard.name] = "it has failed too often and is not asked for a while"
-        found |= {block: said for block, said in self._failed.items() if block in in_use}
+        found = dict.fromkeys(self.refusing, "it has failed too often and is not asked for a while") | self.reasons
         return [f"{block}: {said}" for block, said in sorted(found.items())]
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """What was found when vendors in use were tried that have not answered since: what to do, by block."""
+        in_use = {guard.name for guard in self._guards()}
+        return {block: said for block, said in self._failed.items() if block in in_use}
+
+    @property
+    def refusing(self) -> list[str]:
+        """Blocks that have failed too often and are not asked for a while."""
+        guards = ((guard.name, guard.breaker) for guard in self._guards())
+        return sorted({name for name, breaker in guards if breaker and breaker.state is not BreakerState.CLOSED})
 
     @property
     def limitations(self) -> Mapping[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from xiaozhi.errors import AuthError
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.storage import devices, enrolments
@@ -95,6 +96,25 @@ class Enrolment:
                 **({"remedy": f"server.py devices approve {ruling.code}"} if ruling.code else {}),
             )
         return ruling
+
+    def vouch(self, asker: Asker, how: str) -> bool:
+        """Enrol a device for which an operator vouches, whatever the rules say; True if it was not enrolled before.
+        Blocks for the database. Raises AuthError where it is enrolled with another client id or revoked, StorageError,
+        Overloaded."""
+        device, now = normal_device_id(asker.device_id), self._clock()
+
+        def enrol(connection: Transaction) -> bool:
+            if devices.standing_of(connection, device).revoked:
+                raise AuthError("An operator has revoked this device.")
+            known = enrolments.of(connection, device)
+            client = enrolments.enrol(connection, device, asker.client_id, now, how=how, address=asker.address)
+            if client != asker.client_id:
+                raise AuthError("This device is enrolled with another client id.")
+            if known is None:
+                enrolments.stop_waiting(connection, device)
+            return known is None
+
+        return self._database.run(enrol)
 
     def activate(self, asker: Asker, challenge: str, serial_number: str, proof: str) -> bool | None:
         """A device that waits has come back. True: it is enrolled now. False: not yet. None: `proof`, the HMAC-SHA256

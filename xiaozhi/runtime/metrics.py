@@ -31,6 +31,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from xiaozhi.protocol import close_codes
+from xiaozhi.runtime.last_hour import LastHour
 from xiaozhi.runtime.readings import (
     AdmissionReadings,
     AdmissionView,
@@ -204,6 +205,14 @@ class Metrics:
         )
         for result in ("accepted", "refused"):
             self.reloads.labels(result)  # known beforehand: a series that begins at 0 makes its first increase visible
+        self.last_hour = LastHour()
+        """What of it is drawn by the pages of the console."""
+        self.last_hour.turns = lambda: sum(each.value for family in self.turns.collect() for each in family.samples)
+
+    def hub_was_late(self, seconds: float) -> None:
+        """A timer of the hub has fired so late."""
+        self.hub_lag.observe(seconds)
+        self.last_hour.tick(seconds)
 
     def connection_ended(self, code: int, seconds: float) -> None:
         """A connection ended with this close code after so many seconds."""

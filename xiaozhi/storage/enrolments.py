@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from xiaozhi.storage.tables import enrolment, insert, waiting_device
 
@@ -94,9 +94,10 @@ def waiting(connection: Connection, *, code: str = "", device: str = "", client:
     ]
 
 
-def count_waiting(connection: Connection) -> int:
-    """How many wait."""
-    return len(connection.execute(select(waiting_device.c.code)).all())
+def count_waiting(connection: Connection, since: float = 0.0) -> int:
+    """How many wait, and first asked after `since`."""
+    here = waiting_device.c.asked_at >= since
+    return connection.execute(select(func.count()).select_from(waiting_device).where(here)).scalar_one()
 
 
 def stop_waiting(connection: Connection, device: str, client: str | None = None) -> None:

@@ -25,6 +25,16 @@ class Visit:
     arrived_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerSign:
+    """The last sign of a worker. `websocket`: the address that leads to it, "" when it is not known."""
+
+    worker: str
+    websocket: str
+    connections: int
+    beat_at: float
+
+
 def beat(connection: Connection, name: str, websocket: str, connections: int, now: float) -> None:
     """A worker is alive. `websocket`: the address that leads to it, "" when it is not known."""
     statement = insert(connection, worker).values(
@@ -102,6 +112,12 @@ def load(connection: Connection, alive_since: float) -> dict[str, int]:
         .group_by(worker.c.websocket)
     )
     return {address: int(count) for address, count in rows}
+
+
+def workers(connection: Connection, alive_since: float) -> list[WorkerSign]:
+    """Those that have given a sign since then, by name."""
+    rows = connection.execute(select(worker).where(worker.c.beat_at >= alive_since).order_by(worker.c.worker))
+    return [WorkerSign(row.worker, row.websocket, row.connections, row.beat_at) for row in rows]
 
 
 def keep_dialogues(connection: Connection, dialogues: Mapping[tuple[str, str], tuple[bytes, float]]) -> None:

@@ -53,8 +53,14 @@ class ServerAddresses:
         configured = tuple(filter(_is_set, self.websocket.split(";")))
         if configured:
             return configured[0] if len(configured) == 1 else self.choose(configured)
-        if self.public_url:
-            return websocket_of(self.public_url)
+        return websocket_of(self.public_url) if self.public_url else self._websocket_at(origin)
+
+    def websocket_urls(self, origin: Origin) -> tuple[str, ...]:
+        """Where a page that was reached in this way may connect, the nearest first: at the same host, unless the port
+        is another one from outside (a container), and where devices are told to."""
+        return tuple(dict.fromkeys((self._websocket_at(origin), self.websocket_url(origin))))
+
+    def _websocket_at(self, origin: Origin) -> str:
         if origin.proxied:
             # A proxy that names its own host serves both ports under it.
             secure, port = origin.scheme == "https", origin.port

@@ -38,6 +38,8 @@ class PageFacts:
     """Sentences about vendors that fail, without secrets."""
     limitations: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Block of a vendor -> what it was found to be unable to do."""
+    console: bool = False
+    """There are /talk and /console, for whoever is at home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class _Desk:
             ota=addresses.ota_url(origin),
             vision=addresses.vision_url(origin),
             facts=facts,
+            console=facts.console and origin.seems_at_home,
         )
         response = Response(page, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = _PAGE_POLICY

@@ -17,6 +17,8 @@ from typing import Final
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
+from xiaozhi.web.app import request_origin
+
 STATIC: Final = Path(__file__).with_name("static")
 SHELL: Final = "index.html"
 PAGE_ADDRESSES: Final = ("/talk", "/console", "/console/<path:page>")
@@ -96,7 +98,8 @@ class _Shelf:
             response.headers["Content-Security-Policy"] = POLICY
             response.headers["Referrer-Policy"] = "no-referrer"
             response.headers["Permissions-Policy"] = "microphone=(self), camera=(self), geolocation=()"
-            response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+            if request_origin().scheme == "https":  # browsers complain of it over plain http
+                response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
         response.make_conditional(request)
         return response
 
