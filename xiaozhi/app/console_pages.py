@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from xiaozhi.app.console_data import add_data_pages
 from xiaozhi.app.console_overview import Overview
 from xiaozhi.app.console_talk import talk_hooks, tell_turns
 from xiaozhi.app.owner_console import OwnerConsole
@@ -23,6 +24,7 @@ def open_console(parts: ServerParts, *, enabled: bool) -> OwnerConsole:
     if enabled:
         _add_overview(console, parts)
         _add_talk(console, parts)
+        add_data_pages(console, parts)
     return console
 
 

@@ -201,7 +201,7 @@ def http_port(
         admit=rates.ota,
         protocol_version=lambda names: current().board_for(names).protocol_version,
         transport=lambda names: current().board_for(names).transport,
-        release=lambda file_name: _release(current(), file_name),
+        release=lambda file_name: release_of(current(), file_name),
         enrol=known.enrolment.ask,
         activate=known.activate if server.auth.enabled is not False else None,
     )
@@ -213,11 +213,11 @@ def http_port(
             vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses, admit=rates.vision
         ),
         ops.create_blueprint(hooks, admin_token=admin_token, guesses=guesses),
-        device_tools.create_blueprint(_operator_tools(sessions), AdminDoor(admin_token, guesses)),
+        device_tools.create_blueprint(operator_tools(sessions), AdminDoor(admin_token, guesses)),
         devices.create_blueprint(
             DeviceHooks(
                 known.directory,
-                lambda *change: change_own(known.directory, loaded(), *change),
+                lambda *change: change_own(known.directory, loaded(), *change, who="admin token"),
                 known.presence.look,
             ),
             AdminDoor(admin_token, guesses),
@@ -242,7 +242,9 @@ def http_port(
     )
 
 
-def _operator_tools(sessions: OpenSessions) -> device_tools.FindTools:
+def operator_tools(sessions: OpenSessions) -> device_tools.FindTools:
+    """Whether a device is connected to this process, and its own tools."""
+
     def find(device_id: str) -> tuple[bool, device_tools.OperatorTools | None]:
         session = sessions.of_device(device_id)
         return session is not None, session.mcp if session is not None else None
@@ -274,7 +276,7 @@ def ota_settings(settings: Settings, addresses: ServerAddresses) -> ota.OtaConfi
     )
 
 
-def _release(settings: Settings, file_name: str) -> Release:
+def release_of(settings: Settings, file_name: str) -> Release:
     """Who is offered a firmware file."""
     written = settings.firmware.get(file_name) or settings.firmware.get(file_name.removesuffix(SUFFIX))
     if written is None:

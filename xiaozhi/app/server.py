@@ -117,7 +117,7 @@ class Server:
         self._tracer = open_tracer(version=__version__, worker=worker)
         self._memories = MemoryWriter(self._database)
         self._quota = OutputQuota(self._database, lambda: datetime.datetime.now(zone_of(settings)).date())
-        self._history = History(
+        self.history = History(
             settings,
             self._database,
             current=lambda: self._current().loaded.settings,
@@ -141,7 +141,7 @@ class Server:
             resume=self.known_devices.resume,
             memories=self._memories,
             quota=self._quota,
-            history=self._history.keeper,
+            history=self.history.keeper,
             lasting=self._lasting,
             telemetry=self._observer,
             vision=self._vision,
@@ -207,7 +207,7 @@ class Server:
             observer=self._observer,
             known=self.known_devices,
             vendors=self.vendor_health,
-            history=self._history,
+            history=self.history,
             addresses=self._addresses,
             management=console,
             current=self._current,
@@ -229,7 +229,7 @@ class Server:
         self._owner_console.start()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
-        self._history.start(self.watchdog, self.metrics)
+        self.history.start(self.watchdog, self.metrics)
         settings = self._loaded.settings
         wanted = listeners.wanted_sockets(settings)
         fitted = self._descriptors.fit(wanted)
@@ -369,7 +369,7 @@ class Server:
         if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
             log.warning("memories put aside for the next start")
         self._step("quota", self._quota.close)
-        self._step("history", self._history.stop)
+        self._step("history", self.history.stop)
         if self._management is not None:
             self._step("console", self._management.close)
         self._step("console pages", self._owner_console.close)

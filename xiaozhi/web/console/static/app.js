@@ -26,7 +26,7 @@ const ROUTES = [
   { path: "/console/devices", page: "devices", menu: "devices" },
   { path: "/console/devices/:device", page: "device", menu: "devices" },
   { path: "/console/history", page: "history", menu: "history" },
-  { path: "/console/history/:session", page: "conversation", menu: "history" },
+  { path: "/console/history/:conversation", page: "conversation", menu: "history" },
   { path: "/console/settings", page: "settings", menu: "settings" },
   { path: "/console/start", page: "start", menu: "settings" },
   { path: "/console/logs", page: "logs", menu: "logs" },
