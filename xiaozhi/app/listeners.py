@@ -72,6 +72,17 @@ _LIVE = frozenset(
     }
 )
 
+_SETTLED = (
+    ("console", "enabled"),
+    ("conversation", "reply_cache_bytes"),
+    ("conversation", "resume_seconds"),
+    ("history", "max_bytes"),
+    ("log", "data_dir"),
+    ("manager-api",),
+    ("storage", "url"),
+)
+"""The same of other sections, by path: keys that only a restart puts into force."""
+
 
 def wanted_sockets(settings: Settings) -> Wanted:
     """Sockets that the settings allow."""
@@ -323,6 +334,15 @@ def settled_at_start(before: Settings, after: Settings) -> list[str]:
         if _differ(before.conversation, after.conversation, key)
     ]
     return changed
+
+
+def takes_restart(path: Sequence[str]) -> bool:
+    """Whether a new value of this key is one of those that `settled_at_start` names."""
+    match path:
+        case ["server", "limits", key, *_] | ["server", key, *_]:
+            return key not in _LIVE
+        case _:
+            return any(tuple(path[: len(settled)]) == settled for settled in _SETTLED)
 
 
 def _differ(before: object, after: object, key: str) -> bool:
