@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from flask import Blueprint
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from xiaozhi import __version__
+from xiaozhi.app.console_logs import log_hooks, tell_lines
+from xiaozhi.app.console_settings import Preview, SettingsDesk
 from xiaozhi.app.console_talk import tell_turns
 from xiaozhi.app.telemetry import Observer
+from xiaozhi.errors import Fault
+from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.settings import Loaded
 from xiaozhi.storage import console_store
 from xiaozhi.storage.database import Database
-from xiaozhi.web.console import live, pages, session, talk
+from xiaozhi.web.console import live, logs, pages, session, settings, talk
 from xiaozhi.web.console.access import ConsoleAccess
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.console.live import LiveFeed
@@ -97,6 +102,10 @@ class OwnerConsole:
         overview: Callable[[], Mapping[str, Any]],
         talk: TalkHooks,
         observer: Observer,
+        current: Callable[[], Loaded],
+        preview: Preview | None,
+        reload: Callable[[], Sequence[Fault]],
+        pool: ProviderPool,
     ) -> None:
         self._enabled = enabled
         self.password = ConsolePassword(database, inference)
@@ -112,8 +121,11 @@ class OwnerConsole:
         self.feed = LiveFeed()
         self.feed.sample("overview", 2.0, overview)
         self._talk = talk
+        self._settings = SettingsDesk(current=current, preview=preview, reload=reload, pool=pool, inference=inference)
+        self._log_hooks = log_hooks(inference, lambda: current().settings)
         if enabled:
             observer.on_turn = tell_turns(self.feed)
+            tell_lines(self.feed)
 
     def start(self) -> None:
         """Make the password, if there has been none. Blocks; raises StorageError, Overloaded."""
@@ -126,10 +138,16 @@ class OwnerConsole:
             return []
         return [
             pages.create_blueprint(),
-            session.create_blueprint(self.access, self.audit, lambda: {"version": __version__}),
+            session.create_blueprint(self.access, self.audit, self._about),
             live.create_blueprint(self.feed, self.access),
             talk.create_blueprint(self._talk, self.access, self.audit),
+            settings.create_blueprint(self._settings.hooks(), self.access, self.audit),
+            logs.create_blueprint(self._log_hooks, self.access),
         ]
+
+    def _about(self) -> Mapping[str, Any]:
+        """What every page knows of the server."""
+        return {"version": __version__, "new": self._settings.new_installation}
 
     def close(self) -> None:
         """End what pages are being told. Idempotent."""

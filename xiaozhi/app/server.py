@@ -21,6 +21,7 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
+from xiaozhi.app.console_settings import Preview
 from xiaozhi.app.console_talk import talk_hooks
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import expect_loops, sample, watch_all
@@ -75,15 +76,17 @@ SIDECAR_SECONDS = 10.0
 class Server:
     """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers.
 
-    `worker`: the name of this process where several share a port. `overlays`: devices' own settings; `console`: where
-    those come from instead, if it has been asked for the configuration. `pipeline`: what makes the answers.
-    `shed_policy`: when load is shed."""
+    `preview`: what `reload` would read with another config/local.yaml; None: it cannot be changed here. `worker`: the
+    name of this process where several share a port. `overlays`: devices' own settings; `console`: where those come from
+    instead, if it has been asked for the configuration. `pipeline`: what makes the answers. `shed_policy`: when load is
+    shed."""
 
     def __init__(
         self,
         loaded: Loaded,
         *,
         reload: Callable[[], Loaded],
+        preview: Preview | None = None,
         worker: str = "",
         overlays: Overlays | None = None,
         console: ManagementConsole | None = None,
@@ -198,6 +201,10 @@ class Server:
             overview=lambda: {"devices": len(self.connections)},
             talk=talk_hooks(self.known_devices, self._addresses, self._current),
             observer=self._observer,
+            current=lambda: self._current().loaded,
+            preview=preview,
+            reload=self.reload,
+            pool=self.provider_pool,
         )
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None

@@ -28,7 +28,7 @@ import yaml
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from xiaozhi.settings.checks import spellings
+from xiaozhi.settings.checks import spellings, usual_spelling
 from xiaozhi.settings.layers import Merged, Path
 from xiaozhi.settings.masking import hides, mask_tree
 
@@ -294,11 +294,9 @@ def _unit(key: str, description: str) -> str:
 
 
 def _key(name: str, info: FieldInfo, tree: Any) -> str:
-    """The spelling that stands there; else the one that the class itself uses, or files do."""
-    known = spellings(name, info)
+    """The spelling that stands there, else the usual one."""
     written = tree if isinstance(tree, Mapping) else {}
-    there = next((key for key in known if key in written), None)
-    return there or (name if name in known and not name.endswith("_percent") else known[0])
+    return next((key for key in spellings(name, info) if key in written), usual_spelling(name, info))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

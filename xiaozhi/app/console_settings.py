@@ -1,0 +1,222 @@
+"""Changing the configuration from the console: examined first, then written into config/local.yaml, then put into force
+by the same reload as any other; where that refuses, the file is as it was.
+
+Not the forms (`console_forms.py`), not the trying of vendors (`console_trials.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from gevent.lock import BoundedSemaphore
+
+from xiaozhi.app import console_forms, listeners, wiring
+from xiaozhi.app.console_presets import presets_for
+from xiaozhi.app.console_trials import VendorTrials
+from xiaozhi.errors import Fault, SettingsError, XiaozhiError
+from xiaozhi.providers.pool import ProviderPool
+from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.runtime.logs import get_logger
+from xiaozhi.settings import Examined, Loaded
+from xiaozhi.settings.layers import Path
+from xiaozhi.settings.local_file import NAME, FileChanged, FileText, LocalFile
+from xiaozhi.settings.overlay import code_faults
+from xiaozhi.settings.yaml_edit import Change, edited
+from xiaozhi.settings.yaml_reader import read_text
+from xiaozhi.web.console.settings import SettingsHooks
+
+log = get_logger(__name__)
+
+READ_S: Final = 60.0
+BY_HAND: Final[tuple[Path, ...]] = (("mcp",), ("plugins", "dirs"))
+"""What starts programs or loads code stands in a file that somebody has written on this machine."""
+HEADER: Final = "# What is different on this machine from default.yaml. The console in the browser writes here too.\n\n"
+
+Preview = Callable[[str], Examined]
+"""The configuration as it would be if config/local.yaml held this text. Uses nothing of gevent."""
+
+
+class SettingsDesk:
+    """`current`: the configuration in force. `preview` None: there is no file behind it, and nothing can be changed.
+    `reload`: gives the faults for which it was refused."""
+
+    def __init__(
+        self,
+        *,
+        current: Callable[[], Loaded],
+        preview: Preview | None,
+        reload: Callable[[], Sequence[Fault]],
+        pool: ProviderPool,
+        inference: InferencePool,
+    ) -> None:
+        self._current = current
+        self._preview = preview
+        self._reload = reload
+        self._inference = inference
+        self._changing = BoundedSemaphore(1)
+        self.trials = VendorTrials(pool)
+
+    def hooks(self) -> SettingsHooks:
+        """What the page asks."""
+        return SettingsHooks(
+            overview=self.overview,
+            block=lambda kind, name, type_name: console_forms.block_form(self._current(), kind, name, type_name),
+            group=lambda group: console_forms.group_form(self._current(), group),
+            preview=self.preview,
+            save=self.save,
+            undo=self.undo,
+            check=lambda kind, name, changes: self.trials.check(self._tried(changes), kind, name, changes),
+            voice=lambda name, text, changes: self.trials.voice(self._tried(changes), name, text, changes),
+        )
+
+    @property
+    def new_installation(self) -> bool:
+        """Whether ears, mind and voice are still those that ship."""
+        return console_forms.new_installation(self._current())
+
+    def overview(self) -> Mapping[str, Any]:
+        """Everything but the forms. Raises FileUnusable."""
+        loaded = self._current()
+        file = self._file
+        refusal = self._refusal(file)
+        text = self._on_disk(file.read) if not refusal else FileText("", "")
+        return {
+            "file": f"config/{NAME}",
+            "refusal": refusal,
+            "digest": text.digest,
+            "managed_by": loaded.settings.manager_api.url if loaded.settings.under_console else "",
+            "several_workers": loaded.settings.server.reuse_port,
+            "new": console_forms.new_installation(loaded),
+            "kinds": console_forms.kinds_shown(loaded),
+            "groups": list(console_forms.GROUPS),
+            "warnings": wiring.warnings(loaded),
+            "presets": self._on_disk(lambda: presets_for(loaded)),
+            "earlier": [
+                {"number": earlier.number, "at": earlier.at}
+                for earlier in (self._on_disk(file.earlier) if not refusal else ())
+            ],
+        }
+
+    def preview(self, changes: Sequence[Change]) -> Mapping[str, Any]:
+        """What would come of these changes: faults, warnings, keys that take a restart. Raises SettingsError for what
+        cannot be written at all."""
+        file = self._file
+        text = self._on_disk(file.read)
+        return self._outcome(self._examined(self._edited(text.text, changes)))
+
+    def save(self, changes: Sequence[Change], seen: str) -> Mapping[str, Any]:
+        """Write the changes and put them into force. `seen`: the digest of the file that was shown. Raises
+        SettingsError with every fault, FileChanged, FileUnusable."""
+        self._refuse(changes)
+        return self._put_in_force(lambda file, text: self._edited(text, changes), seen)
+
+    def undo(self, number: int, seen: str) -> Mapping[str, Any]:
+        """Put an earlier text of the file into force. Raises as `save`."""
+        return self._put_in_force(lambda file, text: file.earlier_text(number), seen)
+
+    # --- one change ---------------------------------------------------------------------------------------------------
+
+    def _put_in_force(self, make: Callable[[LocalFile, str], str], seen: str) -> Mapping[str, Any]:
+        file = self._file
+        refusal = self._refusal(file)
+        if refusal:
+            raise SettingsError([Fault(f"config/{NAME}", "cannot be changed from here", refusal)])
+        with self._changing:
+            before = self._on_disk(file.read)
+            if before.digest != seen:
+                raise FileChanged(file.path)
+            text = self._on_disk(lambda: make(file, before.text))
+            outcome = self._outcome(self._examined(text))
+            if outcome["faults"]:
+                return {**outcome, "saved": False}
+            digest = self._on_disk(lambda: file.replace(_without_nothing(text), seen))
+            faults: Sequence[Fault] = self._reload()
+            if faults:
+                self._take_back(file, before, digest)
+                return {**outcome, "saved": False, "faults": list(map(told, faults))}
+            return {**outcome, "saved": True, "digest": digest}
+
+    def _take_back(self, file: LocalFile, before: FileText, digest: str) -> None:
+        """What is written cannot be put into force, such as a model that is not there: the file is as it was."""
+        try:
+            self._on_disk(lambda: file.replace(before.text, digest))
+        except XiaozhiError as error:
+            log.error("the old configuration could not be put back", error=str(error))
+
+    def _edited(self, text: str, changes: Iterable[Change]) -> str:
+        """Raises SettingsError."""
+        made: str = self._on_disk(lambda: edited(text or HEADER, changes, f"config/{NAME}"))
+        return made
+
+    def _examined(self, text: str) -> Examined:
+        """With the blocks of providers and tools. Raises SettingsError when there is nothing to be examined."""
+        preview = self._preview
+        assert preview is not None, "refused before"
+        examined: Examined = self._inference.run(lambda: preview(_without_nothing(text)), deadline=READ_S)
+        if examined.loaded is None:
+            raise SettingsError(examined.faults)
+        faults = [*examined.faults, *wiring.check(examined.loaded)]
+        return Examined(examined.loaded, list(dict.fromkeys(faults)), wiring.warnings(examined.loaded))
+
+    def _outcome(self, examined: Examined) -> dict[str, Any]:
+        loaded = examined.loaded
+        before = self._current()
+        known = set(wiring.warnings(before))
+        settled = listeners.settled_at_start(before.settings, loaded.settings) if loaded is not None else []
+        return {
+            "faults": list(map(told, examined.faults)),
+            "warnings": [warning for warning in examined.warnings if warning not in known],
+            "restart": settled,
+        }
+
+    def _tried(self, changes: Sequence[Change]) -> Loaded:
+        """The configuration with changes that are not saved, for a trial; faults elsewhere do not matter to it. Raises
+        SettingsError."""
+        if not changes:
+            return self._current()
+        self._refuse(changes)
+        loaded = self._examined(self._edited(self._on_disk(self._file.read).text, changes)).loaded
+        assert loaded is not None, "else a SettingsError was raised"
+        return loaded
+
+    def _refuse(self, changes: Sequence[Change]) -> None:
+        """Raises SettingsError for changes that would have no effect, and for what is not written from a page."""
+        loaded = self._current()
+        faults = []
+        for change in changes:
+            key = ".".join(change.path)
+            origin = loaded.merged.origin(change.path)
+            if origin in loaded.above_local:
+                faults.append(Fault(key, f"set by {origin}", "a change there; it counts more than config/local.yaml"))
+            if any(change.path[: len(by_hand)] == by_hand for by_hand in BY_HAND):
+                faults.append(Fault(key, "not written from here", f"a change by hand in config/{NAME}"))
+            tree: Any = change.value
+            for part in reversed(change.path):
+                tree = {part: tree}
+            if change.value is not None:
+                faults += code_faults(tree, "the console")
+        if faults:
+            raise SettingsError(list(dict.fromkeys(faults)))
+
+    @property
+    def _file(self) -> LocalFile:
+        return LocalFile(self._current().config_dir / NAME)
+
+    def _refusal(self, file: LocalFile) -> str:
+        if self._preview is None:
+            return "this server was started without a configuration file"
+        reason: str = self._on_disk(file.refusal)
+        return reason
+
+    def _on_disk(self, function: Callable[[], Any]) -> Any:
+        return self._inference.run(function, kind="other", deadline=READ_S)
+
+
+def told(fault: Fault) -> dict[str, str]:
+    """A fault, as pages get it."""
+    return {"key": fault.key, "value": fault.value, "expected": fault.expected}
+
+
+def _without_nothing(text: str) -> str:
+    """A file that holds no settings is none: an empty one looks as if it were just being written."""
+    return text if read_text(text, NAME)[0] else ""
