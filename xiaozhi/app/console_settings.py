@@ -102,13 +102,13 @@ class SettingsDesk:
         cannot be written at all."""
         file = self._file
         text = self._on_disk(file.read)
-        return self._outcome(self._examined(self._edited(text.text, changes)))
+        return self._outcome(self._examined(self._on_disk(lambda: _edited(text.text, changes))))
 
     def save(self, changes: Sequence[Change], seen: str) -> Mapping[str, Any]:
         """Write the changes and put them into force. `seen`: the digest of the file that was shown. Raises
         SettingsError with every fault, FileChanged, FileUnusable."""
         self._refuse(changes)
-        return self._put_in_force(lambda file, text: self._edited(text, changes), seen)
+        return self._put_in_force(lambda file, text: _edited(text, changes), seen)
 
     def undo(self, number: int, seen: str) -> Mapping[str, Any]:
         """Put an earlier text of the file into force. Raises as `save`."""
@@ -117,6 +117,7 @@ class SettingsDesk:
     # --- one change ---------------------------------------------------------------------------------------------------
 
     def _put_in_force(self, make: Callable[[LocalFile, str], str], seen: str) -> Mapping[str, Any]:
+        """`make`: the new text of the file, from the present one; runs in a thread."""
         file = self._file
         refusal = self._refusal(file)
         if refusal:
@@ -142,11 +143,6 @@ class SettingsDesk:
             self._on_disk(lambda: file.replace(before.text, digest))
         except XiaozhiError as error:
             log.error("the old configuration could not be put back", error=str(error))
-
-    def _edited(self, text: str, changes: Iterable[Change]) -> str:
-        """Raises SettingsError."""
-        made: str = self._on_disk(lambda: edited(text or HEADER, changes, f"config/{NAME}"))
-        return made
 
     def _examined(self, text: str) -> Examined:
         """With the blocks of providers and tools. Raises SettingsError when there is nothing to be examined."""
@@ -175,7 +171,8 @@ class SettingsDesk:
         if not changes:
             return self._current()
         self._refuse(changes)
-        loaded = self._examined(self._edited(self._on_disk(self._file.read).text, changes)).loaded
+        file = self._file
+        loaded = self._examined(self._on_disk(lambda: _edited(file.read().text, changes))).loaded
         assert loaded is not None, "else a SettingsError was raised"
         return loaded
 
@@ -215,6 +212,11 @@ class SettingsDesk:
 def told(fault: Fault) -> dict[str, str]:
     """A fault, as pages get it."""
     return {"key": fault.key, "value": fault.value, "expected": fault.expected}
+
+
+def _edited(text: str, changes: Iterable[Change]) -> str:
+    """Raises SettingsError. Slow."""
+    return edited(text or HEADER, changes, f"config/{NAME}")
 
 
 def _without_nothing(text: str) -> str:
