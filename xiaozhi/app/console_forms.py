@@ -89,7 +89,6 @@ def block_form(loaded: Loaded, kind: str, name: str, type_name: str = "") -> dic
         "name": name,
         "type": registered.type_name,
         "works": how_it_works(registered.cls),
-        "about": _about(registered.cls),
         "new": block is None,
         "fields": [shown(loaded, field, secret=field.path[-1] in secrets) for field in fields],
     }
@@ -147,11 +146,6 @@ def _is_filled_in(loaded: Loaded, kind: str, name: str, block: Mapping[str, Any]
     except SettingsError:
         return False
     return True
-
-
-def _about(cls: type) -> str:
-    """The first sentence of a provider's description."""
-    return " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
 
 
 def _general_keys() -> Iterator[str]:

@@ -29,7 +29,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from xiaozhi.settings.checks import spellings, usual_spelling
-from xiaozhi.settings.layers import Merged, Path
+from xiaozhi.settings.layers import Merged, Path, is_prose
 from xiaozhi.settings.masking import hides, mask_tree
 
 LONG_CHARS: Final = 80
@@ -260,13 +260,14 @@ def _shown(kind: str, value: Any) -> Any:
 
 
 def _is_secret(key: str, value: Any) -> bool:
-    """By the name of the key, or because something in the value is: then the whole is not shown. Prose is."""
+    """By the name of the key, or because something in the value is: then the whole is not shown. Prose may speak of
+    keys."""
     if value is None or isinstance(value, bool):
         return hides(key, "")
     if hides(key, value):
         return True
     plain = _plain(value)
-    return not (isinstance(plain, str) and _is_long(plain)) and mask_tree(plain) != plain
+    return not (isinstance(plain, str) and is_prose(key)) and mask_tree(plain) != plain
 
 
 def _plain(value: Any) -> Any:

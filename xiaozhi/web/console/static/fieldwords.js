@@ -31,10 +31,12 @@ const WORDS = {
     secret: "管理密钥", admin_token: "管理令牌", tls: "加密", certfile: "证书文件", keyfile: "私钥文件", trusted_proxies: "可信代理", allowed_origins: "允许的网页来源", profile: "机器规格", max_connections: "最大连接数",
     thread_pool: "线程池", limits: "限制", log: "日志", log_level: "日志级别", log_dir: "日志目录", log_file: "日志文件", data_dir: "数据目录", levels: "各模块级别", content: "记录说话内容", json: "终端输出 JSON", backups: "保留份数",
     storage: "数据库", monitoring: "监测", console: "控制台", "manager-api": "管理后台", read_config_from_api: "从管理后台读取配置", min_silence_duration_ms: "结束一句话的静默", threshold: "阈值",
+    rate: "语速", rate_zh: "中文语速", voice_zh: "中文音色", pitch: "音调", pitch_range: "音调起伏", volume: "音量", speed_ratio: "语速", volume_ratio: "音量", pitch_ratio: "音调", host: "主机",
   },
 };
 
 export function labelOf(path) {
   const key = path[path.length - 1];
-  return WORDS[language]?.[key] ?? WORDS.en[key] ?? key.replaceAll("_", " ");
+  const written = key.replaceAll("_", " ");
+  return WORDS[language]?.[key] ?? WORDS.en[key] ?? written.charAt(0).toUpperCase() + written.slice(1);
 }

@@ -104,7 +104,7 @@ function OneField({ field, changes, faults, onChange }) {
   }
   const shown = usual === "" ? t("none") : usual && (usual.length > 60 ? `${usual.slice(0, 60)}…` : usual);
   return html`
-    <div class=${classes("field", fault && "wrong", field.kind === "switch" && "row")}>
+    <div class=${classes("field", fault && "wrong", ["long", "yaml", "list"].includes(field.kind) && "wide")}>
       <div class="field-head">
         <label for=${id}>${labelOf(field.path)}${field.unit && html` <span class="unit">(${field.unit})</span>`}</label>
         ${change && html`<${Badge} kind="warn">${t("changed")}</${Badge}>`}

@@ -100,9 +100,9 @@ export default function Logs() {
       ${lost > 0 && html`<${Notice} kind="warn">${t("lost", { n: lost })}</${Notice}>`}
       ${more && lines && html`<div><${Button} onClick=${() => load(lines[0]?.timestamp || "", () => true)}>${t("older")}</${Button}></div>`}
       ${lines === null ? html`<${Spinner} />` : lines.length === 0 ? html`<${Empty}>${t("nothing")}</${Empty}>` : html`
-        <ol class="log-lines" ref=${list} tabindex="0" role="log" aria-live="off" aria-label=${t("lines")}>
-          ${lines.map((line, at) => html`<${Line} key=${`${line.timestamp}${at}`} line=${line} only=${only} />`)}
-        </ol>`}
+        <div class="log-lines" ref=${list} tabindex="0" role="region" aria-label=${t("lines")}>
+          <ol>${lines.map((line, at) => html`<${Line} key=${`${line.timestamp}${at}`} line=${line} only=${only} />`)}</ol>
+        </div>`}
       <${Card} title=${t("about")}>
         ${about.file && html`<p>${t("file")}: <code>${about.file}</code></p>`}
         <p>${t("redacted", { level: about.level || "" })}${about.content ? ` ${t("content")}` : ""} ${t("worker")}</p>

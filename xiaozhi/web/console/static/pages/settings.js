@@ -15,7 +15,7 @@ const t = words({
     vadHint: "When does somebody speak?", asrHint: "Speech to text", llmHint: "The language model", vllmHint: "Looks at pictures", ttsHint: "Text to speech", memoryHint: "What is kept between visits", intentHint: "How tools are chosen",
     ready: "Ready", needs: "Need something first", none: "(none)", options: "Options", close: "Close", newBlock: "New", use: "Use", inUse: "in use", backup: "takes over when it fails: {names}",
     notReady: "Something is missing for {name}: open its options.", type: "Type", name: "Name", create: "Create", nameTaken: "There is one of this name already.", nameOdd: "Letters, digits, - and _ only.",
-    remove: "Remove this block", removeAsk: "Remove {name} and its options?", yes: "Remove", works: "{about} ({works})",
+    remove: "Remove this block", removeAsk: "Remove {name} and its options?", yes: "Remove", whole: "It is given an utterance when it is over.", listening: "It listens while somebody speaks: the text is there sooner.", sentence: "It speaks sentence by sentence; the sound streams.", streams: "Text and sound stream: it speaks while the answer is still being written.", noTools: "It cannot use tools.",
     more: "More settings", assistant: "Assistant", conversation: "Conversation", tools: "Tools", history: "History", devices: "Devices", patience: "Patience and limits", server: "Server", operation: "Operation",
     changes: "{n} changes, not saved yet", change: "One change, not saved yet", save: "Save and use", discard: "Discard", fine: "This can be saved.", faulty: "This cannot be saved yet:", warnings: "Worth knowing:",
     restart: "Takes a restart of the server: {keys}", saved: "Saved. It is in use from the next conversation on.", looking: "Looking at it", leave: "Changes are not saved.",
@@ -30,7 +30,7 @@ const t = words({
     vadHint: "什么时候有人说话？", asrHint: "语音转文字", llmHint: "负责思考", vllmHint: "看图片", ttsHint: "文字转语音", memoryHint: "两次对话之间记住什么", intentHint: "如何选择工具",
     ready: "可用", needs: "还缺少配置", none: "（无）", options: "选项", close: "收起", newBlock: "新建", use: "使用", inUse: "使用中", backup: "失败时由 {names} 接替",
     notReady: "{name} 还缺少配置：请打开选项。", type: "类型", name: "名称", create: "创建", nameTaken: "已有同名的配置。", nameOdd: "只能用字母、数字、- 和 _。",
-    remove: "删除此配置", removeAsk: "删除 {name} 及其选项？", yes: "删除", works: "{about}（{works}）",
+    remove: "删除此配置", removeAsk: "删除 {name} 及其选项？", yes: "删除", whole: "一句话说完后才识别。", listening: "边说边识别：更快得到文字。", sentence: "逐句合成，声音边合成边播放。", streams: "文字和声音都是流式：回答还在写就开始说。", noTools: "不能使用工具。",
     more: "更多设置", assistant: "助手", conversation: "对话", tools: "工具", history: "历史", devices: "设备", patience: "超时与限制", server: "服务器", operation: "运行",
     changes: "{n} 处修改，尚未保存", change: "1 处修改，尚未保存", save: "保存并启用", discard: "放弃", fine: "可以保存。", faulty: "还不能保存：", warnings: "请注意：",
     restart: "需要重启服务器：{keys}", saved: "已保存，从下一次对话起生效。", looking: "正在检查", leave: "修改尚未保存。",
@@ -42,6 +42,8 @@ const t = words({
 });
 
 const LOOK_MS = 500;
+const ORDER = ["asr", "llm", "tts", "vllm", "memory", "intent", "vad"];
+const WORKS = { "whole utterance": "whole", "while somebody speaks": "listening", "sentence in, sound streams out": "sentence", "text and sound stream": "streams", "streams, no tools": "noTools" };
 
 export default function Settings() {
   const [round, setRound] = useState(0);
@@ -92,7 +94,7 @@ function Editor({ overview, again }) {
     ${overview.new && html`<${Notice} kind="info">${t("new")} <a href="/console/start">${t("newMore")}</a></${Notice}>`}
     ${overview.warnings.length > 0 && html`<${Notice} kind="warn">${t("warningsNow")}<ul class="plain-list" lang="en">${overview.warnings.map((each) => html`<li>${each}</li>`)}</ul></${Notice}>`}
     <${Card} title=${t("who")}>
-      ${overview.kinds.map((kind) => html`<${Kind} key=${kind.kind} kind=${kind} ...${shared} />`)}
+      ${ORDER.map((name) => overview.kinds.find((kind) => kind.kind === name)).map((kind) => html`<${Kind} key=${kind.kind} kind=${kind} ...${shared} />`)}
     </${Card}>
     <${Card} title=${t("more")}>
       ${overview.groups.map((group) => html`<${Group} key=${group} group=${group} ...${shared} />`)}
@@ -142,7 +144,7 @@ function Kind({ kind, changes, faults, onChange, listed }) {
           ${lack && html`<p class="error">${t("notReady", { name: selected })}</p>`}
         </div>
         <div class="actions">
-          <${Button} aria-expanded=${open && open !== "+" ? "true" : "false"} aria-label=${`${t("options")}: ${t(kind.kind)}`} disabled=${!selected} onClick=${() => setOpen(open && open !== "+" ? "" : selected)}>${open && open !== "+" ? t("close") : t("options")}</${Button}>
+          <${Button} aria-expanded=${open && open !== "+" ? "true" : "false"} aria-label=${`${t(open && open !== "+" ? "close" : "options")}: ${t(kind.kind)}`} disabled=${!selected} onClick=${() => setOpen(open && open !== "+" ? "" : selected)}>${open && open !== "+" ? t("close") : t("options")}</${Button}>
           <${Button} kind="quiet" aria-expanded=${open === "+" ? "true" : "false"} aria-label=${`${t("newBlock")}: ${t(kind.kind)}`} onClick=${() => setOpen(open === "+" ? "" : "+")}>${t("newBlock")}</${Button}>
         </div>
       </div>
@@ -176,7 +178,7 @@ function Block({ kind, block, changes, faults, onChange, listed, gone }) {
   return html`<section class="block" aria-label=${`${kind.section}.${block.name}`}>
     <${Loaded} state=${state}>${(form) => html`
       <header><h3>${block.name}${block.used && html` <${Badge} kind="good">${t("inUse")}</${Badge}>`}</h3><code>${form.type}</code></header>
-      ${form.about && html`<p class="hint" lang="en">${form.works ? t("works", { about: form.about, works: form.works }) : form.about}</p>`}
+      ${WORKS[form.works] && html`<p class="hint">${t(WORKS[form.works])}</p>`}
       <${Fields} fields=${form.fields} changes=${changes} faults=${faults} onChange=${onChange} />
       <${Trials} kind=${kind.kind} name=${block.name} changes=${listed} />
       ${block.own && !block.used && !block.made && html`<div><${Button} kind="danger" onClick=${remove}>${t("remove")}</${Button}></div>`}`}
