@@ -39,7 +39,10 @@ prompt: |
 SHIPPED = (Path(__file__).parents[2] / "config" / "default.yaml").read_text(encoding="utf-8")
 KEYS = [("server", "port"), ("server", "auth", "enabled"), ("server", "tls"), ("log",), ("new", "a", "b"), ("server",)]
 VALUES = st.recursive(
-    st.text(max_size=30) | st.integers(-(10**9), 10**9) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.text(max_size=30)
+    | st.integers(-(10**9), 10**9)
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False, width=32),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1, max_size=8), inner, max_size=4),
     max_leaves=8,
 )

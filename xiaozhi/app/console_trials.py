@@ -46,7 +46,8 @@ class VendorTrials:
         with _place(self._places):
             leased = LeasedProviders(self._pool, loaded)
             try:
-                _, pcm = try_voice(leased.get("tts", name), text[:MAX_TEXT_CHARS], likely_languages(loaded.settings)[0])
+                language = likely_languages(loaded.settings.language, loaded.settings.wakeup_words)[0]
+                _, pcm = try_voice(leased.get("tts", name), text[:MAX_TEXT_CHARS], language)
             except (XiaozhiError, OSError, ImportError, ValueError) as error:
                 block = registry.block_key("tts", name)
                 verdict = VendorVerdict("tts", block, FAILED, None, *words_of(block, error))
