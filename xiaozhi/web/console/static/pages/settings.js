@@ -47,10 +47,10 @@ const WORKS = { "whole utterance": "whole", "while somebody speaks": "listening"
 
 export default function Settings() {
   const [round, setRound] = useState(0);
-  const state = useLoaded(() => get("settings"), [round]);
+  const state = useLoaded(() => get("settings").then((overview) => ({ ...overview, key: `${overview.digest} ${round}` })), [round]);
   return html`
     <${Page} title=${t("title")} actions=${html`<a href="/console/start">${t("guide")}</a>`}>
-      <${Loaded} state=${state}>${(overview) => html`<${Editor} key=${overview.digest} overview=${overview} again=${() => setRound((before) => before + 1)} />`}</${Loaded}>
+      <${Loaded} state=${state}>${(overview) => html`<${Editor} key=${overview.key} overview=${overview} again=${() => setRound((before) => before + 1)} />`}</${Loaded}>
     </${Page}>`;
 }
 
