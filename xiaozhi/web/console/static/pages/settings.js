@@ -13,7 +13,7 @@ const t = words({
     title: "Settings", guide: "First steps", new: "Everything works on this machine now, with a plain voice and fixed answers.", newMore: "Choose better ears, a mind and a voice",
     who: "Who does what", vad: "Noticing speech", asr: "Ears", llm: "Mind", vllm: "Eyes", tts: "Voice", memory: "Memory", intent: "Tools",
     vadHint: "When does somebody speak?", asrHint: "Speech to text", llmHint: "The language model", vllmHint: "Looks at pictures", ttsHint: "Text to speech", memoryHint: "What is kept between visits", intentHint: "How tools are chosen",
-    ready: "Ready", needs: "Need something first", none: "(none)", options: "Options", close: "Close", newBlock: "New", use: "Use", inUse: "in use", backup: "takes over when it fails: {names}",
+    ready: "Ready", needs: "Need something first", none: "(none)", options: "Options", moreOptions: "More options", close: "Close", newBlock: "New", use: "Use", inUse: "in use", backup: "takes over when it fails: {names}",
     notReady: "Something is missing for {name}: open its options.", type: "Type", name: "Name", create: "Create", nameTaken: "There is one of this name already.", nameOdd: "Letters, digits, - and _ only.",
     remove: "Remove this block", removeAsk: "Remove {name} and its options?", yes: "Remove", whole: "It is given an utterance when it is over.", listening: "It listens while somebody speaks: the text is there sooner.", sentence: "It speaks sentence by sentence; the sound streams.", streams: "Text and sound stream: it speaks while the answer is still being written.", noTools: "It cannot use tools.",
     more: "More settings", assistant: "Assistant", conversation: "Conversation", tools: "Tools", history: "History", devices: "Devices", patience: "Patience and limits", server: "Server", operation: "Operation",
@@ -28,7 +28,7 @@ const t = words({
     title: "设置", guide: "入门向导", new: "现在一切都在本机运行，声音朴素，回答固定。", newMore: "选择更好的识别、模型和音色",
     who: "由谁负责", vad: "语音检测", asr: "识别", llm: "语言模型", vllm: "视觉", tts: "音色", memory: "记忆", intent: "工具",
     vadHint: "什么时候有人说话？", asrHint: "语音转文字", llmHint: "负责思考", vllmHint: "看图片", ttsHint: "文字转语音", memoryHint: "两次对话之间记住什么", intentHint: "如何选择工具",
-    ready: "可用", needs: "还缺少配置", none: "（无）", options: "选项", close: "收起", newBlock: "新建", use: "使用", inUse: "使用中", backup: "失败时由 {names} 接替",
+    ready: "可用", needs: "还缺少配置", none: "（无）", options: "选项", moreOptions: "更多选项", close: "收起", newBlock: "新建", use: "使用", inUse: "使用中", backup: "失败时由 {names} 接替",
     notReady: "{name} 还缺少配置：请打开选项。", type: "类型", name: "名称", create: "创建", nameTaken: "已有同名的配置。", nameOdd: "只能用字母、数字、- 和 _。",
     remove: "删除此配置", removeAsk: "删除 {name} 及其选项？", yes: "删除", whole: "一句话说完后才识别。", listening: "边说边识别：更快得到文字。", sentence: "逐句合成，声音边合成边播放。", streams: "文字和声音都是流式：回答还在写就开始说。", noTools: "不能使用工具。",
     more: "更多设置", assistant: "助手", conversation: "对话", tools: "工具", history: "历史", devices: "设备", patience: "超时与限制", server: "服务器", operation: "运行",
@@ -168,7 +168,13 @@ function NewBlock({ kind, taken, create }) {
   </form>`;
 }
 
+// What most people look for: keys, addresses, models and voices, and what is set in the owner's own file. The rest is folded away.
+const FIRST = ["base_url", "api_url", "url", "ws_url", "host", "port", "model_name", "model", "voice", "private_voice", "speaker", "appid", "app_id", "speed", "language", "functions", "model_dir"];
+const isFirst = (field) => (field.secret && field.kind !== "yaml") || FIRST.includes(field.path[field.path.length - 1]) || (field.origin && field.kind !== "section");
+const rank = (field) => (field.secret ? -1 : FIRST.indexOf(field.path[field.path.length - 1]) + 1 || FIRST.length + 1);
+
 function Block({ kind, block, changes, faults, onChange, listed, gone }) {
+  const rest = { changes, faults, onChange };
   const state = useLoaded(() => get(`settings/block/${kind.kind}?${new URLSearchParams({ name: block.name, type: block.made ? block.type : "" })}`));
   const remove = async () => {
     if (!(await ask(t("removeAsk", { name: block.name }), t("yes")))) return;
@@ -179,7 +185,10 @@ function Block({ kind, block, changes, faults, onChange, listed, gone }) {
     <${Loaded} state=${state}>${(form) => html`
       <header><h3>${block.name}${block.used && html` <${Badge} kind="good">${t("inUse")}</${Badge}>`}</h3><code>${form.type}</code></header>
       ${WORKS[form.works] && html`<p class="hint">${t(WORKS[form.works])}</p>`}
-      <${Fields} fields=${form.fields} changes=${changes} faults=${faults} onChange=${onChange} />
+      <${Fields} fields=${form.fields.filter(isFirst).sort((one, other) => rank(one) - rank(other))} ...${rest} />
+      ${form.fields.some((field) => !isFirst(field)) && html`<details class="group" open=${!form.fields.some(isFirst)}>
+        <summary>${t("moreOptions")}</summary><${Fields} fields=${form.fields.filter((field) => !isFirst(field))} ...${rest} />
+      </details>`}
       <${Trials} kind=${kind.kind} name=${block.name} changes=${listed} />
       ${block.own && !block.used && !block.made && html`<div><${Button} kind="danger" onClick=${remove}>${t("remove")}</${Button}></div>`}`}
     </${Loaded}>
