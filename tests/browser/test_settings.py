@@ -184,6 +184,9 @@ def test_every_form_can_be_read_by_everybody(page: BrowserPage) -> None:
     page.check_for_everybody(
         "/console/settings", f"({opened}, document.querySelectorAll('details.group .field').length > 100)"
     )
+
+
+def test_the_first_steps_can_be_read_by_everybody(page: BrowserPage) -> None:
     chosen = "document.querySelector('[data-preset=openai]:not([aria-pressed=true])')?.click()"
     page.check_for_everybody("/console/start", f"({chosen}, document.querySelector('[name=key]') !== null)")
 

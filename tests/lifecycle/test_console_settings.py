@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from loadtest.vendors.openai_vendor import OpenAiVendor
@@ -161,6 +162,31 @@ def test_what_cannot_be_put_into_force_leaves_the_file_as_it_was(home: Home, own
 
     assert answer.status_code == 422 and home.local.read_bytes() == before
     assert home.server.generation is not None and home.server.generation.loaded.settings.language == ""
+
+
+def test_what_only_the_reload_refuses_is_taken_back(home: Home, owner: OwnerClient) -> None:
+    before = home.local.read_bytes()
+
+    answer = owner.save(("log.log_dir", "/proc/nowhere"), ("language", "German"))
+
+    assert answer.status_code == 422 and keys_of(answer) == ["log.log_dir"]
+    assert home.local.read_bytes() == before
+
+
+def test_of_two_who_save_at_once_the_second_loads_again(home: Home, owner: OwnerClient) -> None:
+    digest = owner.get("settings")["digest"]
+    others = [home.owner() for _ in range(3)]
+    saving = [
+        gevent.spawn(each.save, ("language", f"Language {number}"), digest=digest) for number, each in enumerate(others)
+    ]
+
+    answers = [each.get() for each in saving]
+    for each in others:
+        each.close()
+
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
+    kept = next(number for number, answer in enumerate(answers) if answer.status_code == 200)
+    assert f"language: Language {kept}" in home.local.read_text(encoding="utf-8")
 
 
 def test_what_others_decide_is_shown_and_not_changed(home: Home, owner: OwnerClient) -> None:

@@ -17,7 +17,7 @@ MAX_SCANNED: Final = 8 * 1024 * 1024
 """Bytes of files that one question looks through."""
 MAX_LINE: Final = 64 * 1024
 _BLOCK: Final = 128 * 1024
-_IDS: Final = ("trace", "session", "turn")
+_IDS: Final = ("trace", "session")
 
 
 class LogTap(logging.Handler):
@@ -37,7 +37,7 @@ class LogTap(logging.Handler):
 
 @dataclass(frozen=True, slots=True)
 class LineFilter:
-    """`level`: the least severe. `device`: part of its id. `id`: of a trace, a session or a turn. `text`: anywhere in
+    """`level`: the least severe. `device`: part of its id. `id`: of a trace or a session. `text`: anywhere in
     the line. `before`: lines older than this time, as lines give it. "" for any."""
 
     level: str = ""

@@ -9,12 +9,12 @@ import { words } from "./words.js";
 
 const t = words({
   en: {
-    set: "set; type to replace it", unset: "not set", remove: "Remove", keep: "Keep", removed: "will be removed", restart: "takes a restart", changed: "changed",
+    set: "set; type to replace it", unset: "not set", remove: "Remove", undo: "Undo", removed: "will be removed", restart: "takes a restart", changed: "changed",
     usual: "Usual: {value}", fixed: "Set by {origin}: change it there.", back: "Back to the usual", own: "Set in {origin}", lines: "One per line.",
     yaml: "As YAML.", yamlSecret: "As YAML; what is set is not shown.", nothing: "(the usual)", on: "on", off: "off", device: "can differ by device", none: "empty",
   },
   zh: {
-    set: "已设置；输入新值可替换", unset: "未设置", remove: "移除", keep: "保留", removed: "将被移除", restart: "需要重启", changed: "已修改",
+    set: "已设置；输入新值可替换", unset: "未设置", remove: "移除", undo: "撤销", removed: "将被移除", restart: "需要重启", changed: "已修改",
     usual: "默认：{value}", fixed: "由 {origin} 设定，请在那里修改。", back: "恢复默认", own: "在 {origin} 中设置", lines: "每行一项。",
     yaml: "YAML 格式。", yamlSecret: "YAML 格式；已设置的内容不会显示。", nothing: "（默认）", on: "开", off: "关", device: "可按设备设置", none: "空",
   },
@@ -112,7 +112,7 @@ function OneField({ field, changes, faults, onChange }) {
       </div>
       <div class="field-input">
         ${input}
-        ${!field.fixed && change && html`<${Button} kind="quiet" aria-label=${`${t("keep")}: ${labelOf(field.path)}`} onClick=${restore}>${t("keep")}</${Button}>`}
+        ${!field.fixed && change && html`<${Button} kind="quiet" aria-label=${`${t("undo")}: ${labelOf(field.path)}`} onClick=${restore}>${t("undo")}</${Button}>`}
         ${!field.fixed && !change && field.origin && html`<${Button} kind="quiet" aria-label=${`${field.secret ? t("remove") : t("back")}: ${labelOf(field.path)}`} onClick=${unset}>${field.secret ? t("remove") : t("back")}</${Button}>`}
       </div>
       <p class="hint" id="${id}-hint">

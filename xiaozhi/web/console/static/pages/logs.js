@@ -8,14 +8,14 @@ await useStyle("logs");
 
 const t = words({
   en: {
-    title: "Logs", level: "From level", device: "Device", id: "Trace, session or turn", text: "Text", any: "any", older: "Older lines", nothing: "No line of this kind.", live: "live", paused: "paused", pause: "Pause", go: "Go on", clear: "No filter",
+    title: "Logs", level: "From level", device: "Device", id: "Trace or session", text: "Text", any: "any", older: "Older lines", nothing: "No line of this kind.", live: "live", paused: "paused", pause: "Pause", go: "Go on", clear: "No filter",
     lost: "{n} lines were left out: they came too fast.", lines: "Log lines", noFile: "No log file is kept (log.log_dir is empty): only new lines are shown, while this page is open.", file: "File",
     about: "What these lines are", redacted: "Keys and tokens never stand here, what people say only with log.content: true. Written from level {level} on; log.log_level changes that.", content: "What people say stands in these lines (log.content: true).",
     worker: "These are the lines of the worker that serves this page; other workers have files of their own.",
     trace: "A trace id belongs to one turn: from the end of what somebody said to the last sound of the answer. Click one to see only its lines.", traces: "Traces go to {where}.", noTraces: "Traces go nowhere. With OTEL_EXPORTER_OTLP_ENDPOINT in the environment each turn is sent there as a tree of spans.",
   },
   zh: {
-    title: "日志", level: "最低级别", device: "设备", id: "追踪、会话或轮次", text: "文字", any: "全部", older: "更早的日志", nothing: "没有这样的日志。", live: "实时", paused: "已暂停", pause: "暂停", go: "继续", clear: "清除筛选",
+    title: "日志", level: "最低级别", device: "设备", id: "追踪或会话", text: "文字", any: "全部", older: "更早的日志", nothing: "没有这样的日志。", live: "实时", paused: "已暂停", pause: "暂停", go: "继续", clear: "清除筛选",
     lost: "略过了 {n} 行：来得太快。", lines: "日志", noFile: "没有日志文件（log.log_dir 为空）：只在打开此页时显示新的日志。", file: "文件",
     about: "这些是什么", redacted: "密钥和令牌不会出现在这里；说话内容只有在 log.content: true 时才记录。记录 {level} 及以上级别，可用 log.log_level 修改。", content: "这些日志含有说话内容（log.content: true）。",
     worker: "这是为此页面服务的进程的日志；其他进程有各自的文件。",
@@ -25,7 +25,7 @@ const t = words({
 
 const LEVELS = ["debug", "info", "warning", "error", "critical"];
 const KEPT = 1000;
-const IDS = ["trace", "session", "turn"];
+const IDS = ["trace", "session"];
 const KNOWN = ["timestamp", "level", "logger", "event", "exception", "stack", ...IDS, "device"];
 
 function takes(filter, line) {
