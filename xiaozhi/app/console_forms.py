@@ -16,7 +16,6 @@ from xiaozhi.providers import registry
 from xiaozhi.settings import SECTIONS, Loaded, Settings
 from xiaozhi.settings.forms import FormField, form_of
 from xiaozhi.settings.layers import ships
-from xiaozhi.settings.overlay import PER_DEVICE
 
 GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "assistant": (
@@ -123,7 +122,6 @@ def shown(loaded: Loaded, field: FormField, *, secret: bool = False) -> dict[str
         "maximum": field.maximum,
         "whole": field.whole,
         "restart": listeners.takes_restart(field.path),
-        "per_device": field.path[0] in PER_DEVICE,
         "fields": [shown(loaded, inner) for inner in field.fields],
         **_origin(loaded, field.path, field.origin),
     }

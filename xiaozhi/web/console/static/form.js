@@ -10,13 +10,13 @@ import { words } from "./words.js";
 const t = words({
   en: {
     set: "set; type to replace it", unset: "not set", remove: "Remove", undo: "Undo", removed: "will be removed", restart: "takes a restart", changed: "changed",
-    usual: "Usual: {value}", fixed: "Set by {origin}: change it there.", back: "Back to the usual", own: "Set in {origin}", lines: "One per line.",
-    yaml: "As YAML.", yamlSecret: "As YAML; what is set is not shown.", nothing: "(the usual)", on: "on", off: "off", device: "can differ by device", none: "empty",
+    usual: "Usual: {value}", fixed: "Set by {origin}: change it there.", back: "Back to the usual", lines: "One per line.",
+    yaml: "As YAML.", yamlSecret: "As YAML; what is set is not shown.", nothing: "(the usual)", on: "on", off: "off", none: "empty",
   },
   zh: {
     set: "已设置；输入新值可替换", unset: "未设置", remove: "移除", undo: "撤销", removed: "将被移除", restart: "需要重启", changed: "已修改",
-    usual: "默认：{value}", fixed: "由 {origin} 设定，请在那里修改。", back: "恢复默认", own: "在 {origin} 中设置", lines: "每行一项。",
-    yaml: "YAML 格式。", yamlSecret: "YAML 格式；已设置的内容不会显示。", nothing: "（默认）", on: "开", off: "关", device: "可按设备设置", none: "空",
+    usual: "默认：{value}", fixed: "由 {origin} 设定，请在那里修改。", back: "恢复默认", lines: "每行一项。",
+    yaml: "YAML 格式。", yamlSecret: "YAML 格式；已设置的内容不会显示。", nothing: "（默认）", on: "开", off: "关", none: "空",
   },
 });
 

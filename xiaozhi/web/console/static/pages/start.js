@@ -18,7 +18,7 @@ const t = words({
     steps: "Run these in the folder of the server, then start it again:", done: "done", mb: "{n} MB",
     try: "3. Does it work?", tryHint: "Each part is asked once, with what you have typed. Nothing is saved yet.", check: "Check", checking: "Checking", good: "All of it works.", bad: "Mend what is said above, then check again.",
     hear: "4. Hear it", listen: "Speak", say: "Hello! I am Xiaozhi. From now on this is my voice.", finish: "5. Use it", save: "Save and use", saved: "Done. It is in use from the next conversation on.", talk: "Talk to it now", refusal: "Nothing can be changed here: {why}.",
-    anyway: "It can be saved without a check, too.", managed: "A management console decides for devices; what you choose here is used where it leaves that open.", all: "All settings", lookFaults: "This cannot be saved:",
+    anyway: "It can be saved without a check, too.", managed: "A management console decides for devices; what you choose here is used where it leaves that open.", all: "All settings",
   },
   zh: {
     title: "入门向导", choose: "1. 由谁来听、想、说？", offline: "保持现状：离线", offlineHint: "全部在本机，无需账号。声音朴素，只有少量固定的英文回答。",
@@ -29,7 +29,7 @@ const t = words({
     steps: "在服务器目录中运行以下命令，然后重新启动：", done: "已完成", mb: "{n} MB",
     try: "3. 能用吗？", tryHint: "用您输入的内容把每一部分试一次，此时还没有保存。", check: "检查", checking: "正在检查", good: "全部可用。", bad: "请按上面的提示修正，然后再检查。",
     hear: "4. 听一听", listen: "说话", say: "你好！我是小智，以后这就是我的声音。", finish: "5. 开始使用", save: "保存并启用", saved: "完成，从下一次对话起生效。", talk: "现在就和它对话", refusal: "这里无法修改：{why}。",
-    anyway: "也可以不检查直接保存。", managed: "设备由管理后台决定；这里的选择用于后台没有规定的部分。", all: "全部设置", lookFaults: "不能保存：",
+    anyway: "也可以不检查直接保存。", managed: "设备由管理后台决定；这里的选择用于后台没有规定的部分。", all: "全部设置",
   },
 });
 
