@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flask import Blueprint
@@ -14,8 +14,8 @@ from xiaozhi import __version__
 from xiaozhi.app.console_logs import log_hooks, tell_lines
 from xiaozhi.app.console_settings import Preview, SettingsDesk
 from xiaozhi.app.console_talk import tell_turns
+from xiaozhi.app.generations import Generations
 from xiaozhi.app.telemetry import Observer
-from xiaozhi.errors import Fault
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
@@ -102,9 +102,8 @@ class OwnerConsole:
         overview: Callable[[], Mapping[str, Any]],
         talk: TalkHooks,
         observer: Observer,
-        current: Callable[[], Loaded],
+        generations: Generations,
         preview: Preview | None,
-        reload: Callable[[], Sequence[Fault]],
         pool: ProviderPool,
     ) -> None:
         self._enabled = enabled
@@ -121,7 +120,14 @@ class OwnerConsole:
         self.feed = LiveFeed()
         self.feed.sample("overview", 2.0, overview)
         self._talk = talk
-        self._settings = SettingsDesk(current=current, preview=preview, reload=reload, pool=pool, inference=inference)
+
+        def current() -> Loaded:
+            assert generations.current is not None, "pages are served by a server that has been started"
+            return generations.current.loaded
+
+        self._settings = SettingsDesk(
+            current=current, preview=preview, reload=generations.reload, pool=pool, inference=inference
+        )
         self._log_hooks = log_hooks(inference, lambda: current().settings)
         if enabled:
             observer.on_turn = tell_turns(self.feed)

@@ -76,10 +76,9 @@ SIDECAR_SECONDS = 10.0
 class Server:
     """`start`, `wait`, `stop`. The `request_*` methods return at once and may be called from signal handlers.
 
-    `preview`: what `reload` would read with another config/local.yaml; None: it cannot be changed here. `worker`: the
-    name of this process where several share a port. `overlays`: devices' own settings; `console`: where those come from
-    instead, if it has been asked for the configuration. `pipeline`: what makes the answers. `shed_policy`: when load is
-    shed."""
+    `worker`: the name of this process where several share a port. `overlays`: devices' own settings; `console`: where
+    those come from instead, if it has been asked for the configuration. `pipeline`: what makes the answers.
+    `shed_policy`: when load is shed. `preview`: what `reload` would read with another config/local.yaml."""
 
     def __init__(
         self,
@@ -201,9 +200,8 @@ class Server:
             overview=lambda: {"devices": len(self.connections)},
             talk=talk_hooks(self.known_devices, self._addresses, self._current),
             observer=self._observer,
-            current=lambda: self._current().loaded,
+            generations=self._generations,
             preview=preview,
-            reload=self.reload,
             pool=self.provider_pool,
         )
         self._web: WebServer | None = None
