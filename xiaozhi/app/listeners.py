@@ -73,6 +73,17 @@ _LIVE = frozenset(
     }
 )
 
+_SETTLED = (
+    ("console", "enabled"),
+    ("log", "data_dir"),
+    ("history", "max_bytes"),
+    ("manager-api",),
+    ("storage", "url"),
+    ("conversation", "resume_seconds"),
+    ("conversation", "reply_cache_bytes"),
+)
+"""Keys of other sections, by path, that only a restart puts into force."""
+
 
 def wanted_sockets(settings: Settings) -> Wanted:
     """Sockets that the settings allow."""
@@ -317,17 +328,23 @@ def settled_at_start(before: Settings, after: Settings) -> list[str]:
         for key in Limits.model_fields
         if key not in _LIVE and _differ(before.server.limits, after.server.limits, key)
     ]
-    changed += ["console.enabled"] if before.console != after.console else []
-    changed += ["log.data_dir"] if before.data_dir != after.data_dir else []
-    changed += ["history.max_bytes"] if before.history.max_bytes != after.history.max_bytes else []
-    changed += ["manager-api"] if before.manager_api != after.manager_api else []
-    changed += ["storage.url"] if before.storage.url != after.storage.url else []
-    changed += [
-        f"conversation.{key}"
-        for key in ("resume_seconds", "reply_cache_bytes")
-        if _differ(before.conversation, after.conversation, key)
-    ]
-    return changed
+    return changed + [".".join(path) for path in _SETTLED if _at(before, path) != _at(after, path)]
+
+
+def takes_restart(path: Sequence[str]) -> bool:
+    """Whether a new value of this key is one of those that `settled_at_start` names."""
+    match path:
+        case ["server", "limits", key, *_] | ["server", key, *_]:
+            return key not in _LIVE
+        case _:
+            return any(tuple(path[: len(settled)]) == settled for settled in _SETTLED)
+
+
+def _at(settings: Settings, path: Sequence[str]) -> object:
+    found: object = settings
+    for key in path:
+        found = getattr(found, key.replace("-", "_"))
+    return found
 
 
 def _differ(before: object, after: object, key: str) -> bool:

@@ -22,6 +22,7 @@ from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
 from xiaozhi.app.console_pages import open_console
+from xiaozhi.app.console_settings import Preview
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import Watched, expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
@@ -77,13 +78,14 @@ class Server:
 
     `worker`: the name of this process where several share a port. `overlays`: devices' own settings; `console`: where
     those come from instead, if it has been asked for the configuration. `pipeline`: what makes the answers.
-    `shed_policy`: when load is shed."""
+    `shed_policy`: when load is shed. `preview`: what `reload` would read with another config/local.yaml."""
 
     def __init__(
         self,
         loaded: Loaded,
         *,
         reload: Callable[[], Loaded],
+        preview: Preview | None = None,
         worker: str = "",
         overlays: Overlays | None = None,
         console: ManagementConsole | None = None,
@@ -212,6 +214,7 @@ class Server:
             management=console,
             current=self._current,
             reload=self.reload,
+            preview=preview,
             secret=secret,
         )
         self._owner_console = open_console(self._parts, enabled=settings.console.enabled)

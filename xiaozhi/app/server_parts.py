@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from xiaozhi.app.console_settings import Preview
 from xiaozhi.app.gauges import Watched
 from xiaozhi.app.generations import Generation
 from xiaozhi.app.history import History
@@ -19,8 +20,9 @@ from xiaozhi.web.addresses import ServerAddresses
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerParts:
-    """`current`: what is in force. `reload`: the faults for which the configuration as it is now was refused.
-    `secret`: what devices' tokens are signed with."""
+    """`current`: what is in force. `reload`: the faults for which the configuration as it is now was refused. `preview`:
+    what it would read with another config/local.yaml; None: that cannot be changed here. `secret`: what devices' tokens
+    are signed with."""
 
     watched: Watched
     metrics: Metrics
@@ -32,4 +34,5 @@ class ServerParts:
     management: ManagementConsole | None
     current: Callable[[], Generation]
     reload: Callable[[], Sequence[Fault]]
+    preview: Preview | None
     secret: str

@@ -62,10 +62,23 @@ function read(response, text) {
   throw new ApiError(response.status, answer.message || response.statusText, answer);
 }
 
+// Like send("POST", ...), for what is answered with sound: { sound: Blob }, or what is wrong with it as JSON.
+export async function hear(path, body) {
+  const headers = { "X-CSRF-Token": csrf, "Content-Type": "application/json" };
+  const response = await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body) });
+  if (response.ok && response.headers.get("Content-Type").startsWith("audio/")) return { sound: await response.blob() };
+  const answer = await response.json();
+  if (response.ok) return answer;
+  if (response.status === 401) whenLoggedOut();
+  throw new ApiError(response.status, answer.message || response.statusText, answer);
+}
+
 // Events of these topics until the returned function is called. The browser connects again by itself.
-export function live(topics, onEvent, onState = () => {}) {
+// `onLost(n)`: so many were left out, as this page did not read fast enough.
+export function live(topics, onEvent, onState = () => {}, onLost = () => {}) {
   const source = new EventSource(`${BASE}live?topics=${topics.join(",")}`);
   for (const topic of topics) source.addEventListener(topic, (event) => onEvent(topic, JSON.parse(event.data)));
+  source.addEventListener("lost", (event) => onLost(JSON.parse(event.data)));
   source.onopen = () => onState(true);
   source.onerror = () => onState(false);
   return () => source.close();
