@@ -20,9 +20,9 @@ from xiaozhi.web.addresses import ServerAddresses
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerParts:
-    """`current`: what is in force. `reload`: the faults for which the configuration as it is now was refused. `preview`:
-    what it would read with another config/local.yaml; None: that cannot be changed here. `secret`: what devices' tokens
-    are signed with."""
+    """`current`: what is in force. `reload`: the faults for which the configuration as it is now was refused.
+    `preview`: what it would read with another config/local.yaml; None: that cannot be changed here. `secret`: what
+    devices' tokens are signed with."""
 
     watched: Watched
     metrics: Metrics
