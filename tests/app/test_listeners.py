@@ -256,3 +256,22 @@ def test_what_takes_a_restart_is_named() -> None:
         "log.data_dir",
         "conversation.resume_seconds",
     ]
+
+
+def test_a_key_that_takes_a_restart_is_known_as_one() -> None:
+    before = settings()
+    after = settings(
+        {"port": 9000, "max_connections": 7, "limits": {"binary_bytes": 2000, "per_ip": 3}, "tls": FILES},
+        conversation={"resume_seconds": 9, "reply_cache_bytes": 1, "history_turns": 3},
+        log={"data_dir": "/tmp", "log_level": "DEBUG"},
+        console={"enabled": False},
+        history={"max_bytes": 2_000_000, "days": 3},
+        storage={"url": "sqlite:////tmp/x"},
+        **{"manager-api": {"timeout": 3}},
+    )
+    named = listeners.settled_at_start(before, after)
+
+    assert len(named) == 10
+    assert all(listeners.takes_restart(tuple(key.split("."))) for key in named)
+    for key in ("server.max_connections", "server.limits.per_ip", "log.log_level", "history.days", "prompt", "server"):
+        assert not listeners.takes_restart(tuple(key.split("."))), key

@@ -185,5 +185,5 @@ def test_two_operators_at_once_do_not_overwrite_each_other(data: Path) -> None:
                 return found
 
         with pytest.raises(SettingsError, match="try again"):
-            change_own(Racing(database, DeviceNotes(database)), load(environ={}), ANNA, {"prompt": "x"})
+            change_own(Racing(database, DeviceNotes(database)), load(environ={}), ANNA, {"prompt": "x"}, who="test")
         assert directory.settings_of(ANNA) == {"language": "Klingon"}

@@ -115,8 +115,10 @@ def test_workers_see_what_the_others_spent(tmp_path: Path) -> None:
 def test_a_device_may_have_a_limit_of_its_own(database: Database) -> None:
     with quota(database, limit=0) as made:
         made.spend("a", 30)
+        assert made.used("a") is None, "nothing is counted"
         made.allow_own_limits()
         made.spend("a", 60)
+        assert (made.used("a"), made.used("b")) == (60, 0)
         made.spend("b", 60)
         assert (made.left("a", 100), made.left("b", 50), made.left("a", 0), made.left("a")) == (40, 0, None, None)
         made.adopt(70)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
@@ -106,6 +107,39 @@ def _kept(url: str) -> bool:
     with opened(url) as database:
         found = database.read(lambda connection: presences.dialogues_of(connection, [ANNA], 0.0))
     return bool(found)
+
+
+def owner_of(worker: Child) -> tuple[requests.Session, str]:
+    """A browser on this machine, and where it asks."""
+    browser, base = requests.Session(), f"http://127.0.0.1:{worker.http_port}/console/api/"
+    csrf = browser.get(f"{base}session", timeout=PATIENCE_S).json()["csrf"]
+    browser.headers["X-CSRF-Token"] = csrf
+    return browser, base
+
+
+def test_the_console_shows_the_devices_of_both_and_only_one_of_them_speaks_with_a_device(
+    workers: tuple[Child, Child],
+) -> None:
+    one, two = workers
+    device = come(two)
+    (here, at_one), (there, at_two) = owner_of(one), owner_of(two)
+
+    def online() -> bool:
+        listed = here.get(f"{at_one}devices", timeout=PATIENCE_S).json()["devices"]
+        return [(each["device"], each["online"]) for each in listed] == [(ANNA, True)]
+
+    wait_for(online, "the device of the other worker to be shown")
+    refused = here.post(f"{at_one}devices/{ANNA}/say", json={"text": "dinner"}, timeout=PATIENCE_S)
+    assert (refused.status_code, refused.json()["elsewhere"]) == (409, True)
+    assert refused.headers["Connection"] == "close", "the next connection may come to the right one"
+    spoken = there.post(f"{at_two}devices/{ANNA}/say", json={"text": "dinner is ready"}, timeout=PATIENCE_S)
+    assert spoken.status_code == 200
+    assert device.collect_answer().sentences == ["dinner is ready"]
+
+    here.put(f"{at_one}devices/{ANNA}/label", json={"label": "Kitchen"}, timeout=PATIENCE_S)
+    assert there.get(f"{at_two}devices/{ANNA}", timeout=PATIENCE_S).json()["label"] == "Kitchen"
+    wait_for(lambda: "dinner is ready" in here.get(f"{at_one}history", timeout=PATIENCE_S).text, "what was said")
+    device.close()
 
 
 def test_a_worker_that_is_killed_loses_no_dialogue(

@@ -46,6 +46,21 @@ def test_a_device_rings_when_nobody_speaks_with_it() -> None:
         assert services.sessions.ring(DEVICE, WORDS) is Rung.AWAY
 
 
+def test_a_device_says_what_it_is_told_as_soon_as_nobody_speaks() -> None:
+    services: Any = make_services()
+    assert services.sessions.tell(DEVICE, "Dinner is ready.") is Rung.AWAY
+    with visitor(services=services) as device:
+        assert services.sessions.tell(DEVICE, "Dinner is ready.") is Rung.AWAY, "it has not said hello"
+        device.hello()
+        assert services.sessions.tell(DEVICE, "Dinner is ready.") is not Rung.AWAY
+        assert services.sessions.tell(DEVICE, "Wash your hands.") is Rung.BUSY
+        device.wait_turns(2)
+        assert device.spoken() == ["Dinner is ready", "Wash your hands"]
+
+        device.session.drain(0)
+        assert services.sessions.tell(DEVICE, "Dinner is ready.") is Rung.AWAY
+
+
 def test_a_device_that_a_gateway_has_called_is_known_to_its_tools() -> None:
     seen: list[bool] = []
 

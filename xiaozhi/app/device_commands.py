@@ -35,6 +35,7 @@ USAGE = (
 EXIT_FAILED = 1
 _AT_LEAST = {"list": 0, "show": 1, "set": 2, "unset": 2, "approve": 1, "revoke": 1, "forget": 1}
 _MANY = ("set", "unset")
+_WHO = "command line"
 
 
 def is_device_command(words: Sequence[str]) -> bool:
@@ -121,13 +122,13 @@ def _show(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) 
 
 def _set(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) -> str:
     device, *assignments = arguments
-    change_own(directory, loaded, device, assignments)
+    change_own(directory, loaded, device, assignments, who=_WHO)
     return f"{device} has these settings from its next visit on."
 
 
 def _unset(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) -> str:
     device, *keys = arguments
-    left = change_own(directory, loaded, device, {}, keys)
+    left = change_own(directory, loaded, device, {}, keys, who=_WHO)
     return f"{device} follows the configuration in this from its next visit on" + ("." if left else ", as in all else.")
 
 

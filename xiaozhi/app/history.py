@@ -9,6 +9,7 @@ from typing import Final
 
 from xiaozhi.history.entries import HistorySink
 from xiaozhi.history.journal import Journal
+from xiaozhi.history.pages import HistoryPages
 from xiaozhi.history.reporter import Reporter
 from xiaozhi.history.store import LocalHistory, Retention
 from xiaozhi.runtime.metrics import Metrics
@@ -40,6 +41,7 @@ class History:
         self._soon = settings.history.mode != "off"
         self.keeper = Journal(settings.data_dir / DIRECTORY, max_bytes=settings.history.max_bytes)
         self.store = LocalHistory(database, lambda: retention(current()))
+        self.pages = HistoryPages(database)
         self._reporter = Reporter(self.keeper, sinks or [self.store])
 
     def start(self, watchdog: Watchdog, metrics: Metrics) -> None:

@@ -18,6 +18,7 @@ from rich.table import Column, Table
 from xiaozhi.app.banner import show_faults
 from xiaozhi.app.history import DIRECTORY, retention
 from xiaozhi.app.wiring import make_database
+from xiaozhi.devices.directory import KEPT_VERSIONS
 from xiaozhi.devices.quota import KEPT_DAYS
 from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.history.export import export
@@ -177,6 +178,13 @@ def _kept_in_the_database(
         ("devices that wait for approval", where, "a day", f"{rows['waiting_device']} devices"),
         ("what devices say of themselves, when they were seen", where, "until forgotten", f"{rows['device']} devices"),
         ("devices' own settings", where, "until forgotten", f"{rows['device_settings']} devices"),
+        (
+            "earlier settings of devices",
+            where,
+            f"the last {KEPT_VERSIONS} of each",
+            f"{rows['settings_version']} versions",
+        ),
+        ("the last picture of a device's screen", where, "until the next one", f"{rows['device_picture']} devices"),
     ]
 
 

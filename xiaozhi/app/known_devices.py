@@ -60,7 +60,7 @@ class KnownDevices:
         self._choice = settings.server.websocket_choice
         self.tokens = DeviceTokens(secret, expire_seconds=auth.expire_seconds)
         self.boards = KnownBoards()
-        self._guesses = guesses
+        self.guesses = guesses
         self._clock = clock
         self._foreseen: TTLCache[tuple[str, str], Mapping[str, Any] | None] = TTLCache(MAX_FORESEEN, FORESEEN_FOR_S)
         """The own settings of devices that have just been let in."""
@@ -113,8 +113,8 @@ class KnownDevices:
             if self._auth == "home" and identity.seems_at_home:
                 return False
             client = one_client(identity.peer_ip)
-            self._guesses.refuse_guesser("device_token", client)
-            self._guesses.add("device_token", client)
+            self.guesses.refuse_guesser("device_token", client)
+            self.guesses.add("device_token", client)
             raise
         return True
 

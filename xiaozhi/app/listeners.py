@@ -73,6 +73,17 @@ _LIVE = frozenset(
     }
 )
 
+_SETTLED = (
+    ("console", "enabled"),
+    ("log", "data_dir"),
+    ("history", "max_bytes"),
+    ("manager-api",),
+    ("storage", "url"),
+    ("conversation", "resume_seconds"),
+    ("conversation", "reply_cache_bytes"),
+)
+"""Keys of other sections, by path, that only a restart puts into force."""
+
 
 def wanted_sockets(settings: Settings) -> Wanted:
     """Sockets that the settings allow."""
@@ -201,7 +212,7 @@ def http_port(
         admit=rates.ota,
         protocol_version=lambda names: current().board_for(names).protocol_version,
         transport=lambda names: current().board_for(names).transport,
-        release=lambda file_name: _release(current(), file_name),
+        release=lambda file_name: release_of(current(), file_name),
         enrol=known.enrolment.ask,
         activate=known.activate if server.auth.enabled is not False else None,
     )
@@ -213,11 +224,11 @@ def http_port(
             vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses, admit=rates.vision
         ),
         ops.create_blueprint(hooks, admin_token=admin_token, guesses=guesses),
-        device_tools.create_blueprint(_operator_tools(sessions), AdminDoor(admin_token, guesses)),
+        device_tools.create_blueprint(operator_tools(sessions), AdminDoor(admin_token, guesses)),
         devices.create_blueprint(
             DeviceHooks(
                 known.directory,
-                lambda *change: change_own(known.directory, loaded(), *change),
+                lambda *change: change_own(known.directory, loaded(), *change, who="admin token"),
                 known.presence.look,
             ),
             AdminDoor(admin_token, guesses),
@@ -242,7 +253,9 @@ def http_port(
     )
 
 
-def _operator_tools(sessions: OpenSessions) -> device_tools.FindTools:
+def operator_tools(sessions: OpenSessions) -> device_tools.FindTools:
+    """Whether a device is connected to this process, and its own tools."""
+
     def find(device_id: str) -> tuple[bool, device_tools.OperatorTools | None]:
         session = sessions.of_device(device_id)
         return session is not None, session.mcp if session is not None else None
@@ -274,7 +287,7 @@ def ota_settings(settings: Settings, addresses: ServerAddresses) -> ota.OtaConfi
     )
 
 
-def _release(settings: Settings, file_name: str) -> Release:
+def release_of(settings: Settings, file_name: str) -> Release:
     """Who is offered a firmware file."""
     written = settings.firmware.get(file_name) or settings.firmware.get(file_name.removesuffix(SUFFIX))
     if written is None:
@@ -315,17 +328,23 @@ def settled_at_start(before: Settings, after: Settings) -> list[str]:
         for key in Limits.model_fields
         if key not in _LIVE and _differ(before.server.limits, after.server.limits, key)
     ]
-    changed += ["console.enabled"] if before.console != after.console else []
-    changed += ["log.data_dir"] if before.data_dir != after.data_dir else []
-    changed += ["history.max_bytes"] if before.history.max_bytes != after.history.max_bytes else []
-    changed += ["manager-api"] if before.manager_api != after.manager_api else []
-    changed += ["storage.url"] if before.storage.url != after.storage.url else []
-    changed += [
-        f"conversation.{key}"
-        for key in ("resume_seconds", "reply_cache_bytes")
-        if _differ(before.conversation, after.conversation, key)
-    ]
-    return changed
+    return changed + [".".join(path) for path in _SETTLED if _at(before, path) != _at(after, path)]
+
+
+def takes_restart(path: Sequence[str]) -> bool:
+    """Whether a new value of this key is one of those that `settled_at_start` names."""
+    match path:
+        case ["server", "limits", key, *_] | ["server", key, *_]:
+            return key not in _LIVE
+        case _:
+            return any(tuple(path[: len(settled)]) == settled for settled in _SETTLED)
+
+
+def _at(settings: Settings, path: Sequence[str]) -> object:
+    found: object = settings
+    for key in path:
+        found = getattr(found, key.replace("-", "_"))
+    return found
 
 
 def _differ(before: object, after: object, key: str) -> bool:

@@ -174,7 +174,13 @@ def _serve(options: argparse.Namespace, loaded: Loaded, console: ManagementConso
         return EXIT_SETTINGS
     try:
         worker = os.environ.get(WORKER_VARIABLE, "")
-        server = Server(loaded, reload=lambda: _load(options, console), worker=worker, console=console)
+        server = Server(
+            loaded,
+            reload=lambda: _load(options, console),
+            preview=lambda text: _preview(options, console, text),
+            worker=worker,
+            console=console,
+        )
         _start(server)
     except SettingsError as error:
         show_faults(error.faults)
@@ -257,6 +263,15 @@ def _load(options: argparse.Namespace, console: ManagementConsole | None) -> Loa
     if examined.faults or examined.loaded is None:
         raise SettingsError(examined.faults)
     return examined.loaded
+
+
+def _preview(options: argparse.Namespace, console: ManagementConsole | None, local: str) -> Examined:
+    """The configuration as it would be with another config/local.yaml. Uses nothing of gevent."""
+
+    def examined(tree: Mapping[str, Any] | None) -> Examined:
+        return examine(options.config, overrides=_overrides(options), console=tree, local=local)
+
+    return examined(None) if console is None else console.examine(examined)
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from xiaozhi import __version__
-from xiaozhi.app.generations import Generation
-from xiaozhi.app.management import ManagementConsole
+from xiaozhi.app.server_parts import ServerParts
 from xiaozhi.app.telemetry import dearest
-from xiaozhi.app.vendor_health import VendorHealth
-from xiaozhi.errors import Fault
-from xiaozhi.runtime.connections import ConnectionRegistry
-from xiaozhi.runtime.metrics import Metrics
-from xiaozhi.web.addresses import ServerAddresses
 from xiaozhi.web.ops import OpsHooks, PageFacts
 
 
 def ops_hooks(
-    *,
-    ready: Callable[[], tuple[bool, list[str]]],
-    addresses: ServerAddresses,
-    metrics: Metrics,
-    reload: Callable[[], Sequence[Fault]],
-    current: Callable[[], Generation],
-    connections: ConnectionRegistry,
-    vendors: VendorHealth,
-    console: ManagementConsole | None,
-    clock: Callable[[], float],
+    parts: ServerParts, *, ready: Callable[[], tuple[bool, list[str]]], clock: Callable[[], float]
 ) -> OpsHooks:
-    """`current`: what is in force. `console`: the management console, if there is one."""
+    """Where the answers come from, for a server that has a configuration in force."""
+    management, vendors, connections = parts.management, parts.vendors, parts.watched.connections
+    has_console = parts.current().loaded.settings.console.enabled  # takes a restart
 
     def failing() -> list[str]:
-        return [*vendors.failing, *(console.failing if console is not None else ())]
-
-    has_console = current().loaded.settings.console.enabled  # takes a restart
+        return [*vendors.failing, *(management.failing if management is not None else ())]
 
     def facts() -> PageFacts:
         return PageFacts(
             version=__version__,
-            providers=current().agent.providers.names,
+            providers=parts.current().agent.providers.names,
             connections=len(connections),
             failing=failing(),
             limitations=vendors.limitations,
@@ -47,10 +32,10 @@ def ops_hooks(
 
     return OpsHooks(
         ready=ready,
-        addresses=addresses,
+        addresses=parts.addresses,
         facts=facts,
-        metrics=metrics.render,
-        reload=reload,
+        metrics=parts.metrics.render,
+        reload=parts.reload,
         devices=lambda: dearest(connections.members(), clock()),
         failing=failing,
     )

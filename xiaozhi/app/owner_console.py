@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from flask import Blueprint
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from xiaozhi import __version__
-from xiaozhi.app.console_overview import Overview
-from xiaozhi.app.console_talk import tell_turns
-from xiaozhi.app.telemetry import Observer
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.storage import console_store
 from xiaozhi.storage.database import Database
-from xiaozhi.web.console import live, overview, pages, session, talk
+from xiaozhi.web.console import live, pages, session
 from xiaozhi.web.console.access import ConsoleAccess
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.console.live import LiveFeed
-from xiaozhi.web.console.overview import EVERY_S, TOPIC
-from xiaozhi.web.console.talk import TalkHooks
 
 PASSWORD_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """Without those that are mistaken for each other."""
@@ -86,21 +81,14 @@ def change_password(database: Database) -> str:
 
 
 class OwnerConsole:
-    """Everything behind /console and /talk. `enabled`: False for none of it. `key`: what sessions are signed with."""
+    """Everything behind /console and /talk. `enabled`: False for none of it. `key`: what sessions are signed with.
+
+    What pages ask is added by `console_pages.py`."""
 
     def __init__(
-        self,
-        *,
-        enabled: bool,
-        database: Database,
-        inference: InferencePool,
-        guesses: Guesses,
-        key: str,
-        overview: Overview,
-        talk: TalkHooks,
-        observer: Observer,
+        self, *, enabled: bool, database: Database, inference: InferencePool, guesses: Guesses, key: str
     ) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self.password = ConsolePassword(database, inference)
         self.access = ConsoleAccess(
             key=key,
@@ -112,30 +100,36 @@ class OwnerConsole:
         """Made by `start`, to be told once."""
         self.audit = AuditTrail(database)
         self.feed = LiveFeed()
-        self._overview = overview
-        self.feed.sample(TOPIC, EVERY_S, overview.sample)
-        self._talk = talk
-        if enabled:
-            observer.on_turn = tell_turns(self.feed)
+        self.about: dict[str, Callable[[], Any]] = {"version": lambda: __version__}
+        """What every page knows of the server, asked for when one is opened."""
+        self._pages: list[Blueprint] = []
+        self._closing: list[Callable[[], object]] = [self.feed.close]
 
     def start(self) -> None:
         """Make the password, if there has been none. Blocks; raises StorageError, Overloaded."""
-        if self._enabled:
+        if self.enabled:
             self.first_password = self.password.make_first()
+
+    def add(self, *pages: Blueprint, close: Callable[[], object] | None = None) -> None:
+        """What a page asks, and what ends with the console; before `blueprints`."""
+        self._pages += pages
+        self._closing += [close] if close is not None else []
 
     def blueprints(self) -> list[Blueprint]:
         """The routes."""
-        if not self._enabled:
+        if not self.enabled:
             return []
         return [
             pages.create_blueprint(),
-            session.create_blueprint(self.access, self.audit, lambda: {"version": __version__}),
+            session.create_blueprint(self.access, self.audit, self._tell_about),
             live.create_blueprint(self.feed, self.access),
-            overview.create_blueprint(self.access, self._overview.sample),
-            talk.create_blueprint(self._talk, self.access, self.audit),
+            *self._pages,
         ]
 
     def close(self) -> None:
         """End what pages are being told. Idempotent."""
-        self.feed.close()
-        self._overview.close()
+        for close in self._closing:
+            close()
+
+    def _tell_about(self) -> Mapping[str, Any]:
+        return {name: tell() for name, tell in self.about.items()}

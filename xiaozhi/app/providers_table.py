@@ -68,27 +68,22 @@ def markdown_rows() -> list[str]:
 def _row(registered: registry.Registration) -> ProviderRow:
     secrets = set(registry.secrets_of(registered))
     options = [
-        f"{_spelled(name, field)}{'*' if name in secrets else ''}"
+        f"{checks.usual_spelling(name, field)}{'*' if name in secrets else ''}"
         for name, field in registered.options.model_fields.items()
         if name not in ProviderOptions.model_fields
     ]
     return ProviderRow(
         registered.kind,
         registered.type_name,
-        _works(registered.cls),
+        how_it_works(registered.cls),
         _formats(registered.options),
         ", ".join(options),
         _source(registered.cls),
     )
 
 
-def _spelled(name: str, field: Any) -> str:
-    """The name that people write: of several spellings the first that the class itself uses, or consoles."""
-    spellings = checks.spellings(name, field)
-    return name if name in spellings and not name.endswith("_percent") else spellings[0]
-
-
-def _works(cls: type[Provider]) -> str:
+def how_it_works(cls: type[Provider]) -> str:
+    """How sound or text goes in and comes out, in a few words."""
     if issubclass(cls, BatchAsr):
         return "whole utterance"
     if issubclass(cls, Asr):

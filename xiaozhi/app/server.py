@@ -21,8 +21,8 @@ from xiaozhi import __version__
 from xiaozhi.app import listeners, process, wiring
 from xiaozhi.app.agents import ConfiguredAgents, Overlays
 from xiaozhi.app.banner import StartFacts, start_facts
-from xiaozhi.app.console_overview import Overview
-from xiaozhi.app.console_talk import talk_hooks
+from xiaozhi.app.console_pages import open_console
+from xiaozhi.app.console_settings import Preview
 from xiaozhi.app.descriptors import Descriptors
 from xiaozhi.app.gauges import Watched, expect_loops, sample, watch_all
 from xiaozhi.app.generations import Generation, Generations
@@ -31,9 +31,9 @@ from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.ops_hooks import ops_hooks
-from xiaozhi.app.owner_console import OwnerConsole
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.request_rates import RequestRates
+from xiaozhi.app.server_parts import ServerParts
 from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
@@ -78,13 +78,14 @@ class Server:
 
     `worker`: the name of this process where several share a port. `overlays`: devices' own settings; `console`: where
     those come from instead, if it has been asked for the configuration. `pipeline`: what makes the answers.
-    `shed_policy`: when load is shed."""
+    `shed_policy`: when load is shed. `preview`: what `reload` would read with another config/local.yaml."""
 
     def __init__(
         self,
         loaded: Loaded,
         *,
         reload: Callable[[], Loaded],
+        preview: Preview | None = None,
         worker: str = "",
         overlays: Overlays | None = None,
         console: ManagementConsole | None = None,
@@ -118,7 +119,7 @@ class Server:
         self._tracer = open_tracer(version=__version__, worker=worker)
         self._memories = MemoryWriter(self._database)
         self._quota = OutputQuota(self._database, lambda: datetime.datetime.now(zone_of(settings)).date())
-        self._history = History(
+        self.history = History(
             settings,
             self._database,
             current=lambda: self._current().loaded.settings,
@@ -142,7 +143,7 @@ class Server:
             resume=self.known_devices.resume,
             memories=self._memories,
             quota=self._quota,
-            history=self._history.keeper,
+            history=self.history.keeper,
             lasting=self._lasting,
             telemetry=self._observer,
             vision=self._vision,
@@ -202,18 +203,21 @@ class Server:
             watchdog=self.watchdog,
         )
         watch_all(self.metrics, watched)
-        self._owner_console = OwnerConsole(
-            enabled=settings.console.enabled,
-            database=self._database,
-            inference=self.inference,
-            guesses=self.rates.guesses,
-            key=secret,
-            overview=Overview(
-                watched, self.metrics, self.known_devices, self.vendor_health, self._history, self._current, console
-            ),
-            talk=talk_hooks(self.known_devices, self._addresses, self._current),
+        self._parts = ServerParts(
+            watched=watched,
+            metrics=self.metrics,
             observer=self._observer,
+            known=self.known_devices,
+            vendors=self.vendor_health,
+            history=self.history,
+            addresses=self._addresses,
+            management=console,
+            current=self._current,
+            reload=self.reload,
+            preview=preview,
+            secret=secret,
         )
+        self._owner_console = open_console(self._parts, enabled=settings.console.enabled)
         self._web: WebServer | None = None
         self._worker_web: WebServer | None = None
         self._acceptor: Acceptor | None = None
@@ -228,7 +232,7 @@ class Server:
         self._owner_console.start()
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
-        self._history.start(self.watchdog, self.metrics)
+        self.history.start(self.watchdog, self.metrics)
         settings = self._loaded.settings
         wanted = listeners.wanted_sockets(settings)
         fitted = self._descriptors.fit(wanted)
@@ -241,17 +245,7 @@ class Server:
             admission=self.admission,
             handshakes=fitted.handshakes,
         )
-        hooks = ops_hooks(
-            ready=self.readiness,
-            addresses=self._addresses,
-            metrics=self.metrics,
-            reload=self.reload,
-            current=self._current,
-            connections=self.connections,
-            vendors=self.vendor_health,
-            console=self._management,
-            clock=self._clock,
-        )
+        hooks = ops_hooks(self._parts, ready=self.readiness, clock=self._clock)
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self._web = listeners.http_port(
             settings,
@@ -378,7 +372,7 @@ class Server:
         if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
             log.warning("memories put aside for the next start")
         self._step("quota", self._quota.close)
-        self._step("history", self._history.stop)
+        self._step("history", self.history.stop)
         if self._management is not None:
             self._step("console", self._management.close)
         self._step("console pages", self._owner_console.close)

@@ -21,13 +21,16 @@ from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.storage import devices, enrolments
 from xiaozhi.storage.database import Database, Transaction
-from xiaozhi.storage.devices import Arrival, DeviceRecord, Standing
+from xiaozhi.storage.devices import Arrival, DeviceRecord, SettingsVersion, Standing
 
 log = get_logger(__name__)
 
 LOOK_UP_S = 2.0
 """How long a device waits for what is known of it; then it is served without."""
 MAX_REMEMBERED = 20_000
+KEPT_VERSIONS = 20
+"""Earlier settings that are kept of each device."""
+MAX_WAITING_SHOWN = 100
 
 
 class UnknownDevice(XiaozhiError):
@@ -107,10 +110,57 @@ class DeviceDirectory:
         """Every device that is known, those seen last first."""
         return self._database.read(lambda connection: devices.records(connection, self._clock() - ALIVE_S))
 
+    def page(self, search: str, limit: int, offset: int) -> tuple[list[DeviceRecord], int]:
+        """(some of the devices that are known, those seen last first; how many there are). `search`: part of the id, of
+        what its owner calls it or of what it said of itself; "": all."""
+
+        def read(connection: Transaction) -> tuple[list[DeviceRecord], int]:
+            names, total = devices.page(connection, search, limit, offset)
+            found = {record.device: record for record in devices.records(connection, self._clock() - ALIVE_S, names)}
+            return [found[name] for name in names if name in found], total
+
+        return self._database.read(read)
+
+    def waiting(self) -> list[DeviceRecord]:
+        """Devices as which somebody waits for approval; the first `MAX_WAITING_SHOWN`."""
+        return self._database.read(
+            lambda connection: devices.records(
+                connection, self._clock() - ALIVE_S, devices.all_waiting(connection, MAX_WAITING_SHOWN)
+            )
+        )
+
+    def pulse(self) -> tuple[int, str]:
+        """(devices connected now, to all workers; a text that changes whenever there may be something new)."""
+        return self._database.read(lambda connection: devices.pulse(connection, self._clock() - ALIVE_S))
+
+    def name_it(self, device: str, label: str) -> None:
+        """What its owner calls a device; "": nothing any more."""
+        name = normal_device_id(device)
+        self._database.run(lambda connection: devices.keep_label(connection, name, label))
+
+    def labels(self, names: Collection[str]) -> Mapping[str, str]:
+        """What owners call these devices (ids in their normal form), as far as they call them anything."""
+        return self._database.read(lambda connection: devices.labels(connection, names))
+
+    def keep_picture(self, device: str, picture: bytes) -> None:
+        """A picture of a device's screen, in the place of the one before."""
+        name, now = normal_device_id(device), self._clock()
+        self._database.run(lambda connection: devices.keep_picture(connection, name, picture, now))
+
+    def picture_of(self, device: str) -> tuple[bytes, float] | None:
+        """The last picture of a device's screen, and when it came (seconds since 1970)."""
+        name = normal_device_id(device)
+        return self._database.read(lambda connection: devices.picture_of(connection, name))
+
+    def versions_of(self, device: str) -> list[SettingsVersion]:
+        """What a device's own settings were before their last changes, the latest change first."""
+        name = normal_device_id(device)
+        return self._database.read(lambda connection: devices.versions_of(connection, name))
+
     def of(self, device: str) -> DeviceRecord:
         """Everything that is kept of one device. Raises UnknownDevice."""
         name = normal_device_id(device)
-        found = self._database.read(lambda connection: devices.records(connection, self._clock() - ALIVE_S, name))
+        found = self._database.read(lambda connection: devices.records(connection, self._clock() - ALIVE_S, [name]))
         if not found:
             raise UnknownDevice(
                 f"{device} is not known here: it has never asked or connected, and nothing was set for it"
@@ -123,14 +173,18 @@ class DeviceDirectory:
         return self._database.read(lambda connection: devices.settings_of(connection, name)) or {}
 
     def change_settings(
-        self, device: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+        self, device: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, who: str = ""
     ) -> Mapping[str, Any]:
         """Put what `change` makes of a device's own settings in their place; returns it. In force with its next
-        visit. `change` may not wait, and may refuse by raising SettingsError."""
+        visit. `change` may not wait, and may refuse by raising SettingsError. `who` has changed them: the settings of
+        before are kept with it."""
         name, now = normal_device_id(device), self._clock()
 
         def write(connection: Transaction) -> Mapping[str, Any]:
-            settings = change(devices.settings_of(connection, name) or {})
+            before = devices.settings_of(connection, name) or {}
+            settings = change(before)
+            if settings != before:
+                devices.keep_version(connection, name, before, who, now, KEPT_VERSIONS)
             devices.keep_settings(connection, name, settings, now)
             return settings
 
@@ -172,6 +226,25 @@ class DeviceDirectory:
         done = self._database.run(write)
         log.info("device approved", what=done)
         return done
+
+    def refuse(self, code: str) -> str:
+        """Whoever waits under this code is not let in; the device's id. A device that nobody is enrolled as may not ask
+        again until it is approved. Raises UnknownDevice."""
+        now = self._clock()
+
+        def write(connection: Transaction) -> str:
+            waiting = enrolments.waiting(connection, code=code)
+            if not waiting:
+                raise UnknownDevice(f"nobody waits under {code!r} any more")
+            name = waiting[0].device
+            enrolments.stop_waiting(connection, name, waiting[0].client)
+            if enrolments.of(connection, name) is None and not enrolments.waiting(connection, device=name):
+                devices.keep_standing(connection, name, Standing(True, now), now)
+            return name
+
+        name = self._database.run(write)
+        log.warning("device refused", device=name)
+        return name
 
     def forget(self, device: str) -> bool:
         """Enrol the device anew when it asks again, and void its tokens; False when it was not enrolled."""

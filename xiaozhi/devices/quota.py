@@ -96,6 +96,13 @@ class OutputQuota:
         self._turn_page()
         return max(0, allowed - self._stored.get(device, 0) - self._counts.unwritten((self._day, device), 0))
 
+    def used(self, device: str) -> int | None:
+        """Characters that `device` was told today; None: nothing is counted, as there is no limit."""
+        if not self._counting:
+            return None
+        self._turn_page()
+        return self._stored.get(device, 0) + self._counts.unwritten((self._day, device), 0)
+
     def spend(self, device: str, characters: int) -> None:
         """Count what was spoken; in the database within a second or so."""
         if characters <= 0 or not self._counting:

@@ -153,7 +153,7 @@ class LocalHistory:
         """The last turns of a device, the oldest of them first. Blocks. Raises StorageError, Overloaded."""
         device = normal_device_id(device_id)
         rows = self._database.read(lambda connection: turn_history.newest_turns(connection, device, limit))
-        return [_kept(row) for row in rows]
+        return [kept_turn(row) for row in rows]
 
     def sessions(self, device_id: str) -> list[SessionRow]:
         """The sessions of a device, the oldest first. Blocks and raises as `newest`."""
@@ -162,7 +162,7 @@ class LocalHistory:
 
     def turns(self, session: str) -> list[KeptTurn]:
         """The turns of a session in order. Blocks and raises as `newest`."""
-        return [_kept(row) for row in self._database.read(lambda c: turn_history.turns_of(c, session))]
+        return [kept_turn(row) for row in self._database.read(lambda c: turn_history.turns_of(c, session))]
 
     def sound_turns(self, session: str) -> list[int]:
         """The turns of a session whose sound is kept. Blocks and raises as `newest`."""
@@ -178,6 +178,13 @@ class LocalHistory:
         device, now = normal_device_id(device_id), self._clock()
         return self._database.run(
             lambda connection: turn_history.erase(connection, device, now), deadline=WRITE_DEADLINE_S
+        )
+
+    def erase_session(self, session: str) -> tuple[int, int]:
+        """Remove all that was said in one session so far; (turns, sounds) removed. Blocks and raises as `newest`."""
+        now = self._clock()
+        return self._database.run(
+            lambda connection: turn_history.erase_session(connection, session, now), deadline=WRITE_DEADLINE_S
         )
 
     def totals(self) -> HistoryTotals:
@@ -205,7 +212,8 @@ def _turn_row(entry: HistoryEntry) -> TurnRow:
     )
 
 
-def _kept(row: TurnRow) -> KeptTurn:
+def kept_turn(row: TurnRow) -> KeptTurn:
+    """A row as it was handed in."""
     return KeptTurn(
         session=row.session,
         turn=row.turn,

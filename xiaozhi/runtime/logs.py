@@ -23,6 +23,7 @@ import orjson
 import structlog
 
 from xiaozhi.runtime.log_bounds import LineRates, printable_fields, printable_json
+from xiaozhi.runtime.log_view import LogTap
 from xiaozhi.runtime.log_writer import FLUSH_S, LogThread, LogWriter, RotatingFile, Stream
 from xiaozhi.runtime.redaction import HIDDEN, Redaction
 
@@ -32,10 +33,14 @@ NOISY = ("urllib3", "geventwebsocket", "werkzeug")
 """Libraries that tell every step they take."""
 
 redaction = Redaction()
+tap = LogTap()
+"""For whoever looks at new lines; as on disk."""
 _handlers: list[logging.Handler] = []
 _levels: list[str] = []
 _threads: list[LogThread] = []
 """The one in force, or none."""
+_files: list[Path] = []
+"""Likewise."""
 
 
 def get_logger(name: str) -> Any:
@@ -104,6 +109,10 @@ def configure(
         if handler is not None:
             _handlers.append(handler)
             root.addHandler(handler)
+    tap.setFormatter(_formatter(shared, _for_machines()))
+    root.addHandler(tap)
+    if directory is not None:
+        _files.append(directory / file_name)
     root.setLevel(level.upper())
     for name, own in (dict.fromkeys(NOISY, "WARNING") | dict(levels or {})).items():
         logging.getLogger(name).setLevel(own.upper())
@@ -114,6 +123,11 @@ def flush(seconds: float = FLUSH_S) -> None:
     """Wait until the lines so far have been written; at most `seconds`."""
     for thread in _threads:
         thread.flush(seconds)
+
+
+def log_file() -> Path | None:
+    """The file that lines go into, None for none."""
+    return _files[-1] if _files else None
 
 
 def dropped() -> int:
@@ -134,6 +148,8 @@ def _forget() -> None:
         handler = _handlers.pop()
         root.removeHandler(handler)
         handler.close()
+    root.removeHandler(tap)
+    _files.clear()
     while _threads:
         _threads.pop().close()
     while _levels:

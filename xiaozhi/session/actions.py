@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from xiaozhi.session.link import Identity
 from xiaozhi.session.parts import SessionParts
 from xiaozhi.session.turns.opening import Delivery, Opening
 from xiaozhi.session.turns.turn_taking import TurnTaking
@@ -18,8 +19,11 @@ from xiaozhi.tools.music import Music, Track
 class Actions:
     """Those of one session. `leave`: the session is to end when the current answer has been spoken."""
 
-    def __init__(self, device_id: str, parts: SessionParts, turn_taking: TurnTaking, leave: Callable[[], None]) -> None:
-        self.device_id = device_id
+    def __init__(
+        self, identity: Identity, parts: SessionParts, turn_taking: TurnTaking, leave: Callable[[], None]
+    ) -> None:
+        self.device_id = identity.device_id
+        self.origin = identity.origin
         self.music = Music()
         self.called = False
         self._parts = parts
@@ -57,3 +61,12 @@ class Actions:
         text = text_in(words, self._parts.language(""))
         announcement = self._turn_taking.announce(Opening(fixed=text, shown=text), when="now")
         return Rung.AWAY if announcement.delivery is Delivery.DROPPED else Rung.RINGS
+
+    def tell(self, text: str) -> Rung:
+        """See OpenSession."""
+        if self._parts.hello is None:
+            return Rung.AWAY
+        announcement = self._turn_taking.announce(Opening(fixed=text, shown=text))
+        if announcement.delivery is Delivery.DROPPED:
+            return Rung.AWAY
+        return Rung.BUSY if announcement.delivery is Delivery.WAITING else Rung.RINGS

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from xiaozhi.net.origin import Origin
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.tools.calls import Rung
 from xiaozhi.tools.device_mcp import DeviceMcp
@@ -21,11 +22,18 @@ class OpenSession(Protocol):
         """In its normal form."""
 
     @property
+    def origin(self) -> Origin | None:
+        """How its device reached the device port; None: not known."""
+
+    @property
     def mcp(self) -> DeviceMcp | None:
         """The device's own tools; None: it has none of this kind, or has not said hello yet."""
 
     def ring(self, words: Mapping[str, str]) -> Rung:
         """Say this at once, in the language of its conversation (language -> text), unless somebody speaks with it."""
+
+    def tell(self, text: str) -> Rung:
+        """Say this as soon as nobody speaks: RINGS: it is being said; BUSY: it waits; AWAY: it will not be said."""
 
 
 class OpenSessions:
@@ -55,3 +63,8 @@ class OpenSessions:
         """Call a device, see `OpenSession.ring`."""
         session = self.of_device(device_id)
         return Rung.AWAY if session is None else session.ring(words)
+
+    def tell(self, device_id: str, text: str) -> Rung:
+        """Have a device say something, see `OpenSession.tell`."""
+        session = self.of_device(device_id)
+        return Rung.AWAY if session is None else session.tell(text)

@@ -38,6 +38,9 @@ class Quota(Protocol):
     def left(self, device: str, limit: int | None = None) -> int | None:
         """Characters left today of `limit`, None: of the general one; None: no limit."""
 
+    def used(self, device: str) -> int | None:
+        """Characters spoken today; None: not counted."""
+
     def spend(self, device: str, characters: int) -> None:
         """So many were spoken."""
 

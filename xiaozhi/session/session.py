@@ -94,7 +94,7 @@ class Session:
             on_end=self._on_turn_end,
             on_discard=services.telemetry.prepared_in_vain,
         )
-        self._actions = Actions(self.device_id, self._parts, self._turn_taking, self._leave_after_reply)
+        self._actions = Actions(identity, self._parts, self._turn_taking, self._leave_after_reply)
         self._history = SessionHistory(services.history, self._context, clock)
         self._agent_known = False
         self._wait: AgentWait | None = None

@@ -13,6 +13,7 @@
     loading.py             `load`: all of the above in order
     overlay.py             `lay_over`: a device's own settings over the configuration
     device_settings.py     changing them key by key
+    device_form.py         them as the fields of a form
     zone.py                the owner's time zone
     token_secret.py        the one secret the server makes for itself
 

@@ -326,6 +326,12 @@ def spellings(name: str, field: FieldInfo) -> list[str]:
     return [field.alias] if field.alias else [name]
 
 
+def usual_spelling(name: str, field: FieldInfo) -> str:
+    """The name that people write: of several spellings the first that the class itself uses, or consoles."""
+    known = spellings(name, field)
+    return name if name in known and not name.endswith("_percent") else known[0]
+
+
 def _unknown_inside(value: Any, annotation: Any, prefix: str) -> Iterator[tuple[str, str, list[str]]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if isinstance(value, Mapping) and annotation.model_config.get("extra") != "allow":  # else they are passed on

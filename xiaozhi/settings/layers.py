@@ -78,9 +78,14 @@ def ships(source: str) -> bool:
     return source.endswith(SHIPPED)
 
 
+def is_prose(key: str) -> bool:
+    """True for the name of a value that is meant to be read or spoken."""
+    return _PROSE.search(key.lower()) is not None
+
+
 def is_placeholder(key: str, value: object) -> bool:
     """True for a text that its template asked to be replaced."""
-    if not isinstance(value, str) or len(value) > _LONGEST_PLACEHOLDER or _PROSE.search(key.lower()):
+    if not isinstance(value, str) or len(value) > _LONGEST_PLACEHOLDER or is_prose(key):
         return False
     return _PLACEHOLDER.fullmatch(value) is not None
 

@@ -22,10 +22,11 @@ from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.settings import checks, not_yet
 from xiaozhi.settings.environment import path_layers, shortcut_layers
 from xiaozhi.settings.layers import SHIPPED, Layer, Merged, merge
+from xiaozhi.settings.local_file import NAME as LOCAL
 from xiaozhi.settings.schema import Settings
 from xiaozhi.settings.spellings import lost_indentation, respelled
 from xiaozhi.settings.strength import weak_secrets_of_others
-from xiaozhi.settings.yaml_reader import read_file
+from xiaozhi.settings.yaml_reader import read_file, read_text
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 """The configuration that ships with the programme."""
@@ -48,6 +49,8 @@ class Loaded:
     """The file `settings.prompt_template` stands for."""
     merged: Merged = field(default_factory=Merged, repr=False, compare=False)
     """The layers as one tree: what a device's own settings are laid over (`overlay.py`)."""
+    above_local: frozenset[str] = frozenset()
+    """Names of the layers above config/local.yaml: what they say cannot be changed there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,15 @@ def examine(
     overrides: Mapping[str, Any] | None = None,
     config_dir: Path = CONFIG_DIR,
     console: Mapping[str, Any] | None = None,
+    local: str | None = None,
 ) -> Examined:
-    """Everything that is right and wrong with the settings from all layers. Arguments as for `load`; raises nothing."""
+    """Everything that is right and wrong with the settings from all layers. Arguments as for `load`; `local`: what
+    config/local.yaml would hold, in place of what it holds. Raises nothing."""
     files = [config] if isinstance(config, str | Path) else list(config or ())
     base, faults = _files([config_dir / name for name in SHIPPED])
-    own, more = _files([*_if_there(config_dir / "local.yaml"), *map(Path, files)])
+    own, more = _local(config_dir / LOCAL, local)
+    above_own, above_faults = _files([*map(Path, files)])
+    own, more = [*own, *above_own], [*more, *above_faults]
     unread = any(not layer.tree for layer in [*base, *own]) and bool(faults or more)
     shortcuts, wrong, warnings = shortcut_layers(environ)
     faults += more + wrong
@@ -126,7 +133,8 @@ def examine(
     faults = _each_once([*wrong, *crossing, *faults])
     sources = [layer.source for layer in layers]
     empty = frozenset(layer.source for layer in layers if not layer.tree)
-    return Examined(Loaded(settings, warnings, sources, empty, config_dir, template, below), faults, warnings)
+    fixed = frozenset(layer.source for layer in above[len(own) - len(above_own) :])
+    return Examined(Loaded(settings, warnings, sources, empty, config_dir, template, below, fixed), faults, warnings)
 
 
 def _in_place(layers: list[Layer]) -> tuple[list[Layer], list[Fault]]:
@@ -177,6 +185,14 @@ def _files(paths: list[Path]) -> tuple[list[Layer], list[Fault]]:
         faults += wrong
         layers.append(Layer(_short(path), tree))
     return layers, faults
+
+
+def _local(path: Path, text: str | None) -> tuple[list[Layer], list[Fault]]:
+    """The layer of the owner's file. `text`: in place of what it holds; "" for no such file."""
+    if text is None:
+        return _files(_if_there(path))
+    tree, faults = read_text(text, _short(path))
+    return [Layer(_short(path), tree)] if text else [], faults
 
 
 def _short(path: Path) -> str:

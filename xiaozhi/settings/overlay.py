@@ -56,7 +56,7 @@ PER_DEVICE = frozenset(
 """Keys that a device may have of its own. The others belong to the process, or are needed before it is known which
 device's settings apply (`xiaozhi`: it stands in the answer to the hello)."""
 _KNOWN = frozenset(field.alias or name for name, field in Settings.model_fields.items())
-_PROCESS_WIDE = (
+PROCESS_WIDE = (
     ("conversation", "reply_cache_bytes"),
     ("conversation", "resume_seconds"),
     ("history", "days"),
@@ -112,7 +112,7 @@ def lay_over(loaded: Loaded, overlay: Mapping[str, Any], source: str, *, trusted
 
 def _not_of_a_device(own: Mapping[str, Any], source: str) -> list[Fault]:
     wrong = [(key, own[key]) for key in own if key in _KNOWN and key not in PER_DEVICE]
-    for section, key in _PROCESS_WIDE:
+    for section, key in PROCESS_WIDE:
         inside = own.get(section)
         if isinstance(inside, Mapping) and key in inside:
             wrong.append((f"{section}.{key}", inside[key]))

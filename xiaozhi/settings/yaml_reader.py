@@ -129,6 +129,15 @@ def read_value(text: str) -> Any:
     return value
 
 
+def compose(text: str, source: str) -> yaml.Node | None:
+    """The nodes of a text that came from `source`, with their places in it; None for a text without any. Raises
+    SettingsError."""
+    try:
+        return _compose(text)
+    except _Problem as problem:
+        raise SettingsError([Fault(_place(source, problem.mark), problem.found, problem.expected)]) from None
+
+
 def _compose(text: str) -> yaml.Node | None:
     try:
         loader = _Reader(text)

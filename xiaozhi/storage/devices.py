@@ -7,16 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, Text, cast, delete, func, or_, select, union
 
 from xiaozhi.storage.tables import (
     device,
+    device_label,
+    device_picture,
     device_settings,
     device_standing,
     dialogue,
     enrolment,
     insert,
     presence,
+    settings_version,
     waiting_device,
     worker,
 )
@@ -63,6 +66,18 @@ class DeviceRecord:
     """Workers that it is connected to."""
     waiting: tuple[tuple[str, str, str, float], ...] = ()
     """(code, client id, address, since when) of those who wait for approval as this device."""
+    label: str = ""
+    """What its owner calls it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsVersion:
+    """A device's own settings as they were until `who` changed them at `at`."""
+
+    id: int
+    at: float
+    who: str
+    settings: Mapping[str, Any]
 
 
 def note(connection: Connection, reports: Mapping[str, Report], now: float) -> None:
@@ -127,6 +142,46 @@ def keep_settings(connection: Connection, name: str, settings: Mapping[str, Any]
     _upsert(connection, device_settings, {"device": name, "settings": dict(settings), "changed_at": now})
 
 
+def keep_version(connection: Connection, name: str, before: Mapping[str, Any], who: str, now: float, kept: int) -> None:
+    """Remember what a device's own settings were before a change; of all of this device the latest `kept` stay."""
+    connection.execute(settings_version.insert().values(device=name, at=now, who=who, settings=dict(before)))
+    mine = settings_version.c.device == name
+    stay = select(settings_version.c.id).where(mine).order_by(settings_version.c.id.desc()).limit(kept)
+    connection.execute(delete(settings_version).where(mine, settings_version.c.id.not_in(stay)))
+
+
+def versions_of(connection: Connection, name: str) -> list[SettingsVersion]:
+    """What a device's own settings were before their last changes, the latest change first."""
+    query = select(settings_version).where(settings_version.c.device == name).order_by(settings_version.c.id.desc())
+    return [SettingsVersion(row.id, row.at, row.who, row.settings) for row in connection.execute(query)]
+
+
+def keep_label(connection: Connection, name: str, label: str) -> None:
+    """What its owner calls a device; "": nothing any more."""
+    if not label:
+        connection.execute(delete(device_label).where(device_label.c.device == name))
+        return
+    _upsert(connection, device_label, {"device": name, "label": label})
+
+
+def labels(connection: Connection, names: Collection[str]) -> dict[str, str]:
+    """What owners call these devices, as far as they call them anything."""
+    query = select(device_label).where(device_label.c.device.in_(list(names)))
+    return {row.device: row.label for row in connection.execute(query)}
+
+
+def keep_picture(connection: Connection, name: str, picture: bytes, now: float) -> None:
+    """A picture of a device's screen, in the place of the one before."""
+    _upsert(connection, device_picture, {"device": name, "at": now, "picture": picture})
+
+
+def picture_of(connection: Connection, name: str) -> tuple[bytes, float] | None:
+    """The last picture of a device's screen, and when it came."""
+    query = select(device_picture.c.picture, device_picture.c.at).where(device_picture.c.device == name)
+    row = connection.execute(query).first()
+    return None if row is None else (bytes(row.picture), row.at)
+
+
 def keep_standing(connection: Connection, name: str, standing: Standing, now: float) -> None:
     """What an operator has decided about a device."""
     _upsert(
@@ -154,13 +209,54 @@ def standings(connection: Connection, since: float, name: str | None = None) -> 
     return {row.device: Standing(bool(row.revoked), row.tokens_from) for row in connection.execute(query)}
 
 
-def records(connection: Connection, alive_since: float, name: str | None = None) -> list[DeviceRecord]:
-    """All devices, or one, those seen last first. `alive_since`: workers that have given no sign since then are gone.
-    A device is known when it was seen, is enrolled or waits, or when an operator has decided or set something."""
+_KNOWN_BY = (device, device_settings, enrolment, device_standing, waiting_device, presence)
+"""A device is known when it was seen, is enrolled or waits, or when an operator has decided or set something."""
+
+
+def page(connection: Connection, search: str, limit: int, offset: int) -> tuple[list[str], int]:
+    """(device ids, those seen last first; how many there are on all pages). `search`: part of the id, of what its owner
+    calls it or of what it said of itself; "": all."""
+    everyone = union(*(select(table.c.device) for table in _KNOWN_BY)).subquery()
+    found = (
+        select(everyone.c.device, device.c.last_seen)
+        .outerjoin(device, device.c.device == everyone.c.device)
+        .outerjoin(device_label, device_label.c.device == everyone.c.device)
+    )
+    if search:
+        places = everyone.c.device, device_label.c.label, cast(device.c.report, Text)
+        found = found.where(or_(*(place.icontains(search, autoescape=True) for place in places)))
+    total = connection.execute(select(func.count()).select_from(found.subquery())).scalar() or 0
+    ordered = found.order_by(device.c.last_seen.desc().nulls_last(), everyone.c.device).limit(limit).offset(offset)
+    return [row.device for row in connection.execute(ordered)], total
+
+
+def all_waiting(connection: Connection, limit: int) -> list[str]:
+    """Devices as which somebody waits for approval, the longest waiting first."""
+    oldest = func.min(waiting_device.c.asked_at)
+    query = select(waiting_device.c.device).group_by(waiting_device.c.device).order_by(oldest).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def pulse(connection: Connection, alive_since: float) -> tuple[int, str]:
+    """(devices connected now, a text that changes whenever a device comes or goes, waits, or is decided about)."""
+    alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)
+    here = presence.c.worker.in_(alive)
+    online, visits, latest = connection.execute(
+        select(func.count(presence.c.device.distinct()), func.count(), func.max(presence.c.arrived_at)).where(here)
+    ).one()
+    waiting = connection.execute(select(func.count(), func.max(waiting_device.c.asked_at))).one()
+    decided = connection.execute(select(func.max(device_standing.c.changed_at))).scalar()
+    enrolled = connection.execute(select(func.count(), func.max(enrolment.c.enrolled_at))).one()
+    return online, "/".join(map(str, (visits, latest, *waiting, decided, *enrolled)))
+
+
+def records(connection: Connection, alive_since: float, names: Collection[str] | None = None) -> list[DeviceRecord]:
+    """All devices, or some, those seen last first. `alive_since`: workers that have given no sign since then are
+    gone."""
 
     def rows(table: Table) -> Sequence[Any]:
         query = select(table)
-        return connection.execute(query if name is None else query.where(table.c.device == name)).all()
+        return connection.execute(query if names is None else query.where(table.c.device.in_(names))).all()
 
     seen = {row.device: row for row in rows(device)}
     own = {row.device: row.settings for row in rows(device_settings)}
@@ -174,7 +270,8 @@ def records(connection: Connection, alive_since: float, name: str | None = None)
     for row in rows(presence):
         if row.worker in alive:
             online.setdefault(row.device, []).append(row.worker)
-    names = {**seen, **own, **enrolled, **decided, **waiting, **online}
+    labels = {row.device: row.label for row in rows(device_label)}
+    known = {**seen, **own, **enrolled, **decided, **waiting, **online}
     found = [
         DeviceRecord(
             device=each,
@@ -189,8 +286,9 @@ def records(connection: Connection, alive_since: float, name: str | None = None)
             standing=decided.get(each, Standing()),
             workers=tuple(online.get(each, ())),
             waiting=tuple(waiting.get(each, ())),
+            label=labels.get(each, ""),
         )
-        for each in names
+        for each in known
     ]
     return sorted(found, key=lambda record: -(record.last_seen or 0.0))
 

@@ -100,6 +100,9 @@ def count_waiting(connection: Connection, since: float = 0.0) -> int:
     return connection.execute(select(func.count()).select_from(waiting_device).where(here)).scalar_one()
 
 
-def stop_waiting(connection: Connection, device: str) -> None:
-    """Nobody waits as this device any more."""
-    connection.execute(delete(waiting_device).where(waiting_device.c.device == device))
+def stop_waiting(connection: Connection, device: str, client: str | None = None) -> None:
+    """Nobody waits as this device any more; with `client`: this one does not."""
+    statement = delete(waiting_device).where(waiting_device.c.device == device)
+    if client is not None:
+        statement = statement.where(waiting_device.c.client == client)
+    connection.execute(statement)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from xiaozhi.storage.tables import (
     device,
+    device_picture,
     device_settings,
     dialogue,
     enrolment,
@@ -16,6 +17,7 @@ from xiaozhi.storage.tables import (
     memory_summary,
     output_count,
     pending_memory,
+    settings_version,
     waiting_device,
 )
 
@@ -30,6 +32,8 @@ _TABLES = (
     waiting_device,
     device,
     device_settings,
+    settings_version,
+    device_picture,
 )
 
 

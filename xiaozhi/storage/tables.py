@@ -116,6 +116,35 @@ device_settings = Table(
 )
 """A device's own settings, laid over the configuration."""
 
+device_label = Table(
+    "device_label",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("label", CleanText(), nullable=False),
+)
+"""What its owner calls a device."""
+
+settings_version = Table(
+    "settings_version",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", CleanText(), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("who", CleanText(), nullable=False),
+    Column("settings", JSON, nullable=False),
+)
+"""A device's own settings as they were until `who` changed them at `at`."""
+Index("settings_version_device", settings_version.c.device, settings_version.c.id)
+
+device_picture = Table(
+    "device_picture",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("picture", LargeBinary, nullable=False),
+)
+"""The last picture of its screen that a device was asked for."""
+
 device_standing = Table(
     "device_standing",
     metadata,
@@ -217,7 +246,8 @@ history_erasure = Table(
     Column("device", CleanText(), primary_key=True),
     Column("erased_at", Double, nullable=False),
 )
-"""When a device's history was erased: what still waits in a journal and is older is not taken any more."""
+"""When the history of a device, or of one session (then `device` is its id), was erased: what still waits in a journal
+and is older is not taken any more."""
 
 console_password = Table(
     "console_password",

@@ -58,9 +58,9 @@ def add(
     connection: Connection, session: SessionRow, turns: Sequence[TurnRow], sounds: Sequence[tuple[int, float, bytes]]
 ) -> int:
     """Add turns of one session, and sounds (turn, at, sound); how many turns were new. Those that are there stay as
-    they are; those said before the device's history was erased are left out."""
+    they are; those said before the history of the device or of the session was erased are left out."""
     erased_at = connection.execute(
-        select(history_erasure.c.erased_at).where(history_erasure.c.device == session.device)
+        select(func.max(history_erasure.c.erased_at)).where(history_erasure.c.device.in_([session.device, session.id]))
     ).scalar()
     fresh = [turn for turn in turns if erased_at is None or turn.at > erased_at]
     if not fresh:
@@ -120,13 +120,22 @@ def sound_of(connection: Connection, session: str, turn: int) -> bytes | None:
 
 def erase(connection: Connection, device: str, now: float) -> tuple[int, int]:
     """Remove everything of a device, and take nothing more that was said before `now`; (turns, sounds) removed."""
+    return _erase(connection, _SESSION.device == device, device, now)
+
+
+def erase_session(connection: Connection, session: str, now: float) -> tuple[int, int]:
+    """The same for one session."""
+    return _erase(connection, _SESSION.id == session, session, now)
+
+
+def _erase(connection: Connection, which: ColumnElement[bool], name: str, now: float) -> tuple[int, int]:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA secure_delete = ON")  # overwritten, not only marked as free
-    sessions = _sessions(_SESSION.device == device)
+    sessions = _sessions(which)
     sounds = connection.execute(delete(history_sound).where(_SOUND.session.in_(sessions))).rowcount
     turns = connection.execute(delete(history_turn).where(_TURN.session.in_(sessions))).rowcount
-    connection.execute(delete(history_session).where(_SESSION.device == device))
-    statement = insert(connection, history_erasure).values(device=device, erased_at=now)
+    connection.execute(delete(history_session).where(which))
+    statement = insert(connection, history_erasure).values(device=name, erased_at=now)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[history_erasure.c.device], set_={"erased_at": statement.excluded.erased_at}

@@ -16,6 +16,7 @@ from xiaozhi.settings.server import websocket_of
 WEBSOCKET_PATH: Final = "/xiaozhi/v1/"
 OTA_PATH: Final = "/xiaozhi/ota/"
 VISION_PATH: Final = "/mcp/vision/explain"
+PICTURE_PATH: Final = "/device-pictures/"
 # Left in by those who copied the example of the existing server: "put your address here".
 _PLACEHOLDER: Final = "你的"
 
@@ -78,6 +79,10 @@ class ServerAddresses:
     def vision_for(self, reached: Origin | None, own_host: str) -> str:
         """Where a device sends its pictures: the host by which it reached the device port, else `own_host`."""
         return self.vision_url(self.from_device_port(reached) if reached is not None else self.at(own_host))
+
+    def pictures_for(self, reached: Origin | None, own_host: str) -> str:
+        """Where a device sends a picture of its screen, without the token."""
+        return self._base(self.from_device_port(reached) if reached is not None else self.at(own_host)) + PICTURE_PATH
 
     def vision_url(self, origin: Origin) -> str:
         """Where devices send pictures."""

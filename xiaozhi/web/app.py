@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any
 
+import orjson
 from flask import Blueprint, Flask, Request, Response, current_app, jsonify, request
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import Forbidden, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, RequestEntityTooLarge
 
 from xiaozhi.errors import AuthError, LockedOut, Overloaded, ProtocolError, TooOften
 from xiaozhi.net.browser_origins import BrowserOrigins
@@ -135,6 +136,26 @@ def read_body(limit: int) -> bytes:
     if len(body) > limit:
         raise RequestEntityTooLarge(f"The request body is too large; at most {limit} bytes are accepted.")
     return body
+
+
+def read_object(limit: int) -> dict[str, Any]:
+    """The body of the current request, a JSON object. Raises BadRequest, and what `read_body` raises."""
+    data = read_body(limit)
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise BadRequest("The request body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.")
+    return body
+
+
+def asked_number(name: str, usual: int, most: int) -> int:
+    """A whole number from 0 on in the query of the current request; `most` where it is larger. Raises BadRequest."""
+    text = request.args.get(name, "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise BadRequest(f"{name} must be a whole number.")
+    return min(int(text[:10]), most) if text else usual
 
 
 def failure(status: int, message: str, *, retry_after: float | None = None, **more: Any) -> Response:

@@ -60,43 +60,53 @@ class _Desk:
     def list(self, device_id: str) -> Response:
         """What the device has. Raises Forbidden, AuthError, LockedOut."""
         self._door.check(WHAT)
-        tools = self._tools(device_id)
-        if isinstance(tools, Response):
-            return tools
-        try:
-            specs = tools.list_for_operators()
-        except ToolError as error:
-            return failure(502, f"{error}.")
-        listed = [{"name": spec.name, "description": spec.description, "parameters": spec.parameters} for spec in specs]
-        return jsonify({"success": True, "tools": listed})
+        return listed(self._find, device_id)
 
     def call(self, device_id: str) -> Response:
         """Run one. Raises Forbidden, AuthError, LockedOut, BadRequest."""
         self._door.check(WHAT)
-        name, arguments = _wish(read_body(MAX_BODY_BYTES))
-        tools = self._tools(device_id)
-        if isinstance(tools, Response):
-            return tools
-        try:
-            outcome = tools.call_for_operators(name, arguments)
-        except ToolError as error:
-            return failure(502, f"{error}.")
-        text = outcome.text[:MAX_TEXT_CHARS]
-        if outcome.action is Action.ERROR:
-            return failure(502, text)
-        return jsonify({"success": True, "text": text})
+        return called(self._find, device_id, *wish(read_body(MAX_BODY_BYTES)))
 
-    def _tools(self, device_id: str) -> OperatorTools | Response:
-        connected, tools = self._find(device_id)
-        if not connected:
-            return failure(404, "This device is not connected to this server now.")
-        if tools is None:
-            return failure(404, "This device is connected and has no tools of its own (no MCP).")
+
+def listed(find: FindTools, device_id: str) -> Response:
+    """What a device has. Blocks."""
+    tools = _tools(find, device_id)
+    if isinstance(tools, Response):
         return tools
+    try:
+        specs = tools.list_for_operators()
+    except ToolError as error:
+        return failure(502, f"{error}.")
+    found = [{"name": spec.name, "description": spec.description, "parameters": spec.parameters} for spec in specs]
+    return jsonify({"success": True, "tools": found})
 
 
-def _wish(body: bytes) -> tuple[str, Mapping[str, Any]]:
-    """Name and arguments. Raises BadRequest."""
+def called(find: FindTools, device_id: str, name: str, arguments: Mapping[str, Any]) -> Response:
+    """What a tool of a device has answered. Blocks."""
+    tools = _tools(find, device_id)
+    if isinstance(tools, Response):
+        return tools
+    try:
+        outcome = tools.call_for_operators(name, arguments)
+    except ToolError as error:
+        return failure(502, f"{error}.")
+    text = outcome.text[:MAX_TEXT_CHARS]
+    if outcome.action is Action.ERROR:
+        return failure(502, text)
+    return jsonify({"success": True, "text": text})
+
+
+def _tools(find: FindTools, device_id: str) -> OperatorTools | Response:
+    connected, tools = find(device_id)
+    if not connected:
+        return failure(404, "This device is not connected to this server now.")
+    if tools is None:
+        return failure(404, "This device is connected and has no tools of its own (no MCP).")
+    return tools
+
+
+def wish(body: bytes) -> tuple[str, Mapping[str, Any]]:
+    """Name and arguments of a call. Raises BadRequest."""
     try:
         wish = orjson.loads(body)
     except orjson.JSONDecodeError:

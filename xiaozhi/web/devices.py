@@ -10,17 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from flask import Blueprint, Response, jsonify
-from werkzeug.exceptions import BadRequest, NotFound
+from werkzeug.exceptions import BadRequest
 
-from xiaozhi.devices.directory import DeviceDirectory, UnknownDevice
-from xiaozhi.errors import SettingsError, StorageError
+from xiaozhi.devices.directory import DeviceDirectory
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.settings.masking import mask_tree
 from xiaozhi.storage.devices import DeviceRecord
 from xiaozhi.web.admin_door import AdminDoor
-from xiaozhi.web.app import failure, read_body
+from xiaozhi.web.app import read_object
+from xiaozhi.web.faults import tell_faults
 
 MAX_BODY_BYTES = 256 * 1024
 SHAPE = 'The body must be {"set": {"tts.voice": "anna"}, "unset": ["prompt"]}; either may be left out.'
@@ -43,6 +42,7 @@ def create_blueprint(hooks: DeviceHooks, door: AdminDoor) -> Blueprint:
     """The routes under /admin/devices/."""
     desk = _Desk(hooks, door)
     blueprint = Blueprint("devices", __name__)
+    tell_faults(blueprint)
     for path, name, view, method in (
         ("known", "known", desk.known, "GET"),
         ("approve", "approve", desk.approve, "POST"),
@@ -51,7 +51,7 @@ def create_blueprint(hooks: DeviceHooks, door: AdminDoor) -> Blueprint:
         ("<device_id>/revoke", "revoke", desk.revoke, "POST"),
         ("<device_id>/forget", "forget", desk.forget, "POST"),
     ):
-        blueprint.add_url_rule(f"/admin/devices/{path}", name, _told(view), methods=[method])
+        blueprint.add_url_rule(f"/admin/devices/{path}", name, view, methods=[method])
     return blueprint
 
 
@@ -102,14 +102,7 @@ class _Desk:
     def change(self, device_id: str) -> Response:
         """Set and unset settings of a device."""
         self._door.check(WHAT)
-        body = _body()
-        values, removed = body.get("set", {}), body.get("unset", [])
-        if (
-            not isinstance(values, dict)
-            or not isinstance(removed, list)
-            or any(not isinstance(key, str) for key in removed)
-        ):
-            raise BadRequest(SHAPE)
+        values, removed = changes_of(read_object(MAX_BODY_BYTES))
         device = checked_device_id(device_id)
         settings = self._hooks.change_settings(device, values, tuple(removed))
         return jsonify({"success": True, "settings": mask_tree(dict(settings))})
@@ -131,7 +124,7 @@ class _Desk:
     def approve(self) -> Response:
         """Somebody who waits is let in."""
         self._door.check(WHAT)
-        given = _body().get("code")
+        given = read_object(MAX_BODY_BYTES).get("code")
         if not isinstance(given, str) or not given.strip():
             raise BadRequest('The body must be {"code": "123456"}; the id of a device does as well.')
         done = self._hooks.directory.approve(given)
@@ -139,29 +132,13 @@ class _Desk:
         return jsonify({"success": True, "message": done})
 
 
-def _told(view: Callable[..., Response]) -> Callable[..., Response]:
-    """The view, its errors told as the rest of the server does."""
-
-    def answer(**arguments: str) -> Response:
-        try:
-            return view(**arguments)
-        except UnknownDevice as error:
-            raise NotFound(str(error)) from error
-        except StorageError:
-            return failure(503, "The database cannot be reached, please try again.", retry_after=5)
-        except SettingsError as error:
-            faults = [{"key": fault.key, "value": fault.value, "expected": fault.expected} for fault in error.faults]
-            return failure(422, "These settings cannot be used; nothing was changed.", faults=faults)
-
-    return answer
-
-
-def _body() -> Mapping[str, Any]:
-    data = read_body(MAX_BODY_BYTES)
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise BadRequest("The request body is not valid JSON.") from None
-    if not isinstance(body, dict):
-        raise BadRequest("The request body must be a JSON object.")
-    return body
+def changes_of(body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What to set, by dotted key, and what to unset. Raises BadRequest."""
+    values, removed = body.get("set", {}), body.get("unset", [])
+    if (
+        not isinstance(values, dict)
+        or not isinstance(removed, list)
+        or any(not isinstance(key, str) for key in removed)
+    ):
+        raise BadRequest(SHAPE)
+    return values, removed

@@ -24,6 +24,7 @@ from xiaozhi.storage.migrations import (
     m0004_devices,
     m0005_orders,
     m0006_console,
+    m0007_device_pages,
 )
 
 Step = Callable[[Connection], None]
@@ -35,6 +36,7 @@ STEPS: Mapping[int, Step] = {
     4: m0004_devices.upgrade,
     5: m0005_orders.upgrade,
     6: m0006_console.upgrade,
+    7: m0007_device_pages.upgrade,
 }
 LATEST = max(STEPS)
 

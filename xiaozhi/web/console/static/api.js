@@ -27,6 +27,17 @@ export function useSession(session) {
 export const get = (path) => send("GET", path);
 
 export async function send(method, path, body) {
+  const response = await request(method, path, body);
+  return read(response, await response.text());
+}
+
+// What is not JSON, such as sound.
+export async function blob(method, path, body) {
+  const response = await request(method, path, body);
+  return response.ok ? response.blob() : read(response, await response.text());
+}
+
+async function request(method, path, body) {
   const headers = {};
   if (method !== "GET") headers["X-CSRF-Token"] = csrf;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -36,7 +47,11 @@ export async function send(method, path, body) {
   } catch {
     throw new ApiError(0, navigator.language.startsWith("zh") ? "服务器没有回应。" : "The server does not answer.");
   }
-  const text = await response.text();
+  if (response.status === 401 && path !== "session") whenLoggedOut();
+  return response;
+}
+
+function read(response, text) {
   let answer = {};
   try {
     answer = text ? JSON.parse(text) : {};
@@ -44,14 +59,26 @@ export async function send(method, path, body) {
     throw new ApiError(response.status, `${response.status} ${response.statusText}`);
   }
   if (response.ok) return answer;
-  if (response.status === 401 && path !== "session") whenLoggedOut();
+  throw new ApiError(response.status, answer.message || response.statusText, answer);
+}
+
+// Like send("POST", ...), for what is answered with sound: { sound: Blob }, or what is wrong with it as JSON.
+export async function hear(path, body) {
+  const headers = { "X-CSRF-Token": csrf, "Content-Type": "application/json" };
+  const response = await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body) });
+  if (response.ok && response.headers.get("Content-Type").startsWith("audio/")) return { sound: await response.blob() };
+  const answer = await response.json();
+  if (response.ok) return answer;
+  if (response.status === 401) whenLoggedOut();
   throw new ApiError(response.status, answer.message || response.statusText, answer);
 }
 
 // Events of these topics until the returned function is called. The browser connects again by itself.
-export function live(topics, onEvent, onState = () => {}) {
+// `onLost(n)`: so many were left out, as this page did not read fast enough.
+export function live(topics, onEvent, onState = () => {}, onLost = () => {}) {
   const source = new EventSource(`${BASE}live?topics=${topics.join(",")}`);
   for (const topic of topics) source.addEventListener(topic, (event) => onEvent(topic, JSON.parse(event.data)));
+  source.addEventListener("lost", (event) => onLost(JSON.parse(event.data)));
   source.onopen = () => onState(true);
   source.onerror = () => onState(false);
   return () => source.close();

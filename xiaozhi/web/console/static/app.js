@@ -9,12 +9,14 @@ const t = words({
     product: "Xiaozhi", skip: "Skip to the content", menu: "Pages", language: "Language", out: "Log out",
     talk: "Talk", overview: "Overview", devices: "Devices", history: "History", settings: "Settings", logs: "Logs",
     login: "Log in", password: "Password", hint: "It was printed when the server first started. `server.py console password` makes a new one.",
+    new: "Only the plain offline voice and fixed answers are in use.", guide: "Choose better ones in a minute", later: "Not now",
     missing: "There is no such page.", broken: "This page could not be shown: {why}",
   },
   zh: {
     product: "小智", skip: "跳到内容", menu: "页面", language: "语言", out: "退出",
     talk: "对话", overview: "总览", devices: "设备", history: "历史", settings: "设置", logs: "日志",
     login: "登录", password: "密码", hint: "服务器第一次启动时显示过。`server.py console password` 可以生成新密码。",
+    new: "目前只使用朴素的离线声音和固定回答。", guide: "一分钟选择更好的", later: "以后再说",
     missing: "没有这个页面。", broken: "页面无法显示：{why}",
   },
 });
@@ -26,7 +28,7 @@ const ROUTES = [
   { path: "/console/devices", page: "devices", menu: "devices" },
   { path: "/console/devices/:device", page: "device", menu: "devices" },
   { path: "/console/history", page: "history", menu: "history" },
-  { path: "/console/history/:session", page: "conversation", menu: "history" },
+  { path: "/console/history/:conversation", page: "conversation", menu: "history" },
   { path: "/console/settings", page: "settings", menu: "settings" },
   { path: "/console/start", page: "start", menu: "settings" },
   { path: "/console/logs", page: "logs", menu: "logs" },
@@ -87,6 +89,28 @@ function Login({ onDone }) {
     </${Page}>`;
 }
 
+// The way to the first-run guide, while nothing has been chosen yet; once closed it stays so in this browser.
+const CLOSED = "xiaozhi.guide.closed";
+
+function Welcome() {
+  const [open, setOpen] = useState(() => {
+    try {
+      return !localStorage.getItem(CLOSED);
+    } catch {
+      return true; // storage is off
+    }
+  });
+  const close = () => {
+    setOpen(false);
+    try {
+      localStorage.setItem(CLOSED, "1");
+    } catch {
+      // it holds until the page is left
+    }
+  };
+  return open && html`<aside class="welcome"><span>${t("new")} <a href="/console/start">${t("guide")}</a></span><${Button} kind="quiet" onClick=${close}>${t("later")}</${Button}></aside>`;
+}
+
 function Shell() {
   const [session, setSession] = useState(null);
   const [failed, setFailed] = useState("");
@@ -144,6 +168,7 @@ function Shell() {
         ${session?.logged_in && session.who === "owner" && html`<${Button} kind="quiet" onClick=${logOut}>${t("out")}</${Button}>`}
       </div>
     </header>
+    ${session?.logged_in && session.new && !["settings", "start"].includes(route?.page) && html`<${Welcome} />`}
     ${content}`;
 }
 

@@ -94,6 +94,16 @@ export function useLoaded(load, inputs = []) {
   return { ...state, again: () => setRound((before) => before + 1) };
 }
 
+// A value that is still being typed, once it has stayed the same for a moment.
+export function useSettled(value, ms = 300) {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), ms);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return settled;
+}
+
 // What `useLoaded` gave, shown: a spinner, a sentence with "try again", or the children as a function of the value.
 export const Loaded = ({ state, children }) =>
   state.value !== undefined

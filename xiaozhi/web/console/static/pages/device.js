@@ -1,3 +1,326 @@
-import { Empty, Page, html } from "../ui.js";
+// One device: what it is, what it can be asked to do now, its own settings, who may use it.
 
-export default () => html`<${Page} title="device"><${Empty} /></${Page}>`;
+import { get, live, send } from "../api.js";
+import { Button, Card, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
+import { ago, date, number, words } from "../words.js";
+import { Settings } from "./device-settings.js";
+import { State, Waiting, signal } from "./devices.js";
+
+await useStyle("devices");
+
+const REBOOT = "self.reboot";
+const SNAPSHOT = "self.screen.snapshot";
+const CAMERA = "self.camera.take_photo";
+const TRIES = 8; // for the worker that has the device
+const PAUSE_MS = 250;
+
+const t = words({
+  en: {
+    back: "All devices", name: "Name", nameHint: "What you call it; only these pages use it.", save: "Save", saved: "Saved.",
+    now: "Now", away: "It is not connected. What it can do now is shown when it is back.",
+    say: "Say something", sayHint: "It is spoken as soon as nobody speaks.", speak: "Say it", spoken: "It says it.", waits: "It is said in a moment, as soon as nobody speaks.",
+    reboot: "Reboot", rebootSure: "Reboot {device}? A conversation under way ends.", rebooting: "It reboots.",
+    screen: "Show its screen", screenAlt: "The screen of {device}", screenAt: "Its screen, {at}",
+    look: "Look through its camera", lookHint: "What is asked of the picture", what: "What do you see?",
+    history: "What was said", is: "What it is", board: "Board", firmware: "Firmware", offered: "{version} is offered at its next start", forced: "{version} will be installed at its next start",
+    newest: "nothing newer is offered", signal: "Signal", heap: "Free memory", heapValue: "{kb} KB at least", language: "Language", screenSize: "Screen", chip: "Chip", network: "Network",
+    address: "Address", first: "First seen", last: "Last seen", quota: "Spoken today", quotaOf: "{used} of {limit} characters", quotaUsed: "{used} characters, no limit", quotaNone: "not counted, as there is no limit",
+    askAgain: "Try again", askTools: "Ask what it can do", elsewhere: "It is connected to another worker of this server.",
+    tools: "Its tools", toolsLoading: "Asking the device", run: "Run", arguments: "Arguments, as JSON", badJson: "This is not JSON.", result: "Answer", empty: "(nothing)",
+    access: "Access", enrolled: "Enrolled", enrolledValue: "client id {client}, {how}, {at}", notEnrolled: "not enrolled",
+    revoke: "Revoke", revokeHint: "It is disconnected at once and may not come back until you let it in.", revokeSure: "Revoke {device}? It is disconnected at once, and its tokens are void.", revokedDone: "It may not come in any more.",
+    forget: "Forget", forgetHint: "It is enrolled anew when it next asks; for a device with a new owner or new firmware.", forgetSure: "Forget {device}? Its tokens are void, and it is enrolled anew when it next asks.", forgotten: "It is enrolled anew when it next asks.", notForgotten: "It was not enrolled.",
+    approve: "Let in again", approved: "It may come in again.", revokedNow: "This device is revoked: it may not come in.",
+    console: "The management console keeps this device: its agent comes from there, and the settings here have no effect on it.",
+  },
+  zh: {
+    back: "所有设备", name: "名称", nameHint: "您给它起的名字，只在这些页面上使用。", save: "保存", saved: "已保存。",
+    now: "现在", away: "设备没有连接。它连接后，这里会显示它能做的事。",
+    say: "让它说话", sayHint: "没有人说话时立即播报。", speak: "播报", spoken: "正在播报。", waits: "马上播报，等没有人说话的时候。",
+    reboot: "重启", rebootSure: "重启 {device} 吗？正在进行的对话会结束。", rebooting: "正在重启。",
+    screen: "查看屏幕", screenAlt: "{device} 的屏幕", screenAt: "屏幕，{at}",
+    look: "用摄像头看看", lookHint: "关于照片的问题", what: "你看到了什么？",
+    history: "对话历史", is: "设备信息", board: "板子", firmware: "固件", offered: "下次启动时提供 {version}", forced: "下次启动时将安装 {version}",
+    newest: "没有更新的版本", signal: "信号", heap: "剩余内存", heapValue: "最少 {kb} KB", language: "语言", screenSize: "屏幕", chip: "芯片", network: "网络",
+    address: "地址", first: "第一次出现", last: "上次出现", quota: "今日播报", quotaOf: "{used} / {limit} 字", quotaUsed: "{used} 字，没有上限", quotaNone: "没有上限，不统计",
+    askAgain: "重试", askTools: "询问它能做什么", elsewhere: "它连接在本服务器的另一个进程上。",
+    tools: "设备工具", toolsLoading: "正在询问设备", run: "运行", arguments: "参数（JSON）", badJson: "这不是 JSON。", result: "结果", empty: "（空）",
+    access: "访问", enrolled: "登记", enrolledValue: "客户端 {client}，{how}，{at}", notEnrolled: "未登记",
+    revoke: "吊销", revokeHint: "立即断开，批准之前不能再连接。", revokeSure: "吊销 {device} 吗？它会立即断开，令牌作废。", revokedDone: "它不能再连接了。",
+    forget: "忘记", forgetHint: "下次询问时重新登记；用于换了主人或刷了固件的设备。", forgetSure: "忘记 {device} 吗？它的令牌作废，下次询问时重新登记。", forgotten: "它下次询问时会重新登记。", notForgotten: "它没有登记过。",
+    approve: "重新批准", approved: "它可以再次连接。", revokedNow: "这台设备已被吊销，不能连接。",
+    console: "这台设备由管理控制台管理：它的智能体来自那里，这里的设置对它不起作用。",
+  },
+});
+
+// Several workers share the port, and only one of them has the device: a new connection may come to another one.
+async function there(work) {
+  for (let tried = 0; ; tried++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!error.details?.elsewhere || tried >= TRIES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
+  }
+}
+
+export default function Device({ device }) {
+  const path = `devices/${encodeURIComponent(device)}`;
+  const state = useLoaded(() => get(path), [device]);
+  const again = useRef(state.again);
+  const mark = useRef(null);
+  again.current = state.again;
+  useEffect(() => live(["devices"], (topic, data) => {
+    if (mark.current !== null && mark.current !== data.mark) again.current();
+    mark.current = data.mark;
+  }), []);
+  return html`
+    <${Loaded} state=${state}>
+      ${(value) => html`
+        <${Page} title=${value.label || value.device} actions=${html`<${State} device=${value} /><a class="button" href="/console/history?device=${encodeURIComponent(device)}">${t("history")}</a><a href="/console/devices">${t("back")}</a>`}>
+          ${value.under_console && html`<${Notice} kind="warn">${t("console")}</${Notice}>`}
+          ${value.revoked && html`<${Notice} kind="bad">${t("revokedNow")}</${Notice}>`}
+          ${value.waiting.length > 0 && html`<${Waiting} waiting=${value.waiting.map((one) => ({ ...one, device, label: value.label }))} onDone=${state.again} />`}
+          <div class="columns">
+            <div>
+              <${Now} path=${path} device=${value} onDone=${state.again} />
+              <${Facts} device=${value} />
+              <${Name} path=${path} device=${value} onDone=${state.again} />
+            </div>
+            <div>
+              <${Settings} path=${path} />
+              <${Access} path=${path} device=${value} onDone=${state.again} />
+            </div>
+          </div>
+        </${Page}>`}
+    </${Loaded}>`;
+}
+
+function Name({ path, device, onDone }) {
+  const [label, setLabel] = useState(device.label);
+  const [busy, setBusy] = useState(false);
+  const submit = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      await send("PUT", `${path}/label`, { label });
+      toast(t("saved"));
+      onDone();
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    setBusy(false);
+  };
+  return html`
+    <${Card} title=${t("name")}>
+      <form class="row" onSubmit=${submit}>
+        <${Field} label=${t("name")}>
+          ${(own) => html`<input ...${own} name="label" value=${label} maxlength="80" placeholder=${device.device} onInput=${(event) => setLabel(event.target.value)} />`}
+        </${Field}>
+        <${Button} type="submit" busy=${busy} disabled=${label === device.label}>${t("save")}</${Button}>
+      </form>
+      <p class="hint">${t("nameHint")}</p>
+    </${Card}>`;
+}
+
+function Now({ path, device, onDone }) {
+  const [tools, setTools] = useState(null);
+  const [failed, setFailed] = useState("");
+  const load = () => {
+    setTools(null);
+    setFailed("");
+    there(() => get(`${path}/tools`)).then((answer) => setTools(answer.tools), (error) => { setTools([]); setFailed(error.message); });
+  };
+  useEffect(() => {
+    setTools(device.has_tools ? null : []);
+    setFailed("");
+    if (device.has_tools) load();
+  }, [device.here, device.has_tools]);
+  const has = (name) => tools?.find((tool) => tool.name === name);
+  if (!device.online) return html`<${Card} title=${t("now")}><p class="soft">${t("away")}</p></${Card}>`;
+  return html`
+    <${Card} title=${t("now")}>
+      <${Say} path=${path} />
+      ${has(CAMERA) && html`<${Look} path=${path} />`}
+      ${(has(SNAPSHOT) || has(REBOOT)) && html`
+        <div class="actions">
+          ${has(SNAPSHOT) && html`<${Screen} path=${path} onDone=${onDone} />`}
+          ${has(REBOOT) && html`<${Reboot} path=${path} device=${device} />`}
+        </div>`}
+      ${device.screen_at && html`
+        <img class="screen-shot" alt=${t("screenAlt", { device: device.label || device.device })} src="/console/api/${path}/screen?at=${device.screen_at}" />
+        <p class="hint">${t("screenAt", { at: date(device.screen_at) })}</p>`}
+      ${tools === null && html`<p class="soft" role="status">${t("toolsLoading")}…</p>`}
+      ${failed && html`<${Notice} kind="warn">${failed} <${Button} onClick=${load}>${t("askAgain")}</${Button}></${Notice}>`}
+      ${!device.here && tools?.length === 0 && !failed && html`<p class="soft">${t("elsewhere")}</p><div><${Button} onClick=${load}>${t("askTools")}</${Button}></div>`}
+      ${tools?.length > 0 && html`<details class="tools"><summary>${t("tools")} (${tools.length})</summary><ul class="tools">${tools.map((tool) => html`<${Tool} key=${tool.name} path=${path} tool=${tool} />`)}</ul></details>`}
+    </${Card}>`;
+}
+
+function Say({ path }) {
+  const [text, setText] = useState("");
+  const [busy, setBusy] = useState(false);
+  const submit = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      const answer = await there(() => send("POST", `${path}/say`, { text }));
+      toast(t(answer.waits ? "waits" : "spoken"));
+      setText("");
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    setBusy(false);
+  };
+  return html`
+    <form class="row" onSubmit=${submit}>
+      <${Field} label=${t("say")}>
+        ${(own) => html`<input ...${own} name="say" value=${text} maxlength="500" required autocomplete="off" onInput=${(event) => setText(event.target.value)} />`}
+      </${Field}>
+      <${Button} type="submit" kind="primary" busy=${busy}>${t("speak")}</${Button}>
+    </form>
+    <p class="hint">${t("sayHint")}</p>`;
+}
+
+function Look({ path }) {
+  const [question, setQuestion] = useState(t("what"));
+  const [answer, setAnswer] = useState("");
+  const [busy, setBusy] = useState(false);
+  const submit = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      setAnswer(said((await there(() => send("POST", `${path}/tools`, { name: CAMERA, arguments: { question } }))).text));
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    setBusy(false);
+  };
+  return html`
+    <form class="row" onSubmit=${submit}>
+      <${Field} label=${t("lookHint")}>
+        ${(own) => html`<input ...${own} value=${question} maxlength="500" required onInput=${(event) => setQuestion(event.target.value)} />`}
+      </${Field}>
+      <${Button} type="submit" busy=${busy}>${t("look")}</${Button}>
+    </form>
+    <div aria-live="polite">${answer && html`<p class="answer">${answer}</p>`}</div>`;
+}
+
+// What the vision service told the device, or whatever else it answers.
+function said(text) {
+  try {
+    const found = JSON.parse(text);
+    return found.response || found.result || found.message || text;
+  } catch {
+    return text;
+  }
+}
+
+function Screen({ path, onDone }) {
+  const [busy, setBusy] = useState(false);
+  const take = async () => {
+    setBusy(true);
+    try {
+      await there(() => send("POST", `${path}/screen`));
+      onDone();
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    setBusy(false);
+  };
+  return html`<${Button} busy=${busy} onClick=${take}>${t("screen")}</${Button}>`;
+}
+
+function Reboot({ path, device }) {
+  const reboot = async () => {
+    if (!(await ask(t("rebootSure", { device: device.label || device.device }), t("reboot")))) return;
+    try {
+      await there(() => send("POST", `${path}/tools`, { name: REBOOT, arguments: {} }));
+      toast(t("rebooting"));
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+  };
+  return html`<${Button} onClick=${reboot}>${t("reboot")}</${Button}>`;
+}
+
+function Tool({ path, tool }) {
+  const wanted = Object.keys(tool.parameters?.properties || {});
+  const [text, setText] = useState(JSON.stringify(Object.fromEntries(wanted.map((name) => [name, tool.parameters.properties[name].default ?? ""]))));
+  const [answer, setAnswer] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const [wrong, setWrong] = useState("");
+  const run = async (event) => {
+    event.preventDefault();
+    let given = {};
+    try {
+      if (wanted.length) given = JSON.parse(text);
+    } catch {
+      return setWrong(t("badJson"));
+    }
+    setWrong("");
+    setBusy(true);
+    try {
+      setAnswer((await there(() => send("POST", `${path}/tools`, { name: tool.name, arguments: given }))).text || t("empty"));
+    } catch (error) {
+      setAnswer(error.message);
+    }
+    setBusy(false);
+  };
+  return html`
+    <li>
+      <p><code>${tool.name}</code></p>
+      <p class="hint">${tool.description}</p>
+      <form class="row" onSubmit=${run}>
+        ${wanted.length > 0 && html`<${Field} label=${t("arguments")} error=${wrong}>${(own) => html`<input ...${own} class="mono" value=${text} onInput=${(event) => setText(event.target.value)} />`}</${Field}>`}
+        <${Button} type="submit" busy=${busy} aria-label="${t("run")} ${tool.name}">${t("run")}</${Button}>
+      </form>
+      <div aria-live="polite">${answer !== null && html`<p class="hint">${t("result")}</p><pre class="answer" tabindex="0">${answer}</pre>`}</div>
+    </li>`;
+}
+
+function Facts({ device }) {
+  const { report, firmware_offered: offered, quota } = device;
+  const facts = [
+    ["board", report.board],
+    ["firmware", report.firmware && html`${report.firmware} <span class="soft">(${offered ? t(offered.force ? "forced" : "offered", { version: offered.version }) : t("newest")})</span>`],
+    ["signal", report.rssi !== undefined && signal(report.rssi)],
+    ["heap", report.free_heap !== undefined && t("heapValue", { kb: number(Math.round(report.free_heap / 1024)) })],
+    ["language", report.language],
+    ["screenSize", report.screen],
+    ["chip", report.chip],
+    ["network", report.network],
+    ["address", report.address],
+    ["first", device.first_seen && date(device.first_seen)],
+    ["last", device.last_seen && `${date(device.last_seen)} (${ago(device.last_seen)})`],
+    ["quota", quota.used === null ? t("quotaNone") : t(quota.limit ? "quotaOf" : "quotaUsed", { used: number(quota.used), limit: number(quota.limit) })],
+  ].filter(([, value]) => value);
+  return html`
+    <${Card} title=${t("is")}>
+      <dl>${facts.map(([name, value]) => html`<dt>${t(name)}</dt><dd>${value}</dd>`)}</dl>
+    </${Card}>`;
+}
+
+function Access({ path, device, onDone }) {
+  const { enrolled } = device;
+  const name = device.label || device.device;
+  const decide = async (verb, sure, done) => {
+    if (sure && !(await ask(sure, t(verb)))) return;
+    try {
+      const answer = await send("POST", `${path}/${verb}`);
+      toast(verb === "forget" && !answer.was_enrolled ? t("notForgotten") : done);
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    onDone();
+  };
+  return html`
+    <${Card} title=${t("access")}>
+      <dl><dt>${t("enrolled")}</dt><dd>${enrolled ? t("enrolledValue", { client: enrolled.client, how: enrolled.how || "–", at: date(enrolled.at) }) : t("notEnrolled")}</dd></dl>
+      ${device.revoked
+        ? html`<div><${Button} kind="primary" onClick=${() => decide("approve", "", t("approved"))}>${t("approve")}</${Button}></div>`
+        : html`<p class="hint">${t("revokeHint")}</p><div><${Button} kind="danger" onClick=${() => decide("revoke", t("revokeSure", { device: name }), t("revokedDone"))}>${t("revoke")}</${Button}></div>`}
+      ${enrolled && html`<p class="hint">${t("forgetHint")}</p><div><${Button} kind="danger" onClick=${() => decide("forget", t("forgetSure", { device: name }), t("forgotten"))}>${t("forget")}</${Button}></div>`}
+    </${Card}>`;
+}
