@@ -25,8 +25,7 @@ from xiaozhi.net.http import VendorHttp
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.providers.access_tokens import AccessToken, GrantedToken, access_tokens
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, SHORTEST_BYTES, BatchAsr, Transcript
-from xiaozhi.providers.families.http_options import HttpOptions
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl
+from xiaozhi.providers.families.http_options import ApiKey, HttpOptions, HttpUrl
 from xiaozhi.providers.registry import provider
 
 _NOTHING_HEARD: Final = (3301, 3314)

@@ -19,8 +19,7 @@ from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import HttpReply
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
 from xiaozhi.providers.families.dashscope import DashscopeOptions, failure, language_code
-from xiaozhi.providers.families.http_options import HttpOptions
-from xiaozhi.providers.families.openai import HttpUrl
+from xiaozhi.providers.families.http_options import HttpOptions, HttpUrl
 from xiaozhi.providers.registry import provider
 
 PATH = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -53,7 +52,7 @@ class Qwen3AsrFlash(BatchAsr):
         parts = urllib.parse.urlsplit(options.base_url)
         self._url = urllib.parse.urlunsplit((parts.scheme, parts.netloc, PATH, "", ""))
         self._http = options.http(parts.hostname or "dashscope", [options.api_key.get_secret_value()])
-        self._headers = {**options.headers(), "X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
+        self._headers = {**options.credentials(), "X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
 
     def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
         """The text of an utterance."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorGarbage
 from xiaozhi.providers.contracts.asr import SHORTEST_BYTES, BatchAsr, Transcript
-from xiaozhi.providers.families.openai import HttpUrl
+from xiaozhi.providers.families.http_options import HttpUrl
 from xiaozhi.providers.families.tencent import TencentApi, TencentOptions
 from xiaozhi.providers.registry import provider
 

@@ -36,8 +36,7 @@ from xiaozhi.errors import (
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.net.websocket_client import VendorSocket
 from xiaozhi.providers.asr_session import SessionAsr
-from xiaozhi.providers.families.http_options import BlankFree
-from xiaozhi.providers.families.openai import ApiKey
+from xiaozhi.providers.families.http_options import ApiKey, BlankFree
 from xiaozhi.providers.kept_connections import KeptConnections
 from xiaozhi.providers.tts_session import SessionTts
 
@@ -79,7 +78,7 @@ class DashscopeOptions(BlankFree):
     workspace: str = ""
     """The id of a business space other than the key's own."""
 
-    def headers(self) -> dict[str, str]:
+    def credentials(self) -> dict[str, str]:
         """What every request carries."""
         headers = {"Authorization": f"Bearer {self.api_key.get_secret_value()}", "X-DashScope-DataInspection": "enable"}
         return headers | ({"X-DashScope-WorkSpace": self.workspace} if self.workspace else {})
@@ -101,7 +100,7 @@ class DuplexConnection:
     def __init__(self, vendor: str, options: DuplexOptions) -> None:
         self.secrets = (options.api_key.get_secret_value(),)
         self.socket = VendorSocket(
-            vendor, options.ws_url, headers=options.headers(), connect=options.connect_timeout, secrets=self.secrets
+            vendor, options.ws_url, headers=options.credentials(), connect=options.connect_timeout, secrets=self.secrets
         )
 
     @property

@@ -19,7 +19,7 @@ from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorUna
 from xiaozhi.net.websocket_client import VendorSocket
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
-from xiaozhi.providers.families.openai import OpenAiOptions
+from xiaozhi.providers.families.http_options import KeyedOptions
 from xiaozhi.providers.families.voice_scales import RateScale, VolumeScale, scaled
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
@@ -30,7 +30,7 @@ log = get_logger(__name__)
 _BAD_REQUEST = range(400, 500)
 
 
-class PaddleSpeechTtsOptions(RateScale, VolumeScale, OpenAiOptions):
+class PaddleSpeechTtsOptions(RateScale, VolumeScale, KeyedOptions):
     """`protocol` decides what `url` is; both have the server's usual address. `api_key` is for a gateway."""
 
     protocol: Literal["websocket", "http"] = "websocket"

@@ -13,7 +13,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorSilent
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
-from xiaozhi.providers.families.openai import HttpUrl
+from xiaozhi.providers.families.http_options import HttpUrl
 from xiaozhi.providers.families.tencent import TencentApi, TencentOptions, TencentVoiceOptions
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
