@@ -192,6 +192,8 @@ class NlsGateway(WsVendor):
         self.tokens: set[str] = {SECRET}
         self.sentences = sentences
         self.sentence_bytes = 28_800
+        self.patience_s = 10.0
+        """How long a task goes on without text."""
         self.fault = ""
         self.once: deque[str] = deque()
         """Faults of the next tasks, one each."""
@@ -339,7 +341,10 @@ class NlsGateway(WsVendor):
         self._start(peer, task, "SynthesisStarted")
         waiting = ""
         while True:
-            _, name, identity, payload = self._command(peer.receive(60))
+            message = peer.poll(self.patience_s)
+            if message is None:
+                raise _TaskFails(40000004, "Gateway:IDLE_TIMEOUT:Websocket session is idle for too long time")
+            _, name, identity, payload = self._command(message)
             if identity != task.id:
                 raise Fault(f"{name} of {identity} within {task.id}")
             if name == "StopSynthesis":

@@ -95,6 +95,8 @@ class DashscopeVendor(WsVendor):
         self.key = key
         self.sentences = list(sentences)
         self.marked = marked
+        self.patience_s = 23.0
+        """How long a task of speech goes on without text."""
         self.slowness = 1.0
         """Times as long as a syllable is at most other vendors'."""
         self.message = "oops"
@@ -235,8 +237,11 @@ class DashscopeVendor(WsVendor):
         index = 0
         last = False
         while not last:
-            message = peer.receive(60)
-            if isinstance(message, bytes):
+            message = peer.poll(self.patience_s)
+            if message is None:
+                self._fail(peer, task, "failed:RequestTimeOut")
+                peer.wait_gone()
+            if not isinstance(message, str):
                 raise Fault("sound in a task of speech")
             header, payload = _parsed(message)
             if header["task_id"] != task.id:

@@ -68,6 +68,8 @@ class VolcengineVendor(WsVendor):
         self.fault = ""
         self.once: deque[str] = deque()
         """Faults of the next sessions, one each."""
+        self.patience_s = 10.0
+        """How long a session goes on without text; the real one names no number."""
         self.merge = False
         self.zip = False
         self.sessions: list[Session] = []
@@ -184,7 +186,12 @@ class VolcengineVendor(WsVendor):
     def _talk(self, line: _Line, session: Session, second: bool) -> None:
         waiting = ""
         while True:
-            event, identity, body = line.receive()
+            told = line.poll(self.patience_s)
+            if told is None:
+                session.end = "idle"
+                line.send(153, session.id, {"status_code": 55000000, "message": "no text for too long"})
+                return
+            event, identity, body = told
             if identity != session.id:
                 raise Fault(f"event {event} of session {identity!r} in session {session.id!r}")
             if event == 200:
@@ -279,7 +286,14 @@ class _Line:
         self._vendor = vendor
 
     def receive(self) -> tuple[int, str, dict[str, Any]]:
-        data = self.peer.receive(60)
+        return self._read(self.peer.receive(60))
+
+    def poll(self, seconds: float) -> tuple[int, str, dict[str, Any]] | None:
+        data = self.peer.poll(seconds)
+        return None if data is None else self._read(data)
+
+    @staticmethod
+    def _read(data: str | bytes) -> tuple[int, str, dict[str, Any]]:
         if isinstance(data, str):
             raise Fault("a text frame")
         if data[:4] != b"\x11\x14\x10\x00":

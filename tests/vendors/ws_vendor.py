@@ -54,8 +54,6 @@ class Peer:
         }
         self.subprotocols = list(request.subprotocols)
         self.closed_properly = False
-        self.pings = 0
-        """How many the client has sent."""
 
     def receive(self, timeout: float = PATIENCE_S) -> str | bytes:
         """The next message. Raises PeerGone, gevent.Timeout."""
@@ -120,7 +118,6 @@ class Peer:
                     self._messages.append(whole if isinstance(whole, str) else bytes(whole))
                     self._partial = []
             elif isinstance(event, Ping):
-                self.pings += 1
                 self._send(event.response())
             elif isinstance(event, CloseConnection):
                 self.closed_properly = True

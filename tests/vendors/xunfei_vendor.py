@@ -60,6 +60,8 @@ class XunfeiVendor(WsVendor):
         self.fault = ""
         self.once: deque[str] = deque()
         """Faults of the next connections, one each."""
+        self.patience_s = 10.0
+        """How long a session goes on without a frame."""
         self.parameters: list[dict[str, Any]] = []
         """What was asked for, one per session."""
         self.audio = bytearray()
@@ -241,7 +243,10 @@ class XunfeiVendor(WsVendor):
     # --- frames -------------------------------------------------------------------------------------------------------
 
     def _frame(self, peer: Peer, number: int) -> dict[str, Any]:
-        message = peer.receive(60)
+        message = peer.poll(self.patience_s)
+        if message is None:
+            self._refuse(peer, 10200, "read data timeout")
+            peer.wait_gone()
         if not isinstance(message, str):
             raise Fault("a binary message")
         frame: dict[str, Any] = json.loads(message)

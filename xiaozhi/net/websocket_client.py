@@ -86,10 +86,6 @@ class VendorSocket:
         """Send one binary message. Raises VendorError."""
         self._within(SEND_SECONDS, "message not taken", self._socket.send, data, ABNF.OPCODE_BINARY)
 
-    def ping(self) -> None:
-        """Show the vendor that we are still there; nobody waits for its answer. Raises VendorError."""
-        self._within(SEND_SECONDS, "ping not taken", self._socket.ping, b"")
-
     def receive(self, deadline: float) -> str | bytes:
         """The next message, text or binary. Raises VendorTimeout after `deadline` seconds, VendorUnavailable when the
         connection ends."""

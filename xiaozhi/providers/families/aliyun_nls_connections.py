@@ -90,10 +90,6 @@ class NlsLine:
         """Send sound."""
         self._socket.send_binary(pcm)
 
-    def ping(self) -> None:
-        """Tell the gateway that we are still there: it hangs up after ten seconds without a sign."""
-        self._socket.ping()
-
     def receive(self, deadline: float) -> NlsEvent | bytes:
         """The next event, or a piece of sound. Raises VendorGarbage."""
         message = self._socket.receive(deadline)

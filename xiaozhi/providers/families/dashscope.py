@@ -218,33 +218,23 @@ class DuplexTasks:
         )
 
     def start(self, request: Mapping[str, Any]) -> DuplexTask:
-        """A task. A kept connection that turns out to be dead is replaced once: nothing was said yet. Raises
-        VendorError."""
-        connection, used = self._connections.take()
-        try:
-            return self._begun(connection, request)
-        except VendorUnavailable:
-            if not used:
-                raise
-            return self._begun(self._connections.dial(), request)
+        """A task. Raises VendorError."""
+        return self._connections.begin(
+            lambda connection: DuplexTask(
+                self._owner.vendor, connection, request, deadline=self._options.connect_timeout
+            )
+        )
 
     def read(self, task: DuplexTask) -> Generator[bytes | Mapping[str, Any]]:
         """Sound and results of a task to its end. Its connection is then kept, or closed when the reader leaves
         earlier or the task fails."""
-        try:
+        with self._connections.kept_after(task.connection):
             while (message := task.receive(LONGEST_S)) is not None:
                 yield message
-        except BaseException:
-            task.connection.close()
-            raise
-        self._connections.give(task.connection)
 
     def close(self) -> None:
         """Hang up on all that is idle."""
         self._connections.close()
-
-    def _begun(self, connection: DuplexConnection, request: Mapping[str, Any]) -> DuplexTask:
-        return DuplexTask(self._owner.vendor, connection, request, deadline=self._options.connect_timeout)
 
     def _dial(self) -> DuplexConnection:
         self._owner.check_open()
