@@ -1,7 +1,7 @@
 """Tencent Cloud's speech (TextToVoice): one request per sentence, its sound in an answer of JSON.
 
-Source: cloud.tencent.com/document/api/1073/37995. A sentence may have at most 150 Chinese characters or 500 letters.
-`tts/tencent_stream.py` has the same voices sooner."""
+Source: cloud.tencent.com/document/api/1073/37995. A sentence may have at most 150 Chinese characters or 500 letters;
+ours are shorter (`speech/sentences.py`). `tts/tencent_stream.py` has the same voices sooner."""
 
 from __future__ import annotations
 
