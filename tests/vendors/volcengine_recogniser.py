@@ -55,7 +55,7 @@ class VolcengineRecogniser(WsVendor):
         """Faults of the next utterances, one each."""
         self.emotion = ""
         self.request: dict[str, Any] = {}
-        self.audio = b""
+        self.audio = bytearray()
         self.pieces = 0
         self.utterances = 0
         self.paths: list[str] = []
@@ -93,7 +93,7 @@ class VolcengineRecogniser(WsVendor):
         self.utterances += 1
         fault = self.once.popleft() if self.once else self.fault
         self.request = self._request(peer)
-        self.audio, self.pieces = b"", 0
+        self.audio, self.pieces = bytearray(), 0
         _Utterance(self, peer, fault).hear()
         late = peer.poll(0.2)
         if late is not None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import gevent
+import orjson
 import websocket
 from gevent import select
 from websocket import ABNF
@@ -81,6 +82,10 @@ class VendorSocket:
     def send_text(self, text: str) -> None:
         """Send one text message. Raises VendorError."""
         self._within(SEND_SECONDS, "message not taken", self._socket.send, text.encode(), ABNF.OPCODE_TEXT)
+
+    def send_json(self, message: Mapping[str, Any]) -> None:
+        """Send one text message, an object in JSON. Raises VendorError."""
+        self._within(SEND_SECONDS, "message not taken", self._socket.send, orjson.dumps(message), ABNF.OPCODE_TEXT)
 
     def send_binary(self, data: bytes) -> None:
         """Send one binary message. Raises VendorError."""

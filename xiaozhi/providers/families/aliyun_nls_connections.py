@@ -84,7 +84,7 @@ class NlsLine:
         }
         if payload is not None:
             message["payload"] = payload
-        self._socket.send_text(orjson.dumps(message).decode())
+        self._socket.send_json(message)
 
     def send_sound(self, pcm: bytes) -> None:
         """Send sound."""

@@ -177,7 +177,7 @@ class DuplexTask:
     def _act(self, action: str, payload: Mapping[str, Any]) -> None:
         self._check()
         header = {"action": action, "task_id": self.id, "streaming": "duplex"}
-        self._socket.send_text(orjson.dumps({"header": header, "payload": payload}).decode())
+        self._socket.send_json({"header": header, "payload": payload})
 
     def _expect_start(self, until: float) -> None:
         while True:

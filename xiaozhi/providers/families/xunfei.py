@@ -97,7 +97,7 @@ class XunfeiSocket:
         if parameter is not None:
             frame["parameter"] = parameter
         frame["payload"] = payload
-        self._socket.send_text(orjson.dumps(frame).decode())
+        self._socket.send_json(frame)
 
     def receive(self, deadline: float) -> tuple[int, Mapping[str, Any]]:
         """Where the vendor's next frame stands, and its payload. A code other than 0 is raised as the error it stands

@@ -124,7 +124,7 @@ class PaddleSpeechTts(SentenceTts):
             try:
                 socket.send_text('{"task":"tts","signal":"start"}')
                 begun = self._answer(socket, options.timeout.first_byte)
-                socket.send_text(orjson.dumps({"text": sentence, "spk_id": options.spk_id}).decode())
+                socket.send_json({"text": sentence, "spk_id": options.spk_id})
                 wait = options.timeout.first_byte
                 while (answer := self._answer(socket, wait)).get("status") != 2:
                     wait = options.timeout.gap
@@ -132,7 +132,7 @@ class PaddleSpeechTts(SentenceTts):
                 if answer.get("audio"):
                     yield self._sound(answer.get("audio"))
                 end = {"task": "tts", "signal": "end", "session": begun.get("session")}
-                socket.send_text(orjson.dumps(end).decode())
+                socket.send_json(end)
                 self._await_end(socket)
             finally:
                 self._open.discard(socket)

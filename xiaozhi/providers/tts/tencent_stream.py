@@ -117,7 +117,7 @@ class _Session(TtsSession):
 
     def _send(self, action: str, data: str) -> None:
         message = {"session_id": self._id, "message_id": uuid.uuid4().hex, "action": action, "data": data}
-        self._socket.send_text(orjson.dumps(message).decode())
+        self._socket.send_json(message)
 
     def _event(self, message: str | bytes) -> Mapping[str, Any]:
         """A message of the vendor's; the error that it stands for is raised."""
