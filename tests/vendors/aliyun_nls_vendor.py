@@ -20,9 +20,6 @@ import re
 import time
 import urllib.parse
 import uuid
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,9 +191,6 @@ class NlsGateway(WsVendor):
         self.sentence_bytes = 28_800
         self.patience_s = 10.0
         """How long a task goes on without text."""
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next tasks, one each."""
         self.tasks: list[NlsTask] = []
         self.peers: list[Peer] = []
         self._ids: set[str] = set()
@@ -219,7 +213,7 @@ class NlsGateway(WsVendor):
             }.get((namespace, name))
             if talk is None:
                 raise Fault(f"{namespace} {name} outside of a task")
-            with self._fault_of_this_task():
+            with self.next_fault("drop_idle"):
                 begun = NlsTask(task, number, payload)
                 self.tasks.append(begun)
                 try:
@@ -237,18 +231,6 @@ class NlsGateway(WsVendor):
                 return
             if namespace == "SpeechTranscriber":
                 return
-
-    @contextmanager
-    def _fault_of_this_task(self) -> Iterator[None]:
-        if not self.once:
-            yield
-            return
-        self.fault = self.once.popleft()
-        try:
-            yield
-        finally:
-            if self.fault != "drop_idle":
-                self.fault = ""
 
     def _command(self, message: str | bytes) -> tuple[str, str, str, dict[str, Any]]:
         if isinstance(message, bytes):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -101,9 +100,6 @@ class DashscopeVendor(WsVendor):
         """Times as long as a syllable is at most other vendors'."""
         self.message = "oops"
         """What a failed task says beside its code."""
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next tasks, one each."""
         self.tasks: list[Task] = []
         self.headers: dict[str, str] = {}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import json
 import struct
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,9 +49,6 @@ class VolcengineRecogniser(WsVendor):
         self.app_key, self.access_key, self.api_key = app_key, access_key, api_key
         self.sentences, self.ends = list(sentences), list(ends)
         self.form = "gzip"
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next utterances, one each."""
         self.emotion = ""
         self.request: dict[str, Any] = {}
         self.audio = bytearray()

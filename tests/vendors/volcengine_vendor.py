@@ -11,9 +11,6 @@ import gzip
 import json
 import re
 import struct
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +62,6 @@ class VolcengineVendor(WsVendor):
     ) -> None:
         super().__init__(**options)
         self.app_key, self.access_key, self.api_key = app_key, access_key, api_key
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next sessions, one each."""
         self.patience_s = 10.0
         """How long a session goes on without text; the real one names no number."""
         self.merge = False
@@ -112,22 +106,11 @@ class VolcengineVendor(WsVendor):
                 return
             if event != 100:
                 raise Fault(f"event {event} outside a session")
-            with self._fault_of_this_session():
+            with self.next_fault():
                 self._session(line, number, session, body)
             if self.fault == "drop_idle":
                 peer.drop()
                 return
-
-    @contextmanager
-    def _fault_of_this_session(self) -> Iterator[None]:
-        if not self.once:
-            yield
-            return
-        self.fault = self.once.popleft()
-        try:
-            yield
-        finally:
-            self.fault = ""
 
     def _session(self, line: _Line, number: int, identity: str, body: dict[str, Any]) -> None:
         second = line.peer.headers["x-api-resource-id"] in SECOND
