@@ -57,6 +57,22 @@ def test_everything_is_told_in_one_round(tmp_path: Path, capsys: pytest.CaptureF
     assert "fallback means" not in said
 
 
+@pytest.mark.parametrize(("longest_ms", "code"), [(60_000, 0), (60_001, 1)])
+def test_utterances_that_the_recogniser_does_not_take(
+    longest_ms: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"""
+conversation: {{max_utterance_ms: {longest_ms}}}
+selected_module: {{ASR: Ears}}
+ASR: {{Ears: {{type: baidu, api_key: k, secret_key: s}}}}
+"""
+    ended, said = checked(tmp_path, text, capsys)
+
+    assert ended == code, said
+    fault = f"conversation.max_utterance_ms: {longest_ms} - must be at most 60000: the vendor of ASR.Ears hears no more"
+    assert (fault in said) == bool(code)
+
+
 def test_duplicate_keys_do_not_hide_what_else_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = checked(tmp_path, "server: {port: -1}\nprompt: a\nprompt: b\n", capsys)
 

@@ -3,7 +3,6 @@ fail as the suite demands; and the real inference pool for providers that need n
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,9 +74,9 @@ class LoopbackPeer:
         if fault in ("garbage", "stall_before"):
             self._peer.wait_gone()
         self._peer.send(message)
-        if fault == "disconnect":
+        if fault == "drop":
             self._peer.drop()
-        if fault in ("disconnect", "stall_after"):
+        if fault in ("drop", "stall_after"):
             self._peer.wait_gone()
 
 
@@ -86,26 +85,9 @@ class _LoopbackWsVendor(WsVendor):
         super().__init__()
         self._talk = talk
         self._is_sound = is_sound
-        self.once: deque[str] = deque()
-        """Faults of the next connections."""
-        self.talking = 0
-        """Connections that are talked on now."""
 
     def converse(self, peer: Peer) -> None:
-        self.talking += 1
-        try:
-            self._talk(LoopbackPeer(peer, self.once.popleft() if self.once else "", self._is_sound))
-        finally:
-            self.talking -= 1
-
-    def fail(self, fault: str) -> None:
-        """The next connection meets this fault."""
-        if fault == "refused":
-            self.stop()
-        elif fault.isdigit():
-            self.reject.append(int(fault))
-        else:
-            self.once.append(fault)
+        self._talk(LoopbackPeer(peer, self.once.popleft() if self.once else "", self._is_sound))
 
 
 @contextmanager
@@ -121,7 +103,7 @@ def ws_subject(
     (0.3 s)."""
     with _LoopbackWsVendor(talk, is_sound) as vendor:
         provider = make(vendor.url + VENDOR_PATH)
-        yield Subject(provider, vendor.fail, vendor.wait_gone, lambda: vendor.talking)
+        yield Subject(provider, vendor.fail, vendor.wait_gone, lambda: vendor.open)
         provider.close()
         assert vendor.faults == []
 

@@ -37,15 +37,6 @@ def _http_subject(kind: str, path: str, **block: Any) -> Iterator[Subject]:
 @contextmanager
 def _ws_subject(kind: str, **more: Any) -> Iterator[Subject]:
     with NlsGateway() as gateway:
-
-        def fail(fault: str) -> None:
-            if fault == "refused":
-                gateway.stop()
-            elif fault.isdigit():
-                gateway.reject.append(int(fault))
-            else:
-                gateway.once.append(fault if fault != "disconnect" else "drop")
-
         block = {
             "type": "aliyun_stream",
             "appkey": APPKEY,
@@ -57,7 +48,10 @@ def _ws_subject(kind: str, **more: Any) -> Iterator[Subject]:
         services = Services(inference=InlineInference())  # type: ignore[arg-type]
         provider = build(kind, "Subject", block | more, services)
         yield Subject(
-            provider, fail, lambda: wait_for(lambda: all(task.end for task in gateway.tasks)), lambda: gateway.tasks
+            provider,
+            gateway.fail,
+            lambda: wait_for(lambda: all(task.end for task in gateway.tasks)),
+            lambda: gateway.tasks,
         )
         provider.close()
         assert gateway.faults == []

@@ -24,14 +24,6 @@ def duplex_subject(kind: str, type_name: str, *, marked: bool = True, **block: A
     """A provider that works by tasks, against a vendor of its own."""
     with DashscopeVendor(marked=marked) as vendor:
 
-        def fail(fault: str) -> None:
-            if fault == "refused":
-                vendor.stop()
-            elif fault.isdigit():
-                vendor.reject.append(int(fault))
-            else:
-                vendor.once.append({"disconnect": "drop"}.get(fault, fault))
-
         def wait_gone() -> None:
             wait_for(lambda: all(task.end for task in vendor.tasks), "the end of every task")
 
@@ -43,7 +35,7 @@ def duplex_subject(kind: str, type_name: str, *, marked: bool = True, **block: A
             "connect_timeout": 0.5,
         }
         provider = build(kind, "Subject", base | block, SERVICES)
-        yield Subject(provider, fail, wait_gone, lambda: vendor.tasks)
+        yield Subject(provider, vendor.fail, wait_gone, lambda: vendor.tasks)
         provider.close()
         assert vendor.faults == []
 

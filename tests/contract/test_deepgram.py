@@ -16,15 +16,6 @@ from xiaozhi.providers.registry import validate
 @contextmanager
 def _subject(**block: Any) -> Iterator[Subject]:
     with DeepgramVendor() as vendor:
-
-        def fail(fault: str) -> None:
-            if fault == "refused":
-                vendor.stop()
-            elif fault.isdigit():
-                vendor.reject.append(int(fault))
-            else:
-                vendor.once.append({"disconnect": "drop"}.get(fault, fault))
-
         base = {
             "type": "deepgram",
             "url": vendor.url + PATH,
@@ -33,7 +24,7 @@ def _subject(**block: Any) -> Iterator[Subject]:
             "connect_timeout": 0.5,
         }
         provider = DeepgramAsr(validate("asr", "Deepgram", base | block))  # type: ignore[arg-type]
-        yield Subject(provider, fail, lambda: wait_for(lambda: not vendor.open), lambda: vendor.open)
+        yield Subject(provider, vendor.fail, lambda: wait_for(lambda: not vendor.open), lambda: vendor.open)
         provider.close()
         assert vendor.faults == []
 

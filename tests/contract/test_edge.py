@@ -18,7 +18,7 @@ def _subject() -> Iterator[Subject]:
     with EdgeVendor() as vendor:
         block = {"type": "edge", "ws_url": vendor.ws_url, "connect_timeout": 1, "timeout": 0.3}
         provider = build("tts", "Edge", block, Services(inference=InlineInference()))  # type: ignore[arg-type]
-        yield Subject(provider, vendor.fail, vendor.wait_gone, lambda: vendor.talking)
+        yield Subject(provider, vendor.fail, vendor.wait_gone, lambda: vendor.open)
         provider.close()
         assert vendor.faults == []
 

@@ -24,7 +24,7 @@ def _subject() -> Iterator[Subject]:
             "timeout": {"connect": 1, "gap": 0.3},
         }
         provider = build("tts", "Eleven", block, Services(inference=InlineInference()))  # type: ignore[arg-type]
-        yield Subject(provider, vendor.fail, vendor.wait_gone, lambda: vendor.talking)
+        yield Subject(provider, vendor.fail, vendor.wait_gone, lambda: vendor.open)
         provider.close()
         assert vendor.faults == []
 

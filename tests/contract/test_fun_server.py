@@ -15,15 +15,6 @@ from xiaozhi.providers.registry import validate
 @contextmanager
 def _subject() -> Iterator[Subject]:
     with FunAsrVendor() as vendor:
-
-        def fail(fault: str) -> None:
-            if fault == "refused":
-                vendor.stop()
-            elif fault.isdigit():
-                vendor.reject.append(int(fault))
-            else:
-                vendor.once.append({"disconnect": "drop"}.get(fault, fault))
-
         block = {
             "type": "fun_server",
             "host": "127.0.0.1",
@@ -33,7 +24,7 @@ def _subject() -> Iterator[Subject]:
             "timeout": 0.3,
         }
         provider = FunServerAsr(validate("asr", "Fun", block))  # type: ignore[arg-type]
-        yield Subject(provider, fail, lambda: _gone(vendor), lambda: vendor.open)
+        yield Subject(provider, vendor.fail, lambda: _gone(vendor), lambda: vendor.open)
         assert vendor.faults == []
 
 

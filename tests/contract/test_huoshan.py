@@ -17,14 +17,6 @@ from xiaozhi.providers.tts.huoshan_double_stream import HuoshanTts
 def _subject(**block: Any) -> Iterator[Subject]:
     with VolcengineVendor(access_key="secret-key") as vendor:
 
-        def fail(fault: str) -> None:
-            if fault == "refused":
-                vendor.stop()
-            elif fault.isdigit():
-                vendor.reject.append(int(fault))
-            else:
-                vendor.once.append({"disconnect": "drop"}.get(fault, fault))
-
         def wait_gone() -> None:
             wait_for(lambda: all(session.end for session in vendor.sessions))
 
@@ -37,7 +29,7 @@ def _subject(**block: Any) -> Iterator[Subject]:
             "connect_timeout": 0.5,
         }
         provider = HuoshanTts(validate("tts", "Huoshan", base | block))  # type: ignore[arg-type]
-        yield Subject(provider, fail, wait_gone, lambda: vendor.sessions)
+        yield Subject(provider, vendor.fail, wait_gone, lambda: vendor.sessions)
         provider.close()
         assert vendor.faults == []
 

@@ -35,15 +35,6 @@ def _subject(kind: str, action: str, **block: Any) -> Iterator[Subject]:
 @contextmanager
 def _stream_subject() -> Iterator[Subject]:
     with TencentStreamVendor() as vendor:
-
-        def fail(fault: str) -> None:
-            if fault == "refused":
-                vendor.stop()
-            elif fault.isdigit():
-                vendor.reject.append(int(fault))
-            else:
-                vendor.once.append(fault if fault != "disconnect" else "drop")
-
         block = {
             "type": "tencent_stream",
             "appid": APPID,
@@ -56,7 +47,7 @@ def _stream_subject() -> Iterator[Subject]:
         provider = build("tts", "Subject", block, Services(inference=InlineInference()))  # type: ignore[arg-type]
         yield Subject(
             provider,
-            fail,
+            vendor.fail,
             lambda: wait_for(lambda: all(session.end for session in vendor.sessions)),
             lambda: vendor.sessions,
         )

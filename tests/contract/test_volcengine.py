@@ -21,15 +21,6 @@ SERVICES = Services(inference=InlineInference())  # type: ignore[arg-type]
 @contextmanager
 def _recogniser(type_name: str, path: str, **block: Any) -> Iterator[Subject]:
     with VolcengineRecogniser(access_key="secret-key") as vendor:
-
-        def fail(fault: str) -> None:
-            if fault == "refused":
-                vendor.stop()
-            elif fault.isdigit():
-                vendor.reject.append(int(fault))
-            else:
-                vendor.once.append({"disconnect": "drop"}.get(fault, fault))
-
         base = {
             "type": type_name,
             "ws_url": vendor.url + path,
@@ -39,7 +30,7 @@ def _recogniser(type_name: str, path: str, **block: Any) -> Iterator[Subject]:
             "connect_timeout": 0.5,
         }
         provider = build("asr", "Doubao", base | block, SERVICES)
-        yield Subject(provider, fail, lambda: wait_for(lambda: not vendor.open), lambda: vendor.open)
+        yield Subject(provider, vendor.fail, lambda: wait_for(lambda: not vendor.open), lambda: vendor.open)
         provider.close()
         assert vendor.faults == []
 

@@ -18,15 +18,6 @@ SERVICES = Services(inference=InlineInference())  # type: ignore[arg-type]
 @contextmanager
 def _subject(kind: str, path: str, **block: Any) -> Iterator[Subject]:
     with XunfeiVendor() as vendor:
-
-        def fail(fault: str) -> None:
-            if fault == "refused":
-                vendor.stop()
-            elif fault.isdigit():
-                vendor.reject.append(int(fault))
-            else:
-                vendor.once.append({"disconnect": "drop"}.get(fault, fault))
-
         base = {
             "type": "xunfei_stream",
             "api_url": vendor.url + path,
@@ -37,7 +28,7 @@ def _subject(kind: str, path: str, **block: Any) -> Iterator[Subject]:
             "connect_timeout": 0.5,
         }
         provider = build(kind, "Subject", base | block, SERVICES)
-        yield Subject(provider, fail, vendor.wait_gone, lambda: vendor.talking)
+        yield Subject(provider, vendor.fail, vendor.wait_gone, lambda: vendor.open)
         provider.close()
         assert vendor.faults == []
 

@@ -100,17 +100,6 @@ def test_a_lost_connection_is_unavailable() -> None:
             ws.receive(PATIENCE_S)
 
 
-def test_pings_of_ours_are_seen_and_their_answers_not_heard(vendor: WsVendor) -> None:
-    with VendorSocket("acme", vendor.url) as ws:
-        ws.ping()
-        ws.ping()
-        ws.send_text("hello")
-        assert ws.receive(PATIENCE_S) == "hello"
-    assert vendor.wait_gone().pings == 2
-    with pytest.raises(VendorUnavailable):
-        ws.ping()
-
-
 def test_pings_are_answered_and_not_heard() -> None:
     with (
         _Script(lambda peer: peer.ping(), lambda peer: peer.send("after the ping")) as vendor,

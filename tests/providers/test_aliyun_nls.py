@@ -494,14 +494,17 @@ def test_an_interruption_hangs_up(gateway: NlsGateway, make: Make) -> None:
     assert gateway.tasks[1].connection == 2
 
 
-def test_the_vendor_is_pinged_while_the_model_thinks(gateway: NlsGateway, make: Make) -> None:
-    tts = make("tts", streaming(gateway))
-    tts.ping_seconds = 0.01
+def test_a_task_is_ended_where_text_pauses(gateway: NlsGateway, make: Make) -> None:
+    tts = make("tts", streaming(gateway) | {"text_pause": 0.05})
     with contextlib.closing(tts.open(CONTEXT)) as stream:
-        wait_for(lambda: gateway.peers[0].pings >= 2, "two pings")
-        stream.say("你好。")
+        events = speech_of(stream)
+        stream.say("等一下。")
+        assert next(events) == SentenceBegins("等一下。")
+        wait_for(lambda: gateway.tasks[0].end == "completed", "the end of the first task")
+        stream.say("好了。")
         stream.finish()
-        assert list(speech_of(stream))
+        assert [event.text for event in events if isinstance(event, SentenceBegins)] == ["好了。"]
+    assert [task.connection for task in gateway.tasks] == [1, 1]
 
 
 def test_a_vendor_that_ends_a_task_by_itself_has_failed(gateway: NlsGateway, make: Make) -> None:

@@ -55,6 +55,18 @@ def heard(text: str, size: int = 10_000, offer: Offer = TOOLS, *, cut_off: bool 
 # --- reasoning and marks ----------------------------------------------------------------------------------------------
 
 SPOKEN: dict[str, str] = {
+    # boxes of platforms (Dify before 1.3, Open WebUI)
+    '<details style="color:gray;background-color: #f8f8f8;padding: 8px;border-radius: 4px;" open> '
+    "<summary> Thinking... </summary>\nThey want <b>two</b> things.</details>\n\nTwo things.": "Two things.",
+    '<details type="reasoning" done="true" duration="5">\n<summary>Thought for 5 seconds</summary>\n> Hm.\n</details>\n'
+    "So: yes.": "So: yes.",
+    "<details open><summary>思考中…</summary>嗯</details>好的。": "好的。",
+    "<details> <summary>Thinking...</summary>without end": "",
+    "<details><summary>Opening hours</summary>Nine to five.</details> Bye.": (
+        "<details><summary>Opening hours</summary>Nine to five. Bye."
+    ),
+    "Write `<details>` and `</details>` around it.": "Write `<details>` and `</details>` around it.",
+    "There are <details": "There are <details",
     # prose
     "plain": "plain",
     "": "",

@@ -230,7 +230,7 @@ def test_blocks_of_existing_files(name: str, authorization: str, appid: str) -> 
         ({"voice": LARGE}, "TTS.X.access_token"),
         ({"voice": LARGE, "access_token": "你的火山引擎语音合成服务access_token"}, "TTS.X.access_token"),
         ({"voice": LARGE, "access_token": "t", "appid": "你的火山引擎语音合成服务appid"}, "TTS.X.appid"),
-        ({"voice": "", "access_token": "t"}, "TTS.X.private_voice"),
+        ({"voice": "", "access_token": "t"}, "TTS.X.voice"),
         ({"voice": LARGE, "access_token": "t", "speed_ratio": 9}, "TTS.X.speed_ratio"),
         ({"voice": LARGE, "access_token": "t", "api_url": "wss://x"}, "TTS.X.api_url"),
     ],

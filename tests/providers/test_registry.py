@@ -65,6 +65,13 @@ def test_all_faults_of_a_block_at_once_and_no_secret_among_them() -> None:
     assert not any("hunter2" in fault for fault in found)
 
 
+def test_a_missing_key_is_called_as_files_call_it() -> None:
+    for block in ({"type": "huoshan_double_stream"}, {"type": "huoshan_double_stream", "private_voice": ""}):
+        with pytest.raises(SettingsError) as refused:
+            registry.validate("tts", "Mine", block)
+        assert [str(fault) for fault in refused.value.faults] == ["TTS.Mine.speaker: missing - must be set"]
+
+
 def test_every_kind_knows_its_types() -> None:
     for kind in ("vad", "asr", "llm", "tts", "memory", "intent"):
         assert registry.known_types(kind), kind

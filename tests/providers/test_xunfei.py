@@ -284,7 +284,7 @@ def test_a_short_sentence_is_heard_although_nothing_follows(vendor: XunfeiVendor
         stream.say("等一下。")
         assert next(events) == SentenceBegins("等一下。")
         assert isinstance(next(events), Pcm)
-        wait_for(lambda: not vendor.talking, "the end of the first session")
+        wait_for(lambda: not vendor.open, "the end of the first session")
         stream.say("好了。")
         stream.finish()
         assert texts(list(events)) == ["好了。"]

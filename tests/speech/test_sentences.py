@@ -148,6 +148,12 @@ def test_scripts_without_full_stops_are_cut_between_phrases() -> None:
     assert "".join("".join(pieces).split()) == "".join(THAI.split())
 
 
+def test_no_sentence_is_longer_than_voices_take() -> None:
+    """Tencent's takes least Chinese (150 characters), Alibaba's least of anything else (300)."""
+    assert max(map(len, split("好" * 2000))) <= 150
+    assert max(map(len, split("word" * 500))) <= 300
+
+
 @pytest.mark.parametrize(
     "text,seams",
     [

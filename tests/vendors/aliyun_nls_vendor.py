@@ -20,9 +20,6 @@ import re
 import time
 import urllib.parse
 import uuid
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -192,9 +189,8 @@ class NlsGateway(WsVendor):
         self.tokens: set[str] = {SECRET}
         self.sentences = sentences
         self.sentence_bytes = 28_800
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next tasks, one each."""
+        self.patience_s = 10.0
+        """How long a task goes on without text."""
         self.tasks: list[NlsTask] = []
         self.peers: list[Peer] = []
         self._ids: set[str] = set()
@@ -217,7 +213,7 @@ class NlsGateway(WsVendor):
             }.get((namespace, name))
             if talk is None:
                 raise Fault(f"{namespace} {name} outside of a task")
-            with self._fault_of_this_task():
+            with self.next_fault("drop_idle"):
                 begun = NlsTask(task, number, payload)
                 self.tasks.append(begun)
                 try:
@@ -235,18 +231,6 @@ class NlsGateway(WsVendor):
                 return
             if namespace == "SpeechTranscriber":
                 return
-
-    @contextmanager
-    def _fault_of_this_task(self) -> Iterator[None]:
-        if not self.once:
-            yield
-            return
-        self.fault = self.once.popleft()
-        try:
-            yield
-        finally:
-            if self.fault != "drop_idle":
-                self.fault = ""
 
     def _command(self, message: str | bytes) -> tuple[str, str, str, dict[str, Any]]:
         if isinstance(message, bytes):
@@ -339,7 +323,10 @@ class NlsGateway(WsVendor):
         self._start(peer, task, "SynthesisStarted")
         waiting = ""
         while True:
-            _, name, identity, payload = self._command(peer.receive(60))
+            message = peer.poll(self.patience_s)
+            if message is None:
+                raise _TaskFails(40000004, "Gateway:IDLE_TIMEOUT:Websocket session is idle for too long time")
+            _, name, identity, payload = self._command(message)
             if identity != task.id:
                 raise Fault(f"{name} of {identity} within {task.id}")
             if name == "StopSynthesis":

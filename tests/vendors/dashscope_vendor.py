@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -95,13 +94,12 @@ class DashscopeVendor(WsVendor):
         self.key = key
         self.sentences = list(sentences)
         self.marked = marked
+        self.patience_s = 23.0
+        """How long a task of speech goes on without text."""
         self.slowness = 1.0
         """Times as long as a syllable is at most other vendors'."""
         self.message = "oops"
         """What a failed task says beside its code."""
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next tasks, one each."""
         self.tasks: list[Task] = []
         self.headers: dict[str, str] = {}
 
@@ -235,8 +233,11 @@ class DashscopeVendor(WsVendor):
         index = 0
         last = False
         while not last:
-            message = peer.receive(60)
-            if isinstance(message, bytes):
+            message = peer.poll(self.patience_s)
+            if message is None:
+                self._fail(peer, task, "failed:RequestTimeOut")
+                peer.wait_gone()
+            if not isinstance(message, str):
                 raise Fault("sound in a task of speech")
             header, payload = _parsed(message)
             if header["task_id"] != task.id:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,9 +37,6 @@ class DeepgramVendor(WsVendor):
         self.api_key = api_key
         self.sentences = list(sentences)
         self.silence_s = silence_s
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next utterances, one each."""
         self.query: dict[str, list[str]] = {}
         self.audio = b""
         self.kept_alive = 0

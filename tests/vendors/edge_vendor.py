@@ -10,7 +10,6 @@ import re
 import time
 import urllib.parse
 import xml.etree.ElementTree as Xml
-from collections import deque
 
 import orjson
 from edge_tts.drm import generate_sec_ms_gec_v2
@@ -33,12 +32,10 @@ class EdgeVendor(WsVendor):
     def __init__(self, *, ahead: float = 0.0) -> None:
         super().__init__()
         self.ahead = ahead
-        self.once: deque[str] = deque()
         self.asked: list[dict[str, str]] = []
         self.configurations: list[str] = []
         """The bodies of speech.config."""
         self.refused = 0
-        self.talking = 0
 
     @property
     def ws_url(self) -> str:
@@ -69,21 +66,8 @@ class EdgeVendor(WsVendor):
         self.refused += not allowed
         return 0 if allowed else 403
 
-    def fail(self, fault: str) -> None:
-        """The next connection meets this fault."""
-        if fault == "refused":
-            self.stop()
-        elif fault.isdigit():
-            self.reject.append(int(fault))
-        else:
-            self.once.append(fault)
-
     def converse(self, peer: Peer) -> None:
-        self.talking += 1
-        try:
-            self._speak(peer, self.once.popleft() if self.once else "")
-        finally:
-            self.talking -= 1
+        self._speak(peer, self.once.popleft() if self.once else "")
 
     def _speak(self, peer: Peer, fault: str) -> None:
         headers, body = _text(peer.receive(), "speech.config")
@@ -108,9 +92,9 @@ class EdgeVendor(WsVendor):
         mp3 = SOUNDS.body("mp3", SOUNDS.seconds_for(said["text"])) if fault != "silent" else b""
         for number, at in enumerate(range(0, len(mp3), PIECE)):
             peer.send(_audio(request_id, mp3[at : at + PIECE]))
-            if number == 4 and fault == "disconnect":
+            if number == 4 and fault == "drop":
                 peer.drop()
-            if number == 4 and fault in ("disconnect", "stall_after"):
+            if number == 4 and fault in ("drop", "stall_after"):
                 peer.wait_gone()
         text = {"Text": said["text"], "Length": len(said["text"]), "BoundaryType": "SentenceBoundary"}
         spoken = {"Type": "SentenceBoundary", "Data": {"Offset": 1_000_000, "Duration": 9_000_000, "text": text}}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import urllib.parse
-from collections import deque
 from typing import Any
 
 import orjson
@@ -35,29 +34,14 @@ class ElevenlabsVendor(WsVendor):
         super().__init__()
         self.aligns = True
         self.joins = False
-        self.once: deque[str] = deque()
         self.asked: list[dict[str, Any]] = []
         """Of each connection: its query, settings and texts."""
-        self.talking = 0
 
     def authorize(self, peer: Peer) -> int:
         return super().authorize(peer) or (0 if peer.headers.get("xi-api-key") == KEY else 403)
 
-    def fail(self, fault: str) -> None:
-        """The next connection meets this fault."""
-        if fault == "refused":
-            self.stop()
-        elif fault.isdigit():
-            self.reject.append(int(fault))
-        else:
-            self.once.append(fault)
-
     def converse(self, peer: Peer) -> None:
-        self.talking += 1
-        try:
-            self._speak(peer, self.once.popleft() if self.once else "")
-        finally:
-            self.talking -= 1
+        self._speak(peer, self.once.popleft() if self.once else "")
 
     def _speak(self, peer: Peer, fault: str) -> None:
         path, _, query = peer.path.partition("?")
@@ -89,7 +73,7 @@ class ElevenlabsVendor(WsVendor):
             peer.send("<html>oops</html>")
         if fault in ("garbage", "stall_before"):
             peer.wait_gone()
-        if fault not in ("", "stall_after", "disconnect"):  # one of the vendor's own errors
+        if fault not in ("", "stall_after", "drop"):  # one of the vendor's own errors
             peer.send(orjson.dumps({"message": f"refused {KEY}", "error": fault, "code": 1008}).decode())
             peer.close(1008, fault)
             peer.wait_gone()
@@ -102,9 +86,9 @@ class ElevenlabsVendor(WsVendor):
             alignment = spoken if self.aligns else None
             audio = base64.b64encode(pcm).decode()
             peer.send(orjson.dumps({"audio": audio, "isFinal": None, "alignment": alignment}).decode())
-            if fault == "disconnect":
+            if fault == "drop":
                 peer.drop()
-            if fault in ("disconnect", "stall_after"):
+            if fault in ("drop", "stall_after"):
                 peer.wait_gone()
 
 

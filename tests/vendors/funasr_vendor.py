@@ -7,7 +7,6 @@ runtime/docs/websocket_protocol.md of modelscope/FunASR and the behaviour of its
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,9 +37,6 @@ class FunAsrVendor(WsVendor):
         self.flavour = flavour
         self.sentences = list(sentences)
         self.ends = list(ends)
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next connections, one each."""
         self.delay = 0.0
         self.config: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
@@ -48,14 +44,8 @@ class FunAsrVendor(WsVendor):
         self.frames = 0
 
     def converse(self, peer: Peer) -> None:
-        if not self.once:
+        with self.next_fault():
             self._hear(peer)
-            return
-        self.fault = self.once.popleft()
-        try:
-            self._hear(peer)
-        finally:
-            self.fault = ""
 
     def _hear(self, peer: Peer) -> None:
         if peer.subprotocols != ["binary"]:

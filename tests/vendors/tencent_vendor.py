@@ -15,7 +15,6 @@ import re
 import time
 import urllib.parse
 import uuid
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +149,6 @@ class TencentStreamVendor(WsVendor):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.once: deque[str] = deque()
         self.sessions: list[TencentSession] = []
 
     def converse(self, peer: Peer) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import json
 import struct
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,12 +49,9 @@ class VolcengineRecogniser(WsVendor):
         self.app_key, self.access_key, self.api_key = app_key, access_key, api_key
         self.sentences, self.ends = list(sentences), list(ends)
         self.form = "gzip"
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next utterances, one each."""
         self.emotion = ""
         self.request: dict[str, Any] = {}
-        self.audio = b""
+        self.audio = bytearray()
         self.pieces = 0
         self.utterances = 0
         self.paths: list[str] = []
@@ -93,7 +89,7 @@ class VolcengineRecogniser(WsVendor):
         self.utterances += 1
         fault = self.once.popleft() if self.once else self.fault
         self.request = self._request(peer)
-        self.audio, self.pieces = b"", 0
+        self.audio, self.pieces = bytearray(), 0
         _Utterance(self, peer, fault).hear()
         late = peer.poll(0.2)
         if late is not None:

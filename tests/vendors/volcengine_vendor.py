@@ -11,9 +11,6 @@ import gzip
 import json
 import re
 import struct
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +62,8 @@ class VolcengineVendor(WsVendor):
     ) -> None:
         super().__init__(**options)
         self.app_key, self.access_key, self.api_key = app_key, access_key, api_key
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next sessions, one each."""
+        self.patience_s = 10.0
+        """How long a session goes on without text; the real one names no number."""
         self.merge = False
         self.zip = False
         self.sessions: list[Session] = []
@@ -110,22 +106,11 @@ class VolcengineVendor(WsVendor):
                 return
             if event != 100:
                 raise Fault(f"event {event} outside a session")
-            with self._fault_of_this_session():
+            with self.next_fault():
                 self._session(line, number, session, body)
             if self.fault == "drop_idle":
                 peer.drop()
                 return
-
-    @contextmanager
-    def _fault_of_this_session(self) -> Iterator[None]:
-        if not self.once:
-            yield
-            return
-        self.fault = self.once.popleft()
-        try:
-            yield
-        finally:
-            self.fault = ""
 
     def _session(self, line: _Line, number: int, identity: str, body: dict[str, Any]) -> None:
         second = line.peer.headers["x-api-resource-id"] in SECOND
@@ -184,7 +169,12 @@ class VolcengineVendor(WsVendor):
     def _talk(self, line: _Line, session: Session, second: bool) -> None:
         waiting = ""
         while True:
-            event, identity, body = line.receive()
+            told = line.poll(self.patience_s)
+            if told is None:
+                session.end = "idle"
+                line.send(153, session.id, {"status_code": 55000000, "message": "no text for too long"})
+                return
+            event, identity, body = told
             if identity != session.id:
                 raise Fault(f"event {event} of session {identity!r} in session {session.id!r}")
             if event == 200:
@@ -279,7 +269,14 @@ class _Line:
         self._vendor = vendor
 
     def receive(self) -> tuple[int, str, dict[str, Any]]:
-        data = self.peer.receive(60)
+        return self._read(self.peer.receive(60))
+
+    def poll(self, seconds: float) -> tuple[int, str, dict[str, Any]] | None:
+        data = self.peer.poll(seconds)
+        return None if data is None else self._read(data)
+
+    @staticmethod
+    def _read(data: str | bytes) -> tuple[int, str, dict[str, Any]]:
         if isinstance(data, str):
             raise Fault("a text frame")
         if data[:4] != b"\x11\x14\x10\x00":

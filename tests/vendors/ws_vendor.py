@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gevent
@@ -54,8 +56,6 @@ class Peer:
         }
         self.subprotocols = list(request.subprotocols)
         self.closed_properly = False
-        self.pings = 0
-        """How many the client has sent."""
 
     def receive(self, timeout: float = PATIENCE_S) -> str | bytes:
         """The next message. Raises PeerGone, gevent.Timeout."""
@@ -120,7 +120,6 @@ class Peer:
                     self._messages.append(whole if isinstance(whole, str) else bytes(whole))
                     self._partial = []
             elif isinstance(event, Ping):
-                self.pings += 1
                 self._send(event.response())
             elif isinstance(event, CloseConnection):
                 self.closed_properly = True
@@ -136,6 +135,10 @@ class WsVendor:
         self._server = StreamServer(("127.0.0.1", 0), self._serve, spawn=Pool(1000), **options)
         self._scheme = "wss" if tls else "ws"
         self.reject: deque[int] = deque()
+        self.fault = ""
+        """Of the sessions from now on; what there is, the vendor says."""
+        self.once: deque[str] = deque()
+        """Faults of the next sessions, one each."""
         self.stall_upgrade = False
         self.connections = 0
         self.open = 0
@@ -163,6 +166,29 @@ class WsVendor:
     def stop(self) -> None:
         """Close the port and every connection."""
         self._server.stop(timeout=0)
+
+    def fail(self, fault: str) -> None:
+        """The next session meets this fault: "refused" (for ever), a status of the upgrade, "disconnect", which vendors
+        call drop, or one of the vendor's own."""
+        if fault == "refused":
+            self.stop()
+        elif fault.isdigit():
+            self.reject.append(int(fault))
+        else:
+            self.once.append("drop" if fault == "disconnect" else fault)
+
+    @contextmanager
+    def next_fault(self, lasting: str = "") -> Iterator[None]:
+        """Within the block `fault` is the next of `once`, if there is one; afterwards none, unless it is `lasting`."""
+        if not self.once:
+            yield
+            return
+        self.fault = self.once.popleft()
+        try:
+            yield
+        finally:
+            if self.fault != lasting:
+                self.fault = ""
 
     def wait_gone(self, timeout: float = PATIENCE_S) -> Peer:
         """The next connection whose client left. Raises gevent.queue.Empty."""

@@ -13,7 +13,6 @@ import hmac
 import json
 import re
 import time
-from collections import deque
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -57,14 +56,12 @@ class XunfeiVendor(WsVendor):
         super().__init__(**options)
         self.app, self.key, self.secret = app, key, secret
         self.pieces = list(pieces)
-        self.fault = ""
-        self.once: deque[str] = deque()
-        """Faults of the next connections, one each."""
+        self.patience_s = 10.0
+        """How long a session goes on without a frame."""
         self.parameters: list[dict[str, Any]] = []
         """What was asked for, one per session."""
         self.audio = bytearray()
         self.texts: list[str] = []
-        self.talking = 0
         self.late = 0.0
         """Seconds by which this vendor's clock is ahead."""
 
@@ -91,14 +88,10 @@ class XunfeiVendor(WsVendor):
 
     def converse(self, peer: Peer) -> None:
         fault = self.once.popleft() if self.once else self.fault
-        self.talking += 1
-        try:
-            if urlsplit(peer.path).path == IAT:
-                self._hear(peer, fault)
-            else:
-                self._speak(peer, fault)
-        finally:
-            self.talking -= 1
+        if urlsplit(peer.path).path == IAT:
+            self._hear(peer, fault)
+        else:
+            self._speak(peer, fault)
 
     # --- hearing ------------------------------------------------------------------------------------------------------
 
@@ -241,7 +234,10 @@ class XunfeiVendor(WsVendor):
     # --- frames -------------------------------------------------------------------------------------------------------
 
     def _frame(self, peer: Peer, number: int) -> dict[str, Any]:
-        message = peer.receive(60)
+        message = peer.poll(self.patience_s)
+        if message is None:
+            self._refuse(peer, 10200, "read data timeout")
+            peer.wait_gone()
         if not isinstance(message, str):
             raise Fault("a binary message")
         frame: dict[str, Any] = json.loads(message)

@@ -19,6 +19,7 @@ from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers import registry
+from xiaozhi.providers.contracts.asr import AsrTraits
 from xiaozhi.providers.pool import LIMITED_BY, OWN_LIMITS, LeasedProviders, ProviderPool, vendor_limits
 from xiaozhi.session.agent import Agent, ProviderSet
 from xiaozhi.session.services import SessionServices
@@ -63,6 +64,7 @@ def check(loaded: Loaded, known: Settings | None = None) -> list[Fault]:
                 vendor_limits(settings, kind, name)
             except SettingsError as error:
                 faults += [fault for fault in error.faults if fault.key not in {other.key for other in faults}]
+    faults += _unheard_ends(settings)
     if known is None or not _same_tools(settings, known):
         faults += selected_tools(settings).faults
     return [*faults, *check_shared(settings)[0]]
@@ -112,6 +114,21 @@ def _unlike(settings: Settings, known: Settings | None) -> Iterator[tuple[str, s
             continue  # that is a fault of its own
         if known is None or (kind, name) not in checked or known.block(kind, name) != settings.block(kind, name):
             yield kind, name
+
+
+def _unheard_ends(settings: Settings) -> Iterator[Fault]:
+    """Utterances may be longer than a recogniser takes."""
+    longest_ms = settings.conversation.max_utterance_ms
+    for kind, name in settings.in_use():
+        if kind != "asr" or name not in settings.modules(kind):
+            continue
+        try:
+            traits = registry.registration(kind, name, settings.block(kind, name)).cls.traits
+        except SettingsError:
+            continue  # that is a fault of its own
+        if isinstance(traits, AsrTraits) and 0 < traits.longest_s * 1000 < longest_ms:
+            expected = f"must be at most {traits.longest_s * 1000:.0f}: the vendor of ASR.{name} hears no more"
+            yield Fault("conversation.max_utterance_ms", str(longest_ms), expected)
 
 
 def _read_elsewhere(kind: str, name: str, block: Mapping[str, Any]) -> list[str]:

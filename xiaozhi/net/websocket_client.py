@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import gevent
+import orjson
 import websocket
 from gevent import select
 from websocket import ABNF
@@ -82,13 +83,13 @@ class VendorSocket:
         """Send one text message. Raises VendorError."""
         self._within(SEND_SECONDS, "message not taken", self._socket.send, text.encode(), ABNF.OPCODE_TEXT)
 
+    def send_json(self, message: Mapping[str, Any]) -> None:
+        """Send one text message, an object in JSON. Raises VendorError."""
+        self._within(SEND_SECONDS, "message not taken", self._socket.send, orjson.dumps(message), ABNF.OPCODE_TEXT)
+
     def send_binary(self, data: bytes) -> None:
         """Send one binary message. Raises VendorError."""
         self._within(SEND_SECONDS, "message not taken", self._socket.send, data, ABNF.OPCODE_BINARY)
-
-    def ping(self) -> None:
-        """Show the vendor that we are still there; nobody waits for its answer. Raises VendorError."""
-        self._within(SEND_SECONDS, "ping not taken", self._socket.ping, b"")
 
     def receive(self, deadline: float) -> str | bytes:
         """The next message, text or binary. Raises VendorTimeout after `deadline` seconds, VendorUnavailable when the

@@ -6,9 +6,11 @@ Not for HTTP, whose connections `net/http_pools.py` keeps."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
+from xiaozhi.errors import VendorUnavailable
 from xiaozhi.runtime.tasks import Tasks
 
 
@@ -27,6 +29,7 @@ class Keepable(Protocol):
 
 
 C = TypeVar("C", bound=Keepable)
+S = TypeVar("S")
 
 
 class KeptConnections(Generic[C]):
@@ -48,9 +51,29 @@ class KeptConnections(Generic[C]):
         """Connections that rest."""
         return len(self._idle)
 
-    def take(self) -> tuple[C, bool]:
-        """(a connection, True when it has been used before): the one that rested least, else a new one. One that was
-        used before may be dead all the same: whoever finds it so before anything was said may `dial` once."""
+    def begin(self, session: Callable[[C], S]) -> S:
+        """A session on a kept connection, else on a new one. A kept one may be dead all the same: it is replaced once,
+        so `session` sends nothing that may not be said twice. It closes the connection when it raises VendorError."""
+        connection, used = self._take()
+        try:
+            return session(connection)
+        except VendorUnavailable:
+            if not used:
+                raise
+            return session(self._dial())
+
+    @contextmanager
+    def kept_after(self, connection: C) -> Iterator[None]:
+        """For the rest of a session: keeps its connection at the end, closes it on the way of an exception."""
+        try:
+            yield
+        except BaseException:
+            connection.close()
+            raise
+        self._give(connection)
+
+    def _take(self) -> tuple[C, bool]:
+        """(a connection, True when it has been used before): the one that rested least, else a new one."""
         self._prune()
         while self._idle:
             _, connection = self._idle.pop()
@@ -59,11 +82,7 @@ class KeptConnections(Generic[C]):
             connection.close()
         return self._dial(), False
 
-    def dial(self) -> C:
-        """A new connection."""
-        return self._dial()
-
-    def give(self, connection: C) -> None:
+    def _give(self, connection: C) -> None:
         """A connection whose session has ended properly: keep it, or say goodbye."""
         if self._closed or len(self._idle) >= self._keep:
             connection.farewell()

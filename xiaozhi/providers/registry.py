@@ -106,7 +106,13 @@ def validate(kind: str, name: str, block: Mapping[str, Any]) -> ProviderOptions:
     try:
         return registered.options.model_validate(dict(block))
     except ValidationError as error:
-        raise SettingsError(checks.field_faults(error, prefix=f"{where}.", secrets=secrets_of(registered))) from error
+        usual = {
+            key: name
+            for name, field in registered.options.model_fields.items()
+            for key in checks.spellings(name, field)
+        }
+        faults = checks.field_faults(error, prefix=f"{where}.", secrets=secrets_of(registered), usual=usual)
+        raise SettingsError(faults) from error
 
 
 def block_key(kind: str, name: str) -> str:

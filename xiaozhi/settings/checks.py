@@ -10,6 +10,7 @@ import difflib
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import AliasChoices, BaseModel, SecretStr, ValidationError
@@ -63,13 +64,20 @@ def shown(value: Any, key: str = "") -> str:
 
 
 def field_faults(
-    error: ValidationError, merged: Merged | None = None, prefix: str = "", secrets: Collection[str] = ()
+    error: ValidationError,
+    merged: Merged | None = None,
+    prefix: str = "",
+    secrets: Collection[str] = (),
+    usual: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Fault]:
     """pydantic's findings as faults: the key as in the file (behind `prefix`), what was found, what is expected and,
-    where the layers are known, which of them said so. `secrets`: names of fields that are, whatever they look like."""
+    where the layers are known, which of them said so. `secrets`: names of fields that are, whatever they look like.
+    `usual`: spelling -> the one that people look for where a field is missing."""
     faults = []
     for problem in error.errors(include_url=False):
         path = tuple(map(str, problem["loc"]))
+        if problem["type"] == "missing" and len(path) == 1:
+            path = (usual.get(path[0], path[0]),)
         key = prefix + ".".join(path) or "the configuration"
         hidden = MASK if path and path[0] in secrets else shown(problem["input"], telling_key(path))
         value = "missing" if problem["type"] == "missing" else hidden

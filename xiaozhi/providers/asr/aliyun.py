@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http_errors import redact
-from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, SHORTEST_BYTES, BatchAsr, Transcript
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, SHORTEST_BYTES, AsrTraits, BatchAsr, Transcript
 from xiaozhi.providers.families.aliyun_nls import OK, SILENCE, NlsAccess, NlsOptions, nls_refusal
 from xiaozhi.providers.families.http_options import HttpOptions
 from xiaozhi.providers.registry import provider
@@ -23,6 +23,8 @@ class AliyunAsrOptions(NlsOptions, HttpOptions):
 @provider("asr", "aliyun", AliyunAsrOptions)
 class AliyunAsr(BatchAsr):
     """One request per utterance."""
+
+    traits = AsrTraits(streaming=False, longest_s=60)
 
     def __init__(self, options: AliyunAsrOptions) -> None:
         self._access = NlsAccess(options, proxy=options.proxy, verify=options.verify_tls)

@@ -24,9 +24,8 @@ from xiaozhi.errors import (
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.providers.access_tokens import AccessToken, GrantedToken, access_tokens
-from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, SHORTEST_BYTES, BatchAsr, Transcript
-from xiaozhi.providers.families.http_options import HttpOptions
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, SHORTEST_BYTES, AsrTraits, BatchAsr, Transcript
+from xiaozhi.providers.families.http_options import ApiKey, HttpOptions, HttpUrl
 from xiaozhi.providers.registry import provider
 
 _NOTHING_HEARD: Final = (3301, 3314)
@@ -52,6 +51,8 @@ class BaiduAsrOptions(HttpOptions):
 @provider("asr", "baidu", BaiduAsrOptions)
 class BaiduAsr(BatchAsr):
     """One request per utterance."""
+
+    traits = AsrTraits(streaming=False, longest_s=60)
 
     def __init__(self, options: BaiduAsrOptions) -> None:
         self._url = options.url

@@ -26,8 +26,7 @@ from xiaozhi.net.websocket_client import VendorSocket
 from xiaozhi.providers.asr_session import LONGEST_S, AsrSession, SessionAsr
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Transcript
 from xiaozhi.providers.families.heard_sentences import joined_sentences
-from xiaozhi.providers.families.http_options import BlankFree
-from xiaozhi.providers.families.openai import ApiKey
+from xiaozhi.providers.families.http_options import ApiKey, BlankFree
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime import tasks
 from xiaozhi.settings.fields import Words

@@ -15,9 +15,9 @@ from pydantic import Field
 from xiaozhi.chat import CallContext
 from xiaozhi.providers.asr_session import AsrSession, SessionAsr
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
-from xiaozhi.providers.families.http_options import BlankFree
-from xiaozhi.providers.families.openai import ApiKey
-from xiaozhi.providers.families.volcengine_account import AccountId, TableName
+from xiaozhi.providers.families.http_options import ApiKey, BlankFree
+from xiaozhi.providers.families.platform_ids import PlatformId
+from xiaozhi.providers.families.volcengine_account import TableName
 from xiaozhi.providers.families.volcengine_hearing import VolcengineHearing
 from xiaozhi.providers.registry import provider
 
@@ -30,7 +30,7 @@ class DoubaoAsrOptions(BlankFree):
     """`cluster`: the service that was ordered, as the vendor's console calls it."""
 
     ws_url: str = Field("wss://openspeech.bytedance.com/api/v2/asr", pattern=r"^wss?://.+")
-    appid: AccountId = Field(min_length=1)
+    appid: PlatformId
     access_token: ApiKey
     cluster: str = "volcengine_input_common"
     boosting_table_name: TableName = ""

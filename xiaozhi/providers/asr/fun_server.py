@@ -114,7 +114,7 @@ class _Session(AsrSession):
             secrets=owner.secrets,
         )
         try:
-            self._socket.send_text(orjson.dumps({**owner.hello, "wav_name": uuid.uuid4().hex}).decode())
+            self._socket.send_json({**owner.hello, "wav_name": uuid.uuid4().hex})
         except BaseException:
             self._socket.close()
             raise

@@ -14,12 +14,13 @@ from xiaozhi.audio.pcm import wav_file
 from xiaozhi.chat import CallContext
 from xiaozhi.net.http import multipart
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, SHORTEST_BYTES, BatchAsr, Transcript
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint
+from xiaozhi.providers.families.http_options import HttpUrl, KeyedOptions
+from xiaozhi.providers.families.openai import endpoint
 from xiaozhi.providers.families.transcription import transcript_in
 from xiaozhi.providers.registry import provider
 
 
-class OpenAiAsrOptions(OpenAiOptions):
+class OpenAiAsrOptions(KeyedOptions):
     """`language` (ISO 639-1) and `prompt` are hints for the recogniser."""
 
     base_url: HttpUrl = Field(validation_alias=AliasChoices("base_url", "url", "api_url"))

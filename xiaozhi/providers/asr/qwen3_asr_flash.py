@@ -17,15 +17,18 @@ from xiaozhi.audio.pcm import wav_file
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import HttpReply
-from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, BatchAsr, Transcript
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, AsrTraits, BatchAsr, Transcript
 from xiaozhi.providers.families.dashscope import DashscopeOptions, failure, language_code
-from xiaozhi.providers.families.http_options import HttpOptions
-from xiaozhi.providers.families.openai import HttpUrl
+from xiaozhi.providers.families.http_options import HttpOptions, HttpUrl
 from xiaozhi.providers.registry import provider
 
 PATH = "/api/v1/services/aigc/multimodal-generation/generation"
 SHORTEST_BYTES = ASR_SAMPLE_RATE // 10 * 2
 """Nobody says anything in less than a tenth of a second."""
+
+
+LONGEST_S = 230
+"""A request holds 10 MB, written in base64."""
 
 
 class Qwen3AsrFlashOptions(DashscopeOptions, HttpOptions):
@@ -48,12 +51,14 @@ class Qwen3AsrFlashOptions(DashscopeOptions, HttpOptions):
 class Qwen3AsrFlash(BatchAsr):
     """One request per utterance."""
 
+    traits = AsrTraits(streaming=False, longest_s=LONGEST_S)
+
     def __init__(self, options: Qwen3AsrFlashOptions) -> None:
         self._options = options
         parts = urllib.parse.urlsplit(options.base_url)
         self._url = urllib.parse.urlunsplit((parts.scheme, parts.netloc, PATH, "", ""))
         self._http = options.http(parts.hostname or "dashscope", [options.api_key.get_secret_value()])
-        self._headers = {**options.headers(), "X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
+        self._headers = {**options.credentials(), "X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
 
     def transcribe(self, pcm: bytes, context: CallContext) -> Transcript:
         """The text of an utterance."""

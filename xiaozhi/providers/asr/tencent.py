@@ -11,8 +11,8 @@ from pydantic import Field
 
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorGarbage
-from xiaozhi.providers.contracts.asr import SHORTEST_BYTES, BatchAsr, Transcript
-from xiaozhi.providers.families.openai import HttpUrl
+from xiaozhi.providers.contracts.asr import SHORTEST_BYTES, AsrTraits, BatchAsr, Transcript
+from xiaozhi.providers.families.http_options import HttpUrl
 from xiaozhi.providers.families.tencent import TencentApi, TencentOptions
 from xiaozhi.providers.registry import provider
 
@@ -30,6 +30,8 @@ class TencentAsrOptions(TencentOptions):
 @provider("asr", "tencent", TencentAsrOptions)
 class TencentAsr(BatchAsr):
     """One request per utterance."""
+
+    traits = AsrTraits(streaming=False, longest_s=60)
 
     def __init__(self, options: TencentAsrOptions) -> None:
         self._engine = f"16k_{options.language}"

@@ -18,7 +18,7 @@ from pydantic import AliasChoices, Field
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.providers.asr_session import LONGEST_S, AsrSession, SessionAsr
-from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, Transcript
+from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE, AsrTraits, Transcript
 from xiaozhi.providers.families.xunfei import BETWEEN, FIRST, LAST, XunfeiOptions, XunfeiSocket, content
 from xiaozhi.providers.registry import provider
 
@@ -59,6 +59,8 @@ class XunfeiStreamAsrOptions(XunfeiOptions):
 @provider("asr", "xunfei_stream", XunfeiStreamAsrOptions)
 class XunfeiStreamAsr(SessionAsr):
     """One connection per utterance."""
+
+    traits = AsrTraits(longest_s=60)
 
     def __init__(self, options: XunfeiStreamAsrOptions) -> None:
         super().__init__(timeout=options.timeout, piece_ms=PIECE_MS)

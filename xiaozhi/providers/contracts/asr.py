@@ -53,6 +53,8 @@ class AsrTraits(ProviderTraits):
     """Works while the user still speaks. False: gets the whole utterance at its end."""
     unheard_reply: str = ""
     """Spoken when a clearly voiced utterance gave no text; "" (the default): nothing is said, as for noise."""
+    longest_s: float = 0.0
+    """Seconds of an utterance that the vendor hears at most; 0: any. Of the class: a configuration is checked by it."""
 
 
 class Asr(Provider, ABC):

@@ -31,8 +31,7 @@ from xiaozhi.errors import (
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.providers.access_tokens import AccessToken, GrantedToken, access_tokens
-from xiaozhi.providers.families.http_options import BlankFree
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl
+from xiaozhi.providers.families.http_options import ApiKey, BlankFree, HttpUrl
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 
 OK: Final = 20_000_000

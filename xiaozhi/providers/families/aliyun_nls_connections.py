@@ -84,15 +84,11 @@ class NlsLine:
         }
         if payload is not None:
             message["payload"] = payload
-        self._socket.send_text(orjson.dumps(message).decode())
+        self._socket.send_json(message)
 
     def send_sound(self, pcm: bytes) -> None:
         """Send sound."""
         self._socket.send_binary(pcm)
-
-    def ping(self) -> None:
-        """Tell the gateway that we are still there: it hangs up after ten seconds without a sign."""
-        self._socket.ping()
 
     def receive(self, deadline: float) -> NlsEvent | bytes:
         """The next event, or a piece of sound. Raises VendorGarbage."""

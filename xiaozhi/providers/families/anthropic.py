@@ -20,9 +20,10 @@ from pydantic import AliasChoices, Field
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.families.chat_options import ModelOptions
 from xiaozhi.providers.families.dialect import ForeignDialect, chunk, picture_of
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl
 from xiaozhi.providers.families.json_body import DONE
 from xiaozhi.providers.families.learnt_limits import LearntLimits
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, endpoint
+from xiaozhi.providers.families.openai import endpoint
 from xiaozhi.providers.families.thinking_switches import Switches
 
 VERSION: Final = "2026-10-21"
@@ -49,7 +50,7 @@ class AnthropicOptions(ModelOptions):
     temperature: float | None = Field(None, ge=0, le=1)
 
     def credentials(self) -> dict[str, str]:
-        """See `OpenAiOptions`."""
+        """See `KeyedOptions`."""
         version = VERSION if self.temperature is None and self.top_p is None else VERSION_WITH_SAMPLING
         return {**super().credentials(), "anthropic-version": version}
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import AliasChoices, Field
 
+from xiaozhi.providers.families.http_options import KeyedOptions
 from xiaozhi.providers.families.learnt_limits import chooses_to_think
-from xiaozhi.providers.families.openai import OpenAiOptions
 from xiaozhi.providers.families.thinking_switches import Switches
 
 
-class ModelOptions(OpenAiOptions):
+class ModelOptions(KeyedOptions):
     """What is said about an answer."""
 
     model_name: str = Field(min_length=1, validation_alias=AliasChoices("model_name", "model"))

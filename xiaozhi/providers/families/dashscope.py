@@ -36,8 +36,7 @@ from xiaozhi.errors import (
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.net.websocket_client import VendorSocket
 from xiaozhi.providers.asr_session import SessionAsr
-from xiaozhi.providers.families.http_options import BlankFree
-from xiaozhi.providers.families.openai import ApiKey
+from xiaozhi.providers.families.http_options import ApiKey, BlankFree
 from xiaozhi.providers.kept_connections import KeptConnections
 from xiaozhi.providers.tts_session import SessionTts
 
@@ -79,7 +78,7 @@ class DashscopeOptions(BlankFree):
     workspace: str = ""
     """The id of a business space other than the key's own."""
 
-    def headers(self) -> dict[str, str]:
+    def credentials(self) -> dict[str, str]:
         """What every request carries."""
         headers = {"Authorization": f"Bearer {self.api_key.get_secret_value()}", "X-DashScope-DataInspection": "enable"}
         return headers | ({"X-DashScope-WorkSpace": self.workspace} if self.workspace else {})
@@ -101,7 +100,7 @@ class DuplexConnection:
     def __init__(self, vendor: str, options: DuplexOptions) -> None:
         self.secrets = (options.api_key.get_secret_value(),)
         self.socket = VendorSocket(
-            vendor, options.ws_url, headers=options.headers(), connect=options.connect_timeout, secrets=self.secrets
+            vendor, options.ws_url, headers=options.credentials(), connect=options.connect_timeout, secrets=self.secrets
         )
 
     @property
@@ -178,7 +177,7 @@ class DuplexTask:
     def _act(self, action: str, payload: Mapping[str, Any]) -> None:
         self._check()
         header = {"action": action, "task_id": self.id, "streaming": "duplex"}
-        self._socket.send_text(orjson.dumps({"header": header, "payload": payload}).decode())
+        self._socket.send_json({"header": header, "payload": payload})
 
     def _expect_start(self, until: float) -> None:
         while True:
@@ -219,33 +218,23 @@ class DuplexTasks:
         )
 
     def start(self, request: Mapping[str, Any]) -> DuplexTask:
-        """A task. A kept connection that turns out to be dead is replaced once: nothing was said yet. Raises
-        VendorError."""
-        connection, used = self._connections.take()
-        try:
-            return self._begun(connection, request)
-        except VendorUnavailable:
-            if not used:
-                raise
-            return self._begun(self._connections.dial(), request)
+        """A task. Raises VendorError."""
+        return self._connections.begin(
+            lambda connection: DuplexTask(
+                self._owner.vendor, connection, request, deadline=self._options.connect_timeout
+            )
+        )
 
     def read(self, task: DuplexTask) -> Generator[bytes | Mapping[str, Any]]:
         """Sound and results of a task to its end. Its connection is then kept, or closed when the reader leaves
         earlier or the task fails."""
-        try:
+        with self._connections.kept_after(task.connection):
             while (message := task.receive(LONGEST_S)) is not None:
                 yield message
-        except BaseException:
-            task.connection.close()
-            raise
-        self._connections.give(task.connection)
 
     def close(self) -> None:
         """Hang up on all that is idle."""
         self._connections.close()
-
-    def _begun(self, connection: DuplexConnection, request: Mapping[str, Any]) -> DuplexTask:
-        return DuplexTask(self._owner.vendor, connection, request, deadline=self._options.connect_timeout)
 
     def _dial(self) -> DuplexConnection:
         self._owner.check_open()

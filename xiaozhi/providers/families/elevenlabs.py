@@ -10,7 +10,8 @@ from typing import Any, Final
 from pydantic import AliasChoices, Field
 
 from xiaozhi.errors import VendorBusy, VendorError
-from xiaozhi.providers.families.openai import ApiKey, OpenAiOptions, error_in_answer
+from xiaozhi.providers.families.http_options import ApiKey, KeyedOptions
+from xiaozhi.providers.families.openai import error_in_answer
 from xiaozhi.providers.families.voice_scales import RateScale, scaled
 from xiaozhi.speech.language import named_language
 
@@ -18,7 +19,7 @@ SLOWEST, FASTEST = 0.7, 1.2
 _BUSY: Final = ("too_many_concurrent_requests", "rate_limit_exceeded", "system_busy", "max_active_conversations")
 
 
-class ElevenlabsOptions(RateScale, OpenAiOptions):
+class ElevenlabsOptions(RateScale, KeyedOptions):
     """`voice_settings`: stability, similarity_boost, style, speed, use_speaker_boost. `language`: a code (ISO 639-1) or
     a language's name; models that cannot be told ignore it."""
 

@@ -21,8 +21,8 @@ from pydantic import AliasChoices, Field
 from xiaozhi.errors import VendorRejected, VendorUnavailable
 from xiaozhi.providers.families.chat_options import ModelOptions
 from xiaozhi.providers.families.dialect import ForeignDialect, chunk, picture_of
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl
 from xiaozhi.providers.families.learnt_limits import LearntLimits
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl
 from xiaozhi.providers.families.thinking_switches import Switches
 from xiaozhi.providers.families.tool_schemas import Level
 
@@ -64,7 +64,7 @@ class GeminiOptions(ModelOptions):
     top_k: int | None = Field(None, ge=1)
 
     def credentials(self) -> dict[str, str]:
-        """See `OpenAiOptions`."""
+        """See `KeyedOptions`."""
         return {"x-goog-api-key": self.api_key.get_secret_value()}
 
 

@@ -1,6 +1,6 @@
 """Voices of services that take one sentence per HTTP request and answer with its sound: all that they share.
 
-    class AcmeTtsOptions(OpenAiOptions): ...
+    class AcmeTtsOptions(KeyedOptions): ...
 
     class AcmeTts(HttpVoice):
         def __init__(self, options, services):
@@ -17,14 +17,13 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import model_validator
-
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError
 from xiaozhi.net.http import HttpReply
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
-from xiaozhi.providers.families.openai import OpenAiOptions, error_in_answer
+from xiaozhi.providers.families.http_options import KeyedOptions
+from xiaozhi.providers.families.openai import error_in_answer
 from xiaozhi.providers.sound import sounds
 
 _COMPLAINTS = ("code", "message", "msg", "detail", "error_msg", "Exception")
@@ -38,7 +37,7 @@ class HttpVoice(SentenceTts):
     needs_services = True
 
     def __init__(
-        self, options: OpenAiOptions, services: Services, url: str, *, form: str, sample_rate: int = 24_000
+        self, options: KeyedOptions, services: Services, url: str, *, form: str, sample_rate: int = 24_000
     ) -> None:
         self._inference = services.inference
         self.url = url
@@ -88,10 +87,3 @@ def as_sent(options: ProviderOptions, names: Iterable[str]) -> dict[str, Any]:
     """The options that go into a request under their own names. (`model_dump` would take the key that another spelling
     has replaced, because unknown keys are kept.)"""
     return {name: getattr(options, name) for name in names}
-
-
-def _no_blanks(value: Any) -> Any:
-    return {key: item for key, item in value.items() if item not in ("", None)} if isinstance(value, Mapping) else value
-
-
-without_blanks = model_validator(mode="before")(_no_blanks)

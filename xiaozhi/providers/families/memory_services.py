@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import VendorHttp
-from xiaozhi.providers.families.openai import ApiKey, OpenAiOptions, Timeouts
+from xiaozhi.providers.families.http_options import ApiKey, HttpOptions, Timeouts
 
 
-class MemoryServiceOptions(OpenAiOptions):
+class MemoryServiceOptions(HttpOptions):
     """Options of a service that may have a key and takes its time."""
 
     api_key: ApiKey = SecretStr("")
@@ -23,17 +23,7 @@ class MemoryServiceOptions(OpenAiOptions):
     def service(self, vendor: str, header: str, scheme: str = "") -> VendorHttp:
         """The HTTP client that sends the key, if there is one, in `header`, behind the word `scheme`."""
         key = self.api_key.get_secret_value()
-        return VendorHttp(
-            vendor,
-            connect=self.timeout.connect,
-            first_byte=self.timeout.first_byte,
-            read=self.timeout.gap,
-            total=self.timeout.total,
-            headers={**({header: f"{scheme} {key}".strip()} if key else {}), **self.headers},
-            secrets=(key,),
-            proxy=self.proxy,
-            verify=self.verify_tls,
-        )
+        return self.http(vendor, (key,), {header: f"{scheme} {key}".strip()} if key else None)
 
 
 def said_in(messages: Sequence[Message]) -> list[dict[str, str]]:

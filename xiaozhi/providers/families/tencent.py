@@ -21,8 +21,7 @@ from pydantic import AliasChoices, Field
 from xiaozhi.errors import VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorUnavailable
 from xiaozhi.net.http import HttpReply
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
-from xiaozhi.providers.families.http_options import BlankFree, HttpOptions
-from xiaozhi.providers.families.openai import ApiKey
+from xiaozhi.providers.families.http_options import ApiKey, BlankFree, HttpOptions
 from xiaozhi.providers.families.sound_in_json import NoSoundInJson, SoundInJson
 from xiaozhi.providers.families.voice_scales import RateScale, VolumeScale, scaled
 

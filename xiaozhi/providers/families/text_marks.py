@@ -2,6 +2,7 @@
 families instead of a list of every mark, because new models spell the same few words in new ways.
 
     <think> </think> <seed:think> <|begin_of_thought|> <|END_THINKING|> [THINK] ◁think▷      reasoning
+    <details ...> <summary> Thinking... </summary>                                             reasoning in a box
     <tool_call> <|tool_calls_section_begin|> <｜tool▁calls▁begin｜> [TOOL_CALLS] <function=f> <invoke name="f">   calls
     <tool_response> <|tool_response> [TOOL_RESULTS]                                            results, made up
     <|im_start|>user <|eot_id|> </s> [/INST] <<SYS>> <end_of_turn>                             the template
@@ -53,6 +54,9 @@ class Mark:
 QUOTES: Final = {"`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "「": "」", "『": "』", "«": "»"}
 """Opening -> closing: a mark right between them is mentioned, not meant."""
 
+BOX: Final = "details"
+"""The word of reasoning that a platform shows in a box that can be folded."""
+
 _BEGINNING: Final = re.compile(r"[<\[◁]")
 _NAME: Final = r"[A-Za-z_][\w:.▁\-]*"
 _TAG: Final = re.compile(
@@ -72,6 +76,16 @@ _ATTRIBUTES_BEGUN: Final = re.compile(
     r"[^<>\n]{0,200}\Z",
     re.IGNORECASE,
 )
+_BOX: Final = re.compile(
+    r"<details(?:[ \t][^<>\n]{0,200})?>\s{0,8}"
+    r"<summary>\s{0,8}(?:think|thought|reason|深度思考|思考)[^<>]{0,40}</summary>",
+    re.IGNORECASE,
+)
+_BOX_BEGUN: Final = re.compile(
+    r"<details(?:[ \t][^<>\n]{0,200})?(?:>\s{0,8}(?:<s?u?m?m?a?r?y?(?:>[^<>]{0,48}(?:</?s?u?m?m?a?r?y?)?)?)?)?\Z",
+    re.IGNORECASE,
+)
+_BOX_END: Final = "</details>"
 _BRACKET: Final = re.compile(
     r"\[/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS?|TOOL_RESULTS?|TOOL_CONTENT|AVAILABLE_TOOLS|(?:END_)?TOOL_REQUEST|"
     r"THINK(?:ING)?|think|THOUGHT|REASONING|ARGS|CALL_ID|"
@@ -131,6 +145,10 @@ def read(text: str, at: int = 0) -> Mark | None:
     """The mark that begins at `at`, or None: what stands there is text (HTML, a comparison, a link)."""
     first = text[at]
     if first == "<":
+        if (found := _BOX.match(text, at)) is not None:
+            return Mark(Kind.THOUGHT_BEGINS, BOX, found.group())
+        if text.startswith(_BOX_END, at):
+            return Mark(Kind.TEMPLATE, BOX, _BOX_END)
         found = _TAG.match(text, at)
         return _tag(found) if found is not None else None
     if first == "[":
@@ -152,7 +170,7 @@ def begun(text: str, at: int = 0) -> bool:
     """Whether the rest of `text` from `at` on could become a mark."""
     first = text[at]
     if first == "<":
-        return _TAG_BEGUN.match(text, at) is not None or _ATTRIBUTES_BEGUN.match(text, at) is not None
+        return any(begun.match(text, at) for begun in (_TAG_BEGUN, _ATTRIBUTES_BEGUN, _BOX_BEGUN))
     if first == "[":
         return _BRACKET_BEGUN.match(text, at) is not None
     return first == "◁" and _TRIANGLE_BEGUN.match(text, at) is not None

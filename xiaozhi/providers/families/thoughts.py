@@ -77,7 +77,7 @@ class Thought:
         return self._think(text[:count]) if count > 0 else None
 
     def _ends_with(self, mark: Mark) -> bool:
-        if mark.kind is Kind.THOUGHT_ENDS:
+        if mark.kind is Kind.THOUGHT_ENDS or (self._word == mark.word == text_marks.BOX):
             return True
         if self._word == CHANNEL:
             return mark.kind in (Kind.TURN_ENDS, Kind.ROLE, Kind.CHANNEL)

@@ -8,16 +8,10 @@ import re
 import uuid
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import BeforeValidator, SecretStr
 
-from xiaozhi.providers.families.http_options import BlankFree
-from xiaozhi.providers.families.openai import ApiKey
-
-
-def _real_id(value: str) -> str:
-    if not value.isascii():
-        raise ValueError("expected the vendor's id; the sample text is still there")
-    return value
+from xiaozhi.providers.families.http_options import ApiKey, BlankFree
+from xiaozhi.providers.families.platform_ids import PlatformId
 
 
 def _named_table(value: Any) -> Any:
@@ -25,7 +19,6 @@ def _named_table(value: Any) -> Any:
     return "" if isinstance(value, str) and value.strip().startswith(("（选填）", "(选填)")) else value
 
 
-AccountId = Annotated[str, AfterValidator(_real_id)]
 TableName = Annotated[str, BeforeValidator(_named_table)]
 """A list of hot words or of replacements that was made in the vendor's console; "" for none."""
 
@@ -33,7 +26,7 @@ TableName = Annotated[str, BeforeValidator(_named_table)]
 class VolcengineAccount(BlankFree):
     """`appid` and `access_token` of the old console, or `api_key` of the new one."""
 
-    appid: AccountId = ""
+    appid: PlatformId = ""
     access_token: ApiKey = SecretStr("")
     api_key: ApiKey = SecretStr("")
 

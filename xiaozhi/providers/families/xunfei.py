@@ -16,10 +16,10 @@ import urllib.parse
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import orjson
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from xiaozhi.errors import (
     VendorBusy,
@@ -31,8 +31,8 @@ from xiaozhi.errors import (
 )
 from xiaozhi.net.http_errors import MAX_DETAILS, redact
 from xiaozhi.net.websocket_client import VendorSocket
-from xiaozhi.providers.families.http_options import BlankFree
-from xiaozhi.providers.families.openai import ApiKey
+from xiaozhi.providers.families.http_options import ApiKey, BlankFree
+from xiaozhi.providers.families.platform_ids import PlatformId
 
 FIRST, BETWEEN, LAST = 0, 1, 2
 """Where a frame stands in its stream."""
@@ -60,16 +60,10 @@ _BUSY: Final = {10010, 11201, 11202, 11203}
 _LATE: Final = {10019, 10114, 10200, 26005, 26006}
 
 
-def _real_id(value: str) -> str:
-    if not value.isascii():
-        raise ValueError("expected the id of your application; the sample text is still there")
-    return value
-
-
 class XunfeiOptions(BlankFree):
     """Keys common to all kinds; all three are in the console of the application."""
 
-    app_id: Annotated[str, AfterValidator(_real_id)] = Field(min_length=1)
+    app_id: PlatformId
     api_key: ApiKey
     api_secret: ApiKey
     connect_timeout: float = Field(5.0, gt=0)
@@ -103,7 +97,7 @@ class XunfeiSocket:
         if parameter is not None:
             frame["parameter"] = parameter
         frame["payload"] = payload
-        self._socket.send_text(orjson.dumps(frame).decode())
+        self._socket.send_json(frame)
 
     def receive(self, deadline: float) -> tuple[int, Mapping[str, Any]]:
         """Where the vendor's next frame stands, and its payload. A code other than 0 is raised as the error it stands

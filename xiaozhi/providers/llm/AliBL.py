@@ -12,23 +12,23 @@ from contextlib import closing
 from typing import Any, Final
 
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
-from xiaozhi.errors import VendorError, VendorRejected, VendorUnavailable
+from xiaozhi.errors import VendorError, VendorUnavailable
 from xiaozhi.providers.contracts.llm import Llm, LlmTraits
 from xiaozhi.providers.families.agent_talks import Piece, spoken
 from xiaozhi.providers.families.completion import Completion
+from xiaozhi.providers.families.dashscope import failure
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
 from xiaozhi.providers.families.named_events import named_values
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, error_in_answer
 from xiaozhi.providers.families.platform_ids import PlatformId, PlatformIdOrFalse
 from xiaozhi.providers.families.strict_history import strict_history
 from xiaozhi.providers.registry import provider
 
 END_GRACE_S: Final = 0.1
 _STREAMED: Final = {"X-DashScope-SSE": "enable", "Accept": "text/event-stream"}
-_REFUSALS: Final = ("arrear", "accessdenied", "notfound", "inspection", "nopermission")
 _UNENDED: Final = ("", "null", None)
 
 
-class AliBlOptions(OpenAiOptions):
+class AliBlOptions(KeyedOptions):
     """`base_url`: only its host counts, unless it ends in /api/v1."""
 
     api_key: ApiKey
@@ -87,11 +87,8 @@ class AliBlLlm(Llm):
         raise VendorUnavailable(self._http.vendor, "the answer broke off")
 
     def _error(self, said: Mapping[str, Any]) -> VendorError:
-        code = str(said.get("code")).lower()
-        if any(sign in code for sign in _REFUSALS):
-            whole = self._http.redact(f"{said.get('code')} {said.get('message') or ''}")
-            return VendorRejected(self._http.vendor, whole, details=whole)
-        return error_in_answer(self._http.vendor, said)
+        secrets = tuple(self._options.secrets())
+        return failure(self._http.vendor, str(said.get("code") or ""), str(said.get("message") or ""), secrets)
 
     def close(self) -> None:
         """Break off what runs."""

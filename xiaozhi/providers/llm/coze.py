@@ -17,9 +17,10 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorUnavailable
 from xiaozhi.net.http_errors import MAX_DETAILS
 from xiaozhi.providers.families.agent_talks import AgentLlm, Piece, Talk
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
 from xiaozhi.providers.families.json_body import DONE
 from xiaozhi.providers.families.named_events import named_values
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, error_in_answer
+from xiaozhi.providers.families.openai import error_in_answer
 from xiaozhi.providers.families.platform_ids import PlatformId
 from xiaozhi.providers.registry import provider
 
@@ -34,7 +35,7 @@ _BROKEN: Final = frozenset({4013, 5000})
 _WRONG_TOKEN: Final = 700012006
 
 
-class CozeOptions(OpenAiOptions):
+class CozeOptions(KeyedOptions):
     """`base_url`: https://api.coze.com for bots that live there."""
 
     api_key: ApiKey = Field(validation_alias=AliasChoices("personal_access_token", "api_key"))

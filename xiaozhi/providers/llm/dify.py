@@ -15,8 +15,9 @@ from typing import Any, Final, Literal
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorBusy, VendorError, VendorGarbage, VendorRejected, VendorUnavailable
 from xiaozhi.providers.families.agent_talks import AgentLlm, Piece, Replaced, Talk
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
 from xiaozhi.providers.families.named_events import named_values
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, error_in_answer
+from xiaozhi.providers.families.openai import error_in_answer
 from xiaozhi.providers.registry import provider
 
 END_GRACE_S: Final = 0.1
@@ -28,7 +29,7 @@ _SUCCEEDED: Final = ("succeeded", "partial-succeeded")
 Mode = Literal["chat-messages", "workflows/run", "completion-messages"]
 
 
-class DifyOptions(OpenAiOptions):
+class DifyOptions(KeyedOptions):
     """`api_key` of one application; `base_url` with its /v1."""
 
     api_key: ApiKey

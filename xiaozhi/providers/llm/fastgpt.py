@@ -13,9 +13,10 @@ from typing import Any, Final
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.families.agent_talks import AgentLlm, Piece, Talk
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
 from xiaozhi.providers.families.json_body import DONE
 from xiaozhi.providers.families.named_events import named_values
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.providers.families.openai import endpoint, error_in_answer
 from xiaozhi.providers.registry import provider
 
 END_GRACE_S: Final = 0.1
@@ -23,7 +24,7 @@ MAX_CHAT_ID: Final = 249
 _ANSWERS: Final = frozenset({"", "answer", "fastAnswer"})
 
 
-class FastGptOptions(OpenAiOptions):
+class FastGptOptions(KeyedOptions):
     """`api_key` of one application; `base_url` such as https://api.fastgpt.in/api/v1."""
 
     api_key: ApiKey

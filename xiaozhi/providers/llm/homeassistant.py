@@ -15,7 +15,8 @@ from pydantic import AliasChoices, Field
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.providers.contracts.llm import Llm, LlmTraits
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, endpoint
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
+from xiaozhi.providers.families.openai import endpoint
 from xiaozhi.providers.families.told_tools import question_of
 from xiaozhi.providers.registry import provider
 
@@ -25,7 +26,7 @@ SESSION_SECONDS: Final = 3600.0
 _DONE: Final = "OK."
 
 
-class HassAgentOptions(OpenAiOptions):
+class HassAgentOptions(KeyedOptions):
     """`base_url` (or `url`) such as http://homeassistant.local:8123; `api_key`: a long-lived access token."""
 
     base_url: HttpUrl = Field(validation_alias=AliasChoices("base_url", "url"))

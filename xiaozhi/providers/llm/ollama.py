@@ -15,8 +15,8 @@ from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorError, VendorTimeout
 from xiaozhi.providers.families.chat_llm import ChatLlm
 from xiaozhi.providers.families.chat_options import ModelOptions
+from xiaozhi.providers.families.http_options import HttpUrl, Timeouts
 from xiaozhi.providers.families.ollama import OllamaDialect, base_of, switches_of
-from xiaozhi.providers.families.openai import HttpUrl, Timeouts
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks

@@ -7,7 +7,8 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.providers.families.chat_llm import ChatLlm
 from xiaozhi.providers.families.chat_options import ModelOptions
-from xiaozhi.providers.families.openai import HttpUrl, endpoint
+from xiaozhi.providers.families.http_options import HttpUrl
+from xiaozhi.providers.families.openai import endpoint
 from xiaozhi.providers.registry import provider
 
 

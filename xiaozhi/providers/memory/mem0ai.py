@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 from xiaozhi.chat import Message
 from xiaozhi.errors import VendorGarbage
 from xiaozhi.providers.contracts.memory import Memory
+from xiaozhi.providers.families.http_options import HttpUrl
 from xiaozhi.providers.families.memory_services import MemoryServiceOptions, recalled, said_in
-from xiaozhi.providers.families.openai import HttpUrl
 from xiaozhi.providers.registry import provider
 
 MAX_RECALLED = 30

@@ -1,7 +1,8 @@
 """Alibaba Cloud's speech (NLS): one request per sentence, sound streamed back.
 
-Source: help.aliyun.com/zh/isi/developer-reference/restful-api-3. A sentence may have at most 300 characters. The header
-calls everything audio/mpeg; what arrives is judged by its content."""
+Source: help.aliyun.com/zh/isi/developer-reference/restful-api-3. A sentence may have at most 300 characters;
+ours are shorter (`speech/sentences.py`). The header calls everything audio/mpeg; what arrives is judged by its
+content."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from pydantic import AliasChoices, Field, field_validator
 
 from xiaozhi.errors import VendorBusy, VendorError, VendorRejected, VendorUnavailable
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
 from xiaozhi.providers.families.http_voice import HttpVoice
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, endpoint
+from xiaozhi.providers.families.openai import endpoint
 from xiaozhi.providers.families.voice_scales import RateScale, VolumeScale, scaled
 from xiaozhi.providers.registry import provider
 
@@ -22,7 +23,7 @@ _BUSY: Final = (4013, 4016)
 _THEIR_FAULT: Final = range(5000, 6000)
 
 
-class CozeCnTtsOptions(RateScale, VolumeScale, OpenAiOptions):
+class CozeCnTtsOptions(RateScale, VolumeScale, KeyedOptions):
     """`speed`: 0.5 to 2, 1 being the voice's own. The existing server takes the same key for a percentage (-100 to
     100); values outside of the vendor's range are read like that."""
 

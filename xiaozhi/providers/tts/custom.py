@@ -15,8 +15,8 @@ import orjson
 from pydantic import Field, field_validator
 
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.http_options import HttpUrl, KeyedOptions
 from xiaozhi.providers.families.http_voice import HttpVoice
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions
 from xiaozhi.providers.registry import provider
 
 PLACEHOLDER: Final = "{prompt_text}"
@@ -24,7 +24,7 @@ _SECRET = re.compile("(?i)key|token|secret|password|sign")
 """In the name of a parameter."""
 
 
-class CustomTtsOptions(OpenAiOptions):
+class CustomTtsOptions(KeyedOptions):
     """`params`: a mapping, or JSON of one, as management consoles keep it; `headers` the same. `sample_rate`: Hz of raw
     PCM (`format: pcm`), which does not say so itself."""
 

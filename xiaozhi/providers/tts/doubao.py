@@ -22,11 +22,12 @@ from xiaozhi.errors import VendorError, VendorGarbage, VendorSilent
 from xiaozhi.net.http import HttpReply
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
-from xiaozhi.providers.families.http_options import HttpOptions
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, error_in_answer
+from xiaozhi.providers.families.http_options import ApiKey, HttpOptions, HttpUrl
+from xiaozhi.providers.families.openai import error_in_answer
+from xiaozhi.providers.families.platform_ids import PlatformId
 from xiaozhi.providers.families.sound_in_json import NoSoundInJson, SoundInJson
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
-from xiaozhi.providers.families.volcengine_account import AccountId, is_cloned, is_large_model
+from xiaozhi.providers.families.volcengine_account import is_cloned, is_large_model
 from xiaozhi.providers.families.volcengine_errors import OK_CODES, failure
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
@@ -49,7 +50,7 @@ class DoubaoTtsOptions(VoiceScales, HttpOptions):
     api_url: HttpUrl = Field(
         "https://openspeech.bytedance.com/api/v1/tts", validation_alias=AliasChoices("api_url", "base_url", "url")
     )
-    appid: AccountId = ""
+    appid: PlatformId = ""
     access_token: ApiKey
     authorization: str = "Bearer;"
     cluster: str = STANDARD_CLUSTER

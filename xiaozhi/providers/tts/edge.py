@@ -36,7 +36,7 @@ from xiaozhi.providers.families.edge_messages import (
     ssml,
     ssml_message,
 )
-from xiaozhi.providers.families.http_voice import without_blanks
+from xiaozhi.providers.families.http_options import BlankFree
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
@@ -74,7 +74,7 @@ Percent = Annotated[str, BeforeValidator(lambda value: _change("%", value))]
 Hertz = Annotated[str, BeforeValidator(lambda value: _change("Hz", value))]
 
 
-class EdgeTtsOptions(VoiceScales):
+class EdgeTtsOptions(VoiceScales, BlankFree):
     """`rate`, `volume` and `pitch` are changes of what the voice does by itself: "+10%", "-5Hz", or just the number.
     But `volume` as a number is 0 to 100, 50 being normal: consoles have it so."""
 
@@ -91,8 +91,6 @@ class EdgeTtsOptions(VoiceScales):
     connect_timeout: float = Field(5.0, gt=0)
     timeout: float = Field(10.0, gt=0)
     """Seconds until the next message of the service."""
-
-    _without_blanks = without_blanks
 
 
 @provider("tts", "edge", EdgeTtsOptions)

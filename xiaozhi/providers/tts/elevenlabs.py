@@ -13,8 +13,8 @@ from pydantic import AliasChoices, Field, field_validator
 from xiaozhi.errors import VendorError
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.families.elevenlabs import ElevenlabsOptions, refusal
+from xiaozhi.providers.families.http_options import HttpUrl
 from xiaozhi.providers.families.http_voice import HttpVoice
-from xiaozhi.providers.families.openai import HttpUrl
 from xiaozhi.providers.registry import provider
 
 _FORMAT = re.compile(r"(pcm|mp3|opus|wav)_(\d{4,5})(?:_\d{2,3})?")

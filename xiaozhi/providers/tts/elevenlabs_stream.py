@@ -116,7 +116,7 @@ class _Session(TtsSession):
         self._socket.close()
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._socket.send_text(orjson.dumps(message).decode())
+        self._socket.send_json(message)
 
     def _understood(self, message: str | bytes) -> dict[str, Any]:
         try:

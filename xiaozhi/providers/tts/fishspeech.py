@@ -15,8 +15,8 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
 from xiaozhi.providers.families.http_voice import HttpVoice, as_sent
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions
 from xiaozhi.providers.registry import provider
 
 _SENT: Final = (
@@ -33,7 +33,7 @@ _SENT: Final = (
 )
 
 
-class FishspeechTtsOptions(OpenAiOptions):
+class FishspeechTtsOptions(KeyedOptions):
     """`reference_audio`: sound files on this machine; `reference_text`: what is said in each, or a text file with it.
     `rate`: Hz of raw PCM (`response_format: pcm`), which does not say so itself."""
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AliasChoices, Field
 
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.http_options import HttpUrl, KeyedOptions
 from xiaozhi.providers.families.http_voice import HttpVoice, as_sent
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions
 from xiaozhi.providers.families.sovits import language_for_sovits
 from xiaozhi.providers.families.voice_scales import RateScale, scaled
 from xiaozhi.providers.registry import provider
@@ -22,7 +22,7 @@ _ONLY_OURS = {"api_key", "timeout", "proxy", "verify_tls", "headers", "type", "u
 Language = Annotated[str, AfterValidator(language_for_sovits)]
 
 
-class GptSovitsV2TtsOptions(RateScale, OpenAiOptions):
+class GptSovitsV2TtsOptions(RateScale, KeyedOptions):
     """The request's own keys. `ref_audio_path` and `aux_ref_audio_paths` are paths on the GPT-SoVITS server.
     `api_key` is for a gateway in front of it."""
 

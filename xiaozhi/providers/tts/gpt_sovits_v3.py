@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AliasChoices, Field
 
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.http_options import HttpUrl, KeyedOptions
 from xiaozhi.providers.families.http_voice import HttpVoice, as_sent
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions
 from xiaozhi.providers.families.sovits import language_for_sovits
 from xiaozhi.providers.families.voice_scales import RateScale, scaled
 from xiaozhi.providers.registry import provider
@@ -23,7 +23,7 @@ _ONLY_OURS = {"api_key", "timeout", "proxy", "verify_tls", "headers", "type", "u
 Language = Annotated[str, AfterValidator(language_for_sovits)]
 
 
-class GptSovitsV3TtsOptions(RateScale, OpenAiOptions):
+class GptSovitsV3TtsOptions(RateScale, KeyedOptions):
     """The request's own keys. `refer_wav_path` and `inp_refs` are paths on the GPT-SoVITS server, which takes the
     recording it was started with unless it is given path, text and language. `api_key` is for a gateway."""
 

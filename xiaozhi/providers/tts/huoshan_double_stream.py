@@ -6,7 +6,8 @@ each sentence as it begins; those of the second (seed-tts-2.0) begin and end onl
 
 A connection serves one session at a time but any number after each other; opening one costs some 100 ms, so with
 `enable_ws_reuse` a few idle ones are kept. An interrupted answer cancels its session, which frees the vendor, and keeps
-the connection."""
+the connection. The vendor wants a session to be finished as soon as no more text comes: where text stays out, as while
+a tool is at work, it is, and the next sentence begins another one (`families/text_pauses.py`)."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ from xiaozhi.providers.contracts.tts import (
     TtsTraits,
 )
 from xiaozhi.providers.families.spoken_sentences import SpokenSentences
+from xiaozhi.providers.families.text_pauses import SuccessiveSessions
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.families.volcengine import Event, VolcengineFrame
 from xiaozhi.providers.families.volcengine_account import MIXED_VOICE, VolcengineAccount, resource_for
@@ -91,6 +93,8 @@ class HuoshanTtsOptions(VoiceScales, VolcengineAccount):
     additions: dict[str, Any] = {}
     mix_speaker: HuoshanMixture | None = Field(None, validate_default=True)
     connect_timeout: float = Field(5.0, gt=0)
+    text_pause: float = Field(5.0, gt=0)
+    """Seconds without text that end a session."""
     timeout: float = Field(10.0, gt=0)
     """Seconds without a sign of life while the vendor owes sound."""
 
@@ -156,14 +160,12 @@ class HuoshanTts(SessionTts):
         self.lines = KeptConnections(self._dial, keep=keep, idle_seconds=options.idle_seconds, tasks=self.tasks)
 
     def connect(self, context: CallContext) -> TtsSession:
-        """Start a session. A kept connection that turns out to be dead is replaced once: no text has been sent yet."""
-        line, used = self.lines.take()
-        try:
-            return _Session(self, line, context)
-        except VendorUnavailable:
-            if not used:
-                raise
-            return _Session(self, self.lines.dial(), context)
+        """Start a session."""
+        return SuccessiveSessions(
+            lambda: self.lines.begin(lambda line: _Session(self, line, context)),
+            self.tasks,
+            pause=self.options.text_pause,
+        )
 
     def close(self) -> None:
         """Hang up on idle connections, break off the others."""
@@ -213,22 +215,18 @@ class _Session(TtsSession):
 
     def read(self) -> Generator[SpeechEvent | None]:
         try:
-            while True:
-                frame = self._line.receive(WAIT_S)
-                if frame.session != self._id:
-                    continue  # remains of a cancelled session
-                if frame.event == Event.SESSION_CANCELED:
-                    break
-                if frame.event == Event.SESSION_FINISHED:
-                    if not (self._finished or self._hung_up):
-                        raise VendorUnavailable(self._owner.vendor, "the vendor ended the session")
-                    break
-                yield from self._events(frame)
-        except BaseException:
-            self._line.close()
-            raise
-        else:
-            self._owner.lines.give(self._line)
+            with self._owner.lines.kept_after(self._line):
+                while True:
+                    frame = self._line.receive(WAIT_S)
+                    if frame.session != self._id:
+                        continue  # remains of a cancelled session
+                    if frame.event == Event.SESSION_CANCELED:
+                        break
+                    if frame.event == Event.SESSION_FINISHED:
+                        if not (self._finished or self._hung_up):
+                            raise VendorUnavailable(self._owner.vendor, "the vendor ended the session")
+                        break
+                    yield from self._events(frame)
         finally:
             self._over.set()
 

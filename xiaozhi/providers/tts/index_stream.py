@@ -10,12 +10,12 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field
 
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.http_options import HttpUrl, KeyedOptions
 from xiaozhi.providers.families.http_voice import HttpVoice
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions
 from xiaozhi.providers.registry import provider
 
 
-class IndexStreamTtsOptions(OpenAiOptions):
+class IndexStreamTtsOptions(KeyedOptions):
     """`voice`: a speaker of the server's assets/speaker.json. `api_key` is for a gateway in front of the server."""
 
     api_url: HttpUrl = Field("http://127.0.0.1:11996/tts", validation_alias=AliasChoices("api_url", "url"))

@@ -24,8 +24,8 @@ from xiaozhi.errors import (
 )
 from xiaozhi.net.http import HttpReply
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
 from xiaozhi.providers.families.http_voice import HttpVoice
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions
 from xiaozhi.providers.families.voice_scales import VoiceScales, scaled
 from xiaozhi.providers.registry import provider
 from xiaozhi.speech.language import named_language
@@ -88,7 +88,7 @@ class MinimaxAudioSetting(BaseModel):
     channel: Literal[1] = 1
 
 
-class MinimaxTtsOptions(VoiceScales, OpenAiOptions):
+class MinimaxTtsOptions(VoiceScales, KeyedOptions):
     """`voice_id` comes before `voice_setting.voice_id`. `timber_weights` mixes voices: then no single one is sent."""
 
     api_key: ApiKey

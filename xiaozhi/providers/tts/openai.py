@@ -18,7 +18,8 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
-from xiaozhi.providers.families.openai import HttpUrl, OpenAiOptions, endpoint, error_in_answer
+from xiaozhi.providers.families.http_options import HttpUrl, KeyedOptions
+from xiaozhi.providers.families.openai import endpoint, error_in_answer
 from xiaozhi.providers.families.voice_scales import RateScale, scaled
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
@@ -26,7 +27,7 @@ from xiaozhi.providers.sound import sounds
 SLOWEST, FASTEST = 0.25, 4.0
 
 
-class OpenAiTtsOptions(RateScale, OpenAiOptions):
+class OpenAiTtsOptions(RateScale, KeyedOptions):
     """`api_url` (or `base_url`) is the full address of the endpoint or the base it hangs on."""
 
     api_url: HttpUrl = Field(

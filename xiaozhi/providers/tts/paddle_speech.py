@@ -19,7 +19,7 @@ from xiaozhi.errors import VendorError, VendorGarbage, VendorRejected, VendorUna
 from xiaozhi.net.websocket_client import VendorSocket
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
-from xiaozhi.providers.families.openai import OpenAiOptions
+from xiaozhi.providers.families.http_options import KeyedOptions
 from xiaozhi.providers.families.voice_scales import RateScale, VolumeScale, scaled
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds
@@ -30,7 +30,7 @@ log = get_logger(__name__)
 _BAD_REQUEST = range(400, 500)
 
 
-class PaddleSpeechTtsOptions(RateScale, VolumeScale, OpenAiOptions):
+class PaddleSpeechTtsOptions(RateScale, VolumeScale, KeyedOptions):
     """`protocol` decides what `url` is; both have the server's usual address. `api_key` is for a gateway."""
 
     protocol: Literal["websocket", "http"] = "websocket"
@@ -124,7 +124,7 @@ class PaddleSpeechTts(SentenceTts):
             try:
                 socket.send_text('{"task":"tts","signal":"start"}')
                 begun = self._answer(socket, options.timeout.first_byte)
-                socket.send_text(orjson.dumps({"text": sentence, "spk_id": options.spk_id}).decode())
+                socket.send_json({"text": sentence, "spk_id": options.spk_id})
                 wait = options.timeout.first_byte
                 while (answer := self._answer(socket, wait)).get("status") != 2:
                     wait = options.timeout.gap
@@ -132,7 +132,7 @@ class PaddleSpeechTts(SentenceTts):
                 if answer.get("audio"):
                     yield self._sound(answer.get("audio"))
                 end = {"task": "tts", "signal": "end", "session": begun.get("session")}
-                socket.send_text(orjson.dumps(end).decode())
+                socket.send_json(end)
                 self._await_end(socket)
             finally:
                 self._open.discard(socket)

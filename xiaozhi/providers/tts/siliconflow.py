@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 from pydantic import AliasChoices, Field
 
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.http_options import ApiKey, HttpUrl, KeyedOptions
 from xiaozhi.providers.families.http_voice import HttpVoice
-from xiaozhi.providers.families.openai import ApiKey, HttpUrl, OpenAiOptions, endpoint
+from xiaozhi.providers.families.openai import endpoint
 from xiaozhi.providers.families.voice_scales import RateScale, VolumeScale, scaled
 from xiaozhi.providers.registry import provider
 
@@ -21,7 +22,7 @@ QUIETEST_DB, LOUDEST_DB = -10.0, 10.0
 _RATES: Final[dict[str, int]] = {"pcm": 24_000, "wav": 24_000, "opus": 48_000}
 
 
-class SiliconflowTtsOptions(RateScale, VolumeScale, OpenAiOptions):
+class SiliconflowTtsOptions(RateScale, VolumeScale, KeyedOptions):
     """`voice` is the model's name and the voice's ("FunAudioLLM/CosyVoice2-0.5B:alex"), or that of an uploaded voice
     ("speech:...")."""
 

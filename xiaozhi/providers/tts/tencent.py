@@ -1,7 +1,7 @@
 """Tencent Cloud's speech (TextToVoice): one request per sentence, its sound in an answer of JSON.
 
-Source: cloud.tencent.com/document/api/1073/37995. A sentence may have at most 150 Chinese characters or 500 letters.
-`tts/tencent_stream.py` has the same voices sooner."""
+Source: cloud.tencent.com/document/api/1073/37995. A sentence may have at most 150 Chinese characters or 500 letters;
+ours are shorter (`speech/sentences.py`). `tts/tencent_stream.py` has the same voices sooner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorError, VendorSilent
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import SentenceTts, Sound, TtsTraits
-from xiaozhi.providers.families.openai import HttpUrl
+from xiaozhi.providers.families.http_options import HttpUrl
 from xiaozhi.providers.families.tencent import TencentApi, TencentOptions, TencentVoiceOptions
 from xiaozhi.providers.registry import provider
 from xiaozhi.providers.sound import sounds

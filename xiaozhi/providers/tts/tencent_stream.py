@@ -2,7 +2,8 @@
 
 Source: cloud.tencent.com/document/api/1073/108595. The voices and keys are those of `tts/tencent.py`, and `appid` of
 the same block is needed. The vendor speaks what it has up to a mark such as 。；？！ or the end of a line, and does not
-tell where our sentences begin: they are found in the sound (`families/spoken_sentences.py`)."""
+tell where our sentences begin: they are found in the sound (`families/spoken_sentences.py`). It waits ten minutes for
+more text."""
 
 from __future__ import annotations
 
@@ -117,7 +118,7 @@ class _Session(TtsSession):
 
     def _send(self, action: str, data: str) -> None:
         message = {"session_id": self._id, "message_id": uuid.uuid4().hex, "action": action, "data": data}
-        self._socket.send_text(orjson.dumps(message).decode())
+        self._socket.send_json(message)
 
     def _event(self, message: str | bytes) -> Mapping[str, Any]:
         """A message of the vendor's; the error that it stands for is raised."""

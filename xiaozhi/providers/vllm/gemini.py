@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from xiaozhi.providers.families.chat_vllm import ChatVllm
 from xiaozhi.providers.families.gemini import GeminiDialect, GeminiOptions, stream_endpoint, switches_of
-from xiaozhi.providers.families.openai import Timeouts
+from xiaozhi.providers.families.http_options import Timeouts
 from xiaozhi.providers.registry import provider
 
 

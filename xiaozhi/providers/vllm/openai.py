@@ -7,7 +7,8 @@ from pydantic import AliasChoices, Field
 
 from xiaozhi.providers.families.chat_options import ModelOptions
 from xiaozhi.providers.families.chat_vllm import ChatVllm
-from xiaozhi.providers.families.openai import HttpUrl, Timeouts, endpoint
+from xiaozhi.providers.families.http_options import HttpUrl, Timeouts
+from xiaozhi.providers.families.openai import endpoint
 from xiaozhi.providers.families.thinking_switches import thinking_switches
 from xiaozhi.providers.registry import provider
 
