@@ -73,13 +73,35 @@ export async function hear(path, body) {
   throw new ApiError(response.status, answer.message || response.statusText, answer);
 }
 
-// Events of these topics until the returned function is called. The browser connects again by itself.
+const AGAIN_MS = 5000;
+
+// Events of these topics until the returned function is called. The browser connects again by itself when a connection
+// breaks off; after a refusal (logged out, too many pages) it would not, so that is done here.
 // `onLost(n)`: so many were left out, as this page did not read fast enough.
 export function live(topics, onEvent, onState = () => {}, onLost = () => {}) {
-  const source = new EventSource(`${BASE}live?topics=${topics.join(",")}`);
-  for (const topic of topics) source.addEventListener(topic, (event) => onEvent(topic, JSON.parse(event.data)));
-  source.addEventListener("lost", (event) => onLost(JSON.parse(event.data)));
-  source.onopen = () => onState(true);
-  source.onerror = () => onState(false);
-  return () => source.close();
+  let source;
+  let timer;
+  const open = () => {
+    source = new EventSource(`${BASE}live?topics=${topics.join(",")}`);
+    for (const topic of topics) source.addEventListener(topic, (event) => onEvent(topic, JSON.parse(event.data)));
+    source.addEventListener("lost", (event) => onLost(JSON.parse(event.data)));
+    source.onopen = () => onState(true);
+    source.onerror = () => {
+      onState(false);
+      if (source.readyState !== EventSource.CLOSED) return;
+      timer = setTimeout(async () => {
+        try {
+          if (!(await get("session")).logged_in) return whenLoggedOut();
+        } catch {
+          // the server does not answer: tried again below
+        }
+        open();
+      }, AGAIN_MS);
+    };
+  };
+  open();
+  return () => {
+    clearTimeout(timer);
+    source.close();
+  };
 }
