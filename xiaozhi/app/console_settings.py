@@ -58,7 +58,7 @@ class SettingsDesk:
         self._reload = reload
         self._inference = inference
         self._changing = BoundedSemaphore(1)
-        self.trials = VendorTrials(pool)
+        self.trials = VendorTrials(pool, inference)
 
     def hooks(self) -> SettingsHooks:
         """What the page asks."""

@@ -3,21 +3,18 @@ a voice sounds like. Nothing that is secret comes back, whatever a vendor says."
 
 from __future__ import annotations
 
-import io
-import wave
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gevent.lock import BoundedSemaphore
 
+from xiaozhi.app.console_voice import VoiceTrials
 from xiaozhi.app.vendor_health import FAILED, VendorVerdict, try_vendors, words_of
 from xiaozhi.app.vendor_trials import VendorTrial, measure
-from xiaozhi.app.wiring import likely_languages
 from xiaozhi.errors import Overloaded, XiaozhiError
 from xiaozhi.providers import registry
-from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
 from xiaozhi.providers.pool import LeasedProviders, ProviderPool
-from xiaozhi.providers.trial import try_voice
+from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.settings import SECTIONS, Loaded
 from xiaozhi.settings.masking import MASK, hides, mask_text
 from xiaozhi.settings.yaml_edit import Change
@@ -31,8 +28,9 @@ MAX_TEXT_CHARS: Final = 200
 class VendorTrials:
     """`pool`: where the providers of sessions come from; one that is tried and in use is the same."""
 
-    def __init__(self, pool: ProviderPool) -> None:
+    def __init__(self, pool: ProviderPool, inference: InferencePool) -> None:
         self._pool = pool
+        self._voices = VoiceTrials(pool, inference)
         self._places = BoundedSemaphore(AT_ONCE)
 
     def check(self, loaded: Loaded, kind: str, name: str, changes: Sequence[Change]) -> Mapping[str, Any]:
@@ -43,18 +41,14 @@ class VendorTrials:
     def voice(self, loaded: Loaded, name: str, text: str, changes: Sequence[Change]) -> bytes | Mapping[str, Any]:
         """`text` spoken by a block, as a WAV file; or what `check` says of one that does not speak. Blocks. Raises
         Overloaded."""
-        with _place(self._places):
-            leased = LeasedProviders(self._pool, loaded)
-            try:
-                language = likely_languages(loaded.settings.language, loaded.settings.wakeup_words)[0]
-                _, pcm = try_voice(leased.get("tts", name), text[:MAX_TEXT_CHARS], language)
-            except (XiaozhiError, OSError, ImportError, ValueError) as error:
-                block = registry.block_key("tts", name)
-                verdict = VendorVerdict("tts", block, FAILED, None, *words_of(block, error))
-                return _without_secrets(_told(VendorTrial(verdict)), _secrets(loaded, "tts", name, changes))
-            finally:
-                leased.release()
-        return _wav(pcm)
+        try:
+            return self._voices.hear(loaded, text[:MAX_TEXT_CHARS], name)
+        except Overloaded:
+            raise
+        except (XiaozhiError, OSError, ImportError, ValueError) as error:
+            block = registry.block_key("tts", name)
+            verdict = VendorVerdict("tts", block, FAILED, None, *words_of(block, error))
+            return _without_secrets(_told(VendorTrial(verdict)), _secrets(loaded, "tts", name, changes))
 
     def _check(self, loaded: Loaded, kind: str, name: str) -> dict[str, Any]:
         [verdict] = try_vendors(loaded, self._pool, [(kind, name)])
@@ -130,13 +124,3 @@ def _without_secrets(answer: Mapping[str, Any], secrets: Sequence[str]) -> dict[
         return value
 
     return {key: clean(value) for key, value in answer.items()}
-
-
-def _wav(pcm: bytes) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(ASR_SAMPLE_RATE)
-        sound.writeframes(pcm)
-    return file.getvalue()

@@ -33,15 +33,15 @@ class VoiceTrials:
         self._inference = inference
         self._busy = 0
 
-    def hear(self, loaded: Loaded, text: str) -> bytes:
-        """`text` in the selected voice of these settings, as WAV (PCM, 16 bit, mono). Blocks. Raises VendorError,
-        SettingsError, Overloaded."""
+    def hear(self, loaded: Loaded, text: str, name: str = "") -> bytes:
+        """`text` in the voice of a block, by default the selected one of these settings, as WAV (PCM, 16 bit, mono).
+        Blocks. Raises VendorError, SettingsError, Overloaded."""
         if self._busy >= AT_ONCE:
             raise Overloaded("voices to try", retry_after=5)
         self._busy += 1
         leased = LeasedProviders(self._pool, loaded)
         try:
-            name = loaded.settings.selected("tts")
+            name = name or loaded.settings.selected("tts")
             with at_most(PATIENCE_S, VendorTimeout(name, f"gave no whole sentence within {PATIENCE_S:g} s")):
                 voice = by_sentence(leased.get("tts", name))
                 sounds = _spoken(voice, text)
