@@ -175,6 +175,12 @@ def test_by_default_a_pause_is_as_early_as_it_must_be(config_dir: Path) -> None:
     assert load(environ={}, config_dir=config_dir).settings.conversation.pause_ms == "auto"
 
 
+def test_a_wrong_pause_is_told_also_where_the_detector_has_its_own(config_dir: Path) -> None:
+    overrides = {"VAD": {"SileroVAD": {"pause_ms": 180}}, "conversation": {"pause_ms": "soon"}}
+
+    assert "conversation.pause_ms" in faults_of(overrides=overrides, environ={}, config_dir=config_dir)
+
+
 # --- files that cannot be used ----------------------------------------------------------------------------------------
 
 

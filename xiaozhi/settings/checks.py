@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -63,6 +64,12 @@ def shown(value: Any, key: str = "") -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
+_ALTERNATIVE = re.compile(
+    r"(?:literal|list|dict|tuple|set)\[.*\]|(?:constrained|function|is|lax|json|nullable)-.*|str|int|float|bool"
+)
+"""How pydantic calls the alternatives of a field in the place of an error."""
+
+
 def field_faults(
     error: ValidationError,
     merged: Merged | None = None,
@@ -73,16 +80,22 @@ def field_faults(
     """pydantic's findings as faults: the key as in the file (behind `prefix`), what was found, what is expected and,
     where the layers are known, which of them said so. `secrets`: names of fields that are, whatever they look like.
     `usual`: spelling -> the one that people look for where a field is missing."""
-    faults = []
+    faults: dict[tuple[str, str], list[str]] = {}
     for problem in error.errors(include_url=False):
         path = tuple(map(str, problem["loc"]))
+        while len(path) > 1 and _ALTERNATIVE.fullmatch(path[-1]):
+            path = path[:-1]  # one of the kinds of value that the field takes, which is no key
         if problem["type"] == "missing" and len(path) == 1:
             path = (usual.get(path[0], path[0]),)
         key = prefix + ".".join(path) or "the configuration"
         hidden = MASK if path and path[0] in secrets else shown(problem["input"], telling_key(path))
         value = "missing" if problem["type"] == "missing" else hidden
-        faults.append(Fault(key, value, _expected(problem) + (_said_by(merged, path) if merged is not None else "")))
-    return faults
+        said = _said_by(merged, path) if merged is not None else ""
+        expected = _expected(problem)
+        others = faults.setdefault((key, value), [said])
+        if expected not in others:
+            others.append(expected)
+    return [Fault(key, value, " or ".join(expected) + said) for (key, value), (said, *expected) in faults.items()]
 
 
 def _expected(problem: ErrorDetails) -> str:

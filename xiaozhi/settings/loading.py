@@ -228,9 +228,18 @@ def apply_pause_of_the_detector(merged: Merged) -> None:
     blocks = merged.tree.get("VAD")
     block = blocks.get(name) if isinstance(blocks, dict) and isinstance(name, str) else None
     conversation = merged.tree.get("conversation")
-    if isinstance(block, dict) and block.get("pause_ms") not in (None, "") and isinstance(conversation, dict):
+    if (
+        isinstance(block, dict)
+        and block.get("pause_ms") not in (None, "")
+        and isinstance(conversation, dict)
+        and _is_pause(conversation.get("pause_ms", "auto"))  # what is wrong must be told, not replaced
+    ):
         merged.tree["conversation"] = {**conversation, "pause_ms": block["pause_ms"]}
         merged.origins["conversation", "pause_ms"] = f"VAD.{name}.pause_ms"
+
+
+def _is_pause(written: object) -> bool:
+    return written == "auto" or str(written).strip().removesuffix(".0").isdigit()
 
 
 def _template(merged: Merged, config_dir: Path) -> tuple[Path, list[Fault]]:
