@@ -15,7 +15,7 @@ from loadtest.vendors.http_vendor import Script
 from loadtest.vendors.openai_vendor import CHAT
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import Stage, ask, open_stage, speak_to, tool_call
-from tests.e2e.test_console import ANN, BEN, bind, console, page_of, under
+from tests.e2e.test_management import ANN, BEN, bind, console, page_of, under
 from tests.tools.test_mcp_endpoint import EndpointService
 from tests.vendors.console import MODELS, WORDS, StrictConsole
 from tests.vendors.voiceprint_service import IDENTIFY, VoiceprintService

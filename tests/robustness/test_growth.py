@@ -102,6 +102,6 @@ def test_nothing_grows(stage: Stage, mirror: Mirror, words: Speech) -> None:
     for _ in range(ROUNDS):
         one_round(stage, words, packets)
 
-    grown = tracked_objects() - objects
-    assert grown < ROUNDS * DEVICES
+    # A session that has just ended may still be writing down what is to be remembered of it.
+    wait_for(lambda: tracked_objects() - objects < ROUNDS * DEVICES, "the last visits to be forgotten")
     assert resident_bytes() - memory < GROWTH_BYTES
