@@ -28,6 +28,7 @@ from tests.waiting import wait_for
 
 WARM_UP = 3
 ROUNDS = 3
+TRIES = 4
 DEVICES = 12
 GROWTH_BYTES = 3 << 20
 """In all rounds together: allocators breathe that much. A visit of a device is some 100 KB."""
@@ -98,10 +99,15 @@ def test_nothing_grows(stage: Stage, mirror: Mirror, words: Speech) -> None:
     packets = [packet for payloads in noise.kinds(words).values() for packet in payloads[:10]]
     for _ in range(WARM_UP):
         one_round(stage, words, packets)
-    memory, objects = resident_bytes(), tracked_objects()
-    for _ in range(ROUNDS):
-        one_round(stage, words, packets)
-
-    # A session that has just ended may still be writing down what is to be remembered of it.
-    wait_for(lambda: tracked_objects() - objects < ROUNDS * DEVICES, "the last visits to be forgotten")
+    memory = resident_bytes()
+    # What is made once (a compiled statement, when two devices are first written down together) may come in any round;
+    # what is left of each visit comes in all of them.
+    for _ in range(TRIES):
+        objects = tracked_objects()
+        for _ in range(ROUNDS):
+            one_round(stage, words, packets)
+        grown = tracked_objects() - objects
+        if grown < ROUNDS * DEVICES:
+            break
+    assert grown < ROUNDS * DEVICES
     assert resident_bytes() - memory < GROWTH_BYTES
