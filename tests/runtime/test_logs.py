@@ -43,6 +43,20 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def test_a_used_logger_follows_what_is_configured_later(tmp_path: Path) -> None:
+    logger = logs.get_logger("xiaozhi.here")
+    for number in range(2):
+        logs.configure(directory=tmp_path / str(number))
+        logger.info("heard")
+    logs.shut_down()
+
+    with structlog.testing.capture_logs() as seen:
+        logger.warning("after", device="aa:bb")
+
+    assert seen == [{"event": "after", "device": "aa:bb", "log_level": "warning"}]
+    assert [len((tmp_path / name / "server.log").read_text().splitlines()) for name in "01"] == [1, 1]
+
+
 def test_the_file_has_one_json_object_per_line(lines: Lines) -> None:
     logs.get_logger("xiaozhi.here").info("connected", device="aa:bb", seconds=0.25, 说="好")
 

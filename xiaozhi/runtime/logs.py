@@ -35,6 +35,8 @@ NOISY = ("urllib3", "geventwebsocket", "werkzeug")
 redaction = Redaction()
 tap = LogTap()
 """For whoever looks at new lines; as on disk."""
+_processors: list[Any] = []
+"""One list for good: a logger that has been used holds it, and is to follow what is configured later."""
 _handlers: list[logging.Handler] = []
 _levels: list[str] = []
 _threads: list[LogThread] = []
@@ -77,16 +79,17 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%f%z", utc=False),
     ]
+    _processors[:] = [
+        structlog.stdlib.filter_by_level,
+        *shared,
+        LineRates(),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redaction,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            LineRates(),
-            structlog.processors.StackInfoRenderer(),
-            structlog.processors.format_exc_info,
-            redaction,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=_processors,
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -140,6 +143,8 @@ def shut_down() -> None:
     _forget()
     redaction.show_content = False
     structlog.reset_defaults()
+    _processors[:] = structlog.get_config()["processors"]
+    structlog.configure(processors=_processors)
 
 
 def _forget() -> None:
