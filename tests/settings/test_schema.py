@@ -14,11 +14,11 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from xiaozhi.errors import SettingsError
 from xiaozhi.settings import SECTIONS, BoardTraits, Settings, load
+from xiaozhi.settings.boards import Board
 from xiaozhi.settings.checks import valid_keys
 from xiaozhi.settings.fields import text_in
 from xiaozhi.settings.loading import CONFIG_DIR
 from xiaozhi.settings.masking import masked
-from xiaozhi.settings.schema import Board
 from xiaozhi.settings.services import ContextProvider
 from xiaozhi.settings.yaml_reader import read_file
 

@@ -30,7 +30,7 @@ from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.management_orders import ManagementOrders
-from xiaozhi.app.ops_hooks import ops_hooks
+from xiaozhi.app.ports import ServerPorts
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.app.server_parts import ServerParts
@@ -218,9 +218,7 @@ class Server:
             secret=secret,
         )
         self._owner_console = open_console(self._parts, enabled=settings.console.enabled)
-        self._web: WebServer | None = None
-        self._worker_web: WebServer | None = None
-        self._acceptor: Acceptor | None = None
+        self._ports: ServerPorts | None = None
 
     # --- start ------------------------------------------------------------------------------------------------------
 
@@ -233,38 +231,20 @@ class Server:
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
         self.history.start(self.watchdog, self.metrics)
-        settings = self._loaded.settings
-        wanted = listeners.wanted_sockets(settings)
-        fitted = self._descriptors.fit(wanted)
-        for risk in filter(None, (listeners.open_to_strangers(settings), self._descriptors.warning(wanted))):
-            log.warning("at risk", note=risk)
-        self._acceptor = listeners.device_port(
-            settings,
+        self._ports = ServerPorts(
+            self._parts,
             services=self.connection_services,
-            admit=self.known_devices.admit,
-            admission=self.admission,
-            handshakes=fitted.handshakes,
-        )
-        hooks = ops_hooks(self._parts, ready=self.readiness, clock=self._clock)
-        self._worker_web = listeners.worker_port(settings, hooks=hooks)
-        self._web = listeners.http_port(
-            settings,
-            addresses=self._addresses,
-            current=lambda: self._current().loaded.settings,
-            hooks=hooks,
-            known=self.known_devices,
-            loaded=lambda: self._current().loaded,
+            descriptors=self._descriptors,
+            rates=self.rates,
             vision_tokens=self._vision_tokens,
             vllm=self.agents.vllm,
-            sessions=self.services.sessions,
-            rates=self.rates,
-            connections=fitted.http,
-            console=self._owner_console.blueprints(),
+            console=self._owner_console,
+            ready=self.readiness,
+            clock=self._clock,
         )
-        for web in (self._web, self._worker_web):
-            if web is not None:
-                web.start()
-        self._acceptor.start()
+        for risk in self._ports.risks:
+            log.warning("at risk", note=risk)
+        self._ports.start()
         self.connections.start()
         expect_loops(self.watchdog, self.connections, self._memories, self._quota)
         self.watchdog.start()
@@ -281,12 +261,12 @@ class Server:
     @property
     def port(self) -> int:
         """The device port in use."""
-        return self._acceptor.port if self._acceptor is not None else self._loaded.settings.server.port
+        return self._ports.acceptor.port if self._ports is not None else self._loaded.settings.server.port
 
     @property
     def http_port(self) -> int:
         """The HTTP port in use."""
-        return self._web.address[1] if self._web is not None else self._loaded.settings.server.http_port
+        return self._ports.web.address[1] if self._ports is not None else self._loaded.settings.server.http_port
 
     @property
     def generation(self) -> Generation | None:
@@ -301,12 +281,12 @@ class Server:
     @property
     def acceptor(self) -> Acceptor | None:
         """The device port, once it was started."""
-        return self._acceptor
+        return self._ports.acceptor if self._ports is not None else None
 
     @property
     def web(self) -> WebServer | None:
         """The HTTP port, once it was started."""
-        return self._web
+        return self._ports.web if self._ports is not None else None
 
     @property
     def stop_wanted(self) -> bool:
@@ -376,9 +356,8 @@ class Server:
         if self._management is not None:
             self._step("console", self._management.close)
         self._step("console pages", self._owner_console.close)
-        for web in (self._web, self._worker_web):
-            if web is not None:
-                self._step("web", web.stop, FLUSH_SECONDS)
+        if self._ports is not None:
+            self._step("web", self._ports.stop_web, FLUSH_SECONDS)
         self._step("known devices", self.known_devices.close, FLUSH_SECONDS)
         self._step("agents", self._generations.close)
         self._step("shared tools", self.services.shared_tools.close, SIDECAR_SECONDS)
@@ -395,16 +374,16 @@ class Server:
 
     def _drain(self, drain_seconds: float) -> None:
         """Accept no new device; let the answers under way finish, at most `drain_seconds`; close every connection."""
-        if self._acceptor is None:
+        if self._ports is None:
             return
-        self._acceptor.stop_accepting()
+        self._ports.stop_accepting()
         code, reason = close_codes.GOING_AWAY, "server stopping"
         if self.restart_wanted:
             code, reason = close_codes.SERVICE_RESTART, "restarting"
         left = self.connections.drain(drain_seconds, code, reason)
         if left:
             log.warning("connections left behind", count=left)
-        self._acceptor.join(FLUSH_SECONDS)
+        self._ports.join(FLUSH_SECONDS)
 
     def _step(self, what: str, function: Callable[..., Any], *args: object) -> Any:
         try:

@@ -29,7 +29,7 @@ from xiaozhi.session.turns.answer_cache import AnswerCache
 from xiaozhi.session.turns.dialogue import Dialogue
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
 from xiaozhi.session.turns.voices import Voices
-from xiaozhi.settings.schema import BoardTraits
+from xiaozhi.settings.boards import BoardTraits
 from xiaozhi.speech.language import spoken_language
 from xiaozhi.tools.base import SessionActions, ToolContext
 from xiaozhi.tools.device_iot import DeviceIot

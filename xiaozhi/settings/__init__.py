@@ -22,10 +22,11 @@ Not a place for behaviour, and not a reader of provider options: the block of a 
 Key names are those of the server most devices talk to today, so that its users can bring their file.
 """
 
+from xiaozhi.settings.boards import BoardTraits
 from xiaozhi.settings.loading import Examined, Loaded, examine, load
 from xiaozhi.settings.masking import masked, masked_yaml
 from xiaozhi.settings.overlay import lay_over
-from xiaozhi.settings.schema import SECTIONS, BoardTraits, Settings
+from xiaozhi.settings.schema import SECTIONS, Settings
 from xiaozhi.settings.token_secret import token_secret
 from xiaozhi.settings.zone import zone_of
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
+from xiaozhi.settings.boards import Board, BoardTraits, FirmwareRelease
+from xiaozhi.settings.conversation import Conversation
 from xiaozhi.settings.fields import (
     DatabaseUrl,
     EmptyIsNone,
     EndpointUrl,
     LogLevel,
-    OffIsAWord,
     Seconds,
     SecondsOrOff,
     Section,
@@ -27,7 +27,7 @@ from xiaozhi.settings.fields import (
     Words,
     words,
 )
-from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED, TOOL_FILLER
+from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED
 from xiaozhi.settings.history import HistorySettings
 from xiaozhi.settings.management import ManagerApi
 from xiaozhi.settings.mcp import McpSettings
@@ -160,66 +160,6 @@ def _pair(value: str) -> str:
     return f"{source.strip()}|{target.strip()}"
 
 
-class Board(Section):
-    """What one kind of board needs differently; unset keys follow the general ones."""
-
-    prebuffer_frames: int | None = Field(default=None, ge=1, le=40, description="Frames sent ahead of time.")
-    ping: bool | None = Field(
-        default=None, description="WebSocket pings (some boards drop the connection at the first one)."
-    )
-    protocol_version: Literal[1, 2, 3] | None = Field(
-        default=None, description="Binary framing that OTA tells the board to use."
-    )
-    transport: Literal["both", "websocket", "mqtt"] = Field(
-        default="both", description="What OTA tells the board of, where server.mqtt_gateway is set."
-    )
-
-
-class FirmwareRelease(Section):
-    """Who is offered one file of data/bin, and how urgently."""
-
-    percent: int = Field(default=100, ge=0, le=100, description="Share of the devices that are offered it.")
-    devices: Words = Field(default=(), description="Device ids that are offered it whatever their share.")
-    force: bool = Field(
-        default=False, description="Install it whatever the device runs, also if that is newer (OTA field force)."
-    )
-
-
-class Conversation(Section):
-    """How turns are taken and what is remembered within a visit."""
-
-    max_utterance_ms: int = Field(
-        default=30_000, ge=1_000, le=300_000, description="Longest utterance; then it is cut, ms."
-    )
-    pre_roll_frames: int = Field(default=10, ge=0, le=100, description="Frames kept from before speech was noticed.")
-    min_utterance_frames: int = Field(
-        default=15, ge=0, le=200, description="Shorter utterances are not recognised, frames."
-    )
-    pause_ms: Literal["auto"] | Annotated[int, Field(ge=0, le=10_000)] = Field(
-        default="auto",
-        description="Silence after which an answer is prepared ahead of time, ms; auto: in time to be ready; 0: never.",
-    )
-    speculative: Annotated[Literal["off", "asr", "llm"], OffIsAWord] = Field(
-        default="asr", description="How far to prepare on a pause."
-    )
-    resume_seconds: SecondsOrOff = Field(
-        default=120.0, description="How long a dialogue waits for its device to come back, s; 0: not at all."
-    )
-    history_turns: int = Field(default=20, ge=1, le=1_000, description="Past turns the language model is shown.")
-    history_tokens: int = Field(
-        default=6_000, ge=100, le=10_000_000, description="Past tokens (estimated) the language model is shown."
-    )
-    tool_depth: int = Field(default=5, ge=1, le=50, description="Rounds of tool calls within one answer.")
-    tool_filler_seconds: SecondsOrOff = Field(default=4.0, description="Tools take longer: words follow, s; 0: none.")
-    tool_filler: TextByLanguage = Field(
-        default_factory=lambda: dict(TOOL_FILLER), description="Those words: one text, or one per language."
-    )
-    reply_cache_bytes: int = Field(
-        default=33_554_432, ge=0, le=17_179_869_184, description="Memory for ready-made speech, bytes; 0: none."
-    )
-    llm_cache: bool = Field(default=False, description="Reuse answers to exactly repeated, context-free questions.")
-
-
 class ConsoleSettings(Section):
     """The pages in the browser for the owner of this server: /talk and /console on the HTTP port."""
 
@@ -236,18 +176,6 @@ class Monitoring(Section):
     probe_at_start: bool = Field(
         default=True, description="Ask every vendor in use once, in the background, after a start or a change."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class BoardTraits:
-    """What holds for the device at hand: `boards` laid over the general keys."""
-
-    prebuffer_frames: int
-    ping: bool
-    protocol_version: int | None
-    """None: the device keeps the framing it announced."""
-    transport: str = "both"
-    """What OTA tells of: "websocket", "mqtt", "both"."""
 
 
 class Settings(Section):

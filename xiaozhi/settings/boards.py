@@ -1,0 +1,47 @@
+"""What single kinds of boards need, and the firmware that they are offered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from xiaozhi.settings.fields import Section, Words
+
+
+class Board(Section):
+    """What one kind of board needs differently; unset keys follow the general ones."""
+
+    prebuffer_frames: int | None = Field(default=None, ge=1, le=40, description="Frames sent ahead of time.")
+    ping: bool | None = Field(
+        default=None, description="WebSocket pings (some boards drop the connection at the first one)."
+    )
+    protocol_version: Literal[1, 2, 3] | None = Field(
+        default=None, description="Binary framing that OTA tells the board to use."
+    )
+    transport: Literal["both", "websocket", "mqtt"] = Field(
+        default="both", description="What OTA tells the board of, where server.mqtt_gateway is set."
+    )
+
+
+class FirmwareRelease(Section):
+    """Who is offered one file of data/bin, and how urgently."""
+
+    percent: int = Field(default=100, ge=0, le=100, description="Share of the devices that are offered it.")
+    devices: Words = Field(default=(), description="Device ids that are offered it whatever their share.")
+    force: bool = Field(
+        default=False, description="Install it whatever the device runs, also if that is newer (OTA field force)."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BoardTraits:
+    """What holds for the device at hand: `boards` laid over the general keys."""
+
+    prebuffer_frames: int
+    ping: bool
+    protocol_version: int | None
+    """None: the device keeps the framing it announced."""
+    transport: str = "both"
+    """What OTA tells of: "websocket", "mqtt", "both"."""
