@@ -1,6 +1,6 @@
 #!/bin/sh
-# Unpacks the programs that tests ask for into .tools/ where the system has none: nginx and promtool, which check the files under config/,
-# PostgreSQL, a database to test with, and Chromium with its driver and two fonts, in which pages are tested. Where npm is, it also gets an MCP
+# Unpacks the programs that tests ask for into .tools/ where the system has none: nginx, HAProxy and promtool, which check the files under
+# config/, PostgreSQL and Redis to test with, and Chromium with its driver and two fonts, in which pages are tested. Where npm is, it also gets an MCP
 # server package, which a test starts with npx. `make tools` calls this.
 # Nothing is installed or started, and root is not needed. The packages are Debian's; other systems are told what to install.
 set -eu
@@ -25,7 +25,7 @@ elif [ ! -d ".tools/npm/node_modules/${NPM_SERVER%@*}" ]; then
 fi
 
 missing=
-for program in nginx promtool postgres chromedriver; do
+for program in nginx haproxy promtool postgres redis-server chromedriver; do
     is_there "$program" || missing="$missing $program"
 done
 if [ -z "$missing" ]; then exit 0; fi
@@ -77,6 +77,14 @@ for program in $missing; do
     nginx)
         unpack nginx $(libraries nginx)
         offer nginx usr/sbin/nginx
+        ;;
+    haproxy)
+        unpack haproxy $(libraries haproxy)
+        offer haproxy usr/sbin/haproxy
+        ;;
+    redis-server)
+        unpack redis-server redis-tools $(libraries redis-server)
+        offer redis-server usr/bin/redis-server
         ;;
     promtool)
         unpack prometheus $(libraries prometheus)

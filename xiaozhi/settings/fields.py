@@ -17,7 +17,18 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from xiaozhi.settings.redis_address import read_address
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?")
 
@@ -145,6 +156,12 @@ def _database_url(value: str) -> str:
     raise ValueError("must be sqlite:///path/to/file, postgresql://user:password@host/name, or empty")
 
 
+def _redis_url(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().strip():
+        read_address(value.get_secret_value())
+    return value
+
+
 def _listen_address(value: str) -> str:
     try:
         ipaddress.ip_address(value)
@@ -243,6 +260,8 @@ WebSocketUrls = Annotated[
 ]
 """One address or several, parted by semicolons, as in consoles; or a list of them."""
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+"""Empty is none; `read_address` takes it apart."""
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
 Network = Annotated[str, AfterValidator(_network)]

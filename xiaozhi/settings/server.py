@@ -19,6 +19,7 @@ from xiaozhi.settings.fields import (
     Networks,
     Origins,
     Port,
+    RedisUrl,
     Seconds,
     SecondsOrOff,
     Section,
@@ -209,6 +210,10 @@ class ServerSettings(Section):
         default=SecretStr(""), description="Key that signs MQTT passwords; as in the gateway's settings."
     )
     udp_gateway: Gateway = Field(default="", description="UDP side of the MQTT gateway, host:port.")
+    redis: RedisUrl = Field(
+        default=SecretStr(""),
+        description="Redis by which several machines work as one: redis://[user:password@]host; empty: none.",
+    )
     trusted_proxies: Networks = Field(
         default=(), description="Networks whose X-Forwarded-For and X-Real-IP are believed."
     )
