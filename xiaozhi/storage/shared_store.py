@@ -145,7 +145,8 @@ class SharedStore:
         return answer
 
     def new_client(self) -> Redis:
-        """A client of one's own, for connections that last (`MessageBus`); the caller closes it. Raises StorageError."""
+        """A client of one's own, for connections that last (`MessageBus`); the caller closes it. Raises
+        StorageError."""
         with translated():
             return connect(self.address, CONNECT_S)
 
