@@ -7,11 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cachetools import TTLCache
 
 from xiaozhi.devices.notes import DeviceNotes
+from xiaozhi.errors import StorageError
+from xiaozhi.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class Elsewhere(Protocol):
+    """Where dialogues wait that other servers have held (`storage/shared_values.py`)."""
+
+    def keep(self, device: str, client: str, snapshot: bytes, said_at: float) -> None:
+        """Put one there, soon. Does not block."""
+
+    def look_up(self, device: str, client: str) -> tuple[bytes, float] | None:
+        """Snapshot and time. Blocks for a moment. Raises StorageError."""
 
 
 class _Kept(NamedTuple):
@@ -23,7 +37,8 @@ class ResumeStore:
     """Snapshots for `seconds`, at most `max_entries` of them and `max_bytes`; the oldest go first.
 
     In the memory of this process, and through `notes` in the database, from which `learn` brings back what another
-    worker, or this one before its restart, has put there. `today`: seconds since 1970, by which workers compare."""
+    worker, or this one before its restart, has put there; likewise `elsewhere`, if there is such a place, which is
+    asked by `fetch`. `today`: seconds since 1970, by which workers compare."""
 
     def __init__(
         self,
@@ -32,6 +47,7 @@ class ResumeStore:
         max_entries: int = 10_000,
         max_bytes: int = 64 * 1024 * 1024,
         notes: DeviceNotes | None = None,
+        elsewhere: Elsewhere | None = None,
         clock: Callable[[], float] = time.monotonic,
         today: Callable[[], float] = time.time,
     ) -> None:
@@ -39,6 +55,7 @@ class ResumeStore:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._notes = notes
+        self._elsewhere = elsewhere
         self._today = today
         self._kept: TTLCache[tuple[str, str], _Kept] = TTLCache(
             max_bytes, ttl=seconds, timer=clock, getsizeof=lambda kept: len(kept.snapshot)
@@ -62,14 +79,30 @@ class ResumeStore:
 
     def save(self, device_id: str, client_id: str, snapshot: bytes) -> None:
         """A turn of a visit under way has ended: should the device come back elsewhere, it goes on from here."""
-        if self._notes is not None and self._keeps(client_id, snapshot):
-            self._notes.said(device_id, client_id, snapshot, self._today())
+        if not self._keeps(client_id, snapshot):
+            return
+        for place in (self._notes, self._elsewhere):
+            if place is not None:
+                place.keep(device_id, client_id, snapshot, self._today())
 
     def learn(self, device_id: str, client_id: str, snapshot: bytes, said_at: float) -> None:
         """What stands in the database; counts unless something newer is known here."""
         known = self._kept.get((device_id, client_id))
         if self._keeps(client_id, snapshot) and (known is None or known.said_at < said_at):
             self._remember(device_id, client_id, _Kept(snapshot, said_at))
+
+    def fetch(self, device_id: str, client_id: str) -> None:
+        """A device comes: learn what was said with it elsewhere. Blocks for a moment, and goes on without when that
+        place cannot be asked."""
+        if self._elsewhere is None or not self._keeps(client_id, b""):
+            return
+        try:
+            found = self._elsewhere.look_up(device_id, client_id)
+        except StorageError as error:
+            log.debug("what was said elsewhere is not known", reason=str(error))
+            return
+        if found is not None:
+            self.learn(device_id, client_id, *found)
 
     def take(self, device_id: str, client_id: str) -> bytes | None:
         """The dialogue of a device that is back, once; None when there is none or it is too old."""

@@ -19,7 +19,7 @@ GATHER_S = 0.2
 
 
 class DeviceNotes:
-    """`saw`, `arrived`, `left` and `said` never block; `start` and `close` around them. `clock`: seconds since 1970."""
+    """`saw`, `arrived`, `left` and `keep` never block; `start` and `close` around them. `clock`: seconds since 1970."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -44,7 +44,7 @@ class DeviceNotes:
         """A connection has ended."""
         self._notes.put(("visit", visit), None)
 
-    def said(self, device: str, client: str, snapshot: bytes, said_at: float) -> None:
+    def keep(self, device: str, client: str, snapshot: bytes, said_at: float) -> None:
         """The dialogue of a device as it is now."""
         self._notes.put(("dialogue", device, client), (snapshot, said_at))
 

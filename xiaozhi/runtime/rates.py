@@ -2,7 +2,7 @@
 
 For requests and for wrong secrets, not for messages and frames: their token buckets are in `limits.py`. The package's
 own store in memory has no bound and sweeps all keys each 10 ms; this one is a bounded table, without timers. Counts are
-of this process."""
+of this process unless they are kept elsewhere (`storage/shared_counts.py`)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ MAX_COUNTS: Final = 16_384
 
 
 class Rates:
-    """`who`: what the counts are kept apart by, such as the place and the address. Nothing here waits."""
+    """`who`: what the counts are kept apart by, such as the place and the address. `counts`: where they are kept, by
+    the same clock; None: in this process, and nothing here waits."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, counts: Storage | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._counts = _BoundedCounts(clock)
+        self._counts = counts if counts is not None else BoundedCounts(clock)
         self._windows = FixedWindowRateLimiter(self._counts)
 
     def wait(self, limit: RateLimitItem, *who: str) -> float:
@@ -59,7 +60,7 @@ class Rates:
         self._counts.reset()
 
 
-class _BoundedCounts(Storage):
+class BoundedCounts(Storage):
     """What `limits` counts in: (count, end of the window) by key."""
 
     STORAGE_SCHEME = None

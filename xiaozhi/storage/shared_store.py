@@ -37,6 +37,8 @@ VERSION: Final = 1
 """Of the keys and what stands behind them. A release that reads them differently counts on, and so begins with none."""
 DEADLINE_S: Final = 0.1
 """For one question."""
+WRITE_S: Final = 1.0
+"""For a batch that nobody waits for."""
 CONNECT_S: Final = 2.0
 """For the keeper, which may take longer than a question."""
 MAX_LATE: Final = 2
@@ -74,8 +76,8 @@ class SharedStore:
         self.refused = 0
         """Questions that were not asked, as it was known to be away."""
         self.failures = 0
-        self.on_back: list[Callable[[], None]] = []
-        self.on_away: list[Callable[[], None]] = []
+        self.on_back: list[Callable[[], object]] = []
+        self.on_away: list[Callable[[], object]] = []
         self._deadline_s = deadline_s
         self._check_s = check_s
         self._clock = clock
@@ -143,6 +145,10 @@ class SharedStore:
             raise
         self._late = 0
         return answer
+
+    def run(self, work: Callable[[Redis], T], *, deadline: float) -> T:
+        """As `ask`, for `WriteBehind`."""
+        return self.ask(work, deadline_s=min(deadline, WRITE_S))
 
     def new_client(self) -> Redis:
         """A client of one's own, for connections that last (`MessageBus`); the caller closes it. Raises

@@ -1,5 +1,5 @@
 """Write-behind: values gathered in memory by key, written together by one lasting greenlet, kept and tried again when
-the database fails.
+the database (or the shared store) fails.
  For what is counted or noted on a hot path, which must never wait for a database. Nothing is durable until it is
 written: for what a process must not lose when it is killed, call `Database.run`.
 """
@@ -7,17 +7,15 @@ written: for what a process must not lose when it is killed, call `Database.run`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gevent import Greenlet
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
-from sqlalchemy import Connection
 
 from xiaozhi.errors import Overloaded, StorageError
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.storage.database import Database
 
 log = get_logger(__name__)
 
@@ -35,6 +33,13 @@ WRITE_DEADLINE_S = 30.0
 (StorageTimeout.undecided)."""
 
 
+class Store(Protocol):
+    """Where values are written: a `Database` or a `SharedStore`."""
+
+    def run(self, work: Callable[[Any], Any], /, *, deadline: float) -> Any:
+        """What `work` returns, which gets a connection. Raises StorageError, Overloaded."""
+
+
 def _latest(old: Any, new: Any) -> Any:
     return new
 
@@ -42,15 +47,15 @@ def _latest(old: Any, new: Any) -> Any:
 class WriteBehind(Generic[K, V]):
     """`put` from anywhere, never blocking; `start` and `close` around it.
 
-    `write(connection, batch)` runs on the storage thread in a transaction; `on_written(batch, result)` on the hub with
-    what it returned. `merge(old, new)` joins two values of one key that wait (default: the new one counts). `name` is
-    for logs."""
+    `write(connection, batch)` runs on the storage thread in a transaction, for a shared store on the hub and with its
+    client; `on_written(batch, result)` on the hub with what it returned. `merge(old, new)` joins two values of one key
+    that wait (default: the new one counts). `name` is for logs."""
 
     def __init__(
         self,
         name: str,
-        database: Database,
-        write: Callable[[Connection, Mapping[K, V]], Any],
+        store: Store,
+        write: Callable[[Any, Mapping[K, V]], Any],
         *,
         merge: Callable[[V, V], V] = _latest,
         on_written: Callable[[Mapping[K, V], Any], None] = lambda batch, result: None,
@@ -59,7 +64,7 @@ class WriteBehind(Generic[K, V]):
     ) -> None:
         self.dropped = 0
         self._name = name
-        self._database = database
+        self._store = store
         self._write = write
         self._merge = merge
         self._on_written = on_written
@@ -117,14 +122,12 @@ class WriteBehind(Generic[K, V]):
             self._writing = batch
             self._wanted.clear()
             try:
-                result = self._database.run(
-                    lambda connection: self._write(connection, batch), deadline=WRITE_DEADLINE_S
-                )
+                result = self._store.run(lambda connection: self._write(connection, batch), deadline=WRITE_DEADLINE_S)
             except (StorageError, Overloaded) as error:
                 if isinstance(error, StorageError) and not error.retryable:
                     self.dropped += len(batch)
                     self._writing = {}
-                    log.error("refused by the database, dropped", what=self._name, error=str(error), count=len(batch))
+                    log.error("refused by the store, dropped", what=self._name, error=str(error), count=len(batch))
                     return True
                 self._keep()
                 if not self._failing:

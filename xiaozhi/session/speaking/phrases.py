@@ -100,8 +100,8 @@ class Phrases:
         try:
             for sentence in self._sentences():
                 key = speech_key(self._voice, voice, sentence)
-                if self._replies.get(key) is None:
-                    self._replies.put(key, self._say(sentence, voice))
+                if self._replies.fetch(key) is None:
+                    self._replies.share(key, self._say(sentence, voice))
             self._ready.add(voice)
         except (VendorError, Overloaded, ProtocolError, ValueError) as error:
             self._not_before = self._clock() + RETRY_S

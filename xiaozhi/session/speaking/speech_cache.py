@@ -7,8 +7,8 @@ fills it ahead of need. Bounded by bytes; the least recently used entry goes fir
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import astuple, dataclass
+from typing import Final, Protocol
 
 from cachetools import LRUCache
 
@@ -32,10 +32,22 @@ class SpeechKey:
     text: str
 
 
-class SpeechCache:
-    """At most `max_bytes` of ready frames; 0 keeps nothing. One for the process; to be used by greenlets only."""
+class SharedFrames(Protocol):
+    """Frames that other servers have made (`storage/shared_values.py`). Both block for a moment."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def get(self, *sound: object) -> Frames | None:
+        """Those that depend on this, None when there are none."""
+
+    def put(self, frames: Frames, *sound: object) -> bool:
+        """Keep them; False when that cannot be."""
+
+
+class SpeechCache:
+    """At most `max_bytes` of ready frames; 0 keeps nothing. One for the process; to be used by greenlets only.
+    `shared`: where `fetch` and `share` look, for what is worth it: phrases that every device hears."""
+
+    def __init__(self, max_bytes: int, shared: SharedFrames | None = None) -> None:
+        self._shared = shared
         self._largest = max_bytes // _LARGEST_SHARE
         self._kept: LRUCache[SpeechKey, Frames] = LRUCache(max(1, max_bytes), getsizeof=_size)
         self.hits = 0
@@ -68,6 +80,20 @@ class SpeechCache:
             return False
         self._kept[key] = whole
         return True
+
+    def fetch(self, key: SpeechKey) -> Frames | None:
+        """As `get`, and what another server has made. Blocks for a moment."""
+        frames = self.get(key)
+        if frames is None and self._shared is not None:
+            frames = self._shared.get(*astuple(key))
+            if frames is not None:
+                self.put(key, frames)
+        return frames
+
+    def share(self, key: SpeechKey, frames: Frames) -> None:
+        """As `put`, for all servers. Blocks for a moment."""
+        if self.put(key, frames) and self._shared is not None:
+            self._shared.put(frames, *astuple(key))
 
     def clear(self) -> None:
         """Forget everything, such as after a change of voices that their keys do not show."""

@@ -17,7 +17,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from cachetools import TTLCache
 
@@ -34,13 +34,24 @@ _OF_THE_MOMENT: Final = re.compile(
 )
 
 
+class SharedTexts(Protocol):
+    """Answers that other servers were given as well (`storage/shared_values.py`)."""
+
+    def get(self, question: str, /) -> str:
+        """The answer to a key, "" when there is none. Blocks for a moment."""
+
+    def put(self, question: str, answer: str, /) -> None:
+        """Keep one. Does not block."""
+
+
 def is_timeless(question: str) -> bool:
     """True when nothing in `question` hints at the moment, at who asks, or at a wish for something new."""
     return _OF_THE_MOMENT.search(question) is None
 
 
 class AnswerCache:
-    """Whole answers by `key`, at most `max_entries` of at most `max_chars` each, for `seconds`. For greenlets only."""
+    """Whole answers by `key`, at most `max_entries` of at most `max_chars` each, for `seconds`; in `shared` as well, if
+    there is such a place. For greenlets only."""
 
     def __init__(
         self,
@@ -48,11 +59,14 @@ class AnswerCache:
         max_entries: int = MAX_ENTRIES,
         max_chars: int = MAX_CHARS,
         seconds: float = KEPT_S,
+        shared: SharedTexts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_chars = max_chars
+        self._shared = shared
         self._kept: TTLCache[str, str] = TTLCache(max_entries, seconds, timer=clock)
         self.hits = 0
+        self.misses = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -72,12 +86,19 @@ class AnswerCache:
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def get(self, key: str) -> str:
-        """The answer, "" when there is none."""
-        found = self._kept.get(key, "") if key else ""
+        """The answer, "" when there is none. Blocks for a moment where others share theirs."""
+        if not key:
+            return ""
+        found: str = self._kept.get(key, "")
+        if not found and self._shared is not None and (found := self._shared.get(key)):
+            self._kept[key] = found
         self.hits += bool(found)
+        self.misses += not found
         return found
 
     def put(self, key: str, answer: str) -> None:
         """Keep a whole answer; a long or empty one is not kept."""
         if key and answer.strip() and len(answer) <= self._max_chars:
             self._kept[key] = answer
+            if self._shared is not None:
+                self._shared.put(key, answer)
