@@ -27,13 +27,21 @@ class Worker:
     url: str
     clock: FakeClock = field(default_factory=FakeClock)
     lost: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = SharedStore(read_address(self.url), deadline_s=2.0, check_s=0.02)
         self.bus = MessageBus(self.store, self.name)
         self.devices = 0
         self.whereabouts = Whereabouts(
-            self.store, self.bus, on_lost=self.lost.append, facts=self.facts, clock=self.clock, beat_s=0.05
+            self.store,
+            self.bus,
+            on_lost=self.lost.append,
+            on_handed_in=lambda: self.told.append("handed in"),
+            on_taken_over=lambda device: self.told.append(f"took over {device}"),
+            facts=self.facts,
+            clock=self.clock,
+            beat_s=0.05,
         )
 
     def facts(self) -> WorkerFacts:
@@ -95,8 +103,10 @@ def test_whoever_comes_to_another_server_leaves_the_first(request: pytest.Fixtur
         two.join("two-1")
 
         wait_for(lambda: one.lost == ["one-1"], "the first one to be told")
-        assert found_at(one) == "two" and two.lost == []
+        assert found_at(one) == "two" and two.lost == one.told == two.told == []
         one.whereabouts.left("one-1")
+        wait_for(lambda: two.told == [f"took over {KITCHEN}"], "the visit to be over")
+        assert one.told == ["handed in"]
         one.join("one-2", "02:00:00:00:00:09")
         wait_for(lambda: found_at(two, "02:00:00:00:00:09") == "one", "what was written after the release")
         assert found_at(one) == "two", "a release of the older visit takes nothing from the newer"

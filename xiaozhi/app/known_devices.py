@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
+from xiaozhi.app.shared_state import SharedState
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.devices.directory import DeviceDirectory
@@ -53,11 +54,13 @@ class KnownDevices:
         secret: str,
         guesses: Guesses,
         *,
+        shared: SharedState | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         auth, said_for = settings.server.auth, settings.conversation.resume_seconds
         self._auth = auth.enabled
         self._choice = settings.server.websocket_choice
+        self._own_websocket = settings.server.own_websocket
         self.tokens = DeviceTokens(secret, expire_seconds=auth.expire_seconds)
         self.boards = KnownBoards()
         self.guesses = guesses
@@ -65,23 +68,40 @@ class KnownDevices:
         self._foreseen: TTLCache[tuple[str, str], Mapping[str, Any] | None] = TTLCache(MAX_FORESEEN, FORESEEN_FOR_S)
         """The own settings of devices that have just been let in."""
         self.notes = DeviceNotes(database, clock=clock)
-        self.resume = ResumeStore(seconds=said_for, notes=self.notes, today=clock)
+        self.resume = ResumeStore(
+            seconds=said_for,
+            notes=self.notes,
+            elsewhere=shared.dialogues if shared is not None else None,
+            today=clock,
+        )
         self.directory = DeviceDirectory(database, self.notes, said_for=said_for, clock=clock)
         self.presence = Presence(
             database,
             self.notes,
-            websocket=settings.server.own_websocket,
+            worker=shared.worker if shared is not None else "",
+            websocket=self._own_websocket,
             said_for=said_for,
             on_dialogue=self.resume.learn,
             clock=clock,
         )
+        self._shared = shared
+        self._clients: LRUCache[str, str] = LRUCache(MAX_FORESEEN)
+        """Client id of each device that has connected lately."""
         self.enrolment = Enrolment(database, enrolment_rules(settings), clock=clock)
 
     def start(
         self, connections: Connections, watchdog: Watchdog, orders: Mapping[str, Callable[[], object]] | None = None
     ) -> None:
         """Begin to write and to look at what others do. `orders`: see `Presence.start`."""
-        presence = self.presence
+        presence, shared = self.presence, self._shared
+        if shared is not None:
+            presence.elsewhere = shared.join(
+                on_lost=presence.lost,
+                on_taken_over=self._fetch_again,
+                devices=connections.__len__,
+                websocket=self._own_websocket,
+            )
+            shared.start(watchdog, orders or {})
         presence.start(connections, orders)
         watchdog.expect("presence", lambda: presence.beat, PULSE_S, presence.revive)
 
@@ -89,6 +109,7 @@ class KnownDevices:
         """Whether the device may connect: True when it has shown a token of its own. It is looked up at once, which
         blocks for `FORESEE_S` at most, so that a session need not wait for it. Raises AuthError, LockedOut."""
         proved = self._check(identity, authorization)
+        self.resume.fetch(identity.device_id, identity.client_id)
         try:
             found = self.directory.look_up(identity.device_id, identity.client_id, FORESEE_S)
         except (StorageError, Overloaded) as error:
@@ -120,6 +141,7 @@ class KnownDevices:
 
     def met(self, identity: Identity) -> None:
         """A device has connected. Does not block."""
+        self._clients[identity.device_id] = identity.client_id
         self.directory.saw(identity.device_id, {"client": identity.client_id, "address": identity.peer_ip})
 
     def reported(self, asked: OtaRequest) -> None:
@@ -145,13 +167,20 @@ class KnownDevices:
     def address_for_a_device(self, addresses: tuple[str, ...]) -> str:
         """Which of several WebSocket addresses a device is told: any, or the one with least devices, of those that
         workers are known to serve."""
-        load = self.presence.load
+        load = self._load
         served = [address for address in addresses if address in load]
         if self._choice == "random" or not served:
             return random.choice(addresses)
         chosen = min(served, key=lambda address: load[address])
         load[chosen] += 1  # until the workers count anew: a crowd is not to be sent to one of them
         return chosen
+
+    @property
+    def _load(self) -> dict[str, int]:
+        """Devices by WebSocket address, of workers that have given a sign lately."""
+        if self._shared is None or self._shared.whereabouts is None or not self._shared.store.available:
+            return self.presence.load
+        return self._shared.whereabouts.load
 
     def has_nothing_own(self, identity: Identity) -> bool:
         """Whether it was seen at the door that a device has no settings of its own; counts for this visit. Does not
@@ -184,6 +213,10 @@ class KnownDevices:
         if isinstance(names, list) and not self.boards.names(identity.device_id):
             self.boards.learn(identity.device_id, [str(name) for name in names])
 
+    def _fetch_again(self, device: str) -> None:
+        """The server that this device was at has handed in what was said last."""
+        self.resume.fetch(device, self._clients.get(device, ""))
+
     def remembered_as(self, identity: Identity) -> str:
         """The name under which the memory knows the user of this device. With authentication on, somebody who uses a
         device's id without being enrolled as it gets a memory of his own. Does not block."""
@@ -197,6 +230,8 @@ class KnownDevices:
     def close(self, seconds: float) -> None:
         """Write what is left, and tell the others that this worker stops."""
         self.presence.close(seconds)
+        if self._shared is not None:
+            self._shared.close(seconds)
 
 
 def enrolment_rules(settings: Settings) -> EnrolmentRules:

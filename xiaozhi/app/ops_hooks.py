@@ -18,7 +18,11 @@ def ops_hooks(
     has_console = parts.current().loaded.settings.console.enabled  # takes a restart
 
     def failing() -> list[str]:
-        return [*vendors.failing, *(management.failing if management is not None else ())]
+        return [
+            *vendors.failing,
+            *(management.failing if management is not None else ()),
+            *(parts.shared.failing() if parts.shared is not None else ()),
+        ]
 
     def facts() -> PageFacts:
         return PageFacts(

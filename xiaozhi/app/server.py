@@ -34,6 +34,7 @@ from xiaozhi.app.ports import ServerPorts
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.app.server_parts import ServerParts
+from xiaozhi.app.shared_state import shared_state
 from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
@@ -48,6 +49,7 @@ from xiaozhi.runtime.collection import GrowthCollector
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.limits import Admission
 from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.runtime.rates import Rates
 from xiaozhi.runtime.resilience import CallReport
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.runtime.tracing import open_tracer
@@ -108,8 +110,12 @@ class Server:
         secret = token_secret(settings)
         self._vision_tokens = VisionTokens(secret)
         self._database = wiring.make_database(settings)
-        self.rates = RequestRates(lambda: self._current().loaded.settings.server.limits)
-        self.known_devices = KnownDevices(settings, self._database, secret, self.rates.guesses)
+        self._shared = shared = shared_state(settings)
+        self.rates = RequestRates(
+            lambda: self._current().loaded.settings.server.limits,
+            Rates(shared.counts) if shared is not None else None,
+        )
+        self.known_devices = KnownDevices(settings, self._database, secret, self.rates.guesses, shared=shared)
         pool = settings.server.thread_pool
         self.inference = InferencePool(pool.max_workers or None, pool.queue_size)
         self._descriptors = Descriptors()
@@ -138,7 +144,8 @@ class Server:
         )
         self.services = SessionServices(
             inference=self.inference,
-            speech_cache=SpeechCache(settings.conversation.reply_cache_bytes),
+            speech_cache=SpeechCache(settings.conversation.reply_cache_bytes, shared.speech if shared else None),
+            shared_answers=shared.answers if shared is not None else None,
             clips=Clips(decode_file),
             resume=self.known_devices.resume,
             memories=self._memories,
@@ -203,6 +210,8 @@ class Server:
             watchdog=self.watchdog,
         )
         watch_all(self.metrics, watched)
+        if shared is not None:
+            shared.watch(self.metrics)
         self._parts = ServerParts(
             watched=watched,
             metrics=self.metrics,
@@ -212,6 +221,7 @@ class Server:
             history=self.history,
             addresses=self._addresses,
             management=console,
+            shared=shared,
             current=self._current,
             reload=self.reload,
             preview=preview,

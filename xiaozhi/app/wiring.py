@@ -201,7 +201,7 @@ def make_agent(
         phrases=phrases,
         plugins=plugins.source,
         shared_tools=shared.sources,
-        answers=AnswerCache() if settings.conversation.llm_cache else None,
+        answers=AnswerCache(shared=services.shared_answers) if settings.conversation.llm_cache else None,
         output_limit=_own_limit(settings, like),
         close=closing.close,
         on_unused=on_unused,

@@ -60,6 +60,16 @@ class Connections(Protocol):
         """Those of one device."""
 
 
+class Arrivals(Protocol):
+    """Who makes visits known to other servers (`whereabouts.py`). Neither waits."""
+
+    def joined(self, visit: str, device: str) -> None:
+        """A visit has begun."""
+
+    def left(self, visit: str) -> None:
+        """It has ended."""
+
+
 @dataclass(slots=True)
 class _Found:
     """What one look has found."""
@@ -73,21 +83,23 @@ class _Found:
 class Presence:
     """`start`, then `joined` and `left` for each connection; `close`.
 
-    `websocket`: the address that leads to this worker, "" when it is not known: then it shares one with all such
-    workers of this machine. `said_for`: seconds that dialogues are kept. `on_dialogue`: told what was said last with a
-    device that has just come (device id, client id, snapshot, time). `clock`: seconds since 1970."""
+    `worker`: the name of this process among all, "" for one of its own. `websocket`: the address that leads to this
+    worker, "" when it is not known: then it shares one with all such workers of this machine. `said_for`: seconds that
+    dialogues are kept. `on_dialogue`: told what was said last with a device that has just come (device id, client id,
+    snapshot, time). `clock`: seconds since 1970."""
 
     def __init__(
         self,
         database: Database,
         notes: DeviceNotes,
         *,
+        worker: str = "",
         websocket: str = "",
         said_for: float = 0.0,
         on_dialogue: Callable[[str, str, bytes, float], None] = lambda device, client, snapshot, said_at: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.worker = secrets.token_hex(8)
+        self.worker = worker or secrets.token_hex(8)
         """The name of this process among those that share the database."""
         self._database = database
         self._notes = notes
@@ -97,6 +109,8 @@ class Presence:
         self._on_dialogue = on_dialogue
         self._clock = clock
         self._connections: Connections | None = None
+        self.elsewhere: Arrivals | None = None
+        """Told of each visit, if there is somebody."""
         self._visits: dict[int, Visit] = {}
         self._devices: dict[str, set[int]] = {}
         self._standings: dict[str, Standing] = {}
@@ -153,6 +167,8 @@ class Presence:
         self._visits[number] = visit
         self._devices.setdefault(device, set()).add(number)
         self._notes.arrived(visit)
+        if self.elsewhere is not None:
+            self.elsewhere.joined(visit.visit, device)
 
     def left(self, number: int) -> None:
         """Connection `number` has ended. Does not block."""
@@ -164,6 +180,16 @@ class Presence:
         if not here:
             del self._devices[visit.device]
         self._notes.left(visit.visit)
+        if self.elsewhere is not None:
+            self.elsewhere.left(visit.visit)
+
+    def lost(self, name: str) -> None:
+        """The device of one of these visits is connected to another server now. Does not block."""
+        if self._connections is None or self._connections.per_device > 1:
+            return
+        number = next((number for number, visit in self._visits.items() if visit.visit == name), None)
+        if number is not None:
+            self._connections.replace(number)
 
     def standing(self, device: str) -> Standing:
         """What operators have decided about a device, as of the last look. Does not block."""

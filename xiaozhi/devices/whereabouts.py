@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 import orjson
 from gevent import Greenlet
+from gevent.event import Event
 
 from xiaozhi.errors import StorageError
 from xiaozhi.runtime import tasks
@@ -39,6 +40,8 @@ GATHER_S: Final = 0.02
 KEPT_S: Final = 86_400
 """How long a claim is remembered that nobody has renewed; all are renewed every RENEW_S."""
 RENEW_S: Final = 3_600.0
+HAND_IN_S: Final = 1.0
+"""How long a worker that is asked for a device waits for its visit to end."""
 CHUNK: Final = 200
 """Claims that are renewed in one question."""
 
@@ -105,7 +108,9 @@ class _Held:
 class Whereabouts:
     """`start`; `joined` and `left` for each connection; `find` from any greenlet; `close`.
 
-    `on_lost`: (visit) its device is somewhere else now; may not wait. `facts`: this worker's."""
+    `on_lost`: (visit) its device is somewhere else now; may not wait. `on_handed_in`: what was said with it is to be
+    shared now; may block for a moment. `on_taken_over`: (device) another worker had it and has handed in what was said;
+    may block for a moment. `facts`: this worker's."""
 
     def __init__(
         self,
@@ -113,6 +118,8 @@ class Whereabouts:
         bus: MessageBus,
         *,
         on_lost: Callable[[str], None],
+        on_handed_in: Callable[[], object] = lambda: None,
+        on_taken_over: Callable[[str], object] = lambda device: None,
         facts: Callable[[], WorkerFacts],
         clock: Callable[[], float] = time.monotonic,
         beat_s: float = BEAT_S,
@@ -121,9 +128,13 @@ class Whereabouts:
         """Connections that were closed because another worker had claimed their device."""
         self.workers: dict[str, WorkerFacts] = {}
         """All that have given a sign lately, this one included, as of its last sign."""
+        self.load: dict[str, int] = {}
+        """Devices by WebSocket address, of those whose address leads to them alone."""
         self._store = store
         self._bus = bus
         self._on_lost = on_lost
+        self._on_handed_in = on_handed_in
+        self._on_taken_over = on_taken_over
         self._facts = facts
         self._clock = clock
         self._beat_s = beat_s
@@ -131,6 +142,8 @@ class Whereabouts:
         self._claims: WriteBehind[str, bool] = WriteBehind(
             "claims", store, self._write, on_written=self._claimed, gather=GATHER_S
         )
+        self._leaving: dict[str, Event] = {}
+        """Set when the visit has ended."""
         self._devices_of: dict[str, str] = {}
         """Device by visit, of those that have ended and are not released yet."""
         self._renewed_at = clock()
@@ -178,6 +191,8 @@ class Whereabouts:
     def left(self, visit: str) -> None:
         """It has ended. Does not block."""
         held = self._held.pop(visit, None)
+        if visit in self._leaving:
+            self._leaving[visit].set()
         if held is not None:
             self._devices_of[visit] = held.device
             if not self._claims.put(visit, False):
@@ -235,6 +250,10 @@ class Whereabouts:
         if gone := [name for name in names if name not in alive]:
             self._store.ask(lambda store: store.srem(_WORKERS, *gone))
         self.workers = alive
+        self.load = {}
+        for one in alive.values():
+            if one.websocket:
+                self.load[one.websocket] = self.load.get(one.websocket, 0) + one.devices
 
     def _forget_worker(self, store: Redis) -> None:
         name = self._facts().worker
@@ -266,20 +285,29 @@ class Whereabouts:
                 continue
             self._held[visit] = _Held(held.device, held.arrived_at, fence)
             if before and before != visit and worker != self._bus.name:
-                tasks.spawn("tell-moved", self._tell_moved, worker, before, fence)
+                tasks.spawn("tell-moved", self._tell_moved, worker, before, fence, held.device)
 
-    def _tell_moved(self, worker: str, visit: str, fence: int) -> None:
+    def _tell_moved(self, worker: str, visit: str, fence: int, device: str) -> None:
         try:
             self._bus.call(worker, "moved", {"visit": visit, "fence": fence})
         except StorageError as error:
             # It is gone, or learns it when it comes back.
             log.debug("a device has left another worker, which was not told", reason=str(error))
+        else:
+            self._on_taken_over(device)
 
     def _moved(self, sender: str, body: Body) -> Body:
+        """Answers when what was said has been shared, or after HAND_IN_S."""
         visit = str(body.get("visit", ""))
         held = self._held.get(visit)
         if held is not None and int(body.get("fence", 0)) > held.fence:
-            self._lose(visit, held.device)
+            ended = self._leaving[visit] = Event()
+            try:
+                self._lose(visit, held.device)
+                ended.wait(timeout=HAND_IN_S)
+            finally:
+                del self._leaving[visit]
+            self._on_handed_in()
         return {}
 
     def _lose(self, visit: str, device: str) -> None:

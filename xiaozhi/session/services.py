@@ -21,6 +21,7 @@ from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.telemetry import Telemetry
+from xiaozhi.session.turns.answer_cache import SharedTexts
 from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.tools.calls import AddressBook
@@ -85,5 +86,7 @@ class SessionServices:
     """The name under which the memory knows the user of a device, once its agent is known."""
     pipeline: PipelineFactory = Cascade
     """What makes the answers."""
+    shared_answers: SharedTexts | None = None
+    """Where answers of all servers are kept, where there are several."""
     shared_tools: SharedTools = field(default_factory=SharedTools)
     """Connections with MCP servers and endpoints."""

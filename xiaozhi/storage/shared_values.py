@@ -76,6 +76,10 @@ class SharedDialogues:
         if len(snapshot) <= DIALOGUE_BYTES:
             self._writes.put((device, client), (snapshot, said_at))
 
+    def flush(self) -> bool:
+        """Write what waits, now; False when the store is away."""
+        return self._writes.flush()
+
     def look_up(self, device: str, client: str) -> tuple[bytes, float] | None:
         """Snapshot and time. Raises StorageError."""
         found = self._store.ask(lambda store: store.get(_dialogue(device, client)))

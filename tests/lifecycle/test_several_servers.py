@@ -1,0 +1,138 @@
+"""Servers as processes of their own, each with its database, that share one Redis and nothing else."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
+from tests.e2e.stage import SHORT, ask
+from tests.lifecycle.child import Child, running
+from tests.redis_server import RedisServer, own_server
+from tests.waiting import PATIENCE_S, wait_for
+
+pytestmark = pytest.mark.slow
+
+ANNA, BERT = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
+ADMIN = {"Authorization": "Bearer operators-only-0123456789abcdef"}
+SETTINGS: dict[str, Any] = {
+    "server": {"auth_key": "the same secret at every server 0123456789", "admin_token": ADMIN["Authorization"][7:]},
+    "conversation": {"llm_cache": True},
+}
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = own_server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
+    """What all of them talk to."""
+    with OpenAiVendor(sounds=sounds, reply="Fine.", keep_alive=False) as made:
+        assert isinstance(made, OpenAiVendor)
+        made.stand(TTS, SHORT)
+        yield made
+
+
+@contextmanager
+def servers(folder: Path, vendor: OpenAiVendor, redis: RedisServer, *names: str) -> Iterator[list[Child]]:
+    """Some of them, each sees the others."""
+    own = {**SETTINGS, "server": {**SETTINGS["server"], "redis": redis.url}}
+    with ExitStack() as stack:
+        found = []
+        for name in names:
+            (folder / name).mkdir()
+            found.append(stack.enter_context(running(folder / name, vendor, own)))
+        with redis.client() as client:
+            wait_for(lambda: client.scard("xiaozhi:1:{workers}") == len(names), "all servers to be listed")
+        yield found
+
+
+def come(server: Child, device_id: str = ANNA) -> SimulatedDevice:
+    """The device, connected to this server."""
+    device = SimulatedDevice(server.url, device_id=device_id).connect()
+    device.hello()
+    return device
+
+
+def heard(vendor: OpenAiVendor) -> list[str]:
+    """What the user has said, as the language model is told with the last question."""
+    asked = [request.json() for request in vendor.requests if vendor.kind(request) == CHAT]
+    return [message["content"] for message in asked[-1]["messages"] if message["role"] == "user"]
+
+
+def metric(server: Child, name: str) -> float:
+    page = requests.get(f"http://127.0.0.1:{server.http_port}/metrics", timeout=PATIENCE_S).text
+    return float(next(line for line in page.splitlines() if line.startswith(f"{name} ")).split()[1])
+
+
+def test_a_device_whose_server_is_killed_goes_on_at_another(
+    tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer
+) -> None:
+    with servers(tmp_path, vendor, redis, "one", "two") as (one, two):
+        before = come(one)
+        ask(before, "tell me of the first thing")
+        with redis.client() as client:
+            wait_for(lambda: client.keys("*dialogue*"), "what was said to be shared")
+        one.process.send_signal(signal.SIGKILL)
+        before.wait_closed()
+
+        after = come(two)
+        ask(after, "tell me of the second thing")
+
+        assert heard(vendor) == ["tell me of the first thing", "tell me of the second thing"]
+        after.close()
+
+
+def test_a_device_leaves_the_server_it_was_at(tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer) -> None:
+    with servers(tmp_path, vendor, redis, "one", "two") as (one, two):
+        before = come(one)
+        ask(before, "tell me of the first thing")
+        with redis.client() as client:
+            wait_for(lambda: client.keys("*dialogue*"), "what was said to be shared")
+        after = come(two)
+
+        assert before.wait_closed() == (1000, "replaced")
+        ask(after, "tell me of the second thing")
+        assert heard(vendor)[0] == "tell me of the first thing"
+        assert metric(one, "xiaozhi_devices_lost") == 1 and after.closed is None
+        after.close()
+
+
+def test_an_answer_is_shared_and_an_absence_is_told_and_survived(
+    tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer
+) -> None:
+    with servers(tmp_path, vendor, redis, "one", "two") as (one, two):
+        first = come(one)
+        ask(first, "how many legs has a spider")
+        with redis.client() as client:
+            wait_for(lambda: client.keys("*answer*"), "the answer to be shared")
+        asked = sum(vendor.kind(request) == CHAT for request in vendor.requests)
+        second = come(two, BERT)
+        ask(second, "how many legs has a spider")
+        assert sum(vendor.kind(request) == CHAT for request in vendor.requests) == asked
+
+        redis.kill()
+        wait_for(lambda: metric(two, "xiaozhi_shared_store_up") == 0, "the loss to be noticed")
+        ask(second, "and what of a beetle")
+        assert heard(vendor)[-1] == "and what of a beetle"
+        page = requests.get(f"http://127.0.0.1:{two.http_port}/readyz", timeout=PATIENCE_S)
+        assert page.status_code == 200 and "shared store cannot be reached" in page.text
+        redis.start()
+        wait_for(lambda: metric(two, "xiaozhi_shared_store_up") == 1, "it to be reached again")
+        third = come(one, BERT)
+        assert second.wait_closed() == (1000, "replaced"), "the claims are there again"
+        for device in (first, third):
+            device.close()
