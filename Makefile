@@ -12,13 +12,13 @@ COVERED := protocol speech session
 help: ## list the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the server needs into .venv, as other commands do by themselves (WITH="torch sherpa vosk funasr" adds these)
+setup: ## install what the server needs into .venv, as other commands do by themselves (WITH="torch sherpa vosk funasr postgres" adds these)
 	@./setup.sh $(WITH:%=--%)
 
 setup-dev:
 	@./setup.sh --dev
 
-tools: ## unpack nginx, promtool, PostgreSQL, Chromium and an npm package, for the tests, into .tools where the system has none
+tools: setup ## unpack nginx, HAProxy, promtool, PostgreSQL, Redis, Helm, Chromium and an npm package, for the tests, into .tools where the system has none
 	@./tools.sh
 
 pins: setup ## write requirements*.txt after a change to requirements*.in (ARGS=--upgrade moves versions on)

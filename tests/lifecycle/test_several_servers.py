@@ -107,7 +107,7 @@ def test_a_device_leaves_the_server_it_was_at(tmp_path: Path, vendor: OpenAiVend
         assert before.wait_closed() == (1000, "replaced")
         ask(after, "tell me of the second thing")
         assert heard(vendor)[0] == "tell me of the first thing"
-        assert metric(one, "xiaozhi_devices_lost") == 1 and after.closed is None
+        assert metric(one, "xiaozhi_devices_lost_total") == 1 and after.closed is None
         after.close()
 
 

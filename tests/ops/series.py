@@ -103,17 +103,17 @@ def _touch(metric: Any) -> None:
 
 
 def _watched() -> set[str]:
-    """Gauges that the composition root declares by `metrics.watch("name", ...)`."""
+    """Gauges and counters that the composition root declares by `metrics.watch("name", ...)` and `watch_total`."""
     found = set()
     for path in sorted((ROOT / "xiaozhi" / "app").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "watch"
+                and node.func.attr in ("watch", "watch_total")
                 and node.args
             ):
                 name = node.args[0]
                 if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                    found.add(name.value)
+                    found.add(name.value + ("_total" if node.func.attr == "watch_total" else ""))
     return found

@@ -19,6 +19,7 @@ from tests.ops.programs import ROOT, check, run
 from xiaozhi.settings import Settings, load
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+CLUSTER: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.cluster.yml").read_text(encoding="utf-8"))
 SERVICE: dict[str, Any] = COMPOSE["services"]["xiaozhi"]
 
 
@@ -237,6 +238,28 @@ def test_variables_passed_on_mean_something(shipped: Path) -> None:
     assert all(SERVICE["environment"][name] == f"${{{name}:-}}" for name in names)
 
 
+def test_several_servers_behind_a_proxy_agree_with_one(shipped: Path) -> None:
+    server = CLUSTER["services"]["xiaozhi"]
+    told = {
+        name: re.sub(r"\$\{(\w+)[^}]*\}", lambda found: "" if found[0].endswith(":-}") else f"secret-{found[1]}", value)
+        for name, value in server["environment"].items()
+    }
+    loaded = load(environ=told, config_dir=shipped)
+
+    assert loaded.warnings == []
+    assert loaded.settings.server.redis.get_secret_value() == "redis://redis:6379"
+    assert loaded.settings.storage.url == "postgresql://xiaozhi:secret-XIAOZHI_DB_PASSWORD@postgres/xiaozhi"
+    assert server["stop_grace_period"] == SERVICE["stop_grace_period"] and server["ulimits"] == SERVICE["ulimits"]
+    assert "postgres" in server["build"]["args"]["WITH"]
+    vendors = {name for name in SERVICE["environment"] if not name.startswith("XIAOZHI__")}
+    assert vendors <= set(server["environment"])
+    for name, service in CLUSTER["services"].items():
+        assert "build" in service or re.search(r":\d", service["image"]), f"{name}: say which version"
+        for bind in service.get("volumes", ()):
+            if bind.startswith("./"):
+                assert (ROOT / bind.split(":")[0]).is_file()
+
+
 def test_compose_itself_agrees() -> None:
     """Where there is one: it is no part of Docker's client everywhere, so this is a bonus even in CI."""
     candidates = [("docker", "compose"), ("docker-compose",)]
@@ -244,7 +267,8 @@ def test_compose_itself_agrees() -> None:
     if compose is None:
         pytest.skip("neither docker compose nor docker-compose here")
 
-    check(*compose, "-f", str(ROOT / "docker-compose.yml"), "config", "--quiet")
+    for file in ("docker-compose.yml", "docker-compose.cluster.yml"):
+        check(*compose, "-f", str(ROOT / file), "config", "--quiet")
 
 
 def _works(*command: str) -> bool:

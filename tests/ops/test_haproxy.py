@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.ops.backend import TLS, Backend, TlsFront
-from tests.ops.programs import ROOT, need
+from tests.ops.programs import ROOT, check, need
 from tests.waiting import PATIENCE_S, wait_for
 
 CFG = ROOT / "config/haproxy/xiaozhi.cfg"
@@ -75,6 +75,10 @@ def _all_ready(front: Front) -> None:
     for backend in front.backends:
         backend.refusing = False
     wait_for(lambda: front.up() == 6, "all servers to be ready")
+
+
+def test_the_configuration_of_the_containers_is_one() -> None:
+    check(need("haproxy"), "-c", "-f", str(CFG.parent / "compose.cfg"))
 
 
 DEVICES = [f"02:00:00:00:00:{number:02x}" for number in range(40)]

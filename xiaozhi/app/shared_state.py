@@ -97,12 +97,14 @@ class SharedState:
         """Have metrics read what there is to count."""
         store, bus = self.store, self.bus
         metrics.watch("xiaozhi_shared_store_up", "1 while Redis can be reached.", lambda: int(store.available))
-        metrics.watch("xiaozhi_shared_store_questions", "Questions asked so far.", lambda: store.questions)
-        metrics.watch("xiaozhi_shared_store_refused", "Questions not asked, as it was away.", lambda: store.refused)
-        metrics.watch("xiaozhi_shared_store_failures", "Times it was found to be away.", lambda: store.failures)
-        metrics.watch("xiaozhi_bus_messages", "Messages of other servers so far.", lambda: bus.received)
-        metrics.watch("xiaozhi_bus_dropped", "Of these, those that nobody had time for.", lambda: bus.dropped)
-        metrics.watch(
+        metrics.watch_total("xiaozhi_shared_store_questions", "Questions asked so far.", lambda: store.questions)
+        metrics.watch_total(
+            "xiaozhi_shared_store_refused", "Questions not asked, as it was away.", lambda: store.refused
+        )
+        metrics.watch_total("xiaozhi_shared_store_failures", "Times it was found to be away.", lambda: store.failures)
+        metrics.watch_total("xiaozhi_bus_messages", "Messages of other servers so far.", lambda: bus.received)
+        metrics.watch_total("xiaozhi_bus_dropped", "Of these, those that nobody had time for.", lambda: bus.dropped)
+        metrics.watch_total(
             "xiaozhi_devices_lost", "Connections closed because their device went to another server.", self._lost
         )
 

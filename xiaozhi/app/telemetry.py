@@ -65,6 +65,7 @@ class Observer:
     def turn_ended(self, device_id: str, record: TurnRecord) -> None:
         """One line and a handful of numbers per turn."""
         self._outcomes[record.outcome].inc()
+        self._metrics.talking[device_id] = None
         if record.speculative:
             self._metrics.speculations.labels("used").inc()
         timeline = record.timeline

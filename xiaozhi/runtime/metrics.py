@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import gevent
+from cachetools import TTLCache
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -53,6 +54,7 @@ from xiaozhi.runtime.readings import (
     SidecarView,
     ToolSourceReadings,
     ToolSourceView,
+    TotalReading,
     VendorReadings,
 )
 from xiaozhi.runtime.resilience import Guard
@@ -89,6 +91,9 @@ VISIT_BUCKETS = (1, 10, 60, 300, 1800, 7200, 86400)
 
 # A second timestamp series per counter and histogram would double every scrape.
 disable_created_metrics()
+
+TALKING_S = 60.0
+MAX_TALKING = 50_000
 
 
 class Metrics:
@@ -205,6 +210,10 @@ class Metrics:
         )
         for result in ("accepted", "refused"):
             self.reloads.labels(result)  # known beforehand: a series that begins at 0 makes its first increase visible
+        self.talking: TTLCache[str, None] = TTLCache(MAX_TALKING, TALKING_S)
+        """Devices that had a turn lately."""
+        gauge = Gauge("xiaozhi_talking_devices", "Devices that had a turn within the last minute.", registry=registry)
+        gauge.set_function(lambda: len(self.talking))
         self.last_hour = LastHour()
         """What of it is drawn by the pages of the console."""
         self.last_hour.turns = lambda: sum(each.value for family in self.turns.collect() for each in family.samples)
@@ -229,6 +238,10 @@ class Metrics:
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge whose value is read when somebody scrapes."""
         Gauge(name, text, registry=self.registry).set_function(read)
+
+    def watch_total(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """The same for what only rises; `name` without _total."""
+        self.registry.register(TotalReading(name, text, read))
 
     def watch_pool(self, pool: PoolView) -> None:
         """The inference pool's counts, by class."""

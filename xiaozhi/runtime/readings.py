@@ -162,6 +162,18 @@ class SidecarReadings(Collector):
         )
 
 
+class TotalReading(Collector):
+    """One number that only rises."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._text = text
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self._name, self._text, value=self._read())
+
+
 class PoolReadings(Collector):
     """The inference pool, by class of work."""
 
