@@ -1,4 +1,4 @@
-"""The load test's commands: `python -m loadtest run | capacity | idle | churn | soak | compare | hotspots`; each
+"""The load test's commands: `python -m loadtest run | capacity | idle | churn | soak | compare | hotspots | plan`; each
 explains itself with --help."""
 
 from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
@@ -12,7 +12,7 @@ import gevent
 from rich.console import Console
 from rich.markup import escape
 
-from loadtest.measure import capacity, churn, compare, hotspots, idle, run, soak
+from loadtest.measure import capacity, churn, compare, hotspots, idle, plan, run, soak
 from loadtest.measure.fleet import FleetError
 from loadtest.measure.processes import StartError
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run, capacity, idle, churn, soak, compare, hotspots):
+    for command in (run, capacity, idle, churn, soak, compare, hotspots, plan):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
