@@ -1,6 +1,6 @@
 """What many devices need, on paper and by simulation: `python -m loadtest plan --devices 1000000`.
 
-Nothing is run. A busy hour is simulated second by second (visits begin at random, each lasts as long as its turns take),
+Nothing is run. A busy hour is simulated second by second (visits begin at random, each lasts as long as its turns do),
 and its busiest seconds are multiplied with what one device, one turn and one visit cost where they were measured
 (docs/capacity.md, docs/performance.md). `--write FILE` puts the table between the marks of a page, so that the page and
 the figures cannot part."""
@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-BEGIN: Final = "<!-- plan: begin (written by `python -m loadtest plan --write docs/capacity.md`) -->"
+BEGIN: Final = "<!-- plan: begin (written by `.venv/bin/python -m loadtest plan --write docs/capacity.md`) -->"
 END: Final = "<!-- plan: end -->"
 DEVICES: Final = (1_000, 10_000, 100_000, 1_000_000)
 SECONDS: Final = 3_600
