@@ -16,7 +16,7 @@ from xiaozhi.app.device_settings import change_own
 from xiaozhi.app.wiring import make_database
 from xiaozhi.devices.directory import DeviceDirectory, UnknownDevice
 from xiaozhi.devices.notes import DeviceNotes
-from xiaozhi.devices.report import BOARD_NAMES
+from xiaozhi.devices.report import INTERNAL
 from xiaozhi.errors import Overloaded, ProtocolError, SettingsError, StorageError
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.settings import Loaded, zone_of
@@ -95,7 +95,7 @@ def _list(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) 
 
 def _show(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) -> str:
     record = directory.of(arguments[0])
-    report = {key: value for key, value in (record.report or {}).items() if key not in (BOARD_NAMES, "asked_at")}
+    report = {key: value for key, value in (record.report or {}).items() if key not in (*INTERNAL, "asked_at")}
     rows = [
         ("device", record.device),
         ("state", _state(record)),

@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xiaozhi.app.known_devices import KnownDevices
+from xiaozhi.app.listeners import own_host
 from xiaozhi.app.message_ways import MessageWays
+from xiaozhi.app.notify_sounds import NotifySounds
 from xiaozhi.devices.message_queue import MessageQueue
 from xiaozhi.devices.standing import StandingConnections
+from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.session.agent import AgentSource
 from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.settings import Settings
 from xiaozhi.storage.database import Database
+from xiaozhi.web.addresses import ServerAddresses
 
 
 class Messaging:
@@ -26,13 +31,24 @@ class Messaging:
         database: Database,
         known: KnownDevices,
         metrics: Metrics,
+        inference: InferencePool,
         *,
+        agents: Callable[[], AgentSource],
+        addresses: Callable[[], ServerAddresses],
         current: Callable[[], Settings],
     ) -> None:
         self._presence = known.presence
         self.sessions = OpenSessions(on_ready=lambda device: self.queue.comes(device, conversation=True))
         self.standing = StandingConnections(on_join=self._joins, on_leave=self._leaves)
-        ways = MessageWays(self.sessions, self.standing, known.directory, current=current)
+        self.sounds = NotifySounds(
+            database,
+            known,
+            inference,
+            agents=agents,
+            address=lambda standing, name: addresses().sound_for(standing.origin, own_host(current()), name),
+            current=current,
+        )
+        ways = MessageWays(self.sessions, self.standing, known.directory, play=self.sounds.play, current=current)
         self.queue = MessageQueue(
             database,
             ways,

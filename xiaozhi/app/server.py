@@ -127,7 +127,13 @@ class Server:
             sinks=[console.reports] if console is not None else (),
         )
         self.messaging = Messaging(
-            self._database, self.known_devices, self.metrics, current=lambda: self._current().loaded.settings
+            self._database,
+            self.known_devices,
+            self.metrics,
+            self.inference,
+            agents=lambda: self.agents,
+            addresses=lambda: self._addresses,
+            current=lambda: self._current().loaded.settings,
         )
         self._observer = Observer(self.metrics, self._tracer)
         self.watchdog = Watchdog(

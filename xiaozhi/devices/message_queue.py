@@ -299,10 +299,11 @@ class MessageQueue:
 
         def read(connection: Transaction) -> tuple[list[StoredMessage], bool]:
             waiting = device_messages.waiting_for(connection, device, MAX_PER_DEVICE)
+            where = connection, device, self._worker, now - ALIVE_S
             elsewhere = (
                 bool(waiting)
                 and not reach.conversation
-                and presences.in_conversation_elsewhere(connection, device, self._worker, now - ALIVE_S)
+                and (presences.in_conversation_elsewhere(*where) or presences.came_elsewhere(*where))
             )
             return waiting, elsewhere
 
@@ -322,7 +323,7 @@ class MessageQueue:
                     quiet_until=quiet_until,
                     in_hand=here.count,
                     free_at=self._free_at.get(device, 0.0),
-                    talks_elsewhere=elsewhere,
+                    elsewhere=elsewhere,
                 ),
             )
             if isinstance(decided, Way) and len(self._tasks) >= MAX_DELIVERING:
