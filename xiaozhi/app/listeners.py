@@ -200,12 +200,12 @@ def http_port(
     sessions: OpenSessions,
     rates: RequestRates,
     connections: int | None = None,
-    console: Sequence[Blueprint] = (),
+    more: Sequence[Blueprint] = (),
 ) -> WebServer:
     """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits.
-    `console`: what the pages of the console ask."""
+    `more`: what else is asked, such as the pages of the console."""
     server = settings.server
-    admin_token, guesses = server.admin_token.get_secret_value(), rates.guesses
+    admin_token, guesses, door = server.admin_token.get_secret_value(), rates.guesses, admin_door(settings, rates)
     ota_hooks = ota.OtaHooks(
         on_board=known.boards.learn,
         on_report=known.reported,
@@ -224,16 +224,16 @@ def http_port(
             vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses, admit=rates.vision
         ),
         ops.create_blueprint(hooks, admin_token=admin_token, guesses=guesses),
-        device_tools.create_blueprint(operator_tools(sessions), AdminDoor(admin_token, guesses)),
+        device_tools.create_blueprint(operator_tools(sessions), door),
         devices.create_blueprint(
             DeviceHooks(
                 known.directory,
                 lambda *change: change_own(known.directory, loaded(), *change, who="admin token"),
                 known.presence.look,
             ),
-            AdminDoor(admin_token, guesses),
+            door,
         ),
-        *console,
+        *more,
     ]
     web = WebConfig(
         fallback_host=own_host(settings),
@@ -251,6 +251,11 @@ def http_port(
         trusted=web.trusted_proxies,
         limits=WebLimits() if connections is None else WebLimits(connections, max(1, connections // 4)),
     )
+
+
+def admin_door(settings: Settings, rates: RequestRates) -> AdminDoor:
+    """Who may use the addresses under /admin."""
+    return AdminDoor(settings.server.admin_token.get_secret_value(), rates.guesses)
 
 
 def operator_tools(sessions: OpenSessions) -> device_tools.FindTools:

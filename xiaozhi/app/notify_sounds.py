@@ -2,9 +2,9 @@
 fetches (`notify`).
 
 Which firmware can do this is not known beforehand: it came to 78/xiaozhi-esp32 after version 2.4.2 (pull request 2191,
-August 2026), no release names it, and boards count their versions as they like. So a board is tried (`boards`: auto): one
-that fetches the file can, and one that does not is shown an alert instead, and is not tried again for a day, or until
-it runs other firmware.
+August 2026), no release names it, and boards count their versions as they like. So a board is tried (`boards`: auto):
+one that fetches the file can, and one that does not is shown an alert instead, and is not tried again for a day, or
+until it runs other firmware.
 
 Part of the composition root."""
 

@@ -76,7 +76,7 @@ class ServerPorts:
             sessions=parts.watched.services.sessions,
             rates=rates,
             connections=fitted.http,
-            console=console.blueprints(),
+            more=[*console.blueprints(), *parts.messaging.blueprints(listeners.admin_door(settings, rates))],
         )
 
     @property

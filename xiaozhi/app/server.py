@@ -63,6 +63,7 @@ from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.settings import Loaded, token_secret, zone_of
 from xiaozhi.storage.earlier_files import import_earlier_files
 from xiaozhi.tools.device_mcp import Vision
+from xiaozhi.tools.household import NoOtherDevices
 from xiaozhi.transport.acceptor import Acceptor
 from xiaozhi.web.addresses import Ports
 from xiaozhi.web.wsgi import WebServer
@@ -170,6 +171,8 @@ class Server:
             pipeline=pipeline,
             sessions=self.messaging.sessions,
             messages=self.messaging.queue,
+            ring=self.messaging.others.ring,
+            others=self.messaging.others if console is None else NoOtherDevices(),
             address_book=console.address_book if console is not None else None,
         )
         self.provider_pool = ProviderPool(
@@ -227,6 +230,7 @@ class Server:
             current=self._current,
             reload=self.reload,
             preview=preview,
+            messaging=self.messaging,
             secret=secret,
         )
         self._owner_console = open_console(self._parts, enabled=settings.console.enabled)

@@ -14,6 +14,7 @@ from xiaozhi.speech.language import spoken_language
 LATE_S: Final = 60.0
 """Heard so much later than it was due, a message says that it is late."""
 NOT_CONNECTED: Final = "the device is not connected"
+QUIET_HOURS: Final = "quiet hours"
 ELSEWHERE: Final = "the device is connected to another worker"
 ELSEWHERE_S: Final = 3.0
 """Until it is looked again whether it still is."""
@@ -83,7 +84,7 @@ def decide(message: DeviceMessage, seen: Circumstances) -> Way | Wait:
     if message.kind is MessageKind.REBOOT:
         return Way.REBOOT
     if seen.quiet_until is not None and not message.in_quiet_hours:
-        return Wait("quiet hours", seen.quiet_until)
+        return Wait(QUIET_HOURS, seen.quiet_until)
     if reach.conversation:
         if message.kind is MessageKind.ALERT:
             return Way.SHOW

@@ -168,7 +168,7 @@ class MessageQueue:
             else MessageResult("", one.device, MessageState.FAILED, "too many messages wait for it")
             for one, (message, _) in zip(new, kept, strict=True)
         ]
-        return self._wait(found, wait_s) if wait_s > 0 else found
+        return self.wait(found, wait_s) if wait_s > 0 else found
 
     def of(self, id: str) -> StoredMessage | None:
         """One message, while it is kept. Blocks; raises StorageError, Overloaded."""
@@ -193,8 +193,8 @@ class MessageQueue:
         self._has_settled(id, taken.kind, state, taken.device)
         return True
 
-    def _wait(self, results: list[MessageResult], seconds: float) -> list[MessageResult]:
-        """Until all have settled, at most so long; what has become of them."""
+    def wait(self, results: Sequence[MessageResult], seconds: float) -> list[MessageResult]:
+        """Wait at most so long until all have settled; what has become of them. Raises StorageError, Overloaded."""
         until = time.monotonic() + seconds
         events = {result.id: Event() for result in results if not result.settled}
         for id, event in events.items():
@@ -208,7 +208,7 @@ class MessageQueue:
                 if not self._awaited[id]:
                     del self._awaited[id]
         if not events:
-            return results
+            return list(results)
         now_kept = self._database.read(lambda connection: device_messages.of(connection, list(events)))
         return [_result(now_kept[result.id]) if result.id in now_kept else result for result in results]
 
