@@ -11,7 +11,7 @@ from typing import Final
 
 from xiaozhi.app.wiring import likely_languages
 from xiaozhi.devices.delivery import NOT_CONNECTED, QUIET_HOURS
-from xiaozhi.devices.household import Household, HouseholdRules, HouseholdMember, meant, names_of
+from xiaozhi.devices.household import Household, HouseholdMember, HouseholdRules, meant, names_of
 from xiaozhi.devices.message_queue import MessageQueue
 from xiaozhi.devices.messages import DeviceMessage, MessageKind, MessageResult, MessageState
 from xiaozhi.errors import ToolError
@@ -21,7 +21,7 @@ from xiaozhi.settings import Settings
 from xiaozhi.settings.fields import text_in
 from xiaozhi.speech.language import spoken_language
 from xiaozhi.tools.calls import Rung
-from xiaozhi.tools.household import AskingDevice, ToldWhen, Told
+from xiaozhi.tools.household import AskingDevice, Told, ToldWhen
 
 GOOD_FOR_S: Final = 12 * 3600.0
 """How long what a user has said waits for a device that is away."""

@@ -92,6 +92,22 @@ class Ways(Protocol):
         `at_once`: do not wait for a pause. Blocks in between. May raise XiaozhiError, which is a failure."""
 
 
+class NobodyHere:
+    """The `Ways` of a process without devices, such as a command."""
+
+    def reach(self, device: str) -> Reach:
+        """See Ways."""
+        return Reach()
+
+    def quiet_until(self, device: str, now: float) -> float | None:
+        """See Ways."""
+        return None
+
+    def deliver(self, message: DeviceMessage, way: Way, text: str, *, at_once: bool) -> Iterator[Progress]:
+        """See Ways."""
+        return iter(())
+
+
 @dataclass(slots=True)
 class _AtDevice:
     """Messages of one device that this worker is at."""

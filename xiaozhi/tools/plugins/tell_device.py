@@ -9,7 +9,7 @@ from pydantic import Field
 
 from xiaozhi.errors import ToolError
 from xiaozhi.tools.base import Action, ToolContext, ToolOptions, ToolOutcome, ToolServices
-from xiaozhi.tools.household import AskingDevice, ToldWhen, Told
+from xiaozhi.tools.household import AskingDevice, Told, ToldWhen
 from xiaozhi.tools.registry import tool
 
 MAX_MESSAGE_CHARS: Final = 500
