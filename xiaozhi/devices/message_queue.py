@@ -161,6 +161,7 @@ class MessageQueue:
         then it raises Overloaded."""
         now = self._clock()
         new = [_stored(message, now) for message in messages]
+        here = [message.device for message in new if self._ways.reach(message.device)]
         kept = self._database.run(
             lambda connection: device_messages.keep(
                 connection,
@@ -168,6 +169,7 @@ class MessageQueue:
                 per_device=MAX_PER_DEVICE,
                 total=MAX_WAITING,
                 alive_since=now - ALIVE_S,
+                here=here,
                 away=NOT_CONNECTED,
             )
         )

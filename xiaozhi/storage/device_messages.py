@@ -49,13 +49,15 @@ def keep(
     per_device: int,
     total: int,
     alive_since: float,
+    here: Collection[str],
     away: str,
 ) -> list[tuple[StoredMessage | None, bool]]:
     """(each as it is kept, whether it is new): of two with one key and device the first; None: too many wait, for this
-    device or for all. `away`: the reason of those whose device no worker reaches."""
+    device or for all. `here`: devices that this worker reaches. `away`: the reason of those that none
+    reaches."""
     waiting = select(func.count()).select_from(device_message).where(_columns.state.in_(OPEN))
     room = total - int(connection.execute(waiting).scalar() or 0)
-    reachable = presences.reachable(connection, {message.device for message in messages}, alive_since)
+    reachable = presences.reachable(connection, {message.device for message in messages}, alive_since) | set(here)
     kept: list[tuple[StoredMessage | None, bool]] = []
     for new in messages:
         known = _with_key(connection, new)
