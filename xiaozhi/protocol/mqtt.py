@@ -336,7 +336,7 @@ def _topic(topic: str) -> str:
 
 def _subscribe(fields: _Fields) -> Subscribe:
     packet_id = fields.packet_id()
-    filters = []
+    filters: list[tuple[str, int]] = []
     while fields.left or not filters:  # one at least [MQTT-3.8.3-3]
         wanted = fields.text()
         qos = fields.byte()
@@ -348,7 +348,7 @@ def _subscribe(fields: _Fields) -> Subscribe:
 
 def _unsubscribe(fields: _Fields) -> Unsubscribe:
     packet_id = fields.packet_id()
-    filters = []
+    filters: list[str] = []
     while fields.left or not filters:  # [MQTT-3.10.3-2]
         filters.append(fields.text())
     return Unsubscribe(packet_id, tuple(filters))

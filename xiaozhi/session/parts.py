@@ -13,11 +13,11 @@ from typing import Final
 from xiaozhi.chat import CallContext, Message
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
-from xiaozhi.protocol.frames import FrameCodec, UdpCodec, codec_for
+from xiaozhi.protocol.frames import FrameCodec, codec_for
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.agent import Agent
-from xiaozhi.session.link import Identity, Link
+from xiaozhi.session.link import Link
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, ListenerSink
 from xiaozhi.session.said import Said
 from xiaozhi.session.services import SessionServices
@@ -43,11 +43,6 @@ LEAD_MS: Final = {Speculation.OFF: 0, Speculation.ASR: 500, Speculation.LLM: 1_5
 """What preparing takes with usual vendors: recognition, and the answer up to the sound of its first sentence."""
 LANGUAGE_TURNS: Final = 3
 """So many questions back the language of a conversation is looked for."""
-
-
-def codec_of(identity: Identity) -> FrameCodec:
-    """What stands around the packets of a device. Raises ProtocolError for a version that is not known."""
-    return UdpCodec() if identity.udp is not None else codec_for(identity.protocol_version, identity.via_gateway)
 
 
 class SessionParts:
@@ -79,7 +74,10 @@ class SessionParts:
         self.said = Said()
         """For the memory."""
         self.hello: wire.Hello | None = None
-        self.codec: FrameCodec = codec_of(link.identity)
+        identity = link.identity
+        self.codec: FrameCodec = codec_for(
+            identity.protocol_version, identity.via_gateway, udp=identity.udp is not None
+        )
         self.voice = self._voice()
         self.outbox = self._new_outbox()
         self.listener: Listener | None = None
