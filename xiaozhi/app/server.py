@@ -39,6 +39,7 @@ from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.devices.quota import OutputQuota
+from xiaozhi.devices.standing import StandingConnections
 from xiaozhi.errors import Fault, Overloaded, SettingsError
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol.token import VisionTokens
@@ -95,6 +96,7 @@ class Server:
     ) -> None:
         self.restart_wanted = False
         self._loaded = loaded
+        self._worker = worker
         self._clock = clock
         self._began = clock()
         self._started_s = 0.0
@@ -115,6 +117,7 @@ class Server:
         self._descriptors = Descriptors()
         self.admission = Admission(listeners.admission_limits(settings, self._descriptors))
         self.connections = listeners.connection_registry(settings, self.known_devices)
+        self.standing = StandingConnections()
         self.metrics = Metrics(worker=worker, version=__version__)
         self._tracer = open_tracer(version=__version__, worker=worker)
         self._memories = MemoryWriter(self._database)
@@ -240,6 +243,8 @@ class Server:
             vllm=self.agents.vllm,
             console=self._owner_console,
             ready=self.readiness,
+            standing=self.standing,
+            of_several=bool(self._worker),
             clock=self._clock,
         )
         for risk in self._ports.risks:
