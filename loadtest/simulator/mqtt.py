@@ -49,15 +49,15 @@ class MqttAccess:
 
 
 def ask_ota(url: str, device_id: str, client_id: str, *, board: str = "loadtest", timeout: float = 30.0) -> MqttAccess:
-    """Ask the OTA address as a device does that starts. Raises OSError, and ValueError when it is told nothing of
-    MQTT."""
+    """Ask the OTA address as a device does that starts. Raises OSError, also when it is told
+    nothing of MQTT."""
     body = {"version": 2, "mac_address": device_id, "board": {"type": board}, "application": {"version": "1.0.0"}}
     headers = {"Device-Id": device_id, "Client-Id": client_id, "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=timeout) as answer:
         told = json.load(answer).get("mqtt")
     if not isinstance(told, dict):
-        raise ValueError(f"{url} says nothing of MQTT")
+        raise OSError(f"{url} says nothing of MQTT")
     return MqttAccess(
         told["endpoint"],
         told["client_id"],

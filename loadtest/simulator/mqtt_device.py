@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from loadtest.simulator.device import HelloAnswer, SimulatedDevice
+from loadtest.simulator.device import PATIENCE_S, HelloAnswer, SimulatedDevice
 from loadtest.simulator.mqtt import DISCONNECT, MqttAccess, MqttWire, ask_ota, packet
 from loadtest.simulator.wire import Closed
 
@@ -34,7 +34,7 @@ class VoiceChannel:
         self._nonce = bytes.fromhex(told["nonce"])
         key = bytes.fromhex(told["key"])
         if len(self._nonce) != _HEAD.size or len(key) != 16:
-            raise ValueError("key and nonce of the voice channel are not of 16 bytes each")
+            raise Closed(1002, "key and nonce of the voice channel are not of 16 bytes each")
         self._context = Cipher(algorithms.AES(key), modes.CTR(self._nonce)).encryptor()
         self._sent = self._received = 0
         self._on_sound = on_sound
@@ -99,13 +99,18 @@ class MqttDevice(SimulatedDevice):
         self.channel: VoiceChannel | None = None
         """There is one during a conversation."""
 
+    def ask_ota(self, timeout: float = PATIENCE_S) -> None:
+        """Ask where to connect; once. `connect` does it too. Raises OSError."""
+        if self._access is None:
+            self._access = ask_ota(self.url, self.device_id, self.client_id, board=self._board, timeout=timeout)
+
     def hello(self, *args: Any, **more: Any) -> HelloAnswer:
-        """See SimulatedDevice. Raises ValueError too, when the answer does not open a voice channel."""
+        """See SimulatedDevice. Raises Closed too, when the answer does not open a voice channel."""
         reply = super().hello(*args, **more)
         self._hang_up()
         told = reply.data.get("udp")
         if reply.data.get("transport") != "udp" or not isinstance(told, dict):
-            raise ValueError("the server's hello has no voice channel")
+            raise Closed(1002, "the server's hello has no voice channel")
         self.channel = VoiceChannel(told, self._source_address, self._on_audio)
         return reply
 
@@ -125,8 +130,8 @@ class MqttDevice(SimulatedDevice):
         self._send_sound(payload)
 
     def _open(self, timeout: float) -> MqttWire:
-        if self._access is None:
-            self._access = ask_ota(self.url, self.device_id, self.client_id, board=self._board, timeout=timeout)
+        self.ask_ota(timeout)
+        assert self._access is not None
         return MqttWire.connect(
             self._access, timeout=timeout, verify=self._verify_tls, source_address=self._source_address
         )
