@@ -182,6 +182,15 @@ def test_what_waits_can_be_had_at_once(ends: Ends) -> None:
     assert ends.heard == [SOUND[0], b"", SOUND[2]]
 
 
+def test_a_message_that_ends_the_sound_may_be_faster_than_the_sound(ends: Ends) -> None:
+    packets = [ends.device.datagram(sound) for sound in SOUND[:100]]
+    for packet in packets:
+        if packet is not packets[2]:
+            ends.device.send(packet)
+    ends.channel.flush()  # the receiver has not had its turn
+    assert ends.heard == [*SOUND[:2], b"", *SOUND[3:100]]
+
+
 def test_what_is_sent_before_the_device_is_found_waits_a_moment(ends: Ends) -> None:
     for number in range(HELD_FRAMES + 2):
         ends.channel.send(CODEC.pack(SOUND[number], number * 60))
