@@ -160,6 +160,7 @@ def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
         "vendors": vendors,
     }
     given |= {"tts_format": options.tts_format, "tls": options.tls}
+    given["mqtt"] = getattr(options, "transport", None) not in (None, "websocket")
     return Setup(**given | {"files": tuple(file.resolve() for file in options.config)} | changes)
 
 
@@ -232,7 +233,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
                 label = f"{count} devices"
                 steps.append(
                     measure(
-                        step_plan,
+                        step_plan.at(measured.ota_url),
                         measured.url,
                         measured.pids,
                         processes=options.processes,

@@ -220,7 +220,7 @@ class MqttControl:
             self._count(now)
         # Within a conversation it is the session that parses; only these two need to be known here.
         elif not any(word in text for word in _TELLING):
-            if '"listen"' in text:
+            if '"listen"' in text and '"stop"' in text:
                 conversation.sound_ends()
             conversation.hear(text)
             return

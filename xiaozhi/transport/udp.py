@@ -48,6 +48,8 @@ from xiaozhi.runtime.tasks import end, spawn
 
 BATCH: Final = 64
 """Datagrams read before other greenlets get their turn."""
+FLUSH_BATCHES: Final = 4
+"""So many of them are read for a message that ends the sound."""
 MAX_DATAGRAM: Final = 4096
 """Bytes; 60 ms of stereo PCM at 16 kHz fit. What is longer is cut by the kernel, and refused for its length."""
 RECEIVE_BUFFER: Final = 4 << 20
@@ -162,14 +164,23 @@ class UdpPort:
     def _receive(self) -> None:
         while True:
             self._wait()
-            try:
-                self._drain()
-                if self._waiting:
-                    self._expire()
-            except Exception:
-                self.stats.faults += 1
-                if self.stats.faults <= MAX_LOGGED_FAULTS:
-                    log.exception("a frame from UDP could not be delivered")
+            # A message that came before the sound ("listen start") and by another socket is to be read before it.
+            gevent.sleep(0)
+            self.read()
+
+    def read(self) -> bool:
+        """Deliver what has come, at most `BATCH` datagrams: whoever floods the port gets no more of the hub. False when
+        nothing is left. Does not wait; raises nothing."""
+        try:
+            more = self._drain()
+            if self._waiting:
+                self._expire()
+        except Exception:
+            more = True
+            self.stats.faults += 1
+            if self.stats.faults <= MAX_LOGGED_FAULTS:
+                log.exception("a frame from UDP could not be delivered")
+        return more
 
     def _wait(self) -> None:
         """Return when there is something to read, or the next gap is due."""
@@ -189,18 +200,17 @@ class UdpPort:
                 timer.stop()
                 timer.close()
 
-    def _drain(self) -> None:
-        """Read what has come, at most `BATCH` datagrams: whoever floods the port gets no more of the hub."""
+    def _drain(self) -> bool:
         recvfrom, unpack, channels, stats = self._sock.recvfrom, HEADER.unpack_from, self._channels, self.stats
         now = self._clock()
         for _ in range(BATCH):
             try:
                 datagram, address = recvfrom(MAX_DATAGRAM)
             except BlockingIOError:
-                return
+                return False
             except OSError:
                 stats.errors += 1
-                return
+                return False
             size = len(datagram) - _HEAD_SIZE
             if size <= 0:
                 stats.malformed += 1
@@ -213,6 +223,7 @@ class UdpPort:
                 stats.malformed += 1
             else:
                 channel.receive(datagram, address, timestamp, sequence, now)
+        return True
 
     def _expire(self) -> None:
         now = self._clock()
@@ -303,8 +314,14 @@ class UdpChannel:
             stats.send_dropped += 1
 
     def flush(self) -> None:
-        """Deliver now what waits for missing packets: for a message that ends the sound and came by another way."""
-        self._buffer.flush(self._clock())
+        """Deliver now what the kernel holds, and what waits for missing packets: for a message that ends the sound, and
+        came by another way and perhaps faster."""
+        port = self._port
+        if port is not None:
+            for _ in range(FLUSH_BATCHES):
+                if not port.read():
+                    break
+            self._buffer.flush(self._clock())
 
     def close(self) -> None:
         """Neither deliver nor send any more. Idempotent."""
