@@ -34,7 +34,6 @@ class MqttDevice:
         username: str = "",
         password: str = "",
         host: str = "127.0.0.1",
-        **options: Any,
     ) -> None:
         self.messages: list[dict[str, Any]] = []
         self.packets: list[bytes] = []
@@ -43,12 +42,13 @@ class MqttDevice:
         self.connected = False
         self.keepalive = 240
         self._address = (host, port)
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id, clean_session=True, **options)
+        client = Client(CallbackAPIVersion.VERSION2, client_id, clean_session=True)
         if username:
-            self._client.username_pw_set(username, password)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
+            client.username_pw_set(username, password)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        self._client: Client | None = client
         self._udp: Any = None
         self._offer: dict[str, Any] = {}
         self._sequence = 0
@@ -60,28 +60,29 @@ class MqttDevice:
     def __exit__(self, *_: object) -> None:
         self.leave()
 
-    @property
-    def client(self) -> Client:
-        """paho's."""
-        return self._client
-
     def connect(self) -> MqttDevice:
         """Connect, and wait for the answer."""
-        self._client.connect(*self._address, keepalive=self.keepalive)
-        self._greenlets.append(spawn("mqtt-device", self._loop))
+        client = self._client
+        assert client is not None
+        client.connect(*self._address, keepalive=self.keepalive)
+        self._greenlets.append(spawn("mqtt-device", self._loop, client))
         wait_for(lambda: self.connected or self.refused, "CONNACK")
         return self
 
     def leave(self, *, politely: bool = True) -> None:
         """Disconnect, or just be gone."""
+        client, self._client = self._client, None
+        if client is None:
+            return
         if politely:
-            self._client.disconnect()
+            client.disconnect()
         for greenlet in self._greenlets:
             end(greenlet)
         self._greenlets.clear()
-        self._client._reset_sockets()  # paho's own pair of sockets is closed by nothing else
         self._close_channel()
         self.connected = False
+        # It closes its sockets when it is freed, and at no other time.
+        client.on_connect = client.on_disconnect = client.on_message = None
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -92,6 +93,7 @@ class MqttDevice:
 
     def publish(self, payload: str | bytes, *, qos: int = 0, topic: str = TOPIC) -> None:
         """Publish anything."""
+        assert self._client is not None
         assert self._client.publish(topic, payload, qos=qos).rc == MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def hello(self, **features: Any) -> dict[str, Any]:
@@ -170,8 +172,8 @@ class MqttDevice:
 
     # --- paho ---------------------------------------------------------------------------------------------------------
 
-    def _loop(self) -> None:
-        while self._client.loop(timeout=0.05) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+    def _loop(self, client: Client) -> None:
+        while client.loop(timeout=0.05) == MQTTErrorCode.MQTT_ERR_SUCCESS:
             pass
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any) -> None:

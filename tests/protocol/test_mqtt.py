@@ -25,7 +25,7 @@ SAID: dict[str, Callable[..., bytes]] = {
 
 
 def heard(data: bytes, max_bytes: int = MAX) -> mqtt.ClientPacket | None:
-    inbound = mqtt.Inbound(max_bytes)
+    inbound = mqtt.MqttInbound(max_bytes)
     inbound.feed(data)
     return inbound.next()
 
@@ -40,7 +40,7 @@ def test_golden(case: Case) -> None:
             heard(octets(case.given))
         assert str(refusal.value) == case.expected
         return
-    inbound = mqtt.Inbound(MAX)
+    inbound = mqtt.MqttInbound(MAX)
     inbound.feed(octets(case.given))
     packet = inbound.next()
     if case.outcome == "waits":
@@ -54,7 +54,7 @@ def test_golden(case: Case) -> None:
 def test_lengths(size: int) -> None:
     """One, two and three bytes of remaining length; bytes that come one by one, or several packets at once."""
     packet = mqtt.publish(b"t", bytes(size))
-    inbound = mqtt.Inbound(MAX)
+    inbound = mqtt.MqttInbound(MAX)
     for byte in packet[:10]:
         assert inbound.next() is None
         inbound.feed(bytes((byte,)))
@@ -81,7 +81,7 @@ def test_the_largest_packet() -> None:
 @given(st.binary(max_size=300), st.integers(1, 7))
 def test_whatever_comes(data: bytes, pieces: int) -> None:
     """Any bytes, in any pieces: packets or ProtocolError."""
-    inbound = mqtt.Inbound(200)
+    inbound = mqtt.MqttInbound(200)
     try:
         for start in range(0, len(data), pieces):
             inbound.feed(data[start : start + pieces])

@@ -57,7 +57,7 @@ class Descriptors:
         if (fitted.devices, fitted.http, fitted.standing) == (wanted.devices, wanted.http, wanted.standing):
             return ""  # fewer handshakes at a time are no loss that anybody notices
         needed = self.used + SPARE + wanted.devices + wanted.http + wanted.vendors + wanted.handshakes + wanted.standing
-        by_mqtt = f", {wanted.standing} by MQTT (mqtt.max_connections)" if wanted.standing else ""
+        by_mqtt = f", {wanted.standing} by MQTT (mqtt.max_devices)" if wanted.standing else ""
         let_in = f"{fitted.devices}{f', {fitted.standing}' if wanted.standing else ''}"
         return (
             f"{self.limit} file descriptors are too few for {wanted.devices} devices (server.max_connections){by_mqtt} "

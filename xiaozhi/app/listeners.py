@@ -94,7 +94,7 @@ def wanted_sockets(settings: Settings) -> Wanted:
     vendors = settings.ai_providers
     return Wanted(
         devices=settings.server.max_connections,
-        standing=settings.mqtt.max_connections if settings.mqtt.port else 0,
+        standing=settings.mqtt.max_devices if settings.mqtt.port else 0,
         http=WebLimits().connections,
         handshakes=MAX_HANDSHAKES,
         vendors=sum(kind.max_concurrent or UNKNOWN_VENDOR for kind in (vendors.asr, vendors.llm, vendors.tts)),

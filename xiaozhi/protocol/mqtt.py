@@ -179,7 +179,7 @@ def _length(size: int) -> bytes:
 # --- what the client says ---------------------------------------------------------------------------------------------
 
 
-class Inbound:
+class MqttInbound:
     """Bytes as they come, packets as they are whole. `feed`, then `next` until it is None.
 
     `max_bytes`: the largest packet; may be changed at any time."""

@@ -39,7 +39,7 @@ class MqttSettings(Section):
     keepalive: int = Field(
         default=240, ge=10, le=3_600, description="How often an idle device gives a sign of life, s; OTA tells it."
     )
-    max_connections: int = Field(
+    max_devices: int = Field(
         default=2_000, ge=1, le=1_000_000, description="Devices connected by MQTT at once, talking or not."
     )
 

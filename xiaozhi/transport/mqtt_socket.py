@@ -72,7 +72,7 @@ class MqttSocket:
         self._secure = isinstance(sock, SSLSocket)
         self._readable = self._hub.loop.io(sock.fileno(), _READ)
         self._writable: Any = None  # exists while something waits
-        self._inbound = mqtt.Inbound(max_packet)
+        self._inbound = mqtt.MqttInbound(max_packet)
         self._queue: deque[bytes] | None = None  # likewise
         self._waiting_bytes = 0
         self._ended: tuple[int, str] | None = None
