@@ -155,8 +155,9 @@ class MqttEndpoint:
 
     # --- newcomers ----------------------------------------------------------------------------------------------------
 
-    def _accepted(self, run: object, handle: object, close: Callable[..., None], sock: Any, address: Any) -> None:
+    def _accepted(self, run: object, handle: object, close: Callable[..., None], args: tuple[Any, Any]) -> None:
         """The server's way to serve an accepted socket. Runs in the hub: must not wait."""
+        sock, address = args
         peer_ip = str(address[0])
         holder = "" if peer_ip in self._options.trusted else one_client(peer_ip)
         if self._newcomers.take(holder):
