@@ -181,7 +181,10 @@ def scenario_of(options: argparse.Namespace, **defaults: Any) -> Scenario:
     values = defaults | {key: value for key, value in given.items() if key in Scenario.__dataclass_fields__}
     if not options.url and not options.reply:
         values.setdefault("expect", EXPECTED)
-    return Scenario.from_options(values)
+    plan = Scenario.from_options(values)
+    if options.url and plan.transport != "websocket" and not plan.ota:
+        raise ValueError(f"--transport {plan.transport} needs --ota: where devices ask for the MQTT address")
+    return plan
 
 
 def add_parser(commands: Any) -> None:

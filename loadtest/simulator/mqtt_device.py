@@ -50,8 +50,12 @@ class VoiceChannel:
         self._sent += 1
         nonce = self._nonce
         head = nonce[:2] + len(sound).to_bytes(2, "big") + nonce[4:8] + self._sent.to_bytes(8, "big")
+        self.transmit(head + self._apply(head, sound))
+
+    def transmit(self, datagram: bytes) -> None:
+        """Put a datagram on the socket. Raises Closed."""
         try:
-            self._socket.send(head + self._apply(head, sound))
+            self._socket.send(datagram)
         except OSError as error:
             raise Closed(1006, str(error)) from error
 
@@ -88,6 +92,8 @@ class MqttDevice(SimulatedDevice):
     SimulatedDevice."""
 
     TRANSPORT = "udp"
+    CHANNEL = VoiceChannel
+    """What carries its sound."""
 
     def __init__(
         self, ota: str = "", *, access: MqttAccess | None = None, board: str = "loadtest", **options: Any
@@ -111,7 +117,7 @@ class MqttDevice(SimulatedDevice):
         told = reply.data.get("udp")
         if reply.data.get("transport") != "udp" or not isinstance(told, dict):
             raise Closed(1002, "the server's hello has no voice channel")
-        self.channel = VoiceChannel(told, self._source_address, self._on_audio)
+        self.channel = self.CHANNEL(told, self._source_address, self._on_audio)
         return reply
 
     def goodbye(self) -> None:
