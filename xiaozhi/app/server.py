@@ -30,6 +30,7 @@ from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.management_orders import ManagementOrders
+from xiaozhi.app.messaging import Messaging
 from xiaozhi.app.ports import ServerPorts
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.request_rates import RequestRates
@@ -64,6 +65,7 @@ from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.settings import Loaded, token_secret, zone_of
 from xiaozhi.storage.earlier_files import import_earlier_files
 from xiaozhi.tools.device_mcp import Vision
+from xiaozhi.tools.household import NoOtherDevices
 from xiaozhi.transport.acceptor import Acceptor
 from xiaozhi.web.addresses import Ports
 from xiaozhi.web.wsgi import WebServer
@@ -97,6 +99,7 @@ class Server:
     ) -> None:
         self.restart_wanted = False
         self._loaded = loaded
+        self._worker = worker
         self._clock = clock
         self._began = clock()
         self._started_s = 0.0
@@ -130,6 +133,15 @@ class Server:
             self._database,
             current=lambda: self._current().loaded.settings,
             sinks=[console.reports] if console is not None else (),
+        )
+        self.messaging = Messaging(
+            self._database,
+            self.known_devices,
+            self.metrics,
+            self.inference,
+            agents=lambda: self.agents,
+            addresses=lambda: self._addresses,
+            current=lambda: self._current().loaded.settings,
         )
         self._observer = Observer(self.metrics, self._tracer)
         self.watchdog = Watchdog(
@@ -165,6 +177,10 @@ class Server:
             boards=self.known_devices.boards,
             remembered_as=self.known_devices.remembered_as,
             pipeline=pipeline,
+            sessions=self.messaging.sessions,
+            messages=self.messaging.queue,
+            ring=self.messaging.others.ring,
+            others=self.messaging.others if console is None else NoOtherDevices(),
             address_book=console.address_book if console is not None else None,
         )
         self.provider_pool = ProviderPool(
@@ -225,6 +241,7 @@ class Server:
             current=self._current,
             reload=self.reload,
             preview=preview,
+            messaging=self.messaging,
             secret=secret,
         )
         self._owner_console = open_console(self._parts, enabled=settings.console.enabled)
@@ -250,6 +267,8 @@ class Server:
             vllm=self.agents.vllm,
             console=self._owner_console,
             ready=self.readiness,
+            standing=self.messaging.standing,
+            of_several=bool(self._worker),
             clock=self._clock,
         )
         for risk in self._ports.risks:
@@ -354,6 +373,7 @@ class Server:
         settings = (self.generation.loaded if self.generation is not None else self._loaded).settings
         self.admission.shut("server stopping")
         self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
+        self._step("messages", self.messaging.close, FLUSH_SECONDS)
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self.watchdog.stop)
         self._step("probes", self.vendor_health.close)

@@ -11,6 +11,7 @@ from xiaozhi.app.generations import Generation
 from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management import ManagementConsole
+from xiaozhi.app.messaging import Messaging
 from xiaozhi.app.shared_state import SharedState
 from xiaozhi.app.telemetry import Observer
 from xiaozhi.app.vendor_health import VendorHealth
@@ -32,6 +33,7 @@ class ServerParts:
     vendors: VendorHealth
     history: History
     addresses: ServerAddresses
+    messaging: Messaging
     management: ManagementConsole | None
     shared: SharedState | None
     current: Callable[[], Generation]

@@ -33,6 +33,7 @@ from prometheus_client.samples import Sample
 
 from xiaozhi.protocol import close_codes
 from xiaozhi.runtime.last_hour import LastHour
+from xiaozhi.runtime.mqtt_readings import MqttReadings, MqttView
 from xiaozhi.runtime.readings import (
     AdmissionReadings,
     AdmissionView,
@@ -130,6 +131,15 @@ class Metrics:
             registry=registry,
         )
         self.turns = Counter("xiaozhi_turns_total", "Turns that ended, by outcome.", ["outcome"], registry=registry)
+        self.messages_kept = Counter(
+            "xiaozhi_messages_kept_total", "Messages for devices that were taken, by kind.", ["kind"], registry=registry
+        )
+        self.messages = Counter(
+            "xiaozhi_messages_total",
+            "Messages for devices that have settled, by kind and what became of them.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
         self.speculations = Counter(
             "xiaozhi_speculations_total",
             "Answers prepared during a pause, by what became of them.",
@@ -250,6 +260,10 @@ class Metrics:
     def watch_admission(self, admission: AdmissionView) -> None:
         """Refusals at the door, by cause."""
         self.registry.register(AdmissionReadings(admission))
+
+    def watch_mqtt(self, port: MqttView) -> None:
+        """Devices connected by MQTT, and the UDP port for their sound."""
+        self.registry.register(MqttReadings(port))
 
     def watch_guesses(self, guesses: GuessesView) -> None:
         """Wrong secrets, by the door at which they were shown."""

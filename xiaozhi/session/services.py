@@ -12,6 +12,7 @@ from typing import Protocol
 from xiaozhi.audio.clips import Clips
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.devices.dialogues import ResumeStore
+from xiaozhi.devices.messages import MessageSender, NoMessages
 from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
@@ -24,8 +25,9 @@ from xiaozhi.session.telemetry import Telemetry
 from xiaozhi.session.turns.answer_cache import SharedTexts
 from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.pipeline import PipelineFactory
-from xiaozhi.tools.calls import AddressBook
+from xiaozhi.tools.calls import AddressBook, Ring
 from xiaozhi.tools.device_mcp import Vision
+from xiaozhi.tools.household import NoOtherDevices, OtherDevices
 from xiaozhi.tools.shared_tools import SharedTools
 
 
@@ -80,8 +82,14 @@ class SessionServices:
     """Which board a device is: some have settings of their own."""
     address_book: AddressBook | None = None
     """A console's."""
+    ring: Ring | None = None
+    """Calls a device; None: only those of `sessions` are reached. May block."""
+    others: OtherDevices = field(default_factory=NoOtherDevices)
+    """What tools may ask of the other devices of the household. Its methods block."""
     sessions: OpenSessions = field(default_factory=OpenSessions)
     """Who is connected to this process."""
+    messages: MessageSender = field(default_factory=NoMessages)
+    """Takes what a device is to hear later, wherever it is then. Its methods block for the database."""
     remembered_as: Callable[[Identity], str] = lambda identity: identity.device_id
     """The name under which the memory knows the user of a device, once its agent is known."""
     pipeline: PipelineFactory = Cascade

@@ -66,8 +66,8 @@ class Session:
         agent_seconds: float = AGENT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.id = secrets.token_hex(16)
         identity, self.device_id = link.identity, link.identity.device_id
+        self.id = identity.session_id or secrets.token_hex(16)
         self._link = link
         self._services = services
         self._agents = agents
@@ -223,10 +223,7 @@ class Session:
 
     def push(self, message: wire.Sendable) -> bool:
         """A message from outside the conversation, by the urgent lane; False before hello and after the end."""
-        if self._ended or self._parts.hello is None:
-            return False
-        self._parts.outbox.urgent(message)
-        return True
+        return not self._ended and self._actions.push(message)
 
     def trim(self) -> None:
         """Give back memory."""
@@ -288,6 +285,8 @@ class Session:
             parts.device_mcp()
         parts.agent.prompter.prefetch(self._link.identity)
         parts.agent.phrases.prepare(parts.voice)
+        self._actions.begun()
+        self._services.sessions.ready(self._actions)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
@@ -298,8 +297,7 @@ class Session:
         self._turn_taking.interrupt("hello again")
         parts.adopt(message)
         self._turn_taking.forget_voice()
-        voice = parts.voice
-        parts.outbox.urgent(wire.HelloReply(wire.AudioParams(voice.format, voice.sample_rate, 1, voice.frame_ms)))
+        parts.outbox.urgent(parts.hello_reply())
         if was_speaking:
             # The one that the interrupt had queued went with the outbox that does not fit the device any more.
             parts.outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))

@@ -183,6 +183,15 @@ def _gateway(value: str) -> str:
     return value
 
 
+def _host_name(value: str) -> str:
+    value = value.strip()
+    if value.lower() in ("", "null", "none"):
+        return ""
+    if _HOST.fullmatch(value) is None:
+        raise ValueError("must be a host name or an IPv4 address, such as 192.168.1.2, or empty")
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value.strip(), strict=False))
@@ -264,6 +273,8 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 """Empty is none; `read_address` takes it apart."""
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""Empty is none."""
 Network = Annotated[str, AfterValidator(_network)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Words = Annotated[tuple[str, ...], _Commas]

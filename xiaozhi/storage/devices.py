@@ -20,6 +20,7 @@ from xiaozhi.storage.tables import (
     insert,
     presence,
     settings_version,
+    standing_presence,
     waiting_device,
     worker,
 )
@@ -64,6 +65,8 @@ class DeviceRecord:
     standing: Standing = Standing()
     workers: tuple[str, ...] = ()
     """Workers that it is connected to."""
+    reached_by: tuple[str, ...] = ()
+    """Workers that can tell it something while nobody talks with it."""
     waiting: tuple[tuple[str, str, str, float], ...] = ()
     """(code, client id, address, since when) of those who wait for approval as this device."""
     label: str = ""
@@ -270,8 +273,12 @@ def records(connection: Connection, alive_since: float, names: Collection[str] |
     for row in rows(presence):
         if row.worker in alive:
             online.setdefault(row.device, []).append(row.worker)
+    standing: dict[str, list[str]] = {}
+    for row in rows(standing_presence):
+        if row.worker in alive:
+            standing.setdefault(row.device, []).append(row.worker)
     labels = {row.device: row.label for row in rows(device_label)}
-    known = {**seen, **own, **enrolled, **decided, **waiting, **online}
+    known = {**seen, **own, **enrolled, **decided, **waiting, **online, **standing}
     found = [
         DeviceRecord(
             device=each,
@@ -285,12 +292,40 @@ def records(connection: Connection, alive_since: float, names: Collection[str] |
             enrolled_from=enrolled[each].address if each in enrolled else "",
             standing=decided.get(each, Standing()),
             workers=tuple(online.get(each, ())),
+            reached_by=tuple(standing.get(each, ())),
             waiting=tuple(waiting.get(each, ())),
             label=labels.get(each, ""),
         )
         for each in known
     ]
     return sorted(found, key=lambda record: -(record.last_seen or 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A device by name. `client`: the client id it is enrolled with, "" when it is not."""
+
+    device: str
+    label: str
+    settings: Mapping[str, Any]
+    client: str
+
+
+def by_name(connection: Connection) -> list[KnownDevice]:
+    """Every device that is known and not revoked, by id."""
+    everyone = union(*(select(table.c.device) for table in _KNOWN_BY)).subquery()
+    query = (
+        select(everyone.c.device, device_label.c.label, device_settings.c.settings, enrolment.c.client)
+        .outerjoin(device_label, device_label.c.device == everyone.c.device)
+        .outerjoin(device_settings, device_settings.c.device == everyone.c.device)
+        .outerjoin(enrolment, enrolment.c.device == everyone.c.device)
+        .where(everyone.c.device.not_in(select(device_standing.c.device).where(device_standing.c.revoked != 0)))
+        .order_by(everyone.c.device)
+    )
+    return [
+        KnownDevice(row.device, row.label or "", row.settings or {}, row.client or "")
+        for row in connection.execute(query)
+    ]
 
 
 def _upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -24,6 +24,7 @@ from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.settings.fields import Section
 from xiaozhi.tools.calls import AddressBook, Ring, nobody_is_there
+from xiaozhi.tools.household import NoOtherDevices, OtherDevices
 from xiaozhi.tools.music import Music
 
 
@@ -253,5 +254,7 @@ class ToolServices:
     """Calls another device."""
     address_book: AddressBook | None = None
     """A console's, which places calls itself; None: there is no console."""
+    others: OtherDevices = field(default_factory=NoOtherDevices)
+    """The other devices of the household."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch
     """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""
