@@ -14,6 +14,7 @@ import requests
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
+from tests.databases import postgres_server
 from tests.e2e.stage import SHORT, ask
 from tests.lifecycle.child import Child, running
 from tests.redis_server import RedisServer, own_server
@@ -47,9 +48,9 @@ def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
 
 
 @contextmanager
-def servers(folder: Path, vendor: OpenAiVendor, redis: RedisServer, *names: str) -> Iterator[list[Child]]:
+def servers(folder: Path, vendor: OpenAiVendor, redis: RedisServer, *names: str, **more: Any) -> Iterator[list[Child]]:
     """Some of them, each sees the others."""
-    own = {**SETTINGS, "server": {**SETTINGS["server"], "redis": redis.url}}
+    own = {**SETTINGS, "server": {**SETTINGS["server"], "redis": redis.url}, **more}
     with ExitStack() as stack:
         found = []
         for name in names:
@@ -136,3 +137,42 @@ def test_an_answer_is_shared_and_an_absence_is_told_and_survived(
         assert second.wait_closed() == (1000, "replaced"), "the claims are there again"
         for device in (first, third):
             device.close()
+
+
+def order(server: Child, path: str, **body: Any) -> dict[str, Any]:
+    """What an operator's tool asks of one server."""
+    address = f"http://127.0.0.1:{server.http_port}/admin/{path}"
+    answer = requests.post(address, json=body, headers=ADMIN, timeout=PATIENCE_S)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_what_one_server_is_told_reaches_all(
+    tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer, request: pytest.FixtureRequest
+) -> None:
+    database = {"url": postgres_server(request.config).new_url()}
+    with servers(tmp_path, vendor, redis, "one", "two", storage=database) as (one, two):
+        device = come(two)
+        wait_for(lambda: redis_knows(redis) and is_known(one), "the device to be known")
+
+        said = order(one, f"devices/{ANNA}/say", text="dinner is ready", wait_s=30)
+        assert "spoken" in str(said)
+        assert "dinner is ready" in device.collect_answer().sentences
+
+        two.change({"prompt": "Be brief."})
+        order(one, "reload")
+        wait_for(lambda: metric(two, 'xiaozhi_reloads_total{result="accepted"}') == 1, "the other one to reload")
+
+        order(one, f"devices/{ANNA}/revoke")
+        assert device.wait_closed() == (1008, "revoked")
+
+
+def redis_knows(redis: RedisServer) -> bool:
+    with redis.client() as client:
+        return bool(client.exists(f"xiaozhi:1:claim:{{{ANNA}}}"))
+
+
+def is_known(server: Child) -> bool:
+    address = f"http://127.0.0.1:{server.http_port}/admin/devices/{ANNA}"
+    return requests.get(address, headers=ADMIN, timeout=PATIENCE_S).status_code == 200

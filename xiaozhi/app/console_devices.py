@@ -77,7 +77,7 @@ class DevicePages:
             firmware=self._firmware,
             quota=self._quota,
             under_console=lambda: self._current().settings.under_console,
-            look=self._known.presence.look,
+            look=self._known.look,
         )
 
     def _form(self, device: str) -> DeviceForm:

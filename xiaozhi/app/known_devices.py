@@ -24,6 +24,7 @@ from xiaozhi.errors import AuthError, Overloaded, StorageError
 from xiaozhi.net.proxies import one_client
 from xiaozhi.protocol.mqtt_login import MqttPasswords
 from xiaozhi.protocol.token import DeviceTokens, bearer, issued_at
+from xiaozhi.runtime import tasks
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.watchdog import Watchdog
@@ -104,9 +105,30 @@ class KnownDevices:
                 devices=connections.__len__,
                 websocket=self._own_websocket,
             )
-            shared.start(watchdog, orders or {})
+            told = {"update_config": (orders or {}).get("update_config", _nothing), "look": self._look_soon}
+            shared.start(watchdog, told)
         presence.start(connections, orders)
         watchdog.expect("presence", lambda: presence.beat, PULSE_S, presence.revive)
+
+    def look(self) -> None:
+        """Operators have decided something: put it into force here and at the other servers. Blocks for the
+        database."""
+        self.presence.look()
+        if self._shared is not None:
+            self._shared.tell_all("look")
+
+    def tell_others(self, action: str) -> None:
+        """This worker was ordered to do something: the others behind its address are to do the same, and with a new
+        configuration those of all machines. Blocks for the database."""
+        self.presence.pass_on(action)
+        if self._shared is not None and action == "update_config":
+            self._shared.tell_all(action)
+
+    def nudge(self, device: str) -> None:
+        """There is something for a device that is not connected here: the server that has it is to look at once and
+        not only in its next round. Does not block."""
+        if self._shared is not None and self._shared.whereabouts is not None:
+            tasks.spawn("nudge", self._shared.whereabouts.tell, device, "look")
 
     def admit(self, identity: Identity, authorization: str) -> bool:
         """Whether the device may connect: True when it has shown a token of its own. It is looked up at once, which
@@ -236,6 +258,9 @@ class KnownDevices:
         if isinstance(names, list) and not self.boards.names(identity.device_id):
             self.boards.learn(identity.device_id, [str(name) for name in names])
 
+    def _look_soon(self) -> None:
+        tasks.spawn("look", self.presence.look)
+
     def _fetch_again(self, device: str) -> None:
         """The server that this device was at has handed in what was said last."""
         self.resume.fetch(device, self._clients.get(device, ""))
@@ -255,6 +280,10 @@ class KnownDevices:
         self.presence.close(seconds)
         if self._shared is not None:
             self._shared.close(seconds)
+
+
+def _nothing() -> None:
+    """Nobody is there to be told."""
 
 
 def enrolment_rules(settings: Settings) -> EnrolmentRules:

@@ -247,7 +247,7 @@ def http_port(
             DeviceHooks(
                 known.directory,
                 lambda *change: change_own(known.directory, loaded(), *change, who="admin token"),
-                known.presence.look,
+                known.look,
             ),
             door,
         ),

@@ -61,6 +61,7 @@ class Messaging:
             ways,
             worker=known.presence.worker,
             on_kept=lambda kind: metrics.messages_kept.labels(kind).inc(),
+            on_away=known.nudge,
             on_settled=lambda kind, state: metrics.messages.labels(kind, state).inc(),
         )
         known.presence.lookout = self.queue

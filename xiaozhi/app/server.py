@@ -172,7 +172,7 @@ class Server:
                 rates=self.rates,
                 reload=self.reload,
                 restart=lambda: tasks.spawn_later(0.2, "restart", self.request_restart),
-                pass_on=self.known_devices.presence.pass_on,
+                pass_on=self.known_devices.tell_others,
             ).obey,
             boards=self.known_devices.boards,
             remembered_as=self.known_devices.remembered_as,
@@ -239,7 +239,7 @@ class Server:
             management=console,
             shared=shared,
             current=self._current,
-            reload=self.reload,
+            reload=self.reload_everywhere,
             preview=preview,
             messaging=self.messaging,
             secret=secret,
@@ -431,6 +431,13 @@ class Server:
         """Put the configuration as it is now into force; the faults for which it was refused, if any. Blocks while
         models load."""
         return self._generations.reload()
+
+    def reload_everywhere(self) -> Sequence[Fault]:
+        """The same, and where it is accepted the other workers are told to do so as well."""
+        faults = self.reload()
+        if not faults:
+            self.known_devices.tell_others("update_config")
+        return faults
 
     def _adopt(self, old: Loaded, new: Loaded) -> None:
         """Put into force what outlives a generation. Raises SettingsError before anything has changed."""

@@ -118,7 +118,8 @@ class _AtDevice:
 
 class MessageQueue:
     """A `MessageSender`. `worker`: the name of this process among those that share the database. `on_kept(kind)` and
-    `on_settled(kind, state)` are told of each message once. `clock`: seconds since 1970."""
+    `on_settled(kind, state)` are told of each message once, `on_away(device)` of one for a device that is not here.
+    `clock`: seconds since 1970."""
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class MessageQueue:
         worker: str,
         on_kept: Callable[[str], None] = lambda kind: None,
         on_settled: Callable[[str, str], None] = lambda kind, state: None,
+        on_away: Callable[[str], None] = lambda device: None,
         clock: Callable[[], float] = time.time,
         alarm: Alarm | None = None,
     ) -> None:
@@ -136,6 +138,7 @@ class MessageQueue:
         self._worker = worker
         self._on_kept = on_kept
         self._on_settled = on_settled
+        self._on_away = on_away
         self._clock = clock
         self._alarm: Alarm = alarm if alarm is not None else HubAlarm()
         self._tasks = Tasks()
@@ -179,7 +182,10 @@ class MessageQueue:
             if message is not None and fresh:
                 self._on_kept(message.kind)
                 log.info("message kept", device=message.device, kind=message.kind, id=message.id)
-                self._look_at(message.device, now)
+                if message.device in here:
+                    self._look_at(message.device, now)
+                else:
+                    self._on_away(message.device)
         found = [
             _result(message)
             if message is not None

@@ -221,6 +221,16 @@ class Whereabouts:
 
         return self._store.ask(ask)
 
+    def tell(self, device: str, action: str) -> None:
+        """Have the worker that a device is connected to do something, if it is another one; when that cannot be said,
+        nothing is."""
+        try:
+            worker = self.find(device)
+            if worker and worker != self._bus.name:
+                self._bus.call(worker, action, {"device": device})
+        except StorageError as error:
+            log.debug("the worker of a device was not told", action=action, reason=str(error))
+
     def _work(self) -> None:
         while True:
             self._beat = time.monotonic()
