@@ -76,12 +76,13 @@ class Vendors:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Which server. `profile` "" opens every door; `workers` processes share the device port; `overlay` is laid over
-    the configuration."""
+    """Which server. `profile` "" opens every door; `workers` processes share the device port of each of `servers`;
+    `overlay` is laid over the configuration."""
 
     tree: Path = ROOT
     profile: str = ""
     workers: int = 1
+    servers: int = 1
     overlay: Mapping[str, Any] = field(default_factory=dict)
     vendors: Vendors = field(default_factory=Vendors)
     tts_format: str = ""
@@ -107,7 +108,7 @@ class Setup:
 
 
 class MeasuredServer:
-    """The running server: where it is, and its processes."""
+    """The running server: where it is (several addresses with semicolons between them), and its processes."""
 
     def __init__(self, url: str, pids: list[int], http_urls: list[str], folder: Path) -> None:
         self.url = url
@@ -161,10 +162,10 @@ def server_running(setup: Setup, vendor_url: str) -> Iterator[MeasuredServer]:
     folder = Path(tempfile.mkdtemp(prefix="loadtest-"))
     try:
         with contextlib.ExitStack() as processes:
-            port, secure = free_port(), "s" if setup.server_over_tls else ""
+            ports, secure = [free_port() for _ in range(setup.servers)], "s" if setup.server_over_tls else ""
             pids, http_urls = [], []
             started = []
-            for number in range(setup.workers):
+            for number, port in enumerate(ports * setup.workers):
                 http_port, home = free_port(), folder / f"worker-{number}"
                 home.mkdir()
                 (home / "config.yaml").write_text(yaml.safe_dump(configuration(setup, home)), encoding="utf-8")
@@ -178,7 +179,8 @@ def server_running(setup: Setup, vendor_url: str) -> Iterator[MeasuredServer]:
                 pids.append(process.pid)
             for process, log, ready in started:
                 _wait_until_up(process, log, ready)
-            yield MeasuredServer(f"ws{secure}://127.0.0.1:{port}/xiaozhi/v1/", pids, http_urls, folder)
+            urls = ";".join(f"ws{secure}://127.0.0.1:{port}/xiaozhi/v1/" for port in ports)
+            yield MeasuredServer(urls, pids, http_urls, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -116,6 +116,13 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=1, metavar="N", help="start so many workers that share the port (default: 1)"
     )
     parser.add_argument(
+        "--servers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="start so many servers with ports of their own; devices are dealt out to them (default: 1)",
+    )
+    parser.add_argument(
         "--config", type=Path, action="append", default=[], metavar="FILE", help="lay this file over its configuration"
     )
     for name, default in (("asr", 100), ("llm", 100), ("tts", 80), ("jitter", 0), ("gap", 0)):
@@ -157,6 +164,7 @@ def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
         "tree": options.tree.resolve(),
         "profile": options.profile,
         "workers": options.workers,
+        "servers": options.servers,
         "vendors": vendors,
     }
     given |= {"tts_format": options.tts_format, "tls": options.tls}

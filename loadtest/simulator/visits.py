@@ -94,7 +94,8 @@ class Visitor:
         begins_at: float = 0.0,
         ends_at: float | None = None,
     ) -> None:
-        self.url = url
+        addresses = url.split(";")
+        self.url = addresses[number % len(addresses)]
         self.scenario = scenario
         self.number = number
         self.by_mqtt = scenario.by_mqtt(number)
