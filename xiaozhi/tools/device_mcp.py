@@ -290,6 +290,8 @@ class DeviceMcp:
 class DeviceTool(Tool):
     """One tool of a device, under the device's own name."""
 
+    late_after = 0.0
+
     def __init__(self, device: DeviceMcp, spec: ToolSpec) -> None:
         self.spec = spec
         self._device = device

@@ -50,7 +50,7 @@ class CallDevice:
         self._listed = ListedDevices(options.devices)
         self._ring = services.ring
 
-    @tool("call_device", CallDeviceOptions)
+    @tool("call_device", CallDeviceOptions, late_after=0)
     def call_device(
         self,
         context: ToolContext,
