@@ -343,6 +343,7 @@ class Server:
         self._stopped = self._draining = True
         settings = (self.generation.loaded if self.generation is not None else self._loaded).settings
         self.admission.shut("server stopping")
+        self._step("late answers", self.services.late.stop, FLUSH_SECONDS)
         self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self.watchdog.stop)

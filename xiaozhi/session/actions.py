@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xiaozhi.session.link import Identity
 from xiaozhi.session.parts import SessionParts
-from xiaozhi.session.turns.opening import Delivery, Opening
+from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.settings.fields import text_in
 from xiaozhi.tools.calls import Rung
@@ -51,6 +51,10 @@ class Actions:
     def mcp(self) -> DeviceMcp | None:
         """See OpenSession."""
         return self._parts.mcp
+
+    def announce(self, opening: Opening) -> Announcement | None:
+        """See OpenSession."""
+        return self._turn_taking.announce(opening) if self._parts.hello is not None else None
 
     def ring(self, words: Mapping[str, str]) -> Rung:
         """See OpenSession."""

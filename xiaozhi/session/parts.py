@@ -17,6 +17,7 @@ from xiaozhi.protocol.frames import FrameCodec, codec_for
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.agent import Agent
+from xiaozhi.session.late_answers import SessionTeller
 from xiaozhi.session.link import Link
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, ListenerSink
 from xiaozhi.session.said import Said
@@ -34,6 +35,7 @@ from xiaozhi.speech.language import spoken_language
 from xiaozhi.tools.base import SessionActions, ToolContext
 from xiaozhi.tools.device_iot import DeviceIot
 from xiaozhi.tools.device_mcp import DeviceMcp
+from xiaozhi.tools.late_calls import LateAnswering, LateSource
 from xiaozhi.tools.toolbox import Toolbox, ToolLimits
 
 log = get_logger(__name__)
@@ -220,11 +222,23 @@ class SessionParts:
     def toolbox(self) -> Toolbox:
         """The tools on offer."""
         if self._toolbox is None:
-            agent = self.agent
-            limits = ToolLimits(call_timeout=agent.settings.tool_call_timeout)
-            spawn = self._services.lasting.spawn
-            sources = (agent.plugins, *agent.shared_tools)
-            self._toolbox = Toolbox(*sources, limits=limits, spawn=spawn, observe=self._services.telemetry.tool_called)
+            agent, services = self.agent, self._services
+            conversation = agent.settings.conversation
+            late = LateAnswering(
+                services.late.calls,
+                SessionTeller(services.late, services.sessions, agent),
+                conversation.late_answer_seconds,
+                conversation.late_answer_limit,
+            )
+            self._toolbox = Toolbox(
+                agent.plugins,
+                *agent.shared_tools,
+                LateSource(late.calls, self._context.device_id),
+                limits=ToolLimits(call_timeout=agent.settings.tool_call_timeout),
+                spawn=services.lasting.spawn,
+                observe=services.telemetry.tool_called,
+                late=late,
+            )
         return self._toolbox
 
     def device_mcp(self) -> DeviceMcp:

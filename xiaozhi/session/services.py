@@ -16,6 +16,7 @@ from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.late_answers import LateAnswers
 from xiaozhi.session.link import Identity
 from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.session.open_sessions import OpenSessions
@@ -85,5 +86,7 @@ class SessionServices:
     """The name under which the memory knows the user of a device, once its agent is known."""
     pipeline: PipelineFactory = Cascade
     """What makes the answers."""
+    late: LateAnswers = field(default_factory=LateAnswers)
+    """Calls of slow tools that outlast their turn."""
     shared_tools: SharedTools = field(default_factory=SharedTools)
     """Connections with MCP servers and endpoints."""

@@ -40,7 +40,7 @@ class Conversation(Section):
         default_factory=lambda: dict(TOOL_FILLER), description="Those words: one text, or one per language."
     )
     late_answer_seconds: SecondsOrOff = Field(
-        default=15.0, description="A tool takes longer: the talk goes on, its result is told later, s; 0: it is waited for."
+        default=15.0, description="A tool takes longer: its result is told later, s; 0: it is waited for."
     )
     late_answer_limit: Seconds = Field(default=600.0, description="Longest life of such a call, s.")
     reply_cache_bytes: int = Field(

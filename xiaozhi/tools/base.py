@@ -113,8 +113,8 @@ class Tool(ABC):
     timeout: float | None = None
     """Seconds until it is given up; None: the toolbox's default."""
     late_after: float | None = None
-    """Seconds after which the conversation goes on without its result, which is told when it is there (`late_calls.py`);
-    0: never, as of a tool that acts on the answer it is called in; None: the toolbox's default."""
+    """Seconds after which the conversation goes on without its result, which is told later (`late_calls.py`); 0: never,
+    as of a tool that acts on the answer it is called in; None: the toolbox's default."""
     also_called: str = ""
     """Another name that calls may use, such as the one that the existing xiaozhi server gives it; never offered."""
     answers_directly: str = ""
