@@ -229,6 +229,7 @@ def http_port(
             DeviceHooks(
                 known.directory,
                 lambda *change: change_own(known.directory, loaded(), *change, who="admin token"),
+                known.lines,
                 known.presence.look,
             ),
             AdminDoor(admin_token, guesses),

@@ -156,6 +156,7 @@ class Server:
                 pass_on=self.known_devices.presence.pass_on,
             ).obey,
             boards=self.known_devices.boards,
+            lines=self.known_devices.lines,
             remembered_as=self.known_devices.remembered_as,
             pipeline=pipeline,
             address_book=console.address_book if console is not None else None,

@@ -12,6 +12,7 @@ from typing import Protocol
 from xiaozhi.audio.clips import Clips
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.devices.dialogues import ResumeStore
+from xiaozhi.devices.lines import Lines
 from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
@@ -78,6 +79,8 @@ class SessionServices:
     """Carries out an order of the management API: (command, peer ip) -> what to answer. May block."""
     boards: KnownBoards = field(default_factory=KnownBoards)
     """Which board a device is: some have settings of their own."""
+    lines: Lines = field(default_factory=Lines)
+    """How good the lines of devices are."""
     address_book: AddressBook | None = None
     """A console's."""
     sessions: OpenSessions = field(default_factory=OpenSessions)

@@ -14,6 +14,9 @@ class Board(Section):
     """What one kind of board needs differently; unset keys follow the general ones."""
 
     prebuffer_frames: int | None = Field(default=None, ge=1, le=40, description="Frames sent ahead of time.")
+    max_prebuffer_frames: int | None = Field(
+        default=None, ge=1, le=40, description="Most frames that it is ahead on a line that jitters."
+    )
     ping: bool | None = Field(
         default=None, description="WebSocket pings (some boards drop the connection at the first one)."
     )
@@ -45,3 +48,5 @@ class BoardTraits:
     """None: the device keeps the framing it announced."""
     transport: str = "both"
     """What OTA tells of: "websocket", "mqtt", "both"."""
+    max_prebuffer_frames: int = 4
+    """Without effect where it is less than `prebuffer_frames`."""
