@@ -96,7 +96,7 @@ def test_the_lead_shrinks_slowly_and_to_what_is_usual() -> None:
 
     calm = [lead.next(frame_ms=60, jitter_ms=5, troubles=0) for _ in range(4 * CALM_ANSWERS)]
 
-    assert calm[: CALM_ANSWERS - 1] == [5] * (CALM_ANSWERS - 1)
+    assert calm[: CALM_ANSWERS - 1] == [6] * (CALM_ANSWERS - 1)
     assert calm == sorted(calm, reverse=True)
     assert calm[-1] == 3
 
