@@ -70,7 +70,7 @@ def test_a_broken_connection_that_is_back_at_once_is_a_reconnect(kept: Kept) -> 
 
     kept.visit(received=1)
     assert kept.known().reconnects == 2, "a goodbye is no break"
-    assert kept.lines.totals.reconnects == 2
+    assert kept.lines.totals.connections == {"lost": 3, "back": 2}
 
     kept.clock.advance(HOUR_S)
     assert kept.known().reconnects == 0

@@ -78,7 +78,12 @@ def _watch_lines(metrics: Metrics, lines: Lines) -> None:
     metrics.watch_tally(
         "xiaozhi_line_packets", "Packets of devices, by what became of them.", "fate", lambda: totals.packets
     )
-    metrics.watch("xiaozhi_line_reconnects_total", "Devices that came back at once.", lambda: totals.reconnects)
+    metrics.watch_tally(
+        "xiaozhi_line_connections",
+        "Broken connections, and devices that were back at once.",
+        "fate",
+        lambda: totals.connections,
+    )
     lines.on_visit = lambda visit: metrics.line_jitter.observe(visit.jitter_ms / 1000) if visit.received else None
 
 

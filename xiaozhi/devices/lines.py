@@ -56,7 +56,8 @@ class LineTotals:
     """What devices had to wait for, by what it came from."""
     packets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("received", "lost", "duplicate", "late"), 0))
     """Of devices, by what became of them."""
-    reconnects: int = 0
+    connections: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("lost", "back"), 0))
+    """Those that broke, and devices that were back at once."""
 
 
 class Lines:
@@ -80,7 +81,7 @@ class Lines:
         known, now = self._of(device), self._clock()
         if known.broke_at and now - known.broke_at <= BACK_S:
             known.reconnects.append(now)
-            self.totals.reconnects += 1
+            self.totals.connections["back"] += 1
         known.broke_at = 0.0
         known.open.append(line)
 
@@ -90,6 +91,7 @@ class Lines:
         known.open = [other for other in known.open if other is not line]
         if broken:
             known.broke_at = self._clock()
+            self.totals.connections["lost"] += 1
         if not (visit.sent or visit.received):
             return
         known.figures = visit.after(known.figures)
@@ -158,6 +160,8 @@ def read(report: Mapping[str, Any]) -> tuple[float, LineFigures] | None:
     if not isinstance(kept, Mapping):
         return None
     names = {each.name for each in fields(LineFigures)}
-    known: dict[str, Any] = {name: value for name, value in kept.items() if name in names and isinstance(value, int | float)}
+    known: dict[str, Any] = {
+        name: value for name, value in kept.items() if name in names and isinstance(value, int | float)
+    }
     at = kept.get("at")
     return (float(at) if isinstance(at, int | float) else 0.0), LineFigures(**known)

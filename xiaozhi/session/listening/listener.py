@@ -58,7 +58,7 @@ MAX_AT_ONCE = 8
 
 class Listener:
     """See the module. `on_drop` is told of every packet that the full queue pushed out. `canceller`: takes the
-    loudspeaker's sound out of the microphone's, for devices that send both (server-side echo cancelling). `arrivals`: is
+    loudspeaker's sound out of the microphone's, for devices that send both (server-side echo cancelling). `arrivals` is
     told of each packet that is heard."""
 
     def __init__(
