@@ -5,6 +5,7 @@ and the device's hello, and how all of them are given back."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -156,7 +157,7 @@ class SessionParts:
             frame_ms=self.voice.frame_ms,
             tasks=self._tasks,
             prebuffer_frames=self._board().prebuffer_frames,
-            lead=lambda: self.line.next_lead(self.voice.frame_ms),
+            lead=functools.partial(self.line.next_lead, self.voice.frame_ms),
             stats=self.line.sent,
             fixed_delay_ms=self.agent.settings.tts_audio_send_delay,
             on_frame=self._services.telemetry.frame_sent,
