@@ -52,7 +52,7 @@ class Actions:
         """See OpenSession."""
         return self._parts.mcp
 
-    def announce(self, opening: Opening) -> Announcement | None:
+    def tell_late(self, opening: Opening) -> Announcement | None:
         """See OpenSession."""
         return self._turn_taking.announce(opening) if self._parts.hello is not None else None
 

@@ -73,7 +73,7 @@ class LateAnswers:
 
     def _say(self, result: LateResult, sessions: OpenSessions, agent: Agent) -> bool:
         session = sessions.of_device(result.device_id)
-        announcement = session.announce(_opening(result, agent)) if session is not None else None
+        announcement = session.tell_late(_opening(result, agent)) if session is not None else None
         if announcement is None:
             return False
         delivery = announcement.wait(SPOKEN_S)

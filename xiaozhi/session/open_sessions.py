@@ -30,7 +30,7 @@ class OpenSession(Protocol):
     def mcp(self) -> DeviceMcp | None:
         """The device's own tools; None: it has none of this kind, or has not said hello yet."""
 
-    def announce(self, opening: Opening) -> Announcement | None:
+    def tell_late(self, opening: Opening) -> Announcement | None:
         """Speak as soon as nobody does; None: the device has not said hello yet."""
 
     def ring(self, words: Mapping[str, str]) -> Rung:

@@ -8,7 +8,7 @@ what those find."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -19,7 +19,7 @@ from xiaozhi.chat import ToolCall, ToolSpec
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.tools.base import Action, FunctionTool, SourceKind, Tool, ToolContext, ToolOutcome
+from xiaozhi.tools.base import Action, SourceKind, Tool, ToolContext, ToolOutcome
 
 log = get_logger(__name__)
 
@@ -181,17 +181,7 @@ class LateSource:
     def __init__(self, calls: LateCalls, device_id: str) -> None:
         self._calls = calls
         self._device_id = device_id
-        self._tools = (
-            FunctionTool(
-                ToolSpec(
-                    "cancel_late_answers",
-                    "Gives up what is still being looked for in the background. Only when the user says that they do "
-                    "not want to know it any more.",
-                ),
-                self._cancel,
-                late_after=0,
-            ),
-        )
+        self._tools = (_Cancel(calls),)
 
     @property
     def name(self) -> str:
@@ -205,8 +195,20 @@ class LateSource:
         """See ToolSource."""
         return self._tools if self._calls.of_device(self._device_id) else ()
 
-    def _cancel(self, arguments: Any, context: ToolContext) -> ToolOutcome:
-        count = self._calls.cancel(self._device_id)
+
+class _Cancel(Tool):
+    late_after = 0.0
+    spec = ToolSpec(
+        "cancel_late_answers",
+        "Gives up what is still being looked for in the background. Only when the user says that they do not want to "
+        "know it any more.",
+    )
+
+    def __init__(self, calls: LateCalls) -> None:
+        self._calls = calls
+
+    def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
+        count = self._calls.cancel(context.device_id)
         return ToolOutcome(Action.ASK_LLM, f"{count} given up; nothing more will be said of it.")
 
 
