@@ -42,6 +42,14 @@ def test_its_line_is_told_in_a_sentence(loaded: Loaded, capsys: pytest.CaptureFi
     assert "received" not in row
 
 
+def test_a_signal_that_another_process_was_told_is_no_secret(
+    loaded: Loaded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {"at": 1_790_000_000.0, "sent": 500, "received": 900}
+
+    assert "weak (-84 dBm)" in shown(loaded, capsys, rssi=-84, **{REPORT: line})
+
+
 def test_a_device_of_which_nothing_is_known(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(loaded, capsys)
 

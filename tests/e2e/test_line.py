@@ -70,6 +70,7 @@ def test_a_line_that_stands_still_again_and_again(stage: Stage, words: Callable[
     assert told["findings"][0]["kind"] == "jitter"
     assert told["sentence"]["en"].startswith("Its packets arrive unevenly")
     assert told["figures"]["stalls"] >= STALLS
+    assert told["figures"]["lead"] == 4, "a frame more than usual, as far as boards bear it"
 
     device.close()
     wait_for(lambda: not line_of(stage, device)["live"], "the visit to end")

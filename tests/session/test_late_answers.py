@@ -107,6 +107,17 @@ def test_it_is_told_in_the_conversation_and_the_next_question_knows_it(research:
     assert services.late.sender.sent == []
 
 
+def test_what_was_cut_off_before_its_first_word_is_told_again(research: Research, services: Any) -> None:
+    known = agents(research, [PATIENCE_S, "Never heard."], ["Fine."], ["They sing."])
+    with visitor(agents=known, services=services) as device:
+        ask(device)
+        research.gate.set()
+        device.wait(lambda: len(requests(known)) == 3)
+        device.detect("how are you")
+        device.wait_turns(4)
+        assert device.spoken()[1:] == ["Fine", "They sing"]
+
+
 def test_a_device_that_is_gone_gets_a_message(research: Research, services: Any) -> None:
     known = agents(research, ["The whales sing."])
     with visitor(agents=known, services=services) as device:

@@ -31,6 +31,8 @@ from xiaozhi.tools.late_calls import LateCalls, LateResult
 log = get_logger(__name__)
 
 MAX_QUESTION_CHARS: Final = 500
+TRIES: Final = 2
+"""Somebody may begin to speak before the first word of it."""
 SPOKEN_S: Final = 300.0
 """How long a result is waited for until it has been heard, once it has begun."""
 WRITING_S: Final = 30.0
@@ -72,14 +74,18 @@ class LateAnswers:
             log.warning("nobody could be told what a tool has found", tool=result.call.name)
 
     def _say(self, result: LateResult, sessions: OpenSessions, agent: Agent) -> bool:
-        session = sessions.of_device(result.device_id)
-        announcement = session.tell_late(_opening(result, agent)) if session is not None else None
-        if announcement is None:
-            return False
-        delivery = announcement.wait(SPOKEN_S)
-        heard = announcement.record.sentences if announcement.record is not None else 0
-        # Whoever cuts it short has heard what it is about, and the dialogue has it; one whose connection broke has not.
-        return bool(heard) or (delivery is Delivery.INTERRUPTED and sessions.of_device(result.device_id) is session)
+        for _ in range(TRIES):
+            session = sessions.of_device(result.device_id)
+            announcement = session.tell_late(_opening(result, agent)) if session is not None else None
+            if announcement is None:
+                return False
+            delivery = announcement.wait(SPOKEN_S)
+            # Whoever cuts it short has heard what it is about, and the dialogue has it.
+            if announcement.record is not None and announcement.record.sentences:
+                return True
+            if delivery is not Delivery.INTERRUPTED:
+                return False
+        return False
 
     def _send(self, result: LateResult, agent: Agent) -> bool:
         if self.sender is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from xiaozhi.devices.lines import Lines, read
@@ -19,11 +19,16 @@ def described_line(lines: Lines, record: DeviceRecord) -> dict[str, Any]:
         kept = read(record.report or {})
         if kept is not None:
             live, (at, figures) = False, kept
-    found = findings(figures or LineFigures())
+    if figures is None:
+        figures = LineFigures()
+    rssi = (record.report or {}).get("rssi")
+    if figures.rssi is None and isinstance(rssi, int):
+        figures = replace(figures, rssi=rssi)  # which another worker, or this one before its restart, was told
+    found = findings(figures)
     return {
         "live": live,
         "at": at,
         "sentence": {"en": found[0].en, "zh": found[0].zh},
         "findings": [finding._asdict() for finding in found],
-        "figures": asdict(figures or LineFigures()),
+        "figures": asdict(figures),
     }
