@@ -126,7 +126,7 @@ def test_a_late_failure_is_a_result_too(calls: LateCalls, teller: Teller, slow: 
 
 
 def test_a_late_call_has_a_longest_life(calls: LateCalls, teller: Teller, slow: Slow) -> None:
-    toolbox(calls, teller, slow, limit=2 * SOON).call(call("find"), context())
+    toolbox(calls, teller, slow, patience=1.5 * SOON, limit=2 * SOON).call(call("find"), context())
 
     [result] = teller.wait()
 
@@ -180,7 +180,7 @@ def test_an_interrupted_turn_takes_along_what_is_not_late_yet(calls: LateCalls, 
     def wait(arguments: Any) -> ToolOutcome:
         begun.set()
         try:
-            Event().wait(PATIENCE_S)
+            Event().wait(10 * PATIENCE_S)
         finally:
             ended.set()
         return ToolOutcome(Action.NOTHING)

@@ -202,7 +202,7 @@ class Toolbox:
         after: float,
         seconds: float,
     ) -> ToolOutcome:
-        life = late.limit if entry.tool.timeout is None else seconds
+        life = max(late.limit, seconds) if entry.tool.timeout is None else seconds
         outcome = late.calls.run(
             ToolCall("late", entry.name, arguments),
             context,
