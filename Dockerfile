@@ -1,7 +1,7 @@
 # One worker per container; more containers, or a proxy in front, for more (docs/operations.md).
 #
 #   docker build -t xiaozhi .
-#   docker run -p 8000:8000 -p 8003:8003 -v xiaozhi-data:/app/data --stop-timeout 75 xiaozhi
+#   docker run -p 8000:8000 -p 8003:8003 -v xiaozhi-data:/app/data --stop-timeout 80 xiaozhi
 #
 # --build-arg WITH=torch adds PyTorch, for `runtime: torch` of the voice detector; WITH=postgres the driver of PostgreSQL; WITH="sherpa vosk" (funasr) what runs models on
 # this machine, which are then mounted at /app/models. Without a GPU, PyTorch's CPU build makes the image much smaller:

@@ -36,6 +36,7 @@ from xiaozhi.session.turns.context import LiveContext
 from xiaozhi.session.turns.prompt import Prompter
 from xiaozhi.settings import Settings
 from xiaozhi.settings.loading import CONFIG_DIR
+from xiaozhi.speech.line_quality import LineCounters
 from xiaozhi.tools.base import Action, FixedTools, Tool
 from xiaozhi.tools.device_mcp import Vision
 
@@ -65,6 +66,7 @@ class FakeLink:
 
     def __init__(self, identity: Identity, sender: RecordingSender | None = None) -> None:
         self.identity = identity
+        self.line: LineCounters | None = None
         self.sender = sender or RecordingSender()
         self.send_text = self.sender.send_text
         self.send_binary = self.sender.send_binary

@@ -72,7 +72,7 @@ def exported() -> dict[str, frozenset[str]]:
     for family in text_string_to_metric_families(metrics.render()[1].decode()):
         for sample in family.samples:
             names[sample.name] = names.get(sample.name, frozenset()) | frozenset(sample.labels)
-    return names | dict.fromkeys(_watched(), frozenset[str]())
+    return names | _watched()
 
 
 def faults(expression: str) -> list[str]:
@@ -111,18 +111,17 @@ def _touch(metric: Any) -> None:
             continue
 
 
-def _watched() -> set[str]:
-    """Gauges and counters that the composition root declares by `metrics.watch("name", ...)` and `watch_total`."""
-    found = set()
+def _watched() -> dict[str, frozenset[str]]:
+    """What the composition root declares by `metrics.watch("name", ...)`, `watch_total` and `watch_tally("name",
+    text, "label", ...)`."""
+    found: dict[str, frozenset[str]] = {}
     for path in sorted((ROOT / "xiaozhi" / "app").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("watch", "watch_total")
-                and node.args
-            ):
-                name = node.args[0]
-                if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                    found.add(name.value + ("_total" if node.func.attr == "watch_total" else ""))
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            constants = [each.value for each in node.args if isinstance(each, ast.Constant)]
+            if node.func.attr in ("watch", "watch_total") and constants and isinstance(constants[0], str):
+                found[constants[0] + ("_total" if node.func.attr == "watch_total" else "")] = frozenset()
+            elif node.func.attr == "watch_tally":
+                found[f"{constants[0]}_total"] = frozenset({str(constants[2])})
     return found

@@ -41,6 +41,18 @@ def test_a_prebuffer_at_once_then_one_frame_per_frame_duration(frame_ms: int, pr
     assert round(pacer.ended_at(), 6) == round(100.0 + 20 * frame_ms / 1000 + 0.1, 6)
 
 
+def test_a_longer_lead_is_reached_without_a_bigger_burst() -> None:
+    """Two frames per frame duration behind the pre-buffer, until the device holds six."""
+    began = ms(play(Pacer(60, prebuffer_frames=3, lead_frames=6), [0.0] * 14))
+
+    assert began == [0, 0, 0, 30, 60, 90, 120, 150, 180, 240, 300, 360, 420, 480]
+    assert max(sum(start <= at < start + 30 for at in began) for start in began) == 3
+
+
+def test_a_lead_below_the_prebuffer_changes_nothing() -> None:
+    assert play(Pacer(60, prebuffer_frames=3, lead_frames=2), [0.0] * 9) == play(Pacer(60), [0.0] * 9)
+
+
 def test_being_a_little_late_moves_nothing_behind() -> None:
     lags = [0.0, 0.0, 0.0, 0.020, 0.0, 0.0, 0.004, 0.0]
     began = ms(play(Pacer(60), [0.0] * 8, lags=lags))

@@ -77,6 +77,7 @@ class DevicePages:
             firmware=self._firmware,
             quota=self._quota,
             under_console=lambda: self._current().settings.under_console,
+            lines=self._known.lines,
             look=self._known.look,
         )
 

@@ -16,6 +16,7 @@ from xiaozhi.app.banner import show_faults, width
 from xiaozhi.app.device_settings import change_own
 from xiaozhi.app.wiring import make_database
 from xiaozhi.devices.directory import DeviceDirectory, UnknownDevice
+from xiaozhi.devices.lines import REPORT, Lines
 from xiaozhi.devices.message_queue import MessageQueue, NobodyHere
 from xiaozhi.devices.messages import MAX_TEXT_CHARS, DeviceMessage, MessageKind
 from xiaozhi.devices.notes import DeviceNotes
@@ -25,6 +26,7 @@ from xiaozhi.protocol.device_id import checked_device_id, normal_device_id
 from xiaozhi.settings import Loaded, zone_of
 from xiaozhi.settings.masking import mask_tree
 from xiaozhi.storage.devices import DeviceRecord
+from xiaozhi.web.device_line import described_line
 
 USAGE = (
     "devices list",
@@ -123,7 +125,7 @@ def _list(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) 
 
 def _show(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) -> str:
     record = directory.of(arguments[0])
-    report = {key: value for key, value in (record.report or {}).items() if key not in (*INTERNAL, "asked_at")}
+    report = {key: value for key, value in (record.report or {}).items() if key not in (*INTERNAL, "asked_at", REPORT)}
     rows = [
         ("device", record.device),
         ("state", _state(record)),
@@ -139,6 +141,8 @@ def _show(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) 
         rows.append(("enrolled", "no"))
     if record.standing.tokens_from:
         rows.append(("tokens", f"only those issued since {_time(record.standing.tokens_from, loaded)}"))
+    line = described_line(Lines(), record)
+    rows += [("line", f"{line['sentence']['en']} ({_time(line['at'], loaded)})")] if line["at"] else []
     for code, client, address, since in record.waiting:
         rows.append(("waits", f"code {code}: client id {client} from {address}, since {_time(since, loaded)}"))
     lines = _table(rows)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xiaozhi.devices.lines import Lines
 from xiaozhi.devices.quota import OutputQuota
 from xiaozhi.providers.pool import ProviderPool
 from xiaozhi.runtime.connections import ConnectionRegistry
@@ -49,6 +50,12 @@ def watch_all(metrics: Metrics, watched: Watched) -> None:
     metrics.watch("xiaozhi_memories_waiting", "Visits not remembered yet.", lambda: memories.waiting)
     cache, shared = services.speech_cache, services.shared_tools
     metrics.watch("xiaozhi_reply_cache_bytes", "Ready speech in the reply cache.", lambda: cache.size_bytes)
+    _watch_lines(metrics, services.lines)
+    late = services.late
+    metrics.watch("xiaozhi_late_calls", "Calls of tools that go on behind the conversation.", lambda: len(late.calls))
+    metrics.watch_tally(
+        "xiaozhi_late_answers", "Results of such calls, by what became of them.", "fate", lambda: late.told
+    )
     metrics.watch_pool(watched.inference)
     metrics.watch_admission(admission)
     metrics.watch_guesses(watched.guesses)
@@ -58,6 +65,26 @@ def watch_all(metrics: Metrics, watched: Watched) -> None:
     metrics.watch_tool_sources(lambda: shared, shared.sidecar)
     metrics.watch_process()
     metrics.last_hour.devices = lambda: len(connections)
+
+
+def _watch_lines(metrics: Metrics, lines: Lines) -> None:
+    totals = lines.totals
+    metrics.watch_tally(
+        "xiaozhi_line_visits", "Visits that ended, by what was found of their line.", "finding", lambda: totals.visits
+    )
+    metrics.watch_tally(
+        "xiaozhi_line_gaps", "Gaps in the sound to devices, by what they came from.", "cause", lambda: totals.gaps
+    )
+    metrics.watch_tally(
+        "xiaozhi_line_packets", "Packets of devices, by what became of them.", "fate", lambda: totals.packets
+    )
+    metrics.watch_tally(
+        "xiaozhi_line_connections",
+        "Broken connections, and devices that were back at once.",
+        "fate",
+        lambda: totals.connections,
+    )
+    lines.on_visit = lambda visit: metrics.line_jitter.observe(visit.jitter_ms / 1000) if visit.received else None
 
 
 def expect_loops(

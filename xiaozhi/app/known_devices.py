@@ -17,6 +17,7 @@ from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.devices.directory import DeviceDirectory
 from xiaozhi.devices.enrolment import Enrolment, EnrolmentRules
+from xiaozhi.devices.lines import Lines
 from xiaozhi.devices.notes import DeviceNotes
 from xiaozhi.devices.presence import Connections, Presence
 from xiaozhi.devices.report import BOARD_NAMES, report_of
@@ -79,6 +80,7 @@ class KnownDevices:
             today=clock,
         )
         self.directory = DeviceDirectory(database, self.notes, said_for=said_for, clock=clock)
+        self.lines = Lines(note=self.directory.saw, clock=clock)
         self.presence = Presence(
             database,
             self.notes,
@@ -200,6 +202,8 @@ class KnownDevices:
             "address": asked.client_ip,
             "asked_at": self._clock(),
         }
+        if isinstance(rssi := said.get("rssi"), int):
+            self.lines.signal(asked.device_id, rssi)
         if asked.language:
             said["language"] = asked.language
         self.directory.saw(asked.device_id, {key: value for key, value in said.items() if value != ""})

@@ -247,6 +247,7 @@ def http_port(
             DeviceHooks(
                 known.directory,
                 lambda *change: change_own(known.directory, loaded(), *change, who="admin token"),
+                known.lines,
                 known.look,
             ),
             door,

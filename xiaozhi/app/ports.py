@@ -18,9 +18,16 @@ from xiaozhi.app.server_parts import ServerParts
 from xiaozhi.devices.standing import StandingConnections
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.runtime.connections import ConnectionRegistry
+from xiaozhi.runtime.logs import get_logger
 from xiaozhi.transport.acceptor import Acceptor
 from xiaozhi.transport.connection import ConnectionServices
 from xiaozhi.web.wsgi import WebServer
+
+log = get_logger(__name__)
+
+JOIN_S = 5.0
+"""For the greenlets of a port to end when its connections have."""
 
 
 class DevicePort(Protocol):
@@ -37,7 +44,7 @@ class DevicePort(Protocol):
 
 
 class ServerPorts:
-    """See the module. `start`; in the end `stop_accepting`, `join` and `stop_web`. Raises what `listeners` raises.
+    """See the module. `start`; in the end `drain` and `stop_web`. Raises what `listeners` raises.
 
     `standing`: what devices join that are connected while they idle. `of_several`: other workers of this machine share
     the ports."""
@@ -111,15 +118,15 @@ class ServerPorts:
         for port in self._devices:
             port.start()
 
-    def stop_accepting(self) -> None:
-        """Let no new device in."""
+    def drain(self, connections: ConnectionRegistry, seconds: float, code: int, reason: str) -> None:
+        """Let no new device in and the answers under way finish, at most `seconds`; then close every connection."""
         for port in self._devices:
             port.stop_accepting()
-
-    def join(self, seconds: float) -> None:
-        """Wait for the connections of devices to end, at most `seconds` for each port."""
+        left = connections.drain(seconds, code, reason)
+        if left:
+            log.warning("connections left behind", count=left)
         for port in self._devices:
-            port.join(seconds)
+            port.join(JOIN_S)
 
     def stop_web(self, seconds: float) -> None:
         """Answer no HTTP any more; requests under way get `seconds`."""

@@ -12,9 +12,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import gevent
 from gevent.event import Event
 
 from xiaozhi import __version__
@@ -36,6 +34,7 @@ from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.app.server_parts import ServerParts
 from xiaozhi.app.shared_state import shared_state
+from xiaozhi.app.stop_steps import StopSteps
 from xiaozhi.app.telemetry import Observer, configure_logs
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.audio.clips import Clips
@@ -105,8 +104,6 @@ class Server:
         self._started_s = 0.0
         self._draining = False
         self._stopped = False
-        self._ended_by: BaseException | None = None
-        """What wanted to end the process while it stopped."""
         self._stop_wanted = Event()
         self._lasting = Tasks()
         settings = loaded.settings
@@ -175,6 +172,7 @@ class Server:
                 pass_on=self.known_devices.tell_others,
             ).obey,
             boards=self.known_devices.boards,
+            lines=self.known_devices.lines,
             remembered_as=self.known_devices.remembered_as,
             pipeline=pipeline,
             sessions=self.messaging.sessions,
@@ -183,6 +181,7 @@ class Server:
             others=self.messaging.others if console is None else NoOtherDevices(),
             address_book=console.address_book if console is not None else None,
         )
+        self.services.late.sender = self.messaging.queue
         self.provider_pool = ProviderPool(
             self.inference, self._vendor_called, self._observer.breaker_changed, database=self._database
         )
@@ -370,60 +369,46 @@ class Server:
         if self._stopped:
             return
         self._stopped = self._draining = True
+        step = StopSteps()
         settings = (self.generation.loaded if self.generation is not None else self._loaded).settings
         self.admission.shut("server stopping")
-        self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
-        self._step("messages", self.messaging.close, FLUSH_SECONDS)
-        self._step("sweeper", self.connections.stop)
-        self._step("watchdog", self.watchdog.stop)
-        self._step("probes", self.vendor_health.close)
-        self._step("tools", self._lasting.join, FLUSH_SECONDS)
-        self._step("tools", self._lasting.kill)
-        if not self._step("memories", self._memories.flush, FLUSH_SECONDS):
+        step("late answers", self.services.late.stop, FLUSH_SECONDS)
+        step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
+        step("messages", self.messaging.close, FLUSH_SECONDS)
+        step("sweeper", self.connections.stop)
+        step("watchdog", self.watchdog.stop)
+        step("probes", self.vendor_health.close)
+        step("tools", self._lasting.join, FLUSH_SECONDS)
+        step("tools", self._lasting.kill)
+        if not step("memories", self._memories.flush, FLUSH_SECONDS):
             log.warning("memories put aside for the next start")
-        self._step("quota", self._quota.close)
-        self._step("history", self.history.stop)
+        step("quota", self._quota.close)
+        step("history", self.history.stop)
         if self._management is not None:
-            self._step("console", self._management.close)
-        self._step("console pages", self._owner_console.close)
+            step("console", self._management.close)
+        step("console pages", self._owner_console.close)
         if self._ports is not None:
-            self._step("web", self._ports.stop_web, FLUSH_SECONDS)
-        self._step("known devices", self.known_devices.close, FLUSH_SECONDS)
-        self._step("agents", self._generations.close)
-        self._step("shared tools", self.services.shared_tools.close, SIDECAR_SECONDS)
-        self._step("providers", self.provider_pool.close, FLUSH_SECONDS)
-        self._step("traces", self._tracer.close)
-        if not self._step("database", self._database.close, FLUSH_SECONDS):
+            step("web", self._ports.stop_web, FLUSH_SECONDS)
+        step("known devices", self.known_devices.close, FLUSH_SECONDS)
+        step("agents", self._generations.close)
+        step("shared tools", self.services.shared_tools.close, SIDECAR_SECONDS)
+        step("providers", self.provider_pool.close, FLUSH_SECONDS)
+        step("traces", self._tracer.close)
+        if not step("database", self._database.close, FLUSH_SECONDS):
             log.warning("the database is still busy")
-        if not self._step("pool", self.inference.close, FLUSH_SECONDS):
+        if not step("pool", self.inference.close, FLUSH_SECONDS):
             log.warning("inference threads are still busy")
         process.release()
         log.info("stopped")
-        if self._ended_by is not None:
-            raise self._ended_by
+        step.over()
 
     def _drain(self, drain_seconds: float) -> None:
         """Accept no new device; let the answers under way finish, at most `drain_seconds`; close every connection."""
-        if self._ports is None:
-            return
-        self._ports.stop_accepting()
-        code, reason = close_codes.GOING_AWAY, "server stopping"
-        if self.restart_wanted:
-            code, reason = close_codes.SERVICE_RESTART, "restarting"
-        left = self.connections.drain(drain_seconds, code, reason)
-        if left:
-            log.warning("connections left behind", count=left)
-        self._ports.join(FLUSH_SECONDS)
-
-    def _step(self, what: str, function: Callable[..., Any], *args: object) -> Any:
-        try:
-            return function(*args)
-        except (Exception, gevent.Timeout):  # a Timeout: of a library, as nobody has set one around this
-            log.exception("not stopped as it should be", what=what)
-        except (SystemExit, KeyboardInterrupt) as error:  # raised again when the rest has been stopped
-            log.exception("not stopped as it should be", what=what)
-            self._ended_by = error
-        return None
+        if self._ports is not None:
+            ending = (close_codes.GOING_AWAY, "server stopping")
+            if self.restart_wanted:
+                ending = (close_codes.SERVICE_RESTART, "restarting")
+            self._ports.drain(self.connections, drain_seconds, *ending)
 
     # --- reload -----------------------------------------------------------------------------------------------------
 

@@ -76,6 +76,9 @@ def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
     found = list(loaded.warnings)
     if settings.voiceprint.url and not settings.voiceprint.speakers:
         found.append("voiceprint.url has no effect: voiceprint.speakers names nobody to be recognised")
+    conversation = settings.conversation
+    if conversation.late_answer_limit < min(conversation.late_answer_seconds, settings.tool_call_timeout):
+        found.append("conversation.late_answer_limit has no effect: a call is waited for longer before it is late")
     for kind, name in _unlike(settings, known):
         block = settings.block(kind, name)
         found += registry.ignored(kind, name, block, _read_elsewhere(kind, name, block))

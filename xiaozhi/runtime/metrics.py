@@ -11,7 +11,7 @@ others run in between."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import gevent
@@ -53,6 +53,7 @@ from xiaozhi.runtime.readings import (
     ProcessReadings,
     SidecarReadings,
     SidecarView,
+    TallyReadings,
     ToolSourceReadings,
     ToolSourceView,
     TotalReading,
@@ -165,6 +166,12 @@ class Metrics:
             buckets=LATENESS_BUCKETS,
             registry=registry,
         )
+        self.line_jitter = Histogram(
+            "xiaozhi_line_jitter_seconds",
+            "How unevenly the packets of a device came in a visit.",
+            buckets=LATENESS_BUCKETS,
+            registry=registry,
+        )
         self.frames = FrameCounts()
         registry.register(FrameReadings(self.frames))
         self.dropped = Counter(
@@ -252,6 +259,10 @@ class Metrics:
     def watch_total(self, name: str, text: str, read: Callable[[], float]) -> None:
         """The same for what only rises; `name` without _total."""
         self.registry.register(TotalReading(name, text, read))
+
+    def watch_tally(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Counts by one label, read when somebody scrapes; `name` without `_total`."""
+        self.registry.register(TallyReadings(name, text, label, read))
 
     def watch_pool(self, pool: PoolView) -> None:
         """The inference pool's counts, by class."""

@@ -117,6 +117,23 @@ class SidecarView(Protocol):
         """Its memory."""
 
 
+class TallyReadings(Collector):
+    """Counts that somebody else keeps, by one label."""
+
+    def __init__(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._name = name
+        self._text = text
+        self._label = label
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
+        for value, count in self._read().items():
+            family.add_metric([value], count)
+        yield family
+
+
 class ToolSourceReadings(Collector):
     """Connections with MCP servers and endpoints. Two of one name (two configurations, or devices' own endpoints) are
     one series: up is how many are, so that an alert compares it with how many there should be."""

@@ -54,6 +54,10 @@ class Actions:
         """See OpenSession."""
         return self._parts.mcp
 
+    def tell_late(self, opening: Opening) -> Announcement | None:
+        """See OpenSession."""
+        return self._turn_taking.announce(opening) if self._parts.hello is not None else None
+
     def ring(self, words: Mapping[str, str]) -> Rung:
         """See OpenSession."""
         if self._parts.hello is None:

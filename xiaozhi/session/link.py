@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from xiaozhi.net.origin import Origin
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.messages import Sendable, UdpOffer
+from xiaozhi.speech.line_quality import LineCounters
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class Link(Protocol):
     @property
     def identity(self) -> Identity:
         """Which device this is."""
+
+    @property
+    def line(self) -> LineCounters | None:
+        """What the carrier counts of packets that it may lose; None: it loses none."""
 
     def send_text(self, text: str, /) -> None:
         """Send one JSON message. Blocks at most the send deadline. Raises ConnectionClosed."""
@@ -105,7 +110,7 @@ class LinkHandler(Protocol):
 
     def closed(self, reason: str) -> None:
         """The connection has ended: free everything. Called exactly once, after the last `on_*`; may block a few
-        seconds."""
+        seconds. `reason` begins with the close code."""
 
 
 SessionFactory = Callable[[Link], LinkHandler]

@@ -11,7 +11,7 @@ from typing import Protocol
 from xiaozhi.net.origin import Origin
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.messages import Sendable
-from xiaozhi.session.turns.opening import Announcement
+from xiaozhi.session.turns.opening import Announcement, Opening
 from xiaozhi.tools.calls import Rung
 from xiaozhi.tools.device_mcp import DeviceMcp
 
@@ -30,6 +30,9 @@ class OpenSession(Protocol):
     @property
     def mcp(self) -> DeviceMcp | None:
         """The device's own tools; None: it has none of this kind, or has not said hello yet."""
+
+    def tell_late(self, opening: Opening) -> Announcement | None:
+        """Speak as soon as nobody does; None: the device has not said hello yet."""
 
     def ring(self, words: Mapping[str, str]) -> Rung:
         """Say this at once, in the language of its conversation (language -> text), unless somebody speaks with it."""

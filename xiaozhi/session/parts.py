@@ -5,6 +5,7 @@ and the device's hello, and how all of them are given back."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from xiaozhi.protocol.frames import FrameCodec, codec_for
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.agent import Agent
+from xiaozhi.session.late_answers import SessionTeller
+from xiaozhi.session.line import SessionLine
 from xiaozhi.session.link import Link
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, ListenerSink
 from xiaozhi.session.said import Said
@@ -31,9 +34,11 @@ from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
 from xiaozhi.session.turns.voices import Voices
 from xiaozhi.settings.boards import BoardTraits
 from xiaozhi.speech.language import spoken_language
+from xiaozhi.speech.line_quality import Lead
 from xiaozhi.tools.base import SessionActions, ToolContext
 from xiaozhi.tools.device_iot import DeviceIot
 from xiaozhi.tools.device_mcp import DeviceMcp
+from xiaozhi.tools.late_calls import LateAnswering, LateSource
 from xiaozhi.tools.toolbox import Toolbox, ToolLimits
 
 log = get_logger(__name__)
@@ -79,6 +84,9 @@ class SessionParts:
             identity.protocol_version, identity.via_gateway, udp=identity.udp is not None
         )
         self.voice = self._voice()
+        board = self._board()
+        self.line = SessionLine(Lead(board.prebuffer_frames, board.max_prebuffer_frames), link.line)
+        services.lines.joined(context.device_id, self.line)
         self.outbox = self._new_outbox()
         self.listener: Listener | None = None
         self.mcp: DeviceMcp | None = None
@@ -103,6 +111,7 @@ class SessionParts:
         """Make what follows fit what the device says of itself. Parts that would not fit any more are made anew."""
         self.hello = hello
         self.voice = self._voice()
+        self.line.arrivals.restart(hello.audio.frame_duration / 1000)
         self._speaker = None
         self.outbox.close()
         self.outbox = self._new_outbox()
@@ -157,6 +166,8 @@ class SessionParts:
             frame_ms=self.voice.frame_ms,
             tasks=self._tasks,
             prebuffer_frames=self._board().prebuffer_frames,
+            lead=functools.partial(self.line.next_lead, self.voice.frame_ms),
+            stats=self.line.sent,
             fixed_delay_ms=self.agent.settings.tts_audio_send_delay,
             on_frame=self._services.telemetry.frame_sent,
             on_overflow=lambda reason: link.close(close_codes.GOING_AWAY, reason),
@@ -171,7 +182,9 @@ class SessionParts:
     def _on_server_name(self, name: str) -> None:
         """The device says what it is only now: what its board needs holds from the next answer on."""
         self._services.boards.learn(self._link.identity.device_id, (name,))
-        self.outbox.prebuffer_frames = self._board().prebuffer_frames
+        board = self._board()
+        self.outbox.prebuffer_frames = board.prebuffer_frames
+        self.line.lead.bound(board.prebuffer_frames, board.max_prebuffer_frames)
 
     def _new_voices(self) -> Voices | None:
         voiceprint = self.agent.providers.voiceprint
@@ -203,6 +216,7 @@ class SessionParts:
                 sink=sink,
                 tasks=self._tasks,
                 on_drop=lambda: services.telemetry.dropped("microphone"),
+                arrivals=self.line.arrivals,
                 clock=self._clock,
             )
             self.listener.start(mode)
@@ -229,11 +243,23 @@ class SessionParts:
     def toolbox(self) -> Toolbox:
         """The tools on offer."""
         if self._toolbox is None:
-            agent = self.agent
-            limits = ToolLimits(call_timeout=agent.settings.tool_call_timeout)
-            spawn = self._services.lasting.spawn
-            sources = (agent.plugins, *agent.shared_tools)
-            self._toolbox = Toolbox(*sources, limits=limits, spawn=spawn, observe=self._services.telemetry.tool_called)
+            agent, services = self.agent, self._services
+            conversation = agent.settings.conversation
+            late = LateAnswering(
+                services.late.calls,
+                SessionTeller(services.late, services.sessions, agent),
+                conversation.late_answer_seconds,
+                conversation.late_answer_limit,
+            )
+            self._toolbox = Toolbox(
+                agent.plugins,
+                *agent.shared_tools,
+                LateSource(late.calls, self._context.device_id),
+                limits=ToolLimits(call_timeout=agent.settings.tool_call_timeout),
+                spawn=services.lasting.spawn,
+                observe=services.telemetry.tool_called,
+                late=late,
+            )
         return self._toolbox
 
     def device_mcp(self) -> DeviceMcp:
@@ -244,6 +270,7 @@ class SessionParts:
                 lambda payload: self.outbox.urgent(wire.Mcp(payload)),
                 self._tasks,
                 on_server_name=self._on_server_name,
+                on_signal=lambda rssi, weak: self._services.lines.signal(identity.device_id, rssi, weak=weak),
                 through_gateway=identity.via_gateway,
             )
             self.toolbox().add(self.mcp)
@@ -336,8 +363,9 @@ class SessionParts:
         if self._dialogue is not None:
             self._dialogue.trim(turns=10)
 
-    def close(self) -> None:
-        """Give everything back. Idempotent."""
+    def close(self, *, broken: bool = False) -> None:
+        """Give everything back; once. `broken`: the connection was lost, without a goodbye."""
+        self._services.lines.left(self._context.device_id, self.line, broken=broken)
         if self.listener is not None:
             self.listener.close()
         if self.mcp is not None:

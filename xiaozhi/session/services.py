@@ -12,11 +12,13 @@ from typing import Protocol
 from xiaozhi.audio.clips import Clips
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.devices.dialogues import ResumeStore
+from xiaozhi.devices.lines import Lines
 from xiaozhi.devices.messages import MessageSender, NoMessages
 from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
+from xiaozhi.session.late_answers import LateAnswers
 from xiaozhi.session.link import Identity
 from xiaozhi.session.memory import MemoryWriter
 from xiaozhi.session.open_sessions import OpenSessions
@@ -80,6 +82,8 @@ class SessionServices:
     """Carries out an order of the management API: (command, peer ip) -> what to answer. May block."""
     boards: KnownBoards = field(default_factory=KnownBoards)
     """Which board a device is: some have settings of their own."""
+    lines: Lines = field(default_factory=Lines)
+    """How good the lines of devices are."""
     address_book: AddressBook | None = None
     """A console's."""
     ring: Ring | None = None
@@ -96,5 +100,7 @@ class SessionServices:
     """What makes the answers."""
     shared_answers: SharedTexts | None = None
     """Where answers of all servers are kept, where there are several."""
+    late: LateAnswers = field(default_factory=LateAnswers)
+    """Calls of slow tools that outlast their turn."""
     shared_tools: SharedTools = field(default_factory=SharedTools)
     """Connections with MCP servers and endpoints."""

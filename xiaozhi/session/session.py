@@ -165,7 +165,7 @@ class Session:
         self._hand_in()  # first what saves, then what waits: the caller has a deadline
         try:
             self._history.end()
-            self._parts.close()
+            self._parts.close(broken=reason.startswith(str(close_codes.ABNORMAL)))
             self._tasks.kill()
         finally:
             self._agent.release()

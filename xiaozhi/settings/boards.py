@@ -14,6 +14,9 @@ class Board(Section):
     """What one kind of board needs differently; unset keys follow the general ones."""
 
     prebuffer_frames: int | None = Field(default=None, ge=1, le=40, description="Frames sent ahead of time.")
+    max_prebuffer_frames: int | None = Field(
+        default=None, ge=1, le=40, description="Most frames that it is ahead on a line that jitters."
+    )
     ping: bool | None = Field(
         default=None, description="WebSocket pings (some boards drop the connection at the first one)."
     )
@@ -53,3 +56,5 @@ class BoardTraits:
     """What OTA tells of: "auto", "both", "websocket", "mqtt", "gateway"."""
     notify: Literal["auto"] | bool = "auto"
     """Whether it plays messages while it idles."""
+    max_prebuffer_frames: int = 4
+    """Without effect where it is less than `prebuffer_frames`."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xiaozhi.settings.fields import OffIsAWord, SecondsOrOff, Section, TextByLanguage
+from xiaozhi.settings.fields import OffIsAWord, Seconds, SecondsOrOff, Section, TextByLanguage
 from xiaozhi.settings.fixed_texts import TOOL_FILLER
 
 
@@ -39,6 +39,10 @@ class Conversation(Section):
     tool_filler: TextByLanguage = Field(
         default_factory=lambda: dict(TOOL_FILLER), description="Those words: one text, or one per language."
     )
+    late_answer_seconds: SecondsOrOff = Field(
+        default=15.0, description="A tool takes longer: its result is told later, s; 0: it is waited for."
+    )
+    late_answer_limit: Seconds = Field(default=600.0, description="Longest life of such a call, s.")
     reply_cache_bytes: int = Field(
         default=33_554_432, ge=0, le=17_179_869_184, description="Memory for ready-made speech, bytes; 0: none."
     )

@@ -49,6 +49,28 @@ QUOTA_REACHED: Final[Mapping[str, str]] = {
     "ar": "تحدثنا بما يكفي اليوم. إلى اللقاء غداً.",
     "hi": "आज के लिए काफ़ी बातें हो गईं। कल फिर मिलेंगे।",
 }
+NOT_FOUND_OUT: Final[Mapping[str, str]] = {
+    "zh": "你刚才问的事情，我没能查到。",
+    "en": "I could not find out what you had asked for.",
+    "ja": "先ほどのご質問は、調べられませんでした。",
+    "ko": "아까 물어보신 것은 알아내지 못했어요.",
+    "de": "Ich konnte nicht herausfinden, wonach du gefragt hattest.",
+    "fr": "Je n'ai pas pu trouver ce que tu avais demandé.",
+    "es": "No pude averiguar lo que habías preguntado.",
+    "pt": "Não consegui descobrir o que você tinha perguntado.",
+    "it": "Non sono riuscito a scoprire quello che avevi chiesto.",
+    "nl": "Ik kon niet te weten komen wat je had gevraagd.",
+    "pl": "Nie udało mi się ustalić tego, o co pytałeś.",
+    "ru": "Не удалось узнать то, о чём вы спрашивали.",
+    "uk": "Не вдалося дізнатися те, про що ви питали.",
+    "tr": "Sorduğun şeyi öğrenemedim.",
+    "vi": "Mình chưa tìm ra điều bạn đã hỏi.",
+    "id": "Saya tidak berhasil mengetahui yang kamu tanyakan.",
+    "th": "หาสิ่งที่ถามไว้ไม่พบค่ะ",
+    "ar": "لم أتمكن من معرفة ما سألت عنه.",
+    "hi": "आपने जो पूछा था, उसका पता नहीं चल सका।",
+}
+"""Of a tool that took long and failed, where no language model can say it."""
 TOOL_FILLER: Final[Mapping[str, str]] = {
     "zh": "稍等一下，我还在处理。",
     "en": "One moment, I am still on it.",

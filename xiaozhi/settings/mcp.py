@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from xiaozhi.settings.fields import Seconds, Section
+from xiaozhi.settings.fields import Seconds, SecondsOrOff, Section
 
 
 class McpServerBlock(Section):
@@ -32,6 +32,9 @@ class McpServerBlock(Section):
         "where it is longer than tool_call_timeout.",
     )
     tool_call_timeout: Seconds | None = Field(default=None, description="One tool call of this server, s.")
+    late_answer_seconds: SecondsOrOff | None = Field(
+        default=None, description="As conversation.late_answer_seconds, for the tools of this server, s; 0: never."
+    )
     sse_read_timeout: Seconds = Field(default=300.0, description="Silence after which a stream is given up, s.")
     terminate_on_close: bool = Field(default=True, description="End the session at the server (streamable-http).")
     disabled: bool = Field(default=False, description="Leave this server out.")

@@ -276,6 +276,9 @@ class Settings(Section):
     prebuffer_frames: int = Field(
         default=3, ge=1, le=40, description="Frames sent ahead of time, so that the network may hesitate."
     )
+    max_prebuffer_frames: int = Field(
+        default=4, ge=1, le=40, description="Most frames that a device is ahead on a line that jitters."
+    )
     tts_audio_send_delay: int = Field(
         default=0, ge=0, le=1_000, description="Fixed distance of audio frames, ms; 0: the frame's own duration."
     )
@@ -286,7 +289,7 @@ class Settings(Section):
     )
     boards: dict[str, Board] = Field(
         # Pages in browsers begin to play at the sixth frame and throw away at tts stop what they still hold.
-        default={"Mozilla": Board(prebuffer_frames=6)},
+        default={"Mozilla": Board(prebuffer_frames=6, max_prebuffer_frames=12)},
         description="Exceptions by board: type or name in its OTA request or MCP answer, or the User-Agent it sends.",
     )
     groups: Words = Field(
@@ -426,6 +429,9 @@ class Settings(Section):
             protocol_version=board.protocol_version,
             transport=board.transport,
             notify=board.notify,
+            max_prebuffer_frames=self.max_prebuffer_frames
+            if board.max_prebuffer_frames is None
+            else board.max_prebuffer_frames,
         )
 
     def _blocks(self, kind: str) -> Blocks:

@@ -6,6 +6,8 @@ sent and drained in real time, so one number describes it: `play_end`, the momen
 
 - The first `prebuffer_frames` go out at once, then one per `frame_ms`: a frame is due when the device holds one frame
   less than the pre-buffer. Being a few milliseconds late does not move the frames behind, so nothing drifts.
+- With a longer lead (`lead_frames`) those behind the first go out two per `frame_ms` until the device holds so many: a
+  line that jitters needs more sound ahead, and boards cannot take a bigger burst.
 - Underrun: when sound was late by so much that the device has played all it had, it starts over: pre-buffer at once,
   then one by one.
 - A slow socket is no underrun. Frames that became due while a send was blocked go out at most two per `frame_ms`: late,
@@ -56,6 +58,7 @@ class Pacer:
         frame_ms: float,
         *,
         prebuffer_frames: int = PREBUFFER_FRAMES,
+        lead_frames: int = 0,
         fixed_delay_ms: float = 0,
         grid_ms: float = GRID_MS,
         tail_ms: float = TAIL_MS,
@@ -64,7 +67,7 @@ class Pacer:
             raise ValueError("frame_ms > 0, prebuffer_frames >= 1, fixed_delay_ms >= 0, grid_ms >= 0")
         self._frame = frame_ms / 1000
         self._prebuffer = prebuffer_frames
-        self._lead = (prebuffer_frames - 1) * self._frame
+        self._lead = (max(prebuffer_frames, lead_frames) - 1) * self._frame
         self._fixed_delay = fixed_delay_ms / 1000
         # A grid that does not divide the frame would make frames arrive unevenly.
         useful = grid_ms and frame_ms % grid_ms == 0 and prebuffer_frames > 1 and not fixed_delay_ms

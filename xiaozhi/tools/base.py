@@ -93,6 +93,8 @@ class ToolContext:
     """BCP 47 tag of the language the user speaks ("zh-CN", "en"); "" when unknown."""
     client_ip: str = ""
     """Where the device is; "" when unknown."""
+    question: str = ""
+    """What the user has said, to which the call belongs; "" when nobody has said anything."""
 
     @property
     def chinese(self) -> bool:
@@ -111,6 +113,9 @@ class Tool(ABC):
     """True: once started it runs to its end, even if the turn that asked for it is interrupted."""
     timeout: float | None = None
     """Seconds until it is given up; None: the toolbox's default."""
+    late_after: float | None = None
+    """Seconds after which the conversation goes on without its result, which is told later (`late_calls.py`); 0: never,
+    as of a tool that acts on the answer it is called in; None: the toolbox's default."""
     also_called: str = ""
     """Another name that calls may use, such as the one that the existing xiaozhi server gives it; never offered."""
     answers_directly: str = ""
@@ -133,11 +138,13 @@ class FunctionTool(Tool):
         *,
         uninterruptible: bool = False,
         timeout: float | None = None,
+        late_after: float | None = None,
         answers_directly: str = "",
     ) -> None:
         self.spec = spec
         self.uninterruptible = uninterruptible
         self.timeout = timeout
+        self.late_after = late_after
         self.answers_directly = answers_directly
         self._function = function
 

@@ -45,7 +45,7 @@ class ConnectedSource(ABC):
     """See the module. `start` once; `close` ends it.
 
     `peer`: what to call the other side, in errors that language models read and in logs. `call_seconds`: one tool
-    call; None: what is usual. `secrets` appear in no text."""
+    call; None: what is usual. `late_after`: see Tool. `secrets` appear in no text."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class ConnectedSource(ABC):
         *,
         peer: str,
         call_seconds: float | None = None,
+        late_after: float | None = None,
         secrets: Sequence[str] = (),
         ping_seconds: float = PING_SECONDS,
         clock: Callable[[], float] = time.monotonic,
@@ -61,6 +62,7 @@ class ConnectedSource(ABC):
     ) -> None:
         self.peer = peer
         self.call_seconds = call_seconds
+        self.late_after = late_after
         self.fault = "is not connected yet"
         """Why it is not up; "" when it is."""
         self.restarts = 0
@@ -237,6 +239,7 @@ class ConnectedTool(Tool):
     def __init__(self, source: ConnectedSource, spec: ToolSpec) -> None:
         self.spec = spec
         self.timeout = source.call_seconds
+        self.late_after = source.late_after
         self._source = source
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolOutcome:

@@ -96,11 +96,13 @@ class DeclaredTool(Tool):
         answers_directly: str = "",
         uninterruptible: bool = False,
         timeout: float | None = None,
+        late_after: float | None = None,
     ) -> None:
         self.spec = spec
         self.answers_directly = answers_directly
         self.uninterruptible = uninterruptible
         self.timeout = timeout
+        self.late_after = late_after
         self._function = function
         self._signature = signature
         self._given = given

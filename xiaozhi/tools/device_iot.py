@@ -245,6 +245,8 @@ class DeviceIot:
 class _Getter(Tool):
     """Tells the last value of one property."""
 
+    late_after = 0.0
+
     def __init__(self, thing: str, shown: str, prop: str, details: Mapping[str, Any], values: Values) -> None:
         text = f"Tells the state of {shown}: {_description(details) or prop}."
         schema = {"type": "object", "properties": dict(_RESPONSES), "additionalProperties": False}
@@ -266,6 +268,8 @@ class _Getter(Tool):
 
 class _Method(Tool):
     """Sends one command."""
+
+    late_after = 0.0
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+import orjson
 from gevent import Greenlet
 from gevent.lock import BoundedSemaphore
 
@@ -38,6 +39,8 @@ _TOOL_BYTES = 1_000
 """Roughly what a tool takes beside its texts."""
 _BYTES_PER_CHAR = 6
 """A schema is kept as dictionaries, which take more than the text they came from."""
+STATUS = "self.get_device_status"
+"""The firmware's tool whose answer has `network.signal`: strong, medium or weak."""
 PROTOCOL_VERSION = "2024-11-05"
 CLIENT_INFO = {"name": "xiaozhi-server", "version": "1.0"}
 
@@ -76,7 +79,9 @@ class DeviceMcp:
     """One device's MCP session; also the toolbox's source of the tools it offers.
 
     `send(payload)` must not block for long and may raise ConnectionClosed. `on_server_name` is told what the device
-    calls itself: firmware gives the name of its board. `through_gateway`: the answers come from the MQTT gateway."""
+    calls itself: firmware gives the name of its board. `on_signal` is told what it says of its signal, in answers that
+    are asked for anyway: dBm (None: no number), and whether it is weak. `through_gateway`: the answers come from the
+    MQTT gateway."""
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class DeviceMcp:
         tasks: Tasks,
         *,
         on_server_name: Callable[[str], None] = lambda name: None,
+        on_signal: Callable[[int | None, bool], None] = lambda rssi, weak: None,
         through_gateway: bool = False,
         limits: DeviceMcpLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -96,6 +102,7 @@ class DeviceMcp:
         """Of the texts of all tools."""
         self._vision: Vision | None = None
         self._on_server_name = on_server_name
+        self._on_signal = on_signal
         self._relistings_left = self._limits.gateway_listings - 1 if through_gateway else 0
         self._begun = False
         """Whether the tools were asked for."""
@@ -159,7 +166,10 @@ class DeviceMcp:
     def call_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolOutcome:
         """Run one of the device's tools by its own name; blocks. Raises ToolError."""
         params = {"name": name, "arguments": dict(arguments)}
-        return outcome(self.rpc.request("tools/call", params, self._limits.call_timeout))
+        found = outcome(self.rpc.request("tools/call", params, self._limits.call_timeout))
+        if name == STATUS:
+            self._tell_signal(found.text)
+        return found
 
     # --- operators ---
 
@@ -232,6 +242,16 @@ class DeviceMcp:
         if isinstance(name, str) and name.isprintable():
             self._on_server_name(name)
 
+    def _tell_signal(self, status: str) -> None:
+        try:
+            network = orjson.loads(status)["network"]
+            rssi, signal = network.get("rssi"), network.get("signal")
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            return
+        number = rssi if type(rssi) is int and -200 < rssi < 0 else None
+        if number is not None or isinstance(signal, str):
+            self._on_signal(number, signal == "weak")
+
     def _list_tools(self) -> None:
         with self._one_listing:
             listing = ToolListing(self._limits.listing)
@@ -289,6 +309,8 @@ class DeviceMcp:
 
 class DeviceTool(Tool):
     """One tool of a device, under the device's own name."""
+
+    late_after = 0.0
 
     def __init__(self, device: DeviceMcp, spec: ToolSpec) -> None:
         self.spec = spec

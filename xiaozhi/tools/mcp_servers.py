@@ -39,12 +39,14 @@ class McpServer:
     """What the sidecar is told (`sidecar/mcp_clients.py`)."""
     call_seconds: float | None = None
     """One tool call; None: `tool_call_timeout`."""
+    late_after: float | None = None
+    """When the conversation goes on without it; None: `conversation.late_answer_seconds`."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def key(self) -> str:
         """Equal for servers that one connection can serve; a digest, as it is made of secrets."""
-        content = json.dumps([self.name, self.params, self.call_seconds], sort_keys=True)
+        content = json.dumps([self.name, self.params, self.call_seconds, self.late_after], sort_keys=True)
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
@@ -132,7 +134,8 @@ def _made(name: str, block: McpServerBlock, usual: float, environ: Mapping[str, 
             "env": env,
             "cwd": filled(block.cwd) or None,
         }
-        return McpServer(name, params, block.tool_call_timeout or block.timeout, _secret(env.values()))
+        seconds = block.tool_call_timeout or block.timeout
+        return McpServer(name, params, seconds, block.late_answer_seconds, _secret(env.values()))
     url = filled(block.url)
     headers = {key: filled(value) for key, value in block.headers.items()}
     token = filled(block.API_ACCESS_TOKEN)
@@ -150,7 +153,8 @@ def _made(name: str, block: McpServerBlock, usual: float, environ: Mapping[str, 
     longer = block.timeout if block.timeout is not None and block.timeout > usual else None
     values = [*headers.values(), token, *(value for _, value in parse_qsl(urlsplit(url).query))]
     bare = [value.partition(" ")[2] for value in headers.values()]
-    return McpServer(name, params, block.tool_call_timeout or longer, _secret([*values, *bare]))
+    seconds = block.tool_call_timeout or longer
+    return McpServer(name, params, seconds, block.late_answer_seconds, _secret([*values, *bare]))
 
 
 def _value(match: re.Match[str], environ: Mapping[str, str]) -> str:

@@ -45,6 +45,7 @@ class Declaration:
     answers_directly: str
     uninterruptible: bool
     timeout: float | None
+    late_after: float | None
 
 
 _declared: WeakKeyDictionary[Any, Declaration] = WeakKeyDictionary()
@@ -58,15 +59,16 @@ def tool(
     answers_directly: str = "",
     uninterruptible: bool = False,
     timeout: float | None = None,
+    late_after: float | None = None,
 ) -> Callable[[F], F]:
     """Decorator: this function, or this method of a class, is the tool `name`.
 
     `options` is the class of its options, read from the block of `plugins` that is named like the file (or as the class
     of options says). A class with such methods is built once for all of them, as `cls(options, services)`.
-    `answers_directly`, `uninterruptible`, `timeout` (seconds): see Tool."""
+    `answers_directly`, `uninterruptible`, `timeout` and `late_after` (seconds): see Tool."""
 
     def declare(function: F) -> F:
-        _declared[function] = Declaration(name, options, answers_directly, uninterruptible, timeout)
+        _declared[function] = Declaration(name, options, answers_directly, uninterruptible, timeout, late_after)
         return function
 
     return declare
@@ -357,6 +359,7 @@ def _built(chosen: Chosen, services: ToolServices, owners: dict[type[Any], Any])
         answers_directly=declaration.answers_directly,
         uninterruptible=declaration.uninterruptible,
         timeout=declaration.timeout,
+        late_after=declaration.late_after,
     )
 
 

@@ -41,6 +41,7 @@ class ServerMcp(ConnectedSource):
             SourceKind.SERVER_MCP,
             peer=f"the MCP server {server.name}",
             call_seconds=server.call_seconds,
+            late_after=server.late_after,
             secrets=server.secrets,
             **options,
         )

@@ -8,7 +8,7 @@ so that an answer in progress still finds what it was offered.
 
 A call never raises: every failure becomes a `ToolOutcome` that the model can be told about. Deadlines are kept here,
 not by the tools. A tool that declares itself `uninterruptible` runs in a greenlet of its own, which outlives the turn;
-how many may run so, and for how long, is bounded."""
+how many may run so, and for how long, is bounded. A slow one may go on behind the conversation (`late_calls.py`)."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.tools.arguments import fit_arguments
 from xiaozhi.tools.base import Action, Tool, ToolContext, ToolOutcome, ToolSource
+from xiaozhi.tools.late_calls import LateAnswering
 
 log = get_logger(__name__)
 
@@ -77,7 +78,7 @@ class Toolbox:
 
     `observe(source_name, seconds, action)` is told of every call, for metrics (of the source, as the number of tool
     names has no bound). `spawn` starts uninterruptible calls; give the `spawn` of a process-wide group to be able to
-    wait for them at shutdown."""
+    wait for them at shutdown. `late`: how slow calls go on; None: they are waited for."""
 
     def __init__(
         self,
@@ -85,10 +86,12 @@ class Toolbox:
         limits: ToolLimits | None = None,
         spawn: SpawnFunction = tasks.spawn,
         observe: Callable[[str, float, Action], None] | None = None,
+        late: LateAnswering | None = None,
     ) -> None:
         self._limits = limits or ToolLimits()
         self._spawn = spawn
         self._observe = observe
+        self._late = late
         self._sources: list[ToolSource] = []
         self._names: dict[str, str] = {}
         """Offered names, by the names the tools have in their sources."""
@@ -181,9 +184,34 @@ class Toolbox:
         except ToolError as error:
             return ToolOutcome(Action.ERROR, f"{entry.name} was not called: {error}.")
         seconds = tool.timeout if tool.timeout is not None else self._limits.call_timeout
-        if not tool.uninterruptible:
-            return self._with_deadline(entry, arguments, context, seconds)
-        return self._detach(entry, arguments, context, seconds)
+        if tool.uninterruptible:
+            return self._detach(entry, arguments, context, seconds)
+        late = self._late
+        if late is not None:
+            after = tool.late_after if tool.late_after is not None else late.after
+            if 0 < after < seconds:
+                return self._maybe_late(late, entry, arguments, context, after, seconds)
+        return self._with_deadline(entry, arguments, context, seconds)
+
+    def _maybe_late(
+        self,
+        late: LateAnswering,
+        entry: _Entry,
+        arguments: dict[str, Any],
+        context: ToolContext,
+        after: float,
+        seconds: float,
+    ) -> ToolOutcome:
+        life = max(late.limit, seconds) if entry.tool.timeout is None else seconds
+        outcome = late.calls.run(
+            ToolCall("late", entry.name, arguments),
+            context,
+            lambda: self._bounded(self._with_deadline(entry, arguments, context, life)),
+            after=after,
+            patience=seconds,
+            teller=late.teller,
+        )
+        return outcome if outcome is not None else self._timed_out(entry, seconds)
 
     def _with_deadline(
         self, entry: _Entry, arguments: dict[str, Any], context: ToolContext, seconds: float

@@ -24,6 +24,7 @@ from xiaozhi.runtime.limits import FloodGuard, Flow, MessageRates
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.usage import ConnectionUsage, UsageLimits
 from xiaozhi.session.link import Identity, LinkHandler, SessionFactory, Weight
+from xiaozhi.speech.line_quality import LineCounters
 from xiaozhi.transport.message_socket import MessageSocket
 
 log = get_logger(__name__)
@@ -69,7 +70,8 @@ class Connection:
     `drain`).
 
     It is the session's `Link`: `send_text` and `send_binary` are the socket's own methods, so that a frame passes
-    through no function more than it needs. It is also what the registry knows as `Live`."""
+    through no function more than it needs. It is also what the registry knows as `Live`. `line`: what the carrier
+    counts of packets, where it may lose some."""
 
     __slots__ = (
         "_connected_at",
@@ -81,14 +83,22 @@ class Connection:
         "faults",
         "identity",
         "last_seen",
+        "line",
         "send_binary",
         "send_text",
         "usage",
     )
 
-    def __init__(self, socket: MessageSocket, identity: Identity, services: ConnectionServices) -> None:
+    def __init__(
+        self,
+        socket: MessageSocket,
+        identity: Identity,
+        services: ConnectionServices,
+        line: LineCounters | None = None,
+    ) -> None:
         now = services.clock()
         self.identity = identity
+        self.line = line
         self.send_text: Callable[[str], None] = socket.send_text
         self.send_binary: Callable[[bytes], None] = socket.send_binary
         self.last_seen = 0.0

@@ -297,7 +297,7 @@ class MqttControl:
     def _converse(self, conversation: MqttConversation, identity: Identity, permit: Permit) -> None:
         try:
             self._services.foresee(identity)
-            Connection(conversation, identity, self._services.connections).run()
+            Connection(conversation, identity, self._services.connections, line=conversation.line).run()
         finally:
             conversation.finish()
             permit.release()

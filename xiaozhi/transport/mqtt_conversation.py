@@ -21,6 +21,7 @@ from gevent.queue import SimpleQueue
 from xiaozhi.errors import ConnectionClosed
 from xiaozhi.protocol import close_codes
 from xiaozhi.protocol import messages as wire
+from xiaozhi.speech.line_quality import LineCounters
 
 MAX_QUEUED: Final = 256
 """Messages and frames that wait to be read: five seconds of sound, and some."""
@@ -37,6 +38,10 @@ class SoundChannel(Protocol):
     @property
     def nonce(self) -> bytes:
         """16 bytes."""
+
+    @property
+    def stats(self) -> LineCounters:
+        """What it has counted."""
 
     def send(self, frame: bytes) -> None:
         """Send a frame of `UdpCodec`; lost if it cannot be sent now."""
@@ -121,6 +126,11 @@ class MqttConversation:
     def offer(self, host: str, port: int) -> wire.UdpOffer:
         """What the device is told of the channel for its sound."""
         return wire.UdpOffer(host, port, self._channel.key, self._channel.nonce)
+
+    @property
+    def line(self) -> LineCounters:
+        """What its sound channel has counted."""
+        return self._channel.stats
 
     # --- what has come ------------------------------------------------------------------------------------------------
 

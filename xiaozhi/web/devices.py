@@ -14,11 +14,13 @@ from flask import Blueprint, Response, jsonify
 from werkzeug.exceptions import BadRequest
 
 from xiaozhi.devices.directory import DeviceDirectory
+from xiaozhi.devices.lines import Lines
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.settings.masking import mask_tree
 from xiaozhi.storage.devices import DeviceRecord
 from xiaozhi.web.admin_door import AdminDoor
 from xiaozhi.web.app import read_object
+from xiaozhi.web.device_line import described_line
 from xiaozhi.web.faults import tell_faults
 
 MAX_BODY_BYTES = 256 * 1024
@@ -34,6 +36,7 @@ class DeviceHooks:
     change_settings: Callable[[str, Mapping[str, Any], tuple[str, ...]], Mapping[str, Any]]
     """(device id, values by dotted key, dotted keys to remove) -> the device's own settings now. Raises SettingsError
     with every fault, StorageError."""
+    lines: Lines
     look: Callable[[], None] = lambda: None
     """Put what was decided into force at once, in this process."""
 
@@ -47,6 +50,7 @@ def create_blueprint(hooks: DeviceHooks, door: AdminDoor) -> Blueprint:
         ("known", "known", desk.known, "GET"),
         ("approve", "approve", desk.approve, "POST"),
         ("<device_id>", "show", desk.show, "GET"),
+        ("<device_id>/line", "line", desk.line, "GET"),
         ("<device_id>/settings", "settings", desk.change, "PATCH"),
         ("<device_id>/revoke", "revoke", desk.revoke, "POST"),
         ("<device_id>/forget", "forget", desk.forget, "POST"),
@@ -99,6 +103,11 @@ class _Desk:
         """One of them."""
         self._door.check(WHAT)
         return jsonify(described(self._hooks.directory.of(checked_device_id(device_id))))
+
+    def line(self, device_id: str) -> Response:
+        """How good its line is, and why not."""
+        self._door.check(WHAT)
+        return jsonify(described_line(self._hooks.lines, self._hooks.directory.of(checked_device_id(device_id))))
 
     def change(self, device_id: str) -> Response:
         """Set and unset settings of a device."""

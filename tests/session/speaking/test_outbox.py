@@ -276,19 +276,6 @@ def test_what_was_played_is_what_had_time_to_play(fake: Rig) -> None:
     assert outbox.played_ms(7) == 0
 
 
-def test_an_underrun_is_counted(fake: Rig) -> None:
-    outbox, clock = fake.outbox, fake.clock
-    assert clock is not None
-    outbox.open_turn(1)
-    outbox.frames(1, packets(1))
-    fake.run()
-    clock.advance(3)
-    outbox.frames(1, packets(4))
-    fake.run()
-    outbox.shut_turn(1)
-    assert outbox.stats.underruns == 1
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.sampled_from(["frames", "message", "mark", "urgent", "shut", "open", "run"]), max_size=40),

@@ -39,6 +39,7 @@ from xiaozhi.session.listening.push_to_talk import PushToTalk
 from xiaozhi.session.listening.segment import ListenerOptions, ListenerSink, ListenerStats, ListeningSegment
 from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
 from xiaozhi.session.listening.voice_segment import VoiceSegment
+from xiaozhi.speech.line_quality import Arrivals
 from xiaozhi.speech.pauses import PauseBudget
 
 __all__ = ["Listener", "ListenerOptions", "ListenerSink", "ListenerStats", "Utterance"]
@@ -57,7 +58,8 @@ MAX_AT_ONCE = 8
 
 class Listener:
     """See the module. `on_drop` is told of every packet that the full queue pushed out. `canceller`: takes the
-    loudspeaker's sound out of the microphone's, for devices that send both (server-side echo cancelling)."""
+    loudspeaker's sound out of the microphone's, for devices that send both (server-side echo cancelling). `arrivals` is
+    told of each packet that is heard."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Listener:
         tasks: Tasks,
         on_drop: Callable[[], None] = lambda: None,
         canceller: EchoCanceller | None = None,
+        arrivals: Arrivals | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = ListenerStats()
@@ -81,6 +84,7 @@ class Listener:
         self._tasks = tasks
         self._on_drop = on_drop
         self._canceller = canceller
+        self._arrivals = arrivals if arrivals is not None else Arrivals()
         self._clock = clock
         self._queue: deque[Packet] = deque()
         self._queued_bytes = 0
@@ -110,7 +114,9 @@ class Listener:
             stats.ignored += 1
             return
         stats.packets += 1
-        if not payload:
+        if payload:
+            self._arrivals.packet(now)
+        else:
             stats.lost += 1
             if self._loop is None:
                 return  # nothing has been heard that the gap could be concealed with
@@ -129,6 +135,7 @@ class Listener:
             return
         self.reset()
         self.mode = mode
+        self._arrivals.restart()
         self._listening = True
         self._paused = False
 
@@ -149,6 +156,8 @@ class Listener:
     def resume(self) -> None:
         """The server has spoken."""
         self._paused = False
+        if self.mode is not ListenMode.REALTIME:
+            self._arrivals.restart()
 
     def wait(self, ms: float) -> None:
         """For an end-of-turn model: the user has not finished, so `ms` of silence end the utterance under way, if that

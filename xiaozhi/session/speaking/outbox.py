@@ -47,6 +47,8 @@ encoded before the first of another (docs/performance.md)."""
 # A timer may fire this much early; waiting again for so little would cost more than it is worth.
 _EARLY_S: Final = 0.001
 _MAX_SHUT_AHEAD: Final = 64
+TOO_LATE_S: Final = 0.05
+"""Short of one frame of the least pre-buffer."""
 
 
 @dataclass(slots=True)
@@ -56,8 +58,15 @@ class OutboxStats:
     frames: int = 0
     frame_bytes: int = 0
     messages: int = 0
-    underruns: int = 0
-    """How often a device ran out of sound in the middle of a turn."""
+    starved: int = 0
+    """How often a device ran out of sound in the middle of a sentence, because there was none."""
+    pauses: int = 0
+    """The same at the end of a sentence."""
+    server_late: int = 0
+    """Frames that were sent `TOO_LATE_S` after they were due, or when the device had run out of sound, because this
+    process was busy."""
+    slow_sends: int = 0
+    """Frames that the socket took so long to take."""
     dropped: int = 0
     """Frames and messages that a shut gate kept from being sent."""
     late_total_s: float = 0.0
@@ -68,7 +77,7 @@ class OutboxStats:
 class _Turn:
     """What the outbox knows of the turn that may send."""
 
-    __slots__ = ("drained", "id", "news", "pacer", "played_ms", "shut")
+    __slots__ = ("drained", "id", "news", "pacer", "played_ms", "shut", "told_at")
 
     def __init__(self, turn_id: int, pacer: Pacer) -> None:
         self.id = turn_id
@@ -77,6 +86,8 @@ class _Turn:
         self.drained = False
         self.news = Event()
         self.played_ms = 0.0
+        self.told_at = 0
+        """Frames in front of the last message: where a sentence begins."""
 
     def all_sent(self) -> None:
         self.drained = True
@@ -89,6 +100,9 @@ class Outbox:
     `frame_ms`: the sound in one frame. `ahead_ms`: the sound that may wait for its time. `fixed_delay_ms`: the existing
     server's `tts_audio_send_delay`, 0 for exact pacing. `on_frame` is told each frame's lateness in seconds, from the
     writer; it must be quick.
+
+    `stats`: where to count. `lead` is asked at each turn how many frames to be ahead, where that is more than
+    `prebuffer_frames`.
 
     `on_sent` is told each frame that the socket has taken: (packet, timestamp). The packet is Opus or s16le PCM in the
     device's format, without the framing of the wire; the timestamp (ms) is that of the turn's playback clock, which the
@@ -106,6 +120,8 @@ class Outbox:
         tasks: Tasks,
         on_overflow: Callable[[str], None],
         prebuffer_frames: int = PREBUFFER_FRAMES,
+        lead: Callable[[], int] | None = None,
+        stats: OutboxStats | None = None,
         fixed_delay_ms: float = 0,
         max_urgent: int = 256,
         ahead_ms: int = AHEAD_MS,
@@ -124,6 +140,7 @@ class Outbox:
         self._on_overflow = on_overflow
         self.prebuffer_frames = prebuffer_frames
         """Frames sent ahead of time; a change counts from the next turn on."""
+        self._lead = lead
         self.line_open = False
         """A gateway connects this device with another: ends of answers are not told, or it would begin to listen."""
         self._fixed_delay_ms = fixed_delay_ms
@@ -142,11 +159,13 @@ class Outbox:
         self._opened_through = 0
         self._shut_ahead: set[int] = set()
         self._due: float | None = None
+        self._filled_at = 0.0
+        """When there was something in the paced lane again."""
         self._room = Event()
         self._waiting_for_room = 0
         self._writing = False
         self._closed = False
-        self.stats = OutboxStats()
+        self.stats = stats if stats is not None else OutboxStats()
 
     # --- what it holds ------------------------------------------------------------------------------------------------
 
@@ -193,9 +212,13 @@ class Outbox:
             self.shut_turn(turn.id)
         self._opened_through = turn_id
         self._shut_ahead = {ahead for ahead in self._shut_ahead if ahead > turn_id}
-        self._turn = _Turn(
-            turn_id, Pacer(self._frame_ms, prebuffer_frames=self.prebuffer_frames, fixed_delay_ms=self._fixed_delay_ms)
+        pacer = Pacer(
+            self._frame_ms,
+            prebuffer_frames=self.prebuffer_frames,
+            lead_frames=self._lead() if self._lead is not None else 0,
+            fixed_delay_ms=self._fixed_delay_ms,
         )
+        self._turn = _Turn(turn_id, pacer)
 
     def shut_turn(self, turn_id: int) -> None:
         """Nothing of this turn is ever sent again, from now on; what it had queued is gone. Idempotent, never
@@ -213,7 +236,6 @@ class Outbox:
         self._last = turn
         self._due = None
         self.stats.dropped += sum(not callable(item) for item in self._lane)
-        self.stats.underruns += turn.pacer.underruns
         self._lane.clear()
         turn.news.set()
         self._room.set()
@@ -263,6 +285,7 @@ class Outbox:
             lane.extend(map(bytes, packets[done : done + room]))
             done += room
             if idle:
+                self._filled_at = self._clock()
                 self._wake()
 
     def finish(self, turn_id: int, deadline: float) -> bool:
@@ -328,6 +351,7 @@ class Outbox:
         idle = not self._lane
         self._lane.append(item)
         if idle:
+            self._filled_at = self._clock()
             self._wake()
 
     def _wait_for_room(self, turn_id: int) -> None:
@@ -403,6 +427,8 @@ class Outbox:
                 self._send_frame(item, now, due)
             elif isinstance(item, str):
                 stats.messages += 1
+                if self._turn is not None:
+                    self._turn.told_at = self._turn.pacer.frames
                 self._send_text(item)
             elif callable(item):
                 self._call(item)
@@ -421,9 +447,12 @@ class Outbox:
         timestamp = (pacer.frames + 1) * self._frame_ms
         self._send_binary(self._codec.pack(packet, timestamp))
         ended = self._clock()
+        underruns = pacer.underruns
         pacer.sent(now, ended)
         late = ended - due
         stats = self.stats
+        if late > TOO_LATE_S or pacer.underruns != underruns:
+            self._note_gap(turn, now - max(due, self._filled_at), ended - now, pacer.underruns != underruns)
         stats.frames += 1
         stats.frame_bytes += len(packet)
         if late < 0.0:
@@ -435,6 +464,20 @@ class Outbox:
             self._on_frame(late)
         if self.on_sent is not None:
             self.on_sent(packet, timestamp)
+
+    def _note_gap(self, turn: _Turn, waited_s: float, took_s: float, dry: bool) -> None:
+        """A frame was sent too late: `waited_s` after it was due and there; the socket took it within `took_s`; `dry`:
+        the device had nothing left to play."""
+        stats = self.stats
+        if max(waited_s, took_s) > TOO_LATE_S:
+            if waited_s > took_s:
+                stats.server_late += 1
+            else:
+                stats.slow_sends += 1
+        elif dry and turn.told_at == turn.pacer.frames - 1:
+            stats.pauses += 1
+        elif dry:
+            stats.starved += 1
 
     @staticmethod
     def _call(mark: Callable[[], None]) -> None:

@@ -62,6 +62,10 @@ class Cascade:
             playback = turn.open_playback(self._parts.providers.tts)
             told = self._parts.voices.told(text, speaker) if self._parts.voices is not None else text
             turn.exchange.asked(told, speaker)
+            if opening.late is not None:
+                call, outcome, ms = opening.late
+                turn.exchange.calling("", [call])
+                turn.exchange.call_ended(0, _told(outcome), failed=outcome.action in FAILURES, ms=ms)
             _Answer(self._parts, turn, playback, limit).give(text)
         return Outcome.ANSWERED
 
@@ -98,11 +102,13 @@ class _Answer:
         takes."""
         self._said: Sequence[str] = ()
         """The sentences of the text that is being spoken."""
+        self._asked = ""
         self._filled = False
         """Whether something was said while tools worked."""
 
     def give(self, text: str) -> None:
         """Answer `text` ("": the instruction of the opening)."""
+        self._asked = text
         try:
             self._give(text)
         except AllowanceSpent:
@@ -129,7 +135,9 @@ class _Answer:
     def _ask_with_tools(self, briefing: Briefing) -> None:
         """Ask the model, and again with what its tools found, at most `tool_depth` times."""
         parts, exchange, llm = self._parts, self._exchange, self._parts.providers.llm
-        offers = parts.providers.intent.traits.offers_tools and llm.traits.calls_tools
+        # What a late call has found calls no tool, or one would follow the other with nobody having asked.
+        late = self._turn.opening.late is not None
+        offers = parts.providers.intent.traits.offers_tools and llm.traits.calls_tools and not late
         rounds = self._turn.options.tool_depth if offers else 0
         depth = 0
         while True:
@@ -255,7 +263,7 @@ class _Answer:
                 exchange.call_ended(number, _told(outcome), failed=outcome.action in FAILURES, ms=took_ms)
 
         # What a tool says by itself is in the language of the question that it answers.
-        context = replace(self._parts.tool_context, language=self._turn.language)
+        context = replace(self._parts.tool_context, language=self._turn.language, question=self._asked)
         with meanwhile(0.0 if self._filled else self._turn.options.tool_filler_seconds, self._say_filler):
             outcomes = self._parts.toolbox.call_many(calls, context, note)
         if any(outcome.action in (Action.ASK_LLM, *FAILURES) for outcome in outcomes):

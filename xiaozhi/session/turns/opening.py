@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from gevent.event import Event
 
+from xiaozhi.chat import ToolCall
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.session.listening.listener import Utterance
 from xiaozhi.session.turn_record import Outcome, TurnRecord
+from xiaozhi.tools.base import ToolOutcome
 
 log = get_logger(__name__)
 
@@ -93,6 +95,14 @@ class Announcement:
             self._settled.set()
 
 
+class LateCall(NamedTuple):
+    """A call of a tool, made in an earlier turn, and what has come of it."""
+
+    call: ToolCall
+    outcome: ToolOutcome
+    ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What starts a turn: exactly one of `utterance` (spoken), `text` (typed), `fixed` or `instruction`."""
@@ -106,5 +116,7 @@ class Opening:
     """With `fixed`: displayed although nobody has said it."""
     instruction: str = ""
     """For the language model, instead of a question; such as the prompt that ends a session."""
+    late: LateCall | None = None
+    """With `instruction`: what it speaks of."""
     announcement: Announcement | None = None
     """Set by `TurnTaking.announce`: nobody has asked, and somebody wants to know what became of it."""

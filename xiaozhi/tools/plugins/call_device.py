@@ -48,7 +48,7 @@ class CallDevice:
         self._ring = services.ring
         self._others = services.others
 
-    @tool("call_device", CallDeviceOptions)
+    @tool("call_device", CallDeviceOptions, late_after=0)
     def call_device(
         self,
         context: ToolContext,

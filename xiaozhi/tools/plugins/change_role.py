@@ -54,7 +54,7 @@ class ChangeRoleOptions(ToolOptions):
         return {"roles": "、".join(self.roles)}
 
 
-@tool("change_role", ChangeRoleOptions)
+@tool("change_role", ChangeRoleOptions, late_after=0)
 def change_role(
     context: ToolContext,
     options: ChangeRoleOptions,

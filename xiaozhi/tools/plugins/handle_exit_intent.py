@@ -11,7 +11,7 @@ from xiaozhi.tools.base import Action, ToolContext, ToolOutcome
 from xiaozhi.tools.registry import tool
 
 
-@tool("handle_exit_intent")
+@tool("handle_exit_intent", late_after=0)
 def handle_exit_intent(
     context: ToolContext,
     say_goodbye: Annotated[

@@ -59,7 +59,7 @@ class PlayMusic:
             offload=services.offload,
         )
 
-    @tool("play_music", PlayMusicOptions)
+    @tool("play_music", PlayMusicOptions, late_after=0)
     def play_music(
         self,
         context: ToolContext,
@@ -91,7 +91,7 @@ class PlayMusic:
         music.seed, music.goes_on = seed, one_after_another
         return self._play(context, titles, titles.index(title))
 
-    @tool("control_music", PlayMusicOptions)
+    @tool("control_music", PlayMusicOptions, late_after=0)
     def control_music(
         self,
         context: ToolContext,

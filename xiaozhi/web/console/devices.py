@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from xiaozhi.devices.directory import DeviceDirectory
+from xiaozhi.devices.lines import Lines
 from xiaozhi.devices.messages import DeviceMessage, MessageKind, MessageSender
 from xiaozhi.devices.report import INTERNAL
 from xiaozhi.protocol.device_id import checked_device_id
@@ -24,6 +25,7 @@ from xiaozhi.storage.devices import DeviceRecord
 from xiaozhi.web.app import asked_number, failure, read_body, read_object
 from xiaozhi.web.console.access import ConsoleAccess, current_visitor, guard
 from xiaozhi.web.console.audit import AuditTrail
+from xiaozhi.web.device_line import described_line
 from xiaozhi.web.device_tools import FindTools, called, listed, wish
 from xiaozhi.web.devices import changes_of
 from xiaozhi.web.faults import tell_faults
@@ -100,6 +102,8 @@ class DevicePageHooks:
     """"used": characters today, None: not counted; "limit": 0: none."""
     under_console: Callable[[], bool]
     """Whether a management console keeps the devices."""
+    lines: Lines = field(default_factory=Lines)
+    """How good their lines are."""
     look: Callable[[], None] = lambda: None
     """Put what was decided into force at once, in this process."""
 
@@ -211,6 +215,7 @@ class _Desk:
                 "quota": self._hooks.quota(record.device),
                 "screen_at": picture[1] if picture is not None else None,
                 "under_console": self._hooks.under_console(),
+                "line": described_line(self._hooks.lines, record),
             }
         )
 

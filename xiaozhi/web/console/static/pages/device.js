@@ -2,7 +2,7 @@
 
 import { get, live, send } from "../api.js";
 import { Button, Card, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
-import { ago, date, number, words } from "../words.js";
+import { ago, date, language, number, words } from "../words.js";
 import { Settings } from "./device-settings.js";
 import { State, Waiting, signal } from "./devices.js";
 
@@ -22,7 +22,7 @@ const t = words({
     screen: "Show its screen", screenAlt: "The screen of {device}", screenAt: "Its screen, {at}",
     look: "Look through its camera", lookHint: "What is asked of the picture", what: "What do you see?",
     history: "What was said", is: "What it is", board: "Board", firmware: "Firmware", offered: "{version} is offered at its next start", forced: "{version} will be installed at its next start",
-    newest: "nothing newer is offered", signal: "Signal", heap: "Free memory", heapValue: "{kb} KB at least", language: "Language", screenSize: "Screen", chip: "Chip", network: "Network",
+    newest: "nothing newer is offered", signal: "Signal", line: "Line", lineNow: "Line now", heap: "Free memory", heapValue: "{kb} KB at least", language: "Language", screenSize: "Screen", chip: "Chip", network: "Network",
     address: "Address", first: "First seen", last: "Last seen", quota: "Spoken today", quotaOf: "{used} of {limit} characters", quotaUsed: "{used} characters, no limit", quotaNone: "not counted, as there is no limit",
     askAgain: "Try again", askTools: "Ask what it can do", elsewhere: "It is connected to another worker of this server.",
     tools: "Its tools", toolsLoading: "Asking the device", run: "Run", arguments: "Arguments, as JSON", badJson: "This is not JSON.", result: "Answer", empty: "(nothing)",
@@ -40,7 +40,7 @@ const t = words({
     screen: "查看屏幕", screenAlt: "{device} 的屏幕", screenAt: "屏幕，{at}",
     look: "用摄像头看看", lookHint: "关于照片的问题", what: "你看到了什么？",
     history: "对话历史", is: "设备信息", board: "板子", firmware: "固件", offered: "下次启动时提供 {version}", forced: "下次启动时将安装 {version}",
-    newest: "没有更新的版本", signal: "信号", heap: "剩余内存", heapValue: "最少 {kb} KB", language: "语言", screenSize: "屏幕", chip: "芯片", network: "网络",
+    newest: "没有更新的版本", signal: "信号", line: "线路", lineNow: "当前线路", heap: "剩余内存", heapValue: "最少 {kb} KB", language: "语言", screenSize: "屏幕", chip: "芯片", network: "网络",
     address: "地址", first: "第一次出现", last: "上次出现", quota: "今日播报", quotaOf: "{used} / {limit} 字", quotaUsed: "{used} 字，没有上限", quotaNone: "没有上限，不统计",
     askAgain: "重试", askTools: "询问它能做什么", elsewhere: "它连接在本服务器的另一个进程上。",
     tools: "设备工具", toolsLoading: "正在询问设备", run: "运行", arguments: "参数（JSON）", badJson: "这不是 JSON。", result: "结果", empty: "（空）",
@@ -283,11 +283,12 @@ function Tool({ path, tool }) {
 }
 
 function Facts({ device }) {
-  const { report, firmware_offered: offered, quota } = device;
+  const { report, firmware_offered: offered, quota, line } = device;
   const facts = [
     ["board", report.board],
     ["firmware", report.firmware && html`${report.firmware} <span class="soft">(${offered ? t(offered.force ? "forced" : "offered", { version: offered.version }) : t("newest")})</span>`],
     ["signal", report.rssi !== undefined && signal(report.rssi)],
+    [line.live ? "lineNow" : "line", line.findings[0].kind !== "unknown" && html`${line.sentence[language]}${line.at && html` <span class="soft">(${ago(line.at)})</span>`}`],
     ["heap", report.free_heap !== undefined && t("heapValue", { kb: number(Math.round(report.free_heap / 1024)) })],
     ["language", report.language],
     ["screenSize", report.screen],
