@@ -89,6 +89,13 @@ def test_an_operator_decides_anew(database: Database) -> None:
     assert not devices.may_stay(MAC)
     with pytest.raises(AuthError, match="revoked"):
         devices.admit_mqtt(STRANGER, shown)
+    clock.advance(10)
+    devices.directory.approve(MAC)
+    devices.presence.look()
+    assert devices.may_stay(MAC)
+    with pytest.raises(AuthError, match="anew"):
+        devices.admit_mqtt(STRANGER, shown)
+    assert devices.admit_mqtt(STRANGER, credentials(devices, clock() + 1))
 
 
 def test_who_guesses_has_to_wait(database: Database) -> None:
