@@ -215,7 +215,7 @@ def configuration(setup: Setup, home: Path) -> dict[str, Any]:
         tree["server"]["tls"] = {"certfile": str(shown.certfile), "keyfile": str(shown.keyfile)}
     if setup.mqtt:
         # Any free UDP port: devices are told which. All of them ask OTA, and from one address.
-        tree["mqtt"] = {"port": free_port(), "udp_port": 0, "tls": False, "max_connections": 50_000}
+        tree["mqtt"] = {"port": free_port(), "udp_port": 0, "tls": False, "max_devices": 50_000}
         tree = _merged({"server": {"limits": {"ota_per_minute": 0}}}, tree)
     if setup.tts_format:
         tree["TTS"] = {ENVIRONMENT_BLOCK: {"response_format": setup.tts_format}}

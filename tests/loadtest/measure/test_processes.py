@@ -45,7 +45,7 @@ def test_the_mqtt_port_is_opened_where_it_is_wanted(tmp_path: Path) -> None:
 
     assert not closed.mqtt.port
     assert opened.mqtt.port and not opened.mqtt.encrypted(server_tls=True)
-    assert opened.mqtt.max_connections >= 10_000
+    assert opened.mqtt.max_devices >= 10_000
     assert opened.server.limits.ota_per_minute == 0, "all devices have one address"
     assert opened.server.limits.handshakes_per_second == 0
 
