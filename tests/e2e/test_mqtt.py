@@ -17,6 +17,7 @@ from tests.e2e.stage import CHAT, LONG, QUARTER, TTS, Script, Stage, ask, open_s
 from tests.fakes.mqtt_device import MqttDevice
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.devices.messages import DeviceMessage, MessageKind, MessageResult, MessageState
+from xiaozhi.net.tcp import AddressError
 from xiaozhi.protocol.messages import Alert
 from xiaozhi.protocol.mqtt_login import Username, client_id_for, username_for
 from xiaozhi.runtime.tasks import spawn
@@ -233,3 +234,15 @@ def block_of(stage: Stage, mac: str) -> dict[str, Any]:
     username = username_for("127.0.0.1", Username(int(time.time())))
     password = stage.server.known_devices.mqtt_passwords.issue(client_id, username)
     return {"client_id": client_id, "username": username, "password": password}
+
+
+def test_a_port_that_is_taken(tmp_path: Path, sounds: Sounds) -> None:
+    """The start fails and leaves nothing behind."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressError) as fault:
+            with open_stage(tmp_path, sounds, {"mqtt": {"port": port, "udp_port": 0}}):
+                pass
+        assert fault.value.address == ("127.0.0.1", port)

@@ -19,7 +19,7 @@ from xiaozhi.protocol.udp_voice import (
     REORDER_PACKETS,
     JitterBuffer,
     JitterMeter,
-    Verdict,
+    SequenceVerdict,
     VoiceCipher,
     VoiceStats,
     nonce_template,
@@ -63,9 +63,9 @@ class Line:
         self.stamps.append(frame.timestamp_ms)
         self.out.append(int.from_bytes(frame.payload, "big"))
 
-    def come(self, sequence: int, now: float, timestamp: int | None = None) -> Verdict:
+    def come(self, sequence: int, now: float, timestamp: int | None = None) -> SequenceVerdict:
         verdict = self.buffer.judge(sequence)
-        if verdict is Verdict.NEW:
+        if verdict is SequenceVerdict.NEW:
             stamp = sequence * 60 if timestamp is None else timestamp
             payload = sequence.to_bytes(4, "big")
             self.buffer.put(sequence, stamp, HEADER.pack(1, 0, 4, 7, stamp, sequence) + payload, now)
@@ -100,8 +100,8 @@ def test_a_gap_is_given_up_at_its_deadline_and_its_packet_is_late_then() -> None
     assert line.out == [1, 0, 3]
     assert line.stamps == [60, 120, 180], "a lost packet has the time between its neighbours"
     assert line.buffer.deadline is None
-    assert line.come(2, 0.2) is Verdict.LATE
-    assert line.come(2, 0.2) is Verdict.DUPLICATE, "a second copy is one"
+    assert line.come(2, 0.2) is SequenceVerdict.LATE
+    assert line.come(2, 0.2) is SequenceVerdict.DUPLICATE, "a second copy is one"
     assert line.stats.lost == 1
 
 
@@ -158,14 +158,14 @@ def test_replays_are_refused_for_ever() -> None:
     line = Line()
     for sequence in range(1, 300):
         line.come(sequence, 0.0)
-    assert {line.come(sequence, 1.0) for sequence in range(300)} == {Verdict.DUPLICATE}
+    assert {line.come(sequence, 1.0) for sequence in range(300)} == {SequenceVerdict.DUPLICATE}
     assert len(line.out) == 299
 
 
 def test_one_false_packet_ahead_costs_the_device_nothing_but_one() -> None:
     line = Line()
     line.come(1, 0.0)
-    assert line.come(2 + MAX_JUMP + 1, 0.0) is Verdict.FAR
+    assert line.come(2 + MAX_JUMP + 1, 0.0) is SequenceVerdict.FAR
     line.come(40, 0.0)
     for sequence in range(2, 60):
         line.come(sequence, sequence * 0.06)
@@ -180,7 +180,7 @@ def test_after_a_restart_the_sound_goes_on_from_there() -> None:
     line.come(5000, 9.0)
     assert line.out == [1, 5000]
     assert line.stats.lost == MAX_JUMP
-    assert line.come(2, 9.0) is Verdict.DUPLICATE
+    assert line.come(2, 9.0) is SequenceVerdict.DUPLICATE
 
 
 @given(st.lists(st.tuples(st.integers(0, 120), st.floats(0, 0.2)), max_size=200))
@@ -188,7 +188,7 @@ def test_whatever_comes_is_delivered_once_in_order_and_little_is_held(arrivals: 
     line, now, taken = Line(), 0.0, Counter[int]()
     for sequence, apart in arrivals:
         now += apart
-        if line.come(sequence, now) is Verdict.NEW:
+        if line.come(sequence, now) is SequenceVerdict.NEW:
             taken[sequence] += 1
         line.buffer.expire(now)
     line.buffer.flush(now)
@@ -205,7 +205,9 @@ def test_no_sequence_makes_it_hold_more_than_its_window(sequences: list[int]) ->
     line = Line()
     for sequence in sequences:
         line.come(sequence, 0.0)
-        assert line.buffer.judge(line.buffer.expected) is Verdict.NEW, "the next one of the device is always taken"
+        assert line.buffer.judge(line.buffer.expected) is SequenceVerdict.NEW, (
+            "the next one of the device is always taken"
+        )
     assert line.buffer.newest - line.buffer.expected <= MAX_JUMP
 
 

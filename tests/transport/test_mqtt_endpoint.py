@@ -15,7 +15,7 @@ from xiaozhi.net.proxies import TrustedProxies
 from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.messages import Alert
 from xiaozhi.protocol.mqtt_login import Username, client_id_for, username_for
-from xiaozhi.runtime.limits import AdmissionLimits
+from xiaozhi.runtime.limits import AdmissionLimits, MessageRates
 
 
 def test_a_device_comes_and_goes() -> None:
@@ -184,6 +184,14 @@ def test_a_second_connect() -> None:
         wire.send(packet(0x10, text("MQTT") + b"\x04\x02\x00\x00" + text("aa-bb")))
         assert wire.is_closed()
         assert port.counts.ended == {"1002": 1}
+
+
+def test_too_many_hellos_are_not_looked_at() -> None:
+    with serving(rates=MessageRates(texts_per_second=1)) as port, port.device() as wire:
+        for _ in range(5):
+            wire.publish(HELLO)
+        wait_for(lambda: len(port.events.drops) == 3, "the drops")
+        assert len(port.sound.channels) == 2
 
 
 def test_a_flood_of_packets() -> None:

@@ -13,6 +13,7 @@ from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.mqtt_login import MqttPasswords
 from xiaozhi.runtime.limits import Admission, AdmissionLimits
+from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.watchdog import Watchdog
 from xiaozhi.session.link import Identity
@@ -22,6 +23,8 @@ from xiaozhi.transport.mqtt_control import MqttServices
 from xiaozhi.transport.mqtt_endpoint import MqttEndpoint, MqttOptions
 from xiaozhi.transport.udp import UdpPort
 from xiaozhi.web.ota_mqtt import OwnMqtt
+
+log = get_logger(__name__)
 
 PULSE_S = 30.0
 """A look at the connections that takes so long has failed."""
@@ -127,6 +130,7 @@ class MqttPort:
         """See DevicePort."""
         self.udp.start()
         self.endpoint.start()
+        log.info("mqtt", port=self.endpoint.port, udp_port=self.udp.port)
 
     def stop_accepting(self) -> None:
         """See DevicePort."""

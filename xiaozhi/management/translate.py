@@ -16,7 +16,7 @@ import orjson
 from xiaozhi.settings.schema import SECTIONS, Settings
 
 NOT_FROM_THE_CONSOLE: Final = frozenset(
-    {"server", "manager-api", "read_config_from_api", "storage", "prompt_template", "boards", "ai_providers"}
+    {"server", "manager-api", "read_config_from_api", "storage", "prompt_template", "boards", "ai_providers", "mqtt"}
 )
 """Sections that belong to the machine, or that a console could do harm with; of `server` one key is taken."""
 _OF_THE_LOG: Final = ("log_level", "log_dir", "log_file")

@@ -96,7 +96,7 @@ class VoiceStats:
     """Packets for the device that were dropped because its address was not known in time."""
 
 
-class Verdict(Enum):
+class SequenceVerdict(Enum):
     """What a sequence number says about its packet."""
 
     NEW = auto()
@@ -131,16 +131,16 @@ class JitterBuffer:
         self.deadline: float | None = None
         """When the gap in front of what waits is given up (s); None: nothing waits."""
 
-    def judge(self, sequence: int) -> Verdict:
+    def judge(self, sequence: int) -> SequenceVerdict:
         """Whether the packet with this sequence is to be taken: only NEW ones may be put."""
         if sequence < self.expected:
             if sequence in self._given_up:
                 del self._given_up[sequence]
-                return Verdict.LATE
-            return Verdict.DUPLICATE
+                return SequenceVerdict.LATE
+            return SequenceVerdict.DUPLICATE
         if sequence in self._held:
-            return Verdict.DUPLICATE
-        return Verdict.FAR if sequence - self.expected > MAX_JUMP else Verdict.NEW
+            return SequenceVerdict.DUPLICATE
+        return SequenceVerdict.FAR if sequence - self.expected > MAX_JUMP else SequenceVerdict.NEW
 
     def put(self, sequence: int, timestamp: int, frame: bytes, now: float) -> None:
         """Take a NEW packet."""

@@ -171,7 +171,8 @@ class MqttControl:
             if isinstance(packet, mqtt.Publish):
                 self._on_publish(packet, now)
                 continue
-            self._count(now)
+            if not self._may(now):
+                continue
             match packet:
                 case mqtt.Pingreq():
                     if self._conversation is not None:
@@ -188,10 +189,15 @@ class MqttControl:
                 case mqtt.Connect():
                     raise ProtocolError("a second CONNECT")  # [MQTT-3.1.0-2]
 
-    def _count(self, now: float) -> None:
-        """One more packet that no conversation counts. Raises ProtocolError when there are too many."""
-        if not self._packets.take(now) and self._packets.excess(now) is Flow.CLOSE:
+    def _may(self, now: float) -> bool:
+        """Whether one more packet that no conversation counts is to be looked at. Raises ProtocolError when there have
+        been too many for too long."""
+        if self._packets.take(now):
+            return True
+        if self._packets.excess(now) is Flow.CLOSE:
             raise ProtocolError("too many packets", close_code=close_codes.POLICY_VIOLATION)
+        self._services.connections.events.dropped("messages")
+        return False
 
     def _ended(self) -> None:
         """The connection is over: so is its conversation."""
@@ -222,13 +228,13 @@ class MqttControl:
 
     def _on_text(self, text: str, now: float) -> None:
         conversation = self._conversation
-        if conversation is None:
-            self._count(now)
         # Within a conversation it is the session that parses; only these two need to be known here.
-        elif not any(word in text for word in _TELLING):
+        if conversation is not None and not any(word in text for word in _TELLING):
             if '"listen"' in text and '"stop"' in text:
                 conversation.sound_ends()
             conversation.hear(text)
+            return
+        if not self._may(now):
             return
         try:
             kind, body = message_type(parse(text))
