@@ -13,7 +13,7 @@ def status_line(server: Server) -> str:
     parts = [
         "ready" if ready else f"not ready: {', '.join(reasons)}",
         f"{devices} of {server.admission.limits.max_connections} devices",
-        *([f"{len(server.standing)} connected by MQTT"] if len(server.standing) else []),
+        *([f"{len(server.messaging.standing)} connected by MQTT"] if len(server.messaging.standing) else []),
         f"event loop {server.watchdog.lag_s * 1000:.0f} ms late",
         f"{server.inference.queued} jobs wait",
         f"vendors that fail: {'; '.join(failing)}" if failing else "no vendor fails",
