@@ -227,7 +227,10 @@ def _part(said: SpokenTime, match: re.Match[str]) -> bool:
     return True
 
 
-_LIST: Final = rf"(?P<names>(?:[一二三四五六日天]|[1-7](?!\d))(?:[、和跟及]?(?:周|星期|礼拜)?[一二三四五六日天])*)(?![点时个号月分刻到至])"
+_LIST: Final = (
+    r"(?P<names>(?:[一二三四五六日天]|[1-7](?!\d))(?:[、和跟及]?(?:周|星期|礼拜)?[一二三四五六日天])*)"
+    r"(?![点时个号月分刻到至])"
+)
 _PATTERNS: Final = tuple(
     (re.compile(pattern), take)
     for pattern, take in (

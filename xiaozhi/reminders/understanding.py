@@ -17,6 +17,7 @@ Pure: the time is given."""
 
 from __future__ import annotations
 
+import calendar
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
@@ -264,13 +265,14 @@ class _Resolver:
             return Unclear(Doubt.NO_SUCH_DAY) if found is None else found
         if said.days is None and said.months is None:
             return Unclear(Doubt.NO_DAY)
-        return today + relativedelta(months=said.months or 0, days=said.days or 0)
+        counted: date = today + relativedelta(months=said.months or 0, days=said.days or 0)
+        return counted
 
     @staticmethod
     def _month_day(year: int, month: int, day: int) -> date | None:
         year, month = year + (month - 1) // 12, (month - 1) % 12 + 1
         if day == -1:
-            return date(year, month, 1) + relativedelta(months=1, days=-1)
+            return date(year, month, calendar.monthrange(year, month)[1])
         try:
             return date(year, month, day)
         except ValueError:
