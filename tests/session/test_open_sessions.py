@@ -8,6 +8,9 @@ from typing import Any
 from tests.fakes.sessions import DEVICE, FakeAgents, make_agent, make_services, visitor
 from tests.fakes.thinking import FakeLlm
 from xiaozhi.chat import ToolCall, ToolSpec
+from xiaozhi.protocol.messages import Alert
+from xiaozhi.session.open_sessions import OpenSessions
+from xiaozhi.session.turns.opening import Delivery
 from xiaozhi.tools.base import Action, FunctionTool, ToolContext, ToolOutcome
 from xiaozhi.tools.calls import Rung
 
@@ -47,18 +50,23 @@ def test_a_device_rings_when_nobody_speaks_with_it() -> None:
 
 
 def test_a_device_says_what_it_is_told_as_soon_as_nobody_speaks() -> None:
-    services: Any = make_services()
-    assert services.sessions.tell(DEVICE, "Dinner is ready.") is Rung.AWAY
+    ready: list[str] = []
+    services: Any = make_services(sessions=OpenSessions(on_ready=ready.append))
     with visitor(services=services) as device:
-        assert services.sessions.tell(DEVICE, "Dinner is ready.") is Rung.AWAY, "it has not said hello"
+        session = services.sessions.of_device(DEVICE)
+        assert not session.ready and not session.push(Alert("Hello", "Dinner")), "it has not said hello"
         device.hello()
-        assert services.sessions.tell(DEVICE, "Dinner is ready.") is not Rung.AWAY
-        assert services.sessions.tell(DEVICE, "Wash your hands.") is Rung.BUSY
+        assert session.ready and ready == [DEVICE]
+        first = session.announce("Dinner is ready.", at_once=False, seconds=60)
+        second = session.announce("Wash your hands.", at_once=False, seconds=60)
+        assert second.delivery is Delivery.WAITING
         device.wait_turns(2)
         assert device.spoken() == ["Dinner is ready", "Wash your hands"]
+        assert (first.delivery, second.delivery) == (Delivery.SPOKEN, Delivery.SPOKEN)
+        assert session.push(Alert("Hello", "Dinner"))
 
         device.session.drain(0)
-        assert services.sessions.tell(DEVICE, "Dinner is ready.") is Rung.AWAY
+        assert session.announce("Dinner is ready.", at_once=True, seconds=60).delivery is Delivery.DROPPED
 
 
 def test_a_device_that_a_gateway_has_called_is_known_to_its_tools() -> None:

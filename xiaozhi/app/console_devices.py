@@ -71,7 +71,7 @@ class DevicePages:
                 self._directory, self._current(), device, version, who=who
             ),
             hear=self._hear,
-            tell=self._services.sessions.tell,
+            messages=self._services.messages,
             tools=self._find,
             photograph=self._photograph,
             firmware=self._firmware,

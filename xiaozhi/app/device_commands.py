@@ -164,7 +164,7 @@ _VERBS: dict[str, Callable[[DeviceDirectory, Loaded, Sequence[str]], str]] = {
 def _state(record: DeviceRecord) -> str:
     if record.standing.revoked:
         return "revoked"
-    if record.workers:
+    if record.workers or record.reached_by:
         return "online"
     return "waiting" if record.waiting and not record.client else "offline"
 

@@ -30,6 +30,7 @@ from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management import ManagementConsole
 from xiaozhi.app.management_orders import ManagementOrders
+from xiaozhi.app.messaging import Messaging
 from xiaozhi.app.ports import ServerPorts
 from xiaozhi.app.readiness import reasons_not_ready
 from xiaozhi.app.request_rates import RequestRates
@@ -125,6 +126,9 @@ class Server:
             current=lambda: self._current().loaded.settings,
             sinks=[console.reports] if console is not None else (),
         )
+        self.messaging = Messaging(
+            self._database, self.known_devices, self.metrics, current=lambda: self._current().loaded.settings
+        )
         self._observer = Observer(self.metrics, self._tracer)
         self.watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
@@ -158,6 +162,8 @@ class Server:
             boards=self.known_devices.boards,
             remembered_as=self.known_devices.remembered_as,
             pipeline=pipeline,
+            sessions=self.messaging.sessions,
+            messages=self.messaging.queue,
             address_book=console.address_book if console is not None else None,
         )
         self.provider_pool = ProviderPool(
@@ -344,6 +350,7 @@ class Server:
         settings = (self.generation.loaded if self.generation is not None else self._loaded).settings
         self.admission.shut("server stopping")
         self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
+        self._step("messages", self.messaging.close, FLUSH_SECONDS)
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self.watchdog.stop)
         self._step("probes", self.vendor_health.close)

@@ -41,6 +41,13 @@ class MessageState(StrEnum):
     """Nobody could be told before the deadline."""
     FAILED = "failed"
     """`MessageResult.reason` says why."""
+    CANCELLED = "cancelled"
+    """Taken back before anybody was told."""
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self not in (MessageState.WAITING, MessageState.SPEAKING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +91,7 @@ class MessageResult:
     @property
     def settled(self) -> bool:
         """Whether the state is final."""
-        return self.state not in (MessageState.WAITING, MessageState.SPEAKING)
+        return self.state.final
 
 
 class MessageSender(Protocol):
@@ -93,3 +100,11 @@ class MessageSender(Protocol):
     def send(self, message: DeviceMessage, *, wait_s: float = 0.0) -> MessageResult:
         """Take it; wait at most `wait_s` for it to settle. It is kept (restarts included) until it has settled. May
         block for the database besides. Raises StorageError, Overloaded."""
+
+
+class NoMessages:
+    """A `MessageSender` where nobody keeps messages."""
+
+    def send(self, message: DeviceMessage, *, wait_s: float = 0.0) -> MessageResult:
+        """See MessageSender."""
+        return MessageResult("", message.device, MessageState.FAILED, "messages are not kept here")

@@ -44,6 +44,10 @@ class DeviceNotes:
         """A connection has ended."""
         self._notes.put(("visit", visit), None)
 
+    def stands(self, device: str, worker: str, since: float | None) -> None:
+        """A device has a standing connection to `worker` since then; None: not any more."""
+        self._notes.put(("standing", device, worker), since)
+
     def said(self, device: str, client: str, snapshot: bytes, said_at: float) -> None:
         """The dialogue of a device as it is now."""
         self._notes.put(("dialogue", device, client), (snapshot, said_at))
@@ -61,11 +65,12 @@ class DeviceNotes:
         return self._notes.close(seconds)
 
     def _write(self, connection: Transaction, batch: Mapping[tuple[str, ...], Any]) -> None:
-        kinds: dict[str, dict[Any, Any]] = {"device": {}, "visit": {}, "dialogue": {}}
-        for (kind, name, *client), value in batch.items():
-            kinds[kind][(name, client[0]) if client else name] = value
+        kinds: dict[str, dict[Any, Any]] = {"device": {}, "visit": {}, "standing": {}, "dialogue": {}}
+        for (kind, name, *second), value in batch.items():
+            kinds[kind][(name, second[0]) if second else name] = value
         devices.note(connection, kinds["device"], self._clock())
         presences.keep(connection, kinds["visit"])
+        presences.keep_standing(connection, kinds["standing"])
         presences.keep_dialogues(connection, kinds["dialogue"])
 
 

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import gevent
 from gevent import Greenlet
@@ -43,6 +43,16 @@ SETTLING_S = 3.0
 NOBODY = Standing()
 
 
+class Lookout(Protocol):
+    """Who looks at something more with each look at the other workers."""
+
+    def read(self, connection: Transaction, now: float) -> Any:
+        """On the storage thread, in the same transaction: small queries."""
+
+    def told(self, found: Any) -> None:
+        """On the hub, with what `read` has found. Does not wait."""
+
+
 class Connections(Protocol):
     """The connections of this process. The methods do not wait."""
 
@@ -68,6 +78,7 @@ class _Found:
     moved: list[Visit] = field(default_factory=list)
     orders: dict[str, str] = field(default_factory=dict)
     dialogues: dict[tuple[str, str], tuple[bytes, float]] = field(default_factory=dict)
+    looked: Any = None
 
 
 class Presence:
@@ -100,6 +111,8 @@ class Presence:
         self._visits: dict[int, Visit] = {}
         self._devices: dict[str, set[int]] = {}
         self._standings: dict[str, Standing] = {}
+        self.lookout: Lookout | None = None
+        """Told with each look, if there is one."""
         self._orders: Mapping[str, Callable[[], object]] = {}
         self._orders_seen: frozenset[str] | None = None
         """Names of orders that are done with; None before the first look, whose orders were for somebody before."""
@@ -165,6 +178,10 @@ class Presence:
             del self._devices[visit.device]
         self._notes.left(visit.visit)
 
+    def stands(self, device: str, there: bool) -> None:
+        """Whether a device has a standing connection to this worker (`standing.py`). Does not block."""
+        self._notes.stands(device, self.worker, self._clock() if there else None)
+
     def standing(self, device: str) -> Standing:
         """What operators have decided about a device, as of the last look. Does not block."""
         return self._standings.get(device, NOBODY)
@@ -207,6 +224,8 @@ class Presence:
         self._obey(found.orders)
         for (device, client), kept in found.dialogues.items():
             self._on_dialogue(device, client, *kept)
+        if self.lookout is not None:
+            self.lookout.told(found.looked)
 
     def _obey(self, orders: Mapping[str, str]) -> None:
         seen, self._orders_seen = self._orders_seen, frozenset(orders)
@@ -245,6 +264,8 @@ class Presence:
         fresh = {visit.device: visit.arrived_at for visit in visits if visit.arrived_at > now - SETTLING_S}
         if fresh and self._said_for:
             found.dialogues = presences.dialogues_of(connection, fresh, min(fresh.values()))
+        if self.lookout is not None:
+            found.looked = self.lookout.read(connection, now)
         return found
 
     def _close_moved(self, visits: list[Visit]) -> None:

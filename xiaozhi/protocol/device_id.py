@@ -12,6 +12,8 @@ from typing import Final
 from xiaozhi.errors import ProtocolError
 
 MAX_CHARS: Final = 128
+EVERYONE: Final = "all"
+"""Where operators name a device, this means all of them: no device may be called so."""
 _MAC: Final = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}")
 # Nothing that means something in a token ("|"), a path, a topic, a query or a markup.
 _SAFE: Final = re.compile(r"[a-z0-9{(][a-z0-9 ._:@=~{}()-]{0,127}")
@@ -26,6 +28,8 @@ def normal_device_id(text: str) -> str:
 def checked_device_id(text: str) -> str:
     """The normal form of an id that came from outside. Raises ProtocolError."""
     normal = normal_device_id(text)
+    if normal == EVERYONE:
+        raise ProtocolError(f"No device may have the id {EVERYONE!r}: it means all devices.")
     if not _SAFE.fullmatch(normal):
         raise ProtocolError(
             f"A device id must be at most {MAX_CHARS} letters, digits and . _ : - @ = ~ such as the MAC address "

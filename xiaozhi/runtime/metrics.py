@@ -125,6 +125,15 @@ class Metrics:
             registry=registry,
         )
         self.turns = Counter("xiaozhi_turns_total", "Turns that ended, by outcome.", ["outcome"], registry=registry)
+        self.messages_kept = Counter(
+            "xiaozhi_messages_kept_total", "Messages for devices that were taken, by kind.", ["kind"], registry=registry
+        )
+        self.messages = Counter(
+            "xiaozhi_messages_total",
+            "Messages for devices that have settled, by kind and what became of them.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
         self.speculations = Counter(
             "xiaozhi_speculations_total",
             "Answers prepared during a pause, by what became of them.",

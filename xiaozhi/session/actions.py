@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from xiaozhi.protocol.messages import Sendable
 from xiaozhi.session.link import Identity
 from xiaozhi.session.parts import SessionParts
-from xiaozhi.session.turns.opening import Delivery, Opening
+from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.settings.fields import text_in
 from xiaozhi.tools.calls import Rung
@@ -26,6 +27,7 @@ class Actions:
         self.origin = identity.origin
         self.music = Music()
         self.called = False
+        self._ready = False
         self._parts = parts
         self._turn_taking = turn_taking
         self._leave = leave
@@ -62,11 +64,24 @@ class Actions:
         announcement = self._turn_taking.announce(Opening(fixed=text, shown=text), when="now")
         return Rung.AWAY if announcement.delivery is Delivery.DROPPED else Rung.RINGS
 
-    def tell(self, text: str) -> Rung:
+    @property
+    def ready(self) -> bool:
+        """See OpenSession."""
+        return self._ready
+
+    def begun(self) -> None:
+        """Hello was said and the agent is known."""
+        self._ready = True
+
+    def announce(self, text: str, *, at_once: bool, seconds: float) -> Announcement:
+        """See OpenSession."""
+        return self._turn_taking.announce(
+            Opening(fixed=text, shown=text), "now" if at_once else "idle", deadline=seconds
+        )
+
+    def push(self, message: Sendable) -> bool:
         """See OpenSession."""
         if self._parts.hello is None:
-            return Rung.AWAY
-        announcement = self._turn_taking.announce(Opening(fixed=text, shown=text))
-        if announcement.delivery is Delivery.DROPPED:
-            return Rung.AWAY
-        return Rung.BUSY if announcement.delivery is Delivery.WAITING else Rung.RINGS
+            return False
+        self._parts.outbox.urgent(message)
+        return True

@@ -5,11 +5,13 @@ Not the connections (`runtime/connections.py` sweeps and closes those): here is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from xiaozhi.net.origin import Origin
 from xiaozhi.protocol.device_id import normal_device_id
+from xiaozhi.protocol.messages import Sendable
+from xiaozhi.session.turns.opening import Announcement
 from xiaozhi.tools.calls import Rung
 from xiaozhi.tools.device_mcp import DeviceMcp
 
@@ -32,19 +34,32 @@ class OpenSession(Protocol):
     def ring(self, words: Mapping[str, str]) -> Rung:
         """Say this at once, in the language of its conversation (language -> text), unless somebody speaks with it."""
 
-    def tell(self, text: str) -> Rung:
-        """Say this as soon as nobody speaks: RINGS: it is being said; BUSY: it waits; AWAY: it will not be said."""
+    @property
+    def ready(self) -> bool:
+        """Its device has said hello, and it is known which agent it gets."""
+
+    def announce(self, text: str, *, at_once: bool, seconds: float) -> Announcement:
+        """Say this as soon as nobody speaks, or (`at_once`) now. `seconds`: how long it may wait. For a session that is
+        `ready`."""
+
+    def push(self, message: Sendable) -> bool:
+        """Send the device a message before everything that waits; False before its hello."""
 
 
 class OpenSessions:
-    """See the module."""
+    """See the module. `on_ready`: told of each device whose session is `ready`; may not wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_ready: Callable[[str], None] = lambda device: None) -> None:
         self._sessions: dict[str, list[OpenSession]] = {}
+        self._on_ready = on_ready
 
     def join(self, session: OpenSession) -> None:
         """It begins."""
         self._sessions.setdefault(session.device_id, []).append(session)
+
+    def ready(self, session: OpenSession) -> None:
+        """Its device can be told something from now on."""
+        self._on_ready(session.device_id)
 
     def leave(self, session: OpenSession) -> None:
         """It has ended. Idempotent."""
@@ -63,8 +78,3 @@ class OpenSessions:
         """Call a device, see `OpenSession.ring`."""
         session = self.of_device(device_id)
         return Rung.AWAY if session is None else session.ring(words)
-
-    def tell(self, device_id: str, text: str) -> Rung:
-        """Have a device say something, see `OpenSession.tell`."""
-        session = self.of_device(device_id)
-        return Rung.AWAY if session is None else session.tell(text)

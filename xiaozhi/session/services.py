@@ -12,6 +12,7 @@ from typing import Protocol
 from xiaozhi.audio.clips import Clips
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.devices.dialogues import ResumeStore
+from xiaozhi.devices.messages import MessageSender, NoMessages
 from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound
 from xiaozhi.protocol import messages as wire
 from xiaozhi.runtime.inference import InferencePool
@@ -81,6 +82,8 @@ class SessionServices:
     """A console's."""
     sessions: OpenSessions = field(default_factory=OpenSessions)
     """Who is connected to this process."""
+    messages: MessageSender = field(default_factory=NoMessages)
+    """Takes what a device is to hear later, wherever it is then. Its methods block for the database."""
     remembered_as: Callable[[Identity], str] = lambda identity: identity.device_id
     """The name under which the memory knows the user of a device, once its agent is known."""
     pipeline: PipelineFactory = Cascade

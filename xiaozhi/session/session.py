@@ -223,10 +223,7 @@ class Session:
 
     def push(self, message: wire.Sendable) -> bool:
         """A message from outside the conversation, by the urgent lane; False before hello and after the end."""
-        if self._ended or self._parts.hello is None:
-            return False
-        self._parts.outbox.urgent(message)
-        return True
+        return not self._ended and self._actions.push(message)
 
     def trim(self) -> None:
         """Give back memory."""
@@ -288,6 +285,8 @@ class Session:
             parts.device_mcp()
         parts.agent.prompter.prefetch(self._link.identity)
         parts.agent.phrases.prepare(parts.voice)
+        self._actions.begun()
+        self._services.sessions.ready(self._actions)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 

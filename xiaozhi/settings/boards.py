@@ -23,6 +23,10 @@ class Board(Section):
     transport: Literal["both", "websocket", "mqtt"] = Field(
         default="both", description="What OTA tells the board of, where server.mqtt_gateway is set."
     )
+    notify: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Whether it plays messages while it idles (notify); auto: try, and remember it for its firmware.",
+    )
 
 
 class FirmwareRelease(Section):
@@ -45,3 +49,5 @@ class BoardTraits:
     """None: the device keeps the framing it announced."""
     transport: str = "both"
     """What OTA tells of: "websocket", "mqtt", "both"."""
+    notify: Literal["auto"] | bool = "auto"
+    """Whether it plays messages while it idles."""

@@ -160,6 +160,17 @@ def _pair(value: str) -> str:
     return f"{source.strip()}|{target.strip()}"
 
 
+def _part_of_the_day(value: str) -> str:
+    hours = [part.strip().rpartition(":") for part in value.split("-")]
+    right = len(hours) == 2 and all(
+        hour.isdecimal() and minute.isdecimal() and len(minute) == 2 and int(hour) < 24 and int(minute) < 60
+        for hour, _, minute in hours
+    )
+    if value.strip() and not (right and value.isascii()):
+        raise ValueError("must be two times of the day such as 22:00-07:00, or empty")
+    return value.strip()
+
+
 class ConsoleSettings(Section):
     """The pages in the browser for the owner of this server: /talk and /console on the HTTP port."""
 
@@ -275,6 +286,16 @@ class Settings(Section):
         # Pages in browsers begin to play at the sixth frame and throw away at tts stop what they still hold.
         default={"Mozilla": Board(prebuffer_frames=6)},
         description="Exceptions by board: type or name in its OTA request or MCP answer, or the User-Agent it sends.",
+    )
+    groups: Words = Field(
+        default=(),
+        description="Groups of devices that a device belongs to, such as upstairs: messages reach all of one.",
+    )
+    quiet_hours: Annotated[str, AfterValidator(_part_of_the_day)] = Field(
+        default="", description="When messages wait, as 22:00-07:00; alarms do not; empty: never."
+    )
+    intercom: bool = Field(
+        default=True, description="Devices of this household may send messages to each other and call each other."
     )
     history: HistorySettings = Field(default_factory=HistorySettings, description="What is kept of what was said.")
     firmware: dict[str, FirmwareRelease] = Field(
@@ -402,6 +423,7 @@ class Settings(Section):
             ping=self.enable_websocket_ping if board.ping is None else board.ping,
             protocol_version=board.protocol_version,
             transport=board.transport,
+            notify=board.notify,
         )
 
     def _blocks(self, kind: str) -> Blocks:

@@ -20,6 +20,7 @@ from xiaozhi.storage.tables import (
     insert,
     presence,
     settings_version,
+    standing_presence,
     waiting_device,
     worker,
 )
@@ -64,6 +65,8 @@ class DeviceRecord:
     standing: Standing = Standing()
     workers: tuple[str, ...] = ()
     """Workers that it is connected to."""
+    reached_by: tuple[str, ...] = ()
+    """Workers that can tell it something while nobody talks with it."""
     waiting: tuple[tuple[str, str, str, float], ...] = ()
     """(code, client id, address, since when) of those who wait for approval as this device."""
     label: str = ""
@@ -270,8 +273,12 @@ def records(connection: Connection, alive_since: float, names: Collection[str] |
     for row in rows(presence):
         if row.worker in alive:
             online.setdefault(row.device, []).append(row.worker)
+    standing: dict[str, list[str]] = {}
+    for row in rows(standing_presence):
+        if row.worker in alive:
+            standing.setdefault(row.device, []).append(row.worker)
     labels = {row.device: row.label for row in rows(device_label)}
-    known = {**seen, **own, **enrolled, **decided, **waiting, **online}
+    known = {**seen, **own, **enrolled, **decided, **waiting, **online, **standing}
     found = [
         DeviceRecord(
             device=each,
@@ -285,6 +292,7 @@ def records(connection: Connection, alive_since: float, names: Collection[str] |
             enrolled_from=enrolled[each].address if each in enrolled else "",
             standing=decided.get(each, Standing()),
             workers=tuple(online.get(each, ())),
+            reached_by=tuple(standing.get(each, ())),
             waiting=tuple(waiting.get(each, ())),
             label=labels.get(each, ""),
         )

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, select
 
-from xiaozhi.storage.tables import dialogue, insert, presence, worker, worker_order
+from xiaozhi.storage.tables import dialogue, insert, presence, standing_presence, worker, worker_order
 
 ORDER_S: Final = 3600.0
 """After that an order is forgotten."""
@@ -47,13 +47,15 @@ def beat(connection: Connection, name: str, websocket: str, connections: int, no
 def tidy(connection: Connection, alive_since: float, said_since: float) -> None:
     """Forget workers that have given no sign since then, with their visits, and dialogues that are too old."""
     connection.execute(delete(worker).where(worker.c.beat_at < alive_since))
-    connection.execute(delete(presence).where(presence.c.worker.not_in(select(worker.c.worker))))
+    for table in (presence, standing_presence):
+        connection.execute(delete(table).where(table.c.worker.not_in(select(worker.c.worker))))
     connection.execute(delete(dialogue).where(dialogue.c.said_at < said_since))
 
 
 def gone(connection: Connection, name: str) -> None:
     """A worker stops."""
-    connection.execute(delete(presence).where(presence.c.worker == name))
+    for table in (presence, standing_presence):
+        connection.execute(delete(table).where(table.c.worker == name))
     connection.execute(delete(worker).where(worker.c.worker == name))
 
 
@@ -102,6 +104,32 @@ def of_devices_that_came_elsewhere(
         select(presence).where(presence.c.device.in_(moved), (presence.c.worker == name) | presence.c.worker.in_(alive))
     )
     return [Visit(row.visit, row.device, row.worker, row.arrived_at) for row in rows]
+
+
+def keep_standing(connection: Connection, standing: Mapping[tuple[str, str], float | None]) -> None:
+    """Standing connections that have begun, by device and worker, with the time; and (None) those that have ended."""
+    for (device, name), since in sorted(standing.items()):
+        mine = (standing_presence.c.device == device) & (standing_presence.c.worker == name)
+        connection.execute(delete(standing_presence).where(mine))
+        if since is not None:
+            connection.execute(insert(connection, standing_presence).values(device=device, worker=name, since=since))
+
+
+def in_conversation_elsewhere(connection: Connection, device: str, name: str, alive_since: float) -> bool:
+    """Whether a device is connected to another worker than `name`."""
+    alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)
+    elsewhere = (presence.c.device == device) & (presence.c.worker != name) & presence.c.worker.in_(alive)
+    return connection.execute(select(presence.c.visit).where(elsewhere).limit(1)).first() is not None
+
+
+def reachable(connection: Connection, devices: Collection[str], alive_since: float) -> set[str]:
+    """Those of these devices that are connected to a worker, or could be told something while they idle."""
+    alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)
+    found: set[str] = set()
+    for table in (presence, standing_presence):
+        query = select(table.c.device).where(table.c.device.in_(list(devices)), table.c.worker.in_(alive))
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def load(connection: Connection, alive_since: float) -> dict[str, int]:

@@ -270,6 +270,54 @@ console_change = Table(
 )
 """What was changed by the console, by whom."""
 
+device_message = Table(
+    "device_message",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("device", CleanText(), nullable=False),
+    Column("key", CleanText()),
+    Column("kind", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", CleanText(), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("touched_at", Double, nullable=False),
+    Column("next_at", Double, nullable=False),
+)
+"""Messages for devices, and for a while what became of them. `key`: null where each message counts. `owner`: the worker
+at it ("": none). `touched_at`: since then others have had reason to look at it. `next_at`: when somebody has to look at
+it whatever happens: it expires, its owner's lease ends, or it is forgotten."""
+Index("device_message_key", device_message.c.device, device_message.c.key, unique=True)
+Index("device_message_touched_at", device_message.c.touched_at)
+Index("device_message_next_at", device_message.c.next_at)
+
+device_sound = Table(
+    "device_sound",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("device", CleanText(), nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("fetched_at", Double),
+    Column("size", Integer, nullable=False),
+    Column("sound", LargeBinary, nullable=False),
+)
+"""Sounds that devices were told to fetch and play, by the part of their address that nobody can guess. `fetched_at`:
+null until one was."""
+Index("device_sound_expires_at", device_sound.c.expires_at)
+
+standing_presence = Table(
+    "standing_presence",
+    metadata,
+    Column("device", CleanText(), primary_key=True),
+    Column("worker", Text, primary_key=True),
+    Column("since", Double, nullable=False),
+)
+"""Devices that can be told something while nobody talks, and the worker that has the connection for it."""
+
 reminder = Table(
     "reminder",
     metadata,

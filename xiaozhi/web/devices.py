@@ -59,8 +59,9 @@ def described(record: DeviceRecord) -> dict[str, Any]:
     """A record for people and their tools, secrets masked."""
     return {
         "device": record.device,
-        "online": bool(record.workers),
+        "online": bool(record.workers or record.reached_by),
         "workers": list(record.workers),
+        "reached_by": list(record.reached_by),
         "first_seen": record.first_seen,
         "last_seen": record.last_seen,
         "report": dict(record.report or {}),

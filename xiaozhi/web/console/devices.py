@@ -1,11 +1,13 @@
 """The pages "Devices" and "Device": who is there, what owners decide about a device, its own settings and their earlier
 versions, and what can be done with one that is connected.
 
-What all devices of all workers are stands in the database; what is done with a connected device (say something, its
-tools, a picture of its screen) is done by the worker that it is connected to, and refused by the others."""
+What all devices of all workers are stands in the database, and what a device is to say or do reaches it wherever it is.
+What is asked of a connected device (its tools, a picture of its screen) is asked by the worker that it is connected to,
+and refused by the others."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -14,17 +16,18 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from xiaozhi.devices.directory import DeviceDirectory
+from xiaozhi.devices.messages import DeviceMessage, MessageKind, MessageSender
 from xiaozhi.devices.report import BOARD_NAMES
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.settings.device_form import DeviceField
 from xiaozhi.storage.devices import DeviceRecord
-from xiaozhi.tools.calls import Rung
 from xiaozhi.web.app import asked_number, failure, read_body, read_object
 from xiaozhi.web.console.access import ConsoleAccess, current_visitor, guard
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.device_tools import FindTools, called, listed, wish
 from xiaozhi.web.devices import changes_of
 from xiaozhi.web.faults import tell_faults
+from xiaozhi.web.messages import outcome_of
 from xiaozhi.web.vision import sniff_image
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -33,6 +36,10 @@ MAX_OFFSET: Final = 1_000_000
 MAX_LABEL_CHARS: Final = 80
 MAX_SAID_CHARS: Final = 500
 MAX_SEARCH_CHARS: Final = 200
+GOOD_FOR_S: Final = 600.0
+"""How long what an owner has a device say waits for it."""
+PATIENCE_S: Final = 5.0
+"""How long a page waits to be told what has become of it."""
 ELSEWHERE: Final = "This device is connected to another worker of this server, which alone can do this. Try again."
 AWAY: Final = "This device is not connected now."
 
@@ -82,8 +89,8 @@ class DevicePageHooks:
     hear: Callable[[str, Mapping[str, Any], Sequence[str], str], bytes]
     """(device, values, keys to remove, text) -> how the text sounds with these settings, as WAV. Raises SettingsError,
     VendorError, Overloaded."""
-    tell: Callable[[str, str], Rung]
-    """Have a device say a text."""
+    messages: MessageSender
+    """Takes what a device is to say or do."""
     tools: FindTools
     photograph: Callable[[str], str]
     """Have a device send a picture of its screen; "" or why not. Blocks until it has come."""
@@ -117,6 +124,7 @@ def create_blueprint(hooks: DevicePageHooks, access: ConsoleAccess, audit: Audit
         ("/<device>/revoke", desk.revoke, "POST"),
         ("/<device>/forget", desk.forget, "POST"),
         ("/<device>/say", desk.say, "POST"),
+        ("/<device>/reboot", desk.reboot, "POST"),
         ("/<device>/tools", desk.list_tools, "GET"),
         ("/<device>/tools", desk.call_tool, "POST"),
         ("/<device>/screen", desk.take_screen, "POST"),
@@ -131,7 +139,7 @@ def _described(record: DeviceRecord) -> dict[str, Any]:
     return {
         "device": record.device,
         "label": record.label,
-        "online": bool(record.workers),
+        "online": bool(record.workers or record.reached_by),
         "first_seen": record.first_seen,
         "last_seen": record.last_seen,
         "report": report,
@@ -150,8 +158,9 @@ def _described(record: DeviceRecord) -> dict[str, Any]:
 class _Desk:
     """Answers the pages."""
 
-    def __init__(self, hooks: DevicePageHooks, audit: AuditTrail) -> None:
+    def __init__(self, hooks: DevicePageHooks, audit: AuditTrail, clock: Callable[[], float] = time.time) -> None:
         self._hooks = hooks
+        self._clock = clock
         self._directory = hooks.directory
         self._audit = audit
 
@@ -270,15 +279,25 @@ class _Desk:
     # --- while it is connected ----------------------------------------------------------------------------------------
 
     def say(self, device: str) -> Response:
-        """Say a text, as soon as nobody speaks."""
+        """Say a text, as soon as nobody speaks; when the device comes, if it is away."""
         name, text = checked_device_id(device), _text(read_object(MAX_BODY_BYTES), "text", MAX_SAID_CHARS)
         if not text:
             raise BadRequest('The body must have a "text".')
-        rung = self._hooks.tell(name, text)
-        if rung is Rung.AWAY:
-            return self._away(name)
-        self._audit.note("had a device say something", who=current_visitor().who, device=name)
-        return jsonify({"success": True, "waits": rung is Rung.BUSY})
+        return self._send("had a device say something", name, MessageKind.SAY, text)
+
+    def reboot(self, device: str) -> Response:
+        """Have it start anew."""
+        return self._send("rebooted a device", checked_device_id(device), MessageKind.REBOOT, "")
+
+    def _send(self, what: str, device: str, kind: MessageKind, text: str) -> Response:
+        self._directory.of(device)
+        now = self._clock()
+        message = DeviceMessage(
+            device=device, kind=kind, text=text, due_at=now, expires_at=now + GOOD_FOR_S, in_quiet_hours=True
+        )
+        result = self._hooks.messages.send(message, wait_s=PATIENCE_S)
+        self._audit.note(what, who=current_visitor().who, device=device)
+        return jsonify({"success": True, **outcome_of(result)})
 
     def list_tools(self, device: str) -> Response:
         """What it has."""
