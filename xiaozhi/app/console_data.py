@@ -15,7 +15,7 @@ from xiaozhi.errors import Overloaded, StorageError
 from xiaozhi.history.entries import KeptSound
 from xiaozhi.settings import Loaded, zone_of
 from xiaozhi.web import device_pictures
-from xiaozhi.web.console import devices, history
+from xiaozhi.web.console import devices, history, reminders
 from xiaozhi.web.console.history import HistoryPageHooks
 
 LOOK_S: Final = 2.0
@@ -61,6 +61,8 @@ def add_data_pages(console: OwnerConsole, parts: ServerParts) -> None:
         history.create_blueprint(said, console.access, console.audit),
         device_pictures.create_blueprint(tokens, directory.keep_picture, known.guesses),
     )
+    if services.reminders is not None:
+        console.add(reminders.create_blueprint(services.reminders, console.access, console.audit))
     console.feed.sample(
         "devices", LOOK_S, _steady(lambda: dict(zip(("online", "mark"), directory.pulse(), strict=True)))
     )

@@ -24,6 +24,7 @@ from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
+from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.runtime.usage import UsageLimits
@@ -34,7 +35,7 @@ from xiaozhi.settings.server import Limits, ServerSettings
 from xiaozhi.settings.vendor_limits import UNKNOWN_VENDOR
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions, Admit
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
-from xiaozhi.web import device_tools, devices, ops, ota, ota_elsewhere, vision
+from xiaozhi.web import device_tools, devices, ops, ota, ota_elsewhere, reminders, vision
 from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.admin_door import AdminDoor
 from xiaozhi.web.app import WebConfig, create_app
@@ -198,12 +199,13 @@ def http_port(
     vision_tokens: VisionTokens,
     vllm: Callable[[str], Vllm | None],
     sessions: OpenSessions,
+    book: ReminderBook | None,
     rates: RequestRates,
     connections: int | None = None,
     console: Sequence[Blueprint] = (),
 ) -> WebServer:
     """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits.
-    `console`: what the pages of the console ask."""
+    `book`: of reminders, None: none are kept. `console`: what the pages of the console ask."""
     server = settings.server
     admin_token, guesses = server.admin_token.get_secret_value(), rates.guesses
     ota_hooks = ota.OtaHooks(
@@ -233,6 +235,7 @@ def http_port(
             ),
             AdminDoor(admin_token, guesses),
         ),
+        *([reminders.create_blueprint(book, AdminDoor(admin_token, guesses))] if book is not None else []),
         *console,
     ]
     web = WebConfig(

@@ -74,6 +74,7 @@ class ServerPorts:
             vision_tokens=vision_tokens,
             vllm=vllm,
             sessions=parts.watched.services.sessions,
+            book=parts.watched.services.reminders,
             rates=rates,
             connections=fitted.http,
             console=console.blueprints(),

@@ -33,6 +33,7 @@ from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.messaging import Messaging
 from xiaozhi.app.ports import ServerPorts
 from xiaozhi.app.readiness import reasons_not_ready
+from xiaozhi.app.reminders import ReminderService
 from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.app.server_parts import ServerParts
 from xiaozhi.app.telemetry import Observer, configure_logs
@@ -130,6 +131,9 @@ class Server:
             self._database, self.known_devices, self.metrics, current=lambda: self._current().loaded.settings
         )
         self._observer = Observer(self.metrics, self._tracer)
+        self.reminders = ReminderService(
+            self._database, self.messaging.queue, self.metrics, self._observer, lambda: self._current().loaded.settings
+        )
         self.watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
             sample=lambda: sample(self.connections, self.inference),
@@ -164,6 +168,7 @@ class Server:
             pipeline=pipeline,
             sessions=self.messaging.sessions,
             messages=self.messaging.queue,
+            reminders=self.reminders.book,
             address_book=console.address_book if console is not None else None,
         )
         self.provider_pool = ProviderPool(
@@ -237,6 +242,7 @@ class Server:
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
         self.history.start(self.watchdog, self.metrics)
+        self.reminders.start(self.watchdog)
         self._ports = ServerPorts(
             self._parts,
             services=self.connection_services,
@@ -350,6 +356,7 @@ class Server:
         settings = (self.generation.loaded if self.generation is not None else self._loaded).settings
         self.admission.shut("server stopping")
         self._step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
+        self._step("reminders", self.reminders.close)
         self._step("messages", self.messaging.close, FLUSH_SECONDS)
         self._step("sweeper", self.connections.stop)
         self._step("watchdog", self.watchdog.stop)

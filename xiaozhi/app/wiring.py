@@ -315,6 +315,7 @@ def _tool_services(settings: Settings, services: SessionServices, closing: ExitS
         http=http,
         ring=services.sessions.ring,
         address_book=services.address_book,
+        reminders=services.reminders,
     )
 
 

@@ -17,6 +17,8 @@ from xiaozhi.reminders.spoken_time import Every, Unit
 _NAMES: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _ELAPSED: Final = ("FREQ=HOURLY", "FREQ=MINUTELY")
 _SHORTEST_MONTH: Final = 28
+LONGEST_SHIFT: Final = timedelta(hours=3)
+"""More than any clock is put forward or back for summer time."""
 
 
 def instant_of(local: datetime, zone: tzinfo) -> datetime:
@@ -61,7 +63,7 @@ def next_after(rule: str, start: datetime, after: datetime, zone: tzinfo) -> dat
         found = rrulestr(rule, dtstart=start.astimezone(UTC)).after(after.astimezone(UTC))
         return found.astimezone(zone) if found is not None else None
     # A time that summer time leaves out is shifted, so its clock may say more than `after` although it is before it.
-    local = after.astimezone(zone).replace(tzinfo=None) - timedelta(hours=3)
+    local = after.astimezone(zone).replace(tzinfo=None) - LONGEST_SHIFT
     moments = rrulestr(rule, dtstart=start)
     while True:
         moment = moments.after(local)
@@ -69,5 +71,22 @@ def next_after(rule: str, start: datetime, after: datetime, zone: tzinfo) -> dat
             return None
         instant = instant_of(moment, zone)
         if instant > after:
+            return instant
+        local = moment
+
+
+def latest_until(rule: str, start: datetime, until: datetime, zone: tzinfo) -> datetime | None:
+    """The last time, not after `until`, that follows the rule; None: there is none. Otherwise as `next_after`."""
+    if is_elapsed(rule):
+        found = rrulestr(rule, dtstart=start.astimezone(UTC)).before(until.astimezone(UTC), inc=True)
+        return found.astimezone(zone) if found is not None else None
+    local = until.astimezone(zone).replace(tzinfo=None) + LONGEST_SHIFT
+    moments = rrulestr(rule, dtstart=start)
+    while True:
+        moment = moments.before(local)
+        if moment is None:
+            return None
+        instant = instant_of(moment, zone)
+        if instant <= until:
             return instant
         local = moment

@@ -29,7 +29,7 @@ from dateutil.relativedelta import relativedelta
 from xiaozhi.reminders.chinese_times import read_chinese
 from xiaozhi.reminders.english_times import read_english
 from xiaozhi.reminders.recurrence import instant_of, is_elapsed, next_after, rule_of
-from xiaozhi.reminders.spoken_time import Clock, DayPart, SpokenTime, Unit
+from xiaozhi.reminders.spoken_time import Clock, DayPart, Every, SpokenTime, Unit
 
 MAX_CHARS: Final = 200
 LONGEST: Final = timedelta(days=5 * 366)
@@ -39,6 +39,7 @@ _HAN: Final = re.compile(r"[㐀-鿿]")
 _ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?$", re.IGNORECASE)
 _NIGHT: Final = (DayPart.EVENING, DayPart.NIGHT, DayPart.MIDNIGHT)
 _NOON: Final = 12
+_DAY_MINUTES: Final = 24 * 60
 _FIRST_MORNING_HOUR: Final = 7
 _FIRST_ALARM_HOUR: Final = 4
 _LATE_HOUR: Final = 5
@@ -155,7 +156,9 @@ class _Resolver:
         if not minutes:
             return Unclear(Doubt.NO_TIME if said.part is not None else Doubt.NOT_UNDERSTOOD)
         found = [
-            self._at(self._today + timedelta(days=ahead), each % 1440) for each in minutes for ahead in (-1, 0, 1, 2)
+            self._at(self._today + timedelta(days=ahead), each % _DAY_MINUTES)
+            for each in minutes
+            for ahead in (-1, 0, 1, 2)
         ]
         return _bounded(When(min(at for at in found if at > self._now)), self._now)
 
@@ -204,9 +207,11 @@ class _Resolver:
             day = first.day
         if every.unit is Unit.YEARS and (day is None or month is None):
             day, month = first.day, first.month
-        rule = rule_of(every.__class__(every.unit, every.interval, weekdays), day=day, month=month)
-        # From yesterday on: an hour after midnight belongs to the evening before.
-        start = self._local(first, self._minutes(self._readings_with_day()[0]))
+        minutes = self._minutes(self._readings_with_day()[0])
+        if minutes >= _DAY_MINUTES:  # midnight ends the day that was said
+            weekdays = tuple((each + 1) % 7 for each in weekdays)
+        rule = rule_of(Every(every.unit, every.interval, weekdays), day=day, month=month)
+        start = self._local(first, minutes)
         if every.interval > 1 and (weekdays or day is not None):
             start = self._first_of(rule, every.interval, start)
         at = next_after(rule, start, self._now, self._zone)

@@ -209,6 +209,12 @@ class Metrics:
         self.restarted_loops = Counter(
             "xiaozhi_restarted_loops_total", "Loops the watchdog had to restart, by name.", ["loop"], registry=registry
         )
+        self.reminders_due = Counter(
+            "xiaozhi_reminders_due_total",
+            "Reminders that fell due, by how they were handed on.",
+            ["how"],
+            registry=registry,
+        )
         self.reloads = Counter(
             "xiaozhi_reloads_total", "Configuration reloads, by result.", ["result"], registry=registry
         )

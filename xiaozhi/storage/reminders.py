@@ -1,5 +1,5 @@
-"""Queries about timers, alarms and reminders. Each function runs inside `Database.run` or `Database.read`. Times: seconds
-since 1970.
+"""Queries about timers, alarms and reminders. Each function runs inside `Database.run` or `Database.read`. Times:
+seconds since 1970.
 
 One that is due is taken by one worker for the time of a lease; when the worker dies, the lease ends and any worker may
 take it. A worker that lost its lease changes nothing: what it writes then asks for its name."""
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
 
 from xiaozhi.storage.tables import reminder
 
@@ -91,21 +91,29 @@ class Outlook:
     ringing: Sequence[ReminderRow]
 
 
-def outlook(connection: Connection) -> Outlook:
-    """See Outlook."""
-    next_at = connection.execute(select(func.min(_columns.look_at))).scalar()
+def outlook(connection: Connection, stuck_after: float) -> Outlook:
+    """See Outlook. `stuck_after`: see `claim`."""
+    stuck = and_(_columns.worker != "", _columns.look_at > stuck_after)
+    next_at = connection.execute(select(func.min(case((stuck, 0.0), else_=_columns.look_at)))).scalar()
     waiting = connection.execute(select(func.count()).where(_waits())).scalar() or 0
     return Outlook(next_at, waiting, _rows(connection, _columns.again > 0))
 
 
 def claim(
-    connection: Connection, worker: str, now: float, until: float, *, limit: int, kept_since: float
+    connection: Connection,
+    worker: str,
+    now: float,
+    until: float,
+    *,
+    stuck_after: float,
+    limit: int,
+    kept_since: float,
 ) -> list[ReminderRow]:
-    """Take up to `limit` that are due, the longest due first; they are `worker`'s until `until`. What was over before
+    """Take up to `limit` that are due, the longest due first; they are `worker`'s until `until`. A lease that ends
+    after `stuck_after` is longer than any: the clock was set back, and it does not count. What was over before
     `kept_since` is forgotten."""
     connection.execute(delete(reminder).where(_columns.look_at.is_(None), _columns.rang_at < kept_since))
-    # The end of a lease that is further away than a lease lasts: the clock was set back.
-    due = or_(_columns.look_at <= now, and_(_columns.worker != "", _columns.look_at > until))
+    due = or_(_columns.look_at <= now, and_(_columns.worker != "", _columns.look_at > stuck_after))
     query = select(_columns.id).where(due).order_by(_columns.look_at).limit(limit)
     if connection.dialect.name == "postgresql":
         query = query.with_for_update(skip_locked=True)  # SQLite lets one write at a time
@@ -114,23 +122,12 @@ def claim(
     return _rows(connection, _columns.id.in_(ids))
 
 
-def settle(connection: Connection, worker: str, row: ReminderRow) -> bool:
-    """`worker` is done with one that it took: it is as in `row` now, and nobody's. False: it is not his any more."""
-    values = {**asdict(row), "worker": ""}
-    return (
-        connection.execute(
-            update(reminder).where(_columns.id == row.id, _columns.worker == worker).values(values)
-        ).rowcount
-        == 1
-    )
-
-
-def quiet(connection: Connection, ids: Sequence[str]) -> None:
-    """Do not repeat these: their users have heard them."""
-    mine = _columns.id.in_(list(ids))
-    once, idle = _columns.rule == "", _columns.worker == ""
-    connection.execute(update(reminder).where(mine, idle, once).values(again=0, look_at=None))
-    connection.execute(update(reminder).where(mine, idle, _columns.rule != "").values(again=0, look_at=_columns.due_at))
+def settle(connection: Connection, row: ReminderRow, after: ReminderRow) -> bool:
+    """Put `after` in the place of `row`, and nobody is at it any more; False: somebody else is, or its user has changed
+    it meanwhile."""
+    same = (_columns.id == row.id, _columns.worker == row.worker, _columns.look_at == row.look_at)
+    values = {**asdict(after), "worker": ""}
+    return connection.execute(update(reminder).where(*same).values(values)).rowcount == 1
 
 
 def repeating(connection: Connection) -> list[ReminderRow]:

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from xiaozhi.chat import ToolSpec
 from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
+from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.settings.fields import Section
 from xiaozhi.tools.calls import AddressBook, Ring, nobody_is_there
 from xiaozhi.tools.music import Music
@@ -92,6 +93,8 @@ class ToolContext:
     """BCP 47 tag of the language the user speaks ("zh-CN", "en"); "" when unknown."""
     client_ip: str = ""
     """Where the device is; "" when unknown."""
+    user: str = ""
+    """The name under which the user of this device is remembered; "": that of the device."""
 
     @property
     def chinese(self) -> bool:
@@ -253,5 +256,7 @@ class ToolServices:
     """Calls another device."""
     address_book: AddressBook | None = None
     """A console's, which places calls itself; None: there is no console."""
+    reminders: ReminderBook | None = None
+    """Timers, alarms and reminders of all devices; None: none are kept."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch
     """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""
