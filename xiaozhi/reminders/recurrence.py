@@ -17,6 +17,7 @@ from xiaozhi.reminders.spoken_time import Every, Unit
 _NAMES: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _ELAPSED: Final = ("FREQ=HOURLY", "FREQ=MINUTELY")
 _SHORTEST_MONTH: Final = 28
+_LONGEST_MONTH: Final = 31
 LONGEST_SHIFT: Final = timedelta(hours=3)
 """More than any clock is put forward or back for summer time."""
 
@@ -37,6 +38,8 @@ def rule_of(every: Every, *, day: int | None = None, month: int | None = None) -
         parts.append(f"BYDAY={','.join(_NAMES[each] for each in sorted(set(every.weekdays)))}")
     if every.unit is Unit.YEARS and month is not None:
         parts.append(f"BYMONTH={month}")
+    if every.unit is Unit.MONTHS and day == _LONGEST_MONTH:
+        day = -1
     if every.unit in (Unit.MONTHS, Unit.YEARS) and day is not None:
         parts += _days_of_month(day)
     return ";".join(parts)

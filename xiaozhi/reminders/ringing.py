@@ -147,4 +147,5 @@ def _late_text(row: ReminderRow, zone: tzinfo) -> str:
     if row.language == "zh":
         what = {"timer": "计时器", "alarm": "闹钟", "reminder": "提醒"}[row.kind]
         return f"抱歉，晚了：您有一个{when}的{what}{f'：{about}' if about else ''}。"
-    return f"Sorry, this is late: there was your {row.kind} for {when}{f': {about}' if about else ''}."
+    what = {"timer": "a timer", "alarm": "an alarm", "reminder": "a reminder"}[row.kind]
+    return f"Sorry, this is late. You had {what} {when}{f': {about}' if about else ''}."

@@ -166,7 +166,7 @@ class _Resolver:
         """A day that comes again is the next one; today is asked about."""
         said = self._said
         if at <= self._now:
-            if said.clock is None and self._date_of(at) == self._today:
+            if said.clock is None and said.part is not DayPart.NOON and self._date_of(at) == self._today:
                 return Unclear(Doubt.NO_TIME)  # the usual hour of this part of the day has passed
             if said.weekday is not None and said.week is None and said.days is None:
                 at = self._on(self._date_of(at) + timedelta(days=7))

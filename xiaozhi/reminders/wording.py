@@ -90,7 +90,7 @@ def _english_rule(frequency: str, interval: int, days: str, day: str, at: dateti
             listed = " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
             return f"every {listed}" if interval == 1 else f"{often} on {listed}"
         case "MONTHLY":
-            return f"{often} on the {'last day' if day in ('-1', '31') else _ordinal(int(day or at.day))}"
+            return f"{often} on the {'last day' if day == '-1' else _ordinal(int(day or at.day))}"
         case "YEARLY":
             return f"{often} on {_MONTHS[at.month - 1]} {day or at.day}"
     return often
@@ -106,7 +106,7 @@ def _han_rule(frequency: str, interval: int, days: str, day: str, at: datetime) 
             named = [_HAN_DAYS[_NAMES.index(each)] for each in days.split(",")] if days else [_HAN_DAYS[at.weekday()]]
             return f"{often}{'、周'.join(named)}" if interval == 1 else f"{often}的周{'、周'.join(named)}"
         case "MONTHLY":
-            return f"{often}{'最后一天' if day in ('-1', '31') else f'{day or at.day}号'}"
+            return f"{often}{'最后一天' if day == '-1' else f'{day or at.day}号'}"
         case "YEARLY":
             return f"{often}{at.month}月{day or at.day}号"
     return often
