@@ -43,7 +43,10 @@ from xiaozhi.speech.numerals import MAX_SPOKEN
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
-FACTS = ("time", "date", "weekday", "month", "year", "lunar", "part_of_day", "coin", "die", "number", "answer")
+FACTS = (
+    *("time", "date", "weekday", "month", "year", "lunar", "part_of_day", "coin", "die", "number", "answer"),
+    "result",
+)
 """Names the assistant itself can fill in."""
 
 MAX_TEXT = 400
