@@ -202,7 +202,6 @@ def test_the_http_port(tls: dict[str, str]) -> None:
         vision_tokens=VisionTokens("secret"),
         vllm=lambda: None,
         sessions=OpenSessions(),
-        book=None,
         rates=RequestRates(Limits),
     )
     web.start()

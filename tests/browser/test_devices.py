@@ -56,7 +56,7 @@ def test_a_device_says_what_the_owner_types(page: BrowserPage, house: House) -> 
     answer = device.collect_answer()
     assert answer.sentences == ["dinner is ready"]
     assert answer.frames
-    page.wait_for("/It says it|It is said in a moment/.test(document.body.innerText)")
+    page.wait_for("/It says it|It said it|It is said as soon/.test(document.body.innerText)")
 
 
 def test_its_screen_is_shown_and_it_reboots_only_when_that_was_meant(page: BrowserPage, house: House) -> None:

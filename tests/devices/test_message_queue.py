@@ -7,17 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.databases import opened
 from tests.fakes.clock import FakeClock
 from tests.waiting import wait_for
 from xiaozhi.devices.delivery import NOT_CONNECTED, Reach, Way
-from xiaozhi.devices.directory import DeviceDirectory
-from xiaozhi.devices.message_queue import KEPT_S, LEASE_S, MAX_PER_DEVICE, MessageQueue, Progress
+from xiaozhi.devices.message_queue import MessageQueue, Progress
 from xiaozhi.devices.messages import DeviceMessage, MessageKind, MessageState
 from xiaozhi.devices.notes import DeviceNotes
 from xiaozhi.devices.presence import Presence
-from xiaozhi.errors import Overloaded, VendorError
-from xiaozhi.storage.database import Database, sqlite_url
+from xiaozhi.storage.database import Database
 
 ANNA, BEN = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 SPOKEN = Progress(MessageState.SPOKEN)

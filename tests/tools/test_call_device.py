@@ -11,10 +11,12 @@ import pytest
 from tests.tools.fakes import call, context, recorded
 from xiaozhi.tools.base import Action, ToolContext, ToolOutcome, ToolServices
 from xiaozhi.tools.calls import AddressBook, Rung, nobody_is_there
+from xiaozhi.tools.household import AskingDevice, NoOtherDevices, OtherDevices, Told
 from xiaozhi.tools.registry import select
 from xiaozhi.tools.toolbox import Toolbox
 
 HERE, THERE = "11:22:33:44:55:66", "aa:bb:cc:dd:ee:ff"
+KITCHEN = "aa:bb:cc:dd:ee:01"
 BOOK = {"小陈": "AA-BB-CC-DD-EE-FF", "Granny": HERE}
 
 
@@ -38,12 +40,13 @@ def ask(
     devices: Mapping[str, str] = BOOK,
     called: bool = False,
     made: ToolContext | None = None,
+    others: OtherDevices | None = None,
     **arguments: Any,
 ) -> ToolOutcome:
     made = made or context(language)
     recorded(made).called = called
     chosen = select(["call_device"], {"call_device": {"devices": dict(devices)}})
-    services = ToolServices(ring=ring, address_book=book)
+    services = ToolServices(ring=ring, address_book=book, others=others or NoOtherDevices())
     return Toolbox(chosen.build(services).source).call(call("call_device", **arguments), made)
 
 
@@ -139,9 +142,29 @@ def test_what_the_console_says_of_a_call_that_failed_is_spoken() -> None:
     assert (silent.action, silent.text) == (Action.SPEAK, "The call did not go through.")
 
 
-def test_an_empty_list_and_one_that_cannot_be_used_are_told() -> None:
-    assert "devices: is empty" in select(["call_device"], {}).warnings[0]
-    assert select(["call_device"], {}, under_console=True).warnings == (), "the console has the book"
+class FakeHousehold:
+    """A device called Kitchen."""
+
+    def tell(self, asker: AskingDevice, to: str, text: str) -> list[Told]:
+        raise AssertionError("nobody asked for that")
+
+    def called(self, asker: AskingDevice, name: str) -> str:
+        return KITCHEN if name == "kitchen" else ""
+
+    def name_of(self, device_id: str) -> str:
+        return "Hall"
+
+
+def test_names_of_the_console_count_besides_those_of_the_list() -> None:
+    ring = FakeRing()
+
+    assert ask(ring, devices={}, others=FakeHousehold(), nickname="kitchen").text == "I have called kitchen."
+    assert ask(ring, devices={}, others=FakeHousehold(), nickname="attic").action is Action.ERROR
+    assert ring.calls == [(KITCHEN, {"zh": "Hall正在呼叫您。", "en": "Hall is calling you."})]
+
+
+def test_a_list_that_cannot_be_used_is_told() -> None:
+    assert select(["call_device"], {}).warnings == (), "devices may have names in the console"
     [fault] = select(["call_device"], {"call_device": {"devices": {"x": "a/b"}}}).faults
     assert fault.key == "plugins.call_device.devices"
 

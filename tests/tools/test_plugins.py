@@ -67,6 +67,7 @@ def test_names_and_parameters_are_those_of_the_existing_server() -> None:
         "play_music": (["song_name", "one_after_another"], []),
         "control_music": (["action", "volume"], ["action"]),
         "call_device": (["nickname", "message"], ["nickname"]),
+        "tell_device": (["to", "message"], ["to", "message"]),
         "search_from_ragflow": (["question"], ["question"]),
         "web_search": (["query"], ["query"]),
     }

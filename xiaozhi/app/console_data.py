@@ -59,10 +59,9 @@ def add_data_pages(console: OwnerConsole, parts: ServerParts) -> None:
     console.add(
         devices.create_blueprint(pages.hooks(), console.access, console.audit),
         history.create_blueprint(said, console.access, console.audit),
+        reminders.create_blueprint(parts.reminders, console.access, console.audit),
         device_pictures.create_blueprint(tokens, directory.keep_picture, known.guesses),
     )
-    if services.reminders is not None:
-        console.add(reminders.create_blueprint(services.reminders, console.access, console.audit))
     console.feed.sample(
         "devices", LOOK_S, _steady(lambda: dict(zip(("online", "mark"), directory.pulse(), strict=True)))
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,10 +16,12 @@ from xiaozhi.app.banner import show_faults, width
 from xiaozhi.app.device_settings import change_own
 from xiaozhi.app.wiring import make_database
 from xiaozhi.devices.directory import DeviceDirectory, UnknownDevice
+from xiaozhi.devices.message_queue import MessageQueue, NobodyHere
+from xiaozhi.devices.messages import MAX_TEXT_CHARS, DeviceMessage, MessageKind
 from xiaozhi.devices.notes import DeviceNotes
-from xiaozhi.devices.report import BOARD_NAMES
+from xiaozhi.devices.report import INTERNAL
 from xiaozhi.errors import Overloaded, ProtocolError, SettingsError, StorageError
-from xiaozhi.protocol.device_id import checked_device_id
+from xiaozhi.protocol.device_id import checked_device_id, normal_device_id
 from xiaozhi.settings import Loaded, zone_of
 from xiaozhi.settings.masking import mask_tree
 from xiaozhi.storage.devices import DeviceRecord
@@ -31,11 +34,32 @@ USAGE = (
     "devices approve CODE",
     "devices revoke ID",
     "devices forget ID",
+    "devices say ID TEXT",
+    "devices notify ID TEXT",
+    "devices alert ID TEXT",
+    "devices reboot ID",
+    "devices messages",
 )
 EXIT_FAILED = 1
-_AT_LEAST = {"list": 0, "show": 1, "set": 2, "unset": 2, "approve": 1, "revoke": 1, "forget": 1}
-_MANY = ("set", "unset")
+_AT_LEAST = {
+    "list": 0,
+    "show": 1,
+    "set": 2,
+    "unset": 2,
+    "approve": 1,
+    "revoke": 1,
+    "forget": 1,
+    "say": 2,
+    "notify": 2,
+    "alert": 2,
+    "reboot": 1,
+    "messages": 0,
+}
+_MANY = ("set", "unset", "say", "notify", "alert")
 _WHO = "command line"
+_GOOD_FOR_S = 3600.0
+"""How long a message of the command line waits for its device."""
+_MAX_SHOWN = 500
 
 
 def is_device_command(words: Sequence[str]) -> bool:
@@ -54,7 +78,11 @@ def run(words: Sequence[str], loaded: Loaded) -> int:
         if arguments and verb != "approve":
             checked_device_id(arguments[0])
         database.start()
-        print(_VERBS[verb](DeviceDirectory(database, DeviceNotes(database)), loaded, arguments))
+        if verb in (*MessageKind, "messages"):
+            queue = MessageQueue(database, NobodyHere(), worker=_WHO)
+            print(_waiting(queue, loaded) if verb == "messages" else _hand_over(queue, verb, arguments))
+        else:
+            print(_VERBS[verb](DeviceDirectory(database, DeviceNotes(database)), loaded, arguments))
     except SettingsError as error:
         show_faults(error.faults)
         return EXIT_FAILED
@@ -95,7 +123,7 @@ def _list(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) 
 
 def _show(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]) -> str:
     record = directory.of(arguments[0])
-    report = {key: value for key, value in (record.report or {}).items() if key not in (BOARD_NAMES, "asked_at")}
+    report = {key: value for key, value in (record.report or {}).items() if key not in (*INTERNAL, "asked_at")}
     rows = [
         ("device", record.device),
         ("state", _state(record)),
@@ -148,6 +176,32 @@ def _forget(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]
     if directory.forget(device):
         return f"{device} is enrolled anew when it next starts; its tokens of before are void."
     return f"{device} is not enrolled, nothing to do."
+
+
+def _hand_over(queue: MessageQueue, verb: str, arguments: Sequence[str]) -> str:
+    """Keep a message for the servers that run on this database."""
+    device, text, now = normal_device_id(arguments[0]), " ".join(arguments[1:]), time.time()
+    if len(text) > MAX_TEXT_CHARS:
+        raise ProtocolError(f"The text may have at most {MAX_TEXT_CHARS} characters.")
+    message = DeviceMessage(
+        device=device, kind=MessageKind(verb), text=text, due_at=now, expires_at=now + _GOOD_FOR_S, in_quiet_hours=True
+    )
+    result = queue.send(message)
+    why = f" ({result.reason})" if result.reason else ""
+    return (
+        f"Message {result.id} waits for {device}{why}; a running server delivers it within {_GOOD_FOR_S / 60:.0f} min."
+    )
+
+
+def _waiting(queue: MessageQueue, loaded: Loaded) -> str:
+    found = queue.page(limit=_MAX_SHOWN)
+    if not found:
+        return "No message waits."
+    rows = [("MESSAGE", "DEVICE", "KIND", "SENDER", "STATE", "WHY", "UNTIL")]
+    for kept in found:
+        sender, until = str(kept.body.get("sender", "")), _time(kept.expires_at, loaded)
+        rows.append((kept.id, kept.device, kept.kind, sender, kept.state, kept.reason, until))
+    return "\n".join(_table(rows))
 
 
 _VERBS: dict[str, Callable[[DeviceDirectory, Loaded, Sequence[str]], str]] = {

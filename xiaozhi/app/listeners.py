@@ -24,7 +24,6 @@ from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
-from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.runtime.usage import UsageLimits
@@ -35,7 +34,7 @@ from xiaozhi.settings.server import Limits, ServerSettings
 from xiaozhi.settings.vendor_limits import UNKNOWN_VENDOR
 from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions, Admit
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
-from xiaozhi.web import device_tools, devices, ops, ota, ota_elsewhere, reminders, vision
+from xiaozhi.web import device_tools, devices, ops, ota, ota_elsewhere, vision
 from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.admin_door import AdminDoor
 from xiaozhi.web.app import WebConfig, create_app
@@ -199,15 +198,14 @@ def http_port(
     vision_tokens: VisionTokens,
     vllm: Callable[[str], Vllm | None],
     sessions: OpenSessions,
-    book: ReminderBook | None,
     rates: RequestRates,
     connections: int | None = None,
-    console: Sequence[Blueprint] = (),
+    more: Sequence[Blueprint] = (),
 ) -> WebServer:
     """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits.
-    `book`: of reminders, None: none are kept. `console`: what the pages of the console ask."""
+    `more`: what else is asked, such as the pages of the console."""
     server = settings.server
-    admin_token, guesses = server.admin_token.get_secret_value(), rates.guesses
+    admin_token, guesses, door = server.admin_token.get_secret_value(), rates.guesses, admin_door(settings, rates)
     ota_hooks = ota.OtaHooks(
         on_board=known.boards.learn,
         on_report=known.reported,
@@ -226,17 +224,16 @@ def http_port(
             vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses, admit=rates.vision
         ),
         ops.create_blueprint(hooks, admin_token=admin_token, guesses=guesses),
-        device_tools.create_blueprint(operator_tools(sessions), AdminDoor(admin_token, guesses)),
+        device_tools.create_blueprint(operator_tools(sessions), door),
         devices.create_blueprint(
             DeviceHooks(
                 known.directory,
                 lambda *change: change_own(known.directory, loaded(), *change, who="admin token"),
                 known.presence.look,
             ),
-            AdminDoor(admin_token, guesses),
+            door,
         ),
-        *([reminders.create_blueprint(book, AdminDoor(admin_token, guesses))] if book is not None else []),
-        *console,
+        *more,
     ]
     web = WebConfig(
         fallback_host=own_host(settings),
@@ -254,6 +251,11 @@ def http_port(
         trusted=web.trusted_proxies,
         limits=WebLimits() if connections is None else WebLimits(connections, max(1, connections // 4)),
     )
+
+
+def admin_door(settings: Settings, rates: RequestRates) -> AdminDoor:
+    """Who may use the addresses under /admin."""
+    return AdminDoor(settings.server.admin_token.get_secret_value(), rates.guesses)
 
 
 def operator_tools(sessions: OpenSessions) -> device_tools.FindTools:

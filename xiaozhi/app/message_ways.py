@@ -13,7 +13,7 @@ from xiaozhi.devices.directory import DeviceDirectory
 from xiaozhi.devices.message_queue import RENEW_S, Progress
 from xiaozhi.devices.messages import DeviceMessage, MessageState
 from xiaozhi.devices.quiet_hours import quiet_until
-from xiaozhi.devices.standing import StandingConnections
+from xiaozhi.devices.standing import StandingConnection, StandingConnections
 from xiaozhi.errors import ToolError
 from xiaozhi.protocol import messages as wire
 from xiaozhi.session.open_sessions import OpenSession, OpenSessions
@@ -26,12 +26,15 @@ REBOOT_TOOL: Final = "self.reboot"
 """The firmware's own (main/mcp_server.cc of 78/xiaozhi-esp32)."""
 ALERT_S: Final = 5.0
 """How long an alert is left on the screen before the next one."""
+PAUSE_S: Final = 2.0
+"""After a message that was played: the device is back to idling by then."""
 _SENT: Final = Progress(MessageState.SENT)
 _AWAY: Final = Progress(MessageState.WAITING, NOT_CONNECTED, again=True)
 
 
 class MessageWays:
-    """The `Ways` of a `MessageQueue`. `current`: the settings in force. `clock`: seconds since 1970."""
+    """The `Ways` of a `MessageQueue`. `play`: have an idle device play a text; the seconds that takes, None where it
+    cannot (`notify_sounds.py`). `current`: the settings in force. `clock`: seconds since 1970."""
 
     def __init__(
         self,
@@ -39,12 +42,14 @@ class MessageWays:
         standing: StandingConnections,
         directory: DeviceDirectory,
         *,
+        play: Callable[[StandingConnection, str], float | None],
         current: Callable[[], Settings],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._sessions = sessions
         self._standing = standing
         self._directory = directory
+        self._play = play
         self._current = current
         self._clock = clock
 
@@ -65,7 +70,14 @@ class MessageWays:
                 yield from self._speak(message, text, at_once)
             case Way.REBOOT:
                 yield self._reboot(message.device)
-            case Way.SHOW | Way.ALERT | Way.NOTIFY:
+            case Way.NOTIFY:
+                standing = self._standing.of_device(message.device)
+                seconds = self._play(standing, text) if standing is not None else None
+                if seconds is None:
+                    yield self._show(message, text)
+                else:
+                    yield Progress(MessageState.SENT, busy_s=seconds + PAUSE_S)
+            case Way.SHOW | Way.ALERT:
                 yield self._show(message, text)
 
     def _session(self, device: str) -> OpenSession | None:

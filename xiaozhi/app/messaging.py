@@ -7,14 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flask import Blueprint
+
+from xiaozhi.app.household import OwnDevices, household_rules
 from xiaozhi.app.known_devices import KnownDevices
+from xiaozhi.app.listeners import own_host
 from xiaozhi.app.message_ways import MessageWays
+from xiaozhi.app.notify_sounds import NotifySounds
+from xiaozhi.devices.household import Household
 from xiaozhi.devices.message_queue import MessageQueue
 from xiaozhi.devices.standing import StandingConnections
+from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.metrics import Metrics
+from xiaozhi.session.agent import AgentSource
 from xiaozhi.session.open_sessions import OpenSessions
 from xiaozhi.settings import Settings
 from xiaozhi.storage.database import Database
+from xiaozhi.web import device_sounds, messages
+from xiaozhi.web.addresses import ServerAddresses
+from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.messages import MessageHooks
 
 
 class Messaging:
@@ -26,13 +38,24 @@ class Messaging:
         database: Database,
         known: KnownDevices,
         metrics: Metrics,
+        inference: InferencePool,
         *,
+        agents: Callable[[], AgentSource],
+        addresses: Callable[[], ServerAddresses],
         current: Callable[[], Settings],
     ) -> None:
         self._presence = known.presence
         self.sessions = OpenSessions(on_ready=lambda device: self.queue.comes(device, conversation=True))
         self.standing = StandingConnections(on_join=self._joins, on_leave=self._leaves)
-        ways = MessageWays(self.sessions, self.standing, known.directory, current=current)
+        self.sounds = NotifySounds(
+            database,
+            known,
+            inference,
+            agents=agents,
+            address=lambda standing, name: addresses().sound_for(standing.origin, own_host(current()), name),
+            current=current,
+        )
+        ways = MessageWays(self.sessions, self.standing, known.directory, play=self.sounds.play, current=current)
         self.queue = MessageQueue(
             database,
             ways,
@@ -41,6 +64,19 @@ class Messaging:
             on_settled=lambda kind, state: metrics.messages.labels(kind, state).inc(),
         )
         known.presence.lookout = self.queue
+        self.household = Household(database, lambda: household_rules(current()))
+        self.others = OwnDevices(self.household, self.queue, self.sessions, current=current)
+        self._directory = known.directory
+
+    def blueprints(self, door: AdminDoor) -> list[Blueprint]:
+        """The routes for operators, and those that idle devices fetch sounds from."""
+        hooks = MessageHooks(
+            self.queue,
+            self._directory,
+            self.household.groups,
+            lambda: [member.device for member in self.household.members()],
+        )
+        return [messages.create_blueprint(hooks, door), device_sounds.create_blueprint(self.sounds.fetch)]
 
     def close(self, seconds: float) -> None:
         """Deliver nothing any more. Idempotent."""

@@ -18,6 +18,7 @@ from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.transport.acceptor import Acceptor
 from xiaozhi.transport.connection import ConnectionServices
+from xiaozhi.web import reminders
 from xiaozhi.web.wsgi import WebServer
 
 
@@ -62,6 +63,7 @@ class ServerPorts:
             admission=parts.watched.admission,
             handshakes=fitted.handshakes,
         )
+        door = listeners.admin_door(settings, rates)
         hooks = ops_hooks(parts, ready=ready, clock=clock)
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self.web: WebServer = listeners.http_port(
@@ -74,10 +76,13 @@ class ServerPorts:
             vision_tokens=vision_tokens,
             vllm=vllm,
             sessions=parts.watched.services.sessions,
-            book=parts.watched.services.reminders,
             rates=rates,
             connections=fitted.http,
-            console=console.blueprints(),
+            more=[
+                *console.blueprints(),
+                *parts.messaging.blueprints(door),
+                reminders.create_blueprint(parts.reminders, door),
+            ],
         )
 
     @property

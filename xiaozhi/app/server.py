@@ -64,6 +64,7 @@ from xiaozhi.session.turns.pipeline import PipelineFactory
 from xiaozhi.settings import Loaded, token_secret, zone_of
 from xiaozhi.storage.earlier_files import import_earlier_files
 from xiaozhi.tools.device_mcp import Vision
+from xiaozhi.tools.household import NoOtherDevices
 from xiaozhi.transport.acceptor import Acceptor
 from xiaozhi.web.addresses import Ports
 from xiaozhi.web.wsgi import WebServer
@@ -128,7 +129,13 @@ class Server:
             sinks=[console.reports] if console is not None else (),
         )
         self.messaging = Messaging(
-            self._database, self.known_devices, self.metrics, current=lambda: self._current().loaded.settings
+            self._database,
+            self.known_devices,
+            self.metrics,
+            self.inference,
+            agents=lambda: self.agents,
+            addresses=lambda: self._addresses,
+            current=lambda: self._current().loaded.settings,
         )
         self._observer = Observer(self.metrics, self._tracer)
         self.reminders = ReminderService(
@@ -168,6 +175,8 @@ class Server:
             pipeline=pipeline,
             sessions=self.messaging.sessions,
             messages=self.messaging.queue,
+            ring=self.messaging.others.ring,
+            others=self.messaging.others if console is None else NoOtherDevices(),
             reminders=self.reminders.book,
             address_book=console.address_book if console is not None else None,
         )
@@ -223,9 +232,11 @@ class Server:
             history=self.history,
             addresses=self._addresses,
             management=console,
+            reminders=self.reminders.book,
             current=self._current,
             reload=self.reload,
             preview=preview,
+            messaging=self.messaging,
             secret=secret,
         )
         self._owner_console = open_console(self._parts, enabled=settings.console.enabled)

@@ -11,9 +11,11 @@ from xiaozhi.app.generations import Generation
 from xiaozhi.app.history import History
 from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.management import ManagementConsole
+from xiaozhi.app.messaging import Messaging
 from xiaozhi.app.telemetry import Observer
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.errors import Fault
+from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.web.addresses import ServerAddresses
 
@@ -31,7 +33,9 @@ class ServerParts:
     vendors: VendorHealth
     history: History
     addresses: ServerAddresses
+    messaging: Messaging
     management: ManagementConsole | None
+    reminders: ReminderBook
     current: Callable[[], Generation]
     reload: Callable[[], Sequence[Fault]]
     preview: Preview | None

@@ -313,7 +313,8 @@ def _tool_services(settings: Settings, services: SessionServices, closing: ExitS
         now=lambda: datetime.datetime.now(here),
         offload=lambda function: inference.run(function, kind="other", deadline=OFFLOAD_DEADLINE_S),
         http=http,
-        ring=services.sessions.ring,
+        ring=services.ring or services.sessions.ring,
+        others=services.others,
         address_book=services.address_book,
         reminders=services.reminders,
     )

@@ -14,9 +14,10 @@ from xiaozhi.speech.language import spoken_language
 LATE_S: Final = 60.0
 """Heard so much later than it was due, a message says that it is late."""
 NOT_CONNECTED: Final = "the device is not connected"
-TALKS_ELSEWHERE: Final = "the device talks with another worker"
+QUIET_HOURS: Final = "quiet hours"
+ELSEWHERE: Final = "the device is connected to another worker"
 ELSEWHERE_S: Final = 3.0
-"""Until it is looked again whether that conversation is over."""
+"""Until it is looked again whether it still is."""
 ONE_AT_A_TIME: Final = "another message is being delivered"
 PAUSE: Final = "for a pause in the conversation"
 AT_ONCE: Final = 4
@@ -63,14 +64,14 @@ class Wait:
 class Circumstances:
     """What the decision depends on, besides the message. `quiet_until`: when the device's quiet hours end; None: it is
     none now. `in_hand`: messages of this device that are being delivered here. `free_at`: until then the idle device is
-    taken up by the message before. `talks_elsewhere`: another worker has a conversation with it."""
+    taken up by the message before. `elsewhere`: another worker has a conversation with it."""
 
     now: float
     reach: Reach
     quiet_until: float | None = None
     in_hand: int = 0
     free_at: float = 0.0
-    talks_elsewhere: bool = False
+    elsewhere: bool = False
 
 
 def decide(message: DeviceMessage, seen: Circumstances) -> Way | Wait:
@@ -83,15 +84,15 @@ def decide(message: DeviceMessage, seen: Circumstances) -> Way | Wait:
     if message.kind is MessageKind.REBOOT:
         return Way.REBOOT
     if seen.quiet_until is not None and not message.in_quiet_hours:
-        return Wait("quiet hours", seen.quiet_until)
+        return Wait(QUIET_HOURS, seen.quiet_until)
     if reach.conversation:
         if message.kind is MessageKind.ALERT:
             return Way.SHOW
         if seen.in_hand >= AT_ONCE and not message.interrupts:
             return Wait(ONE_AT_A_TIME, now + RETRY_S)
         return Way.SPEAK
-    if seen.talks_elsewhere:
-        return Wait(TALKS_ELSEWHERE, now + ELSEWHERE_S)
+    if seen.elsewhere:
+        return Wait(ELSEWHERE, now + ELSEWHERE_S)
     if seen.in_hand or seen.free_at > now:
         return Wait(ONE_AT_A_TIME, max(seen.free_at, now + RETRY_S if seen.in_hand else 0.0))
     return Way.ALERT if message.kind is MessageKind.ALERT else Way.NOTIFY

@@ -92,6 +92,22 @@ class Ways(Protocol):
         `at_once`: do not wait for a pause. Blocks in between. May raise XiaozhiError, which is a failure."""
 
 
+class NobodyHere:
+    """The `Ways` of a process without devices, such as a command."""
+
+    def reach(self, device: str) -> Reach:
+        """See Ways."""
+        return Reach()
+
+    def quiet_until(self, device: str, now: float) -> float | None:
+        """See Ways."""
+        return None
+
+    def deliver(self, message: DeviceMessage, way: Way, text: str, *, at_once: bool) -> Iterator[Progress]:
+        """See Ways."""
+        return iter(())
+
+
 @dataclass(slots=True)
 class _AtDevice:
     """Messages of one device that this worker is at."""
@@ -168,7 +184,7 @@ class MessageQueue:
             else MessageResult("", one.device, MessageState.FAILED, "too many messages wait for it")
             for one, (message, _) in zip(new, kept, strict=True)
         ]
-        return self._wait(found, wait_s) if wait_s > 0 else found
+        return self.wait(found, wait_s) if wait_s > 0 else found
 
     def of(self, id: str) -> StoredMessage | None:
         """One message, while it is kept. Blocks; raises StorageError, Overloaded."""
@@ -193,8 +209,8 @@ class MessageQueue:
         self._has_settled(id, taken.kind, state, taken.device)
         return True
 
-    def _wait(self, results: list[MessageResult], seconds: float) -> list[MessageResult]:
-        """Until all have settled, at most so long; what has become of them."""
+    def wait(self, results: Sequence[MessageResult], seconds: float) -> list[MessageResult]:
+        """Wait at most so long until all have settled; what has become of them. Raises StorageError, Overloaded."""
         until = time.monotonic() + seconds
         events = {result.id: Event() for result in results if not result.settled}
         for id, event in events.items():
@@ -208,7 +224,7 @@ class MessageQueue:
                 if not self._awaited[id]:
                     del self._awaited[id]
         if not events:
-            return results
+            return list(results)
         now_kept = self._database.read(lambda connection: device_messages.of(connection, list(events)))
         return [_result(now_kept[result.id]) if result.id in now_kept else result for result in results]
 
@@ -299,10 +315,11 @@ class MessageQueue:
 
         def read(connection: Transaction) -> tuple[list[StoredMessage], bool]:
             waiting = device_messages.waiting_for(connection, device, MAX_PER_DEVICE)
+            where = connection, device, self._worker, now - ALIVE_S
             elsewhere = (
                 bool(waiting)
                 and not reach.conversation
-                and presences.in_conversation_elsewhere(connection, device, self._worker, now - ALIVE_S)
+                and (presences.in_conversation_elsewhere(*where) or presences.came_elsewhere(*where))
             )
             return waiting, elsewhere
 
@@ -322,7 +339,7 @@ class MessageQueue:
                     quiet_until=quiet_until,
                     in_hand=here.count,
                     free_at=self._free_at.get(device, 0.0),
-                    talks_elsewhere=elsewhere,
+                    elsewhere=elsewhere,
                 ),
             )
             if isinstance(decided, Way) and len(self._tasks) >= MAX_DELIVERING:

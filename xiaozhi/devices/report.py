@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 BOARD_NAMES: Final = "board_names"
+PLAYS: Final = "plays_messages"
+"""Not said by the device: whether it has fetched a message to play (`app/notify_sounds.py`)."""
+INTERNAL: Final = (BOARD_NAMES, PLAYS)
+"""Keys that are not for people."""
 _MAX_CHARS: Final = 128
 _TEXTS: Final = {
     "chip": ("chip_model_name",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from xiaozhi.net.origin import Origin
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.protocol.messages import Sendable
 
@@ -19,6 +20,10 @@ class StandingConnection(Protocol):
     @property
     def device(self) -> str:
         """The device id in its normal form."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """How its device reached this server; None: not known."""
 
     def push(self, message: Sendable) -> bool:
         """Send the device a message outside of any conversation. False when the connection cannot take it: it has

@@ -25,8 +25,9 @@ from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.telemetry import Telemetry
 from xiaozhi.session.turns.cascade import Cascade
 from xiaozhi.session.turns.pipeline import PipelineFactory
-from xiaozhi.tools.calls import AddressBook
+from xiaozhi.tools.calls import AddressBook, Ring
 from xiaozhi.tools.device_mcp import Vision
+from xiaozhi.tools.household import NoOtherDevices, OtherDevices
 from xiaozhi.tools.shared_tools import SharedTools
 
 
@@ -81,6 +82,10 @@ class SessionServices:
     """Which board a device is: some have settings of their own."""
     address_book: AddressBook | None = None
     """A console's."""
+    ring: Ring | None = None
+    """Calls a device; None: only those of `sessions` are reached. May block."""
+    others: OtherDevices = field(default_factory=NoOtherDevices)
+    """What tools may ask of the other devices of the household. Its methods block."""
     sessions: OpenSessions = field(default_factory=OpenSessions)
     """Who is connected to this process."""
     messages: MessageSender = field(default_factory=NoMessages)

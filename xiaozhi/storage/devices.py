@@ -301,6 +301,33 @@ def records(connection: Connection, alive_since: float, names: Collection[str] |
     return sorted(found, key=lambda record: -(record.last_seen or 0.0))
 
 
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A device by name. `client`: the client id it is enrolled with, "" when it is not."""
+
+    device: str
+    label: str
+    settings: Mapping[str, Any]
+    client: str
+
+
+def by_name(connection: Connection) -> list[KnownDevice]:
+    """Every device that is known and not revoked, by id."""
+    everyone = union(*(select(table.c.device) for table in _KNOWN_BY)).subquery()
+    query = (
+        select(everyone.c.device, device_label.c.label, device_settings.c.settings, enrolment.c.client)
+        .outerjoin(device_label, device_label.c.device == everyone.c.device)
+        .outerjoin(device_settings, device_settings.c.device == everyone.c.device)
+        .outerjoin(enrolment, enrolment.c.device == everyone.c.device)
+        .where(everyone.c.device.not_in(select(device_standing.c.device).where(device_standing.c.revoked != 0)))
+        .order_by(everyone.c.device)
+    )
+    return [
+        KnownDevice(row.device, row.label or "", row.settings or {}, row.client or "")
+        for row in connection.execute(query)
+    ]
+
+
 def _upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
     statement = insert(connection, table).values(**row)
     changes = {name: statement.excluded[name] for name in row if name != "device"}

@@ -122,6 +122,15 @@ def in_conversation_elsewhere(connection: Connection, device: str, name: str, al
     return connection.execute(select(presence.c.visit).where(elsewhere).limit(1)).first() is not None
 
 
+def came_elsewhere(connection: Connection, device: str, name: str, alive_since: float) -> bool:
+    """Whether the standing connection of a device to `name` is an old one: it has come to another worker since."""
+    alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)
+    query = select(standing_presence).where(standing_presence.c.device == device, standing_presence.c.worker.in_(alive))
+    since = {row.worker: row.since for row in connection.execute(query)}
+    # One that is not written yet is the newest.
+    return name in since and since[name] < max(since.values())
+
+
 def reachable(connection: Connection, devices: Collection[str], alive_since: float) -> set[str]:
     """Those of these devices that are connected to a worker, or could be told something while they idle."""
     alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)

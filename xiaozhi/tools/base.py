@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -25,6 +25,7 @@ from xiaozhi.net.http import VendorHttp
 from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.settings.fields import Section
 from xiaozhi.tools.calls import AddressBook, Ring, nobody_is_there
+from xiaozhi.tools.household import NoOtherDevices, OtherDevices
 from xiaozhi.tools.music import Music
 
 
@@ -256,6 +257,8 @@ class ToolServices:
     """Calls another device."""
     address_book: AddressBook | None = None
     """A console's, which places calls itself; None: there is no console."""
+    others: OtherDevices = field(default_factory=NoOtherDevices)
+    """The other devices of the household."""
     reminders: ReminderBook | None = None
     """Timers, alarms and reminders of all devices; None: none are kept."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch

@@ -1,7 +1,7 @@
 """Calls from device to device as tools speak of them: who is meant by a nickname, and what became of a call.
 
 The two seams of `plugins/call_device.py`: a console that places calls by itself is an `AddressBook`; without one the
-configuration lists the devices, and a `Ring` reaches those of this process. The composition root lends both."""
+configuration lists the devices, and a `Ring` reaches them. The composition root lends both."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class Rung(Enum):
     BUSY = "busy"
     """Somebody speaks with it."""
     AWAY = "away"
-    """It is not connected to this process, or has not said hello yet."""
+    """Nobody can be told anything there now."""
 
 
 Ring = Callable[[str, Mapping[str, str]], Rung]
-"""(device id, what is said there by language) -> what became of it; returns at once."""
+"""(device id, what is said there by language) -> what became of it; may block for some seconds. Raises StorageError,
+Overloaded."""
 
 
 def nobody_is_there(device_id: str, words: Mapping[str, str]) -> Rung:

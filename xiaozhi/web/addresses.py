@@ -17,6 +17,7 @@ WEBSOCKET_PATH: Final = "/xiaozhi/v1/"
 OTA_PATH: Final = "/xiaozhi/ota/"
 VISION_PATH: Final = "/mcp/vision/explain"
 PICTURE_PATH: Final = "/device-pictures/"
+SOUND_PATH: Final = "/device-sounds/"
 # Left in by those who copied the example of the existing server: "put your address here".
 _PLACEHOLDER: Final = "你的"
 
@@ -83,6 +84,11 @@ class ServerAddresses:
     def pictures_for(self, reached: Origin | None, own_host: str) -> str:
         """Where a device sends a picture of its screen, without the token."""
         return self._base(self.from_device_port(reached) if reached is not None else self.at(own_host)) + PICTURE_PATH
+
+    def sound_for(self, reached: Origin | None, own_host: str, name: str) -> str:
+        """Where a device fetches the sound of a message."""
+        base = self._base(self.from_device_port(reached) if reached is not None else self.at(own_host))
+        return f"{base}{SOUND_PATH}{name}.ogg"
 
     def vision_url(self, origin: Origin) -> str:
         """Where devices send pictures."""

@@ -14,13 +14,13 @@ from xiaozhi.app.device_settings import change_own, restore_own
 from xiaozhi.chat import ToolSpec
 from xiaozhi.devices.directory import KEPT_VERSIONS, DeviceDirectory
 from xiaozhi.devices.enrolment import Asker, Enrolment, EnrolmentRules
+from xiaozhi.devices.messages import DeviceMessage, MessageResult, MessageState
 from xiaozhi.devices.notes import DeviceNotes
 from xiaozhi.errors import ToolError, VendorUnavailable
 from xiaozhi.settings import load
 from xiaozhi.settings.device_form import changed_keys, form_of, other_keys
 from xiaozhi.storage.database import Database
 from xiaozhi.tools.base import Action, ToolOutcome
-from xiaozhi.tools.calls import Rung
 from xiaozhi.web.console.devices import DeviceForm, DevicePageHooks, EarlierSettings, VoiceField, create_blueprint
 from xiaozhi.web.device_tools import OperatorTools
 
@@ -51,8 +51,8 @@ class Desk:
         self.loaded = load(environ={})
         self.trail = NotedTrail()
         self.here: dict[str, OperatorTools | None] = {}
-        self.rung = Rung.RINGS
-        self.said: list[tuple[str, str]] = []
+        self.fate = MessageState.SPOKEN
+        self.sent: list[DeviceMessage] = []
         self.heard: list[tuple[str, Any, Any, str]] = []
         self.looks = 0
         hooks = DevicePageHooks(
@@ -64,7 +64,7 @@ class Desk:
             ),
             restore=lambda device, version, who: restore_own(self.directory, self.loaded, device, version, who=who),
             hear=self._hear,
-            tell=self._tell,
+            messages=self,
             tools=lambda device: (device in self.here, self.here.get(device)),
             photograph=self._photograph,
             firmware=lambda device, board, version: {"version": "9", "file": f"{board}_9.bin", "force": False},
@@ -94,9 +94,12 @@ class Desk:
             raise VendorUnavailable("TTS.Acme", "does not answer")
         return b"RIFF"
 
-    def _tell(self, device: str, text: str) -> Rung:
-        self.said.append((device, text))
-        return self.rung if device in self.here else Rung.AWAY
+    def send(self, message: DeviceMessage, *, wait_s: float = 0.0) -> MessageResult:
+        """A `MessageSender`."""
+        self.sent.append(message)
+        return MessageResult(
+            "1f", message.device, self.fate, "for a pause" if self.fate is MessageState.WAITING else ""
+        )
 
     def _photograph(self, device: str) -> str:
         self.directory.keep_picture(device, PNG)
@@ -139,6 +142,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         ("POST", f"devices/{ANNA}/revoke"),
         ("POST", f"devices/{ANNA}/forget"),
         ("POST", f"devices/{ANNA}/say"),
+        ("POST", f"devices/{ANNA}/reboot"),
         ("POST", f"devices/{ANNA}/tools"),
         ("POST", f"devices/{ANNA}/screen"),
         ("POST", "devices/waiting/123456/approve"),
@@ -334,19 +338,29 @@ def test_a_voice_is_heard_with_settings_that_are_not_kept(desk: Desk) -> None:
         assert desk.browser.ask("POST", f"devices/{ANNA}/voice", json={"text": text}).status_code == 400
 
 
-def test_a_connected_device_says_something(desk: Desk) -> None:
+def test_a_device_says_something_wherever_it_is(desk: Desk) -> None:
+    assert desk.browser.ask("POST", f"devices/{ANNA}/say", json={"text": "x"}).status_code == 404, "nobody knows it"
     desk.seen(ANNA)
-    assert desk.browser.ask("POST", f"devices/{ANNA}/say", json={"text": "x"}).status_code == 409
-    desk.here[ANNA] = None
 
     said = desk.browser.ask("POST", f"devices/{ANNA}/say", json={"text": "dinner"})
-    desk.rung = Rung.BUSY
+    desk.fate = MessageState.WAITING
     waits = desk.browser.ask("POST", f"devices/{ANNA}/say", json={"text": "dinner"})
 
-    assert (said.json, waits.json) == ({"success": True, "waits": False}, {"success": True, "waits": True})
-    assert desk.said[-1] == (ANNA, "dinner")
+    told = {"success": True, "id": "1f", "device": ANNA}
+    assert said.json == {**told, "state": "spoken", "settled": True}
+    assert waits.json == {**told, "state": "waiting", "settled": False, "reason": "for a pause"}
+    assert [(message.device, message.kind, message.text) for message in desk.sent] == [(ANNA, "say", "dinner")] * 2
     assert "dinner" not in str(desk.trail.noted), "speech is not written down"
     assert [what for what, _, _ in desk.trail.noted] == ["had a device say something"] * 2
+
+
+def test_a_device_reboots(desk: Desk) -> None:
+    desk.seen(ANNA)
+    desk.fate = MessageState.SENT
+    rebooted = desk.browser.ask("POST", f"devices/{ANNA}/reboot")
+    assert rebooted.json is not None and rebooted.json["state"] == "sent"
+    assert [(message.kind, message.text) for message in desk.sent] == [("reboot", "")]
+    assert [what for what, _, _ in desk.trail.noted] == ["rebooted a device"]
 
 
 def test_tools_of_a_connected_device(desk: Desk) -> None:

@@ -20,7 +20,8 @@ from xiaozhi.providers.wrappers import by_sentence, with_fallback
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
-from xiaozhi.session.speaking.encoder import FrameEncoder, VoiceFormat
+from xiaozhi.session.speaking.encoder import VoiceFormat
+from xiaozhi.session.speaking.rendering import sentence_frames
 from xiaozhi.session.speaking.speech_cache import Frames, SpeechCache
 from xiaozhi.session.speaking.voice import speech_key
 from xiaozhi.speech.cleanup import ReplyText
@@ -114,16 +115,7 @@ class Phrases:
         return [sentence.spoken for text in self._texts for sentence in [*words.feed(text), *words.flush()]]
 
     def _say(self, sentence: str, voice: VoiceFormat) -> Frames:
-        encoder = FrameEncoder(voice, self._inference)
-        frames: list[bytes] = []
-        for sound in self._voice.synthesize(sentence, CallContext()):
-            if sound.substitute:
-                raise VendorError(self._voice.name, "only a substitute answers")
-            if isinstance(sound, OpusPackets):
-                frames += encoder.packets(sound.packets)
-            else:
-                frames += encoder.pcm(sound.data, sound.rate or self._voice.traits.sample_rate)
-        return tuple(frames + encoder.end())
+        return sentence_frames(self._voice, sentence, voice, self._inference, substitutes=False)
 
 
 class _EmergencyVoice(SentenceTts):

@@ -13,6 +13,7 @@ from xiaozhi.errors import ProtocolError, ToolError
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.tools.base import Action, ToolContext, ToolOptions, ToolOutcome, ToolServices
 from xiaozhi.tools.calls import AddressBook, ListedDevices, Rung
+from xiaozhi.tools.household import AskingDevice
 from xiaozhi.tools.registry import tool
 
 MAX_MESSAGE_CHARS: Final = 300
@@ -22,7 +23,9 @@ MAX_NAMES_SHOWN: Final = 30
 class CallDeviceOptions(ToolOptions):
     """`plugins.call_device`."""
 
-    devices: dict[str, str] = Field({}, description="Nickname -> device id (MAC address).")
+    devices: dict[str, str] = Field(
+        {}, description="Nickname -> device id (MAC address), besides the names that devices have in the console."
+    )
 
     @field_validator("devices")
     @classmethod
@@ -31,12 +34,6 @@ class CallDeviceOptions(ToolOptions):
             return {nickname: checked_device_id(device) for nickname, device in devices.items()}
         except ProtocolError as error:
             raise ValueError(str(error)) from error
-
-    def missing(self) -> str:
-        return "" if self.devices else "devices: is empty; list the devices as nickname: device id"
-
-    def missing_under_console(self) -> str:
-        return ""  # its address book is the console's
 
     def words(self) -> dict[str, str]:
         return {"known_names": ", ".join(list(self.devices)[:MAX_NAMES_SHOWN])}
@@ -49,6 +46,7 @@ class CallDevice:
         self._console = services.address_book
         self._listed = ListedDevices(options.devices)
         self._ring = services.ring
+        self._others = services.others
 
     @tool("call_device", CallDeviceOptions)
     def call_device(
@@ -66,6 +64,7 @@ class CallDevice:
         if self._console is not None:
             return self._through_console(self._console, context, nickname)
         device = self._listed.look_up(nickname)
+        device = device or self._others.called(AskingDevice(context.device_id, context.client_id), nickname)
         if not device:
             raise ToolError(f"There is nobody called '{nickname[:60]}' in the address book. 通讯录里没有这个名字。")
         if device == context.device_id:
@@ -93,7 +92,7 @@ class CallDevice:
 
     def _said(self, caller: str, message: str) -> dict[str, str]:
         """What the device that is called says."""
-        name = self._listed.name_of(caller)
+        name = self._listed.name_of(caller) or self._others.name_of(caller)
         zh, en = name or "另一台设备", name or "Another device"
         if message:
             return {"zh": f"{zh}来电：{message}", "en": f"{en} calls: {message}"}

@@ -17,7 +17,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 
 from xiaozhi.devices.directory import DeviceDirectory
 from xiaozhi.devices.messages import DeviceMessage, MessageKind, MessageSender
-from xiaozhi.devices.report import BOARD_NAMES
+from xiaozhi.devices.report import INTERNAL
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.settings.device_form import DeviceField
 from xiaozhi.storage.devices import DeviceRecord
@@ -135,7 +135,7 @@ def create_blueprint(hooks: DevicePageHooks, access: ConsoleAccess, audit: Audit
 
 
 def _described(record: DeviceRecord) -> dict[str, Any]:
-    report = {key: value for key, value in (record.report or {}).items() if key != BOARD_NAMES}
+    report = {key: value for key, value in (record.report or {}).items() if key not in INTERNAL}
     return {
         "device": record.device,
         "label": record.label,

@@ -8,7 +8,6 @@ import { State, Waiting, signal } from "./devices.js";
 
 await useStyle("devices");
 
-const REBOOT = "self.reboot";
 const SNAPSHOT = "self.screen.snapshot";
 const CAMERA = "self.camera.take_photo";
 const TRIES = 8; // for the worker that has the device
@@ -18,7 +17,7 @@ const t = words({
   en: {
     back: "All devices", name: "Name", nameHint: "What you call it; only these pages use it.", save: "Save", saved: "Saved.",
     now: "Now", away: "It is not connected. What it can do now is shown when it is back.",
-    say: "Say something", sayHint: "It is spoken as soon as nobody speaks.", speak: "Say it", spoken: "It says it.", waits: "It is said in a moment, as soon as nobody speaks.",
+    say: "Say something", sayHint: "It is spoken as soon as nobody speaks; an idle device plays or shows it, one that is away hears it when it comes within ten minutes.", speak: "Say it", spoken: "It said it.", speaking: "It says it.", sent: "It was sent there, to be played or shown.", waits: "It is said as soon as nobody speaks, or when the device comes.", interrupted: "It was interrupted.",
     reboot: "Reboot", rebootSure: "Reboot {device}? A conversation under way ends.", rebooting: "It reboots.",
     screen: "Show its screen", screenAlt: "The screen of {device}", screenAt: "Its screen, {at}",
     look: "Look through its camera", lookHint: "What is asked of the picture", what: "What do you see?",
@@ -36,7 +35,7 @@ const t = words({
   zh: {
     back: "所有设备", name: "名称", nameHint: "您给它起的名字，只在这些页面上使用。", save: "保存", saved: "已保存。",
     now: "现在", away: "设备没有连接。它连接后，这里会显示它能做的事。",
-    say: "让它说话", sayHint: "没有人说话时立即播报。", speak: "播报", spoken: "正在播报。", waits: "马上播报，等没有人说话的时候。",
+    say: "让它说话", sayHint: "没有人说话时立即播报；空闲的设备会播放或显示；不在线的设备十分钟内上线就会听到。", speak: "播报", spoken: "已经播报。", speaking: "正在播报。", sent: "已发送，由设备播放或显示。", waits: "等没有人说话或设备上线时播报。", interrupted: "播报被打断了。",
     reboot: "重启", rebootSure: "重启 {device} 吗？正在进行的对话会结束。", rebooting: "正在重启。",
     screen: "查看屏幕", screenAlt: "{device} 的屏幕", screenAt: "屏幕，{at}",
     look: "用摄像头看看", lookHint: "关于照片的问题", what: "你看到了什么？",
@@ -52,6 +51,9 @@ const t = words({
     console: "这台设备由管理控制台管理：它的智能体来自那里，这里的设置对它不起作用。",
   },
 });
+
+// What has become of a message -> what its sender is told.
+const OUTCOMES = { spoken: "spoken", speaking: "speaking", sent: "sent", waiting: "waits", interrupted: "interrupted" };
 
 // Several workers share the port, and only one of them has the device: a new connection may come to another one.
 async function there(work) {
@@ -138,16 +140,15 @@ function Now({ path, device, onDone }) {
     if (device.has_tools) load();
   }, [device.here, device.has_tools]);
   const has = (name) => tools?.find((tool) => tool.name === name);
-  if (!device.online) return html`<${Card} title=${t("now")}><p class="soft">${t("away")}</p></${Card}>`;
+  if (!device.online) return html`<${Card} title=${t("now")}><p class="soft">${t("away")}</p><${Say} path=${path} /></${Card}>`;
   return html`
     <${Card} title=${t("now")}>
       <${Say} path=${path} />
       ${has(CAMERA) && html`<${Look} path=${path} />`}
-      ${(has(SNAPSHOT) || has(REBOOT)) && html`
-        <div class="actions">
-          ${has(SNAPSHOT) && html`<${Screen} path=${path} onDone=${onDone} />`}
-          ${has(REBOOT) && html`<${Reboot} path=${path} device=${device} />`}
-        </div>`}
+      <div class="actions">
+        ${has(SNAPSHOT) && html`<${Screen} path=${path} onDone=${onDone} />`}
+        <${Reboot} path=${path} device=${device} />
+      </div>
       ${device.screen_at && html`
         <img class="screen-shot" alt=${t("screenAlt", { device: device.label || device.device })} src="/console/api/${path}/screen?at=${device.screen_at}" />
         <p class="hint">${t("screenAt", { at: date(device.screen_at) })}</p>`}
@@ -165,8 +166,9 @@ function Say({ path }) {
     event.preventDefault();
     setBusy(true);
     try {
-      const answer = await there(() => send("POST", `${path}/say`, { text }));
-      toast(t(answer.waits ? "waits" : "spoken"));
+      const { state, reason } = await send("POST", `${path}/say`, { text });
+      if (OUTCOMES[state]) toast(t(OUTCOMES[state]));
+      else toast(reason || state, "bad");
       setText("");
     } catch (error) {
       toast(error.message, "bad");
@@ -236,8 +238,8 @@ function Reboot({ path, device }) {
   const reboot = async () => {
     if (!(await ask(t("rebootSure", { device: device.label || device.device }), t("reboot")))) return;
     try {
-      await there(() => send("POST", `${path}/tools`, { name: REBOOT, arguments: {} }));
-      toast(t("rebooting"));
+      const { state } = await send("POST", `${path}/reboot`);
+      toast(t(state === "sent" ? "rebooting" : "waits"));
     } catch (error) {
       toast(error.message, "bad");
     }
