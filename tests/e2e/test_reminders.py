@@ -1,23 +1,26 @@
-"""Timers, alarms and reminders through a whole server: by voice with a language model, without one, across a restart, for
-a device that is away."""
+"""Timers, alarms and reminders through a whole server: by voice with a language model, without one, across a restart,
+for a device that is away."""
 
 from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loadtest.simulator.answer import HeardAnswer
+from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import CHAT, Script, Stage, ask, open_stage, tool_call
+from tests.e2e.stage import CHAT, LONG, TTS, Script, Stage, ask, open_stage, tool_call, wait_for_sound
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.reminders.ringing import ReminderKind
 from xiaozhi.reminders.understanding import When, understand
 from xiaozhi.storage.reminders import ReminderRow
 
-ANNA = "02:aa:00:00:00:01"
+ANNA, BEN = "02:aa:00:00:00:01", "02:aa:00:00:00:02"
 TOKEN = "the-admin-token-of-tests"
 SETTINGS: dict[str, Any] = {
     "server": {"admin_token": TOKEN},
@@ -43,36 +46,53 @@ def set_now(stage: Stage, words: str, text: str = "", *, ago: float = 0.0) -> Re
     return row
 
 
-def heard_in(stage: Stage, device: Any) -> list[str]:
-    """Sentences of the next answer that nobody has asked for."""
-    answer = device.collect_answer(PATIENCE_S)
-    return [sentence for sentence in answer.sentences]
+def plain(answer: HeardAnswer) -> str:
+    """What was heard, without the commas and full stops that divide it."""
+    return re.sub(r"[,.。，：:]? ", " ", " ".join(answer.sentences)).strip()
+
+
+def asked(device: SimulatedDevice, text: str) -> str:
+    """The answer to a typed question."""
+    return plain(ask(device, text))
+
+
+def unasked(device: SimulatedDevice) -> str:
+    """The next thing that is said without having been asked."""
+    return plain(device.collect_answer(PATIENCE_S))
 
 
 def test_a_timer_set_by_voice_is_heard_in_the_conversation(stage: Stage) -> None:
     anna = stage.device(device_id=ANNA)
-    stage.vendor.script(
-        CHAT, Script(answer=[tool_call("set_reminder", when="in 1 second", text="the eggs", kind="timer")])
-    )
+    stage.vendor.script(CHAT, Script(answer=[tool_call("set_reminder", when="in 1 second", text="the eggs")]))
 
-    said = " ".join(ask(anna, "set a timer of one second for the eggs").sentences)
-    assert said.startswith("Your timer for the eggs ends in 1 second, today at ")
-    anna.replies.forget_answers()
-    assert heard_in(stage, anna) == ["Time is up: the eggs"]
+    assert asked(anna, "set a timer of one second for the eggs").startswith("I will remind you in 1 second today at ")
+    assert unasked(anna) == "A reminder the eggs"
     wait_for(lambda: stage.count("xiaozhi_reminders_due_total", how="on_time") == 1, "the count")
 
-    # The model knows what was said, and stops it.
+    asked(anna, "what was that")
+    assert ("assistant", "A reminder: the eggs.") in stage.said(), "the model knows what was said"
+
+
+def test_an_alarm_interrupts_and_is_stopped_by_voice(stage: Stage) -> None:
+    anna = stage.device(device_id=ANNA)
+    stage.vendor.script(TTS, LONG)
+    anna.detect("tell me a story")
+    wait_for_sound(anna)
+    set_now(stage, "in 1 second")
+    assert anna.collect_answer(PATIENCE_S).sentences == ["Fine"]
+
+    assert plain(anna.collect_answer(PATIENCE_S)) == "Time is up your timer has ended"
     stage.vendor.script(CHAT, Script(answer=[tool_call("cancel_reminder")]))
-    assert ask(anna, "all right, stop").sentences == ["All right", "it is off"]
-    assert ("assistant", "Time is up: the eggs.") in stage.said()
+    assert asked(anna, "stop") == "All right it is off"
+    assert stage.server.reminders.book.coming(ANNA) == []
 
 
 def test_what_is_not_clear_is_asked_and_then_set(stage: Stage) -> None:
     anna = stage.device(device_id=ANNA)
     stage.vendor.script(CHAT, Script(answer=[tool_call("set_reminder", when="tomorrow", text="call mum")]))
-    assert ask(anna, "remind me tomorrow to call mum").sentences == ["At what time?"]
+    assert asked(anna, "remind me tomorrow to call mum") == "At what time?"
     stage.vendor.script(CHAT, Script(answer=[tool_call("set_reminder", when="tomorrow at 9 am", text="call mum")]))
-    assert ask(anna, "at nine").sentences == ["I will remind you tomorrow at 9:00 AM: call mum"]
+    assert asked(anna, "at nine") == "I will remind you tomorrow at 9:00 AM call mum"
     assert ("assistant", "At what time?") in stage.said()
 
     [listed] = _http(stage, "GET")["reminders"]
@@ -87,33 +107,53 @@ def test_who_is_away_is_told_late_at_the_next_visit(stage: Stage) -> None:
     wait_for(lambda: stage.count("xiaozhi_reminders_due_total", how="late"), "the reminder to be due")
     anna = stage.device(device_id=ANNA)
 
-    said = " ".join(heard_in(stage, anna))
-    assert said.startswith("Sorry, this is late. You had a reminder on ") or said.startswith("Sorry this is late")
-    assert said.endswith(": water the flowers")
+    said = unasked(anna)
+    assert said.startswith("Sorry this is late You had a reminder on ") and said.endswith(" water the flowers")
 
 
 def test_a_forgotten_device_has_no_reminders(stage: Stage) -> None:
     set_now(stage, "in 10 minutes", "tea")
+    wait_for(lambda: stage.count("xiaozhi_reminders_waiting"), "the count")
     stage.server.known_devices.directory.forget(ANNA)
 
     assert _http(stage, "GET")["reminders"] == []
+    assert _http(stage, "GET", token="wrong", status=401)["success"] is False
 
 
-def _http(stage: Stage, method: str, path: str = "", *, status: int = 200) -> Any:
+def test_over_a_restart_of_the_server(tmp_path: Path, sounds: Sounds) -> None:
+    with open_stage(tmp_path, sounds, SETTINGS) as before:
+        set_now(before, "in 1 second", "the oven", ago=600)
+        wait_for(lambda: before.count("xiaozhi_reminders_due_total", how="late"), "one to be handed over before")
+        anna = before.device(device_id=BEN)
+        before.vendor.script(CHAT, Script(answer=[tool_call("set_reminder", when="in 3 seconds", kind="alarm")]))
+        assert asked(anna, "wake me in three seconds").startswith("Your alarm rings in 3 seconds ")
+    with open_stage(tmp_path, sounds, SETTINGS) as after:
+        anna, ben = after.device(device_id=ANNA), after.device(device_id=BEN)
+        assert unasked(anna).startswith("Sorry this is late You had a reminder on ")
+        assert unasked(ben).endswith("this is your alarm")
+
+
+def test_without_a_language_model(tmp_path: Path, sounds: Sounds) -> None:
+    settings = {**SETTINGS, "selected_module": {"LLM": "Offline"}}
+    with open_stage(tmp_path, sounds, settings) as offline:
+        anna = offline.device(device_id=ANNA)
+        assert asked(anna, "please set a timer for five minutes").startswith("Your timer ends in 5 minutes today at ")
+        assert asked(anna, "十分钟后提醒我").startswith("好的，10分钟后")
+        assert "计时器" in asked(anna, "有哪些计时器")
+        assert asked(anna, "list my timers").startswith("1 timer today at ")
+        row = offline.server.reminders.book.coming(ANNA)[0]
+        offline.server.reminders.book.change(row, when=When(offline.server.reminders.book.now()))
+        assert unasked(anna) == "Time is up your timer has ended"
+        assert asked(anna, "snooze").startswith("I will come back to it today at ")
+
+
+def _http(stage: Stage, method: str, path: str = "", *, token: str = TOKEN, status: int = 200) -> Any:
     connection = http.client.HTTPConnection("127.0.0.1", stage.server.http_port, timeout=PATIENCE_S)
     try:
         address = f"/admin/devices/{ANNA}/reminders{path}"
-        connection.request(method, address, headers={"Authorization": f"Bearer {TOKEN}"})
+        connection.request(method, address, headers={"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()
         assert answer.status == status
         return json.loads(answer.read())
     finally:
         connection.close()
-
-
-@pytest.fixture(scope="module")
-def offline_stage(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds) -> Iterator[Stage]:
-    with open_stage(
-        tmp_path_factory.mktemp("offline"), sounds, {**SETTINGS, "selected_module": {"LLM": "Offline"}}
-    ) as opened:
-        yield opened
