@@ -115,11 +115,8 @@ def waiting_for(connection: Connection, device: str, limit: int) -> list[StoredM
 
 def claim(connection: Connection, id: str, owner: str, until: float, reason: str) -> bool:
     """Whether `owner` is at it now, until then; False: somebody else is, or it has settled."""
-    free = (_columns.id == id) & (_columns.state == WAITING) & (_columns.owner == "")
-    changed = connection.execute(
-        update(device_message).where(free).values(owner=owner, next_at=until, reason=reason)
-    ).rowcount
-    return bool(changed)
+    values = {"owner": owner, "next_at": until, "reason": reason}
+    return bool(connection.execute(update(device_message).where(_free(id)).values(values)).rowcount)
 
 
 def renew(connection: Connection, id: str, owner: str, until: float, state: str, reason: str) -> bool:
@@ -138,10 +135,9 @@ def settle(
 
 def cancel(connection: Connection, id: str, state: str, *, now: float, forget_at: float) -> StoredMessage | None:
     """Settle a message that waits and that nobody is at; None: there is no such one."""
-    free = (_columns.id == id) & (_columns.state == WAITING) & (_columns.owner == "")
-    row = connection.execute(select(device_message).where(free)).first()
+    row = connection.execute(select(device_message).where(_free(id))).first()
     values = {"state": state, "reason": "", "touched_at": now, "next_at": forget_at}
-    if row is None or not connection.execute(update(device_message).where(free).values(values)).rowcount:
+    if row is None or not connection.execute(update(device_message).where(_free(id)).values(values)).rowcount:
         return None
     return _stored(row)
 
@@ -155,7 +151,7 @@ def put_back(connection: Connection, id: str, owner: str, reason: str, now: floa
 def explain(connection: Connection, reasons: Mapping[str, str]) -> None:
     """Why messages wait, by id."""
     for id, reason in reasons.items():
-        connection.execute(update(device_message).where(_columns.id == id, _columns.owner == "").values(reason=reason))
+        connection.execute(update(device_message).where(_free(id)).values(reason=reason))
 
 
 def let_go(connection: Connection, owner: str, now: float) -> None:
@@ -197,6 +193,10 @@ def tend(connection: Connection, now: float, *, forget_at: float, expired: str) 
             .values(owner="", state="expired", reason=reason, touched_at=now, next_at=forget_at)
         )
     return [_stored(row) for row in late]
+
+
+def _free(id: str) -> Any:
+    return (_columns.id == id) & (_columns.state == WAITING) & (_columns.owner == "")
 
 
 def _mine(id: str, owner: str) -> Any:
