@@ -369,12 +369,17 @@ def test_checking_a_configuration_finds_them(written: Written) -> None:
 
 
 def every_phrase(book: phrases.PhraseBook) -> Iterator[tuple[str, str]]:
-    """(rule, a sentence of it) of all its patterns, slots filled with 40."""
+    """(rule, a sentence of it) of all its patterns, slots filled with 40, or with the most that they take."""
+    filled = {f"<{name}>": min(40, slot.most) for name, slot in book.file.slots.items()}
+    number = {
+        "en": {slot: " ".join(numerals.number_words(value)) for slot, value in filled.items()},
+        "zh": {slot: str(value) for slot, value in filled.items()},
+    }
     for name, rule in book.file.rules.items():
-        for language, forty, glue in (("en", "forty", " "), ("zh", "四十", "")):
+        for language, glue in (("en", " "), ("zh", "")):
             for pattern in (*getattr(rule.say, language), *getattr(rule.typed, language)):
                 for sentence in patterns.expand(pattern):
-                    yield name, glue.join(forty if word.startswith("<") else word for word in sentence.words)
+                    yield name, glue.join(number[language].get(word, word) for word in sentence.words)
 
 
 def test_every_phrase_that_is_shipped_means_its_rule(shipped: phrases.PhraseBook) -> None:

@@ -218,6 +218,8 @@ class Metrics:
         self.reloads = Counter(
             "xiaozhi_reloads_total", "Configuration reloads, by result.", ["result"], registry=registry
         )
+        for how in ("on_time", "late", "missed", "failed"):
+            self.reminders_due.labels(how)
         for result in ("accepted", "refused"):
             self.reloads.labels(result)  # known beforehand: a series that begins at 0 makes its first increase visible
         self.last_hour = LastHour()
