@@ -31,7 +31,8 @@ from xiaozhi.reminders.english_times import read_english
 from xiaozhi.reminders.recurrence import instant_of, is_elapsed, next_after, rule_of
 from xiaozhi.reminders.spoken_time import Clock, DayPart, Every, SpokenTime, Unit
 
-MAX_CHARS: Final = 200
+MAX_CHARS: Final = 120
+"""Longer texts are no times."""
 LONGEST: Final = timedelta(days=5 * 366)
 """Nothing is set for later than that."""
 SHORTEST_REPEAT: Final = timedelta(minutes=5)
@@ -80,7 +81,9 @@ class When:
 
 def understand(text: str, now: datetime, *, alarm: bool = False) -> When | Unclear:
     """What `text` means, said at `now` (aware, on the owner's clock). `alarm`: it is for waking somebody."""
-    text = text.strip()[:MAX_CHARS]
+    text = text.strip()
+    if len(text) > MAX_CHARS:
+        return Unclear(Doubt.NOT_UNDERSTOOD, words=text)
     zone = now.tzinfo
     assert zone is not None
     if _ISO.match(text):

@@ -31,7 +31,7 @@ export function Reminders({ path }) {
       <${Loaded} state=${state}>
         ${({ reminders }) => html`
           ${reminders.length === 0 && html`<${Empty}>${t("none")}</${Empty}>`}
-          <ul class="plain-list">${reminders.map((each) => html`<${Reminder} key=${each.id} reminder=${each} onCancel=${cancel} />`)}</ul>`}
+          <ul class="reminders">${reminders.map((each) => html`<${Reminder} key=${each.id} reminder=${each} onCancel=${cancel} />`)}</ul>`}
       </${Loaded}>
       <p class="hint">${t("hint")}</p>
     </${Card}>`;
