@@ -322,6 +322,21 @@ def test_a_span_is_elapsed_time_across_the_change() -> None:
     assert isinstance(found, When) and found.at.timestamp() - autumn.timestamp() == 7200
 
 
+def test_in_the_hour_that_comes_twice() -> None:
+    first = datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN)
+    second = first.replace(fold=1)
+
+    for now in (first, second):
+        found = understand("in 40 minutes", now)
+        assert isinstance(found, When) and found.at.timestamp() - now.timestamp() == 2400
+    found = understand("at 2:45 am", second)
+    assert isinstance(found, When) and found.at.isoformat() == "2026-10-26T02:45:00+01:00", (
+        "the first of the two is over"
+    )
+    found = understand("every day at 2:15 am", first)
+    assert isinstance(found, When) and found.at.isoformat() == "2026-10-26T02:15:00+01:00"
+
+
 def test_days_are_counted_on_the_calendar_across_the_change() -> None:
     assert at("in one day", datetime(2026, 3, 28, 12, 0, tzinfo=BERLIN)) == "2026-03-29 12:00:00"
     assert at("tomorrow at 7 am", datetime(2026, 10, 24, 12, 0, tzinfo=BERLIN)) == "2026-10-25 07:00:00"

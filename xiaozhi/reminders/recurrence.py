@@ -3,7 +3,10 @@
 A rule of days, weeks, months or years is counted on the local clock: an alarm at 07:00 stays at 07:00 when summer time
 begins or ends. A rule of hours or minutes is counted in elapsed time. Local times follow one rule (`instant_of`): one
 that summer time leaves out is as much later as was left out (02:30 becomes 03:30), of one that comes twice the first is
-meant. The 29th, 30th and 31st of a month mean its last day where it has no such day."""
+meant. The 29th, 30th and 31st of a month mean its last day where it has no such day.
+
+Instants are compared by their timestamps: of two times in one zone Python compares what their clocks show, which is
+wrong in the hour that comes twice."""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def next_after(rule: str, start: datetime, after: datetime, zone: tzinfo) -> dat
         if moment is None:
             return None
         instant = instant_of(moment, zone)
-        if instant > after:
+        if instant.timestamp() > after.timestamp():
             return instant
         local = moment
 
@@ -90,6 +93,6 @@ def latest_until(rule: str, start: datetime, until: datetime, zone: tzinfo) -> d
         if moment is None:
             return None
         instant = instant_of(moment, zone)
-        if instant <= until:
+        if instant.timestamp() <= until.timestamp():
             return instant
         local = moment

@@ -104,9 +104,15 @@ def _iso(text: str, now: datetime, zone: tzinfo) -> When | Unclear:
 
 
 def _bounded(when: When, now: datetime) -> When | Unclear:
-    if when.at <= now:
+    ahead = _ahead(when.at, now)
+    if ahead <= 0:
         return Unclear(Doubt.PAST, past=when.at)
-    return Unclear(Doubt.TOO_FAR) if when.at - now > LONGEST else when
+    return Unclear(Doubt.TOO_FAR) if ahead > LONGEST.total_seconds() else when
+
+
+def _ahead(at: datetime, now: datetime) -> float:
+    """Seconds from `now` to `at`. Not their difference, which is that of their clocks."""
+    return at.timestamp() - now.timestamp()
 
 
 class _Resolver:
@@ -145,8 +151,8 @@ class _Resolver:
         if said.weekday is not None or said.day is not None or not (said.months or (said.days or 0) > 0) or self._named:
             return Unclear(Doubt.NO_TIME)
         local = datetime.combine(day, self._now.time().replace(microsecond=0))
-        at = instant_of(local, self._zone) + (said.after or timedelta(0))
-        return _bounded(When(at), self._now)
+        at = instant_of(local, self._zone).timestamp() + (said.after or timedelta(0)).total_seconds()
+        return _bounded(When(datetime.fromtimestamp(at, self._zone)), self._now)
 
     @property
     def _named(self) -> bool:
@@ -163,12 +169,13 @@ class _Resolver:
             for each in minutes
             for ahead in (-1, 0, 1, 2)
         ]
-        return _bounded(When(min(at for at in found if at > self._now)), self._now)
+        coming = [at for at in found if _ahead(at, self._now) > 0]
+        return _bounded(When(min(coming, key=datetime.timestamp)), self._now)
 
     def _unless_past(self, at: datetime) -> When | Unclear:
         """A day that comes again is the next one; today is asked about."""
         said = self._said
-        if at <= self._now:
+        if _ahead(at, self._now) <= 0:
             if said.clock is None and said.part is not DayPart.NOON and self._date_of(at) == self._today:
                 return Unclear(Doubt.NO_TIME)  # the usual hour of this part of the day has passed
             if said.weekday is not None and said.week is None and said.days is None:
@@ -294,7 +301,7 @@ class _Resolver:
         if self._said.days == 0 and len(self._readings()) > 1:
             readings = self._readings()
         found = [self._at(day, self._minutes(reading)) for reading in readings]
-        return next((at for at in found if at > self._now), found[0])
+        return next((at for at in found if _ahead(at, self._now) > 0), found[0])
 
     def _readings_with_day(self) -> list[Clock]:
         """The one reading of an hour that may be two."""

@@ -7,7 +7,7 @@ is asked the same way."""
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -156,10 +156,11 @@ class ReminderTools:
         row = book.rang_last(context.device_id, _user(context))
         if row is None:
             return _said("刚才没有响过闹钟或提醒。" if chinese else "Nothing has rung a moment ago.")
-        if book.snooze(row, minutes) is None:
+        put_off = book.snooze(row, minutes)
+        if put_off is None:
             return _full(chinese)
-        at = book.now() + timedelta(minutes=minutes)
-        moment = moment_words(at, book.now(), chinese=chinese)
+        now = book.now()
+        moment = moment_words(datetime.fromtimestamp(put_off.due_at, now.tzinfo), now, chinese=chinese)
         return _said(f"好的，{minutes}分钟后再提醒您，{moment}。" if chinese else f"I will come back to it {moment}.")
 
     # --- inside -------------------------------------------------------------------------------------------------------
