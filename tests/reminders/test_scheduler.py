@@ -111,6 +111,7 @@ def test_a_timer_rings_when_its_time_has_come(house: House) -> None:
     house.set("in 10 minutes")
 
     assert look(worker) == CHECK_S and house.sender.sent == []
+    assert worker.waiting == 1
     house.clock.advance(595)
     assert look(worker) == 5.0
     house.clock.advance(5)
@@ -285,8 +286,11 @@ def test_a_lease_from_before_the_clock_was_set_back_ends(house: House) -> None:
     house.sender.error = Die()
     with pytest.raises(Die):
         house.worker().look()
+    other = house.worker()
+    look(other)
+    assert house.sender.sent == []
     house.clock.advance(-3600)
-    look(house.worker())
+    look(other)
 
     assert len(house.sender.sent) == 1
 

@@ -9,6 +9,7 @@ when it comes back, is the sender's business."""
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from xiaozhi.devices.messages import MessageSender, MessageState
 from xiaozhi.errors import Overloaded, StorageError
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.reminders.recurrence import is_elapsed, next_after
-from xiaozhi.reminders.ringing import LATE_S, caught_up, expires_at, message, over, rung, start_of
+from xiaozhi.reminders.ringing import AGAIN_S, LATE_S, caught_up, expires_at, message, over, rung, start_of
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.alarm import Alarm, HubAlarm
 from xiaozhi.runtime.logs import get_logger
@@ -42,6 +43,8 @@ AT_ONCE: Final = 20
 """Claimed with one look."""
 KEPT_S: Final = 3_600.0
 """How long what is over is known, to be put off."""
+COUNT_S: Final = 15.0
+"""How old the number of those that wait may be."""
 DEADLINE_S: Final = 10.0
 MAX_HEARD: Final = 10_000
 _HEARD: Final = (MessageState.SPOKEN, MessageState.SENT)
@@ -63,7 +66,7 @@ class ReminderScheduler:
         alarm: Alarm | None = None,
     ) -> None:
         self.waiting = 0
-        """Of all devices, as of the last look."""
+        """Of all devices, as of a look a moment ago."""
         self._database = database
         self._sender = sender
         self._zone = zone
@@ -75,6 +78,9 @@ class ReminderScheduler:
         """When users of devices have last spoken to this process."""
         self._ringing: frozenset[str] = frozenset()
         self._zone_seen = ""
+        self._looked_at = math.inf
+        """By the clock on the wall; at first, whatever it shows, it may have been set back before."""
+        self._counted_at = -math.inf
         self._greenlet: Greenlet | None = None
         self._beat = time.monotonic()
         self._changed = False
@@ -120,12 +126,18 @@ class ReminderScheduler:
         StorageError, Overloaded."""
         self._beat, self._changed = time.monotonic(), False
         zone, now = self._zone(), self._clock()
+        if now < self._looked_at:  # the clock was set back
+            self._database.run(
+                lambda connection: reminders.free_stuck(connection, now, now + 2 * LEASE_S), deadline=DEADLINE_S
+            )
         if str(zone) != self._zone_seen:
             self._follow(zone, now)
+        if not now - COUNT_S < self._counted_at <= now:
+            self.waiting, self._counted_at = self._database.read(reminders.waiting, deadline=DEADLINE_S), now
         seen = self._database.read(
-            lambda connection: reminders.outlook(connection, now + 2 * LEASE_S), deadline=DEADLINE_S
+            lambda connection: reminders.outlook(connection, now + AGAIN_S + LEASE_S), deadline=DEADLINE_S
         )
-        self.waiting = seen.waiting
+        self._looked_at = now
         self._ringing = frozenset(row.device for row in seen.ringing)
         heard = [row for row in seen.ringing if self._heard.get(row.device, 0.0) > (row.rang_at or now)]
         for row in heard:
@@ -138,7 +150,6 @@ class ReminderScheduler:
                 self._worker,
                 now,
                 now + LEASE_S,
-                stuck_after=now + 2 * LEASE_S,
                 limit=AT_ONCE,
                 kept_since=now - KEPT_S,
             ),

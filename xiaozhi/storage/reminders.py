@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from xiaozhi.storage.tables import reminder
 
@@ -87,34 +87,35 @@ class Outlook:
     will be repeated unless their users speak."""
 
     next_at: float | None
-    waiting: int
     ringing: Sequence[ReminderRow]
 
 
-def outlook(connection: Connection, stuck_after: float) -> Outlook:
-    """See Outlook. `stuck_after`: see `claim`."""
-    stuck = and_(_columns.worker != "", _columns.look_at > stuck_after)
-    next_at = connection.execute(select(func.min(case((stuck, 0.0), else_=_columns.look_at)))).scalar()
-    waiting = connection.execute(select(func.count()).where(_waits())).scalar() or 0
-    return Outlook(next_at, waiting, _rows(connection, _columns.again > 0))
+def outlook(connection: Connection, soon: float) -> Outlook:
+    """See Outlook. `soon`: until then what rings is repeated. Reads what the index on `look_at` gives, however many
+    there are."""
+    next_at = connection.execute(select(func.min(_columns.look_at))).scalar()
+    return Outlook(next_at, _rows(connection, _columns.look_at <= soon, _columns.again > 0))
+
+
+def waiting(connection: Connection) -> int:
+    """How many are still to come, of all devices. Reads them all."""
+    return connection.execute(select(func.count()).where(_waits())).scalar() or 0
+
+
+def free_stuck(connection: Connection, now: float, stuck_after: float) -> None:
+    """A lease that ends after `stuck_after` is longer than any: the clock was set back, and it does not count. Reads
+    all that wait."""
+    stuck = _columns.worker != "", _columns.look_at > stuck_after
+    connection.execute(update(reminder).where(*stuck).values(worker="", look_at=now))
 
 
 def claim(
-    connection: Connection,
-    worker: str,
-    now: float,
-    until: float,
-    *,
-    stuck_after: float,
-    limit: int,
-    kept_since: float,
+    connection: Connection, worker: str, now: float, until: float, *, limit: int, kept_since: float
 ) -> list[ReminderRow]:
-    """Take up to `limit` that are due, the longest due first; they are `worker`'s until `until`. A lease that ends
-    after `stuck_after` is longer than any: the clock was set back, and it does not count. What was over before
+    """Take up to `limit` that are due, the longest due first; they are `worker`'s until `until`. What was over before
     `kept_since` is forgotten."""
     connection.execute(delete(reminder).where(_columns.look_at.is_(None), _columns.rang_at < kept_since))
-    due = or_(_columns.look_at <= now, and_(_columns.worker != "", _columns.look_at > stuck_after))
-    query = select(_columns.id).where(due).order_by(_columns.look_at).limit(limit)
+    query = select(_columns.id).where(_columns.look_at <= now).order_by(_columns.look_at).limit(limit)
     if connection.dialect.name == "postgresql":
         query = query.with_for_update(skip_locked=True)  # SQLite lets one write at a time
     ids = list(connection.execute(query).scalars())
