@@ -222,7 +222,9 @@ def _level(
         )
         label = f"{result.profile}, {result.workers} worker(s), {devices} devices"
         with run.progress_bar(console) as follow, set_up(setup) as measured:
-            step = run.measure(step_plan, measured.url, measured.pids, on_progress=follow(step_plan, label))
+            step = run.measure(
+                step_plan.at(measured.ota_url), measured.url, measured.pids, on_progress=follow(step_plan, label)
+            )
         why = verdict(step, limit_ms)
         console.print(f"  {devices} devices: {escape(why) or 'good'}; {escape(summary(step))}", soft_wrap=True)
         return step

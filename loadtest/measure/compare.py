@@ -103,7 +103,7 @@ def alternate(
             for index in (0, 1) if number % 2 == 0 else (1, 0):
                 measured = sides[index]
                 found[index] = run.measure(
-                    plan,
+                    plan.at(measured.ota_url),
                     measured.url,
                     measured.pids,
                     metrics_urls=measured.metrics_urls,

@@ -135,7 +135,7 @@ def profiled(plan: Scenario, setup: Setup, console: Console) -> tuple[Step, Prof
 
         with Watch(measured.pids) as watch:
             record = fleet.run(
-                plan,
+                plan.at(measured.ota_url),
                 measured.url,
                 on_progress=follow(plan, f"{plan.devices} devices, sampled"),
                 on_all_there=lambda: lookers.append(gevent.spawn(look)),

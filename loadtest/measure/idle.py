@@ -45,6 +45,7 @@ def measure(
         seconds=seconds,
         ramp=devices / per_second,
         roles="holder",
+        transport="mqtt" if setup.mqtt else "websocket",
         sources=max(1, math.ceil(devices / DEVICES_PER_ADDRESS)),
     )
     greenlets: dict[str, float | None] = {}
@@ -57,7 +58,7 @@ def measure(
         greenlets["before"] = scrape(measured.metrics_urls).get(GREENLETS)
         before = looking.look()
         record = fleet.run(
-            plan,
+            plan.at(measured.ota_url),
             measured.url,
             on_progress=follow(plan, f"{devices} idle devices"),
             on_all_there=lambda: tellers.append(gevent.spawn_later(seconds * LATE, tell)),
@@ -106,6 +107,12 @@ def add_parser(commands: Any) -> None:
         default=PER_SECOND,
         metavar="N",
         help=f"how fast they come (default: {PER_SECOND:g})",
+    )
+    parser.add_argument(
+        "--transport",
+        choices=("websocket", "mqtt"),
+        default="websocket",
+        help="how they are connected: mqtt without a conversation (default: websocket, after hello)",
     )
     run.add_setup(parser)
     run.add_report(parser, "idle")

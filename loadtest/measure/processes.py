@@ -92,6 +92,9 @@ class Setup:
     tls: str = ""
     """One of `TLS`: who is asked over https and wss; "": nobody."""
 
+    mqtt: bool = False
+    """Open the MQTT port too."""
+
     @property
     def vendors_over_tls(self) -> bool:
         """Whether the server asks its vendors over https."""
@@ -111,6 +114,11 @@ class MeasuredServer:
         self.pids = pids
         self.http_urls = http_urls
         self.folder = folder
+
+    @property
+    def ota_url(self) -> str:
+        """Where devices ask how to connect; "": not known."""
+        return f"{self.http_urls[0]}/xiaozhi/ota/" if self.http_urls else ""
 
     @property
     def metrics_urls(self) -> list[str]:
@@ -203,6 +211,10 @@ def configuration(setup: Setup, home: Path) -> dict[str, Any]:
     if setup.server_over_tls:
         shown = _certificate()
         tree["server"]["tls"] = {"certfile": str(shown.certfile), "keyfile": str(shown.keyfile)}
+    if setup.mqtt:
+        # Any free UDP port: devices are told which. All of them ask OTA, and from one address.
+        tree["mqtt"] = {"port": free_port(), "udp_port": 0, "tls": False, "max_connections": 50_000}
+        tree = _merged({"server": {"limits": {"ota_per_minute": 0}}}, tree)
     if setup.tts_format:
         tree["TTS"] = {ENVIRONMENT_BLOCK: {"response_format": setup.tts_format}}
     tree["log"] = {"log_dir": str(home), "data_dir": str(home / "data"), "log_level": "INFO"}

@@ -160,6 +160,7 @@ def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
         "vendors": vendors,
     }
     given |= {"tts_format": options.tts_format, "tls": options.tls}
+    given["mqtt"] = getattr(options, "transport", None) not in (None, "websocket")
     return Setup(**given | {"files": tuple(file.resolve() for file in options.config)} | changes)
 
 
@@ -180,7 +181,10 @@ def scenario_of(options: argparse.Namespace, **defaults: Any) -> Scenario:
     values = defaults | {key: value for key, value in given.items() if key in Scenario.__dataclass_fields__}
     if not options.url and not options.reply:
         values.setdefault("expect", EXPECTED)
-    return Scenario.from_options(values)
+    plan = Scenario.from_options(values)
+    if options.url and plan.transport != "websocket" and not plan.ota:
+        raise ValueError(f"--transport {plan.transport} needs --ota: where devices ask for the MQTT address")
+    return plan
 
 
 def add_parser(commands: Any) -> None:
@@ -232,7 +236,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
                 label = f"{count} devices"
                 steps.append(
                     measure(
-                        step_plan,
+                        step_plan.at(measured.ota_url),
                         measured.url,
                         measured.pids,
                         processes=options.processes,

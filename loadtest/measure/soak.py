@@ -92,7 +92,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
         began = time.monotonic()
         try:
             step = run.measure(
-                plan,
+                plan.at(measured.ota_url),
                 measured.url,
                 measured.pids,
                 on_progress=follow(plan, f"{plan.devices} devices"),

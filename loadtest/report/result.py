@@ -7,11 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadtest.report.usage import Sample, Usage, usage_between
-from loadtest.simulator.record import ABORT, ANSWER, BARGE_IN, FIRST_AUDIO, GAP, HANDSHAKE, HELLO, LATENESS, STT, Record
+from loadtest.simulator.record import (
+    ABORT,
+    ANSWER,
+    BARGE_IN,
+    FIRST_AUDIO,
+    FIRST_AUDIO_BY,
+    GAP,
+    HANDSHAKE,
+    HELLO,
+    LATENESS,
+    STT,
+    Record,
+)
 from loadtest.simulator.scenario import Scenario
 from loadtest.simulator.spread import Spread
 
-DURATIONS = (HANDSHAKE, HELLO, STT, FIRST_AUDIO, ANSWER, ABORT, BARGE_IN)
+DURATIONS = (HANDSHAKE, HELLO, STT, FIRST_AUDIO, *FIRST_AUDIO_BY.values(), ANSWER, ABORT, BARGE_IN)
 LATE_FRAME_MS = 5.0
 """A frame that comes later than this beyond its time counts as late: 65 ms after the one before when frames last 60
 ms."""

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from loadtest.report import verdict
 from loadtest.report.result import Step, figure, flat
-from loadtest.simulator.record import ABORT, BARGE_IN, FIRST_AUDIO, HANDSHAKE, HELLO, STT
+from loadtest.simulator.record import ABORT, BARGE_IN, FIRST_AUDIO, FIRST_AUDIO_BY, HANDSHAKE, HELLO, STT
 
 NOTHING = "–"
 
@@ -66,7 +66,7 @@ def overview(steps: Sequence[Step]) -> Table:
 def details(step: Step) -> RenderableType:
     """Everything else worth a look about one run."""
     stages = Table("ms", "p50", "p95", "p99", "max", "n", show_edge=False, title_justify="left")
-    for name in (HANDSHAKE, HELLO, STT, FIRST_AUDIO, ABORT, BARGE_IN):
+    for name in (HANDSHAKE, HELLO, STT, FIRST_AUDIO, *FIRST_AUDIO_BY.values(), ABORT, BARGE_IN):
         numbers = step["ms"].get(name)
         if numbers:
             stages.add_row(

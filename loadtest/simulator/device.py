@@ -33,6 +33,7 @@ from loadtest.simulator.answer import HeardAnswer, HeardMessage
 from loadtest.simulator.device_tools import DeviceTools
 from loadtest.simulator.inbox import Inbox
 from loadtest.simulator.microphone import Microphone
+from loadtest.simulator.mqtt import MqttWire
 from loadtest.simulator.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Closed, Wire, WireFrame, masked
 
 Mode = Literal["auto", "manual", "realtime"]
@@ -62,6 +63,9 @@ class SimulatedDevice:
     called with every JSON message, in the reader's greenlet. `source_address`, `receive_buffer`: see `Wire.connect`.
     What came back is in `replies`."""
 
+    TRANSPORT = "websocket"
+    """As hello calls it."""
+
     def __init__(
         self,
         url: str = DEFAULT_URL,
@@ -90,7 +94,7 @@ class SimulatedDevice:
         self.replies = Inbox(keep_audio=keep_audio)
         self.hello_reply: HelloAnswer | None = None
         self._framing = framing.framing_for(self.protocol_version, gateway)
-        self.microphone = Microphone(self.send_raw, self._framing, frame_ms, f"device {device_id}")
+        self.microphone = Microphone(self._send_sound, self._framing, frame_ms, f"device {device_id}")
         self._headers = {
             "Device-Id": device_id,
             "Client-Id": self.client_id,
@@ -104,7 +108,7 @@ class SimulatedDevice:
         self._on_message = on_message
         self.pings: deque[float] = deque(maxlen=PINGS_KEPT)
         """When the server's pings came (monotonic s)."""
-        self._wire: Wire | None = None
+        self._wire: Wire | MqttWire | None = None
         self._reader: gevent.Greenlet | None = None
         self._sending = BoundedSemaphore(1)
         self._pieces = bytearray()
@@ -114,7 +118,13 @@ class SimulatedDevice:
 
     def connect(self, timeout: float = PATIENCE_S) -> SimulatedDevice:
         """Open the socket and begin to read. Raises OSError, loadtest.simulator.wire.Refused."""
-        self._wire = Wire.connect(
+        self._wire = self._open(timeout)
+        self._reader = gevent.spawn(self._read, self._wire)
+        self._reader.name = f"device {self.device_id} reader"
+        return self
+
+    def _open(self, timeout: float) -> Wire | MqttWire:
+        return Wire.connect(
             self.url,
             self._headers,
             timeout=timeout,
@@ -122,9 +132,6 @@ class SimulatedDevice:
             source_address=self._source_address,
             receive_buffer=self._receive_buffer,
         )
-        self._reader = gevent.spawn(self._read, self._wire)
-        self._reader.name = f"device {self.device_id} reader"
-        return self
 
     def __enter__(self) -> SimulatedDevice:
         return self if self._wire is not None else self.connect()
@@ -137,10 +144,13 @@ class SimulatedDevice:
         self.microphone.close()
         if self._wire is not None and self.closed is None:
             with contextlib.suppress(Closed):  # then it is over anyway
-                self.send_raw(masked(CLOSE, struct.pack("!H", code) + reason.encode()))
+                self._say_goodbye(code, reason)
             if self._reader is not None:
                 self._reader.join(timeout=1.0)
         self._release(code, "closed by this device")
+
+    def _say_goodbye(self, code: int, reason: str) -> None:
+        self.send_raw(masked(CLOSE, struct.pack("!H", code) + reason.encode()))
 
     def drop(self) -> None:
         """Vanish without a word, as when the power fails: the socket is reset."""
@@ -211,7 +221,7 @@ class SimulatedDevice:
         message = {
             "type": "hello",
             "version": self.protocol_version,
-            "transport": "websocket",
+            "transport": self.TRANSPORT,
             "audio_params": parameters,
         }
         told = {"mcp": True} if self.tools is not None else {}
@@ -271,6 +281,10 @@ class SimulatedDevice:
             raise Closed(*(self.closed or (1006, "not connected")))
         with self._sending:
             self._wire.send(data)
+
+    def _send_sound(self, ready: bytes) -> None:
+        """Send what `framing.prepared` made."""
+        self.send_raw(ready)
 
     def send_frames(
         self, packets: Sequence[bytes], *, realtime: bool = True, until: Callable[[], bool] | None = None
@@ -347,7 +361,7 @@ class SimulatedDevice:
         DeviceClosed."""
         self.replies.wait(lambda: True if condition() else None, timeout, what, every_frame=True)
 
-    def _read(self, wire: Wire) -> None:
+    def _read(self, wire: Wire | MqttWire) -> None:
         try:
             while self._on_frame(wire.receive()):
                 pass

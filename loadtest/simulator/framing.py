@@ -1,5 +1,5 @@
-"""The four ways a device wraps an audio packet: bare (v1), with a long (v2) or short (v3) header, or as the MQTT
-gateway does.
+"""The ways a device wraps an audio packet: bare (v1), with a long (v2) or short (v3) header, or as the MQTT gateway
+does. Over UDP the header is the channel's business (`mqtt_device.py`).
 
 The client's own reading of the protocol, on purpose not the server's: a fault in one does not hide in the other.
 """
@@ -12,12 +12,12 @@ from typing import Literal
 
 from loadtest.simulator.wire import BINARY, masked
 
-Framing = Literal["v1", "v2", "v3", "gateway"]
+Framing = Literal["v1", "v2", "v3", "gateway", "udp"]
 
 _V2 = struct.Struct("!HHIII")  # version 2 | type 0 opus | reserved | timestamp ms | payload bytes
 _V3 = struct.Struct("!BBH")  # type 0 opus | reserved | payload bytes
 _GATEWAY = struct.Struct("!8xII")  # unused | timestamp ms | payload bytes
-HEADER_BYTES = {"v1": 0, "v2": _V2.size, "v3": _V3.size, "gateway": _GATEWAY.size}
+HEADER_BYTES = {"v1": 0, "v2": _V2.size, "v3": _V3.size, "gateway": _GATEWAY.size, "udp": 0}
 
 
 def framing_for(protocol_version: int, gateway: bool) -> Framing:
@@ -32,7 +32,7 @@ def framing_for(protocol_version: int, gateway: bool) -> Framing:
 def wrap(framing: Framing, packet: bytes, timestamp_ms: int) -> bytes:
     """The payload of one binary WebSocket frame."""
     match framing:
-        case "v1":
+        case "v1" | "udp":
             return packet
         case "v2":
             return _V2.pack(2, 0, 0, timestamp_ms, len(packet)) + packet
@@ -46,7 +46,7 @@ def unwrap(framing: Framing, data: bytes) -> bytes:
     """The packet in what the server sent. Raises ValueError when header and length do not fit together."""
     size = HEADER_BYTES[framing]
     packet = data[size:]
-    if framing == "v1":
+    if framing in ("v1", "udp"):
         return packet
     if len(data) < size:
         raise ValueError(f"{len(data)} bytes are no {framing} frame")
@@ -63,5 +63,7 @@ def unwrap(framing: Framing, data: bytes) -> bytes:
 @functools.lru_cache(maxsize=256)
 def prepared(packets: tuple[bytes, ...], framing: Framing, frame_ms: int) -> tuple[bytes, ...]:
     """Packets as whole masked WebSocket frames with running timestamps, ready for the socket of any device; made
-    once."""
+    once. Packets for UDP stay as they are: each device has a key of its own."""
+    if framing == "udp":
+        return packets
     return tuple(masked(BINARY, wrap(framing, packet, index * frame_ms)) for index, packet in enumerate(packets))

@@ -24,7 +24,8 @@ class Microphone:
         self.late_ms = 0.0
         """The worst lateness of a frame: a client that is saturated shows here."""
         self._send = send
-        self._form: framing.Framing = form
+        self.form: framing.Framing = form
+        """How packets are wrapped."""
         self._name = name
         self._next_due = 0.0
         self._stream: gevent.Greenlet | None = None
@@ -41,7 +42,7 @@ class Microphone:
     ) -> int:
         """Send packets from the caller's greenlet; stops early once `until()`. `on_sent(index)` follows each. Returns
         how many went out."""
-        for index, ready in enumerate(framing.prepared(tuple(packets), self._form, self.frame_ms)):
+        for index, ready in enumerate(framing.prepared(tuple(packets), self.form, self.frame_ms)):
             if realtime:
                 self._keep_time()
             if until is not None and until():
@@ -69,7 +70,7 @@ class Microphone:
 
     def say(self, packets: Sequence[bytes], on_said: Callable[[], None]) -> None:
         """Let the background stream say this instead of silence; `on_said` is called after each frame."""
-        self._to_say.extend(framing.prepared(tuple(packets), self._form, self.frame_ms))
+        self._to_say.extend(framing.prepared(tuple(packets), self.form, self.frame_ms))
         self._on_said = on_said
         self.open()
 
@@ -81,7 +82,7 @@ class Microphone:
         self._to_say.clear()
 
     def _run(self) -> None:
-        quiet = framing.prepared((speech.silence(self.frame_ms),), self._form, self.frame_ms)[0]
+        quiet = framing.prepared((speech.silence(self.frame_ms),), self.form, self.frame_ms)[0]
         try:
             while True:
                 self._keep_time()

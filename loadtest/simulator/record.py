@@ -16,6 +16,8 @@ HANDSHAKE, HELLO, STT, FIRST_AUDIO, ANSWER = "handshake", "hello", "stt", "first
 ABORT, BARGE_IN, GAP, WORST_GAP, LATENESS = "abort", "barge-in", "gap", "worst gap", "lateness"
 """gap: between one audio frame and the next. worst gap: of an answer. lateness: of a timer of the load generator
 itself."""
+FIRST_AUDIO_BY = {False: "first audio by websocket", True: "first audio by mqtt"}
+"""By whether the device is connected by MQTT; where there are both."""
 
 MAX_POINTS = 4_000
 """Single turns kept for the chart of latency over time."""

@@ -20,6 +20,9 @@ WORDS = (
 )
 ROLES = ("talker", "holder", "push_to_talk", "interrupter", "gateway", "garbage", "slow_reader", "reconnector")
 TALKING = frozenset({"talker", "push_to_talk", "interrupter", "gateway"})
+TRANSPORTS = ("websocket", "mqtt", "both")
+BY_MQTT = frozenset({"talker", "holder", "push_to_talk", "interrupter"})
+"""Roles that there are by MQTT."""
 RAMP_DEVICES_PER_SECOND = 25
 RAMP_S = (1.0, 20.0)
 ALL_THERE_S = 3.0
@@ -46,6 +49,8 @@ class Scenario:
     mcp: bool = False
     patience: float = 20.0
     token: str = ""
+    transport: str = "websocket"
+    ota: str = ""
     sources: int = 1
     first_device: int = 0
     crews: int = 1
@@ -59,7 +64,11 @@ class Scenario:
             raise ValueError("either turns or seconds must say when to stop")
         if not 1 <= self.sources <= 250:
             raise ValueError("between 1 and 250 source addresses")
-        self.shares()
+        roles = self.shares()
+        if self.transport not in TRANSPORTS:
+            raise ValueError(f"no such transport: {self.transport!r}; there are {', '.join(TRANSPORTS)}")
+        if self.transport != "websocket" and (others := sorted(roles.keys() - BY_MQTT)):
+            raise ValueError(f"by MQTT there is no {', '.join(others)}; roles are {', '.join(sorted(BY_MQTT))}")
 
     def shares(self) -> dict[str, int]:
         """Role -> weight. Raises ValueError."""
@@ -127,6 +136,10 @@ class Scenario:
             + 10
         )
 
+    def by_mqtt(self, number: int) -> bool:
+        """Whether this device is connected by MQTT and speaks over UDP; of "both" every other one is."""
+        return self.transport == "mqtt" or (self.transport == "both" and number % 2 == 1)
+
     def rng(self, number: int) -> random.Random:
         """The device's own chance, the same in every run."""
         return random.Random(self.seed * 1_000_003 + number)
@@ -134,6 +147,10 @@ class Scenario:
     def with_devices(self, devices: int) -> Scenario:
         """The same for another number of devices."""
         return replace(self, devices=devices)
+
+    def at(self, ota: str) -> Scenario:
+        """The same where devices ask this address how to connect, if they have not been told another."""
+        return self if self.ota or not ota else replace(self, ota=ota)
 
     def options(self) -> dict[str, Any]:
         """As options of the command line (and for JSON)."""
@@ -205,6 +222,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frame-ms", type=int, choices=(20, 40, 60), help="length of a packet (default: 60)")
     add("--mcp", action="store_true", default=None, help="devices offer tools (default: no)")
     add("--patience", type=float, metavar="S", help="how long a device waits for an answer (default: 20)")
+    add(
+        "--transport",
+        choices=TRANSPORTS,
+        help="how they are connected: mqtt with sound over UDP, or every other one (both) (default: websocket)",
+    )
+    add("--ota", metavar="URL", help="where devices ask for the MQTT address, with --url and --transport")
     add("--token", help="bearer token for every device")
     add(
         "--sources",

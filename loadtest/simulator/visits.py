@@ -19,11 +19,13 @@ from loadtest.simulator.answer import HeardAnswer
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.simulator.device_tools import DeviceTools
 from loadtest.simulator.inbox import DeviceClosed, DeviceTimeout
+from loadtest.simulator.mqtt_device import MqttDevice
 from loadtest.simulator.record import (
     ABORT,
     ANSWER,
     BARGE_IN,
     FIRST_AUDIO,
+    FIRST_AUDIO_BY,
     GAP,
     HANDSHAKE,
     HELLO,
@@ -95,6 +97,7 @@ class Visitor:
         self.url = url
         self.scenario = scenario
         self.number = number
+        self.by_mqtt = scenario.by_mqtt(number)
         self.record = record
         self.chance = scenario.rng(number)
         self._begins_at = begins_at
@@ -111,32 +114,37 @@ class Visitor:
         """The device, not yet connected."""
         scenario = self.scenario
         source = f"127.0.0.{1 + self.number % scenario.sources}" if scenario.sources > 1 else ""
-        options = {"protocol_version": scenario.protocol, "source_address": source, **options}
-        return SimulatedDevice(
-            self.url,
-            device_id=self.device_id,
-            client_id=f"load-{self.device_id}",
-            token=scenario.token,
-            frame_ms=scenario.frame_ms,
-            tools=DeviceTools() if scenario.mcp else None,
-            keep_audio=False,
+        options = {
+            "device_id": self.device_id,
+            "client_id": f"load-{self.device_id}",
+            "frame_ms": scenario.frame_ms,
+            "tools": DeviceTools() if scenario.mcp else None,
+            "keep_audio": False,
+            "source_address": source,
             **options,
-        )
+        }
+        if self.by_mqtt:
+            return MqttDevice(scenario.ota, **options)
+        return SimulatedDevice(self.url, **{"protocol_version": scenario.protocol, "token": scenario.token, **options})
 
-    def connect(self, **options: Any) -> SimulatedDevice:
-        """Connected and greeted, both timed. Raises one of FAILURES."""
+    def connect(self, *, greet: bool = True, **options: Any) -> SimulatedDevice:
+        """Connected and greeted, both timed. Raises one of FAILURES. `greet` False: without hello."""
         device = self.device(**options)
+        if isinstance(device, MqttDevice):
+            device.ask_ota(CONNECT_S)
         began = time.monotonic()
         device.connect(CONNECT_S)
         try:
             upgraded = time.monotonic()
-            device.hello(timeout=CONNECT_S)
+            if greet:
+                device.hello(timeout=CONNECT_S)
         except BaseException:
             device.drop()
             raise
         now = time.monotonic()
         self.record.measured(HANDSHAKE, (upgraded - began) * 1000)
-        self.record.measured(HELLO, (now - upgraded) * 1000)
+        if greet:
+            self.record.measured(HELLO, (now - upgraded) * 1000)
         self.record.count("connections")
         return device
 
@@ -186,6 +194,8 @@ class Visitor:
         for name, stage in ((STT, "stt"), (FIRST_AUDIO, "first_audio"), (ANSWER, "stop")):
             if stage in timings:
                 record.measured(name, timings[stage] * 1000, at)
+        if self.scenario.transport == "both" and "first_audio" in timings:
+            record.measured(FIRST_AUDIO_BY[self.by_mqtt], timings["first_audio"] * 1000, at)
         if record.within(at):
             spread, gaps = record.spread(GAP), answer.gaps_ms
             for gap in gaps:
@@ -243,10 +253,11 @@ class Visitor:
         self.take_turns(lambda device, turn: (self._abort if turn % 2 == 0 else self._barge_in)(device, turn))
 
     def holder(self) -> None:
-        """Is connected and does nothing. That the server ends it is a failure."""
+        """Is connected and does nothing: by WebSocket after hello, by MQTT without. That the server ends it is a
+        failure."""
         device = None
         try:
-            device = self.connect()
+            device = self.connect(greet=not self.by_mqtt)
             self.record.count("holding")
             self.finish()
             code, _ = device.wait_closed(FOREVER_S)

@@ -174,11 +174,11 @@ def take_frame(buffer: bytearray) -> WireFrame | None:
 
 
 def _secured(plain: socket.socket, host: str, verify: bool) -> socket.socket:
-    return _trust(verify).wrap_socket(plain, server_hostname=host)
+    return trust(verify).wrap_socket(plain, server_hostname=host)
 
 
 @functools.cache
-def _trust(verify: bool) -> ssl.SSLContext:
+def trust(verify: bool) -> ssl.SSLContext:
     # One for all devices: reading the system's authorities takes 20 ms.
     context = ssl.create_default_context()
     if not verify:

@@ -14,12 +14,13 @@ from loadtest.simulator.device import SimulatedDevice
 from tests.transport.harness import Noting, RecordedEvents
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app import listeners
-from xiaozhi.app.descriptors import Descriptors
+from xiaozhi.app.descriptors import Descriptors, share
 from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.errors import Overloaded
 from xiaozhi.net.proxies import one_client
+from xiaozhi.protocol.mqtt_login import MqttPasswords
 from xiaozhi.protocol.token import DeviceTokens, VisionTokens
 from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.guesses import FREE, Guesses
@@ -32,6 +33,7 @@ from xiaozhi.storage.database import Database
 from xiaozhi.transport.connection import ConnectionServices
 from xiaozhi.web import ops
 from xiaozhi.web.addresses import Ports, ServerAddresses
+from xiaozhi.web.ota_mqtt import OwnMqtt
 
 TLS = Path(__file__).parents[1] / "web" / "tls"
 FILES = {"certfile": str(TLS / "cert.pem"), "keyfile": str(TLS / "key.pem")}
@@ -42,6 +44,7 @@ HOOKS = ops.OpsHooks(
     metrics=lambda: ("text/plain", b"metrics"),
     reload=lambda: (),
 )
+PASSWORDS = MqttPasswords("secret")
 LOCAL = {"ip": "127.0.0.1", "port": 0, "http_port": 0}
 
 
@@ -235,10 +238,30 @@ def test_where_this_machine_is_reached(ip: str, known: str | None) -> None:
 
 def test_the_mqtt_gateway_is_told_by_ota() -> None:
     given = settings({"mqtt_gateway": "192.168.1.7:1883", "mqtt_signature_key": "key"})
-    config = listeners.ota_settings(given, ServerAddresses())
+    config = listeners.ota_settings(given, ServerAddresses(), PASSWORDS)
     assert config.mqtt is not None
     assert config.mqtt.endpoint == "192.168.1.7:1883"
-    assert listeners.ota_settings(settings(), ServerAddresses()).mqtt is None
+    assert config.own_mqtt is None
+    assert listeners.ota_settings(settings(), ServerAddresses(), PASSWORDS).mqtt is None
+
+
+def test_the_mqtt_port_is_told_by_ota() -> None:
+    given = settings(mqtt={"port": 1883, "keepalive": 60, "endpoint": "voice.local:1883"})
+    own = listeners.ota_settings(given, ServerAddresses(), PASSWORDS).own_mqtt
+    assert own == OwnMqtt(PASSWORDS, 1883, "voice.local:1883", 60)
+
+
+def test_places_for_standing_connections() -> None:
+    given = settings({"max_connections": 100}, mqtt={"port": 1883, "max_devices": 300})
+    wanted = listeners.wanted_sockets(given)
+    assert (wanted.devices, wanted.standing) == (100, 300)
+    assert listeners.wanted_sockets(settings()).standing == 0
+    fitted = share(10_000, 0, wanted)
+    assert (fitted.devices, fitted.standing) == (100, 300)
+    limits = listeners.standing_limits(given, fitted)
+    assert (limits.max_connections, limits.per_device, limits.per_ip) == (300, 1, 240)
+    few = share(600, 0, wanted)
+    assert few.standing == pytest.approx(3 * few.devices, abs=3), "each way in gets its share"
 
 
 def test_what_takes_a_restart_is_named() -> None:

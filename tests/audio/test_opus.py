@@ -142,6 +142,11 @@ def test_noise_is_decoded_or_refused_and_does_no_harm(data: bytes) -> None:
         assert len(pcm) <= 120 * 32 and len(pcm) % 2 == 0
     good = Encoder(16_000, 60).encode(tone(60))[0]
     assert len(decoder.decode(good)) == 60 * 32
+    try:
+        assert len(decoder.recover(data)) == 60 * 32
+    except OpusError:
+        pass
+    assert len(decoder.decode(good)) == 60 * 32
 
 
 def test_reset_forgets() -> None:

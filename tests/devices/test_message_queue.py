@@ -301,3 +301,18 @@ def test_there_is_room_for_so_many(workers: tuple[Worker, Worker], clock: FakeCl
         here.queue.send(message(clock))
     assert len(here.queue.page(device=ANNA)) == MAX_PER_DEVICE
     assert len(here.queue.page(limit=5)) == 5
+
+
+def test_while_no_message_waits_devices_come_for_free(
+    workers: tuple[Worker, Worker], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = workers
+    here.presence.look()
+    asked: list[str] = []
+    monkeypatch.setattr(here.ways, "reach", lambda device: asked.append(device) or Reach(conversation=True))
+    here.queue.comes(ANNA, conversation=True)
+    assert asked == []
+
+    there.queue.send(message(clock))
+    here.presence.look()
+    wait_for(lambda: here.ways.texts == ["Dinner is ready."], "the look to find it")

@@ -14,6 +14,7 @@ from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.devices.directory import DeviceDirectory
 from xiaozhi.devices.notes import DeviceNotes
 from xiaozhi.devices.presence import ALIVE_S, BEAT_S, Presence
+from xiaozhi.errors import StorageUnavailable
 from xiaozhi.storage.database import Database
 
 ANNA, BEN = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
@@ -230,3 +231,31 @@ def test_a_database_that_fails_stops_nobody(url: str, clock: FakeClock) -> None:
     worker.presence.look()
     worker.presence.close(0.1)
     assert worker.connections.replaced == []
+
+
+def test_a_worker_that_was_taken_for_gone_says_again_whom_it_serves(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = Worker(database, clock), Worker(database, clock)
+    directory = DeviceDirectory(database, DeviceNotes(database), clock=clock)
+    with at_work(here, there):
+        here.join(ANNA)
+        here.presence.stands(BEN, True)
+        here.write()
+        assert directory.of(BEN).reached_by == (here.presence.worker,)
+
+        def fail(*args: object, **more: object) -> None:
+            raise StorageUnavailable("the database is gone")
+
+        with monkeypatch.context() as outage:
+            outage.setattr(database, "read", fail)
+            here.presence.look()
+        clock.advance(ALIVE_S + BEAT_S)
+        there.presence.look()
+        here.presence.look()
+        here.write()
+
+        assert directory.of(ANNA).workers == directory.of(BEN).reached_by == (here.presence.worker,)
+        here.presence.stands(BEN, False)
+        here.write()
+        assert directory.page("", 9, 0)[1] == 1, "nobody knows Ben any more"

@@ -42,6 +42,14 @@ class _Pool:
     queue_size = 256
 
 
+class _Mqtt:
+    connected = places = channels = 0
+    refused: Mapping[str, int] = {}
+    ended: Mapping[str, int] = {}
+    messages: Mapping[str, int] = {"received": 0}
+    datagrams: Mapping[str, int] = {"unknown": 0}
+
+
 @functools.cache
 def exported() -> dict[str, frozenset[str]]:
     """Every sample name the server can export, with its labels."""
@@ -49,6 +57,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.watch_pool(_Pool())
     metrics.watch_admission(Admission(AdmissionLimits()))
     metrics.watch_guesses(Guesses())
+    metrics.watch_mqtt(_Mqtt())
     metrics.watch_connections(ConnectionRegistry())
     metrics.watch_vendors(lambda: [Guard("LLM.acme", window=Window("LLM.acme", 1), limitations=lambda: ["tools"])])
     metrics.watch_tool_sources(lambda: [McpEndpoint("ws://127.0.0.1/call/")], Sidecar())

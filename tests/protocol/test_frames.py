@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.golden.reader import Case, cases, octets
 from xiaozhi.errors import ProtocolError
-from xiaozhi.protocol.frames import FrameCodec, GatewayCodec, V1Codec, V2Codec, V3Codec, codec_for
+from xiaozhi.protocol.frames import FrameCodec, GatewayCodec, UdpCodec, V1Codec, V2Codec, V3Codec, codec_for
 
-_makers = {"v1": V1Codec, "v2": V2Codec, "v3": V3Codec, "gateway": GatewayCodec}
+_makers = {"v1": V1Codec, "v2": V2Codec, "v3": V3Codec, "gateway": GatewayCodec, "udp": UdpCodec}
 _codecs = st.sampled_from(sorted(_makers)).map(lambda name: _makers[name]())
 
 
@@ -43,7 +43,7 @@ def test_any_bytes_are_a_frame_or_a_protocol_error(codec: FrameCodec, data: byte
         frame = codec.unpack(data)
     except ProtocolError:
         return
-    assert frame.payload and data.endswith(frame.payload)
+    assert (frame.payload or isinstance(codec, UdpCodec)) and data.endswith(frame.payload)
 
 
 @given(_codecs, st.binary(min_size=1, max_size=40), st.data())
@@ -62,7 +62,7 @@ def test_the_gateway_counts_what_it_is_sent() -> None:
     assert GatewayCodec().pack(b"x", 0)[4:8] == b"\0\0\0\0", "each connection counts for itself"
 
 
-@pytest.mark.parametrize("codec", [V3Codec(), GatewayCodec()])
+@pytest.mark.parametrize("codec", [V3Codec(), GatewayCodec(), UdpCodec()])
 def test_packets_that_do_not_fit_are_refused(codec: FrameCodec) -> None:
     with pytest.raises(ProtocolError):
         codec.pack(bytes(65_536), 0)
@@ -72,6 +72,7 @@ def test_packets_that_do_not_fit_are_refused(codec: FrameCodec) -> None:
 def test_the_version_chooses_the_codec(version: int | None, kind: type[FrameCodec]) -> None:
     assert type(codec_for(version, False)) is kind
     assert type(codec_for(version, True)) is GatewayCodec
+    assert type(codec_for(version, False, udp=True)) is UdpCodec
 
 
 @pytest.mark.parametrize("version", [0, 4, -1])

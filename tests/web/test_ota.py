@@ -34,7 +34,8 @@ from xiaozhi.web import ota
 from xiaozhi.web.addresses import Ports, ServerAddresses
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.firmware import Release
-from xiaozhi.web.ota import Activation, MqttGateway, OtaConfig, OtaHooks, OtaRequest, create_blueprint
+from xiaozhi.web.ota import Activation, OtaConfig, OtaHooks, OtaRequest, create_blueprint
+from xiaozhi.web.ota_mqtt import MqttGateway
 
 NOW = 1_757_567_894.012
 DEVICE = "11:22:33:44:55:66"

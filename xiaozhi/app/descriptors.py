@@ -26,6 +26,8 @@ class Wanted:
     http: int
     handshakes: int
     vendors: int
+    standing: int = 0
+    """Devices connected by MQTT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Fitted:
     devices: int
     http: int
     handshakes: int
+    standing: int = 0
 
 
 class Descriptors:
@@ -51,12 +54,14 @@ class Descriptors:
     def warning(self, wanted: Wanted) -> str:
         """What to tell the operator; "" when everything fits."""
         fitted = self.fit(wanted)
-        if fitted.devices == wanted.devices and fitted.http == wanted.http:
+        if (fitted.devices, fitted.http, fitted.standing) == (wanted.devices, wanted.http, wanted.standing):
             return ""  # fewer handshakes at a time are no loss that anybody notices
-        needed = self.used + SPARE + wanted.devices + wanted.http + wanted.vendors + wanted.handshakes
+        needed = self.used + SPARE + wanted.devices + wanted.http + wanted.vendors + wanted.handshakes + wanted.standing
+        by_mqtt = f", {wanted.standing} by MQTT (mqtt.max_devices)" if wanted.standing else ""
+        let_in = f"{fitted.devices}{f', {fitted.standing}' if wanted.standing else ''}"
         return (
-            f"{self.limit} file descriptors are too few for {wanted.devices} devices (server.max_connections) and "
-            f"{wanted.http} HTTP connections: {fitted.devices} and {fitted.http} are let in. Allow {needed} "
+            f"{self.limit} file descriptors are too few for {wanted.devices} devices (server.max_connections){by_mqtt} "
+            f"and {wanted.http} HTTP connections: {let_in} and {fitted.http} are let in. Allow {needed} "
             "(ulimit -n, LimitNOFILE= of systemd, ulimits.nofile of Docker), or lower max_connections"
         )
 
@@ -67,10 +72,13 @@ def share(limit: int, used: int, wanted: Wanted) -> Fitted:
     free = max(0, limit - used)
     room = max(FEWEST, free - min(SPARE, free // 4))
     vendors = min(wanted.vendors, room // 4)
-    handshakes = min(wanted.handshakes, max(room // 8, room - wanted.devices - wanted.http - vendors))
-    http = min(wanted.http, max(room // 8, room - wanted.devices - handshakes - vendors))
-    devices = min(wanted.devices, max(1, room - handshakes - http - vendors))
-    return Fitted(devices, http, handshakes)
+    all_devices = wanted.devices + wanted.standing
+    handshakes = min(wanted.handshakes, max(room // 8, room - all_devices - wanted.http - vendors))
+    http = min(wanted.http, max(room // 8, room - all_devices - handshakes - vendors))
+    left = min(all_devices, max(1, room - handshakes - http - vendors))
+    # Each way in gets its share of what is left.
+    standing = left * wanted.standing // max(1, all_devices)
+    return Fitted(left - standing, http, handshakes, standing)
 
 
 def in_use() -> tuple[int, int]:

@@ -21,6 +21,7 @@ from xiaozhi.devices.presence import Connections, Presence
 from xiaozhi.devices.report import BOARD_NAMES, report_of
 from xiaozhi.errors import AuthError, Overloaded, StorageError
 from xiaozhi.net.proxies import one_client
+from xiaozhi.protocol.mqtt_login import MqttPasswords
 from xiaozhi.protocol.token import DeviceTokens, bearer, issued_at
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.logs import get_logger
@@ -29,6 +30,7 @@ from xiaozhi.session.link import Identity
 from xiaozhi.settings import Settings
 from xiaozhi.storage.database import Database
 from xiaozhi.storage.devices import Arrival
+from xiaozhi.transport.mqtt_endpoint import Credentials
 from xiaozhi.web.ota import OtaRequest
 
 log = get_logger(__name__)
@@ -59,6 +61,7 @@ class KnownDevices:
         self._auth = auth.enabled
         self._choice = settings.server.websocket_choice
         self.tokens = DeviceTokens(secret, expire_seconds=auth.expire_seconds)
+        self.mqtt_passwords = MqttPasswords(secret, expire_seconds=auth.expire_seconds)
         self.boards = KnownBoards()
         self.guesses = guesses
         self._clock = clock
@@ -88,7 +91,24 @@ class KnownDevices:
     def admit(self, identity: Identity, authorization: str) -> bool:
         """Whether the device may connect: True when it has shown a token of its own. It is looked up at once, which
         blocks for `FORESEE_S` at most, so that a session need not wait for it. Raises AuthError, LockedOut."""
-        proved = self._check(identity, authorization)
+        proved = self._check(identity, lambda now: self._check_token(identity, bearer(authorization), now))
+        self.foresee(identity)
+        return proved
+
+    def admit_mqtt(self, identity: Identity, shown: Credentials) -> bool:
+        """Like `admit`, for a device that connects by MQTT; it is looked up when a conversation begins (`foresee`).
+        Does not block."""
+        return self._check(
+            identity,
+            lambda now: self.mqtt_passwords.check(shown.client_id, shown.username, shown.password, now=now),
+        )
+
+    def may_stay(self, device: str) -> bool:
+        """Whether a device that is connected may be. Does not block."""
+        return not self.presence.standing(device).revoked
+
+    def foresee(self, identity: Identity) -> None:
+        """Look a device up that is about to speak. Blocks for `FORESEE_S` at most."""
         try:
             found = self.directory.look_up(identity.device_id, identity.client_id, FORESEE_S)
         except (StorageError, Overloaded) as error:
@@ -96,18 +116,21 @@ class KnownDevices:
         else:
             self._learn(identity, found)
             self._foreseen[identity.device_id, identity.client_id] = found.settings
-        return proved
 
-    def _check(self, identity: Identity, authorization: str) -> bool:
+    def _check_token(self, identity: Identity, token: str, now: float) -> int:
+        """When it was issued. Raises AuthError."""
+        self.tokens.check(token, identity.client_id, identity.device_id, now=now, written_id=identity.written_id)
+        return issued_at(token)
+
+    def _check(self, identity: Identity, proof: Callable[[float], int]) -> bool:
+        """`proof` says of a time when what the device shows was issued. Raises AuthError, LockedOut."""
         standing, now = self.presence.standing(identity.device_id), self._clock()
         if standing.revoked:
             raise AuthError(REVOKED)
         if self._auth is False:
             return False
-        token = bearer(authorization)
         try:
-            self.tokens.check(token, identity.client_id, identity.device_id, now=now, written_id=identity.written_id)
-            if issued_at(token) < int(standing.tokens_from):
+            if proof(now) < int(standing.tokens_from):
                 raise AuthError("the token was issued before an operator decided anew about this device")
         except AuthError:
             if self._auth == "home" and identity.seems_at_home:

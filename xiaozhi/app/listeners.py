@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from flask import Blueprint
 
-from xiaozhi.app.descriptors import Descriptors, Wanted
+from xiaozhi.app.descriptors import Descriptors, Fitted, Wanted
 from xiaozhi.app.device_settings import change_own
 from xiaozhi.app.known_devices import KnownDevices
+from xiaozhi.app.mqtt import told_by_ota
 from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.devices.boards import KnownBoards
 from xiaozhi.net.browser_origins import BrowserOrigins
@@ -22,6 +23,7 @@ from xiaozhi.net.proxies import TrustedProxies, is_loopback, one_client
 from xiaozhi.net.tcp import SocketLimits
 from xiaozhi.net.tls import TlsFiles
 from xiaozhi.protocol.device_id import normal_device_id
+from xiaozhi.protocol.mqtt_login import MqttPasswords
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
@@ -41,6 +43,7 @@ from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.devices import DeviceHooks
 from xiaozhi.web.firmware import SUFFIX, TO_ALL, Release
 from xiaozhi.web.http_connection import WebLimits
+from xiaozhi.web.ota_mqtt import MqttGateway
 from xiaozhi.web.wsgi import WebServer
 
 # A silent session ends itself, with a spoken goodbye (close_connection_no_voice_time). The sweeper's idle rule comes
@@ -78,6 +81,7 @@ _SETTLED = (
     ("log", "data_dir"),
     ("history", "max_bytes"),
     ("manager-api",),
+    ("mqtt",),
     ("storage", "url"),
     ("conversation", "resume_seconds"),
     ("conversation", "reply_cache_bytes"),
@@ -90,6 +94,7 @@ def wanted_sockets(settings: Settings) -> Wanted:
     vendors = settings.ai_providers
     return Wanted(
         devices=settings.server.max_connections,
+        standing=settings.mqtt.max_devices if settings.mqtt.port else 0,
         http=WebLimits().connections,
         handshakes=MAX_HANDSHAKES,
         vendors=sum(kind.max_concurrent or UNKNOWN_VENDOR for kind in (vendors.asr, vendors.llm, vendors.tts)),
@@ -100,10 +105,20 @@ def admission_limits(settings: Settings, descriptors: Descriptors | None = None)
     """How many may come in, and how fast; no more than there are descriptors for."""
     server = settings.server
     places = server.max_connections if descriptors is None else descriptors.fit(wanted_sockets(settings)).devices
+    # A conversation by MQTT takes a place, but no descriptor.
+    return _limits(server, places, server.limits.per_device)
+
+
+def standing_limits(settings: Settings, fitted: Fitted) -> AdmissionLimits:
+    """How many may be connected by MQTT, whether they talk or not."""
+    return _limits(settings.server, max(1, fitted.standing), 1)
+
+
+def _limits(server: ServerSettings, places: int, per_device: int) -> AdmissionLimits:
     per_ip = server.limits.per_ip
     return AdmissionLimits(
         max_connections=places,
-        per_device=server.limits.per_device,
+        per_device=per_device,
         per_ip=max(1, int(places * SHARE_OF_ONE_ADDRESS)) if per_ip is None else per_ip,
         spared=THIS_MACHINE if per_ip is None else frozenset(),
         handshakes_per_second=float(server.limits.handshakes_per_second),
@@ -150,7 +165,10 @@ def connection_services(
         sessions=sessions,
         connections=connections,
         events=events,
-        pings=lambda identity: current().board_for((*boards.names(identity.device_id), identity.user_agent)).ping,
+        # A device that speaks MQTT pings itself.
+        pings=lambda identity: (
+            identity.udp is None and current().board_for((*boards.names(identity.device_id), identity.user_agent)).ping
+        ),
         rates=MessageRates(
             texts_per_second=float(limits.messages_per_second), frames_per_second=float(limits.frames_per_second)
         ),
@@ -219,7 +237,7 @@ def http_port(
     blueprints = [
         ota_elsewhere.create_blueprint(addresses.ota)
         if settings.under_console
-        else ota.create_blueprint(ota_settings(settings, addresses), known.tokens, ota_hooks),
+        else ota.create_blueprint(ota_settings(settings, addresses, known.mqtt_passwords), known.tokens, ota_hooks),
         vision.create_blueprint(
             vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses, admit=rates.vision
         ),
@@ -279,7 +297,7 @@ def worker_port(settings: Settings, *, hooks: ops.OpsHooks) -> WebServer | None:
     return WebServer(app, own.ip, own.port)
 
 
-def ota_settings(settings: Settings, addresses: ServerAddresses) -> ota.OtaConfig:
+def ota_settings(settings: Settings, addresses: ServerAddresses, passwords: MqttPasswords) -> ota.OtaConfig:
     """What OTA answers are made of."""
     server = settings.server
     key = server.mqtt_signature_key.get_secret_value()
@@ -288,7 +306,8 @@ def ota_settings(settings: Settings, addresses: ServerAddresses) -> ota.OtaConfi
         zone=zone_of(settings),
         firmware_dir=settings.data_dir / "bin",
         auth_enabled=server.auth.enabled is not False,
-        mqtt=ota.MqttGateway(server.mqtt_gateway, key) if server.mqtt_gateway else None,
+        mqtt=MqttGateway(server.mqtt_gateway, key) if server.mqtt_gateway else None,
+        own_mqtt=told_by_ota(settings, passwords),
     )
 
 

@@ -290,8 +290,13 @@ def _log_fault(loaded: Loaded, error: OSError) -> Fault:
 
 
 def _address_fault(loaded: Loaded, error: AddressError) -> Fault:
-    server, (host, port) = loaded.settings.server, error.address
-    flags = {server.port: ("server.port", "--port"), server.http_port: ("server.http_port", "--http-port")}
+    server, mqtt, (host, port) = loaded.settings.server, loaded.settings.mqtt, error.address
+    flags = {
+        mqtt.udp_port: ("mqtt.udp_port", "mqtt.udp_port"),
+        mqtt.port: ("mqtt.port", "mqtt.port"),
+        server.port: ("server.port", "--port"),
+        server.http_port: ("server.http_port", "--http-port"),
+    }
     key, flag = flags.get(port, ("the port of this worker", "supervisord.conf"))
     expected = f"an address that is free ({error.strerror or error}); choose another one with {flag}"
     return Fault(key, f"{port} on {host}", expected)

@@ -73,10 +73,12 @@ class MessageWays:
             case Way.NOTIFY:
                 standing = self._standing.of_device(message.device)
                 seconds = self._play(standing, text) if standing is not None else None
-                if seconds is None:
-                    yield self._show(message, text)
-                else:
+                if seconds is not None:
                     yield Progress(MessageState.SENT, busy_s=seconds + PAUSE_S)
+                elif self._session(message.device) is not None:  # a conversation has begun meanwhile
+                    yield Progress(MessageState.WAITING, PAUSE, again=True)
+                else:
+                    yield self._show(message, text)
             case Way.SHOW | Way.ALERT:
                 yield self._show(message, text)
 

@@ -10,10 +10,12 @@ from typing import Protocol
 
 from xiaozhi.app import listeners
 from xiaozhi.app.descriptors import Descriptors
+from xiaozhi.app.mqtt import MqttPort
 from xiaozhi.app.ops_hooks import ops_hooks
 from xiaozhi.app.owner_console import OwnerConsole
 from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.app.server_parts import ServerParts
+from xiaozhi.devices.standing import StandingConnections
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.transport.acceptor import Acceptor
@@ -36,7 +38,10 @@ class DevicePort(Protocol):
 
 
 class ServerPorts:
-    """See the module. `start`; in the end `stop_accepting`, `join` and `stop_web`. Raises what `listeners` raises."""
+    """See the module. `start`; in the end `stop_accepting`, `join` and `stop_web`. Raises what `listeners` raises.
+
+    `standing`: what devices join that are connected while they idle. `of_several`: other workers of this machine share
+    the ports."""
 
     def __init__(
         self,
@@ -49,6 +54,8 @@ class ServerPorts:
         vllm: Callable[[str], Vllm | None],
         console: OwnerConsole,
         ready: Callable[[], tuple[bool, list[str]]],
+        standing: StandingConnections,
+        of_several: bool,
         clock: Callable[[], float],
     ) -> None:
         settings = parts.current().loaded.settings
@@ -63,6 +70,19 @@ class ServerPorts:
             admission=parts.watched.admission,
             handshakes=fitted.handshakes,
         )
+        self.mqtt: MqttPort | None = None
+        """Devices by MQTT and UDP; None: not here."""
+        if settings.mqtt.port:
+            self.mqtt = MqttPort(
+                settings,
+                services=services,
+                known=parts.known,
+                standing=standing,
+                admission=parts.watched.admission,
+                places=listeners.standing_limits(settings, fitted),
+                of_several=of_several or settings.server.reuse_port,
+            )
+            self.mqtt.watched_by(parts.metrics, parts.watched.watchdog)
         door = listeners.admin_door(settings, rates)
         hooks = ops_hooks(parts, ready=ready, clock=clock)
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
@@ -87,7 +107,7 @@ class ServerPorts:
 
     @property
     def _devices(self) -> Sequence[DevicePort]:
-        return (self.acceptor,)
+        return (self.acceptor,) if self.mqtt is None else (self.acceptor, self.mqtt)
 
     def start(self) -> None:
         """Listen. Raises OSError for ports that cannot be had."""

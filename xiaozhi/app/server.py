@@ -98,6 +98,7 @@ class Server:
     ) -> None:
         self.restart_wanted = False
         self._loaded = loaded
+        self._worker = worker
         self._clock = clock
         self._began = clock()
         self._started_s = 0.0
@@ -263,6 +264,8 @@ class Server:
             vllm=self.agents.vllm,
             console=self._owner_console,
             ready=self.readiness,
+            standing=self.messaging.standing,
+            of_several=bool(self._worker),
             clock=self._clock,
         )
         for risk in self._ports.risks:

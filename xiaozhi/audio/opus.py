@@ -141,6 +141,15 @@ def packet_duration_ms(packet: bytes) -> float:
     return duration
 
 
+def missing_packet(like: bytes) -> bytes:
+    """A packet of one or two bytes that stands for a lost one of the same kind and duration as `like`: its frames are
+    empty, which every decoder conceals (RFC 6716, section 3.2.1)."""
+    code = like[0] & 3
+    if code == _CODE_ANY:
+        return bytes((like[0], like[1] & 0x3F))
+    return bytes((like[0] & 0xFC | (code != 0),))
+
+
 # --- decoding ------------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +188,16 @@ class Decoder:
         if samples < 0:
             raise OpusError(f"Opus packet of {len(packet)} bytes: {_reason(samples)}")
         self._last_samples = samples
+        return self._view[: samples * 2].tobytes()
+
+    def recover(self, following: bytes) -> bytes:
+        """The PCM of a lost packet, from the copy of it in `following` (in-band FEC); concealed where that carries
+        none; b"" before the first packet. `following` is decoded next. Raises OpusError if it is corrupt."""
+        if not self._last_samples:
+            return b""
+        samples = _decode(self._state_at, following, len(following), self._out, self._last_samples, 1)
+        if samples < 0:
+            raise OpusError(f"Opus packet of {len(following)} bytes: {_reason(samples)}")
         return self._view[: samples * 2].tobytes()
 
     def reset(self) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
 import gevent
@@ -42,7 +42,7 @@ from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.storage import device_messages, presences
 from xiaozhi.storage.database import Database, Transaction
-from xiaozhi.storage.device_messages import StoredMessage
+from xiaozhi.storage.device_messages import MessageLook, StoredMessage
 
 log = get_logger(__name__)
 
@@ -112,7 +112,7 @@ class NobodyHere:
 class _AtDevice:
     """Messages of one device that this worker is at."""
 
-    count: int = 0
+    ids: set[str] = field(default_factory=set)
     interrupting: int = 0
 
 
@@ -146,6 +146,9 @@ class MessageQueue:
         self._free_at: dict[str, float] = {}
         self._seen: dict[str, float] = {}
         self._looked_at = clock()
+        self._any_waits = True
+        """Until the first look says otherwise."""
+        self._tending = False
         self._awaited: dict[str, list[Event]] = {}
         """Who waits until a message has settled."""
         self._closed = False
@@ -161,6 +164,7 @@ class MessageQueue:
         then it raises Overloaded."""
         now = self._clock()
         new = [_stored(message, now) for message in messages]
+        here = [message.device for message in new if self._ways.reach(message.device)]
         kept = self._database.run(
             lambda connection: device_messages.keep(
                 connection,
@@ -168,6 +172,7 @@ class MessageQueue:
                 per_device=MAX_PER_DEVICE,
                 total=MAX_WAITING,
                 alive_since=now - ALIVE_S,
+                here=here,
                 away=NOT_CONNECTED,
             )
         )
@@ -175,6 +180,7 @@ class MessageQueue:
             raise Overloaded("the queue of messages", retry_after=60)
         for message, fresh in kept:
             if message is not None and fresh:
+                self._any_waits = True
                 self._on_kept(message.kind)
                 log.info("message kept", device=message.device, kind=message.kind, id=message.id)
                 self._look_at(message.device, now)
@@ -231,28 +237,27 @@ class MessageQueue:
     # --- what this worker is told -------------------------------------------------------------------------------------
 
     def comes(self, device: str, *, conversation: bool) -> None:
-        """A device can be told something here from now on. Does not block."""
-        self._look_at(device, self._clock() + (ARRIVAL_S if conversation else 0.0))
+        """A device can be told something here from now on. Does not block, and does nothing while no message waits."""
+        if self._any_waits:
+            self._look_at(device, self._clock() + (ARRIVAL_S if conversation else 0.0))
 
-    def read(self, connection: Transaction, now: float) -> tuple[Mapping[str, float], bool, Mapping[str, str]]:
+    def read(self, connection: Transaction, now: float) -> MessageLook:
         """What `told` is to be told; part of a look at the other workers, on the storage thread."""
-        touched, overdue = device_messages.look(connection, self._looked_at - OVERLAP_S, now)
-        awaited = list(self._awaited.copy())
-        states = {id: kept.state for id, kept in device_messages.of(connection, awaited).items()} if awaited else {}
-        return touched, overdue, states
+        return device_messages.look(connection, self._looked_at - OVERLAP_S, now, list(self._awaited.copy()))
 
-    def told(self, found: tuple[Mapping[str, float], bool, Mapping[str, str]]) -> None:
+    def told(self, found: MessageLook) -> None:
         """What `read` has found. Does not block."""
-        touched, overdue, states = found
         self._looked_at = self._clock()
-        for device, at in touched.items():
+        self._any_waits = found.any_waits
+        for device, at in found.touched.items():
             if self._seen.get(device) != at:
                 self._look_at(device, 0.0)
-        self._seen = dict(touched)
-        for id, state in states.items():
+        self._seen = dict(found.touched)
+        for id, state in found.states.items():
             if MessageState(state).final:
                 self._tell(id)
-        if overdue and not self._closed:
+        if found.overdue and not self._tending and not self._closed:
+            self._tending = True
             self._tasks.spawn("messages-tend", self._tend)
 
     def close(self, seconds: float) -> None:
@@ -271,9 +276,15 @@ class MessageQueue:
 
     def _tend(self) -> None:
         now = self._clock()
-        expired = self._database.run(
-            lambda connection: device_messages.tend(connection, now, forget_at=now + KEPT_S, expired=_EXPIRED)
-        )
+        try:
+            expired = self._database.run(
+                lambda connection: device_messages.tend(connection, now, forget_at=now + KEPT_S, expired=_EXPIRED)
+            )
+        except (StorageError, Overloaded) as error:
+            log.warning("messages past their time will be looked at again", error=str(error))
+            return
+        finally:
+            self._tending = False
         for message in expired:
             self._has_settled(message.id, message.kind, MessageState.EXPIRED, message.device)
 
@@ -330,6 +341,8 @@ class MessageQueue:
         reasons: dict[str, str] = {}
         for kept in waiting:
             here = self._here.get(device, _AtDevice())
+            if kept.id in here.ids:
+                continue  # its lease was not renewed, and it is being delivered all the same
             message = _message(kept)
             decided = decide(
                 message,
@@ -337,7 +350,7 @@ class MessageQueue:
                     now=now,
                     reach=reach,
                     quiet_until=quiet_until,
-                    in_hand=here.count,
+                    in_hand=len(here.ids),
                     free_at=self._free_at.get(device, 0.0),
                     elsewhere=elsewhere,
                 ),
@@ -364,7 +377,7 @@ class MessageQueue:
         here = self._here.setdefault(kept.device, _AtDevice())
         # Of two that do not wait the second would cut the first short.
         at_once = message.interrupts and not here.interrupting
-        here.count += 1
+        here.ids.add(kept.id)
         here.interrupting += message.interrupts
         self._tasks.spawn("message", self._deliver, kept, message, way, at_once)
 
@@ -384,7 +397,7 @@ class MessageQueue:
             log.exception("message not delivered", device=kept.device, kind=kept.kind)
             progress = Progress(MessageState.FAILED, "an internal error; the log says which")
         finally:
-            self._leave(kept.device, message)
+            self._leave(kept, message)
         now = self._clock()
         if progress.busy_s:
             self._free_at[kept.device] = now + progress.busy_s
@@ -396,12 +409,12 @@ class MessageQueue:
         else:
             self._put_back(kept, progress.reason, now)
 
-    def _leave(self, device: str, message: DeviceMessage) -> None:
-        here = self._here[device]
-        here.count -= 1
+    def _leave(self, kept: StoredMessage, message: DeviceMessage) -> None:
+        here = self._here[kept.device]
+        here.ids.discard(kept.id)
         here.interrupting -= message.interrupts
-        if not here.count:
-            del self._here[device]
+        if not here.ids:
+            del self._here[kept.device]
 
     def _renew(self, id: str, progress: Progress) -> bool:
         until = self._clock() + LEASE_S

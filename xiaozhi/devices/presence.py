@@ -110,6 +110,7 @@ class Presence:
         self._connections: Connections | None = None
         self._visits: dict[int, Visit] = {}
         self._devices: dict[str, set[int]] = {}
+        self._standing_since: dict[str, float] = {}
         self._standings: dict[str, Standing] = {}
         self.lookout: Lookout | None = None
         """Told with each look, if there is one."""
@@ -180,7 +181,11 @@ class Presence:
 
     def stands(self, device: str, there: bool) -> None:
         """Whether a device has a standing connection to this worker (`standing.py`). Does not block."""
-        self._notes.stands(device, self.worker, self._clock() if there else None)
+        if there:
+            self._standing_since[device] = self._clock()
+        else:
+            self._standing_since.pop(device, None)
+        self._notes.stands(device, self.worker, self._standing_since.get(device))
 
     def standing(self, device: str) -> Standing:
         """What operators have decided about a device, as of the last look. Does not block."""
@@ -213,6 +218,8 @@ class Presence:
                 log.warning("other workers and the decisions of operators are not seen", error=str(error))
             self._failing = True
             return
+        if self._failing:
+            self._say_again()
         self._failing, self._looked_at = False, now
         self._standings |= found.standings
         for device, standing in found.standings.items():
@@ -226,6 +233,13 @@ class Presence:
             self._on_dialogue(device, client, *kept)
         if self.lookout is not None:
             self.lookout.told(found.looked)
+
+    def _say_again(self) -> None:
+        """Others may have taken this worker for gone, and have forgotten whom it serves."""
+        for visit in self._visits.values():
+            self._notes.arrived(visit)
+        for device, since in self._standing_since.items():
+            self._notes.stands(device, self.worker, since)
 
     def _obey(self, orders: Mapping[str, str]) -> None:
         seen, self._orders_seen = self._orders_seen, frozenset(orders)

@@ -6,10 +6,11 @@ big-endian.
     v3        u8 type: 0 opus, 1 json | u8 reserved | u16 payload size | payload
     gateway   16 bytes | packet. Bytes 8..11: u32 timestamp ms, 12..15: u32 packet size.
               Towards the gateway also 0: u8 1, 2..3: u16 packet size, 4..7: u32 sequence
+    udp       the header of `udp_voice.py` | packet, deciphered. A packet that was lost is a header alone
 
 Sources: `BinaryProtocol2` and `BinaryProtocol3` of the public firmware (`protocols/protocol.h`), and the public MQTT
-gateway's UDP bridge. Not a place for Opus: a payload is not looked into, except that an empty one is refused. The
-timestamp of v2 and of the gateway is the device's playback clock."""
+gateway's UDP bridge. Not a place for Opus: a payload is not looked into, except that an empty one is refused, where it
+does not stand for a lost packet. The timestamp of v2, of the gateway and of UDP is the device's playback clock."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ from typing import Final, Literal, NamedTuple
 
 from xiaozhi.errors import ProtocolError
 from xiaozhi.protocol import close_codes
+from xiaozhi.protocol.udp_voice import AUDIO
+from xiaozhi.protocol.udp_voice import HEADER as _UDP
 
 Kind = Literal["audio", "json"]
 
@@ -34,6 +37,7 @@ class Frame(NamedTuple):
     """One binary frame taken apart. `timestamp_ms` is None where the format carries none."""
 
     payload: bytes
+    """b"": this packet was lost (UDP only)."""
     timestamp_ms: int | None
     kind: Kind
 
@@ -131,11 +135,36 @@ class GatewayCodec(FrameCodec):
         return _GATEWAY.pack(1, 0, size, sequence, timestamp_ms & _U32, size) + payload
 
 
-def codec_for(version: int | None, gateway: bool) -> FrameCodec:
-    """A new codec. The gateway's header does not depend on the version; None (nothing announced) is version 1.
+class UdpCodec(FrameCodec):
+    """What a UDP channel (`transport/udp.py`) takes and delivers. The channel fills in ssrc and sequence."""
+
+    def unpack(self, data: bytes) -> Frame:
+        """See FrameCodec. A frame without payload stands for a lost packet."""
+        if len(data) < _UDP.size:
+            raise ProtocolError("UDP frame without header")
+        kind, _, size, _, timestamp, _ = _UDP.unpack_from(data)
+        if kind != AUDIO:
+            raise ProtocolError(f"UDP frame of type {kind}")
+        if size != len(data) - _UDP.size:
+            raise ProtocolError(f"UDP frame says {size} bytes, has {len(data) - _UDP.size}")
+        return Frame(data[_UDP.size :], timestamp, "audio")
+
+    def pack(self, payload: bytes, timestamp_ms: int) -> bytes:
+        """See FrameCodec."""
+        size = len(payload)
+        if size > _U16:
+            raise ProtocolError(f"{size} bytes in a UDP frame")
+        return _UDP.pack(AUDIO, 0, size, 0, timestamp_ms & _U32, 0) + payload
+
+
+def codec_for(version: int | None, gateway: bool, udp: bool = False) -> FrameCodec:
+    """A new codec. The headers of the gateway and of UDP do not depend on the version; None (nothing announced) is
+    version 1.
 
     Raises ProtocolError (close 1002) for a version this server does not know.
     """
+    if udp:
+        return UdpCodec()
     if gateway:
         return GatewayCodec()
     match version:

@@ -39,6 +39,7 @@ from xiaozhi.protocol.server import (
     SystemCommand,
     TtsPhase,
     TtsState,
+    UdpOffer,
     encode,
     parse_server,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "SystemCommand",
     "TtsPhase",
     "TtsState",
+    "UdpOffer",
     "Unknown",
     "encode",
     "parse_device",

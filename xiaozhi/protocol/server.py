@@ -35,24 +35,49 @@ class TtsPhase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class UdpOffer:
+    """Where a device that speaks MQTT sends its sound and gets the server's, and what it is encrypted with."""
+
+    server: str
+    """Host name or address."""
+    port: int
+    key: bytes = field(repr=False)
+    """16 bytes, AES-128."""
+    nonce: bytes = field(repr=False)
+    """16 bytes: the head of every packet, with length, timestamp and sequence left at 0."""
+
+    def body(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "server": self.server,
+            "port": self.port,
+            "encryption": "aes-128-ctr",
+            "key": self.key.hex(),
+            "nonce": self.nonce.hex(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class HelloReply:
     """The answer to hello. `audio` is what the server really encodes with, never an echo of what the device records
-    with."""
+    with. `udp`: for a device whose sound goes by UDP."""
 
     type: ClassVar[str] = "hello"
     audio: AudioParams
     transport: str = "websocket"
     version: int = 1
     session_id: str = ""
+    udp: UdpOffer | None = None
 
     def body(self) -> dict[str, object]:
         """As JSON, without the session id."""
-        return {
+        body: dict[str, object] = {
             "type": self.type,
             "version": self.version,
             "transport": self.transport,
             "audio_params": self.audio.body(),
         }
+        return body if self.udp is None else body | {"udp": self.udp.body()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +270,22 @@ def _hello_reply(body: dict[str, object]) -> HelloReply:
     audio = AudioParams.read(fields.mapping(body, "audio_params"))
     version = fields.integer(body, "version", 0, 0xFFFF)
     return HelloReply(
-        audio, fields.text(body, "transport", "websocket"), 1 if version is None else version, _session(body)
+        audio,
+        fields.text(body, "transport", "websocket"),
+        1 if version is None else version,
+        _session(body),
+        _udp_offer(fields.mapping(body, "udp")),
     )
+
+
+def _udp_offer(body: Mapping[str, object]) -> UdpOffer | None:
+    if not body:
+        return None
+    try:
+        key, nonce = (bytes.fromhex(fields.text(body, name)) for name in ("key", "nonce"))
+    except ValueError:
+        raise ProtocolError("key or nonce is not hexadecimal") from None
+    return UdpOffer(fields.text(body, "server"), fields.integer(body, "port", 1, 0xFFFF) or 0, key, nonce)
 
 
 def _stt(body: dict[str, object]) -> Stt:

@@ -32,6 +32,7 @@ from prometheus_client.samples import Sample
 
 from xiaozhi.protocol import close_codes
 from xiaozhi.runtime.last_hour import LastHour
+from xiaozhi.runtime.mqtt_readings import MqttReadings, MqttView
 from xiaozhi.runtime.readings import (
     AdmissionReadings,
     AdmissionView,
@@ -254,6 +255,10 @@ class Metrics:
     def watch_admission(self, admission: AdmissionView) -> None:
         """Refusals at the door, by cause."""
         self.registry.register(AdmissionReadings(admission))
+
+    def watch_mqtt(self, port: MqttView) -> None:
+        """Devices connected by MQTT, and the UDP port for their sound."""
+        self.registry.register(MqttReadings(port))
 
     def watch_guesses(self, guesses: GuessesView) -> None:
         """Wrong secrets, by the door at which they were shown."""

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from xiaozhi.net.origin import Origin
 from xiaozhi.protocol.device_id import normal_device_id
-from xiaozhi.protocol.messages import Sendable
+from xiaozhi.protocol.messages import Sendable, UdpOffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class Identity:
     """It has shown a token that was issued for it."""
     written_id: str = field(default="", compare=False)
     """The device id as the device wrote it: gateways sign tokens for that."""
+    udp: UdpOffer | None = field(default=None, compare=False)
+    """For a conversation whose messages go by MQTT and whose sound by UDP."""
+    session_id: str = field(default="", compare=False)
+    """The id of the session, where the carrier has to know it; "": the session makes one."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "written_id", self.written_id or self.device_id.strip())

@@ -74,7 +74,10 @@ class SessionParts:
         self.said = Said()
         """For the memory."""
         self.hello: wire.Hello | None = None
-        self.codec: FrameCodec = codec_for(link.identity.protocol_version, link.identity.via_gateway)
+        identity = link.identity
+        self.codec: FrameCodec = codec_for(
+            identity.protocol_version, identity.via_gateway, udp=identity.udp is not None
+        )
         self.voice = self._voice()
         self.outbox = self._new_outbox()
         self.listener: Listener | None = None
@@ -106,6 +109,12 @@ class SessionParts:
         if self.listener is not None:
             self.listener.close()
             self.listener = None
+
+    def hello_reply(self) -> wire.HelloReply:
+        """The answer to hello."""
+        udp, voice = self._link.identity.udp, self.voice
+        audio = wire.AudioParams(voice.format, voice.sample_rate, 1, voice.frame_ms)
+        return wire.HelloReply(audio) if udp is None else wire.HelloReply(audio, "udp", 3, udp=udp)
 
     def hello_overdue(self, now: float) -> bool:
         """Whether the device has been talking for too long without having said hello; one that only waits or pings

@@ -66,8 +66,8 @@ class Session:
         agent_seconds: float = AGENT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.id = secrets.token_hex(16)
         identity, self.device_id = link.identity, link.identity.device_id
+        self.id = identity.session_id or secrets.token_hex(16)
         self._link = link
         self._services = services
         self._agents = agents
@@ -297,8 +297,7 @@ class Session:
         self._turn_taking.interrupt("hello again")
         parts.adopt(message)
         self._turn_taking.forget_voice()
-        voice = parts.voice
-        parts.outbox.urgent(wire.HelloReply(wire.AudioParams(voice.format, voice.sample_rate, 1, voice.frame_ms)))
+        parts.outbox.urgent(parts.hello_reply())
         if was_speaking:
             # The one that the interrupt had queued went with the outbox that does not fit the device any more.
             parts.outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))

@@ -20,8 +20,10 @@ class Board(Section):
     protocol_version: Literal[1, 2, 3] | None = Field(
         default=None, description="Binary framing that OTA tells the board to use."
     )
-    transport: Literal["both", "websocket", "mqtt"] = Field(
-        default="both", description="What OTA tells the board of, where server.mqtt_gateway is set."
+    transport: Literal["auto", "both", "websocket", "mqtt", "gateway"] = Field(
+        default="auto",
+        description="What OTA tells the board of, where mqtt.port or server.mqtt_gateway is set; auto: both, unless a "
+        "proxy is in between.",
     )
     notify: Literal["auto"] | bool = Field(
         default="auto",
@@ -47,7 +49,7 @@ class BoardTraits:
     ping: bool
     protocol_version: int | None
     """None: the device keeps the framing it announced."""
-    transport: str = "both"
-    """What OTA tells of: "websocket", "mqtt", "both"."""
+    transport: str = "auto"
+    """What OTA tells of: "auto", "both", "websocket", "mqtt", "gateway"."""
     notify: Literal["auto"] | bool = "auto"
     """Whether it plays messages while it idles."""

@@ -23,6 +23,7 @@ from xiaozhi.settings import not_yet
 from xiaozhi.settings.fields import words
 from xiaozhi.settings.layers import Merged
 from xiaozhi.settings.masking import MASK, hides, looks_secret, mask_text
+from xiaozhi.settings.mqtt import mqtt_faults
 from xiaozhi.settings.schema import CHIME_OF_OTHERS, FALLING_BACK, REFERRING, SECTIONS, Settings
 from xiaozhi.settings.strength import weak_secrets
 
@@ -127,6 +128,7 @@ def _said_by(merged: Merged, path: tuple[str, ...]) -> str:
 def cross_faults(merged: Merged) -> Iterator[Fault]:
     """Faults between keys. Wrong types are left to the schema."""
     yield from _ports(merged)
+    yield from mqtt_faults(merged)
     yield from weak_secrets(merged)
     yield from _chime(merged)
     yield from _management(merged)

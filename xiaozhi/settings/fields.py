@@ -166,6 +166,15 @@ def _gateway(value: str) -> str:
     return value
 
 
+def _host_name(value: str) -> str:
+    value = value.strip()
+    if value.lower() in ("", "null", "none"):
+        return ""
+    if _HOST.fullmatch(value) is None:
+        raise ValueError("must be a host name or an IPv4 address, such as 192.168.1.2, or empty")
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value.strip(), strict=False))
@@ -245,6 +254,8 @@ WebSocketUrls = Annotated[
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Gateway = Annotated[str, AfterValidator(_gateway)]
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""Empty is none."""
 Network = Annotated[str, AfterValidator(_network)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Words = Annotated[tuple[str, ...], _Commas]

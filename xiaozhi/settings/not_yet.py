@@ -32,8 +32,8 @@ NOT_YET: tuple[NotYet, ...] = (
     NotYet("xiaozhi.version", 1, "the hello says version 1; `boards.<name>.protocol_version` chooses the framing"),
     NotYet("llm_timeout.connect", 5, "`timeout: {connect: ...}` in the block of the language model decides"),
     NotYet("module_test", None, "this server has no test of modules; `make check` tries the vendors"),
-    NotYet("protocols", None, "devices connect by WebSocket only"),
-    NotYet("mqtt_server", None, "devices connect by WebSocket only, or by a gateway (server.mqtt_gateway)"),
+    NotYet("protocols", None, "devices may use the WebSocket, and MQTT where `mqtt.port` is set"),
+    NotYet("mqtt_server", None, "`mqtt: {port: 1883}` opens a port for MQTT"),
 )
 """Blocks of `plugins` without a plugin need no line: `tools/registry.py` knows which plugins there are."""
 

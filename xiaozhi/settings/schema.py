@@ -31,6 +31,7 @@ from xiaozhi.settings.fixed_texts import APOLOGY, QUOTA_REACHED
 from xiaozhi.settings.history import HistorySettings
 from xiaozhi.settings.management import ManagerApi
 from xiaozhi.settings.mcp import McpSettings
+from xiaozhi.settings.mqtt import MqttSettings
 from xiaozhi.settings.server import ServerSettings
 from xiaozhi.settings.services import ContextProvider, VoiceprintService
 from xiaozhi.settings.vendor_limits import AiProviders
@@ -195,6 +196,7 @@ class Settings(Section):
     server: ServerSettings = Field(
         default_factory=ServerSettings, description="Addresses, admission, limits, shutdown."
     )
+    mqtt: MqttSettings = Field(default_factory=MqttSettings, description="Devices that can be reached while they idle.")
     log: Log = Field(default_factory=Log, description="Log lines and the data directory.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The database.")
     manager_api: ManagerApi = Field(default_factory=ManagerApi, alias="manager-api", description="Management console.")

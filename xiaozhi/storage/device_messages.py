@@ -49,13 +49,15 @@ def keep(
     per_device: int,
     total: int,
     alive_since: float,
+    here: Collection[str],
     away: str,
 ) -> list[tuple[StoredMessage | None, bool]]:
     """(each as it is kept, whether it is new): of two with one key and device the first; None: too many wait, for this
-    device or for all. `away`: the reason of those whose device no worker reaches."""
+    device or for all. `here`: devices that this worker reaches. `away`: the reason of those that none
+    reaches."""
     waiting = select(func.count()).select_from(device_message).where(_columns.state.in_(OPEN))
     room = total - int(connection.execute(waiting).scalar() or 0)
-    reachable = presences.reachable(connection, {message.device for message in messages}, alive_since)
+    reachable = presences.reachable(connection, {message.device for message in messages}, alive_since) | set(here)
     kept: list[tuple[StoredMessage | None, bool]] = []
     for new in messages:
         known = _with_key(connection, new)
@@ -160,17 +162,31 @@ def let_go(connection: Connection, owner: str, now: float) -> None:
     connection.execute(update(device_message).where(_columns.owner == owner).values(values))
 
 
-def look(connection: Connection, since: float, now: float) -> tuple[dict[str, float], bool]:
-    """(devices with a message that was touched since then, with the latest time; whether `tend` has something to
-    do)."""
-    query = (
-        select(_columns.device, func.max(_columns.touched_at))
-        .where(_columns.touched_at >= since, _columns.state == WAITING)
-        .group_by(_columns.device)
-    )
-    touched = {device: float(at) for device, at in connection.execute(query)}
+@dataclass(frozen=True, slots=True)
+class MessageLook:
+    """What a look has found. `any_waits`: some message waits. `touched`: devices of which a message was touched lately,
+    with the latest time. `overdue`: `tend` has something to do. `states`: of messages that were asked for, by id."""
+
+    any_waits: bool
+    touched: Mapping[str, float]
+    overdue: bool
+    states: Mapping[str, str]
+
+
+def look(connection: Connection, since: float, now: float, ids: Collection[str]) -> MessageLook:
+    """`since`: touched lately means since then. `ids`: messages whose states are asked for."""
+    waits = _columns.state == WAITING
+    any_waits = connection.execute(select(_columns.id).where(waits).limit(1)).first() is not None
+    touched: dict[str, float] = {}
+    if any_waits:
+        latest = select(_columns.device, func.max(_columns.touched_at)).where(_columns.touched_at >= since, waits)
+        touched = {device: float(at) for device, at in connection.execute(latest.group_by(_columns.device))}
     overdue = connection.execute(select(_columns.id).where(_columns.next_at <= now).limit(1)).first()
-    return touched, overdue is not None
+    states: dict[str, str] = {}
+    if ids:
+        asked = select(_columns.id, _columns.state).where(_columns.id.in_(list(ids)))
+        states = {row.id: row.state for row in connection.execute(asked)}
+    return MessageLook(any_waits, touched, overdue is not None, states)
 
 
 def tend(connection: Connection, now: float, *, forget_at: float, expired: str) -> list[StoredMessage]:

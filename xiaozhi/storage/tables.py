@@ -291,6 +291,7 @@ device_message = Table(
 at it ("": none). `touched_at`: since then others have had reason to look at it. `next_at`: when somebody has to look at
 it whatever happens: it expires, its owner's lease ends, or it is forgotten."""
 Index("device_message_key", device_message.c.device, device_message.c.key, unique=True)
+Index("device_message_state", device_message.c.state)
 Index("device_message_touched_at", device_message.c.touched_at)
 Index("device_message_next_at", device_message.c.next_at)
 

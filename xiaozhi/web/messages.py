@@ -120,7 +120,10 @@ class _MessageDesk:
     def to_all(self, verb: str) -> Response:
         """To every device of the household."""
         self._door.check(WHAT)
-        return self._send(self._hooks.everyone(), verb)
+        devices = self._hooks.everyone()
+        if not devices:
+            raise NotFound("No device belongs to this household: with authentication on, those that are enrolled do.")
+        return self._send(devices, verb)
 
     def groups(self) -> Response:
         """Who belongs to which."""

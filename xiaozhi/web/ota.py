@@ -13,9 +13,7 @@ authentication off no token is needed and none is made. Firmware needs no token:
 
 from __future__ import annotations
 
-import base64
 import datetime
-import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,13 +30,14 @@ from xiaozhi.devices.enrolment import Asker, Ruling
 from xiaozhi.errors import Overloaded, StorageError, VendorError
 from xiaozhi.net.origin import Origin
 from xiaozhi.net.proxies import is_at_home
-from xiaozhi.protocol.device_id import checked_device_id, is_mac
-from xiaozhi.protocol.token import DeviceTokens, mqtt_password
+from xiaozhi.protocol.device_id import checked_device_id
+from xiaozhi.protocol.token import DeviceTokens
 from xiaozhi.runtime.limits import Places
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.web.addresses import OTA_PATH, ServerAddresses
 from xiaozhi.web.app import client_key, failure, read_body, request_origin
 from xiaozhi.web.firmware import TO_ALL, FirmwareShelf, Release
+from xiaozhi.web.ota_mqtt import MqttAsker, MqttGateway, OwnMqtt, mqtt_block
 
 log = get_logger(__name__)
 
@@ -58,14 +57,6 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class MqttGateway:
-    """The gateway that devices reach by MQTT + UDP; `endpoint` is "host[:port]"."""
-
-    endpoint: str
-    signature_key: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class OtaConfig:
     """What the answers are made of."""
 
@@ -74,6 +65,7 @@ class OtaConfig:
     firmware_dir: Path = Path("data/bin")
     auth_enabled: bool = False
     mqtt: MqttGateway | None = None
+    own_mqtt: OwnMqtt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +119,8 @@ class OtaHooks:
     TooOften."""
     protocol_version: Callable[[Sequence[str]], int | None] = lambda names: None
     """The binary protocol version (1, 2, 3) that a board of these names is to use; None: its own choice."""
-    transport: Callable[[Sequence[str]], str] = lambda names: "both"
-    """What a board of these names is told of: "websocket", "mqtt" or "both"."""
+    transport: Callable[[Sequence[str]], str] = lambda names: "auto"
+    """What a board of these names is told of: "auto", "websocket", "mqtt", "both" or "gateway" (`ota_mqtt.py`)."""
     release: Callable[[str], Release] = lambda file_name: TO_ALL
     """Who is offered a firmware file."""
 
@@ -282,13 +274,24 @@ class _Desk:
         version = self._hooks.protocol_version(asked.board_names)
         if version is not None:
             answer["websocket"]["version"] = version
-        # The gateway lets in MAC addresses only, and firmware that is offered both ways uses MQTT.
         transport = self._hooks.transport(asked.board_names)
-        if config.mqtt is not None and trusted and is_mac(asked.device_id) and transport != "websocket":
-            answer["mqtt"] = _mqtt_block(config.mqtt, asked)
+        if trusted and (block := self._mqtt(asked, transport, origin)) is not None:
+            answer["mqtt"] = block
             if transport == "mqtt":
                 del answer["websocket"]
         return answer
+
+    def _mqtt(self, asked: OtaRequest, transport: str, origin: Origin) -> dict[str, Any] | None:
+        config = self._config
+        return mqtt_block(
+            MqttAsker(asked.device_id, asked.client_id, asked.model, asked.client_ip),
+            transport,
+            origin,
+            own=config.own_mqtt,
+            gateway=config.mqtt,
+            addresses=config.addresses,
+            now=self._clock(),
+        )
 
     def _token(self, asked: OtaRequest) -> str:
         if not self._config.auth_enabled or self._tokens is None:
@@ -428,18 +431,3 @@ def _activation_block(activation: Activation) -> dict[str, Any]:
     if activation.timeout_ms is not None:
         block["timeout_ms"] = activation.timeout_ms
     return block
-
-
-def _mqtt_block(gateway: MqttGateway, asked: OtaRequest) -> dict[str, str]:
-    """What the MQTT gateway (78/xiaozhi-mqtt-gateway) lets a device in with."""
-    mac = asked.device_id.replace(":", "_")
-    client_id = f"GID_{asked.model}@@@{mac}@@@{mac}"
-    username = base64.b64encode(json.dumps({"ip": asked.client_ip}, separators=(",", ":")).encode()).decode("ascii")
-    return {
-        "endpoint": gateway.endpoint,
-        "client_id": client_id,
-        "username": username,
-        "password": mqtt_password(gateway.signature_key, client_id, username),
-        "publish_topic": "device-server",
-        "subscribe_topic": f"devices/p2p/{mac}",
-    }

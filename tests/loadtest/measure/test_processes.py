@@ -39,6 +39,17 @@ def test_without_a_profile_every_door_is_open(tmp_path: Path) -> None:
     assert not settings.server.reuse_port
 
 
+def test_the_mqtt_port_is_opened_where_it_is_wanted(tmp_path: Path) -> None:
+    closed = loaded(Setup(), tmp_path).settings  # type: ignore[attr-defined]
+    opened = loaded(Setup(mqtt=True, tls=""), tmp_path).settings  # type: ignore[attr-defined]
+
+    assert not closed.mqtt.port
+    assert opened.mqtt.port and not opened.mqtt.encrypted(server_tls=True)
+    assert opened.mqtt.max_connections >= 10_000
+    assert opened.server.limits.ota_per_minute == 0, "all devices have one address"
+    assert opened.server.limits.handshakes_per_second == 0
+
+
 @pytest.mark.parametrize("profile,places", [("low", 50), ("mid", 150), ("high", 300)])
 def test_a_profile_keeps_its_own_limits(profile: str, places: int, tmp_path: Path) -> None:
     settings = loaded(Setup(profile=profile, workers=2), tmp_path).settings  # type: ignore[attr-defined]

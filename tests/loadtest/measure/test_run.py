@@ -28,7 +28,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scenario, str, Setup
     @contextlib.contextmanager
     def set_up(setup: Setup) -> Iterator[MeasuredServer]:
         started.append(setup)
-        yield MeasuredServer("ws://started", [1], [], Path())
+        yield MeasuredServer("ws://started", [1], ["http://started"], Path())
 
     def measure(plan: Scenario, url: str, pids: list[int], *, on_progress: Any, **_: Any) -> dict[str, Any]:
         record = Record()
@@ -64,11 +64,28 @@ def test_another_server_is_taken_as_it_is(measured: list[Any], tmp_path: Path) -
     assert len(list(tmp_path.glob("run-*.html"))) == 1
 
 
+def test_by_mqtt_the_server_has_its_port_and_devices_know_whom_to_ask(measured: list[Any], tmp_path: Path) -> None:
+    commands.main(["run", "--transport", "both", "--devices", "2", "--out", str(tmp_path)])
+
+    plan, _, setup = measured[0]
+    assert (setup.mqtt, plan.transport, plan.ota) == (True, "both", "http://started/xiaozhi/ota/")
+    commands.main(["run", "--devices", "2", "--out", str(tmp_path)])
+    assert not measured[1][2].mqtt
+
+
 def test_a_failure_is_an_exit_code(measured: list[Any], tmp_path: Path) -> None:
     assert commands.main(["run", "--devices", "2", "--expect", "fail", "--out", str(tmp_path)]) == 1
 
 
-@pytest.mark.parametrize("arguments", [["--devices", "0"], ["--roles", "singer"], ["--devices", "many"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--devices", "0"],
+        ["--roles", "singer"],
+        ["--devices", "many"],
+        ["--url", "ws://server.example:8000/xiaozhi/v1/", "--transport", "mqtt"],
+    ],
+)
 def test_nonsense_is_told_in_a_line(
     arguments: list[str], measured: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

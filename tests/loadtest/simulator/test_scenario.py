@@ -33,7 +33,16 @@ def test_only_those_who_take_turns_count_as_talking():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"devices": 0}, {"turns": 0}, {"roles": "singer"}, {"roles": "talker=x"}, {"roles": "talker=0"}, {"sources": 0}],
+    [
+        {"devices": 0},
+        {"turns": 0},
+        {"roles": "singer"},
+        {"roles": "talker=x"},
+        {"roles": "talker=0"},
+        {"sources": 0},
+        {"transport": "pigeon"},
+        {"transport": "mqtt", "roles": "gateway"},
+    ],
 )
 def test_nonsense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
@@ -96,3 +105,17 @@ def test_a_device_has_the_same_chance_in_every_run_and_another_one_than_its_neig
     scenario = Scenario()
 
     assert scenario.rng(3).random() == scenario.rng(3).random() != scenario.rng(4).random()
+
+
+def test_every_device_or_every_other_one_comes_by_mqtt() -> None:
+    by_mqtt = {
+        transport: [Scenario(transport=transport).by_mqtt(number) for number in range(4)]
+        for transport in ("websocket", "mqtt", "both")
+    }
+    assert by_mqtt == {"websocket": [False] * 4, "mqtt": [True] * 4, "both": [False, True] * 2}
+
+
+def test_where_to_ask_is_what_the_options_say_or_what_the_server_is() -> None:
+    assert Scenario().at("http://found/").ota == "http://found/"
+    assert Scenario(ota="http://told/").at("http://found/").ota == "http://told/"
+    assert Scenario().at("").ota == ""

@@ -99,9 +99,10 @@ class Listener:
     # --- what the device and the session say; none of it blocks -------------------------------------------------------
 
     def hear(self, payload: bytes, timestamp_ms: int | None = None) -> None:
-        """One packet in the device's format, just arrived. `timestamp_ms`: its playback clock, see `Packet`."""
+        """One packet in the device's format, just arrived; b"": one that was lost. `timestamp_ms`: its playback clock,
+        see `Packet`."""
         stats = self.stats
-        if not self._listening or not payload or (self._paused and self.mode is not ListenMode.REALTIME):
+        if not self._listening or (self._paused and self.mode is not ListenMode.REALTIME):
             stats.ignored += 1
             return
         now = self._clock()
@@ -109,6 +110,10 @@ class Listener:
             stats.ignored += 1
             return
         stats.packets += 1
+        if not payload:
+            stats.lost += 1
+            if self._loop is None:
+                return  # nothing has been heard that the gap could be concealed with
         queue = self._queue
         if len(queue) >= self._options.queue_packets:
             self._queued_bytes -= len(queue.popleft().payload)

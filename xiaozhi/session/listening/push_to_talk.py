@@ -67,9 +67,10 @@ class PushToTalk(ListeningSegment):
             pcm = self._decoder.decode(packet)
             heard += pcm
             self._arrived = packet.arrived_at
-            if self._log is not None and pcm and self._samples < self._options.max_utterance_ms * SAMPLES_PER_MS:
+            if self._log is not None and self._samples < self._options.max_utterance_ms * SAMPLES_PER_MS:
                 self._samples += len(pcm) // 2
-                self._log.add(self._samples, packet.payload)
+                if pcm or not packet.payload:
+                    self._log.add(self._samples, packet.payload)
         if heard:
             self.last_voice_at = self._arrived
             if not self._sound:

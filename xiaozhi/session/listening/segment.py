@@ -51,6 +51,8 @@ class ListenerStats:
     """Oldest packets that gave way because the queue was full."""
     ignored: int = 0
     """Packets that came while nobody listened."""
+    lost: int = 0
+    """Of the packets, those that were lost on the way and are concealed."""
     corrupt: int = 0
     resyncs: int = 0
     vad_late: int = 0

@@ -120,7 +120,7 @@ class VoiceSegment(ListeningSegment):
         pcm = self._decoder.decode(packet)
         self._end += len(pcm) // 2
         self._arrivals.append((self._end, packet.arrived_at))
-        if self._log is not None and pcm:
+        if self._log is not None and (pcm or not packet.payload):
             self._log.add(self._end, packet.payload)
         return pcm
 

@@ -24,6 +24,7 @@ _message = Table(
     Column("next_at", Double, nullable=False),
 )
 Index("device_message_key", _message.c.device, _message.c.key, unique=True)
+Index("device_message_state", _message.c.state)
 Index("device_message_touched_at", _message.c.touched_at)
 Index("device_message_next_at", _message.c.next_at)
 
