@@ -11,6 +11,8 @@ from tests.browser.chromium import VIEWERS, BrowserPage, Viewer
 from tests.browser.owners import BOARD, arrive, ask_at_start, hear, owner_tools
 from tests.lifecycle.house import TTS, House, Script
 from tests.waiting import wait_for
+from xiaozhi.reminders.ringing import ReminderKind
+from xiaozhi.reminders.understanding import When, understand
 
 ANNA, BERT, STRANGER = "02:00:00:00:0d:01", "02:00:00:00:0d:02", "02:00:00:00:0d:03"
 WORDS = {
@@ -212,3 +214,20 @@ def press(page: BrowserPage, text: str, within: str = "body") -> None:
 def settings_of(house: House) -> Any:
     """Anna's own settings."""
     return house.server.known_devices.directory.settings_of(ANNA)
+
+
+def test_a_reminder_is_seen_and_cancelled(page: BrowserPage, house: House) -> None:
+    device = arrive(house, ANNA)
+    device.close()
+    book = house.server.reminders.book
+    when = understand("every weekday at 7:30", book.now())
+    assert isinstance(when, When)
+    book.set(ANNA, ANNA, ReminderKind.REMINDER, when, text="the bus")
+    open_device(page, ANNA)
+
+    page.wait_for_text("the bus")
+    page.wait_for_text("every weekday at 7:30 AM")
+    page.check("reminders")
+    page.click("button[aria-label='Cancel: the bus']")
+    page.wait_for_text("None are set.")
+    assert book.coming(ANNA) == []

@@ -20,6 +20,7 @@ from xiaozhi.providers.families import offline_patterns as patterns
 from xiaozhi.providers.families import offline_phrases as phrases
 from xiaozhi.providers.llm import offline
 from xiaozhi.settings import load as load_settings
+from xiaozhi.speech import numerals
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -146,9 +147,9 @@ def test_any_text_is_a_pattern_or_explained(text: str) -> None:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(0, patterns.MAX_SPOKEN))
+@given(st.integers(0, numerals.MAX_SPOKEN))
 def test_english_numbers_are_read_as_they_are_said(value: int) -> None:
-    assert patterns.canonical_words(" ".join(patterns.number_words(value)), "en") == [value]
+    assert patterns.canonical_words(" ".join(numerals.number_words(value)), "en") == [value]
 
 
 @pytest.mark.parametrize(
@@ -181,13 +182,13 @@ def test_numbers_among_words(text: str, parts: list[str | int]) -> None:
     ],
 )  # fmt: skip
 def test_chinese_numbers(text: str, value: int | None) -> None:
-    assert patterns.han_number(text) == value
+    assert numerals.han_number(text) == value
 
 
 @pytest.mark.parametrize("value", [-1, 1000])
 def test_other_numbers_cannot_be_said(value: int) -> None:
     with pytest.raises(ValueError, match="not within"):
-        patterns.number_words(value)
+        numerals.number_words(value)
 
 
 # --- matching ---------------------------------------------------------------------------------------------------------
@@ -368,12 +369,17 @@ def test_checking_a_configuration_finds_them(written: Written) -> None:
 
 
 def every_phrase(book: phrases.PhraseBook) -> Iterator[tuple[str, str]]:
-    """(rule, a sentence of it) of all its patterns, slots filled with 40."""
+    """(rule, a sentence of it) of all its patterns, slots filled with 40, or with the most that they take."""
+    filled = {f"<{name}>": min(40, slot.most) for name, slot in book.file.slots.items()}
+    number = {
+        "en": {slot: " ".join(numerals.number_words(value)) for slot, value in filled.items()},
+        "zh": {slot: str(value) for slot, value in filled.items()},
+    }
     for name, rule in book.file.rules.items():
-        for language, forty, glue in (("en", "forty", " "), ("zh", "四十", "")):
+        for language, glue in (("en", " "), ("zh", "")):
             for pattern in (*getattr(rule.say, language), *getattr(rule.typed, language)):
                 for sentence in patterns.expand(pattern):
-                    yield name, glue.join(forty if word.startswith("<") else word for word in sentence.words)
+                    yield name, glue.join(number[language].get(word, word) for word in sentence.words)
 
 
 def test_every_phrase_that_is_shipped_means_its_rule(shipped: phrases.PhraseBook) -> None:

@@ -70,6 +70,11 @@ def test_names_and_parameters_are_those_of_the_existing_server() -> None:
         "tell_device": (["to", "message"], ["to", "message"]),
         "search_from_ragflow": (["question"], ["question"]),
         "web_search": (["query"], ["query"]),
+        "set_reminder": (["when", "text", "kind"], ["when"]),
+        "list_reminders": ([], []),
+        "change_reminder": (["which", "when", "text"], []),
+        "cancel_reminder": (["which"], []),
+        "snooze_reminder": (["minutes"], []),
     }
 
 

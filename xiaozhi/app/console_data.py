@@ -15,7 +15,7 @@ from xiaozhi.errors import Overloaded, StorageError
 from xiaozhi.history.entries import KeptSound
 from xiaozhi.settings import Loaded, zone_of
 from xiaozhi.web import device_pictures
-from xiaozhi.web.console import devices, history
+from xiaozhi.web.console import devices, history, reminders
 from xiaozhi.web.console.history import HistoryPageHooks
 
 LOOK_S: Final = 2.0
@@ -59,6 +59,7 @@ def add_data_pages(console: OwnerConsole, parts: ServerParts) -> None:
     console.add(
         devices.create_blueprint(pages.hooks(), console.access, console.audit),
         history.create_blueprint(said, console.access, console.audit),
+        reminders.create_blueprint(parts.reminders, console.access, console.audit),
         device_pictures.create_blueprint(tokens, directory.keep_picture, known.guesses),
     )
     console.feed.sample(

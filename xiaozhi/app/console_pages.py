@@ -41,7 +41,7 @@ def _add_overview(console: OwnerConsole, parts: ServerParts) -> None:
 
 
 def _add_talk(console: OwnerConsole, parts: ServerParts) -> None:
-    parts.observer.on_turn = tell_turns(console.feed)
+    parts.observer.on_turn.append(tell_turns(console.feed))
     hooks = talk_hooks(parts.known, parts.addresses, parts.current)
     console.add(talk.create_blueprint(hooks, console.access, console.audit))
 

@@ -22,6 +22,7 @@ from xiaozhi.runtime.connections import ConnectionRegistry
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.transport.acceptor import Acceptor
 from xiaozhi.transport.connection import ConnectionServices
+from xiaozhi.web import reminders
 from xiaozhi.web.wsgi import WebServer
 
 log = get_logger(__name__)
@@ -89,6 +90,7 @@ class ServerPorts:
                 of_several=of_several or settings.server.reuse_port,
             )
             self.mqtt.watched_by(parts.metrics, parts.watched.watchdog)
+        door = listeners.admin_door(settings, rates)
         hooks = ops_hooks(parts, ready=ready, clock=clock)
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self.web: WebServer = listeners.http_port(
@@ -103,7 +105,11 @@ class ServerPorts:
             sessions=parts.watched.services.sessions,
             rates=rates,
             connections=fitted.http,
-            more=[*console.blueprints(), *parts.messaging.blueprints(listeners.admin_door(settings, rates))],
+            more=[
+                *console.blueprints(),
+                *parts.messaging.blueprints(door),
+                reminders.create_blueprint(parts.reminders, door),
+            ],
         )
 
     @property

@@ -31,6 +31,7 @@ from xiaozhi.app.management_orders import ManagementOrders
 from xiaozhi.app.messaging import Messaging
 from xiaozhi.app.ports import ServerPorts
 from xiaozhi.app.readiness import reasons_not_ready
+from xiaozhi.app.reminders import ReminderService
 from xiaozhi.app.request_rates import RequestRates
 from xiaozhi.app.server_parts import ServerParts
 from xiaozhi.app.shared_state import shared_state
@@ -141,6 +142,9 @@ class Server:
             current=lambda: self._current().loaded.settings,
         )
         self._observer = Observer(self.metrics, self._tracer)
+        self.reminders = ReminderService(
+            self._database, self.messaging.queue, self.metrics, self._observer, lambda: self._current().loaded.settings
+        )
         self.watchdog = Watchdog(
             backlog=lambda: self.inference.queued / self.inference.queue_size,
             sample=lambda: sample(self.connections, self.inference),
@@ -179,6 +183,7 @@ class Server:
             messages=self.messaging.queue,
             ring=self.messaging.others.ring,
             others=self.messaging.others if console is None else NoOtherDevices(),
+            reminders=self.reminders.book,
             address_book=console.address_book if console is not None else None,
         )
         self.services.late.sender = self.messaging.queue
@@ -237,6 +242,7 @@ class Server:
             addresses=self._addresses,
             management=console,
             shared=shared,
+            reminders=self.reminders.book,
             current=self._current,
             reload=self.reload_everywhere,
             preview=preview,
@@ -257,6 +263,7 @@ class Server:
         self._generations.open(self._loaded)
         self._memories.start(lambda: self._current().agent.providers.memory)
         self.history.start(self.watchdog, self.metrics)
+        self.reminders.start(self.watchdog)
         self._ports = ServerPorts(
             self._parts,
             services=self.connection_services,
@@ -323,12 +330,10 @@ class Server:
 
     def facts(self) -> StartFacts:
         """What to tell the person who started the server."""
-        origin = self._addresses.at(listeners.own_host(self._loaded.settings))
-        addresses = self._addresses.websocket_url(origin), self._addresses.ota_url(origin), f"{origin.base_url}/console"
         return start_facts(
             self._loaded.settings,
             self._current().agent.providers.names,
-            addresses,
+            self._addresses.for_people(listeners.own_host(self._loaded.settings)),
             port=self.port,
             http_port=self.http_port,
             workers=self.inference.workers,
@@ -374,6 +379,7 @@ class Server:
         self.admission.shut("server stopping")
         step("late answers", self.services.late.stop, FLUSH_SECONDS)
         step("devices", self._drain, settings.server.drain_seconds if drain_seconds is None else drain_seconds)
+        step("reminders", self.reminders.close)
         step("messages", self.messaging.close, FLUSH_SECONDS)
         step("sweeper", self.connections.stop)
         step("watchdog", self.watchdog.stop)

@@ -16,6 +16,7 @@ from xiaozhi.app.shared_state import SharedState
 from xiaozhi.app.telemetry import Observer
 from xiaozhi.app.vendor_health import VendorHealth
 from xiaozhi.errors import Fault
+from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.web.addresses import ServerAddresses
 
@@ -36,6 +37,7 @@ class ServerParts:
     messaging: Messaging
     management: ManagementConsole | None
     shared: SharedState | None
+    reminders: ReminderBook
     current: Callable[[], Generation]
     reload: Callable[[], Sequence[Fault]]
     preview: Preview | None

@@ -58,8 +58,8 @@ class Observer:
         self._frames = metrics.frames
         self._stages = {stage: metrics.turn_stage.labels(stage) for stage in STAGES}
         self._shares = {share: metrics.turn_share.labels(share) for share in SHARES}
-        self.on_turn: Callable[[str, TurnRecord], None] = lambda device_id, record: None
-        """Told every turn that has ended, by the id of its device; quick, raises nothing."""
+        self.on_turn: list[Callable[[str, TurnRecord], None]] = []
+        """Told every turn that has ended, by the id of its device; quick, raise nothing."""
         self._outcomes = {outcome: metrics.turns.labels(outcome.value) for outcome in Outcome}
 
     def turn_ended(self, device_id: str, record: TurnRecord) -> None:
@@ -80,7 +80,8 @@ class Observer:
             self._shares[share].observe(ms / 1000)
         log.info("turn", **_line(device_id, record, account))
         self._trace(device_id, record)
-        self.on_turn(device_id, record)
+        for tell in self.on_turn:
+            tell(device_id, record)
 
     def prepared_in_vain(self) -> None:
         """An answer that was prepared during a pause was thrown away: the user went on speaking."""

@@ -319,6 +319,7 @@ def _tool_services(settings: Settings, services: SessionServices, closing: ExitS
         ring=services.ring or services.sessions.ring,
         others=services.others,
         address_book=services.address_book,
+        reminders=services.reminders,
     )
 
 

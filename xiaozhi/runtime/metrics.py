@@ -222,9 +222,17 @@ class Metrics:
         self.restarted_loops = Counter(
             "xiaozhi_restarted_loops_total", "Loops the watchdog had to restart, by name.", ["loop"], registry=registry
         )
+        self.reminders_due = Counter(
+            "xiaozhi_reminders_due_total",
+            "Reminders that fell due, by how they were handed on.",
+            ["how"],
+            registry=registry,
+        )
         self.reloads = Counter(
             "xiaozhi_reloads_total", "Configuration reloads, by result.", ["result"], registry=registry
         )
+        for how in ("on_time", "late", "missed", "failed"):
+            self.reminders_due.labels(how)
         for result in ("accepted", "refused"):
             self.reloads.labels(result)  # known beforehand: a series that begins at 0 makes its first increase visible
         self.talking: TTLCache[str, None] = TTLCache(MAX_TALKING, TALKING_S)

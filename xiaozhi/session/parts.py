@@ -322,7 +322,13 @@ class SessionParts:
             providers=self.agent.providers,
             toolbox=self.toolbox(),
             tool_context=ToolContext(
-                identity.device_id, context.session_id, actions, context.client_id, context.language, identity.peer_ip
+                identity.device_id,
+                context.session_id,
+                actions,
+                context.client_id,
+                context.language,
+                identity.peer_ip,
+                self._services.remembered_as(identity),
             ),
             brief=self.brief,
             # Who asks matters: nobody gets an answer that was made for somebody else.

@@ -16,6 +16,7 @@ from xiaozhi.devices.lines import Lines
 from xiaozhi.devices.messages import MessageSender, NoMessages
 from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound
 from xiaozhi.protocol import messages as wire
+from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.runtime.inference import InferencePool
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.late_answers import LateAnswers
@@ -94,6 +95,8 @@ class SessionServices:
     """Who is connected to this process."""
     messages: MessageSender = field(default_factory=NoMessages)
     """Takes what a device is to hear later, wherever it is then. Its methods block for the database."""
+    reminders: ReminderBook | None = None
+    """Timers, alarms and reminders of all devices; None: none are kept."""
     remembered_as: Callable[[Identity], str] = lambda identity: identity.device_id
     """The name under which the memory knows the user of a device, once its agent is known."""
     pipeline: PipelineFactory = Cascade

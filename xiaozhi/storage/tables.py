@@ -319,6 +319,31 @@ standing_presence = Table(
 )
 """Devices that can be told something while nobody talks, and the worker that has the connection for it."""
 
+reminder = Table(
+    "reminder",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("device", CleanText(), nullable=False),
+    Column("person", CleanText(), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", CleanText(), nullable=False),
+    Column("language", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("start", Text, nullable=False),
+    Column("rang_at", Double),
+    Column("again", Integer, nullable=False),
+    Column("look_at", Double),
+    Column("worker", Text, nullable=False),
+)
+"""Timers, alarms and reminders. `person`: the name under which the user who set it is remembered. `due_at`: the coming
+time, of one that is over the last. `rule`, `start`: what repeats, see `reminders/recurrence.py`; "": once. `rang_at`:
+when it was last heard; `again`: how often it is still to be repeated. `look_at`: from then on any worker may see to it;
+while `worker` does, the end of its lease; null: it is over."""
+Index("reminder_look_at", reminder.c.look_at)
+Index("reminder_device", reminder.c.device)
+
 imported_file = Table(
     "imported_file",
     metadata,

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from xiaozhi.chat import ToolSpec
 from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
+from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.settings.fields import Section
 from xiaozhi.tools.calls import AddressBook, Ring, nobody_is_there
 from xiaozhi.tools.household import NoOtherDevices, OtherDevices
@@ -95,6 +96,8 @@ class ToolContext:
     """Where the device is; "" when unknown."""
     question: str = ""
     """What the user has said, to which the call belongs; "" when nobody has said anything."""
+    user: str = ""
+    """The name under which the user of this device is remembered; "": that of the device."""
 
     @property
     def chinese(self) -> bool:
@@ -263,5 +266,7 @@ class ToolServices:
     """A console's, which places calls itself; None: there is no console."""
     others: OtherDevices = field(default_factory=NoOtherDevices)
     """The other devices of the household."""
+    reminders: ReminderBook | None = None
+    """Timers, alarms and reminders of all devices; None: none are kept."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch
     """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""

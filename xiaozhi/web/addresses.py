@@ -61,6 +61,11 @@ class ServerAddresses:
         is another one from outside (a container), and where devices are told to."""
         return tuple(dict.fromkeys((self._websocket_at(origin), self.websocket_url(origin))))
 
+    def for_people(self, host: str) -> tuple[str, str, str]:
+        """What to tell whoever starts the server: WebSocket, OTA and console, as others reach them at this host."""
+        origin = self.at(host)
+        return self.websocket_url(origin), self.ota_url(origin), f"{origin.base_url}/console"
+
     def _websocket_at(self, origin: Origin) -> str:
         if origin.proxied:
             # A proxy that names its own host serves both ports under it.

@@ -29,7 +29,6 @@ from pydantic import (
 
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.families.offline_patterns import (
-    MAX_SPOKEN,
     PatternError,
     PatternSentence,
     canonical_forms,
@@ -39,11 +38,15 @@ from xiaozhi.providers.families.offline_patterns import (
     spoken_sentences,
 )
 from xiaozhi.settings.yaml_reader import read_file
+from xiaozhi.speech.numerals import MAX_SPOKEN
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
-FACTS = ("time", "date", "weekday", "month", "year", "lunar", "part_of_day", "coin", "die", "number", "answer")
+FACTS = (
+    *("time", "date", "weekday", "month", "year", "lunar", "part_of_day", "coin", "die", "number", "answer"),
+    "result",
+)
 """Names the assistant itself can fill in."""
 
 MAX_TEXT = 400

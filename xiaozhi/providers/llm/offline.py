@@ -126,6 +126,7 @@ class OfflineLlm(Llm):
             return _call(spec, self._arguments(rule, spec, facts, language))
         if _has_failed(done[:MAX_RESULT]):
             return self._failed(language, facts)
+        facts.add({"result": done[:MAX_RESULT]})
         if spec is not None:
             facts.limit(*_limits(spec, rule.tool))
         return self._say(rule.answer.of(language), facts)

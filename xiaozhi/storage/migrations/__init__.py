@@ -26,6 +26,7 @@ from xiaozhi.storage.migrations import (
     m0006_console,
     m0007_device_pages,
     m0008_messages,
+    m0009_reminders,
 )
 
 Step = Callable[[Connection], None]
@@ -39,6 +40,7 @@ STEPS: Mapping[int, Step] = {
     6: m0006_console.upgrade,
     7: m0007_device_pages.upgrade,
     8: m0008_messages.upgrade,
+    9: m0009_reminders.upgrade,
 }
 LATEST = max(STEPS)
 

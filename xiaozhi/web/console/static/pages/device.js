@@ -3,6 +3,7 @@
 import { get, live, send } from "../api.js";
 import { Button, Card, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
 import { ago, date, language, number, words } from "../words.js";
+import { Reminders } from "./device-reminders.js";
 import { Settings } from "./device-settings.js";
 import { State, Waiting, signal } from "./devices.js";
 
@@ -87,6 +88,7 @@ export default function Device({ device }) {
           <div class="columns">
             <div>
               <${Now} path=${path} device=${value} onDone=${state.again} />
+              <${Reminders} path=${path} />
               <${Facts} device=${value} />
               <${Name} path=${path} device=${value} onDone=${state.again} />
             </div>
