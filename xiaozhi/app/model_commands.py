@@ -11,17 +11,28 @@ from rich.console import Console as Screen
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from xiaozhi.app.banner import width
-from xiaozhi.models.catalogue import FOLDER, MODELS, KnownModel, known_model
-from xiaozhi.models.fetching import FetchedModel, FetchFailed, fetch, is_here
+from xiaozhi.models.catalogue import DEFAULT, FOLDER, MODELS, named
+from xiaozhi.models.downloading import Unreachable
+from xiaozhi.models.entries import KnownModel
+from xiaozhi.models.fetching import FetchedModel, FetchFailed, damaged, fetch, is_here
 
-USAGE = ("models list", "models fetch NAME [--from FILE] [--into FOLDER]")
+USAGE = (
+    "models list",
+    "models fetch NAME [--from FILE] [--into FOLDER]",
+    f"models fetch {DEFAULT}",
+    "models verify [NAME]",
+)
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
 def is_model_command(words: Sequence[str]) -> bool:
     """Whether these words of a command line are one of `USAGE`."""
-    return list(words) == ["models", "list"] or is_fetch(words)
+    return (
+        list(words) == ["models", "list"]
+        or is_fetch(words)
+        or (list(words[:2]) == ["models", "verify"] and len(words) <= 3)
+    )
 
 
 def is_fetch(words: Sequence[str]) -> bool:
@@ -34,12 +45,49 @@ def run(words: Sequence[str], source: str | None, into: str | None) -> int:
     if words[1] == "list":
         _list()
         return 0
-    model = known_model(words[2])
-    if model is None:
+    if words[1:] == ["verify"]:
+        return _verify(MODELS, only_here=True)
+    models = named(words[2])
+    if not models:
         names = ", ".join(each.name for each in MODELS)
         print(f"There is no model {words[2]!r} in the list; there are: {names}", file=sys.stderr)
         return EXIT_FAILED
-    return _fetch(model, Path(source) if source else None, Path(into) if into else FOLDER / model.folder)
+    if words[1] == "verify":
+        return _verify(models, only_here=False)
+    if words[2] == DEFAULT:
+        if source or into:
+            print("--from and --into are for one model", file=sys.stderr)
+            return EXIT_FAILED
+        return _fetch_missing(models)
+    return _fetch(models[0], Path(source) if source else None, Path(into) if into else FOLDER / models[0].folder)
+
+
+def _fetch_missing(models: Sequence[KnownModel]) -> int:
+    """What is here already is left alone; a model that cannot be had does not keep the others away."""
+    unreachable: Unreachable = set()
+    worst = 0
+    for model in models:
+        if is_here(model, FOLDER / model.folder):
+            continue
+        code = _fetch(model, None, FOLDER / model.folder, unreachable)
+        if code == EXIT_INTERRUPTED:
+            return code
+        worst = max(worst, code)
+    return worst
+
+
+def _verify(models: Sequence[KnownModel], *, only_here: bool) -> int:
+    """Compare the files in the models folder with their checksums."""
+    worst = 0
+    for model in models:
+        folder = FOLDER / model.folder
+        if not model.checksums or (only_here and not folder.is_dir()):
+            continue
+        wrong = damaged(model, folder)
+        told = f"missing or damaged: {', '.join(wrong)}; server.py models fetch {model.name}" if wrong else "whole"
+        print(f"{model.name}: {told}")
+        worst = max(worst, EXIT_FAILED if wrong else 0)
+    return worst
 
 
 def _list() -> None:
@@ -62,7 +110,7 @@ def _list() -> None:
         print("  ".join(cells).rstrip())
 
 
-def _fetch(model: KnownModel, source: Path | None, folder: Path) -> int:
+def _fetch(model: KnownModel, source: Path | None, folder: Path, unreachable: Unreachable | None = None) -> int:
     print(f"{model.name}: {model.size / 1e6:.0f} MB, licence: {model.licence}")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Screen(stderr=True)) as bar:
@@ -75,7 +123,7 @@ def _fetch(model: KnownModel, source: Path | None, folder: Path) -> int:
             bar.update(task, completed=have, total=total or None)  # type: ignore[arg-type]
 
         try:
-            done = fetch(model, folder, report, source=source)
+            done = fetch(model, folder, report, source=source, unreachable=unreachable)
         except (FetchFailed, OSError) as error:
             bar.stop()
             print(error, file=sys.stderr)
