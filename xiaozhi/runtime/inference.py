@@ -39,7 +39,7 @@ from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
 from xiaozhi.errors import Overloaded, VendorTimeout, XiaozhiError
-from xiaozhi.runtime.queue_order import Waiting
+from xiaozhi.runtime.queue_order import JobQueue
 from xiaozhi.runtime.thread_names import name_pool
 from xiaozhi.runtime.usage import ConnectionUsage, current
 
@@ -129,7 +129,7 @@ class InferencePool:
         self._slow_limit = max(1, self.workers - kept)
         self._slow_busy = 0
         self._pool = ThreadPool(self.workers)
-        self._waiting: dict[str, Waiting[Job]] = {}
+        self._waiting: dict[str, JobQueue[Job]] = {}
         self._order: deque[str] = deque()
         self._busy = 0
         self._queued = 0
@@ -190,7 +190,7 @@ class InferencePool:
         counts = self.counts.get(kind)
         if counts is None:
             counts = self.counts[kind] = ClassCounts()
-            self._waiting[kind] = Waiting()
+            self._waiting[kind] = JobQueue()
             self._order.append(kind)
         starts = self._may_start(kind) and not self._waiting[kind]
         if not starts and self._queued >= self.queue_size:

@@ -25,7 +25,7 @@ class _Place(Generic[T]):
     """For one that costs clearly more."""
 
 
-class Waiting(Generic[T]):
+class JobQueue(Generic[T]):
     """Jobs of one class. Costs are seconds; equal ones (0 where nobody estimates) leave as they came."""
 
     def __init__(self) -> None:
