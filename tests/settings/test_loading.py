@@ -40,7 +40,7 @@ def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> N
     assert loaded.warnings == []
     assert loaded.settings.in_use() == (
         ("vad", "SileroVAD"),
-        ("asr", "PocketSphinx"),
+        ("asr", "Offline"),
         ("llm", "Offline"),
         ("tts", "Espeak"),
         ("memory", "nomem"),
@@ -48,7 +48,7 @@ def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> N
     )
     assert {kind: loaded.settings.block(kind, name)["type"] for kind, name in loaded.settings.in_use()} == {
         "vad": "silero",
-        "asr": "pocketsphinx",
+        "asr": "offline",
         "llm": "offline",
         "tts": "espeak",
         "memory": "nomem",

@@ -219,6 +219,9 @@ DEFAULT_SPEECH: tuple[KnownModel, ...] = (
 )
 """What `server.py models fetch default` brings."""
 
+RECOGNITION: Final = DEFAULT_SPEECH[:2]
+"""What hears."""
+
 OPTIONAL_SPEECH: tuple[KnownModel, ...] = (
     KnownModel(
         "smart-turn-v3.2",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,13 +25,120 @@ from xiaozhi.audio.log_mel import HOP, RATE, log_mel
 
 FILES: Final = ("model.bin", "config.json", "vocabulary.*")
 """What its folder has; patterns."""
+WANTED: Final = "model.bin, config.json and vocabulary (a faster-whisper model)"
 WINDOW_S: Final = 30.0
 SILENCE_S: Final = 5.0
 LONGEST_PIECE_S: Final = 28.0
 """A longer utterance is cut where it is quietest, in the last third of this."""
 LEAST_LOG_PROB: Final = -1.0
 MOST_NO_SPEECH: Final = 0.6
+SURE_OF_LANGUAGE: Final = 0.8
 BEAMS: Final = 5
+LANGUAGES: Final = frozenset(
+    [
+        "en",
+        "zh",
+        "de",
+        "es",
+        "ru",
+        "ko",
+        "fr",
+        "ja",
+        "pt",
+        "tr",
+        "pl",
+        "ca",
+        "nl",
+        "ar",
+        "sv",
+        "it",
+        "id",
+        "hi",
+        "fi",
+        "vi",
+        "he",
+        "uk",
+        "el",
+        "ms",
+        "cs",
+        "ro",
+        "da",
+        "hu",
+        "ta",
+        "no",
+        "th",
+        "ur",
+        "hr",
+        "bg",
+        "lt",
+        "la",
+        "mi",
+        "ml",
+        "cy",
+        "sk",
+        "te",
+        "fa",
+        "lv",
+        "bn",
+        "sr",
+        "az",
+        "sl",
+        "kn",
+        "et",
+        "mk",
+        "br",
+        "eu",
+        "is",
+        "hy",
+        "ne",
+        "mn",
+        "bs",
+        "kk",
+        "sq",
+        "sw",
+        "gl",
+        "mr",
+        "pa",
+        "si",
+        "km",
+        "sn",
+        "yo",
+        "so",
+        "af",
+        "oc",
+        "ka",
+        "be",
+        "tg",
+        "sd",
+        "gu",
+        "am",
+        "yi",
+        "lo",
+        "uz",
+        "fo",
+        "ht",
+        "ps",
+        "tk",
+        "nn",
+        "mt",
+        "sa",
+        "lb",
+        "my",
+        "bo",
+        "tl",
+        "mg",
+        "as",
+        "tt",
+        "haw",
+        "ln",
+        "ha",
+        "ba",
+        "jw",
+        "su",
+        "yue",
+    ]
+)
+"""Codes that its vocabulary has; yue only in large-v3."""
 _PIECES_PER_S: Final = 12
 """More text is a loop. The quickest Chinese needs 8."""
 _MOST_PIECES: Final = 220
@@ -52,8 +159,8 @@ class WhisperText:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it should be heard again with the whole window."""
-        return self.log_prob < LEAST_LOG_PROB or loops(self.text)
+        """Whether it should be heard again with the whole window: it is speech, and badly heard."""
+        return self.no_speech <= MOST_NO_SPEECH and (self.log_prob < LEAST_LOG_PROB or loops(self.text))
 
     @property
     def is_noise(self) -> bool:
@@ -75,11 +182,14 @@ class Whisper:
         )
         self.is_multilingual: bool = self._model.is_multilingual
 
-    def hear(self, samples: Samples, language: str = "", *, whole_window: bool = False) -> WhisperText:
-        """The text of one piece of at most `LONGEST_PIECE_S`. `language`: a code; "": found out."""
+    def hear(
+        self, samples: Samples, language: str = "", *, expected: Sequence[str] = (), whole_window: bool = False
+    ) -> WhisperText:
+        """The text of one piece of at most `LONGEST_PIECE_S`. `language`: a code; "": found out, see
+        `language_among`."""
         encoded = self._encoded(log_mel(samples, frames_for(len(samples), whole_window=whole_window)))
         if self.is_multilingual:
-            spoken = language or self._most_probable(encoded)[0]
+            spoken = language or language_among(self._model.detect_language(encoded)[0], expected)
             prompt = ["<|startoftranscript|>", f"<|{spoken}|>", "<|transcribe|>", "<|notimestamps|>"]
         else:
             spoken, prompt = "en", ["<|startoftranscript|>", "<|notimestamps|>"]
@@ -94,18 +204,18 @@ class Whisper:
         )
         return WhisperText(text_of(found.sequences[0]), spoken, float(found.scores[0]), float(found.no_speech_prob))
 
-    def language(self, samples: Samples) -> tuple[str, float]:
-        """The most probable language of what is spoken, and how probable it is."""
-        if not self.is_multilingual:
-            return "en", 1.0
-        return self._most_probable(self._encoded(log_mel(samples)))
-
     def _encoded(self, mel: Samples) -> Any:
         return self._model.encode(self._library.StorageView.from_array(np.ascontiguousarray(mel[None])))
 
-    def _most_probable(self, encoded: Any) -> tuple[str, float]:
-        token, probability = self._model.detect_language(encoded)[0][0]
-        return token.strip("<|>"), float(probability)
+
+def language_among(probable: Sequence[tuple[str, float]], expected: Sequence[str]) -> str:
+    """The code of the language that is spoken. `probable`: ("<|zh|>", probability), most probable first. One that is
+    not `expected` must be nearly sure: a word alone sounds like many languages."""
+    codes = [(token.strip("<|>"), probability) for token, probability in probable]
+    first, probability = codes[0]
+    if not expected or first in expected or probability >= SURE_OF_LANGUAGE:
+        return first
+    return next((code for code, _ in codes if code in expected), first)
 
 
 def frames_for(samples: int, *, whole_window: bool = False) -> int:
