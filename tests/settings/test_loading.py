@@ -291,7 +291,7 @@ conversation: {speculative: everything}
         ({"LLM": {"Offline": "offline"}}, "LLM.Offline", "a mapping with a 'type'"),
         ({"selected_module": {"LLM": ""}}, "selected_module.LLM", "must not be empty"),
         ({"selected_module": {"ASR": "FunASRServr"}}, "selected_module.ASR", "nearest: FunASRServer"),
-        ({"selected_module": {"ASR": "Zzz"}}, "selected_module.ASR", "WyomingASR, PocketSphinx"),
+        ({"selected_module": {"ASR": "Zzz"}}, "selected_module.ASR", "WyomingASR, Offline, PocketSphinx"),
         ({"fallback": {"LLM": ["Offline", "Nobody"]}}, "fallback.LLM.1", "the name of a block under LLM"),
         (
             {"selected_module": {"Memory": "mem_local_short"}, "Memory": {"mem_local_short": {"llm": "Ofline"}}},

@@ -33,11 +33,11 @@ _BASIC_TYPES: Mapping[str, tuple[str, ...]] = {
 _BASIC: Mapping[str, tuple[str, ...]] = {
     "asr": (
         "Recognition is the offline one: it knows the English phrases of",
-        "config/offline.yaml and nothing else. For free speech in Chinese and English:",
-        "server.py models fetch default (make run does), or in any language set",
+        "config/offline.yaml and nothing else. For free speech in Chinese and English",
+        "server.py models fetch default (make run does it); in any language set",
         "XIAOZHI_ASR_BASE_URL, XIAOZHI_ASR_API_KEY and XIAOZHI_ASR_MODEL.",
-        "语音识别为离线默认：只认得 config/offline.yaml 里的英文短句，不认得中文；要识别",
-        "中英文任意语句：server.py models fetch default，或设置以上三个环境变量。",
+        "语音识别为离线默认：只认得 config/offline.yaml 里的英文短句，不认得中文；",
+        "要识别任意语句：server.py models fetch default，或设置以上三个环境变量。",
     ),
     "llm": (
         "Answers are the offline ones: fixed, for the phrases of config/offline.yaml.",
