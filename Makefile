@@ -18,7 +18,7 @@ setup: ## install what the server needs into .venv, as other commands do by them
 setup-dev:
 	@./setup.sh --dev
 
-tools: ## unpack nginx, promtool, PostgreSQL, Chromium and an npm package, for the tests, into .tools where the system has none
+tools: setup-dev ## unpack nginx, promtool, PostgreSQL, Chromium, an npm package and speech models, for the tests, into .tools where the system has none
 	@./tools.sh
 
 pins: setup ## write requirements*.txt after a change to requirements*.in (ARGS=--upgrade moves versions on)
