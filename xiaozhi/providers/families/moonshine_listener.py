@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xiaozhi.errors import Fault, SettingsError, VendorUnavailable
+from xiaozhi.providers.families.freed_memory import give_back
 from xiaozhi.providers.families.loaded_models import ModelLease
 from xiaozhi.providers.families.model_files import first_of, unsound
 from xiaozhi.providers.families.moonshine import FILES, Moonshine, MoonshineText
@@ -61,7 +62,9 @@ def _loaded(folder: Path) -> Moonshine:
     wrong = unsound(folder)
     if wrong:
         raise ValueError(wrong)
-    return Moonshine(folder)
+    model = Moonshine(folder)
+    give_back()
+    return model
 
 
 def is_moonshine(folder: Path) -> bool:

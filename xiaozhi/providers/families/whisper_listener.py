@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from xiaozhi.errors import Fault, SettingsError, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.asr import Transcript
+from xiaozhi.providers.families.freed_memory import give_back
 from xiaozhi.providers.families.loaded_models import ModelLease
 from xiaozhi.providers.families.local_utterance import readable
 from xiaozhi.providers.families.model_files import first_of, unsound
@@ -100,7 +101,9 @@ def _loaded(folder: Path, threads: int) -> Whisper:
     wrong = unsound(folder)
     if wrong:
         raise ValueError(wrong)
-    return Whisper(folder, threads)
+    model = Whisper(folder, threads)
+    give_back()
+    return model
 
 
 def is_whisper(folder: Path) -> bool:
