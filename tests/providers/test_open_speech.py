@@ -30,6 +30,7 @@ def ears() -> Iterator[OfflineAsr]:
     """With both models, in a pool of two threads."""
     folders = {"whisper_dir": model_folder("faster-whisper-base"), "moonshine_dir": model_folder("moonshine-tiny-en")}
     pool = InferencePool(workers=2)
+    pool.start()
     block = {"type": "offline", **{key: str(folder) for key, folder in folders.items()}}
     asr: OfflineAsr = build("asr", "Offline", block, Services(inference=pool, config_dir=CONFIG))
     asr.warm_up()

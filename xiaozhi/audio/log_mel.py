@@ -17,8 +17,8 @@ BANDS = 80
 
 Samples = npt.NDArray[np.float32]
 _FLOOR = np.float32(1e-10)
-_BLOCK = 1_000
-"""Frames transformed at once: a long utterance needs no more memory than a short one."""
+_BLOCK = 250
+"""Frames transformed at once: no call keeps the interpreter's lock for more than a millisecond."""
 
 
 def log_mel(samples: Samples, frames: int = 0) -> Samples:
