@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.fakes.inference import InlineInference
+from tests.fakes.model_libraries import a_whisper_model, stand_in_ctranslate2
+from xiaozhi.chat import CallContext
 from xiaozhi.providers.asr import offline
-from xiaozhi.providers.asr.offline import OfflineAsrOptions, chosen, is_english, joined
+from xiaozhi.providers.asr.offline import OfflineAsr, OfflineAsrOptions, chosen, is_english, joined
 from xiaozhi.providers.contracts.asr import Transcript
+from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.families.moonshine import MoonshineText, pieces_of
 
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+LOUD = np.random.default_rng(5).normal(0, 3_000, 16_000).astype("<i2").tobytes()
 NOTHING = Transcript("")
 CHINESE = Transcript("好的", "zh", confidence=0.5)
 
@@ -66,3 +73,46 @@ def test_folders_that_somebody_names_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="models fetch faster-whisper-base"):
         OfflineAsrOptions(whisper_dir=str(tmp_path))
     assert OfflineAsrOptions(whisper_dir="").whisper_dir == offline.OfflineAsrOptions().whisper_dir
+
+
+def unfetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> OfflineAsr:
+    """Whose models will be below `folder` and are not there yet; it looks every time."""
+    monkeypatch.setattr(offline, "LOOK_EVERY_S", 0.0)
+    folders = {"whisper_dir": str(folder / "whisper"), "moonshine_dir": str(folder / "moonshine")}
+    options = OfflineAsrOptions.model_construct(**folders)  # as the usual folders are: nobody has named them
+    return OfflineAsr(options, Services(inference=InlineInference(), config_dir=CONFIG))  # type: ignore[arg-type]
+
+
+def test_models_that_arrive_are_used_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = stand_in_ctranslate2(monkeypatch)
+    asr = unfetched(tmp_path, monkeypatch)
+    asr.warm_up()
+    assert asr.traits.unheard_reply
+    assert asr.transcribe(LOUD, CallContext()) == Transcript("", language="en"), "noise is no phrase"
+    assert library.loaded == []
+
+    a_whisper_model(tmp_path / "whisper")
+
+    assert asr.transcribe(LOUD, CallContext()).text == "你好"
+    assert asr.transcribe(LOUD, CallContext()).text == "你好" and len(library.loaded) == 1
+    asr.close()
+
+
+def test_a_model_that_cannot_be_used_leaves_the_phrases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_ctranslate2(monkeypatch)
+    (a_whisper_model(tmp_path / "whisper") / "model.bin").write_bytes(b"broken")
+    asr = unfetched(tmp_path, monkeypatch)
+    asr.warm_up()
+
+    assert asr.transcribe(LOUD, CallContext()) == Transcript("", language="en")
+    asr.close()
+
+
+def test_with_models_nothing_is_said_to_what_is_not_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hear everything; what they refuse is noise."""
+    stand_in_ctranslate2(monkeypatch)
+    a_whisper_model(tmp_path / "whisper")
+    asr = unfetched(tmp_path, monkeypatch)
+
+    assert asr.traits.unheard_reply == ""
+    asr.close()
