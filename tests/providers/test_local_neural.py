@@ -20,7 +20,7 @@ from tests.fakes.tiny_kokoro import PHONEME_SAMPLES, tiny_kokoro
 from tests.speech_models import model_folder
 from tests.waiting import wait_for
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import SettingsError, VendorUnavailable
+from xiaozhi.errors import SettingsError, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import Pcm
 from xiaozhi.providers.families.espeak_ng import NATIVE_HZ
@@ -191,7 +191,8 @@ class HeldPool:
         """Mandarin (all that costs seconds) waits for `go`."""
         if cost > 0.2:
             self.waiting += 1
-            assert self.go.wait(deadline)
+            if not self.go.wait(deadline):
+                raise VendorTimeout("pool", "held")
         return function(*args)
 
 
@@ -211,6 +212,14 @@ def test_espeak_speaks_what_would_come_too_late_because_others_speak(
     assert all(sound.substitute for sound in late)  # no cache may keep it as the Chinese voice's
     assert rates_of(first.get()) == rates_of(second.get()) == {RATE_HZ}
     assert rates_of(sounds_of(tts, HERE)) == {RATE_HZ}
+
+
+def test_espeak_speaks_when_the_machine_is_slower_than_expected(make: Callable[..., LocalNeuralTts]) -> None:
+    pool = HeldPool()  # which never goes on
+    sounds = sounds_of(make(pool, overflow_s=0.5), "今天天气很好，我们去公园。")
+
+    assert rates_of(sounds) == {NATIVE_HZ}
+    assert all(sound.substitute for sound in sounds)
 
 
 def test_two_blocks_share_a_model_and_differ_in_the_speaker(make: Callable[..., LocalNeuralTts]) -> None:

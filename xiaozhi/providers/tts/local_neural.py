@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from xiaozhi.chat import CallContext
-from xiaozhi.errors import Fault, SettingsError, VendorUnavailable
+from xiaozhi.errors import Fault, SettingsError, VendorTimeout, VendorUnavailable
 from xiaozhi.models.catalogue import FOLDER
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import Pcm, SentenceTts, Sound, TtsTraits
@@ -72,7 +72,7 @@ _HAS_LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 class LocalNeuralTtsOptions(RateScale):
     """`model_dir`: Kokoro's folder. `voice`: the Mandarin speaker, a file there without its ".bin"; consoles call it
     private_voice. `speed`: more is faster. `overflow_s`: eSpeak speaks a Mandarin sentence that would be heard later
-    than this because others speak."""
+    than this because others speak, and one of which nothing is heard after twice as long."""
 
     model_dir: str = MODEL_DIR
     voice: str = Field(
@@ -169,29 +169,42 @@ class LocalNeuralTts(SentenceTts):
     def _speak_mandarin(self, sentence: str, mandarin: _Mandarin) -> Iterator[Sound]:
         clauses = mandarin_clauses(sentence)
         if clauses and mandarin.backlog.is_late(len(clauses[0]), self._clock(), self._options.overflow_s):
-            for sound in self._by_espeak(sentence, "zh"):
-                yield replace(sound, substitute=True)
+            yield from self._instead(sentence)
             return
+        heard = False
         for clause in clauses:
             runs = voice_runs(spelled_out(clause))
             for place, run in enumerate(runs):
                 tail_ms = TAIL_MS if place == len(runs) - 1 else JOINT_MS
                 if _HAS_HAN.search(run) or not _HAS_LATIN.search(run):
-                    yield from _pieces(self._mandarin_pcm(run, mandarin, tail_ms))
+                    try:
+                        pcm = self._mandarin_pcm(run, mandarin, tail_ms, first=not heard)
+                    except VendorTimeout:
+                        if heard:
+                            raise
+                        yield from self._instead(sentence)  # the machine is slower than was to be expected
+                        return
+                    yield from _pieces(pcm)
                 elif self._english is not None:
                     yield from self._speak_english(run, self._model(self._english), tail_ms)
                 else:
                     yield from self._by_espeak(run, "en")
+                heard = True
+
+    def _instead(self, sentence: str) -> Iterator[Sound]:
+        for sound in self._by_espeak(sentence, "zh"):
+            yield replace(sound, substitute=True)
 
     def _speak_english(self, text: str, english: EnglishVoice, tail_ms: int = TAIL_MS) -> Iterator[Sound]:
         yield from _pieces(self._run(partial(english.speak, text, self._speed, tail_ms), cost=_ENGLISH_COST_S))
 
-    def _mandarin_pcm(self, text: str, mandarin: _Mandarin, tail_ms: int) -> bytes:
+    def _mandarin_pcm(self, text: str, mandarin: _Mandarin, tail_ms: int, *, first: bool) -> bytes:
         work = partial(mandarin.voice.speak, text, self._speaker(), self._speed, tail_ms)
         piece = mandarin.backlog.begin(len(text), self._clock())
         worked_s = 0.0
         try:
-            pcm, worked_s = self._run(partial(_timed, work), cost=piece.cost_s)
+            deadline = 2 * self._options.overflow_s if first else self._options.timeout
+            pcm, worked_s = self._run(partial(_timed, work), cost=piece.cost_s, deadline=deadline)
             return pcm
         finally:
             mandarin.backlog.end(piece, self._clock(), worked_s=worked_s)
@@ -205,10 +218,10 @@ class LocalNeuralTts(SentenceTts):
             self._check_open()
             yield sound
 
-    def _run(self, work: Callable[[], T], *, cost: float) -> T:
+    def _run(self, work: Callable[[], T], *, cost: float, deadline: float = 0.0) -> T:
         self._check_open()
         try:
-            return self._inference.run(work, kind="tts", deadline=self._options.timeout, cost=cost)
+            return self._inference.run(work, kind="tts", deadline=deadline or self._options.timeout, cost=cost)
         except library_errors() as error:
             raise VendorUnavailable(self.name, f"its model failed: {error}"[:300]) from error
 
