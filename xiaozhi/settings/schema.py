@@ -99,7 +99,7 @@ class SelectedModule(Section):
     ASR: str = Field(default="Offline", min_length=1, description="Block under ASR.")
     LLM: str = Field(default="Offline", min_length=1, description="Block under LLM.")
     VLLM: str = Field(default="", description="Block under VLLM; empty: pictures are not looked at.")
-    TTS: str = Field(default="Espeak", min_length=1, description="Block under TTS.")
+    TTS: str = Field(default="Offline", min_length=1, description="Block under TTS.")
     Memory: str = Field(default="nomem", min_length=1, description="Block under Memory.")
     Intent: str = Field(default="function_call", min_length=1, description="Block under Intent.")
 
