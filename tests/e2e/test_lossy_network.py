@@ -12,17 +12,19 @@ from typing import Any
 
 import gevent
 import pytest
+import requests
 
 from loadtest.simulator import speech
 from loadtest.simulator.answer import HeardAnswer
 from loadtest.simulator.device import Mode
 from loadtest.simulator.mqtt_device import MqttDevice, VoiceChannel
 from tests.e2e.stage import unshakable
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.app.server import Server
 from xiaozhi.settings import load
 
 SAID = ("what time is it", "what day is it", "tell me a joke", "turn up the volume", "how are you doing", "flip a coin")
+TOKEN = "operator-of-the-test"
 LOST, REPEATED, LATE = 0.2, 0.05, 0.1
 UNDERSTOOD = 4
 """Of six: a fifth of a question that is one second long may be all that matters of it."""
@@ -66,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     loaded = load(
         environ={},
         overrides={
-            "server": {"ip": "127.0.0.1", "port": 0, "http_port": 0, "drain_seconds": 1},
+            "server": {"ip": "127.0.0.1", "port": 0, "http_port": 0, "drain_seconds": 1, "admin_token": TOKEN},
             "mqtt": {"port": mqtt_port, "udp_port": 0},
             "log": {"log_dir": "", "data_dir": str(tmp_path_factory.mktemp("data"))},
             "monitoring": {"sample_interval": 0},
@@ -91,6 +93,13 @@ def visitor(server: Server, kind: type[MqttDevice], number: int) -> MqttDevice:
     return device
 
 
+def line_of(server: Server, device: MqttDevice) -> dict[str, Any]:
+    """What operators are told of it."""
+    url = f"http://127.0.0.1:{server.http_port}/admin/devices/{device.device_id}/line"
+    told: dict[str, Any] = requests.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE_S).json()
+    return told
+
+
 def heard(device: MqttDevice, text: str, mode: Mode) -> str | None:
     """What was understood of it; "" when the server says that it did not."""
     device.say(speech.speak(text), mode)
@@ -105,10 +114,12 @@ def test_most_questions_are_understood(server: Server) -> None:
     gevent.joinall(asking, raise_error=True)
     understood = [text for text, asked in zip(SAID, asking, strict=True) if asked.value == text]
     lines = [device.channel for device in devices]
+    told = [line_of(server, device) for device in devices]
     for device in devices:
         device.close()
     assert all(isinstance(line, BadLine) and line.dropped >= 2 for line in lines)
     assert len(understood) >= UNDERSTOOD, [asked.value for asked in asking]
+    assert all(each["figures"]["lost"] > 0 for each in told), told
 
 
 def test_a_question_that_comes_in_one_burst_keeps_its_place_between_start_and_stop(server: Server) -> None:
