@@ -103,7 +103,9 @@ class SelectedModule(Section):
     TTS: str = Field(default="Espeak", min_length=1, description="Block under TTS.")
     Memory: str = Field(default="nomem", min_length=1, description="Block under Memory.")
     Intent: str = Field(default="function_call", min_length=1, description="Block under Intent.")
-    EndOfTurn: str = Field(default="", description="Block under EndOfTurn; empty: no model hears whether you have finished.")
+    EndOfTurn: str = Field(
+        default="", description="Block under EndOfTurn; empty: no model hears whether you have finished."
+    )
 
 
 class FallbackSettings(Section):

@@ -23,7 +23,10 @@ class TurnSettings(Section):
     """When somebody who pauses has finished. The plain silence is `min_silence_duration_ms` of the selected VAD."""
 
     min_silence_ms: int = Field(
-        default=250, ge=32, le=10_000, description="Silence that ends an utterance whose speaker has surely finished, ms."
+        default=250,
+        ge=32,
+        le=10_000,
+        description="Silence that ends an utterance whose speaker has surely finished, ms.",
     )
     max_silence_ms: int = Field(
         default=1_500, ge=32, le=10_000, description="Silence that ends one whose speaker surely goes on, ms."

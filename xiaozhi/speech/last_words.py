@@ -60,7 +60,10 @@ _ENGLISH: Final = _Table(
         (0.0, "in on off up down out over around like_that like_this"),
         # Pronouns as the beginning of a clause, auxiliaries.
         (-1.0, "i we he she they who which whose i'm i'll i'd i've we're they're you're it's that's there's he's"),
-        (-1.0, "am is are was were be been being will would shall should could may might must can't cannot don't didn't"),
+        (
+            -1.0,
+            "am is are was were be been being will would shall should could may might must can't cannot don't didn't",
+        ),
         (-0.6, "can do does did has have had isn't won't wouldn't doesn't"),
         (-1.0, "want need going_to want_to need_to have_to like_to please_tell tell_me_about how_about what_about"),
         (-1.0, "very really quite too_much_of more_of a_lot_of lots_of also just maybe perhaps only"),
@@ -83,7 +86,10 @@ _CHINESE: Final = _Table(
         (-1.0, "嗯 呃 额 啊这 那个 这个 就是 就是说 怎么说 怎么说呢 然后呢就 我想想 让我想想"),
         # Conjunctions, adverbs that wait for a verb.
         (-1.0, "和 跟 与 或 或者 还有 以及 然后 因为 所以 但是 可是 不过 而且 并且 如果 要是 虽然 尽管 即使 只要 只有"),
-        (-1.0, "除了 为了 关于 对于 由于 既然 无论 不管 而 且 但 并 及 因 若 虽 也 就 都 还 又 再 才 只 很 太 最 更 非常"),
+        (
+            -1.0,
+            "除了 为了 关于 对于 由于 既然 无论 不管 而 且 但 并 及 因 若 虽 也 就 都 还 又 再 才 只 很 太 最 更 非常",
+        ),
         # Prepositions and verbs that wait for their object.
         (-1.0, "把 被 给 让 叫 请 从 向 往 对 比 按 按照 根据 通过 在 到 帮 帮我 给我 请帮我 我想 我要 想要 我想要"),
         (-1.0, "能不能 可不可以 是不是 有没有 我觉得 我认为 我希望 告诉我 请问 麻烦 打开 关闭 播放 设置 提醒我"),
@@ -109,7 +115,8 @@ _BROKEN_OFF: Final = re.compile(r"(?:\.\.\.|…|[-–—,，、;；:：])\W*$")
 _MARKS: Final = " \t\n.。!！?？\"'”’)）』」*"
 _SPACES: Final = re.compile(r"\s+")
 _LONGEST: Final = {
-    name: max((len(ending) for ending in table.endings if not table.spaced), default=0) for name, table in _TABLES.items()
+    name: max((len(ending) for ending in table.endings if not table.spaced), default=0)
+    for name, table in _TABLES.items()
 }
 _MOST_WORDS: Final = 3
 _TAIL: Final = 80
@@ -124,7 +131,10 @@ def finished(text: str, language: str) -> float:
         return 0.0
     if _BROKEN_OFF.search(tail) is not None:
         return -1.0
-    marked, words = tail.rstrip("\"'”’)）』」* "), _SPACES.sub(" ", tail.rstrip(_MARKS).casefold().replace("\u2019", "'"))
+    marked, words = (
+        tail.rstrip("\"'”’)）』」* "),
+        _SPACES.sub(" ", tail.rstrip(_MARKS).casefold().replace("\u2019", "'")),
+    )
     asks = marked.endswith(("?", "？"))
     if not asks and table.number.search(words) is not None:
         return -SURE

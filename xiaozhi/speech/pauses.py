@@ -27,7 +27,7 @@ class PauseBudget:
 
     def __init__(self, per_utterance: float = PER_UTTERANCE) -> None:
         self._per_utterance = per_utterance
-        self._left = 1.0
+        self._left = 2 * per_utterance
         self._habit_ms = 0.0
         self._longest_ms = 0.0
         """Of this utterance, of the silences that the voice went on from."""

@@ -11,9 +11,9 @@ of speech that reached `threshold`, to the millisecond: the windows in which a d
 other are silence already, once it has faded. Where they are many (more than `fade_ms`) it is a faint voice.
 
 An utterance ends only when the detector is sure (unvoiced). After how much silence is a matter of the options, unless
-whoever judges the pause under way says otherwise (`require`): that holds until the voice goes on. A pause is told on the bare probability, from the first
-window below `threshold` on if `pause_ms` allows it: what is prepared then does no harm when the voice goes on. How many
-of these guesses may be wrong is the speaker's `PauseBudget`.
+whoever judges the pause under way says otherwise (`require`): that holds until the voice goes on. A pause is told on
+the bare probability, from the first window below `threshold` on if `pause_ms` allows it: what is prepared then does no
+harm when the voice goes on. How many of these guesses may be wrong is the speaker's `PauseBudget`.
 
 How long an utterance is. Its sound runs from `pre_roll_ms` before the first voiced window to where it ended, trailing
 silence included. For the test against `min_utterance_ms` the pre-roll counts in full even where less had been recorded,
@@ -31,8 +31,9 @@ from xiaozhi.speech.pauses import PauseBudget
 
 @dataclass(frozen=True, slots=True)
 class SegmenterOptions:
-    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. `latest_pause_ms`: so much
-    silence is told as a pause whatever the speaker's habit, while there is an allowance for it. `fade_ms`: the longest that a detector takes from `threshold` to `threshold_low` when a voice has ended. Raises ValueError for
+    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. `latest_pause_ms`: a
+    pause so long is told whatever the speaker's habit, while there is an allowance for it. `fade_ms`: the longest that
+    a detector takes from `threshold` to `threshold_low` when a voice has ended. Raises ValueError for
     contradictions."""
 
     threshold: float = 0.5

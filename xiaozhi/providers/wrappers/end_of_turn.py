@@ -13,5 +13,10 @@ class GuardedEndOfTurn(GuardedProvider, EndOfTurn):
     retry = NO_RETRY
 
     def judge(self, pcm: bytes) -> float:
-        """As `EndOfTurn.judge`."""
-        return self.within_deadline(lambda: self.inner.judge(pcm))
+        """As the provider inside; raises VendorTimeout, CircuitOpen and Overloaded as well."""
+
+        def ask() -> float:
+            probability: float = self.inner.judge(pcm)
+            return probability
+
+        return self.within_deadline(ask)

@@ -45,7 +45,12 @@ class JudgedPause:
     each time that changes; it is called in greenlets of others and must not block."""
 
     def __init__(
-        self, witnesses: Witnesses, utterance: Utterance, plain_ms: float, require: Callable[[float], None], tasks: Tasks
+        self,
+        witnesses: Witnesses,
+        utterance: Utterance,
+        plain_ms: float,
+        require: Callable[[float], None],
+        tasks: Tasks,
     ) -> None:
         self._witnesses = witnesses
         self._utterance = utterance
