@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from xiaozhi.settings.fields import Section, Words
 
@@ -20,7 +20,8 @@ def _known(languages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class TurnSettings(Section):
-    """When somebody who pauses has finished. The plain silence is `min_silence_duration_ms` of the selected VAD."""
+    """When somebody who pauses has finished. The plain silence is `min_silence_duration_ms` of the selected VAD; one
+    that is outside of these bounds is not moved towards them."""
 
     min_silence_ms: int = Field(
         default=250,
@@ -34,11 +35,3 @@ class TurnSettings(Section):
     words: Annotated[Words, AfterValidator(_known)] = Field(
         default=WITH_WORDS, description="Languages in which the last words may decide which of the two; empty: none."
     )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> TurnSettings:
-        if self.min_silence_ms > self.max_silence_ms:
-            raise ValueError(
-                f"min_silence_ms ({self.min_silence_ms}) must not be above max_silence_ms ({self.max_silence_ms})"
-            )
-        return self

@@ -100,7 +100,7 @@ def silence_heard(ears: Ears) -> float:
 
 @pytest.mark.parametrize(
     ("text", "needed"),
-    [("What time is it?", 240), ("Turn on the", 1_500), ("", 600), ("Turn on the light.", 600), ("[BLANK_AUDIO]", 600)],
+    [("What time is it?", 240), ("Turn on the", 1_500), ("", 600), ("Turn on the light.", 400), ("[BLANK_AUDIO]", 600)],
 )
 def test_words_move_the_silence(make: Make, text: str, needed: float) -> None:
     ears = judged(make, asr=FakeAsr([text]))
@@ -111,7 +111,7 @@ def test_words_move_the_silence(make: Make, text: str, needed: float) -> None:
     assert ears.sink.utterances == ears.sink.paused, "what was prepared is what is answered"
 
 
-@pytest.mark.parametrize(("answer", "needed"), [(0.99, 240), (0.01, 1_500), (0.5, 600)])
+@pytest.mark.parametrize(("answer", "needed"), [(0.995, 240), (0.01, 1_500), (0.5, 600)])
 def test_the_sound_moves_the_silence(make: Make, answer: float, needed: float) -> None:
     model = FakeModel(answer)
     ears = judged(make, model=model, words="")
@@ -121,7 +121,7 @@ def test_the_sound_moves_the_silence(make: Make, answer: float, needed: float) -
 
 
 def test_a_verdict_that_comes_late_ends_it_when_it_comes(make: Make) -> None:
-    model = FakeModel(0.99)
+    model = FakeModel(0.995)
     model.gate.clear()
     ears = judged(make, model=model, words="")
     ears.hear(SPOKEN + silence(420))
@@ -145,7 +145,7 @@ def test_a_verdict_that_comes_too_late_changes_nothing(make: Make) -> None:
 
 
 def test_a_voice_that_goes_on_cancels_the_verdict(make: Make) -> None:
-    model = FakeModel(0.99)
+    model = FakeModel(0.995)
     model.gate.clear()
     ears = judged(make, model=model, words="")
     ears.hear(SPOKEN + silence(300) + tone(300))
@@ -165,7 +165,7 @@ def test_a_text_that_comes_after_the_pause_changes_nothing(make: Make) -> None:
 
 
 def test_witnesses_that_contradict_each_other_leave_the_silence_as_it_is(make: Make) -> None:
-    ears = judged(make, asr=FakeAsr(["Turn on the"]), model=FakeModel(0.99))
+    ears = judged(make, asr=FakeAsr(["Turn on the"]), model=FakeModel(0.995))
     transcribed(ears)
     ears.hear(SPOKEN)
     assert 600 <= silence_heard(ears) <= 720
@@ -188,7 +188,7 @@ def test_a_model_that_fails_leaves_the_silence_as_it_is(make: Make, error: Excep
     ],
 )
 def test_a_model_counts_in_its_languages(make: Make, language: str, text: str, needed: float, asked: int) -> None:
-    model = FakeModel(0.99, languages=("en",))
+    model = FakeModel(0.995, languages=("en",))
     ears = judged(make, model=model, language=language, words="en", asr=FakeAsr([text]))
     transcribed(ears)
     ears.hear(SPOKEN)
@@ -225,14 +225,14 @@ def test_the_language_that_the_recogniser_heard_counts_where_the_text_shows_none
 
 @pytest.mark.parametrize("mode", [ListenMode.AUTO, ListenMode.REALTIME])
 def test_it_works_in_both_modes_that_listen_for_a_voice(make: Make, mode: ListenMode) -> None:
-    ears = judged(make, model=FakeModel(0.99), words="")
+    ears = judged(make, model=FakeModel(0.995), words="")
     ears.listener.start(mode)
     ears.hear(SPOKEN)
     assert 240 <= silence_heard(ears) <= 360
 
 
 def test_a_button_is_not_overruled(make: Make) -> None:
-    model = FakeModel(0.99)
+    model = FakeModel(0.995)
     ears = judged(make, model=model)
     ears.listener.start(ListenMode.MANUAL)
     ears.hear(SPOKEN + silence(2_400))
@@ -250,7 +250,7 @@ def test_nothing_is_asked_where_nobody_is_to_be_asked(make: Make) -> None:
 
 
 def test_a_listener_that_is_reset_in_a_pause_breaks_the_judgement_off(make: Make) -> None:
-    model = FakeModel(0.99)
+    model = FakeModel(0.995)
     model.gate.clear()
     ears = judged(make, model=model, words="")
     ears.hear(SPOKEN + silence(180))

@@ -17,10 +17,6 @@ class EndOfTurnTraits(ProviderTraits):
     """ISO 639 codes of the languages in which its judgement counts; empty: all."""
     sound_ms: int = 8_000
     """So much of the end of the sound is all that it looks at."""
-    sure: float = 0.95
-    """From this probability up the speaker has surely finished, ..."""
-    unsure: float = 0.1
-    """... from this one down surely not; in between nothing is known."""
 
 
 class EndOfTurn(Provider, ABC):

@@ -104,19 +104,19 @@ class JudgedPause:
         except (VendorError, Overloaded) as error:
             log.warning("end of turn not judged", error=str(error)[:200])
             return
-        self._sound = score_of(probability, model.traits.sure, model.traits.unsure)
+        self._sound = score_of(probability)
         self._asking = None
         self._decide()
 
     def _decide(self) -> None:
         if self._closed:
             return
-        scores = [self._words]
+        score = self._words
         model = self._witnesses.model
         # The first words of a conversation tell its language, perhaps after the model has judged.
         if model is not None and (not model.traits.languages or self._language in model.traits.languages):
-            scores.append(self._sound)
-        needed = silence_needed(self._plain_ms, self._witnesses.bounds, scores)
+            score += self._sound
+        needed = silence_needed(self._plain_ms, self._witnesses.bounds, score)
         if needed != self._needed_ms:
             self._needed_ms = needed
             self._require(needed)
