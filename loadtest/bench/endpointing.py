@@ -15,9 +15,9 @@ cut-off. The delay is the silence at the ends, on average. The plain silence run
 curve; rows compare the curves at mean delays of at most so much. A verdict is taken to be there when the shortest
 silence is over.
 
-A "–" stands where a curve has no delay so short: the witnesses lengthen some ends by mistake. Rows "as it ships" are one
-point: the plain silence of config/default.yaml. The model is quantised: the last bits of arithmetic move what it says of
-the same sound by 0.02 on average, and by up to 0.2, so the second digit of its rows differs from run to run."""
+A "–" stands where a curve has no delay so short: the witnesses lengthen some ends by mistake. Rows "as it ships" are
+one point: the plain silence of config/default.yaml. The model is quantised: the last bits of arithmetic move what it
+says of the same sound by 0.02 on average, and by up to 0.2, so its rows differ by a per cent from run to run."""
 
 from __future__ import annotations
 
