@@ -206,7 +206,7 @@ class SessionParts:
         """Who is asked in a pause whether the user has finished; None: nobody."""
         settings, providers = self.agent.settings, self.agent.providers
         # Words come from a prepared turn, or from a recogniser that works while the user speaks.
-        words = settings.turn.words if self.prepares or providers.asr.traits.streaming else ()
+        words = settings.turn.languages if self.prepares or providers.asr.traits.streaming else ()
         if not words and providers.end_of_turn is None:
             return None
         named = named_language(settings.language)

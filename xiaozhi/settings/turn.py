@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from xiaozhi.settings.fields import Section, Words
+from xiaozhi.settings.fields import OffIsAWord, Section
 
 WITH_WORDS: Final = ("en", "zh")
 """Languages with a table of words, see `speech/last_words.py`."""
-
-
-def _known(languages: tuple[str, ...]) -> tuple[str, ...]:
-    for language in languages:
-        if language not in WITH_WORDS:
-            raise ValueError(f"must be of {', '.join(WITH_WORDS)}; for {language!r} there is no table of words")
-    return languages
 
 
 class TurnSettings(Section):
@@ -32,6 +25,11 @@ class TurnSettings(Section):
     max_silence_ms: int = Field(
         default=1_500, ge=32, le=10_000, description="Silence that ends one whose speaker surely goes on, ms."
     )
-    words: Annotated[Words, AfterValidator(_known)] = Field(
-        default=WITH_WORDS, description="Languages in which the last words may decide which of the two; empty: none."
+    words: Annotated[Literal["all", "en", "zh", "off"], OffIsAWord] = Field(
+        default="all", description="Languages in which the last words may move the silence: all that are known, or one."
     )
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639 codes of those languages."""
+        return WITH_WORDS if self.words == "all" else () if self.words == "off" else (self.words,)
