@@ -16,8 +16,10 @@ from loadtest.simulator.speech import speak
 from tests.fakes.sound import silence, tone
 from xiaozhi.errors import SettingsError, VendorUnavailable
 from xiaozhi.providers import registry
+from xiaozhi.providers.contracts.end_of_turn import EndOfTurn
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.end_of_turn.smart_turn import FILE, SmartTurn
+from xiaozhi.providers.wrappers import guard
 from xiaozhi.runtime.inference import InferencePool
 
 REAL = Path("models/smart-turn-v3.2")
@@ -51,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def built(pool: InferencePool, folder: Path, **options: Any) -> SmartTurn:
-    block = {"type": "smart_turn", "model_dir": str(folder), "sha256": "", **options}
+    block = {"type": "smart_turn", "model_dir": str(folder), "sha256": "", "deadline_ms": 10_000, **options}
     made: SmartTurn = registry.build("end_of_turn", "SmartTurn", block, Services(inference=pool))
     made.warm_up()
     return made
@@ -101,3 +103,24 @@ def test_the_real_model_hears_an_end(pool: InferencePool) -> None:
     whole, part = model.judge(question + silence(200)), model.judge(question[:cut] + silence(200))
     assert whole > 0.5 and whole > part
     assert np.isfinite(part)
+
+
+def test_a_model_elsewhere_is_guarded_and_never_asked_twice() -> None:
+    class Remote(EndOfTurn):
+        asked = 0
+        answer: float | Exception = 0.7
+
+        def judge(self, pcm: bytes) -> float:
+            self.asked += 1
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+    remote = Remote()
+    remote.name = "Remote"
+    guarded = guard("end_of_turn", remote)
+    assert guarded.judge(b"") == 0.7 and guarded.traits == remote.traits and isinstance(guarded, EndOfTurn)
+    remote.answer = VendorUnavailable("remote", "down")
+    with pytest.raises(VendorUnavailable):
+        guarded.judge(b"")
+    assert remote.asked == 2
