@@ -15,8 +15,8 @@ from typing import Final
 
 PER_UTTERANCE: Final = 0.5
 PER_JUDGED_UTTERANCE: Final = 1.0
-"""Where the text of a pause helps to tell whether it is the end: an answer to half a question costs more than a
-recognition."""
+"""Where the text of a pause helps to tell whether it is the end, and no vendor is paid for it: an answer to half a
+question costs more than a recognition on this machine."""
 MOST: Final = 2.0
 _KEPT: Final = 0.75
 """What is left of a habit after an utterance without such a pause."""

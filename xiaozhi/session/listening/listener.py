@@ -91,7 +91,8 @@ class Listener:
         self._loop: Greenlet | None = None
         self._segment: ListeningSegment | None = None
         self._witnesses = witnesses
-        self._pauses = PauseBudget(per_utterance=PER_UTTERANCE if witnesses is None else PER_JUDGED_UTTERANCE)
+        free = witnesses is not None and asr.traits.offline
+        self._pauses = PauseBudget(PER_JUDGED_UTTERANCE if free else PER_UTTERANCE)
         self._listening = True
         self._stopping = False
         self._judged = False
