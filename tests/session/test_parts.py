@@ -10,12 +10,15 @@ import gevent
 import pytest
 from structlog.testing import capture_logs
 
+from tests.fakes.hearing import FakeAsr
 from tests.fakes.sessions import DEVICE, FakeAgents, FakeLink, make_agent, make_services, visitor
 from tests.fakes.sound import silence, tone
 from tests.fakes.thinking import FakeLlm, FakeMemory
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.protocol import messages as wire
+from xiaozhi.providers.contracts.asr import AsrStream
+from xiaozhi.providers.contracts.end_of_turn import EndOfTurn, EndOfTurnTraits
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.link import Identity
 from xiaozhi.session.listening.listener import ListenerOptions
@@ -114,7 +117,7 @@ def test_pauses_are_told_only_where_they_are_used(speculative: str, pauses: bool
             self.paused = True
 
     noted = Noted()
-    parts = parts_of({"conversation": {"speculative": speculative, "pause_ms": 100}})
+    parts = parts_of({"conversation": {"speculative": speculative, "pause_ms": 100}, "turn": {"words": "off"}})
     parts.adopt(hello(format="pcm"))
     ears = parts.ears(noted, wire.ListenMode.AUTO)
     for at in range(20):
@@ -123,6 +126,61 @@ def test_pauses_are_told_only_where_they_are_used(speculative: str, pauses: bool
 
     assert parts.prepares is pauses
     assert noted.paused is pauses
+    parts.close()
+
+
+class LaggingAsr(FakeAsr):
+    """Gives a partial text at once."""
+
+    def open(self, context: CallContext) -> AsrStream:
+        stream = super().open(context)
+        stream.partial = "turn on the"
+        return stream
+
+
+class SureModel(EndOfTurn):
+    """Everybody has finished."""
+
+    traits = EndOfTurnTraits(offline=True)
+
+    def judge(self, pcm: bytes) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "silence_ms", "ends"),
+    [
+        ({}, None, 1_020, False),  # longer than the silence of this detector, 700 ms
+        ({"turn": {"max_silence_ms": 900}}, None, 1_020, True),
+        ({"turn": {"words": "off"}}, None, 1_020, True),
+        ({"turn": {"words": "zh"}, "language": "English"}, None, 1_020, True),
+        ({"turn": {"words": "off"}}, SureModel(), 420, True),
+        ({"turn": {"words": "off", "min_silence_ms": 600}}, SureModel(), 420, False),
+        ({}, SureModel(), 420, False),  # they contradict each other
+        ({"conversation": {"pause_ms": 0}, "turn": {"words": "off"}}, SureModel(), 420, False),
+    ],
+)
+def test_a_pause_is_judged_as_the_settings_say(
+    settings: Mapping[str, Any], model: EndOfTurn | None, silence_ms: int, ends: bool
+) -> None:
+    class Noted(Nobody):
+        ended = False
+
+        def utterance_ended(self, utterance: Any) -> None:
+            self.ended = True
+            utterance.close()
+
+    noted = Noted()
+    own = {"conversation": {"speculative": "off"}, "language": "English", **settings}
+    parts = parts_of(own, asr=LaggingAsr(), end_of_turn=model)
+    parts.adopt(hello(format="pcm"))
+    ears = parts.ears(noted, wire.ListenMode.AUTO)
+    for at in range(16 + silence_ms // 60):
+        ears.hear(tone(60) if at < 16 else silence(60))
+        for _ in range(5):
+            gevent.sleep(0)
+
+    assert noted.ended is ends
     parts.close()
 
 

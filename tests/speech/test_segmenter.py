@@ -168,52 +168,85 @@ def test_wrong_guesses_are_bounded_whatever_the_speaker_does(utterances: list[tu
         assert wrong <= (number + 1) / 2
 
 
-def test_a_judge_of_words_may_have_the_silence_last_longer() -> None:
+def test_whoever_judges_a_pause_may_have_it_last_longer() -> None:
     segmenter = Segmenter(PLAIN)
     assert [type(event) for event in play("#" * 10 + "." * 5, segmenter=segmenter)] == [Started]
-    segmenter.wait(20 * WINDOW)
+    segmenter.require(20 * WINDOW)
+    assert segmenter.settle() is None
 
     (ended,) = play("." * 20, segmenter=segmenter, at=15 * WINDOW)
 
     assert isinstance(ended, Ended) and ended.at == 30 * WINDOW, "20 windows after the end of the voice"
+    assert ended.reason is EndReason.SILENCE
 
 
-def test_a_longer_silence_is_for_one_pause_only() -> None:
+def test_whoever_judges_a_pause_may_shorten_it() -> None:
     segmenter = Segmenter(PLAIN)
-    play("#" * 10 + "." * 5, segmenter=segmenter)
-    segmenter.wait(20 * WINDOW)
+    play("#" * 10 + "." * 2, segmenter=segmenter)
+    segmenter.require(4 * WINDOW)
+    assert segmenter.settle() is None, "not silent for so long"
 
-    (ended,) = play("#" * 5 + "." * 20, segmenter=segmenter, at=15 * WINDOW)
+    (ended,) = play("." * 5, segmenter=segmenter, at=12 * WINDOW)
 
-    assert isinstance(ended, Ended) and ended.at == 30 * WINDOW, "10 windows after the end of the voice, as usual"
+    assert isinstance(ended, Ended)
+    assert (ended.at, ended.voice_end, ended.reason) == (14 * WINDOW, 10 * WINDOW, EndReason.END_OF_TURN)
 
 
-def test_waiting_never_shortens_a_silence_nor_lasts_beyond_the_longest_utterance() -> None:
+def test_a_judgement_that_comes_after_that_silence_ends_it_at_once() -> None:
+    segmenter = Segmenter(PLAIN)
+    assert segmenter.settle() is None, "nobody speaks"
+    segmenter.require(WINDOW)  # without effect
+    play("#" * 10 + "." * 6, segmenter=segmenter)
+    assert segmenter.settle() is None, "by the plain silence"
+    segmenter.require(4 * WINDOW)
+
+    ended = segmenter.settle()
+
+    assert isinstance(ended, Ended) and ended.at == 16 * WINDOW and ended.reason is EndReason.END_OF_TURN
+    assert segmenter.settle() is None
+    assert [type(event) for event in play("." * 5 + "#" * 10 + "." * 10, segmenter=segmenter, at=16 * WINDOW)] == [
+        Started,
+        Ended,
+    ]
+
+
+@pytest.mark.parametrize("windows", [4, 20])
+def test_a_judgement_is_for_one_pause_only(windows: int) -> None:
+    segmenter = Segmenter(PLAIN)
+    play("#" * 10 + "." * 2, segmenter=segmenter)
+    segmenter.require(windows * WINDOW)
+
+    (ended,) = play("#" * 5 + "." * 20, segmenter=segmenter, at=12 * WINDOW)
+
+    assert isinstance(ended, Ended) and ended.at == 27 * WINDOW, "10 windows after the end of the voice, as usual"
+
+
+def test_a_voice_that_comes_back_is_not_cut_off_by_a_judgement() -> None:
+    segmenter = Segmenter(PLAIN)
+    play("#" * 10 + "." * 6 + "#", segmenter=segmenter)
+    segmenter.require(2 * WINDOW)
+    assert segmenter.settle() is None, "one loud window: perhaps the voice goes on"
+
+
+def test_no_judgement_lasts_beyond_the_longest_utterance() -> None:
     segmenter = Segmenter(replace(PLAIN, max_utterance_ms=40 * WINDOW))
     play("#" * 10, segmenter=segmenter)
-    segmenter.wait(WINDOW)
-    assert play("." * 9, segmenter=segmenter, at=10 * WINDOW) == []
-    segmenter.wait(1e9)
+    segmenter.require(1e9)
 
-    (ended,) = play("." * 60, segmenter=segmenter, at=19 * WINDOW)
+    (ended,) = play("." * 60, segmenter=segmenter, at=10 * WINDOW)
 
     assert isinstance(ended, Ended) and ended.reason is EndReason.TOO_LONG
 
 
-def test_a_judge_of_words_may_end_it_at_once() -> None:
-    segmenter = Segmenter(PLAIN)
-    assert segmenter.end_now() is None, "nobody speaks"
-    segmenter.wait(1e9)  # without effect
-    play("#" * 10 + "..", segmenter=segmenter)
-
-    ended = segmenter.end_now()
-
-    assert isinstance(ended, Ended)
-    assert (ended.at, ended.voice_end, ended.reason) == (12 * WINDOW, 10 * WINDOW, EndReason.END_OF_TURN)
-    assert [type(event) for event in play("." * 5 + "#" * 10 + "." * 10, segmenter=segmenter, at=12 * WINDOW)] == [
-        Started,
-        Ended,
-    ]
+def test_a_habit_of_long_pauses_does_not_hide_the_next_one_from_a_judge() -> None:
+    pauses = PauseBudget(per_utterance=1.0)
+    pauses.went_on(900, prepared=False)
+    assert pauses.needed_ms(100) > 900 and pauses.needed_ms(100, 300) == 300
+    pauses.went_on(900, prepared=True)
+    pauses.went_on(900, prepared=True)
+    assert pauses.needed_ms(100, 300) == math.inf, "nothing is left to be thrown away"
+    pauses.ended()
+    assert pauses.needed_ms(100, 300) == 300, "one more for each utterance"
 
 
 @pytest.mark.parametrize("pause_ms", [0, 320, 1000])

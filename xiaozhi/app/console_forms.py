@@ -23,7 +23,7 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
         *("exit_commands", "close_connection_no_voice_time", "end_prompt", "correct_words", "system_error_response"),
         *("prompt_template", "context_providers", "summaryMemory"),
     ),
-    "conversation": ("conversation", "show_tool_calls"),
+    "conversation": ("conversation", "turn", "show_tool_calls"),
     "tools": ("plugins", "mcp_endpoint", "voiceprint"),
     "history": ("history", "delete_audio"),
     "devices": (

@@ -218,7 +218,7 @@ def _own_limit(settings: Settings, like: Agent | None) -> int | None:
 
 
 def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:
-    kinds = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent")
+    kinds = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "end_of_turn")
     return ProviderSet(
         vad=leased.selected("vad"),
         asr=leased.selected("asr"),
@@ -228,6 +228,7 @@ def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:
         intent=leased.selected("intent"),
         vllm=leased.selected("vllm") if settings.selected("vllm") else None,
         voiceprint=leased.selected("voiceprint") if settings.selected("voiceprint") else None,
+        end_of_turn=leased.selected("end_of_turn") if settings.selected("end_of_turn") else None,
         names={kind: settings.selected(kind) for kind in kinds if settings.selected(kind)},
     )
 

@@ -52,6 +52,7 @@ LIMITED_BY: Mapping[str, str] = {
     "memory": "memory",
     "intent": "intent",
     "voiceprint": "voiceprint",
+    "end_of_turn": "asr",
 }
 """Guarded kinds, and where their limits stand in `ai_providers`."""
 MAX_MODELS = 16
@@ -62,7 +63,7 @@ WARM_UP_SECONDS = 300.0
 """How long a lease waits for a warm-up that another one has begun."""
 CLOSE_SECONDS = 10.0
 MAX_KEYS = 256
-_MODEL_KINDS = ("vad", "asr", "llm", "vllm", "tts")
+_MODEL_KINDS = ("vad", "asr", "llm", "vllm", "tts", "end_of_turn")
 OWN_LIMITS = ("max_concurrent", "queue_size", "enable_queue", "timeout")
 """Keys of a provider's own block that override `ai_providers.<kind>`."""
 _LONGEST_PATH = 4096

@@ -21,7 +21,7 @@ from xiaozhi.providers.contracts.provider import Provider, ProviderOptions, Serv
 from xiaozhi.providers.known_vendors import advice_for, foreign_address
 from xiaozhi.settings import SECTIONS, checks
 
-KINDS = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "voiceprint")
+KINDS = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "end_of_turn", "voiceprint")
 
 P = TypeVar("P", bound=type[Provider])
 

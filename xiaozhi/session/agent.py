@@ -12,6 +12,7 @@ from typing import Protocol
 
 from xiaozhi.protocol import messages as wire
 from xiaozhi.providers.contracts.asr import Asr
+from xiaozhi.providers.contracts.end_of_turn import EndOfTurn
 from xiaozhi.providers.contracts.intent import Intent
 from xiaozhi.providers.contracts.llm import Llm
 from xiaozhi.providers.contracts.memory import Memory
@@ -39,6 +40,7 @@ class ProviderSet:
     intent: Intent
     vllm: Vllm | None = None
     voiceprint: Voiceprint | None = None
+    end_of_turn: EndOfTurn | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     """kind -> name of the selected block, for people."""
 

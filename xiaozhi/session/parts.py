@@ -21,6 +21,7 @@ from xiaozhi.session.agent import Agent
 from xiaozhi.session.late_answers import SessionTeller
 from xiaozhi.session.line import SessionLine
 from xiaozhi.session.link import Link
+from xiaozhi.session.listening.end_of_turn import Witnesses
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, ListenerSink
 from xiaozhi.session.said import Said
 from xiaozhi.session.services import SessionServices
@@ -33,7 +34,8 @@ from xiaozhi.session.turns.dialogue import Dialogue
 from xiaozhi.session.turns.pipeline import Briefing, PipelineParts
 from xiaozhi.session.turns.voices import Voices
 from xiaozhi.settings.boards import BoardTraits
-from xiaozhi.speech.language import spoken_language
+from xiaozhi.speech.end_of_turn import SilenceBounds
+from xiaozhi.speech.language import named_language, spoken_language
 from xiaozhi.speech.line_quality import Lead
 from xiaozhi.tools.base import SessionActions, ToolContext
 from xiaozhi.tools.device_iot import DeviceIot
@@ -207,23 +209,39 @@ class SessionParts:
     def ears(self, sink: ListenerSink, mode: wire.ListenMode) -> Listener:
         """The listener; a new one begins to listen in `mode` and tells `sink`."""
         if self.listener is None:
-            services, providers = self._services, self.agent.providers
+            services, providers, witnesses = self._services, self.agent.providers, self._witnesses()
             self.listener = Listener(
                 vad=providers.vad,
                 asr=providers.asr,
                 context=self._context,
-                options=self.listener_options(),
+                options=self.listener_options(judged=witnesses is not None),
                 sink=sink,
                 tasks=self._tasks,
                 on_drop=lambda: services.telemetry.dropped("microphone"),
                 arrivals=self.line.arrivals,
+                witnesses=witnesses,
                 clock=self._clock,
             )
             self.listener.start(mode)
         return self.listener
 
-    def listener_options(self) -> ListenerOptions:
-        """How this device is heard, with this agent's settings."""
+    def _witnesses(self) -> Witnesses | None:
+        """Who is asked in a pause whether the user has finished; None: nobody."""
+        settings, providers = self.agent.settings, self.agent.providers
+        # Words come from a prepared turn, or from a recogniser that works while the user speaks.
+        words = settings.turn.languages if self.prepares or providers.asr.traits.streaming else ()
+        if not words and providers.end_of_turn is None:
+            return None
+        named = named_language(settings.language)
+        return Witnesses(
+            model=providers.end_of_turn,
+            words=frozenset(words),
+            bounds=SilenceBounds(settings.turn.min_silence_ms, settings.turn.max_silence_ms),
+            language=lambda: named or self.language(""),
+        )
+
+    def listener_options(self, *, judged: bool = False) -> ListenerOptions:
+        """How this device is heard, with this agent's settings. `judged`: somebody is asked about pauses."""
         conversation = self.agent.settings.conversation
         audio = self.hello.audio if self.hello is not None else wire.AudioParams()
         pause_ms = None if conversation.pause_ms == "auto" else conversation.pause_ms
@@ -234,7 +252,7 @@ class SessionParts:
             max_utterance_ms=conversation.max_utterance_ms,
             pre_roll_frames=conversation.pre_roll_frames,
             min_utterance_frames=conversation.min_utterance_frames,
-            pause_ms=pause_ms if self.prepares else 0,
+            pause_ms=pause_ms if self.prepares or judged else 0,
             lead_ms=LEAD_MS[Speculation(conversation.speculative)],
             asr_deadline=self.agent.settings.asr_timeout,
             keeps_packets=self.agent.settings.history.mode == "sound",

@@ -67,7 +67,7 @@ def _filled(loaded: Loaded, field: DeviceField, usual: Any, own: Any) -> DeviceF
     choices = field.choices
     if section in SECTIONS.values():
         kind = next(kind for kind, name in SECTIONS.items() if name == section)
-        choices = (*([""] if kind == "vllm" else []), *loaded.settings.modules(kind))
+        choices = (*([""] if kind in ("vllm", "end_of_turn") else []), *loaded.settings.modules(kind))
     return DeviceField(
         field.key,
         field.kind,

@@ -51,6 +51,7 @@ PER_DEVICE = frozenset(
         "summaryMemory",
         "system_error_response",
         "tool_call_timeout",
+        "turn",
         "tts_timeout",
         "voiceprint",
         "wakeup_words",

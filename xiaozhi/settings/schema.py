@@ -34,6 +34,7 @@ from xiaozhi.settings.mcp import McpSettings
 from xiaozhi.settings.mqtt import MqttSettings
 from xiaozhi.settings.server import ServerSettings
 from xiaozhi.settings.services import ContextProvider, VoiceprintService
+from xiaozhi.settings.turn import TurnSettings
 from xiaozhi.settings.vendor_limits import AiProviders
 
 VOICEPRINT = "voiceprint"
@@ -46,6 +47,7 @@ SECTIONS: Mapping[str, str] = {
     "tts": "TTS",
     "memory": "Memory",
     "intent": "Intent",
+    "end_of_turn": "EndOfTurn",
 }
 """Kind of provider -> name of its section, and of its key in `selected_module` and `fallback`."""
 
@@ -102,6 +104,9 @@ class SelectedModule(Section):
     TTS: str = Field(default="Offline", min_length=1, description="Block under TTS.")
     Memory: str = Field(default="nomem", min_length=1, description="Block under Memory.")
     Intent: str = Field(default="function_call", min_length=1, description="Block under Intent.")
+    EndOfTurn: str = Field(
+        default="", description="Block under EndOfTurn; empty: no model hears whether you have finished."
+    )
 
 
 class FallbackSettings(Section):
@@ -315,6 +320,7 @@ class Settings(Section):
     tool_call_timeout: Seconds = Field(default=30.0, description="One tool call, s.")
     show_tool_calls: bool = Field(default=False, description="Show the names of called tools on the device.")
     conversation: Conversation = Field(default_factory=Conversation, description="Turn-taking and history.")
+    turn: TurnSettings = Field(default_factory=TurnSettings, description="When somebody who pauses has finished.")
 
     ai_providers: AiProviders = Field(default_factory=AiProviders, description="Limits by kind of vendor.")
     console: ConsoleSettings = Field(default_factory=ConsoleSettings, description="Pages for the owner.")
@@ -334,6 +340,7 @@ class Settings(Section):
     TTS: Blocks = Field(default_factory=dict, repr=False, description="Speech synthesis.")
     Memory: Blocks = Field(default_factory=dict, repr=False, description="Memory between visits.")
     Intent: Blocks = Field(default_factory=dict, repr=False, description="How intentions are found.")
+    EndOfTurn: Blocks = Field(default_factory=dict, repr=False, description="Models of the end of a turn.")
 
     @field_validator("stop_tts_notify_voice")
     @classmethod
@@ -373,7 +380,7 @@ class Settings(Section):
         return self._blocks(kind) is other._blocks(kind)
 
     def selected(self, kind: str) -> str:
-        """The name of the block in use for a kind; "" for none (vllm only)."""
+        """The name of the block in use for a kind; "" for none (vllm and end_of_turn only)."""
         if kind == VOICEPRINT:
             return next(iter(self._blocks(kind)), "")
         name: str = getattr(self.selected_module, SECTIONS[kind])

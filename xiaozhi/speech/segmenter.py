@@ -10,9 +10,10 @@ of five): a click is not speech, and a dropped window is not silence. Silence is
 of speech that reached `threshold`, to the millisecond: the windows in which a detector fades from one threshold to the
 other are silence already, once it has faded. Where they are many (more than `fade_ms`) it is a faint voice.
 
-An utterance ends only when the detector is sure (unvoiced). A pause is told on the bare probability, from the first
-window below `threshold` on if `pause_ms` allows it: what is prepared then does no harm when the voice goes on. How many
-of these guesses may be wrong is the speaker's `PauseBudget`.
+An utterance ends only when the detector is sure (unvoiced). After how much silence is a matter of the options, unless
+whoever judges the pause under way says otherwise (`require`): that holds until the voice goes on. A pause is told on
+the bare probability, from the first window below `threshold` on if `pause_ms` allows it: what is prepared then does no
+harm when the voice goes on. How many of these guesses may be wrong is the speaker's `PauseBudget`.
 
 How long an utterance is. Its sound runs from `pre_roll_ms` before the first voiced window to where it ended, trailing
 silence included. For the test against `min_utterance_ms` the pre-roll counts in full even where less had been recorded,
@@ -20,6 +21,7 @@ so that "yes" said in the instant the microphone opens is not shorter than the s
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,14 +31,16 @@ from xiaozhi.speech.pauses import PauseBudget
 
 @dataclass(frozen=True, slots=True)
 class SegmenterOptions:
-    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. `fade_ms`: the
-    longest that a detector takes from `threshold` to `threshold_low` when a voice has ended. Raises ValueError for
+    """How an utterance is cut. `pause_ms` 0, or at or above `min_silence_ms`: no pauses are told. `latest_pause_ms`: a
+    pause so long is told whatever the speaker's habit, while there is an allowance for it. `fade_ms`: the longest that
+    a detector takes from `threshold` to `threshold_low` when a voice has ended. Raises ValueError for
     contradictions."""
 
     threshold: float = 0.5
     threshold_low: float = 0.2
     min_silence_ms: float = 700.0
     pause_ms: float = 300.0
+    latest_pause_ms: float = math.inf
     pre_roll_ms: float = 600.0
     min_utterance_ms: float = 900.0
     max_utterance_ms: float = 30_000.0
@@ -148,7 +152,7 @@ class Segmenter:
         self._counted_from = 0.0  # like _audio_from, as if the pre-roll had been recorded in full
         self._voice_end = 0.0
         self._voiced_windows = 0
-        self._patience_ms = 0.0
+        self._needed_ms = self.options.min_silence_ms
 
     def feed(self, probability: float, at: float) -> Event | None:
         """Judge one window that ends at position `at` (ms); positions must not go back. What it changed, if
@@ -170,17 +174,18 @@ class Segmenter:
         none."""
         return self._end(self._at, EndReason.STOPPED) if self._speaking else None
 
-    def wait(self, ms: float) -> None:
-        """Let the silence under way (or the next one of this utterance) last at least `ms` before it ends the
-        utterance; until the voice goes on. For whoever judges by the words that the user has not finished. Never
-        shortens a silence, never lengthens an utterance beyond `max_utterance_ms`."""
+    def require(self, ms: float) -> None:
+        """Let the silence under way end the utterance after `ms`, shorter or longer than usual; until the voice goes
+        on. Never lengthens an utterance beyond `max_utterance_ms`. Without effect where nobody speaks."""
         if self._speaking:
-            self._patience_ms = ms
+            self._needed_ms = ms
 
-    def end_now(self) -> Event | None:
-        """End the utterance under way where it is: whoever judges by the words says that the user has finished. None if
-        there is none."""
-        return self._end(self._at, EndReason.END_OF_TURN) if self._speaking else None
+    def settle(self) -> Event | None:
+        """The end of the utterance under way, if the silence so far is long enough; for whoever has just called
+        `require`. None if it is not."""
+        if self._speaking and not self._voiced and self._at - self._voice_end >= self._needed_ms:
+            return self._end(self._at, self._end_reason())
+        return None
 
     def _listen(self, speech: bool, at: float) -> Event | None:
         if not speech:
@@ -205,15 +210,15 @@ class Segmenter:
             self._voice_end = max(before, at if loud else at - options.fade_ms)
         goes_on = self._voice_end > before
         if goes_on:
-            self._patience_ms = 0.0
+            self._needed_ms = options.min_silence_ms
             bridged = at - options.window_ms - before
             if bridged > 0:
                 self._pauses.went_on(bridged, prepared=self._paused)
         silence = at - self._voice_end
         # A voiced window is never the end, even if it is no speech yet: with two more it will be, and the user has gone
         # on in time.
-        if not voiced and silence >= max(options.min_silence_ms, self._patience_ms):
-            return self._end(at, EndReason.SILENCE)
+        if not voiced and silence >= self._needed_ms:
+            return self._end(at, self._end_reason())
         if at - self._audio_from >= options.max_utterance_ms:
             return self._end(at, EndReason.TOO_LONG)
         if self._paused:
@@ -227,15 +232,19 @@ class Segmenter:
 
     def _may_pause(self, silence: float) -> bool:
         options = self.options
-        told = 0 < options.pause_ms <= silence < options.min_silence_ms
-        return told and silence >= self._pauses.needed_ms(options.pause_ms)
+        if not 0 < options.pause_ms <= silence < options.min_silence_ms:
+            return False
+        return silence >= self._pauses.needed_ms(options.pause_ms, options.latest_pause_ms)
+
+    def _end_reason(self) -> EndReason:
+        return EndReason.SILENCE if self._needed_ms >= self.options.min_silence_ms else EndReason.END_OF_TURN
 
     def _end(self, at: float, reason: EndReason) -> Event:
         length = at - self._counted_from
         ended = Ended(at, self._audio_from, self._voice_end, self._voiced_windows * self.options.window_ms, reason)
         self._speaking = False
         self._paused = False
-        self._patience_ms = 0.0
+        self._needed_ms = self.options.min_silence_ms
         self._earliest = at
         if reason is not EndReason.TOO_LONG:
             # After a cut for length the voice goes on, and the votes with it: the next utterance starts with the next

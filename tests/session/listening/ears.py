@@ -23,6 +23,7 @@ from xiaozhi.providers.contracts.asr import Asr, AsrStream, BatchAsr, Transcript
 from xiaozhi.providers.contracts.vad import Vad, VadStream, VadTraits
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.listening.decoder import EchoCanceller
+from xiaozhi.session.listening.end_of_turn import Witnesses
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, Utterance
 
 FRAME = 1920
@@ -78,6 +79,7 @@ class Ears:
         vad: Vad | None = None,
         asr: Asr | None = None,
         canceller: EchoCanceller | None = None,
+        witnesses: Witnesses | None = None,
         **options: Any,
     ) -> None:
         self.clock = FakeClock()
@@ -97,6 +99,7 @@ class Ears:
             sink=self.sink,
             tasks=self.tasks,
             canceller=canceller,
+            witnesses=witnesses,
             clock=self.clock,
         )
 

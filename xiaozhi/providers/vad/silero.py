@@ -26,7 +26,6 @@ probabilities come out of a later `feed`, in order."""
 from __future__ import annotations
 
 import importlib.util
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +37,7 @@ from pydantic import Field, field_validator, model_validator
 from xiaozhi.errors import Fault, Overloaded, SettingsError, VendorUnavailable
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.contracts.vad import Vad, VadStream, VadTraits
+from xiaozhi.providers.families.onnx_sessions import open_session
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.batching import Batcher, BatcherClosed, BatchStats, Ticket
 
@@ -286,16 +286,7 @@ def model_path(options: SileroOptions) -> Path:
 
 
 def _onnx_model(path: Path) -> Model:
-    # Unless it is told not to before it is imported, onnxruntime collects usage data, with a thread and a database in
-    # the user's home.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     outputs = ["output", "stateN"]
 
     def model(samples: Any, state: Any) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ import gevent
 
 from xiaozhi.errors import VendorError
 from xiaozhi.providers.contracts.asr import Asr, BatchAsr
+from xiaozhi.providers.contracts.end_of_turn import EndOfTurn
 from xiaozhi.providers.contracts.intent import Intent
 from xiaozhi.providers.contracts.llm import Llm
 from xiaozhi.providers.contracts.memory import Memory
@@ -23,7 +24,7 @@ from xiaozhi.providers.contracts.vllm import Vllm
 from xiaozhi.providers.contracts.voiceprint import Voiceprint
 from xiaozhi.providers.registry import block_key
 from xiaozhi.providers.remedies import Remedies
-from xiaozhi.providers.wrappers import asr, intent, llm, memory, tts, vllm, voiceprint
+from xiaozhi.providers.wrappers import asr, end_of_turn, intent, llm, memory, tts, vllm, voiceprint
 from xiaozhi.providers.wrappers.guarded import VendorLimits
 from xiaozhi.providers.wrappers.sentence_stream import by_sentence, open_speech
 from xiaozhi.runtime.resilience import Breaker, BreakerOptions, Clock, Guard, Observer, RetryOptions, Window
@@ -43,6 +44,7 @@ _WRAPPERS: tuple[tuple[type, Any, Any], ...] = (
     (Memory, memory.GuardedMemory, None),
     (Intent, intent.GuardedIntent, None),
     (Voiceprint, voiceprint.GuardedVoiceprint, None),
+    (EndOfTurn, end_of_turn.GuardedEndOfTurn, None),
 )
 
 

@@ -35,12 +35,13 @@ from xiaozhi.runtime.alarm import HubAlarm
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.listening.decoder import EchoCanceller, Packet
+from xiaozhi.session.listening.end_of_turn import Witnesses
 from xiaozhi.session.listening.push_to_talk import PushToTalk
 from xiaozhi.session.listening.segment import ListenerOptions, ListenerSink, ListenerStats, ListeningSegment
 from xiaozhi.session.listening.utterance import RecogniserAccess, Utterance
 from xiaozhi.session.listening.voice_segment import VoiceSegment
 from xiaozhi.speech.line_quality import Arrivals
-from xiaozhi.speech.pauses import PauseBudget
+from xiaozhi.speech.pauses import PER_JUDGED_UTTERANCE, PER_UTTERANCE, PauseBudget
 
 __all__ = ["Listener", "ListenerOptions", "ListenerSink", "ListenerStats", "Utterance"]
 
@@ -59,7 +60,8 @@ MAX_AT_ONCE = 8
 class Listener:
     """See the module. `on_drop` is told of every packet that the full queue pushed out. `canceller`: takes the
     loudspeaker's sound out of the microphone's, for devices that send both (server-side echo cancelling). `arrivals` is
-    told of each packet that is heard."""
+    told of each packet that is heard. `witnesses`: who is asked in a pause whether the user has finished; None: the
+    silence decides alone."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Listener:
         on_drop: Callable[[], None] = lambda: None,
         canceller: EchoCanceller | None = None,
         arrivals: Arrivals | None = None,
+        witnesses: Witnesses | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = ListenerStats()
@@ -91,10 +94,12 @@ class Listener:
         self._wake = HubAlarm()
         self._loop: Greenlet | None = None
         self._segment: ListeningSegment | None = None
-        self._pauses = PauseBudget()
+        self._witnesses = witnesses
+        free = witnesses is not None and asr.traits.offline
+        self._pauses = PauseBudget(PER_JUDGED_UTTERANCE if free else PER_UTTERANCE)
         self._listening = True
         self._stopping = False
-        self._ending = False
+        self._judged = False
         self._paused = False
         self._closed = False
         self._ignore_until = 0.0
@@ -159,19 +164,6 @@ class Listener:
         if self.mode is not ListenMode.REALTIME:
             self._arrivals.restart()
 
-    def wait(self, ms: float) -> None:
-        """For an end-of-turn model: the user has not finished, so `ms` of silence end the utterance under way, if that
-        is longer than usual. Until the voice goes on."""
-        if self._segment is not None:
-            self._segment.wait(ms)
-
-    def end_now(self) -> None:
-        """For an end-of-turn model: the user has finished. The utterance under way ends at what has been judged,
-        without waiting for more silence; listening goes on."""
-        if self._segment is not None:
-            self._ending = True
-            self._awake()
-
     def ignore_until(self, at: float) -> None:
         """Do not listen to voices before `at` (monotonic s)."""
         self._ignore_until = at
@@ -181,7 +173,7 @@ class Listener:
         self._queue.clear()
         self._queued_bytes = 0
         self._stopping = False
-        self._ending = False
+        self._judged = False
         segment, self._segment = self._segment, None
         if segment is not None:
             self._note_voice(segment)
@@ -242,23 +234,23 @@ class Listener:
 
     def _await_work(self) -> bool:
         """True when there is something to do; False when there has been nothing for so long that the loop may end."""
-        if self._queue or self._stopping or self._ending:
+        if self._queue or self._stopping or self._judged:
             return True
         segment = self._segment
         patience = LINGER_S
         if segment is not None:
             patience = OWED_RETRY_S if segment.owed else STALL_S if segment.stalls else LINGER_S
         self._wake.wait(patience)
-        wanted = self._queue or self._stopping or self._ending or self._closed
+        wanted = self._queue or self._stopping or self._judged or self._closed
         return bool(wanted) or (segment is not None and patience < LINGER_S)
 
     def _work(self) -> None:
         queue = self._queue
         segment = self._segment
-        if self._ending:
-            self._ending = False
+        if self._judged:
+            self._judged = False
             if segment is not None:
-                segment.end_now()
+                segment.settle()
             return
         if not queue:
             if self._stopping:
@@ -280,8 +272,14 @@ class Listener:
                 self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller
             )
         return VoiceSegment(
-            self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller, self._pauses
+            *(self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller, self._pauses),
+            witnesses=self._witnesses,
+            on_judged=self._pause_judged,
         )
+
+    def _pause_judged(self) -> None:
+        self._judged = True
+        self._awake()
 
     def _finish(self, segment: ListeningSegment | None) -> None:
         self._stopping = False

@@ -139,13 +139,9 @@ class ListeningSegment(ABC):
     def stop(self) -> None:
         """End the utterance under way here and now: the device said so, or its sound stopped coming."""
 
-    def wait(self, ms: float) -> None:  # noqa: B027  push-to-talk has nothing to do
-        """The user is thought not to have finished: `ms` of silence end the utterance under way, if that is longer
-        than usual. Until the voice goes on. No effect where a button decides."""
-
-    def end_now(self) -> None:  # noqa: B027  push-to-talk has nothing to do
-        """The user is thought to have finished: end the utterance under way, if there is one, without more silence. No
-        effect where a button decides."""
+    def settle(self) -> None:  # noqa: B027  push-to-talk has nothing to do
+        """Another silence than before is long enough: end the utterance under way if it has been that long. No effect
+        where a button decides."""
 
     def abandon(self) -> None:
         """Forget everything without telling anybody. Idempotent, from any greenlet: a `hear` under way ends without

@@ -10,6 +10,7 @@ before that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gevent import Greenlet
@@ -47,6 +48,11 @@ class Recognition:
         self._wake = Event()
         self._done = Event()
         self._feeder: Greenlet | None = None
+
+    @property
+    def partial(self) -> str:
+        """The text so far, where the recogniser gives one."""
+        return self._stream.partial if self._stream is not None else ""
 
     def start(self, tasks: Tasks) -> None:
         """Work in the background from now on."""
@@ -162,6 +168,8 @@ class Utterance:
         self.packets: tuple[bytes, ...] = ()
         """What the device sent of it, in Opus; empty where that is not kept, and after `close`."""
         self.closed = False
+        self.on_transcript: Callable[[Transcript], None] | None = None
+        """Told of the text in the greenlet that asked for it, before that goes on; must not block."""
         self._sound = sound
         self._length: int | None = None
         self._access = access
@@ -177,6 +185,16 @@ class Utterance:
     def pcm(self) -> bytes:
         """Its sound, s16le mono 16 kHz, pre-roll and trailing silence included; b"" after `close`."""
         return bytes(self._sound[: self._length])
+
+    @property
+    def partial(self) -> str:
+        """Its text so far, where the recogniser gives one while the user speaks; else ""."""
+        return self._recognition.partial if self._recognition is not None else ""
+
+    def tail(self, ms: float) -> bytes:
+        """The last `ms` of `pcm`, or all of it."""
+        end = len(self._sound) if self._length is None else self._length
+        return bytes(self._sound[max(0, end - int(ms) * BYTES_PER_MS) : end])
 
     @property
     def duration_ms(self) -> float:
@@ -204,17 +222,21 @@ class Utterance:
         deadline, name = self._access.deadline, self._access.asr.name or "asr"
         try:
             with at_most(deadline, VendorTimeout(name, f"no text within {deadline:g} s")):
-                return recognition.finish(deadline)
+                transcript = recognition.finish(deadline)
         finally:
             recognition.close()
             if self._recognition is recognition:
                 self._recognition = None
+        if self.on_transcript is not None:
+            self.on_transcript(transcript)
+        return transcript
 
     def close(self) -> None:
         """Let go of stream and sound. Idempotent, callable from any greenlet."""
         if self.closed:
             return
         self.closed = True
+        self.on_transcript = None
         if self._recognition is not None:
             self._recognition.close()
             self._recognition = None

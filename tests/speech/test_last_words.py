@@ -1,0 +1,96 @@
+"""The table of last words, row by row of its docstring, in both languages."""
+
+from __future__ import annotations
+
+import pytest
+
+from xiaozhi.settings.turn import WITH_WORDS
+from xiaozhi.speech.last_words import LANGUAGES, finished
+
+
+def test_the_settings_know_the_languages_that_have_a_table() -> None:
+    assert set(WITH_WORDS) == set(LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        *(("en", text) for text in ("Turn on", "I want you to believe", "the weather in Paris", "")),
+        *(("zh", text) for text in ("今天天气", "我们去公园", "")),
+        ("de", "Mach das Licht an und"),
+        ("en", "   "),
+    ],
+)
+def test_what_shows_nothing_has_no_score(language: str, text: str) -> None:
+    assert finished(text, language) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        # broken off
+        *(
+            ("en", text)
+            for text in ("It was the...", "He might even…", "six spoons of snow,", "I hardly know -", "emi-")
+        ),
+        *(("zh", text) for text in ("如果明天，", "我想要……", "还有、")),
+        # hesitations
+        *(("en", text) for text in ("set a timer for um", "Um", "So,", "play, you know", "Uh.", "let me see")),
+        *(("zh", text) for text in ("帮我打开那个", "嗯", "我想要一个就是")),
+        # numbers that wait for their unit
+        *(("en", text) for text in ("set a timer for twenty", "wake me in 10", "two hundred and", "three point")),
+        *(("zh", text) for text in ("定一个十", "再过20", "设一个三十", "播放第")),
+        # words that open something
+        *(
+            ("en", text)
+            for text in ("turn on the", "Turn on the.", "I like tea and", "because", "tell me about", "THE")
+        ),
+        *(("en", text) for text in ("What is the?", "can you tell me who", "it\u2019s", "I want to", "a lot of")),
+        *(
+            ("zh", text)
+            for text in ("因为", "我喜欢苹果和", "请帮我", "把", "今天天气很好但是", "能不能", "我想听一首")
+        ),
+    ],
+)
+def test_what_waits_for_more(language: str, text: str) -> None:
+    assert finished(text, language) == -1.0
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        *(("en", text) for text in ("What time is it?", "what time is it", "Is that so?", "What are you looking for?")),
+        *(
+            ("en", text)
+            for text in ("turn it off please", "Stop.", "thank you", "How is the weather today", '"Really?"')
+        ),
+        *(
+            ("zh", text)
+            for text in ("今天会下雨吗", "我们走吧。", "现在几点了", "这是什么？", "谢谢", "他是谁？", "不用了")
+        ),
+    ],
+)
+def test_what_is_complete(language: str, text: str) -> None:
+    assert finished(text, language) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "low", "high"),
+    [
+        ("en", "Turn on the light.", 0.3, 0.6),
+        ("en", "set the volume to fifty.", 0.3, 0.6),
+        ("en", "that is his", -0.9, -0.4),
+        ("en", "what are you looking for", -0.9, -0.4),
+        ("zh", "我吃过饭了", 0.3, 0.9),
+        ("zh", "打开客厅的", -0.9, -0.4),
+        ("zh", "好的", 0.1, 0.5),
+        ("zh", "他们去了公园。", 0.0, 0.0),  # a full stop is written behind everything
+    ],
+)
+def test_what_is_likely(language: str, text: str, low: float, high: float) -> None:
+    assert low <= finished(text, language) <= high
+
+
+def test_only_the_end_of_a_long_text_is_looked_at() -> None:
+    assert finished("and because of the " * 10_000 + "What time is it?", "en") == 1.0
+    assert finished("What time is it? " * 10_000 + "And the", "en") == -1.0

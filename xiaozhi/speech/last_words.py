@@ -1,0 +1,160 @@
+"""Whether somebody has finished, by the last words of what was recognised so far: the text witness of the end of a
+turn.
+
+Pure: a small scored table per language, no model. `finished` gives a score from -1 (more is to come: "turn on the") to
+1 (that was all: "what time is it?"); 0 where the words show nothing, and for languages without a table. What a score
+does to a silence is decided in `end_of_turn.py`.
+
+The table is read from the end of the text: the first of these that applies decides.
+
+1. Marks with which recognisers write that a voice broke off: "...", a dash, a comma.
+2. Hesitations: "um", 那个.
+3. A number that waits for its unit: "for twenty", 定一个十.
+4. Words that open something: conjunctions, articles, prepositions, 把, 因为; "the" is never the last word.
+5. Words that close something: 吗, 吧, "please", "thank you".
+6. A question mark, then a full stop. Recognisers write full stops behind fragments as well, Chinese ones behind nearly
+   all of them, so it counts for half in English and for nothing in Chinese.
+
+How much each is worth was measured with transcripts of people who pause (docs/performance.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Endings and their scores; the longest ending that matches decides. `spaced`: endings are whole words."""
+
+    endings: Mapping[str, float]
+    spaced: bool
+    question: float
+    stop: float
+    number: re.Pattern[str]
+    """Matches a text that ends with a number that waits for its unit."""
+
+
+def _scored(*rows: tuple[float, str]) -> dict[str, float]:
+    return {ending.replace("_", " "): score for score, endings in rows for ending in endings.split()}
+
+
+_ENGLISH: Final = _Table(
+    endings=_scored(
+        # Hesitations.
+        (-1.0, "um uh er erm hmm hm mm like well so you_know i_mean let_me_see let_me_think sort_of kind_of"),
+        # Conjunctions.
+        (-1.0, "and or but because cause if when while although though unless until since that than as whether nor"),
+        (-1.0, "and_then so_that as_well_as"),
+        # Articles, possessives and what stands in front of a noun.
+        (-1.0, "the a an my your our their its his every some any this these those no another other next"),
+        # "his", "this", "that", "some" and the like may stand alone at the end of a question or an order.
+        (-0.5, "this that these those some any his other another next no"),
+        # Prepositions that nobody ends with, and those that may end a question.
+        (-1.0, "of from into onto during between among without against toward towards within per via about_the"),
+        (-0.6, "to at by with for about like"),
+        (0.0, "in on off up down out over around like_that like_this"),
+        # Pronouns as the beginning of a clause, auxiliaries.
+        (
+            -1.0,
+            "i we he she they who which whose i'm i'll i'd i've we're they're you're it's that's there's here's he's",
+        ),
+        (
+            -1.0,
+            "am is are was were be been being will would shall should could may might must can't cannot don't didn't",
+        ),
+        (-0.6, "not wasn't rather can do does did has have had isn't won't wouldn't doesn't"),
+        (-1.0, "want need going_to want_to need_to have_to like_to please_tell tell_me_about how_about what_about"),
+        (
+            -1.0,
+            "slightly considerably even very really quite too_much_of more_of a_lot_of lots_of also just maybe only",
+        ),
+        # What closes.
+        (1.0, "please thanks thank_you now today tomorrow again stop okay ok yes yeah nope goodbye bye"),
+        (1.0, "is_it was_it are_you that_so that's_it that's_all that_is_all never_mind good_morning good_night"),
+    ),
+    spaced=True,
+    question=1.0,
+    stop=0.5,
+    number=re.compile(
+        r"\b(?:for|in|another)(?: an?)? (?:\d+|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|"
+        r"fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|"
+        r"hundred|thousand)$|\b(?:hundred|thousand) and$|\d[.,]$|\bpoint$"
+    ),
+)
+_CHINESE: Final = _Table(
+    endings=_scored(
+        # Hesitations.
+        (-1.0, "嗯 呃 额 啊这 那个 这个 就是 就是说 怎么说 怎么说呢 然后呢就 我想想 让我想想"),
+        # Conjunctions, adverbs that wait for a verb.
+        (-1.0, "和 跟 与 或 或者 还有 以及 然后 因为 所以 但是 可是 不过 而且 并且 如果 要是 虽然 尽管 即使 只要 只有"),
+        (
+            -1.0,
+            "除了 为了 关于 对于 由于 既然 无论 不管 而 且 但 并 及 因 若 虽 也 就 都 还 又 再 才 只 很 太 最 更 非常",
+        ),
+        # Prepositions and verbs that wait for their object.
+        (-1.0, "把 被 给 让 叫 请 从 向 往 对 比 按 按照 根据 通过 在 到 帮 帮我 给我 请帮我 我想 我要 想要 我想要"),
+        (-1.0, "能不能 可不可以 是不是 有没有 我觉得 我认为 我希望 告诉我 请问 麻烦 打开 关闭 播放 设置 提醒我"),
+        # A measure or an attribute without its noun.
+        (-1.0, "一个 一首 一下子 一些 这些 那些 每个 某个 几个 两个 三个 第 的一个 的是 这是 那是 我是 他是 就像"),
+        (-0.6, "的 地 得 是 要 会 能 想 说 有 用"),
+        (0.3, "好的 是的 真的 有的 我的 你的 他的 她的 对的 行的 可以的 没事的"),
+        # What closes.
+        (1.0, "吗 吧 呢 啊 呀 啦 嘛 了吗 好吗 行吗 好不好 行不行 对不对 怎么样 怎么办 是什么 为什么 多少 几点 几点了"),
+        (1.0, "在哪里 在哪儿 是谁 什么意思 谢谢 谢谢你 再见 拜拜 你好 可以了 好了 算了 没了 不用了 就这样 就这些 停"),
+        (0.6, "了 一下 什么 哪里 谁"),
+    ),
+    spaced=False,
+    question=1.0,
+    stop=0.0,
+    number=re.compile(r"(?:[定设过等]|再过|定一个|设一个|来一个)(?:[0-9]+|[一二三四五六七八九十百两半]+)$|第$"),
+)
+_TABLES: Final[Mapping[str, _Table]] = {"en": _ENGLISH, "zh": _CHINESE}
+LANGUAGES: Final = tuple(_TABLES)
+"""Those with a table."""
+
+_BROKEN_OFF: Final = re.compile(r"(?:\.\.\.|…|[-–—,，、;；:：])\W*$")
+_MARKS: Final = " \t\n.。!！?？\"'”’)）』」*"
+_SPACES: Final = re.compile(r"\s+")
+_LONGEST: Final = {
+    name: max((len(ending) for ending in table.endings if not table.spaced), default=0)
+    for name, table in _TABLES.items()
+}
+_MOST_WORDS: Final = 3
+_TAIL: Final = 80
+"""Characters that are looked at."""
+
+
+def finished(text: str, language: str) -> float:
+    """The score of a text in one of `LANGUAGES`; 0.0 for an empty one and for other languages."""
+    table = _TABLES.get(language)
+    tail = text[-_TAIL:].strip()
+    if table is None or not tail:
+        return 0.0
+    if _BROKEN_OFF.search(tail) is not None:
+        return -1.0
+    marked, words = (
+        tail.rstrip("\"'”’)）』」* "),
+        _SPACES.sub(" ", tail.rstrip(_MARKS).casefold().replace("\u2019", "'")),
+    )
+    asks = marked.endswith(("?", "？"))
+    if not asks and table.number.search(words) is not None:
+        return -1.0
+    ending = _ending(words, table, _LONGEST[language])
+    if ending is not None and not (asks and ending > -1.0):
+        return ending
+    if asks:
+        return table.question
+    return table.stop if marked.endswith((".", "。", "!", "！")) else 0.0
+
+
+def _ending(words: str, table: _Table, longest: int) -> float | None:
+    """The score of the longest ending of `words` in the table."""
+    if table.spaced:
+        last = words.split(" ")[-_MOST_WORDS:]
+        keys = (" ".join(last[at:]) for at in range(len(last)))
+    else:
+        keys = (words[-length:] for length in range(min(longest, len(words)), 0, -1))
+    return next((table.endings[key] for key in keys if key in table.endings), None)
