@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from xiaozhi.providers.families.onnx_sessions import open_session
+
 FILES: Final = ("encoder_model.ort", "decoder_model_merged.ort", "tokenizer.bin")
 SHORTEST: Final = 1_600
 """Samples: its encoder wants about a tenth of a second."""
@@ -36,18 +38,8 @@ class Moonshine:
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError, and what onnxruntime raises for files it cannot use."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False  # it keeps the memory of the longest utterance for ever
-        options.log_severity_level = 3
-
-        def session(name: str) -> Any:
-            return onnxruntime.InferenceSession(str(folder / name), options, providers=["CPUExecutionProvider"])
-
-        self._encoder = session(FILES[0])
-        self._decoder = session(FILES[1])
+        self._encoder = open_session(folder / FILES[0], lean=True, arena=False)
+        self._decoder = open_session(folder / FILES[1], lean=True, arena=False)
         self._pieces = pieces_of((folder / FILES[2]).read_bytes())
         names = [given.name for given in self._decoder.get_inputs()]
         self._past = [name for name in names if name.startswith("past_key_values.")]

@@ -10,7 +10,6 @@ Memory: a session of onnxruntime keeps the memory of its longest run, unless it 
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 from dataclasses import dataclass
@@ -21,9 +20,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from xiaozhi.providers.families.freed_memory import give_back
 from xiaozhi.providers.families.kokoro_alphabet import LONGEST, NUMBERS
 from xiaozhi.providers.families.mandarin_pinyin import Readings
 from xiaozhi.providers.families.mandarin_speech import phonemes_of_text
+from xiaozhi.providers.families.onnx_sessions import open_session
 from xiaozhi.providers.families.packed_words import PackedWords
 
 RATE_HZ: Final = 24_000
@@ -66,7 +67,7 @@ class ChineseVoice:
     def __init__(self, model: Path, readings: Readings) -> None:
         self._session, self._run = _session(model)
         self._readings = readings
-        _give_memory_back()
+        give_back()
 
     def speak(self, text: str, speaker: KokoroSpeaker, speed: float, tail_ms: int = TAIL_MS) -> bytes:
         """s16le mono PCM at RATE_HZ of a clause; b"" when there is nothing to say in it. Takes about half as long
@@ -82,7 +83,7 @@ class ChineseVoice:
             }
             (samples,) = self._session.run(None, given, self._run)
             sound += pcm_of(samples.reshape(-1), speaker.gain, tail_ms)
-        _give_memory_back()
+        give_back()
         return sound
 
 
@@ -99,7 +100,7 @@ class EnglishVoice:
         for words in (self._g2p.lexicon.golds, self._g2p.lexicon.silvers):
             words.d = PackedWords(words.d)
         self._synth = modules["dsp"].synth
-        _give_memory_back()
+        give_back()
 
     def speak(self, text: str, speed: float, tail_ms: int = TAIL_MS) -> bytes:
         """s16le mono PCM at RATE_HZ; b"" when there is nothing to say. About 10 ms per second of sound."""
@@ -157,23 +158,8 @@ def _session(model: Path) -> tuple[Any, Any]:
     """One thread, no spinning, and memory that is given back after each run."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
+    session = open_session(model, lean=True)
     run = onnxruntime.RunOptions()
     # An arena that is emptied after the run costs a tenth less CPU than none: no page is faulted in twice.
     run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"]), run
-
-
-def _give_memory_back() -> None:
-    """What loading took and needs no more goes back to the system: 20 to 60 MB. Only glibc keeps it otherwise."""
-    trim = getattr(_c_library(), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _c_library() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+    return session, run
