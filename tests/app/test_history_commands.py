@@ -110,7 +110,7 @@ def test_the_ledger_tells_what_is_kept_where_and_how_long(
     assert "30 days" in turns and "2 turns" in turns and "sqlite:////" in turns
     assert "not kept" in voice and "1 sounds" in voice
     assert any(line.startswith("the log, without what is said") for line in said.splitlines())
-    assert "TTS.Espeak" in said
+    assert "TTS.Offline" in said
 
 
 @pytest.mark.parametrize("words", [("history",), ("history", "show"), ("history", "erase", "a", "b"), ("privacy", "x")])

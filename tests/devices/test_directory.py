@@ -113,7 +113,7 @@ def test_operators_see_and_set(data: Path, capsys: pytest.CaptureFixture[str]) -
         notes.saw(ANNA, {"board": "lichuang\x1b[2J-dev", "firmware": "2.0.1", "address": "192.168.1.2"})
         assert notes.flush()
         assert DeviceDirectory(database, notes).settings_of(ANNA) == {
-            "TTS": {"Espeak": {"voice": "en-gb"}},
+            "TTS": {"Offline": {"voice": "en-gb"}},
             "prompt": "You: are a pirate.",
             "wakeup_words": ["ahoy"],
             "device_max_output_size": 500,

@@ -163,6 +163,8 @@ def test_no_label_comes_from_a_device(families: dict[str, Metric]) -> None:
         "class",
         "code",
         "fate",
+        "finding",  # of a device's line
+        "how",  # a reminder fell due
         "generation",
         "direction",
         "where",

@@ -181,7 +181,7 @@ def test_no_python_at_all(tmp_path: Path) -> None:
 def test_an_unknown_option_is_refused(tmp_path: Path) -> None:
     code, said = set_up(copy_to(tmp_path / "tree"), "--cuda")
 
-    assert code == 1 and "unknown option --cuda; there are: --dev --sherpa --torch" in said
+    assert code == 1 and "unknown option --cuda; there are: --minimal --dev --sherpa --torch" in said
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="no flock here")

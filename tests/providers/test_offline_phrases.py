@@ -351,7 +351,11 @@ def test_checking_a_configuration_finds_them(written: Written) -> None:
     pronounce."""
 
     def keys(path: Path) -> list[str]:
-        modules = {"ASR": {"PocketSphinx": {"phrases": str(path)}}, "LLM": {"Offline": {"phrases": str(path)}}}
+        modules = {
+            "selected_module": {"ASR": "PocketSphinx"},
+            "ASR": {"PocketSphinx": {"phrases": str(path)}},
+            "LLM": {"Offline": {"phrases": str(path)}},
+        }
         return [str(fault) for fault in check(load_settings(environ={}, overrides=modules))]
 
     assert keys(written(SMALL)) == []

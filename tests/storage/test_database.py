@@ -315,7 +315,7 @@ def test_a_missing_driver_is_told_with_the_command(monkeypatch: pytest.MonkeyPat
 
 def test_the_driver_that_is_named_is_the_one_that_is_tested() -> None:
     root = Path(__file__).resolve().parent.parent.parent
-    assert DRIVER in (root / "requirements-dev.in").read_text(encoding="utf-8")
+    assert DRIVER in (root / "requirements-postgres.in").read_text(encoding="utf-8")
     assert DRIVER in (root / "config/default.yaml").read_text(encoding="utf-8")
 
 

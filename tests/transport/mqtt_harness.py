@@ -15,6 +15,7 @@ from tests.transport.harness import SOCKETS, Noting, RecordedEvents
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.devices.standing import StandingConnections
 from xiaozhi.errors import AuthError
+from xiaozhi.protocol.udp_voice import VoiceStats
 from xiaozhi.runtime.connections import ConnectionRegistry, Policy
 from xiaozhi.runtime.limits import Admission, AdmissionLimits, MessageRates
 from xiaozhi.session.link import Identity, Link
@@ -36,6 +37,7 @@ class FakeChannel:
         self.audio_format = audio_format
         self.sent: list[bytes] = []
         self.flushes = 0
+        self.stats = VoiceStats()
         self.closed = False
 
     def send(self, frame: bytes) -> None:

@@ -28,10 +28,18 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "history": ("history", "delete_audio"),
     "devices": (
         *("device_max_output_size", "quota_response", "boards", "enable_websocket_ping", "firmware"),
-        *("enable_stop_tts_notify", "stop_tts_notify_voice", "prebuffer_frames", "tts_audio_send_delay", "xiaozhi"),
+        *(
+            "enable_stop_tts_notify",
+            "stop_tts_notify_voice",
+            "prebuffer_frames",
+            "max_prebuffer_frames",
+            "tts_audio_send_delay",
+            "xiaozhi",
+        ),
     ),
     "patience": ("asr_timeout", "llm_timeout", "tts_timeout", "tool_call_timeout", "fallback", "ai_providers"),
-    "server": ("server",),
+    "server": ("server", "mqtt"),
+    "messages": ("groups", "quiet_hours", "intercom"),
     "operation": ("log", "storage", "monitoring", "console", "manager-api", "read_config_from_api"),
 }
 """The general keys, as the page shows them together."""

@@ -71,6 +71,8 @@ class OfflineAsrOptions(ProviderOptions):
     @classmethod
     def _is_there(cls, folder: str, info: ValidationInfo) -> str:
         whisper = info.field_name == "whisper_dir"
+        if folder == cls.model_fields[info.field_name or ""].default:
+            return folder  # it may not be there yet
         if (is_whisper if whisper else is_moonshine)(Path(folder)):
             return folder
         wanted, name = (WANTED, WHISPER_BASE) if whisper else (", ".join(MOONSHINE_FILES), MOONSHINE_TINY_EN)
