@@ -70,7 +70,7 @@ class Connections(Protocol):
         """Those of one device."""
 
 
-class Arrivals(Protocol):
+class VisitListener(Protocol):
     """Who makes visits known to other servers (`whereabouts.py`). Neither waits."""
 
     def joined(self, visit: str, device: str) -> None:
@@ -120,7 +120,7 @@ class Presence:
         self._on_dialogue = on_dialogue
         self._clock = clock
         self._connections: Connections | None = None
-        self.elsewhere: Arrivals | None = None
+        self.elsewhere: VisitListener | None = None
         """Told of each visit, if there is somebody."""
         self._visits: dict[int, Visit] = {}
         self._devices: dict[str, set[int]] = {}
