@@ -147,7 +147,7 @@ def _forget(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]
     device = arguments[0]
     if directory.forget(device):
         return f"{device} is enrolled anew when it next starts; its tokens of before are void."
-    return f"{device} is not enrolled, nothing to do."
+    return f"{device} is not enrolled; the voices of its people are erased."
 
 
 _VERBS: dict[str, Callable[[DeviceDirectory, Loaded, Sequence[str]], str]] = {

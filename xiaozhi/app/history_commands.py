@@ -161,6 +161,7 @@ def _kept_in_the_database(
             f"{totals.sounds} sounds, {_size(totals.sound_bytes)}",
         ),
         ("memories: what the local memory knows", where, "until replaced", f"{rows['memory_summary']} devices"),
+        ("voices: what people are known by, no sound", where, "until forgotten", f"{rows['voice']} people"),
         (
             "conversations whose memory is not made yet",
             where,

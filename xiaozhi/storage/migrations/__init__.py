@@ -25,6 +25,7 @@ from xiaozhi.storage.migrations import (
     m0005_orders,
     m0006_console,
     m0007_device_pages,
+    m0010_voices,
 )
 
 Step = Callable[[Connection], None]
@@ -37,6 +38,7 @@ STEPS: Mapping[int, Step] = {
     5: m0005_orders.upgrade,
     6: m0006_console.upgrade,
     7: m0007_device_pages.upgrade,
+    10: m0010_voices.upgrade,
 }
 LATEST = max(STEPS)
 
