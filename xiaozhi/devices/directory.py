@@ -247,8 +247,8 @@ class DeviceDirectory:
         return name
 
     def forget(self, device: str) -> bool:
-        """Enrol the device anew when it asks again, void its tokens, and erase the voices of its people; False when it was
-        not enrolled."""
+        """Enrol the device anew when it asks again, void its tokens, and erase the voices of its people; False when it
+        was not enrolled."""
         name, now = normal_device_id(device), self._clock()
 
         def write(connection: Transaction) -> bool:

@@ -165,8 +165,11 @@ class SessionParts:
         self.outbox.prebuffer_frames = self._board().prebuffer_frames
 
     def _new_voices(self) -> Voices | None:
-        voiceprint = self.agent.providers.voiceprint
-        return Voices(voiceprint, self.agent.settings.voiceprint.wait_seconds) if voiceprint is not None else None
+        voiceprint, identity = self.agent.providers.voiceprint, self._link.identity
+        if voiceprint is None:
+            return None
+        wait_s, remembered_as = self.agent.settings.voiceprint.wait_seconds, self._services.remembered_as
+        return Voices(voiceprint, wait_s, lambda: remembered_as(identity))
 
     def speaker(self) -> DeviceVoice:
         """The voice."""
@@ -286,7 +289,13 @@ class SessionParts:
             providers=self.agent.providers,
             toolbox=self.toolbox(),
             tool_context=ToolContext(
-                identity.device_id, context.session_id, actions, context.client_id, context.language, identity.peer_ip
+                identity.device_id,
+                context.session_id,
+                actions,
+                context.client_id,
+                context.language,
+                identity.peer_ip,
+                self._services.remembered_as(identity),
             ),
             brief=self.brief,
             # Who asks matters: nobody gets an answer that was made for somebody else.

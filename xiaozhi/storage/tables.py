@@ -70,8 +70,8 @@ voice = Table(
     Column("made_at", Double, nullable=False),
     Column("consent", Text, nullable=False),
 )
-"""What people's voices are known by. `owner`: the user of a device, as the memory knows it (its id, and "@client" behind
-it for somebody who is not enrolled as it); `person`: the name without case; `vector`: of a voice, see
+"""What people's voices are known by. `owner`: the user of a device, as the memory knows it (its id, and "@client"
+behind it for somebody who is not enrolled as it); `person`: the name without case; `vector`: of a voice, see
 `speech/voice_likeness.py`; `consent`: how it was given."""
 
 pending_memory = Table(

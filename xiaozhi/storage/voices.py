@@ -1,5 +1,5 @@
-"""Queries about the voices of people. Each function runs inside `Database.run` or `Database.read`. `owner`: the name under
-which the user of a device is remembered. Times: seconds since 1970."""
+"""Queries about the voices of people. Each function runs inside `Database.run` or `Database.read`. `owner`: the name
+under which the user of a device is remembered. Times: seconds since 1970."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ def keep(connection: Connection, kept: KeptVoice, most: int) -> bool:
     }
     statement = insert(connection, voice).values(**row)
     changes = {name: statement.excluded[name] for name in row if name not in ("owner", "person")}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=[voice.c.owner, voice.c.person], set_=changes)
-    )
+    connection.execute(statement.on_conflict_do_update(index_elements=[voice.c.owner, voice.c.person], set_=changes))
     return True
 
 

@@ -28,6 +28,9 @@ class HeardVoice:
 
     speaker: Speaker | None
     sample: VoiceSample | None = None
+    comparable: bool = True
+    """False: there was nothing to compare it with (nobody is known, or too little was heard): "somebody unknown" would be
+    no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +46,18 @@ class Voiceprint(Provider, ABC):
 
     @abstractmethod
     def identify(self, pcm: bytes, owner: str) -> HeardVoice:
-        """Who spoke an utterance (s16le mono 16 kHz). `owner`: the name under which the user of the device is remembered;
-        only this user's people are looked for where a provider keeps them by user. Raises VendorError."""
+        """Who spoke an utterance (s16le mono 16 kHz). `owner`: the name under which the user of the device is
+        remembered; where a provider keeps people by user, only this user's are looked for. Raises VendorError."""
 
 
 class LearningVoiceprint(Voiceprint, ABC):
-    """One that keeps voices itself, by user (`owner`), and can be told new ones while the server runs. Its methods block
-    for the database and raise VendorError."""
+    """One that keeps voices itself, by user (`owner`), and can be told new ones while the server runs. Its methods
+    block for the database and raise VendorError."""
 
     @abstractmethod
     def remember(self, owner: str, name: str, samples: Sequence[VoiceSample], consent: str) -> None:
-        """Keep a person's voice, in the place of the one of the same name. `samples`: at least one. `consent`: how it was
-        given, for the record. Raises VendorRejected when there are too many."""
+        """Keep a person's voice, in the place of the one of the same name. `samples`: at least one. `consent`: how it
+        was given, for the record. Raises VendorRejected when there are too many."""
 
     @abstractmethod
     def forget(self, owner: str, name: str = "") -> list[str]:

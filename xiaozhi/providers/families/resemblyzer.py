@@ -1,5 +1,5 @@
-"""Resemblyzer's voice encoder (GE2E): an utterance in, a vector out that is alike for utterances of one person. In numpy;
-what computes runs in the inference pool.
+"""Resemblyzer's voice encoder (GE2E): an utterance in, a vector out that is alike for utterances of one person. In
+numpy; what computes runs in the inference pool.
 
 40 mel bands of power, windows of 1.6 s of which each next one begins 0.77 s later, three LSTM layers of 256 cells, a
 linear layer, and the mean over the windows. Sources: resemble-ai/Resemblyzer (audio.py, voice_encoder.py); Wan et al.,
@@ -44,8 +44,8 @@ _NEAR: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """By gate (i, f, g, o): `inputs` (4, in, CELLS), `state` (4, CELLS, CELLS), `bias` (4, 1, CELLS). Those of i, f and o
-    are halved, as sigmoid(x) = tanh(x / 2) / 2 + 1 / 2."""
+    """By gate (i, f, g, o): `inputs` (4, in, CELLS), `state` (4, CELLS, CELLS), `bias` (4, 1, CELLS). Those of i, f and
+    o are halved, as sigmoid(x) = tanh(x / 2) / 2 + 1 / 2."""
 
     inputs: Samples
     state: Samples
@@ -67,7 +67,7 @@ class VoiceEncoder:
     def embed(self, pcm: bytes) -> tuple[Samples, float] | None:
         """(256 numbers, seconds of voice that they were made of) of s16le mono 16 kHz; None when there is too little
         voice in it."""
-        voice = voiced(np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) / 32_768)
+        voice = voiced(np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.float32) * np.float32(1 / 32_768))
         if len(voice) < LEAST_S * RATE:
             return None
         voice = voice[-round(LONGEST_S * RATE) :]

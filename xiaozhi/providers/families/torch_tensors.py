@@ -94,6 +94,7 @@ def _value_of(file: BinaryIO) -> Any:
     """The next pickle's value: dictionaries, lists, tuples, numbers, texts, tensors."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    argument: Any
     for instruction, argument, _ in pickletools.genops(file):
         name = instruction.name
         if name in _VALUES:

@@ -1,7 +1,7 @@
 """Speakers told apart on this machine, by Resemblyzer's voice encoder in numpy.
 
-Of a voice a vector of 256 numbers is kept, in the server's database and by user: people of one device are no business of
-another. Sound is never kept. It is no proof of identity: a recording, and sometimes a brother, is taken for the person.
+Of a voice a vector of 256 numbers is kept, in the server's database and by user: people of one device are no business
+of another. Sound is never kept. It is no proof of identity: a recording, and sometimes a brother, is taken for the person.
 The model comes with: server.py models fetch resemblyzer."""
 
 from __future__ import annotations
@@ -77,11 +77,13 @@ class LocalVoiceprint(LearningVoiceprint):
         model, deadline = self._model.get(), self._options.timeout
         found = self._inference.run(model.embed, pcm, kind="other", deadline=deadline, cost=COST_S)
         if found is None:
-            return HeardVoice(None)
+            return HeardVoice(None, comparable=False)
         sample = sample_of(found[0], MODEL, found[1])
         known = self._ask(lambda database: database.read(lambda c: voices.of(c, owner), deadline=deadline))
         nearest = closest(sample, known)
-        if nearest is None or nearest[1] < self._options.similarity_threshold:
+        if nearest is None:
+            return HeardVoice(None, sample, comparable=False)
+        if nearest[1] < self._options.similarity_threshold:
             return HeardVoice(None, sample)
         voice, similarity = nearest
         return HeardVoice(Speaker(voice.name, voice.name, "", similarity), sample)
@@ -89,9 +91,7 @@ class LocalVoiceprint(LearningVoiceprint):
     def remember(self, owner: str, name: str, samples: Sequence[Sample], consent: str) -> None:
         """See LearningVoiceprint. Raises VendorRejected when there are too many people already."""
         kept = KeptVoice(owner, KnownVoice(name, together(samples)), time.time(), consent)
-        stored = self._ask(
-            lambda database: database.run(lambda c: voices.keep(c, kept, MOST_PEOPLE), deadline=STORE_S)
-        )
+        stored = self._ask(lambda database: database.run(lambda c: voices.keep(c, kept, MOST_PEOPLE), deadline=STORE_S))
         if not stored:
             raise VendorRejected(self.name, f"{MOST_PEOPLE} voices are kept already; forget one first")
 
