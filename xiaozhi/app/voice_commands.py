@@ -108,6 +108,4 @@ def _enrol(database: Database, loaded: Loaded, device: str, name: str, file: str
         leased.release()
         pool.close()
         inference.close()
-    return (
-        f"{device} knows the voice of {name.strip()} now ({sample.seconds:.1f} s). You must have that person's consent."
-    )
+    return f"{device} knows the voice of {name.strip()} now ({sample.seconds:.1f} s). Have that person's consent."

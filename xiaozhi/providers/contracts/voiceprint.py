@@ -29,8 +29,8 @@ class HeardVoice:
     speaker: Speaker | None
     sample: VoiceSample | None = None
     comparable: bool = True
-    """False: there was nothing to compare it with (nobody is known, or too little was heard): "somebody unknown" would be
-    no news."""
+    """False: there was nothing to compare it with (nobody is known, or too little was heard): "somebody unknown" would
+    be no news."""
 
 
 @dataclass(frozen=True, slots=True)

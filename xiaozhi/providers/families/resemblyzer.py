@@ -30,7 +30,7 @@ STEP: Final = 77
 """Frames from one window to the next: 1.3 windows a second."""
 LEAST_COVERAGE: Final = 0.75
 """Of the last window, where there are several."""
-LEAST_S: Final = 0.4
+LEAST_S: Final = 0.8
 LONGEST_S: Final = 8.0
 """More makes nobody better known, and costs."""
 _LEVEL: Final = 10 ** (-30 / 20)
@@ -71,6 +71,9 @@ class VoiceEncoder:
         if len(voice) < LEAST_S * RATE:
             return None
         voice = voice[-round(LONGEST_S * RATE) :]
+        seconds = len(voice) / RATE
+        if len(voice) < WINDOW * HOP:
+            voice = np.resize(voice, WINDOW * HOP)  # again from its beginning: known better so than with silence
         starts = window_starts(len(voice))
         wanted = (starts[-1] + WINDOW) * HOP
         padded = np.pad(voice, (0, max(0, wanted - len(voice))))
@@ -79,7 +82,7 @@ class VoiceEncoder:
         vectors = self.encode(windows)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + np.float32(1e-9)
         found: Samples = vectors.mean(axis=0)
-        return found, len(voice) / RATE
+        return found, seconds
 
     def encode(self, windows: Samples) -> Samples:
         """(frames, windows, 40) -> (windows, 256), none of them below 0."""

@@ -1,8 +1,8 @@
 """Speakers told apart on this machine, by Resemblyzer's voice encoder in numpy.
 
 Of a voice a vector of 256 numbers is kept, in the server's database and by user: people of one device are no business
-of another. Sound is never kept. It is no proof of identity: a recording, and sometimes a brother, is taken for the person.
-The model comes with: server.py models fetch resemblyzer."""
+of another. Sound is never kept. It is no proof of identity: a recording, and sometimes a brother, is taken for the
+person. The model comes with: server.py models fetch resemblyzer."""
 
 from __future__ import annotations
 

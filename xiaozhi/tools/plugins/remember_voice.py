@@ -17,6 +17,8 @@ from xiaozhi.tools.registry import tool
 from xiaozhi.tools.voices import ConsentAnswer, VoiceBook
 
 MAX_NAME_CHARS: Final = 40
+LEAST_S: Final = 1.2
+"""Of voice, to learn it from."""
 CONSENT: Final = "spoken"
 _NAME: Final = re.compile(r"[^\w\s.'·-]+")
 _BRIEFING: Final = (
@@ -64,7 +66,7 @@ class RememberVoice:
                     raise ToolError("The user has not answered aloud yet. Wait for the answer. 用户还没有回答。")
                 case ConsentAnswer.NOT_ASKED:
                     pass
-        if question.voice is None:
+        if question.voice is None or question.voice.seconds < LEAST_S:
             return _say(
                 context,
                 "我没有听清你的声音，请再说一句长一点的话。",
