@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tools.fakes import call, context, recorded
+from tests.tools.fakes import context, recorded
+from xiaozhi.chat import ToolCall
 from xiaozhi.errors import VendorRejected
 from xiaozhi.speech.voice_likeness import VoiceSample, sample_of
 from xiaozhi.tools.base import Action, AskedQuestion, ToolContext, ToolOutcome, ToolServices
@@ -67,7 +68,7 @@ class Talk:
     ) -> ToolOutcome:
         self.turn += not same_turn
         asked = AskedQuestion(self.turn, text, spoken, voice)
-        return self.toolbox.call(call(tool, **arguments), replace(self.context, question=asked))
+        return self.toolbox.call(ToolCall("call-1", tool, arguments), replace(self.context, question=asked))
 
 
 @pytest.fixture

@@ -85,7 +85,9 @@ def _forget(database: Database, device: str, name: str = "") -> str:
 
 
 def _enrol(database: Database, loaded: Loaded, device: str, name: str, file: str) -> str:
-    path = Path(file)
+    person, path = name.strip(), Path(file)
+    if not person:
+        raise XiaozhiError("A person needs a name.")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise XiaozhiError(
             f"{file} is larger than {MAX_FILE_BYTES // 1_000_000} MB; some ten seconds of one voice are enough"
@@ -103,9 +105,9 @@ def _enrol(database: Database, loaded: Loaded, device: str, name: str, file: str
         sample = provider.identify(pcm, device).sample
         if sample is None:
             raise XiaozhiError(f"{file} has too little voice in it")
-        provider.remember(device, name.strip(), [sample], CONSENT)
+        provider.remember(device, person, [sample], CONSENT)
     finally:
         leased.release()
         pool.close()
         inference.close()
-    return f"{device} knows the voice of {name.strip()} now ({sample.seconds:.1f} s). Have that person's consent."
+    return f"{device} knows the voice of {person} now ({sample.seconds:.1f} s). Have that person's consent."
