@@ -67,6 +67,8 @@ def test_names_and_parameters_are_those_of_the_existing_server() -> None:
         "play_music": (["song_name", "one_after_another"], []),
         "control_music": (["action", "volume"], ["action"]),
         "call_device": (["nickname", "message"], ["nickname"]),
+        "remember_voice": (["name", "confirmed"], ["name"]),
+        "forget_voice": (["name"], []),
         "search_from_ragflow": (["question"], ["question"]),
         "web_search": (["query"], ["query"]),
     }
