@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -63,14 +64,20 @@ def file_of(arrays: Arrays, **replaced: bytes) -> bytes:
     return head() + b"\x80\x02}(" + text("step") + number(7) + text("model_state") + state + b"u." + tail(arrays)
 
 
+@cache
 def made_weights(seed: int = 5) -> dict[str, npt.NDArray[np.float32]]:
     """Weights of the encoder's shapes that nobody trained."""
     chance = np.random.default_rng(seed)
     return {name: (chance.standard_normal(shape) * 0.1).astype(np.float32) for name, shape in SHAPES.items()}
 
 
+@cache
+def _made_file() -> bytes:
+    return file_of(made_weights())
+
+
 def made_model(folder: Path) -> Path:
     """A folder with such a model, for `voiceprint.model_dir`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pretrained.pt").write_bytes(file_of(made_weights()))
+    (folder / "pretrained.pt").write_bytes(_made_file())
     return folder
