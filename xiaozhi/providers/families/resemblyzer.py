@@ -146,8 +146,8 @@ def _layer(tensors: Tensors, number: int) -> _Layer:
 
 
 def _run(layer: _Layer, sequence: Samples) -> Samples:
-    """(steps, windows, in) -> (steps, windows, CELLS). Gate by gate, as each product is too small for the library to
-    share it out among threads, which costs four times as long."""
+    """(steps, windows, in) -> (steps, windows, CELLS). Gate by gate: products of a step that are so small are not
+    shared out among the library's threads, which would take four times as long."""
     steps, windows, width = sequence.shape
     ahead = (sequence.reshape(-1, width) @ layer.inputs + layer.bias).reshape(4, steps, windows, CELLS)
     ahead = np.ascontiguousarray(ahead.swapaxes(0, 1))
