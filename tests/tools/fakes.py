@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from xiaozhi.chat import ToolCall, ToolSpec
+from xiaozhi.speech.voice_likeness import VoiceSample
 from xiaozhi.tools.base import Action, FunctionTool, ToolContext, ToolOutcome
 from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.tools.music import Music, Track
+from xiaozhi.tools.voices import VoiceEnrolment
 
 
 class RecordingActions:
@@ -23,6 +25,8 @@ class RecordingActions:
         self.played: list[Path] = []
         self.tracks: list[Track] = []
         self.music = Music()
+        self.enrolment = VoiceEnrolment()
+        self.recent_voices: tuple[VoiceSample, ...] = ()
 
     def close_after_reply(self) -> None:
         self.closing = True

@@ -68,6 +68,8 @@ def test_names_and_parameters_are_those_of_the_existing_server() -> None:
         "control_music": (["action", "volume"], ["action"]),
         "call_device": (["nickname", "message"], ["nickname"]),
         "tell_device": (["to", "message"], ["to", "message"]),
+        "remember_voice": (["name", "confirmed"], ["name"]),
+        "forget_voice": (["name"], []),
         "search_from_ragflow": (["question"], ["question"]),
         "web_search": (["query"], ["query"]),
         "set_reminder": (["when", "text", "kind"], ["when"]),

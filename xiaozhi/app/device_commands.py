@@ -179,7 +179,7 @@ def _forget(directory: DeviceDirectory, loaded: Loaded, arguments: Sequence[str]
     device = arguments[0]
     if directory.forget(device):
         return f"{device} is enrolled anew when it next starts; its tokens of before are void."
-    return f"{device} is not enrolled; its reminders are erased."
+    return f"{device} is not enrolled; its reminders and the voices of its people are erased."
 
 
 def _hand_over(queue: MessageQueue, verb: str, arguments: Sequence[str]) -> str:

@@ -23,8 +23,9 @@ from xiaozhi.devices.quota import KEPT_DAYS
 from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.history.export import export
 from xiaozhi.history.store import KeptTurn, LocalHistory
+from xiaozhi.providers import registry
 from xiaozhi.session.memory import KEPT_S
-from xiaozhi.settings import SECTIONS, Loaded, Settings, zone_of
+from xiaozhi.settings import Loaded, Settings, zone_of
 from xiaozhi.storage import kept_data
 from xiaozhi.storage.database import Database
 from xiaozhi.storage.turn_history import HistoryTotals
@@ -161,6 +162,7 @@ def _kept_in_the_database(
             f"{totals.sounds} sounds, {_size(totals.sound_bytes)}",
         ),
         ("memories: what the local memory knows", where, "until replaced", f"{rows['memory_summary']} devices"),
+        ("voices: what people are known by, no sound", where, "until forgotten", f"{rows['voice']} people"),
         (
             "conversations whose memory is not made yet",
             where,
@@ -218,7 +220,7 @@ def _kept_elsewhere(settings: Settings) -> list[_Row]:
 
 def _sent(settings: Settings) -> list[_Row]:
     """Whom what was said is sent to."""
-    names = ", ".join(f"{SECTIONS[kind]}.{name}" for kind, name in settings.in_use())
+    names = ", ".join(registry.block_key(kind, name) for kind, name in settings.in_use())
     return [("sent to providers while a turn lasts", names, "as they say; local ones keep nothing", "")]
 
 

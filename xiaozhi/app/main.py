@@ -7,16 +7,17 @@ SIGTERM and SIGINT stop the server gracefully, a second one ends it at once; SIG
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
 
 from xiaozhi import __version__
-from xiaozhi.app import device_commands, history_commands, model_commands
+from xiaozhi.app import device_commands, history_commands, model_commands, voice_commands
 from xiaozhi.app.banner import show_banner, show_faults
 from xiaozhi.app.check_vendors import check_vendors
 from xiaozhi.app.management import ManagementConsole
@@ -56,14 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     of_devices = device_commands.is_device_command(options.command)
     of_history = history_commands.is_history_command(options.command)
+    of_voices = voice_commands.is_voice_command(options.command)
     if (options.source or options.into) and not model_commands.is_fetch(options.command):
         parser.error("--from and --into belong to 'models fetch NAME'")
     if model_commands.is_model_command(options.command):
         return model_commands.run(options.command, options.source, options.into)
     if options.command == PROVIDERS:
         return print_providers()
-    if options.command not in ([], *CHECKS, TOOLS, UPGRADE, PASSWORD) and not of_devices and not of_history:
-        usage = (" ".join(PASSWORD), *device_commands.USAGE, *history_commands.USAGE, *model_commands.USAGE)
+    if options.command not in ([], *CHECKS, TOOLS, UPGRADE, PASSWORD) and not (of_devices or of_history or of_voices):
+        usages = (device_commands.USAGE, history_commands.USAGE, voice_commands.USAGE, model_commands.USAGE)
+        usage = (" ".join(PASSWORD), *itertools.chain(*usages))
         known = ", ".join(("check", "providers", "providers check", "tools", " ".join(UPGRADE), *usage))
         parser.error(f"unknown command {' '.join(options.command)!r}; there are: {known}")
     examined = _examine(options)
@@ -113,7 +116,9 @@ def _obey(options: argparse.Namespace, examined: Examined, console: ManagementCo
     if history_commands.is_history_command(options.command):
         return history_commands.run(options.command, loaded)
     if device_commands.is_device_command(options.command):
-        return _command_devices(options.command, loaded)
+        return _command_quietly(device_commands.run, options.command, loaded)
+    if voice_commands.is_voice_command(options.command):
+        return _command_quietly(voice_commands.run, options.command, loaded)
     return _serve(options, loaded, console)
 
 
@@ -155,11 +160,11 @@ def _new_password(loaded: Loaded) -> int:
     return 0
 
 
-def _command_devices(words: Sequence[str], loaded: Loaded) -> int:
+def _command_quietly(run: Callable[[Sequence[str], Loaded], int], words: Sequence[str], loaded: Loaded) -> int:
     # What was decided is told on the terminal; a server that runs has its own log.
     configure_logs(loaded.settings.log.model_copy(update={"log_dir": "", "log_level": "CRITICAL"}))
     try:
-        return device_commands.run(words, loaded)
+        return run(words, loaded)
     finally:
         logs.shut_down()
 
@@ -330,6 +335,7 @@ def _parser() -> argparse.ArgumentParser:
         "'forget ID': what is known of devices, their own settings, who may talk (docs/devices.md); "
         "'history show|erase DEVICE', 'history export DEVICE DIRECTORY': what was said; "
         "'privacy': what is kept, where and how long; "
+        "'voices list', 'voices enrol ID NAME FILE', 'voices forget ID [NAME]': whose voices are kept; "
         "'models list', 'models fetch NAME' (or default), 'models verify': models that run on this machine; "
         "'console password': a new password for the console in the browser",
     )

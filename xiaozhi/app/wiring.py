@@ -20,6 +20,7 @@ from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.asr import AsrTraits
+from xiaozhi.providers.contracts.voiceprint import LearningVoiceprint
 from xiaozhi.providers.pool import LIMITED_BY, OWN_LIMITS, LeasedProviders, ProviderPool, vendor_limits
 from xiaozhi.session.agent import Agent, ProviderSet
 from xiaozhi.session.services import SessionServices
@@ -41,8 +42,11 @@ from xiaozhi.tools import registry as tool_registry
 from xiaozhi.tools.base import ToolServices
 from xiaozhi.tools.plugins.get_weather import Weather
 from xiaozhi.tools.shared_tools import check_shared
+from xiaozhi.tools.voices import VoiceBook
 
 OFFLOAD_DEADLINE_S = 10.0
+VOICE_TOOLS = ("remember_voice", "forget_voice")
+"""On offer where voices are learnt, whatever the configuration lists."""
 
 
 def check(loaded: Loaded, known: Settings | None = None) -> list[Fault]:
@@ -74,7 +78,9 @@ def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
     """Everything in a configuration that has no effect or cannot work as it is written. `known`: as for `check`."""
     settings = loaded.settings
     found = list(loaded.warnings)
-    if settings.voiceprint.url and not settings.voiceprint.speakers:
+    if settings.voiceprint.url and settings.voiceprint.type != "http":
+        found.append(f"voiceprint.url has no effect: voiceprint.type is {settings.voiceprint.type}")
+    elif settings.voiceprint.url and not settings.voiceprint.speakers:
         found.append("voiceprint.url has no effect: voiceprint.speakers names nobody to be recognised")
     conversation = settings.conversation
     if conversation.late_answer_limit < min(conversation.late_answer_seconds, settings.tool_call_timeout):
@@ -98,6 +104,7 @@ def _same_tools(settings: Settings, known: Settings) -> bool:
         settings.plugins == known.plugins
         and settings.Intent == known.Intent
         and settings.selected("intent") == known.selected("intent")
+        and settings.voiceprint.type == known.voiceprint.type
     )
 
 
@@ -174,7 +181,8 @@ def make_agent(
         sources = [HttpContextSource(provider) for provider in settings.context_providers]
         for source in sources:
             closing.callback(source.close)
-        plugins = selected_tools(settings).build(_tool_services(settings, services, closing))
+        voices = providers.voiceprint if isinstance(providers.voiceprint, LearningVoiceprint) else None
+        plugins = selected_tools(settings).build(_tool_services(settings, services, closing, voices))
         weather = plugins.owner(Weather)
         context = LiveContext(
             sources,
@@ -296,7 +304,7 @@ def selected_tools(
     wanted = settings.modules("intent").get(intent, {}).get("functions") or []
     names = words(wanted) if isinstance(wanted, str) else map(str, wanted) if isinstance(wanted, list) else ()
     return tool_registry.select(
-        names,
+        [*names, *(VOICE_TOOLS if _learns_voices(settings) else ())],
         settings.plugins,
         where=f"Intent.{intent}.functions",
         untouched=untouched,
@@ -305,7 +313,21 @@ def selected_tools(
     )
 
 
-def _tool_services(settings: Settings, services: SessionServices, closing: ExitStack) -> ToolServices:
+def _learns_voices(settings: Settings) -> bool:
+    """Whether people can tell the assistant to know them by their voices."""
+    name = settings.selected("voiceprint")
+    if not name:
+        return False
+    try:
+        cls = registry.registration("voiceprint", name, settings.block("voiceprint", name)).cls
+    except SettingsError:
+        return False  # that is a fault of its own
+    return issubclass(cls, LearningVoiceprint)
+
+
+def _tool_services(
+    settings: Settings, services: SessionServices, closing: ExitStack, voices: VoiceBook | None
+) -> ToolServices:
     here, inference = zone_of(settings), services.inference
 
     def http(vendor: str, **deadlines: Any) -> VendorHttp:
@@ -321,6 +343,7 @@ def _tool_services(settings: Settings, services: SessionServices, closing: ExitS
         others=services.others,
         address_book=services.address_book,
         reminders=services.reminders,
+        voices=voices,
     )
 
 

@@ -28,14 +28,8 @@ def log_mel(samples: Samples, frames: int = 0) -> Samples:
     if frames > heard:
         samples = np.pad(samples, (0, WINDOW))
         heard = min(frames, len(samples) // HOP)
-    padded = np.pad(samples, WINDOW // 2, mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:heard]
-    filters, window = mel_filters(), _window()
     mel = np.full((BANDS, max(frames, heard)), _FLOOR, np.float32)
-    for start in range(0, heard, _BLOCK):
-        spectrum = np.fft.rfft(windows[start : start + _BLOCK] * window)
-        power = spectrum.real**2 + spectrum.imag**2
-        mel[:, start : min(start + _BLOCK, heard)] = filters @ power.T
+    mel[:, :heard] = mel_power(samples, heard)
     np.maximum(mel, _FLOOR, out=mel)
     np.log10(mel, out=mel)
     np.maximum(mel, mel.max(initial=-10) - np.float32(8), out=mel)
@@ -44,10 +38,23 @@ def log_mel(samples: Samples, frames: int = 0) -> Samples:
     return mel
 
 
+def mel_power(samples: Samples, frames: int, bands: int = BANDS) -> Samples:
+    """Power in mel bands, no logarithm: at least 201 samples -> (bands, frames), of at most 1 + len // 160 frames."""
+    padded = np.pad(samples, WINDOW // 2, mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:frames]
+    filters, window = mel_filters(bands), _window()
+    mel = np.empty((bands, frames), np.float32)
+    for start in range(0, frames, _BLOCK):
+        spectrum = np.fft.rfft(windows[start : start + _BLOCK] * window)
+        power = spectrum.real**2 + spectrum.imag**2
+        mel[:, start : min(start + _BLOCK, frames)] = filters @ power.T
+    return mel
+
+
 @cache
-def mel_filters() -> Samples:
-    """(80, 201): triangles that are even on the mel scale, of equal area. Source: Slaney's Auditory Toolbox."""
-    edges = _hertz(np.linspace(_mel(0.0), _mel(RATE / 2), BANDS + 2))
+def mel_filters(bands: int = BANDS) -> Samples:
+    """(bands, 201): triangles that are even on the mel scale, of equal area. Source: Slaney's Auditory Toolbox."""
+    edges = _hertz(np.linspace(_mel(0.0), _mel(RATE / 2), bands + 2))
     bins = np.linspace(0, RATE / 2, WINDOW // 2 + 1)
     width = np.diff(edges)
     slopes = edges[:, None] - bins[None, :]

@@ -19,7 +19,7 @@ from xiaozhi.errors import Overloaded, StorageError, StorageUnavailable, Xiaozhi
 from xiaozhi.protocol.device_id import normal_device_id
 from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.storage import devices, enrolments, reminders
+from xiaozhi.storage import devices, enrolments, reminders, voices
 from xiaozhi.storage.database import Database, Transaction
 from xiaozhi.storage.devices import Arrival, DeviceRecord, SettingsVersion, Standing
 
@@ -247,13 +247,14 @@ class DeviceDirectory:
         return name
 
     def forget(self, device: str) -> bool:
-        """Enrol the device anew when it asks again, void its tokens, and erase its reminders; False when it was not
-        enrolled."""
+        """Enrol the device anew when it asks again, void its tokens, and erase its reminders and the voices of its
+        people; False when it was not enrolled."""
         name, now = normal_device_id(device), self._clock()
 
         def write(connection: Transaction) -> bool:
             known = enrolments.forget(connection, name)
             reminders.erase(connection, name)
+            voices.erase_device(connection, name)
             if known:
                 before = devices.standing_of(connection, name)
                 devices.keep_standing(connection, name, Standing(before.revoked, now), now)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from xiaozhi.protocol.messages import Sendable
@@ -12,9 +12,11 @@ from xiaozhi.session.parts import SessionParts
 from xiaozhi.session.turns.opening import Announcement, Delivery, Opening
 from xiaozhi.session.turns.turn_taking import TurnTaking
 from xiaozhi.settings.fields import text_in
+from xiaozhi.speech.voice_likeness import VoiceSample
 from xiaozhi.tools.calls import Rung
 from xiaozhi.tools.device_mcp import DeviceMcp
 from xiaozhi.tools.music import Music, Track
+from xiaozhi.tools.voices import VoiceEnrolment
 
 
 class Actions:
@@ -26,6 +28,7 @@ class Actions:
         self.device_id = identity.device_id
         self.origin = identity.origin
         self.music = Music()
+        self.enrolment = VoiceEnrolment()
         self.called = False
         self._ready = False
         self._parts = parts
@@ -39,6 +42,11 @@ class Actions:
     def set_prompt(self, text: str) -> None:
         """See SessionActions."""
         self._parts.role = text
+
+    @property
+    def recent_voices(self) -> Sequence[VoiceSample]:
+        """See SessionActions."""
+        return tuple(self._parts.voices.recent) if self._parts.voices is not None else ()
 
     def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
         """See SessionActions."""

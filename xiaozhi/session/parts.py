@@ -189,8 +189,11 @@ class SessionParts:
         self.line.lead.bound(board.prebuffer_frames, board.max_prebuffer_frames)
 
     def _new_voices(self) -> Voices | None:
-        voiceprint = self.agent.providers.voiceprint
-        return Voices(voiceprint, self.agent.settings.voiceprint.wait_seconds) if voiceprint is not None else None
+        voiceprint, identity = self.agent.providers.voiceprint, self._link.identity
+        if voiceprint is None:
+            return None
+        wait_s, remembered_as = self.agent.settings.voiceprint.wait_seconds, self._services.remembered_as
+        return Voices(voiceprint, wait_s, lambda: remembered_as(identity))
 
     def speaker(self) -> DeviceVoice:
         """The voice."""

@@ -135,6 +135,11 @@ def code_faults(tree: Mapping[str, Any], source: str) -> Iterator[Fault]:
             if ":" in str(written or name):
                 key = f"{section}.{name}.type"
                 yield Fault(key, checks.shown(written or name), f"must be a type that ships here (set by {source})")
+    speakers = tree.get("voiceprint")
+    if isinstance(speakers, Mapping) and ":" in str(speakers.get("type") or ""):
+        yield Fault(
+            "voiceprint.type", checks.shown(speakers["type"]), f"must be a type that ships here (set by {source})"
+        )
     plugins = tree.get("plugins")
     if isinstance(plugins, Mapping) and plugins.get("dirs"):
         yield Fault("plugins.dirs", "set", f"must be set in a file of this machine (set by {source})")

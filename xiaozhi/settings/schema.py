@@ -443,8 +443,6 @@ class Settings(Section):
 
     def _blocks(self, kind: str) -> Blocks:
         if kind == VOICEPRINT:
-            # Written as a section of its own: there is one service, of one type.
-            service = self.voiceprint.model_dump(include={"url", "speakers", "similarity_threshold"})
-            return {"http": {"type": "http", **service}} if service["url"] and service["speakers"] else {}
+            return self.voiceprint.blocks()
         blocks: Blocks = getattr(self, SECTIONS[kind])
         return blocks

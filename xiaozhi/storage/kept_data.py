@@ -18,6 +18,7 @@ from xiaozhi.storage.tables import (
     output_count,
     pending_memory,
     settings_version,
+    voice,
     waiting_device,
 )
 
@@ -34,6 +35,7 @@ _TABLES = (
     device_settings,
     settings_version,
     device_picture,
+    voice,
 )
 
 

@@ -58,6 +58,22 @@ memory_summary = Table(
 )
 """What the local memory knows of a device's user."""
 
+voice = Table(
+    "voice",
+    metadata,
+    Column("owner", CleanText(), primary_key=True),
+    Column("person", CleanText(), primary_key=True),
+    Column("name", CleanText(), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("consent", Text, nullable=False),
+)
+"""What people's voices are known by. `owner`: the user of a device, as the memory knows it (its id, and "@client"
+behind it for somebody who is not enrolled as it); `person`: the name without case; `vector`: of a voice, see
+`speech/voice_likeness.py`; `consent`: how it was given."""
+
 pending_memory = Table(
     "pending_memory",
     metadata,

@@ -24,9 +24,11 @@ from xiaozhi.net.guarded_fetch import GuardedFetch
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.settings.fields import Section
+from xiaozhi.speech.voice_likeness import VoiceSample
 from xiaozhi.tools.calls import AddressBook, Ring, nobody_is_there
 from xiaozhi.tools.household import NoOtherDevices, OtherDevices
 from xiaozhi.tools.music import Music
+from xiaozhi.tools.voices import VoiceBook, VoiceEnrolment
 
 
 class Action(Enum):
@@ -70,6 +72,15 @@ class SessionActions(Protocol):
         """What was played last and how far it was heard, and how this session plays music."""
 
     @property
+    def enrolment(self) -> VoiceEnrolment:
+        """What was asked about keeping a voice, and not answered yet."""
+
+    @property
+    def recent_voices(self) -> Sequence[VoiceSample]:
+        """What the last voices of this session can be remembered by, the latest last; none where voices are not
+        learnt."""
+
+    @property
     def called(self) -> bool:
         """Another device has called this one through a gateway."""
 
@@ -80,6 +91,19 @@ class SessionActions(Protocol):
     def play(self, path: Path, *, title: str = "", start_ms: float = 0.0, gain: float = 1.0) -> None:
         """Play an audio file after the text of this tool's outcome, from `start_ms` on and `gain` times (0 to 1) as
         loud; it is part of the turn and ends with it. Several files play one after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuestion:
+    """What a turn answers."""
+
+    turn: int = 0
+    """1, 2, ... within the session."""
+    text: str = ""
+    spoken: bool = False
+    """False: typed, or nobody asked."""
+    voice: VoiceSample | None = None
+    """What the voice can be remembered by; None where voices are not learnt, or too little was heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +118,9 @@ class ToolContext:
     """BCP 47 tag of the language the user speaks ("zh-CN", "en"); "" when unknown."""
     client_ip: str = ""
     """Where the device is; "" when unknown."""
-    question: str = ""
-    """What the user has said, to which the call belongs; "" when nobody has said anything."""
     user: str = ""
     """The name under which the user of this device is remembered; "": that of the device."""
+    question: AskedQuestion = AskedQuestion()
 
     @property
     def chinese(self) -> bool:
@@ -268,5 +291,7 @@ class ToolServices:
     """The other devices of the household."""
     reminders: ReminderBook | None = None
     """Timers, alarms and reminders of all devices; None: none are kept."""
+    voices: VoiceBook | None = None
+    """Keeps voices of people; None: voices are not learnt."""
     fetch: Callable[..., GuardedFetch] = GuardedFetch
     """Makes a client for pages whose address comes from elsewhere: `fetch("news", named_hosts=["rss.example"])`."""

@@ -162,10 +162,16 @@ class LateCalls:
             late.worker.join()  # its own deadline ends it
             if not late.unwanted:
                 outcome = _outcome(late.worker, call.name, STOPPED if self._stopping else CUT_SHORT)
-                seconds = self._clock() - late.began
+                seconds, question = self._clock() - late.began, context.question.text
                 log.info("late tool call ended", tool=call.name, outcome=outcome.action.value, seconds=round(seconds))
                 result = LateResult(
-                    context.device_id, context.client_id, context.language, context.question, call, outcome, seconds
+                    context.device_id,
+                    context.client_id,
+                    context.language,
+                    context.question.text,
+                    call,
+                    outcome,
+                    seconds,
                 )
         finally:
             try:

@@ -12,22 +12,32 @@ from gevent.event import Event
 from tests.session.turns.rig import FakeUtterance
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import Overloaded, VendorUnavailable
-from xiaozhi.providers.contracts.voiceprint import Speaker, Voiceprint
-from xiaozhi.session.turns.voices import MIN_VOICED_MS, Voices
+from xiaozhi.providers.contracts.voiceprint import HeardVoice, Speaker, Voiceprint
+from xiaozhi.session.turns.voices import MIN_VOICED_MS
+from xiaozhi.session.turns.voices import Voices as SessionVoices
+from xiaozhi.speech.voice_likeness import VoiceSample
 
 LI = Speaker("1", "Li")
+SAMPLE = VoiceSample("m", b"abcd", 1.0)
+
+
+def Voices(voiceprint: Voiceprint, wait_seconds: float) -> SessionVoices:
+    return SessionVoices(voiceprint, wait_seconds, lambda: "user")
 
 
 class FakeVoiceprint(Voiceprint):
-    def __init__(self, answer: Speaker | Exception | Callable[[], Speaker | None] | None) -> None:
+    def __init__(self, answer: Speaker | HeardVoice | Exception | Callable[[], Speaker | None] | None) -> None:
         self.answer = answer
         self.asked: list[bytes] = []
+        self.owners: list[str] = []
 
-    def identify(self, pcm: bytes) -> Speaker | None:
+    def identify(self, pcm: bytes, owner: str) -> HeardVoice:
         self.asked.append(pcm)
+        self.owners.append(owner)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer() if callable(self.answer) else self.answer
+        answer = self.answer() if callable(self.answer) else self.answer
+        return answer if isinstance(answer, HeardVoice) else HeardVoice(answer)
 
 
 def utterance(voiced_ms: float = 1_000.0) -> FakeUtterance:
@@ -35,8 +45,8 @@ def utterance(voiced_ms: float = 1_000.0) -> FakeUtterance:
 
 
 def named(voices: Voices, voiced_ms: float = 1_000.0, language: str = "en") -> str:
-    with voices.listening(utterance(voiced_ms)) as name:  # type: ignore[arg-type]
-        return name(language)
+    with voices.listening(utterance(voiced_ms)) as voice:  # type: ignore[arg-type]
+        return voice.name(language)
 
 
 def test_somebody_known() -> None:
@@ -44,6 +54,7 @@ def test_somebody_known() -> None:
 
     assert named(Voices(voiceprint, PATIENCE_S)) == "Li"
     assert voiceprint.asked == [b"\1\2" * 100]
+    assert voiceprint.owners == ["user"]
 
 
 @pytest.mark.parametrize(
@@ -67,9 +78,9 @@ def test_too_little_voice_is_not_asked_about() -> None:
 
 def test_it_is_asked_beside_the_recogniser() -> None:
     voiceprint = FakeVoiceprint(LI)
-    with Voices(voiceprint, PATIENCE_S).listening(utterance()) as name:  # type: ignore[arg-type]
+    with Voices(voiceprint, PATIENCE_S).listening(utterance()) as voice:  # type: ignore[arg-type]
         wait_for(lambda: voiceprint.asked)
-        assert name("en") == "Li"
+        assert voice.name("en") == "Li"
 
 
 def test_a_service_that_hangs_is_waited_for_only_so_long_and_broken_off() -> None:
@@ -123,3 +134,18 @@ def test_what_never_became_part_of_the_dialogue_is_told_again() -> None:
     voices = Voices(FakeVoiceprint(LI), PATIENCE_S)
 
     assert voices.told("a", "Li") == voices.told("a", "Li") != "a"
+
+
+def test_what_a_voice_can_be_remembered_by_is_kept_for_the_session_and_is_bounded() -> None:
+    voices = Voices(FakeVoiceprint(HeardVoice(LI, SAMPLE)), PATIENCE_S)
+    with voices.listening(utterance()) as voice:  # type: ignore[arg-type]
+        voice.name("en")
+    for _ in range(20):
+        named(voices)
+
+    assert voice.sample == SAMPLE
+    assert set(voices.recent) == {SAMPLE} and len(voices.recent) == 8
+
+
+def test_where_there_is_nothing_to_compare_with_somebody_unknown_is_no_news() -> None:
+    assert named(Voices(FakeVoiceprint(HeardVoice(None, SAMPLE, comparable=False)), PATIENCE_S)) == ""

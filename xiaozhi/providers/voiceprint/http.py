@@ -16,7 +16,7 @@ from xiaozhi.errors import VendorGarbage
 from xiaozhi.net.http import VendorHttp, multipart
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
 from xiaozhi.providers.contracts.provider import ProviderOptions
-from xiaozhi.providers.contracts.voiceprint import Speaker, Voiceprint
+from xiaozhi.providers.contracts.voiceprint import HeardVoice, Speaker, Voiceprint
 from xiaozhi.providers.registry import provider
 
 MAX_BYTES: Final = 30 * ASR_SAMPLE_RATE * 2
@@ -77,8 +77,8 @@ class HttpVoiceprint(Voiceprint):
             secrets=[key],
         )
 
-    def identify(self, pcm: bytes) -> Speaker | None:
-        """The known speaker of an utterance (s16le mono 16 kHz), None when it is none of them. Raises VendorError."""
+    def identify(self, pcm: bytes, owner: str) -> HeardVoice:
+        """See Voiceprint. The people are those of the configuration, whoever the owner is."""
         ids = ",".join(self._known)
         body, content_type = multipart(
             {"speaker_ids": ids, "file": ("audio.wav", wav_file(pcm[-MAX_BYTES:], ASR_SAMPLE_RATE), "audio/wav")}
@@ -87,8 +87,8 @@ class HttpVoiceprint(Voiceprint):
         identity, score = _read(answer)
         speaker = self._known.get(identity)
         if speaker is None or score < self._threshold:
-            return None
-        return Speaker(speaker.id, speaker.name, speaker.description, score)
+            return HeardVoice(None)
+        return HeardVoice(Speaker(speaker.id, speaker.name, speaker.description, score))
 
     def close(self) -> None:
         """Break off what runs."""

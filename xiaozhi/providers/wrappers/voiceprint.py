@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xiaozhi.providers.contracts.voiceprint import Speaker, Voiceprint
+from xiaozhi.providers.contracts.voiceprint import HeardVoice, Voiceprint
 from xiaozhi.providers.wrappers.guarded import GuardedProvider
 from xiaozhi.runtime.resilience import NO_RETRY
 
@@ -12,11 +12,11 @@ class GuardedVoiceprint(GuardedProvider, Voiceprint):
 
     retry = NO_RETRY  # a name that comes late is of no use
 
-    def identify(self, pcm: bytes) -> Speaker | None:
+    def identify(self, pcm: bytes, owner: str) -> HeardVoice:
         """As the provider inside; raises VendorTimeout, CircuitOpen and Overloaded as well."""
 
-        def ask() -> Speaker | None:
-            speaker: Speaker | None = self.inner.identify(pcm)
-            return speaker
+        def ask() -> HeardVoice:
+            heard: HeardVoice = self.inner.identify(pcm, owner)
+            return heard
 
         return self.within_deadline(ask)

@@ -27,9 +27,11 @@ from xiaozhi.session.turns.dialogue import join_sentences
 from xiaozhi.session.turns.pipeline import Briefing, OutputLimit, PipelineParts, TurnControl
 from xiaozhi.session.turns.spoken_text import Allowance, AllowanceSpent, SpokenText
 from xiaozhi.session.turns.tool_filler import meanwhile
+from xiaozhi.session.turns.voices import NOBODY_ASKED
 from xiaozhi.settings.fields import text_in
 from xiaozhi.speech.transcripts import WEAK_VOICED_MS, heard
-from xiaozhi.tools.base import Action, ToolOutcome
+from xiaozhi.speech.voice_likeness import VoiceSample
+from xiaozhi.tools.base import Action, AskedQuestion, ToolOutcome
 
 FAILURES: Final = (Action.ERROR, Action.NOT_FOUND)
 FAILED: Final = "error: "
@@ -48,9 +50,9 @@ class Cascade:
     def run(self, turn: TurnControl) -> Outcome:
         """See `Pipeline`."""
         opening = turn.opening
-        text, speaker = opening.text, ""
+        text, speaker, voice = opening.text, "", None
         if opening.utterance is not None:
-            text, speaker = self._listen(turn, opening.utterance)
+            text, speaker, voice = self._listen(turn, opening.utterance)
         if not text and not opening.instruction:
             return self._unheard(turn)
         if turn.options.speculative is not Speculation.LLM or self._parts.providers.llm.traits.keeps_dialogue:
@@ -66,18 +68,19 @@ class Cascade:
                 call, outcome, ms = opening.late
                 turn.exchange.calling("", [call])
                 turn.exchange.call_ended(0, _told(outcome), failed=outcome.action in FAILURES, ms=ms)
-            _Answer(self._parts, turn, playback, limit).give(text)
+            _Answer(self._parts, turn, playback, limit, voice).give(text)
         return Outcome.ANSWERED
 
-    def _listen(self, turn: TurnControl, utterance: Utterance) -> tuple[str, str]:
-        """What was said, and by whom ("": nobody tells speakers apart)."""
+    def _listen(self, turn: TurnControl, utterance: Utterance) -> tuple[str, str, VoiceSample | None]:
+        """What was said, by whom ("": nobody tells speakers apart), and what the voice can be remembered by."""
         voices = self._parts.voices
-        with voices.listening(utterance) if voices is not None else nullcontext(_nobody) as name:
+        with voices.listening(utterance) if voices is not None else nullcontext(NOBODY_ASKED) as voice:
             transcript = utterance.transcribe()
             # What a recogniser makes of silence, noise or music is nothing that was said.
             text = heard(transcript.text, weak=utterance.voiced_ms < WEAK_VOICED_MS)
             turn.heard(text)
-            return text, name(turn.language) if text else ""
+            name = voice.name(turn.language) if text else ""
+            return text, name, voice.sample
 
     def _unheard(self, turn: TurnControl) -> Outcome:
         turn.wait_release()
@@ -90,9 +93,17 @@ class Cascade:
 class _Answer:
     """The answer to one text. Lives as long as `give` does, so it may know the turn."""
 
-    def __init__(self, parts: PipelineParts, turn: TurnControl, playback: Playback, limit: OutputLimit | None) -> None:
+    def __init__(
+        self,
+        parts: PipelineParts,
+        turn: TurnControl,
+        playback: Playback,
+        limit: OutputLimit | None,
+        voice: VoiceSample | None,
+    ) -> None:
         self._parts = parts
         self._turn = turn
+        self._voice = voice
         self._playback = playback
         self._exchange = turn.exchange
         self._allowance = Allowance(limit.characters) if limit is not None else None
@@ -102,13 +113,13 @@ class _Answer:
         takes."""
         self._said: Sequence[str] = ()
         """The sentences of the text that is being spoken."""
-        self._asked = ""
         self._filled = False
         """Whether something was said while tools worked."""
+        self._text = ""
 
     def give(self, text: str) -> None:
         """Answer `text` ("": the instruction of the opening)."""
-        self._asked = text
+        self._text = text
         try:
             self._give(text)
         except AllowanceSpent:
@@ -263,7 +274,10 @@ class _Answer:
                 exchange.call_ended(number, _told(outcome), failed=outcome.action in FAILURES, ms=took_ms)
 
         # What a tool says by itself is in the language of the question that it answers.
-        context = replace(self._parts.tool_context, language=self._turn.language, question=self._asked)
+        question = AskedQuestion(
+            self._turn.context.turn_id, self._text, self._turn.opening.utterance is not None, self._voice
+        )
+        context = replace(self._parts.tool_context, language=self._turn.language, question=question)
         with meanwhile(0.0 if self._filled else self._turn.options.tool_filler_seconds, self._say_filler):
             outcomes = self._parts.toolbox.call_many(calls, context, note)
         if any(outcome.action in (Action.ASK_LLM, *FAILURES) for outcome in outcomes):
@@ -282,10 +296,6 @@ class _Answer:
         spoken = SpokenText(self._playback, turn.timeline, turn.options.correct_words, turn.clock)
         spoken.write(text_in(turn.options.tool_filler, turn.language))
         spoken.end()
-
-
-def _nobody(language: str) -> str:
-    return ""
 
 
 def _told(outcome: ToolOutcome) -> str:

@@ -7,6 +7,7 @@ is late costs nothing but the name. One object per session."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -16,39 +17,79 @@ import orjson
 from gevent import Greenlet
 
 from xiaozhi.errors import ConnectionClosed, Overloaded, VendorError
-from xiaozhi.providers.contracts.voiceprint import Voiceprint
+from xiaozhi.providers.contracts.voiceprint import HeardVoice, Voiceprint
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.listening.utterance import Utterance
+from xiaozhi.speech.voice_likeness import VoiceSample
 
 log = get_logger(__name__)
 
 MIN_VOICED_MS: Final = 400
 """Nobody is known by less."""
+MAX_RECENT: Final = 8
 _UNKNOWN: Final = {"zh": "未知说话人", "": "unknown speaker"}
 
-Name = Callable[[str], str]
-"""language -> who spoke, in words for the model; "" when that is not known. Waits at most `wait_seconds`."""
+
+class AskedVoice:
+    """Who spoke one utterance, once that is known."""
+
+    def __init__(self, asking: Greenlet | None = None, wait_seconds: float = 0.0) -> None:
+        """Without `asking`, nobody is asked."""
+        self._asking = asking
+        self._wait_seconds = wait_seconds
+
+    def name(self, language: str) -> str:
+        """Who spoke, in words for the model; "" when nothing is known. Waits at most `wait_seconds`."""
+        if self._asking is None:
+            return ""
+        gevent.joinall([self._asking], timeout=self._wait_seconds)
+        if not self._asking.dead:
+            log.info("speaker not identified in time", wait_ms=round(self._wait_seconds * 1000))
+            return ""
+        heard = self._heard
+        if heard is None or not heard.comparable:
+            return ""
+        if heard.speaker is None:
+            return _UNKNOWN["zh" if language.startswith(("zh", "yue")) else ""]
+        return heard.speaker.name
+
+    @property
+    def sample(self) -> VoiceSample | None:
+        """What the voice can be remembered by, as far as it is known by now."""
+        return self._heard.sample if self._heard is not None else None
+
+    @property
+    def _heard(self) -> HeardVoice | None:
+        value = self._asking.value if self._asking is not None else None
+        return value if isinstance(value, HeardVoice) else None
+
+
+NOBODY_ASKED: Final = AskedVoice()
 
 
 class Voices:
-    """See the module. `wait_seconds`: how much longer than for the text an answer waits for the name."""
+    """See the module. `wait_seconds`: how much longer than for the text an answer waits for the name. `owner`: gives
+    the name under which the user of the device is remembered."""
 
-    def __init__(self, voiceprint: Voiceprint, wait_seconds: float) -> None:
+    def __init__(self, voiceprint: Voiceprint, wait_seconds: float, owner: Callable[[], str]) -> None:
+        self.recent: deque[VoiceSample] = deque(maxlen=MAX_RECENT)
+        """What the last voices of this session can be remembered by, the latest last."""
         self._voiceprint = voiceprint
         self._wait_seconds = wait_seconds
+        self._owner = owner
         self._last = ""
 
     @contextmanager
-    def listening(self, utterance: Utterance) -> Iterator[Name]:
+    def listening(self, utterance: Utterance) -> Iterator[AskedVoice]:
         """Ask who spoke, while the block does something else; what is not wanted any more is broken off."""
         if utterance.voiced_ms < MIN_VOICED_MS:
-            yield lambda language: ""
+            yield NOBODY_ASKED
             return
         group = Tasks()
         asking = group.spawn("voiceprint", self._identify, utterance.pcm)
         try:
-            yield lambda language: self._name(asking, language)
+            yield AskedVoice(asking, self._wait_seconds)
         finally:
             group.kill(timeout=0)
 
@@ -62,21 +103,13 @@ class Voices:
         """What was told has become part of the dialogue."""
         self._last = name or self._last
 
-    def _identify(self, pcm: bytes) -> str | None:
-        """The name, "" for somebody who is not known, None when nothing is known."""
+    def _identify(self, pcm: bytes) -> HeardVoice | None:
+        """None when nothing is known."""
         try:
-            speaker = self._voiceprint.identify(pcm)
+            heard = self._voiceprint.identify(pcm, self._owner())
         except (VendorError, Overloaded, ConnectionClosed) as error:
             log.warning("speaker not identified", error=str(error)[:200])
             return None
-        return speaker.name if speaker is not None else ""
-
-    def _name(self, asking: Greenlet, language: str) -> str:
-        gevent.joinall([asking], timeout=self._wait_seconds)
-        if not asking.dead:
-            log.info("speaker not identified in time", wait_ms=round(self._wait_seconds * 1000))
-            return ""
-        name = asking.value
-        if not isinstance(name, str):
-            return ""
-        return name or _UNKNOWN["zh" if language.startswith(("zh", "yue")) else ""]
+        if heard.sample is not None:
+            self.recent.append(heard.sample)
+        return heard

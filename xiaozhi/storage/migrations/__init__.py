@@ -27,6 +27,7 @@ from xiaozhi.storage.migrations import (
     m0007_device_pages,
     m0008_messages,
     m0009_reminders,
+    m0010_voices,
 )
 
 Step = Callable[[Connection], None]
@@ -41,6 +42,7 @@ STEPS: Mapping[int, Step] = {
     7: m0007_device_pages.upgrade,
     8: m0008_messages.upgrade,
     9: m0009_reminders.upgrade,
+    10: m0010_voices.upgrade,
 }
 LATEST = max(STEPS)
 

@@ -1,0 +1,138 @@
+"""Speakers told apart on this machine: the contract, and what the provider decides. The weights are made up; those that
+were published are tested in tests/providers/test_resemblyzer.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.contract.suites import CONTEXT, Subject, VoiceprintContract
+from tests.databases import opened
+from tests.fakes.inference import InlineInference
+from tests.fakes.tensor_files import made_model
+from xiaozhi.errors import SettingsError, VendorRejected, VendorUnavailable
+from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.voiceprint import HeardVoice
+from xiaozhi.providers.registry import build
+from xiaozhi.providers.voiceprint.local import MOST_PEOPLE
+from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.storage.database import Database
+
+OWNER = CONTEXT.device_id
+
+
+def noise(seed: int, seconds: float = 2.0, low: float = 80, high: float = 7_000) -> bytes:
+    """Noise of a band: another one sounds like somebody else."""
+    size = round(16_000 * seconds)
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(size))
+    hertz = np.fft.rfftfreq(size, 1 / 16_000)
+    spectrum[(hertz < low) | (hertz > high)] = 0
+    sound = np.fft.irfft(spectrum)
+    return (sound / np.abs(sound).max() * 20_000).astype("<i2").tobytes()
+
+
+def built(folder: Path, database: Database | None, **block: Any) -> Any:
+    whole = {"type": "local", "model_dir": str(folder), **block}
+    services = Services(inference=InlineInference(), database=database)  # type: ignore[arg-type]
+    return build("voiceprint", "local", whole, services)
+
+
+@contextmanager
+def local_voiceprint() -> Iterator[Subject]:
+    with TemporaryDirectory() as folder, opened(Path(folder)) as database:
+        provider = built(made_model(Path(folder) / "model"), database)
+        provider.warm_up()
+        heard = provider.identify(TestLocalVoiceprint.pcm, OWNER)
+        provider.remember(OWNER, "Anna", [heard.sample], "spoken")
+        yield Subject(provider)
+        provider.close()
+
+
+class TestLocalVoiceprint(VoiceprintContract):
+    type_name = "local"
+    vendor = False
+    pcm = noise(1)
+
+    def subject(self) -> Any:
+        return local_voiceprint()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with opened(tmp_path) as made:
+        yield made
+
+
+def test_who_it_is_by_likeness_and_only_among_the_people_of_the_user(model: Path, database: Database) -> None:
+    provider = built(model, database, similarity_threshold=0.99)
+    assert provider.identify(noise(1), OWNER) == HeardVoice(None, provider.identify(noise(1), "x").sample, False)
+
+    low, high = noise(1, high=600), noise(2, low=3_000)
+    provider.remember(OWNER, "Low", [provider.identify(low, OWNER).sample], "spoken")
+    provider.remember("somebody else", "High", [provider.identify(high, OWNER).sample], "spoken")
+
+    assert provider.identify(low, OWNER).speaker.name == "Low"
+    assert provider.identify(low, OWNER).speaker.similarity == pytest.approx(1.0)
+    unknown = provider.identify(high, OWNER)
+    assert unknown.speaker is None and unknown.comparable and unknown.sample is not None
+    assert provider.identify(high, "somebody else").speaker.name == "High"
+    assert provider.names(OWNER) == ["Low"] and provider.forget(OWNER, "low") == ["Low"] and provider.names(OWNER) == []
+    provider.close()
+
+
+def test_too_little_voice(model: Path, database: Database) -> None:
+    assert built(model, database).identify(bytes(64_000), OWNER) == HeardVoice(None, comparable=False)
+
+
+def test_there_is_a_limit(model: Path, database: Database) -> None:
+    provider = built(model, database)
+    sample = provider.identify(noise(1), OWNER).sample
+    for number in range(MOST_PEOPLE):
+        provider.remember(OWNER, f"p{number}", [sample], "spoken")
+
+    with pytest.raises(VendorRejected):
+        provider.remember(OWNER, "one more", [sample], "spoken")
+
+
+def test_without_a_database(model: Path) -> None:
+    with pytest.raises(VendorUnavailable):
+        built(model, None).identify(noise(1), OWNER)
+
+
+def test_it_computes_in_the_pool(model: Path, database: Database) -> None:
+    inference = InferencePool(1)
+    inference.start()
+    block = {"type": "local", "model_dir": str(model)}
+    provider = build("voiceprint", "local", block, Services(inference=inference, database=database))
+    try:
+        assert provider.identify(noise(1), OWNER).sample is not None
+        assert inference.counts["other"].done >= 1
+    finally:
+        provider.close()
+        inference.close()
+
+
+def test_a_missing_model_is_told_with_the_command_that_brings_it(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="models fetch resemblyzer"):
+        built(tmp_path, None)
+
+
+def test_a_file_that_is_none_or_not_the_published_one_is_refused_at_the_start(tmp_path: Path) -> None:
+    for folder in (tmp_path / "own", tmp_path / "resemblyzer"):
+        made_model(folder)
+    (tmp_path / "own/pretrained.pt").write_bytes(b"nothing of use" * 100)
+
+    for folder, why in ((tmp_path / "own", "not a file of tensors"), (tmp_path / "resemblyzer", "published")):
+        with pytest.raises(SettingsError, match=why):
+            built(folder, None).warm_up()
