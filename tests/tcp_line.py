@@ -1,0 +1,95 @@
+"""A TCP line between two parts of a test that can be cut: a network that loses everything, and tells nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gevent
+from gevent import Greenlet
+from gevent.event import Event
+from gevent.server import StreamServer
+
+from tests.waiting import PATIENCE_S
+
+
+class TcpLine:
+    """Use `tcp_line`. What is sent while it is cut arrives when it is whole again, as TCP sends it anew, unless `drop`
+    has ended the connections."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target = ("127.0.0.1", target_port)
+        self._whole = Event()
+        self._whole.set()
+        self._sockets: set[socket.socket] = set()
+        self._server = StreamServer(("127.0.0.1", 0), self._carry)
+        self._server.start()
+
+    @property
+    def port(self) -> int:
+        """Where it begins."""
+        return int(self._server.server_port)
+
+    @property
+    def connections(self) -> int:
+        """Open ones."""
+        return len(self._sockets) // 2
+
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """Inside the block nothing passes, in neither direction."""
+        self._whole.clear()
+        try:
+            yield
+        finally:
+            self._whole.set()
+
+    def forget(self) -> None:
+        """Nothing passes over the connections there are any more, and neither end is told; new ones are well."""
+        lost, self._whole = self._whole, Event()
+        lost.clear()
+        self._whole.set()
+
+    def close(self) -> None:
+        """End everything."""
+        self._server.stop(timeout=1)
+        for one in list(self._sockets):
+            one.close()
+
+    def _carry(self, near: socket.socket, _address: object) -> None:
+        whole = self._whole
+        whole.wait()
+        far = socket.create_connection(self._target, timeout=PATIENCE_S)
+        pair = {near, far}
+        self._sockets |= pair
+        ways = [gevent.spawn(_copy, near, far, whole), gevent.spawn(_copy, far, near, whole)]
+        try:
+            gevent.joinall(ways, count=1)
+        finally:
+            self._end(ways, pair)
+
+    def _end(self, ways: list[Greenlet], pair: set[socket.socket]) -> None:
+        gevent.killall(ways)
+        self._sockets -= pair
+        for one in pair:
+            one.close()
+
+
+def _copy(source: socket.socket, target: socket.socket, whole: Event) -> None:
+    source.settimeout(None)
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            whole.wait()
+            target.sendall(data)
+
+
+@contextmanager
+def tcp_line(target_port: int) -> Iterator[TcpLine]:
+    """A line to a port of this machine; closed in the end."""
+    line = TcpLine(target_port)
+    try:
+        yield line
+    finally:
+        line.close()
