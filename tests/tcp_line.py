@@ -16,8 +16,7 @@ from tests.waiting import PATIENCE_S
 
 
 class TcpLine:
-    """Use `tcp_line`. What is sent while it is cut arrives when it is whole again, as TCP sends it anew, unless `drop`
-    has ended the connections."""
+    """Use `tcp_line`."""
 
     def __init__(self, target_port: int) -> None:
         self._target = ("127.0.0.1", target_port)
@@ -32,24 +31,14 @@ class TcpLine:
         """Where it begins."""
         return int(self._server.server_port)
 
-    @property
-    def connections(self) -> int:
-        """Open ones."""
-        return len(self._sockets) // 2
-
-    @contextmanager
-    def cut(self) -> Iterator[None]:
-        """Inside the block nothing passes, in neither direction."""
+    def cut(self) -> None:
+        """From now on nothing passes, in neither direction, and neither end is told."""
         self._whole.clear()
-        try:
-            yield
-        finally:
-            self._whole.set()
 
-    def forget(self) -> None:
-        """Nothing passes over the connections there are any more, and neither end is told; new ones are well."""
-        lost, self._whole = self._whole, Event()
-        lost.clear()
+    def heal(self) -> None:
+        """New connections are well. Over those there are nothing passes ever again."""
+        self.cut()
+        self._whole = Event()
         self._whole.set()
 
     def close(self) -> None:

@@ -138,7 +138,7 @@ def test_a_connection_that_was_lost_without_a_word_is_replaced(request: pytest.F
         bus.on_listening.append(lambda: told.append(1))
         bus.start()
         wait_for(lambda: told, "the bus to listen")
-        line.forget()
+        line.heal()
 
         wait_for(lambda: len(told) == 2, "it to listen anew")
         bus.close()

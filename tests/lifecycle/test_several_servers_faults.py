@@ -1,0 +1,224 @@
+"""Several servers as processes of their own when something fails: a server that is killed behind HAProxy, one that is
+restarted, a Redis that hangs, a network that parts one server from Redis."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+from loadtest.simulator.device import SimulatedDevice
+from loadtest.simulator.inbox import DeviceClosed
+from loadtest.simulator.wire import Closed, UpgradeRefused
+from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
+from loadtest.vendors.sounds import Sounds
+from tests.e2e.stage import QUARTER, SHORT, ask
+from tests.lifecycle.child import Child
+from tests.lifecycle.several import ANNA, BERT, come, free_port, heard, metric, said_in, servers
+from tests.ops.haproxy import HaProxy
+from tests.ops.programs import need
+from tests.redis_server import RedisServer, own_server
+from tests.tcp_line import tcp_line
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+GONE = (DeviceClosed, Closed, UpgradeRefused, OSError)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = own_server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
+    """What all of them talk to."""
+    with OpenAiVendor(sounds=sounds, reply="Fine.", keep_alive=False) as made:
+        assert isinstance(made, OpenAiVendor)
+        made.stand(TTS, SHORT)
+        yield made
+
+
+@pytest.fixture
+def balanced(tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer) -> Iterator[tuple[HaProxy, list[Child]]]:
+    """HAProxy and two servers behind it, which have the same ports after a restart."""
+    haproxy = need("haproxy")
+    ports = [(free_port(), free_port()) for _ in range(2)]
+    names = ("one", "two")
+    own = {
+        name: {"server": {"port": device, "http_port": http}} for name, (device, http) in zip(names, ports, strict=True)
+    }
+    trusting = {"trusted_proxies": ["127.0.0.1"]}
+    with servers(tmp_path, vendor, redis, *names, own=own, server=trusting) as found:
+        front = HaProxy(haproxy, tmp_path, ports)
+        try:
+            front.start()
+            wait_for(lambda: front.up() == 4, "all servers to be ready")
+            yield front, found
+        finally:
+            front.stop()
+
+
+class Person:
+    """A device behind HAProxy that comes back, as firmware does, and asks again what was not taken."""
+
+    def __init__(self, front: HaProxy, number: int) -> None:
+        self.device_id = f"02:00:00:00:00:{number:02x}"
+        self.asked: list[str] = []
+        self.lost: list[str] = []
+        """Questions that a server had taken and did not answer."""
+        self._front = front
+        self._device: SimulatedDevice | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._device is not None and self._device.closed is None
+
+    def ask(self, text: str) -> None:
+        """Until it is answered."""
+        self.asked.append(text)
+        while True:
+            device = None
+            try:
+                device = self._there()
+                ask(device, text)
+            except GONE:
+                if device is not None and device.replies.answer.stt_at is not None:
+                    self.lost.append(text)
+                gevent.sleep(0.1)  # sleep: a device that tries again
+            else:
+                return
+
+    def close(self) -> None:
+        if self._device is not None:
+            self._device.close()
+
+    def _there(self) -> SimulatedDevice:
+        if self._device is None or self._device.closed is not None:
+            self.close()
+            self._device = SimulatedDevice(self._front.url, device_id=self.device_id, verify_tls=False)
+            self._device.connect()
+            self._device.hello()
+        return self._device
+
+
+def told_with(vendor: OpenAiVendor, question: str) -> list[str]:
+    """What the user has said before and with a question, as the language model was told."""
+    asked = [said_in(request.json()) for request in vendor.requests if vendor.kind(request) == CHAT]
+    return next(said for said in reversed(asked) if said[-1] == question)
+
+
+def test_behind_a_balancer_the_devices_of_a_killed_server_go_on_at_another(
+    vendor: OpenAiVendor, redis: RedisServer, balanced: tuple[HaProxy, list[Child]]
+) -> None:
+    front, found = balanced
+    people = [Person(front, number) for number in range(6)]
+    gevent.joinall([gevent.spawn(one.ask, f"the first of {one.device_id}") for one in people], raise_error=True)
+    with redis.client() as client:
+        wait_for(lambda: len(client.keys("*dialogue*")) == 6, "what was said to be shared")
+    fullest = max(found, key=lambda server: metric(server, "xiaozhi_connections"))
+    fullest.send(signal.SIGKILL)
+    wait_for(lambda: not all(one.connected for one in people), "the loss")
+
+    gevent.joinall([gevent.spawn(one.ask, f"the second of {one.device_id}") for one in people], raise_error=True)
+
+    for one in people:
+        assert told_with(vendor, one.asked[1]) == one.asked
+        one.close()
+
+
+def test_a_rolling_restart_loses_no_started_turn(
+    vendor: OpenAiVendor, redis: RedisServer, balanced: tuple[HaProxy, list[Child]]
+) -> None:
+    front, found = balanced
+    vendor.stand(TTS, QUARTER)
+    people, over = [Person(front, number) for number in range(4)], gevent.event.Event()
+
+    def talk(one: Person) -> None:
+        while not over.is_set():
+            one.ask(f"{one.device_id} asks for the {len(one.asked)}. time")
+
+    talking = [gevent.spawn(talk, one) for one in people]
+    for server in found:
+        asked = [len(one.asked) for one in people]
+        server.send(signal.SIGTERM)
+        assert server.exit_code() == 0
+        server.spawn()
+        server.wait_ready(2)
+        wait_for(lambda: front.up() == 4, "it to be taken back")
+        wait_for(lambda asked=asked: all(len(one.asked) > n for one, n in zip(people, asked, strict=True)), "turns")
+    over.set()
+    gevent.joinall(talking, raise_error=True)
+
+    assert not [lost for one in people for lost in one.lost]
+    for one in people:
+        assert told_with(vendor, one.asked[-1])[-5:] == one.asked[-5:]
+        one.close()
+
+
+def test_a_redis_that_hangs_keeps_nobody(tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer) -> None:
+    with servers(tmp_path, vendor, redis, "one") as (one,):
+        device = come(one)
+        ask(device, "tell me of the first thing")
+        with redis.hung():
+            for number in range(4):
+                ask(device, f"tell me of number {number}")
+            wait_for(lambda: metric(one, "xiaozhi_shared_store_up") == 0, "the loss to be noticed")
+            asked, refused = (metric(one, f"xiaozhi_shared_store_{name}_total") for name in ("questions", "refused"))
+            for number in range(4, 8):
+                ask(device, f"tell me of number {number}")
+            assert metric(one, "xiaozhi_shared_store_questions_total") == asked, "nothing waits for an answer"
+            assert metric(one, "xiaozhi_shared_store_refused_total") >= refused + 4
+        wait_for(lambda: metric(one, "xiaozhi_shared_store_up") == 1, "it to be reached again")
+
+        ask(device, "tell me of the last thing")
+        assert heard(vendor)[0] == "tell me of the first thing" and device.closed is None
+        with redis.client() as client:
+            wait_for(lambda: b"number 7" in b"".join(client.get(k) for k in client.keys("*dialogue*")), "the rest")
+        device.close()
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["", "and Redis has forgotten everything"])
+def test_a_server_that_was_parted_from_redis_lets_go_of_who_went_elsewhere(
+    tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer, forgets: bool
+) -> None:
+    with tcp_line(redis.port) as line:
+        own = {"one": {"server": {"redis": f"redis://127.0.0.1:{line.port}"}}}
+        with servers(tmp_path, vendor, redis, "one", "two", own=own) as (one, two):
+            mover, stayer = come(one, ANNA), come(one, BERT)
+            ask(mover, "the first thing")
+            ask(stayer, "the thing of another")
+            with redis.client() as client:
+                wait_for(lambda: len(client.keys("*dialogue*")) == 2, "what was said to be shared")
+            line.cut()
+            wait_for(lambda: metric(one, "xiaozhi_shared_store_up") == 0, "the loss to be noticed")
+            ask(mover, "the second thing, of which nobody else learns")
+            ask(stayer, "and something more")
+
+            moved = come(two, ANNA)
+            ask(moved, "the third thing")
+            assert heard(vendor) == ["the first thing", "the third thing"]
+            assert mover.closed is None, "two servers believe to hold it"
+            if forgets:
+                redis.empty()
+                line.heal()  # the older one is the first to claim
+            line.heal()
+
+            assert mover.wait_closed() == (1000, "replaced")
+            ask(stayer, "nobody moved me")
+            assert heard(vendor)[-2:] == ["and something more", "nobody moved me"] and stayer.closed is None
+            assert (metric(one, "xiaozhi_devices_lost_total"), metric(two, "xiaozhi_devices_lost_total")) == (1, 0)
+            assert moved.closed is None
+            moved.close()
+            again = come(one, ANNA)
+            ask(again, "the fourth thing")
+            assert heard(vendor) == ["the first thing", "the third thing", "the fourth thing"]
+            for device in (stayer, again):
+                device.close()
