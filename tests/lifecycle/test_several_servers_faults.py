@@ -26,6 +26,7 @@ from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
+MAX_TRIES = 100
 GONE = (DeviceClosed, Closed, UpgradeRefused, OSError)
 
 
@@ -55,7 +56,7 @@ def balanced(tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer) -> Iterat
     own = {
         name: {"server": {"port": device, "http_port": http}} for name, (device, http) in zip(names, ports, strict=True)
     }
-    trusting = {"trusted_proxies": ["127.0.0.1"]}
+    trusting = {"trusted_proxies": ["127.0.0.1"], "auth": {"enabled": False}}
     with servers(tmp_path, vendor, redis, *names, own=own, server=trusting) as found:
         front = HaProxy(haproxy, tmp_path, ports)
         try:
@@ -79,12 +80,12 @@ class Person:
 
     @property
     def connected(self) -> bool:
-        return self._device is not None and self._device.closed is None
+        return self._device is not None and self._device.connected
 
     def ask(self, text: str) -> None:
         """Until it is answered."""
         self.asked.append(text)
-        while True:
+        for _ in range(MAX_TRIES):
             device = None
             try:
                 device = self._there()
@@ -95,13 +96,14 @@ class Person:
                 gevent.sleep(0.1)  # sleep: a device that tries again
             else:
                 return
+        raise AssertionError(f"{self.device_id} is not answered")
 
     def close(self) -> None:
         if self._device is not None:
             self._device.close()
 
     def _there(self) -> SimulatedDevice:
-        if self._device is None or self._device.closed is not None:
+        if self._device is None or not self._device.connected:
             self.close()
             self._device = SimulatedDevice(self._front.url, device_id=self.device_id, verify_tls=False)
             self._device.connect()
