@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -68,6 +69,8 @@ def test_a_device_leaves_the_server_it_was_at(tmp_path: Path, vendor: OpenAiVend
         ask(after, "tell me of the second thing")
         assert heard(vendor)[0] == "tell me of the first thing"
         assert metric(one, "xiaozhi_devices_lost_total") == 1 and after.closed is None
+        wait_for(lambda: sorted(one["devices"] for one in listed(two)) == [0, 1], "the figures of both")
+        assert sum(one["this"] for one in listed(two)) == 1 and len({one["worker"] for one in listed(two)}) == 2
         after.close()
 
 
@@ -116,6 +119,13 @@ def test_what_one_server_is_told_reaches_all(
 
         order(one, f"devices/{ANNA}/revoke")
         assert device.wait_closed() == (1008, "revoked")
+
+
+def listed(server: Child) -> list[dict[str, Any]]:
+    """The servers that it knows."""
+    address = f"http://127.0.0.1:{server.http_port}/admin/servers"
+    found: list[dict[str, Any]] = requests.get(address, headers=ADMIN, timeout=PATIENCE_S).json()["servers"]
+    return found
 
 
 def redis_knows(redis: RedisServer) -> bool:

@@ -173,11 +173,10 @@ def test_a_redis_that_hangs_keeps_nobody(tmp_path: Path, vendor: OpenAiVendor, r
             for number in range(4):
                 ask(device, f"tell me of number {number}")
             wait_for(lambda: metric(one, "xiaozhi_shared_store_up") == 0, "the loss to be noticed")
-            asked, refused = (metric(one, f"xiaozhi_shared_store_{name}_total") for name in ("questions", "refused"))
+            asked = metric(one, "xiaozhi_shared_store_questions_total")
             for number in range(4, 8):
                 ask(device, f"tell me of number {number}")
             assert metric(one, "xiaozhi_shared_store_questions_total") == asked, "nothing waits for an answer"
-            assert metric(one, "xiaozhi_shared_store_refused_total") >= refused + 4
         wait_for(lambda: metric(one, "xiaozhi_shared_store_up") == 1, "it to be reached again")
 
         ask(device, "tell me of the last thing")
@@ -187,9 +186,8 @@ def test_a_redis_that_hangs_keeps_nobody(tmp_path: Path, vendor: OpenAiVendor, r
         device.close()
 
 
-@pytest.mark.parametrize("forgets", [False, True], ids=["", "and Redis has forgotten everything"])
 def test_a_server_that_was_parted_from_redis_lets_go_of_who_went_elsewhere(
-    tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer, forgets: bool
+    tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer
 ) -> None:
     with tcp_line(redis.port) as line:
         own = {"one": {"server": {"redis": f"redis://127.0.0.1:{line.port}"}}}
@@ -208,9 +206,6 @@ def test_a_server_that_was_parted_from_redis_lets_go_of_who_went_elsewhere(
             ask(moved, "the third thing")
             assert heard(vendor) == ["the first thing", "the third thing"]
             assert mover.closed is None, "two servers believe to hold it"
-            if forgets:
-                redis.empty()
-                line.heal()  # the older one is the first to claim
             line.heal()
 
             assert mover.wait_closed() == (1000, "replaced")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -130,6 +131,11 @@ class SharedState:
                 log.info("other servers were told meanwhile", action=action)
                 function()
             self._known[action] = number
+
+    def servers(self) -> list[dict[str, object]]:
+        """All that have given a sign lately, this one included, as of their last sign."""
+        known = self.whereabouts.workers if self.whereabouts is not None else {}
+        return [asdict(known[name]) | {"this": name == self.worker} for name in sorted(known)]
 
     def failing(self) -> list[str]:
         """What to tell operators; nothing while all is well."""
