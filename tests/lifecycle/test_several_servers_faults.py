@@ -10,14 +10,12 @@ from pathlib import Path
 import gevent
 import pytest
 
-from loadtest.simulator.device import SimulatedDevice
-from loadtest.simulator.inbox import DeviceClosed
-from loadtest.simulator.wire import Closed, UpgradeRefused
-from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
+from loadtest.vendors.openai_vendor import TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
 from tests.e2e.stage import QUARTER, SHORT, ask
 from tests.lifecycle.child import Child
-from tests.lifecycle.several import ANNA, BERT, come, free_port, heard, metric, said_in, servers
+from tests.lifecycle.people import Person, balanced_servers, told_with
+from tests.lifecycle.several import ANNA, BERT, come, heard, metric, servers
 from tests.ops.haproxy import HaProxy
 from tests.ops.programs import need
 from tests.redis_server import RedisServer, own_server
@@ -25,9 +23,6 @@ from tests.tcp_line import tcp_line
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
-
-MAX_TRIES = 100
-GONE = (DeviceClosed, Closed, UpgradeRefused, OSError)
 
 
 @pytest.fixture
@@ -49,72 +44,10 @@ def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
 
 @pytest.fixture
 def balanced(tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer) -> Iterator[tuple[HaProxy, list[Child]]]:
-    """HAProxy and two servers behind it, which have the same ports after a restart."""
-    haproxy = need("haproxy")
-    ports = [(free_port(), free_port()) for _ in range(2)]
-    names = ("one", "two")
-    own = {
-        name: {"server": {"port": device, "http_port": http}} for name, (device, http) in zip(names, ports, strict=True)
-    }
-    trusting = {"trusted_proxies": ["127.0.0.1"], "auth": {"enabled": False}}
-    with servers(tmp_path, vendor, redis, *names, own=own, server=trusting) as found:
-        front = HaProxy(haproxy, tmp_path, ports)
-        try:
-            front.start()
-            wait_for(lambda: front.up() == 4, "all servers to be ready")
-            yield front, found
-        finally:
-            front.stop()
-
-
-class Person:
-    """A device behind HAProxy that comes back, as firmware does, and asks again what was not taken."""
-
-    def __init__(self, front: HaProxy, number: int) -> None:
-        self.device_id = f"02:00:00:00:00:{number:02x}"
-        self.asked: list[str] = []
-        self.lost: list[str] = []
-        """Questions that a server had taken and did not answer."""
-        self._front = front
-        self._device: SimulatedDevice | None = None
-
-    @property
-    def connected(self) -> bool:
-        return self._device is not None and self._device.connected
-
-    def ask(self, text: str) -> None:
-        """Until it is answered."""
-        self.asked.append(text)
-        for _ in range(MAX_TRIES):
-            device = None
-            try:
-                device = self._there()
-                ask(device, text)
-            except GONE:
-                if device is not None and device.replies.answer.stt_at is not None:
-                    self.lost.append(text)
-                gevent.sleep(0.1)  # sleep: a device that tries again
-            else:
-                return
-        raise AssertionError(f"{self.device_id} is not answered")
-
-    def close(self) -> None:
-        if self._device is not None:
-            self._device.close()
-
-    def _there(self) -> SimulatedDevice:
-        if self._device is None or not self._device.connected:
-            self.close()
-            self._device = SimulatedDevice(self._front.url, device_id=self.device_id, verify_tls=False)
-            self._device.connect()
-            self._device.hello()
-        return self._device
-
-
-def told_with(vendor: OpenAiVendor, question: str) -> list[str]:
-    """What the user has said before and with a question, as the language model was told."""
-    asked = [said_in(request.json()) for request in vendor.requests if vendor.kind(request) == CHAT]
-    return next(said for said in reversed(asked) if said[-1] == question)
+    """HAProxy and two servers behind it."""
+    need("haproxy")
+    with balanced_servers(tmp_path, vendor, redis, "one", "two") as found:
+        yield found
 
 
 def test_behind_a_balancer_the_devices_of_a_killed_server_go_on_at_another(
