@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gevent
-from gevent import Greenlet
 from gevent.event import Event
+from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from tests.waiting import PATIENCE_S
@@ -22,8 +22,7 @@ class TcpLine:
         self._target = ("127.0.0.1", target_port)
         self._whole = Event()
         self._whole.set()
-        self._sockets: set[socket.socket] = set()
-        self._server = StreamServer(("127.0.0.1", 0), self._carry)
+        self._server = StreamServer(("127.0.0.1", 0), self._carry, spawn=Pool())
         self._server.start()
 
     @property
@@ -43,27 +42,17 @@ class TcpLine:
 
     def close(self) -> None:
         """End everything."""
-        self._server.stop(timeout=1)
-        for one in list(self._sockets):
-            one.close()
+        self._server.stop(timeout=0)
 
     def _carry(self, near: socket.socket, _address: object) -> None:
         whole = self._whole
         whole.wait()
-        far = socket.create_connection(self._target, timeout=PATIENCE_S)
-        pair = {near, far}
-        self._sockets |= pair
-        ways = [gevent.spawn(_copy, near, far, whole), gevent.spawn(_copy, far, near, whole)]
-        try:
-            gevent.joinall(ways, count=1)
-        finally:
-            self._end(ways, pair)
-
-    def _end(self, ways: list[Greenlet], pair: set[socket.socket]) -> None:
-        gevent.killall(ways)
-        self._sockets -= pair
-        for one in pair:
-            one.close()
+        with socket.create_connection(self._target, timeout=PATIENCE_S) as far:
+            ways = [gevent.spawn(_copy, near, far, whole), gevent.spawn(_copy, far, near, whole)]
+            try:
+                gevent.joinall(ways, count=1)
+            finally:
+                gevent.killall(ways)
 
 
 def _copy(source: socket.socket, target: socket.socket, whole: Event) -> None:
