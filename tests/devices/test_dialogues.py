@@ -59,6 +59,38 @@ def test_who_sends_no_client_id_is_not_waited_for() -> None:
     assert store.take("a", "") is None and len(store) == 0
 
 
+class Shared:
+    """What all servers share."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], tuple[bytes, float]] = {}
+
+    def keep(self, device: str, client: str, snapshot: bytes, said_at: float) -> None:
+        if said_at >= self.kept.get((device, client), (b"", 0.0))[1]:
+            self.kept[device, client] = snapshot, said_at
+
+    def look_up(self, device: str, client: str) -> tuple[bytes, float] | None:
+        return self.kept.get((device, client))
+
+
+def test_a_visit_that_ends_late_takes_nothing_from_what_was_said_elsewhere_meanwhile() -> None:
+    shared, clock = Shared(), FakeClock()
+    here, there = (ResumeStore(elsewhere=shared, clock=clock, today=clock) for _ in range(2))
+    here.save("a", "c", b"first")
+    clock.advance(1)
+    there.fetch("a", "c")
+    assert there.take("a", "c") == b"first"
+    there.save("a", "c", b"first, second")
+    clock.advance(1)
+    here.put("a", "c", b"first")
+
+    here.fetch("a", "c")
+    assert here.take("a", "c") == b"first, second"
+    clock.advance(1)
+    here.put("a", "c", b"first, second")
+    assert shared.kept["a", "c"] == (b"first, second", clock() - 2), "nothing was said in this visit"
+
+
 def test_another_worker_and_a_restart_know_the_dialogue(tmp_path: Path) -> None:
     with opened(tmp_path) as database:
         notes = DeviceNotes(database)

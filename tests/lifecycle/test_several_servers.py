@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
 from tests.databases import postgres_server
 from tests.e2e.stage import SHORT, ask
-from tests.lifecycle.child import Child, running
+from tests.lifecycle.child import Child
+from tests.lifecycle.several import ADMIN, ANNA, BERT, come, heard, metric, order, servers
 from tests.redis_server import RedisServer, own_server
 from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.slow
-
-ANNA, BERT = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
-ADMIN = {"Authorization": "Bearer operators-only-0123456789abcdef"}
-SETTINGS: dict[str, Any] = {
-    "server": {"auth_key": "the same secret at every server 0123456789", "admin_token": ADMIN["Authorization"][7:]},
-    "conversation": {"llm_cache": True},
-}
 
 
 @pytest.fixture
@@ -45,38 +37,6 @@ def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
         assert isinstance(made, OpenAiVendor)
         made.stand(TTS, SHORT)
         yield made
-
-
-@contextmanager
-def servers(folder: Path, vendor: OpenAiVendor, redis: RedisServer, *names: str, **more: Any) -> Iterator[list[Child]]:
-    """Some of them, each sees the others."""
-    own = {**SETTINGS, "server": {**SETTINGS["server"], "redis": redis.url}, **more}
-    with ExitStack() as stack:
-        found = []
-        for name in names:
-            (folder / name).mkdir()
-            found.append(stack.enter_context(running(folder / name, vendor, own)))
-        with redis.client() as client:
-            wait_for(lambda: client.scard("xiaozhi:1:{workers}") == len(names), "all servers to be listed")
-        yield found
-
-
-def come(server: Child, device_id: str = ANNA) -> SimulatedDevice:
-    """The device, connected to this server."""
-    device = SimulatedDevice(server.url, device_id=device_id).connect()
-    device.hello()
-    return device
-
-
-def heard(vendor: OpenAiVendor) -> list[str]:
-    """What the user has said, as the language model is told with the last question."""
-    asked = [request.json() for request in vendor.requests if vendor.kind(request) == CHAT]
-    return [message["content"] for message in asked[-1]["messages"] if message["role"] == "user"]
-
-
-def metric(server: Child, name: str) -> float:
-    page = requests.get(f"http://127.0.0.1:{server.http_port}/metrics", timeout=PATIENCE_S).text
-    return float(next(line for line in page.splitlines() if line.startswith(f"{name} ")).split()[1])
 
 
 def test_a_device_whose_server_is_killed_goes_on_at_another(
@@ -109,6 +69,8 @@ def test_a_device_leaves_the_server_it_was_at(tmp_path: Path, vendor: OpenAiVend
         ask(after, "tell me of the second thing")
         assert heard(vendor)[0] == "tell me of the first thing"
         assert metric(one, "xiaozhi_devices_lost_total") == 1 and after.closed is None
+        wait_for(lambda: sorted(one["devices"] for one in listed(two)) == [0, 1], "the figures of both")
+        assert sum(one["this"] for one in listed(two)) == 1 and len({one["worker"] for one in listed(two)}) == 2
         after.close()
 
 
@@ -139,15 +101,6 @@ def test_an_answer_is_shared_and_an_absence_is_told_and_survived(
             device.close()
 
 
-def order(server: Child, path: str, **body: Any) -> dict[str, Any]:
-    """What an operator's tool asks of one server."""
-    address = f"http://127.0.0.1:{server.http_port}/admin/{path}"
-    answer = requests.post(address, json=body, headers=ADMIN, timeout=PATIENCE_S)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
 def test_what_one_server_is_told_reaches_all(
     tmp_path: Path, vendor: OpenAiVendor, redis: RedisServer, request: pytest.FixtureRequest
 ) -> None:
@@ -166,6 +119,13 @@ def test_what_one_server_is_told_reaches_all(
 
         order(one, f"devices/{ANNA}/revoke")
         assert device.wait_closed() == (1008, "revoked")
+
+
+def listed(server: Child) -> list[dict[str, Any]]:
+    """The servers that it knows."""
+    address = f"http://127.0.0.1:{server.http_port}/admin/servers"
+    found: list[dict[str, Any]] = requests.get(address, headers=ADMIN, timeout=PATIENCE_S).json()["servers"]
+    return found
 
 
 def redis_knows(redis: RedisServer) -> bool:

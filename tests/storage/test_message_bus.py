@@ -9,6 +9,7 @@ import gevent
 import pytest
 
 from tests.redis_server import own_server, redis_server
+from tests.tcp_line import tcp_line
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.errors import StorageError, StorageTimeout, StorageUnavailable
 from xiaozhi.settings.redis_address import read_address
@@ -126,3 +127,19 @@ def _sum(bus: MessageBus) -> int:
         return int(bus.call("two", "add", {})["sum"])
     except StorageError:
         return 0
+
+
+def test_a_connection_that_was_lost_without_a_word_is_replaced(request: pytest.FixtureRequest) -> None:
+    with tcp_line(redis_server(request.config).port) as line:
+        store = SharedStore(read_address(f"redis://127.0.0.1:{line.port}"), deadline_s=2.0, check_s=0.05)
+        bus = MessageBus(store, "one", silence_s=0.05)
+        store.start()
+        told: list[int] = []
+        bus.on_listening.append(lambda: told.append(1))
+        bus.start()
+        wait_for(lambda: told, "the bus to listen")
+        line.heal()
+
+        wait_for(lambda: len(told) == 2, "it to listen anew")
+        bus.close()
+        store.close()

@@ -74,6 +74,17 @@ def test_dialogues_of_an_absence_are_handed_in_after_it(server: RedisServer, sto
     dialogues.close(5.0)
 
 
+def test_what_was_said_last_counts_and_not_what_was_written_last(store: SharedStore, other: SharedStore) -> None:
+    cut_off, theirs = SharedDialogues(store, 120.0), SharedDialogues(other, 120.0)
+    cut_off.keep(KITCHEN, "client", b"older", 10.0)
+    theirs.keep(KITCHEN, "client", b"newer", 11.0)
+    assert theirs.flush() and cut_off.flush()
+
+    assert cut_off.look_up(KITCHEN, "client") == (b"newer", 11.0)
+    theirs.keep(KITCHEN, "client", b"newest", 12.0)
+    assert theirs.flush() and cut_off.look_up(KITCHEN, "client") == (b"newest", 12.0)
+
+
 def test_answers(server: RedisServer, store: SharedStore, other: SharedStore) -> None:
     mine, theirs = SharedAnswers(store, 60.0), SharedAnswers(other, 60.0)
     mine.start()

@@ -173,6 +173,14 @@ def test_nothing_in_the_page_can_become_code() -> None:
 # --- devices ---
 
 
+def test_the_admin_sees_the_servers_of_the_installation() -> None:
+    several = client("admin", servers=lambda: [{"worker": "one", "devices": 3}])
+    assert several.get("/admin/servers").status_code == 401
+    shown = {"Authorization": "Bearer admin"}
+    assert several.get("/admin/servers", headers=shown).json == {"servers": [{"worker": "one", "devices": 3}]}
+    assert client("admin").get("/admin/servers", headers=shown).json == {"servers": []}
+
+
 def test_the_admin_sees_which_devices_cost_most() -> None:
     server = client("admin", devices=lambda: [{"device": "aa:bb", "cpu_percent": 12.5}])
 

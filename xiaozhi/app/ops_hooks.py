@@ -42,4 +42,5 @@ def ops_hooks(
         reload=parts.reload,
         devices=lambda: dearest(connections.members(), clock()),
         failing=failing,
+        servers=parts.shared.servers if parts.shared is not None else tuple,
     )

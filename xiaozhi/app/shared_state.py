@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from xiaozhi.devices.whereabouts import Whereabouts, WorkerFacts, this_machine
 from xiaozhi.errors import StorageError
+from xiaozhi.runtime import tasks
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.metrics import Metrics
 from xiaozhi.runtime.watchdog import Watchdog
@@ -19,13 +22,18 @@ from xiaozhi.settings import Settings
 from xiaozhi.settings.redis_address import read_address
 from xiaozhi.storage.message_bus import Body, MessageBus
 from xiaozhi.storage.shared_counts import SharedCounts
-from xiaozhi.storage.shared_store import SharedStore
+from xiaozhi.storage.shared_store import SharedStore, key
 from xiaozhi.storage.shared_values import SharedAnswers, SharedDialogues, SharedSpeech
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 log = get_logger(__name__)
 
 PULSE_S: Final = 30.0
 """A loop that has not run for so long is replaced."""
+TOLD_S: Final = 86_400
+"""How long it is known that all were told something."""
 AWAY: Final = (
     "the shared store cannot be reached ({reason}): devices are served, but what was said at other servers is not "
     "known here, and limits count for each server alone"
@@ -45,6 +53,11 @@ class SharedState:
         self.speech = SharedSpeech(self.store)
         self.counts = SharedCounts(self.store)
         self.whereabouts: Whereabouts | None = None
+        self._orders: Mapping[str, Callable[[], object]] = {}
+        self._known: dict[str, int] = {}
+        """How often all were told of each action, as far as is known here."""
+        self._untold: set[str] = set()
+        """What could not be told to the others yet."""
 
     def join(
         self,
@@ -69,8 +82,11 @@ class SharedState:
     def start(self, watchdog: Watchdog, orders: Mapping[str, Callable[[], object]]) -> None:
         """Reach the others. `orders`: what to do, without waiting, when another server tells all to. Blocks for a
         moment."""
-        for action, function in orders.items():
-            self.bus.handle(action, _carried_out(action, function))
+        self._orders = orders
+        for action in orders:
+            self.bus.handle(action, partial(self._told, action=action))
+        self.store.on_back += [self._tell_untold, self._catch_up]
+        self.bus.on_listening.append(lambda: tasks.spawn("orders", self._catch_up))
         self.store.start()
         self.bus.start()
         self.dialogues.start()
@@ -83,11 +99,43 @@ class SharedState:
             watchdog.expect("whereabouts", lambda: whereabouts.beat, PULSE_S, whereabouts.revive)
 
     def tell_all(self, action: str) -> None:
-        """Have every other server do something, see `start`; one that cannot be told goes without."""
+        """Have every other server do something, see `start`; one that cannot be told now is told later."""
+        self._untold.add(action)
         try:
-            self.bus.tell_all(action, {})
+            self._tell_untold()
         except StorageError as error:
-            log.warning("other servers are not told", action=action, reason=str(error))
+            log.warning("other servers are told when the shared store is back", action=action, reason=str(error))
+
+    def _tell_untold(self) -> None:
+        for action in sorted(self._untold):
+            number = self._known[action] = self.store.ask(lambda store: _count(store, action))  # noqa: B023
+            self.bus.tell_all(action, {"number": number})
+            self._untold.discard(action)
+
+    def _told(self, sender: str, body: Body, action: str) -> Body:
+        log.info("another server says", action=action)
+        if isinstance(number := body.get("number"), int):
+            self._known[action] = number
+        self._orders[action]()
+        return {}
+
+    def _catch_up(self) -> None:
+        """This worker has not listened for a while, or never: do what the others were told to do meanwhile."""
+        for action, function in self._orders.items():
+            try:
+                number = int(self.store.ask(lambda store: store.get(key("told", action))) or 0)  # noqa: B023
+            except StorageError as error:
+                log.debug("what others were told is not known", action=action, reason=str(error))
+                continue
+            if number > self._known.setdefault(action, number):
+                log.info("other servers were told meanwhile", action=action)
+                function()
+            self._known[action] = number
+
+    def servers(self) -> list[dict[str, object]]:
+        """All that have given a sign lately, this one included, as of their last sign."""
+        known = self.whereabouts.workers if self.whereabouts is not None else {}
+        return [asdict(known[name]) | {"this": name == self.worker} for name in sorted(known)]
 
     def failing(self) -> list[str]:
         """What to tell operators; nothing while all is well."""
@@ -126,10 +174,9 @@ def shared_state(settings: Settings) -> SharedState | None:
     return SharedState(settings) if settings.server.redis.get_secret_value().strip() else None
 
 
-def _carried_out(action: str, function: Callable[[], object]) -> Callable[[str, Body], Body]:
-    def carry_out(sender: str, body: Body) -> Body:
-        log.info("another server says", action=action)
-        function()
-        return {}
-
-    return carry_out
+def _count(store: Redis, action: str) -> int:
+    """How often all were told, this time included."""
+    with store.pipeline(transaction=False) as pipeline:
+        pipeline.incr(key("told", action))
+        pipeline.expire(key("told", action), TOLD_S)
+        return int(pipeline.execute()[0])

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from xiaozhi.devices.notes import DeviceNotes
 from xiaozhi.errors import StorageError
@@ -22,7 +22,7 @@ class Elsewhere(Protocol):
     """Where dialogues wait that other servers have held (`storage/shared_values.py`)."""
 
     def keep(self, device: str, client: str, snapshot: bytes, said_at: float) -> None:
-        """Put one there, soon. Does not block."""
+        """Put one there, soon, unless something newer is there. Does not block."""
 
     def look_up(self, device: str, client: str) -> tuple[bytes, float] | None:
         """Snapshot and time. Blocks for a moment. Raises StorageError."""
@@ -60,6 +60,9 @@ class ResumeStore:
         self._kept: TTLCache[tuple[str, str], _Kept] = TTLCache(
             max_bytes, ttl=seconds, timer=clock, getsizeof=lambda kept: len(kept.snapshot)
         )
+        self._said_at: LRUCache[tuple[str, str], float] = LRUCache(max_entries)
+        """When something was said last in visits under way. A visit may end long after that, and its device may have
+        gone on elsewhere meanwhile."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -74,16 +77,16 @@ class ResumeStore:
         """Keep the dialogue of a device that left; replaces an earlier one. One that is too large alone is not kept."""
         self._kept.pop((device_id, client_id), None)
         if self._keeps(client_id, snapshot):
-            self._remember(device_id, client_id, _Kept(snapshot, self._today()))
-            self.save(device_id, client_id, snapshot)
+            said_at = self._said_at.get((device_id, client_id), self._today())
+            self._remember(device_id, client_id, _Kept(snapshot, said_at))
+            self._share(device_id, client_id, snapshot, said_at)
 
     def save(self, device_id: str, client_id: str, snapshot: bytes) -> None:
         """A turn of a visit under way has ended: should the device come back elsewhere, it goes on from here."""
         if not self._keeps(client_id, snapshot):
             return
-        for place in (self._notes, self._elsewhere):
-            if place is not None:
-                place.keep(device_id, client_id, snapshot, self._today())
+        self._said_at[device_id, client_id] = said_at = self._today()
+        self._share(device_id, client_id, snapshot, said_at)
 
     def learn(self, device_id: str, client_id: str, snapshot: bytes, said_at: float) -> None:
         """What stands in the database; counts unless something newer is known here."""
@@ -107,7 +110,17 @@ class ResumeStore:
     def take(self, device_id: str, client_id: str) -> bytes | None:
         """The dialogue of a device that is back, once; None when there is none or it is too old."""
         kept = self._kept.pop((device_id, client_id), None)
-        return kept.snapshot if isinstance(kept, _Kept) else None
+        if not isinstance(kept, _Kept):
+            return None
+        self._said_at[device_id, client_id] = kept.said_at
+        return kept.snapshot
+
+    def _share(self, device_id: str, client_id: str, snapshot: bytes, said_at: float) -> None:
+        if self._notes is not None:
+            # Here the time says from when on it is kept, and that is now.
+            self._notes.keep(device_id, client_id, snapshot, self._today())
+        if self._elsewhere is not None:
+            self._elsewhere.keep(device_id, client_id, snapshot, said_at)
 
     def _keeps(self, client_id: str, snapshot: bytes) -> bool:
         return self.seconds > 0 and bool(client_id) and len(snapshot) <= self._max_bytes

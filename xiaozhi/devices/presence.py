@@ -71,13 +71,16 @@ class Connections(Protocol):
 
 
 class VisitListener(Protocol):
-    """Who makes visits known to other servers (`whereabouts.py`). Neither waits."""
+    """Who makes visits known to other servers (`whereabouts.py`). None of them waits."""
 
     def joined(self, visit: str, device: str) -> None:
         """A visit has begun."""
 
     def left(self, visit: str) -> None:
         """It has ended."""
+
+    def stands(self, device: str, there: bool) -> None:
+        """A standing connection has begun, or ended."""
 
 
 @dataclass(slots=True)
@@ -212,6 +215,8 @@ class Presence:
         else:
             self._standing_since.pop(device, None)
         self._notes.stands(device, self.worker, self._standing_since.get(device))
+        if self.elsewhere is not None:
+            self.elsewhere.stands(device, there)
 
     def standing(self, device: str) -> Standing:
         """What operators have decided about a device, as of the last look. Does not block."""

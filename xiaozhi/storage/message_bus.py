@@ -38,6 +38,9 @@ MAX_HANDLERS: Final = 64
 CALL_S: Final = 2.0
 LISTEN_S: Final = 0.5
 """How long one look for a message waits; the end of the process waits so long at most."""
+SILENCE_S: Final = 5.0
+"""After so long without a message Redis is asked for a sign, and after twice as long the connection has been lost:
+whatever is between may forget one that nobody uses, and tells neither end."""
 PAUSE_S: Final = 0.5
 """Between two attempts to subscribe."""
 _ALL: Final = f"xiaozhi:{VERSION}:all"
@@ -47,7 +50,7 @@ class MessageBus:
     """`handle` what may be asked, then `start`; `call` and `tell` from any greenlet; `close`. `name`: of this worker
     among all."""
 
-    def __init__(self, store: SharedStore, name: str) -> None:
+    def __init__(self, store: SharedStore, name: str, *, silence_s: float = SILENCE_S) -> None:
         self.name = name
         self.listening = False
         """Whether this worker can be reached."""
@@ -56,8 +59,9 @@ class MessageBus:
         self.dropped = 0
         """Messages that could not be read, or for which no handler had time."""
         self.on_listening: list[Callable[[], None]] = []
-        """Called when this worker can be reached again: what was told meanwhile has not arrived."""
+        """Called when this worker can be reached (again), and may not wait: what was told meanwhile has not arrived."""
         self._store = store
+        self._silence_s = silence_s
         self._handlers: dict[str, Handler] = {}
         self._waiting: dict[str, AsyncResult[Body]] = {}
         self._work = Tasks()
@@ -150,15 +154,23 @@ class MessageBus:
             client.close()
 
     def _receive(self, subscription: PubSub) -> None:
+        heard_at, asked = time.monotonic(), False
         while True:
-            self._beat = time.monotonic()
+            self._beat = now = time.monotonic()
+            if now - heard_at > self._silence_s and not asked:
+                subscription.ping()
+                asked = True
+            elif now - heard_at > self._silence_s * 2:
+                raise StorageTimeout("the connection of the message bus is dead")
             found = subscription.get_message(timeout=LISTEN_S)
             if not self.listening and subscription.subscribed:
                 self.listening = True
                 for function in self.on_listening:
                     function()
             if found is not None:
-                self._take(found["data"])
+                heard_at, asked = time.monotonic(), False
+                if found["type"] == "message":
+                    self._take(found["data"])
 
     def _take(self, data: bytes) -> None:
         try:

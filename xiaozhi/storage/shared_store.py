@@ -169,7 +169,10 @@ class SharedStore:
         try:
             if self._client is None:
                 self._client = self.new_client()
-            _asked(self._client, lambda client: client.ping(), CONNECT_S if was_away else self._deadline_s * 2)
+            if was_away:
+                _asked(self._client, lambda client: client.ping(), CONNECT_S)
+            # One that is reached and slow stays away: else a question or two would wait for it every other second.
+            _asked(self._client, lambda client: client.ping(), self._deadline_s * 2)
         except StorageError as error:
             self._gone(str(error))
             return

@@ -31,6 +31,14 @@ WAITING: Final = 5_000
 _SAID_AT: Final = struct.Struct("!d")
 _LENGTH: Final = struct.Struct("!H")
 
+# KEYS: the dialogue. ARGV: time and snapshot, the time, seconds. A server that was away for a while hands in what
+# others have gone on from.
+_PUT_NEWER: Final = """
+local kept = redis.call('GETRANGE', KEYS[1], 0, 7)
+if #kept == 8 and struct.unpack('>d', kept) > tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+return 1
+"""
 # KEYS: the value, the order of arrival, the sizes. ARGV: the value, its name, now, seconds, the bound of all sizes
 # together, what names begin with.
 _PUT_BOUNDED: Final = """
@@ -90,7 +98,8 @@ class SharedDialogues:
     def _write(self, store: Redis, batch: Mapping[tuple[str, str], tuple[bytes, float]]) -> None:
         with store.pipeline(transaction=False) as pipeline:
             for (device, client), (snapshot, said_at) in batch.items():
-                pipeline.set(_dialogue(device, client), _SAID_AT.pack(said_at) + snapshot, ex=self._seconds)
+                value = _SAID_AT.pack(said_at) + snapshot
+                pipeline.eval(_PUT_NEWER, 1, _dialogue(device, client), value, said_at, self._seconds)
             pipeline.execute()
 
 

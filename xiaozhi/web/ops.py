@@ -58,11 +58,14 @@ class OpsHooks:
     """Read the configuration again; the faults for which it was refused, none when it is in force."""
     devices: Callable[[], Sequence[Mapping[str, object]]] | None = None
     """What the connected devices cost, the dearest first."""
+    servers: Callable[[], Sequence[Mapping[str, object]]] = tuple
+    """The servers that share a store with this one, this one included, as they have described themselves; none where
+    there is no such store."""
 
 
 def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses | None = None) -> Blueprint:
-    """The routes /, /healthz, /readyz, /metrics, /admin/reload and /admin/devices. Without an `admin_token` the last
-    two are closed. `guesses`: where wrong ones are counted."""
+    """The routes /, /healthz, /readyz, /metrics, /admin/reload, /admin/devices and /admin/servers. Without an
+    `admin_token` those under /admin are closed. `guesses`: where wrong ones are counted."""
     desk = _Desk(hooks, AdminDoor(admin_token, guesses or Guesses()))
     blueprint = Blueprint("ops", __name__, template_folder="templates")
     blueprint.add_url_rule("/", "index", desk.index, methods=["GET"])
@@ -71,6 +74,7 @@ def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses
     blueprint.add_url_rule("/metrics", "metrics", desk.metrics, methods=["GET"])
     blueprint.add_url_rule("/admin/reload", "reload", desk.reload, methods=["POST"])
     blueprint.add_url_rule("/admin/devices", "devices", desk.devices, methods=["GET"])
+    blueprint.add_url_rule("/admin/servers", "servers", desk.servers, methods=["GET"])
     return blueprint
 
 
@@ -144,3 +148,8 @@ class _Desk:
         if self._hooks.devices is None:
             raise NotFound("This server keeps no list of devices.")
         return jsonify({"devices": list(self._hooks.devices())})
+
+    def servers(self) -> Response:
+        """The servers of this installation. Raises Forbidden, AuthError, LockedOut."""
+        self._door.check("servers")
+        return jsonify({"servers": list(self._hooks.servers())})
