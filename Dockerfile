@@ -3,8 +3,8 @@
 #   docker build -t xiaozhi .
 #   docker run -p 8000:8000 -p 8003:8003 -v xiaozhi-data:/app/data --stop-timeout 75 xiaozhi
 #
-# --build-arg WITH=torch adds PyTorch, for `runtime: torch` of the voice detector; WITH="sherpa vosk" (funasr) what runs models on
-# this machine, which are then mounted at /app/models. Without a GPU, PyTorch's CPU build makes the image much smaller:
+# --build-arg WITH=speech adds what recognises Chinese and English speech on this machine; WITH=torch PyTorch, for `runtime: torch` of the
+# voice detector; WITH="sherpa vosk" (funasr) what runs other models. Models are mounted at /app/models (`server.py models fetch default`). Without a GPU, PyTorch's CPU build makes the image much smaller:
 # --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's CPU wheel index>
 FROM python:3.11-slim-bookworm
 
@@ -20,7 +20,8 @@ WORKDIR /app
 # The packages first: they change seldom and take minutes.
 ARG WITH=
 ARG PIP_EXTRA_INDEX_URL=
-COPY requirements.txt requirements-torch.txt requirements-sherpa.txt requirements-vosk.txt requirements-funasr.txt ./
+COPY requirements.txt requirements-torch.txt requirements-speech.txt requirements-sherpa.txt requirements-vosk.txt \
+     requirements-funasr.txt ./
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps -r requirements.txt \
     && for name in $WITH; do pip install --no-cache-dir --disable-pip-version-check -r "requirements-$name.txt" || exit 1; done
 

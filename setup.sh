@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes .venv with everything the server needs, and nothing twice. Nothing outside this directory is changed.
 #
-#   setup.sh            what the server needs (make setup)
+#   setup.sh            what the server needs, and what recognises Chinese and English speech here (make setup)
+#   setup.sh --minimal  without the latter (make setup WITH=minimal)
 #   setup.sh --NAME...  and the packages of requirements-NAME.txt (make setup WITH="NAME ..."): torch for the voice detector's
 #                       `runtime: torch`; sherpa, vosk, funasr for models that run on this machine
 #   setup.sh --dev      and what tests, checks and load tests need, PyTorch included (make test, lint, bench, loadtest)
@@ -19,12 +20,13 @@ fail() {
     exit 1
 }
 
-dev= extras= known=" $(ls requirements-*.txt | sed 's/^requirements-\(.*\)\.txt$/\1/' | tr '\n' ' ')"
+dev= extras= minimal= known=" $(ls requirements-*.txt | sed 's/^requirements-\(.*\)\.txt$/\1/' | tr '\n' ' ')"
 for option in "$@"; do
     name=${option#--}
+    if [ "$option" = --minimal ]; then minimal=yes && continue; fi
     case "$known" in
     *" $name "*) if [ "$name" = dev ]; then dev=yes extras="$extras torch"; else extras="$extras $name"; fi ;;
-    *) fail "unknown option $option; there are:$(printf ' --%s' $known)" ;;
+    *) fail "unknown option $option; there are: --minimal$(printf ' --%s' $known)" ;;
     esac
 done
 
@@ -127,8 +129,20 @@ is_whole || make_venv
 if [ -n "$dev" ]; then
     install .set-up-dev requirements-dev.txt --no-deps
     key requirements.txt >.venv/.set-up  # its packages are among them
+    minimal=yes
+    if [ -e requirements-speech.txt ]; then key requirements-speech.txt >.venv/.set-up-speech; fi
 else
     install .set-up requirements.txt --no-deps
 fi
 # Here pip may add: a CUDA build of torch needs packages that a CPU build does not.
 for name in $extras; do install ".set-up-$name" "requirements-$name.txt"; done
+
+# Nobody asked for it, so the server starts without it where it cannot be had, and it is not tried at every start.
+if [ -z "$minimal" ] && [ -e requirements-speech.txt ]; then
+    failed="failed $(key requirements-speech.txt)"
+    if [ "$(cat .venv/.set-up-speech 2>/dev/null)" != "$failed" ] && ! (install .set-up-speech requirements-speech.txt); then
+        if [ -e .venv/.unfinished ]; then exit 1; fi
+        say "going on without recognition of open speech; \`make setup WITH=speech\` tries again"
+        echo "$failed" >.venv/.set-up-speech
+    fi
+fi

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Unpacks the programs that tests ask for into .tools/ where the system has none: nginx and promtool, which check the files under config/,
 # PostgreSQL, a database to test with, and Chromium with its driver and two fonts, in which pages are tested. Where npm is, it also gets an MCP
-# server package, which a test starts with npx. `make tools` calls this.
+# server package, which a test starts with npx; and the models of the offline default, which tests of speech hear and speak with.
+# `make tools` calls this.
 # Nothing is installed or started, and root is not needed. The packages are Debian's; other systems are told what to install.
 set -eu
 cd "$(dirname "$0")"
@@ -23,6 +24,9 @@ elif [ ! -d ".tools/npm/node_modules/${NPM_SERVER%@*}" ]; then
     printf 'tools: installing %s into .tools/npm\n' "$NPM_SERVER"
     npm install --prefix .tools/npm --ignore-scripts --no-audit --no-fund --silent "$NPM_SERVER" || fail "npm could not install $NPM_SERVER"
 fi
+
+# The tests that need them say how to get them where they could not be had; on the build machine (CI) they fail.
+.venv/bin/python server.py models fetch default --into .tools/models || printf 'tools: tests of open speech are skipped\n'
 
 missing=
 for program in nginx promtool postgres chromedriver; do

@@ -30,7 +30,10 @@ from loadtest.report import machine
 
 Row = tuple[str, float | None, str, str]
 
-ORDER = ("ears", "vendors", "streams", "offline", "tools", "connections", "turns", "history", "ops")
+ORDER = (
+    *("ears", "vendors", "streams", "offline", "open_speech", "voices"),
+    *("tools", "connections", "turns", "history", "ops"),
+)
 _AIM = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([\d.]+)")
 
 

@@ -15,7 +15,14 @@ import pytest
 from tests.contract.loopback import local_subject
 from tests.contract.suites import AsrBatchContract, AsrStreamContract, TtsSentenceContract
 from tests.fakes import tiny_models
-from tests.fakes.model_libraries import a_sense_voice_small, a_vosk_model, stand_in_funasr, stand_in_vosk
+from tests.fakes.model_libraries import (
+    a_sense_voice_small,
+    a_vosk_model,
+    a_whisper_model,
+    stand_in_ctranslate2,
+    stand_in_funasr,
+    stand_in_vosk,
+)
 
 
 @functools.cache
@@ -85,3 +92,15 @@ class TestVosk(AsrStreamContract):
 
     def subject(self) -> Any:
         return on(a_vosk_model, "asr", {"type": self.type_name}, key="model_path")
+
+
+class TestWhisper(AsrBatchContract):
+    type_name = "whisper"
+    vendor = False
+
+    @pytest.fixture(autouse=True)
+    def library(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stand_in_ctranslate2(monkeypatch)
+
+    def subject(self) -> Any:
+        return on(a_whisper_model, "asr", {"type": self.type_name})

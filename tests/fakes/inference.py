@@ -17,7 +17,9 @@ class InlineInference:
         self.full = False
         self.calls: list[tuple[str, Callable[..., Any], float]] = []
 
-    def run(self, function: Callable[..., T], *args: Any, kind: str = "other", deadline: float) -> T:
+    slow_workers = 1
+
+    def run(self, function: Callable[..., T], *args: Any, kind: str = "other", deadline: float, cost: float = 0.0) -> T:
         """Run `function(*args)` here and now."""
         if self.full:
             raise Overloaded("inference pool")

@@ -1,6 +1,6 @@
 """Stand-ins for libraries whose models are too large for tests: they take what the real ones take and refuse the rest,
-and hear loudness like `tiny_models`. By the sources of vosk 0.3.45 (its Python binding) and funasr 1.4.16 (AutoModel,
-SenseVoiceSmall)."""
+and hear loudness like `tiny_models`. By the sources of vosk 0.3.45 (its Python binding), funasr 1.4.16 (AutoModel,
+SenseVoiceSmall) and ctranslate2 4.8.5 (models.Whisper)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib.util
 import json
 import sys
 import types
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,67 @@ def stand_in_funasr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FunAsrModel, "made", [])
     monkeypatch.setattr(FunAsrModel, "languages", [])
     _installed(monkeypatch, "funasr", AutoModel=FunAsrModel)
+
+
+def a_whisper_model(folder: Path) -> Path:
+    """The files that make a folder look like a faster-whisper model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("model.bin", "config.json", "vocabulary.txt"):
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+@dataclass(slots=True)
+class WhisperGeneration:
+    """What the library gives back for one prompt."""
+
+    sequences: list[list[str]]
+    scores: list[float]
+    no_speech_prob: float
+
+
+class WhisperModel:
+    """Hears "你好" in loud sound and nothing in silence; `script` says otherwise for the next calls: (pieces, score, no
+    speech). `asked`: (frames, prompt) of each call."""
+
+    asked: list[tuple[int, list[str]]] = []
+    script: list[tuple[list[str], float, float]] = []
+    language = "zh"
+    loaded: list[dict[str, Any]] = []
+
+    def __init__(self, model_path: str, **options: Any) -> None:
+        assert options.keys() == {"device", "compute_type", "inter_threads", "intra_threads"}
+        if (Path(model_path) / "model.bin").read_bytes() == b"broken":
+            raise RuntimeError("Unsupported model binary version")
+        WhisperModel.loaded.append(options)
+        self.is_multilingual = (Path(model_path) / "config.json").read_bytes() != b"en"
+
+    def encode(self, features: Any) -> Any:
+        """As they are; the sound is in there."""
+        assert features.shape[:2] == (1, 80) and features.dtype == np.float32 and features.shape[2] <= 3_000
+        return features
+
+    def detect_language(self, features: Any) -> list[list[tuple[str, float]]]:
+        """One language."""
+        return [[(f"<|{self.language}|>", 0.9), ("<|ja|>", 0.1)]]
+
+    def generate(self, features: Any, prompts: list[list[str]], **options: Any) -> list[WhisperGeneration]:
+        """One result for one prompt."""
+        assert options["return_scores"] and options["return_no_speech_prob"] and options["max_length"] <= 448
+        WhisperModel.asked.append((features.shape[2], prompts[0]))
+        if self.script:
+            pieces, score, no_speech = self.script.pop(0)
+        else:
+            loud = float(features.max()) > 0
+            pieces, score, no_speech = (["ä½ł", "å¥½", "<|endoftext|>"], -0.2, 0.0) if loud else ([], -2.0, 0.9)
+        return [WhisperGeneration([pieces], [score], no_speech)]
+
+
+def stand_in_ctranslate2(monkeypatch: pytest.MonkeyPatch) -> type[WhisperModel]:
+    """`import ctranslate2` gives this one."""
+    for name in ("asked", "script", "loaded"):
+        monkeypatch.setattr(WhisperModel, name, [])
+    storage = types.SimpleNamespace(from_array=lambda array: array)
+    models = types.SimpleNamespace(Whisper=WhisperModel)
+    _installed(monkeypatch, "ctranslate2", StorageView=storage, models=models)
+    return WhisperModel

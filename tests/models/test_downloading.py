@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.vendors.model_mirror import ModelMirror, model_mirror
-from xiaozhi.models.catalogue import ModelFile
 from xiaozhi.models.downloading import DownloadFailed, Patience, download
+from xiaozhi.models.entries import ModelFile
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

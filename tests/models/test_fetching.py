@@ -15,9 +15,10 @@ from tests.vendors.model_mirror import ModelMirror, model_mirror
 from xiaozhi.app import model_commands
 from xiaozhi.app.main import main
 from xiaozhi.models import catalogue
-from xiaozhi.models.catalogue import MODELS, KnownModel, ModelFile, command_for
+from xiaozhi.models.catalogue import MODELS, command_for
 from xiaozhi.models.downloading import Patience
-from xiaozhi.models.fetching import FetchedModel, FetchFailed, fetch, is_here
+from xiaozhi.models.entries import KnownModel, ModelFile
+from xiaozhi.models.fetching import NOTICE, FetchedModel, FetchFailed, fetch, is_here
 
 MODEL = bytes(range(256)) * 20
 TOKENS = b"a 0\nb 1\n"
@@ -81,10 +82,9 @@ def brought(model: KnownModel, folder: Path, source: Path | None = None) -> Fetc
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """Everything below `folder`."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    """Everything below `folder`, without notices."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != NOTICE]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def test_single_files_come_together_in_their_folder(mirror: ModelMirror, tmp_path: Path) -> None:
@@ -185,13 +185,15 @@ def test_a_source_that_is_not_there(mirror: ModelMirror, tmp_path: Path) -> None
 
 
 def test_the_list_is_in_order() -> None:
-    names = [model.name for model in MODELS] + [model.folder for model in MODELS]
-    assert len(set(names)) == len(names)
+    for names in [model.name for model in MODELS], [model.folder for model in MODELS]:
+        assert len(set(names)) == len(names)
     for model in MODELS:
         assert Path("requirements-" + model.needs + ".in").exists()
         assert model.licence and model.languages
         for file in model.files:
             assert file.size > 0 and all(url.startswith("https://") for url in file.sources)
+            assert file.sources or file.parts
+            assert file.sha256 or not file.parts, "whose bytes are unknown is not taken out of a stranger's package"
             assert file.sha256 == "" or re.fullmatch("[0-9a-f]{64}", file.sha256), file.name
     assert sum(not file.sha256 for model in MODELS for file in model.files) <= 1
 
@@ -220,7 +222,7 @@ def test_models_list_shows_each_with_its_licence(capsys: pytest.CaptureFixture[s
 def test_models_fetch_needs_no_sound_configuration(
     mirror: ModelMirror, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_commands, "known_model", lambda name: catalogue.known_model(name, [voice(mirror)]))
+    monkeypatch.setattr(model_commands, "named", lambda name: catalogue.named(name, [voice(mirror)]))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.yaml").write_text("server: {port: -1}", encoding="utf-8")
 
@@ -237,7 +239,7 @@ def test_models_fetch_needs_no_sound_configuration(
 def test_models_fetch_says_what_is_wrong(
     mirror: ModelMirror, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_commands, "known_model", lambda name: catalogue.known_model(name, [ears(mirror)]))
+    monkeypatch.setattr(model_commands, "named", lambda name: catalogue.named(name, [ears(mirror)]))
 
     assert main(["models", "fetch", "nose"]) == 1
     assert "There is no model 'nose'" in capsys.readouterr().err

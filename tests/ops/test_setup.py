@@ -102,6 +102,22 @@ def test_a_list_that_cannot_be_installed_says_so_and_the_rest_stays(ready: Path)
     assert "making .venv" not in set_up(ready)[1]
 
 
+def test_speech_is_installed_unless_it_is_not_wanted_or_cannot_be_had(ready: Path) -> None:
+    speech = ready / "requirements-speech.txt"
+    speech.write_text("no-such-package==1.0\n", encoding="utf-8")
+    try:
+        assert set_up(ready, "--minimal") == (0, "")
+        code, said = set_up(ready)
+        assert code == 0 and "going on without" in said
+        assert set_up(ready) == (0, ""), "not tried at every start"
+        assert set_up(ready, "--speech")[0] == 1, "who asks for it is told that there is none"
+        speech.write_text("# nothing\n", encoding="utf-8")
+        assert "installing the packages of requirements-speech.txt" in set_up(ready)[1]
+        assert set_up(ready) == (0, "")
+    finally:
+        speech.unlink()
+
+
 @pytest.mark.parametrize(
     "spoil", [lambda venv: (venv / ".unfinished").touch(), lambda venv: (venv / ".set-up").unlink()]
 )

@@ -18,7 +18,8 @@ from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import Pcm
 from xiaozhi.providers.families.espeak_ng import LONGEST_NUMBER, LONGEST_WORD, checked_voice, engine, speakable
-from xiaozhi.providers.tts.espeak import EspeakTts, EspeakTtsOptions, voice_runs
+from xiaozhi.providers.families.espeak_speech import voice_runs
+from xiaozhi.providers.tts.espeak import EspeakTts, EspeakTtsOptions
 from xiaozhi.runtime.inference import InferencePool
 
 CONTEXT = CallContext()

@@ -16,8 +16,9 @@ from tests.fakes.inference import InlineInference
 from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import SettingsError, VendorUnavailable
-from xiaozhi.providers.asr.pocketsphinx import LOOKS, PocketsphinxAsr, PocketsphinxAsrOptions, conditioned
+from xiaozhi.providers.asr.pocketsphinx import PocketsphinxAsr, PocketsphinxAsrOptions
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.phrase_listener import LOOKS, conditioned
 from xiaozhi.runtime.inference import InferencePool
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"

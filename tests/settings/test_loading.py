@@ -40,17 +40,17 @@ def test_without_anything_the_offline_default_is_selected(config_dir: Path) -> N
     assert loaded.warnings == []
     assert loaded.settings.in_use() == (
         ("vad", "SileroVAD"),
-        ("asr", "PocketSphinx"),
+        ("asr", "Offline"),
         ("llm", "Offline"),
-        ("tts", "Espeak"),
+        ("tts", "Offline"),
         ("memory", "nomem"),
         ("intent", "function_call"),
     )
     assert {kind: loaded.settings.block(kind, name)["type"] for kind, name in loaded.settings.in_use()} == {
         "vad": "silero",
-        "asr": "pocketsphinx",
+        "asr": "offline",
         "llm": "offline",
-        "tts": "espeak",
+        "tts": "local_neural",
         "memory": "nomem",
         "intent": "function_call",
     }
@@ -291,7 +291,7 @@ conversation: {speculative: everything}
         ({"LLM": {"Offline": "offline"}}, "LLM.Offline", "a mapping with a 'type'"),
         ({"selected_module": {"LLM": ""}}, "selected_module.LLM", "must not be empty"),
         ({"selected_module": {"ASR": "FunASRServr"}}, "selected_module.ASR", "nearest: FunASRServer"),
-        ({"selected_module": {"ASR": "Zzz"}}, "selected_module.ASR", "WyomingASR, PocketSphinx"),
+        ({"selected_module": {"ASR": "Zzz"}}, "selected_module.ASR", "WyomingASR, Offline, PocketSphinx"),
         ({"fallback": {"LLM": ["Offline", "Nobody"]}}, "fallback.LLM.1", "the name of a block under LLM"),
         (
             {"selected_module": {"Memory": "mem_local_short"}, "Memory": {"mem_local_short": {"llm": "Ofline"}}},

@@ -137,11 +137,12 @@ def test_in_use_holds_what_can_come_into_play_once() -> None:
     assert settings.fallbacks("memory") == ()
     assert settings.in_use() == (
         ("vad", "SileroVAD"),
-        ("asr", "PocketSphinx"),
+        ("asr", "Offline"),
         ("llm", "Big"),
         ("llm", "Small"),
         ("llm", "Offline"),
         ("vllm", "Eye"),
+        ("tts", "Offline"),
         ("tts", "Espeak"),
         ("memory", "Short"),
         ("intent", "Ask"),

@@ -14,22 +14,31 @@ from dataclasses import dataclass, field
 
 from xiaozhi import __version__
 from xiaozhi.errors import Fault
+from xiaozhi.models.catalogue import FOLDER
+from xiaozhi.models.fetching import is_here
+from xiaozhi.models.speech import RECOGNITION, VOICES
 from xiaozhi.settings import Settings, zone_of
 
 COLUMNS = 80
 _LABEL_COLUMNS = 31
 _TALKED_TO = "ws://127.0.0.1:8000/xiaozhi/v1/"
 """Where `make talk` goes by itself."""
-_BASIC_TYPES: Mapping[str, str] = {"asr": "pocketsphinx", "llm": "offline", "tts": "espeak"}
-"""What works offline out of the box, and is not for living with."""
+_BASIC_TYPES: Mapping[str, tuple[str, ...]] = {
+    "asr": ("pocketsphinx", "offline"),
+    "llm": ("offline",),
+    "tts": ("espeak", "local_neural"),
+}
+"""What works offline out of the box, and is not for living with (`offline` recognition and `local_neural` voices as
+long as they have no models)."""
 
 _BASIC: Mapping[str, tuple[str, ...]] = {
     "asr": (
         "Recognition is the offline one: it knows the English phrases of",
-        "config/offline.yaml and nothing else. For free speech in any language set",
+        "config/offline.yaml and nothing else. For free speech in Chinese and English",
+        "server.py models fetch default (make run does it); in any language set",
         "XIAOZHI_ASR_BASE_URL, XIAOZHI_ASR_API_KEY and XIAOZHI_ASR_MODEL.",
         "语音识别为离线默认：只认得 config/offline.yaml 里的英文短句，不认得中文；",
-        "要识别任意语句，请设置以上三个环境变量。",
+        "要识别任意语句：server.py models fetch default，或设置以上三个环境变量。",
     ),
     "llm": (
         "Answers are the offline ones: fixed, for the phrases of config/offline.yaml.",
@@ -39,9 +48,11 @@ _BASIC: Mapping[str, tuple[str, ...]] = {
         "以上三个环境变量。",
     ),
     "tts": (
-        "The voice is the offline one, and sounds like a robot. For a better one set",
+        "The voice is the offline one, and sounds like a robot. For a better one:",
+        "server.py models fetch default (make run does), or set",
         "XIAOZHI_TTS_BASE_URL, XIAOZHI_TTS_API_KEY, XIAOZHI_TTS_MODEL and _VOICE.",
-        "语音合成为离线默认，机器味很重；要更自然的声音，请设置以上环境变量。",
+        "语音合成为离线默认，机器味很重；要更自然的声音：",
+        "server.py models fetch default，或设置以上环境变量。",
     ),
 }
 """What to say of each part that is still the offline default."""
@@ -105,7 +116,12 @@ def start_facts(
 
 def still_offline(settings: Settings, names: Mapping[str, str]) -> list[str]:
     """Kinds of providers that are still the offline default: "asr", "llm", "tts". `names`: blocks in use, by kind."""
-    return [kind for kind, basic in _BASIC_TYPES.items() if _type_of(settings, kind, names.get(kind)) == basic]
+    types = {kind: _type_of(settings, kind, names.get(kind)) for kind in _BASIC_TYPES}
+    basic = [kind for kind, found in types.items() if found in _BASIC_TYPES[kind]]
+    for kind, found, models in (("asr", "offline", RECOGNITION), ("tts", "local_neural", VOICES)):
+        if types[kind] == found and all(is_here(model, FOLDER / model.folder) for model in models):
+            basic.remove(kind)
+    return basic
 
 
 def _type_of(settings: Settings, kind: str, name: str | None) -> str:

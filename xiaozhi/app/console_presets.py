@@ -39,7 +39,7 @@ class Preset:
 
 
 PRESETS: Final = (
-    Preset("offline", {"ASR": "PocketSphinx", "LLM": "Offline", "TTS": "Espeak"}),
+    Preset("offline", {"ASR": "Offline", "LLM": "Offline", "TTS": "Offline"}),
     Preset(
         "openai",
         {"ASR": "OpenaiASR", "LLM": "OpenaiLLM", "TTS": "OpenAITTS"},

@@ -330,7 +330,7 @@ def _parser() -> argparse.ArgumentParser:
         "'forget ID': what is known of devices, their own settings, who may talk (docs/devices.md); "
         "'history show|erase DEVICE', 'history export DEVICE DIRECTORY': what was said; "
         "'privacy': what is kept, where and how long; "
-        "'models list', 'models fetch NAME': models that run on this machine; "
+        "'models list', 'models fetch NAME' (or default), 'models verify': models that run on this machine; "
         "'console password': a new password for the console in the browser",
     )
     parser.add_argument(

@@ -10,51 +10,16 @@ csukuangfj on Hugging Face, pengzhendong and iic on ModelScope, https://alphacep
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from xiaozhi.models.entries import KnownModel, ModelFile, hub
+from xiaozhi.models.speech import DEFAULT_SPEECH, OPTIONAL_SPEECH
 
 FOLDER = Path("models")
 """Where models lie, seen from the server's folder: the blocks of existing configurations say `models/...`."""
+DEFAULT = "default"
+"""The name of the set of models that `make run` fetches."""
 COMMAND = ".venv/bin/python server.py models fetch"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """One download. `name`: its path in the model's folder, or the archive's file name. `size`: bytes of the download,
-    for people: some are rounded. `sources`: addresses, asked in this order."""
-
-    name: str
-    size: int
-    sources: tuple[str, ...]
-    sha256: str = ""
-    unpack: bool = False
-    """An archive (tar or zip) whose only folder becomes the model's folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownModel:
-    """A model that can be fetched. `folder`: its name below `models/`. `needs`: the library that runs it, as in
-    `make setup WITH=...`."""
-
-    name: str
-    what: str
-    languages: str
-    licence: str
-    needs: str
-    folder: str
-    files: tuple[ModelFile, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes to download."""
-        return sum(file.size for file in self.files)
-
-
-def _hub(repository: str, name: str, *, modelscope: str = "", revision: str = "main") -> tuple[str, ...]:
-    """ModelScope first: where Hugging Face is slow or blocked, it is near."""
-    first = (f"https://www.modelscope.cn/models/{modelscope}/resolve/master/{name}",) if modelscope else ()
-    hosts = ("https://huggingface.co", "https://hf-mirror.com")
-    return (*first, *(f"{host}/{repository}/resolve/{revision}/{name}" for host in hosts))
 
 
 def _release(tag: str, name: str) -> str:
@@ -76,11 +41,13 @@ _SENSE_VOICE_SMALL_REVISION = "3847d57b6bdf2dd8875cb1508d2af43d80a16bf7"
 
 
 def _sense_voice_small(name: str, size: int, sha256: str) -> ModelFile:
-    sources = _hub(_SENSE_VOICE_SMALL, name, modelscope="iic/SenseVoiceSmall", revision=_SENSE_VOICE_SMALL_REVISION)
+    sources = hub(_SENSE_VOICE_SMALL, name, modelscope="iic/SenseVoiceSmall", revision=_SENSE_VOICE_SMALL_REVISION)
     return ModelFile(name, size, sources, sha256)
 
 
 MODELS: tuple[KnownModel, ...] = (
+    *DEFAULT_SPEECH,
+    *OPTIONAL_SPEECH,
     KnownModel(
         "sense-voice-int8",
         "recognition, whole utterances, emotion; the first choice",
@@ -92,13 +59,13 @@ MODELS: tuple[KnownModel, ...] = (
             ModelFile(
                 "model.int8.onnx",
                 239_233_841,
-                _hub(_SENSE_VOICE, "model.int8.onnx", modelscope=_SENSE_VOICE_MIRROR),
+                hub(_SENSE_VOICE, "model.int8.onnx", modelscope=_SENSE_VOICE_MIRROR),
                 "c71f0ce00bec95b07744e116345e33d8cbbe08cef896382cf907bf4b51a2cd51",
             ),
             ModelFile(
                 "tokens.txt",
                 315_894,
-                _hub(_SENSE_VOICE, "tokens.txt", modelscope=_SENSE_VOICE_MIRROR),
+                hub(_SENSE_VOICE, "tokens.txt", modelscope=_SENSE_VOICE_MIRROR),
                 "f449eb28dc567533d7fa59be34e2abca8784f771850c78a47fb731a31429a1dc",
             ),
         ),
@@ -114,13 +81,13 @@ MODELS: tuple[KnownModel, ...] = (
             ModelFile(
                 "model.int8.onnx",
                 81_828_675,
-                _hub(_PARAFORMER, "model.int8.onnx", modelscope=_PARAFORMER),
+                hub(_PARAFORMER, "model.int8.onnx", modelscope=_PARAFORMER),
                 "3ef6c19369b912f7caf3cef8e545c5ccd1a33d9d7ec792a46668dc41c4b229ec",
             ),
             ModelFile(
                 "tokens.txt",
                 75_352,
-                _hub(_PARAFORMER, "tokens.txt", modelscope=_PARAFORMER),
+                hub(_PARAFORMER, "tokens.txt", modelscope=_PARAFORMER),
                 "4b2d964e18b9cf139b473003b6698fb2ed9a2a5ec55b93daa677b28f578897aa",
             ),
         ),
@@ -319,6 +286,14 @@ MODELS: tuple[KnownModel, ...] = (
 def known_model(name: str, models: Iterable[KnownModel] = MODELS) -> KnownModel | None:
     """The model of that name, or whose folder is called so."""
     return next((model for model in models if name in (model.name, model.folder)), None)
+
+
+def named(name: str, models: Iterable[KnownModel] = MODELS) -> tuple[KnownModel, ...]:
+    """The models that a command means: one by its name, or those of the set "default"; none for any other word."""
+    if name == DEFAULT:
+        return DEFAULT_SPEECH
+    found = known_model(name, models)
+    return () if found is None else (found,)
 
 
 def command_for(folder: str, otherwise: str) -> str:

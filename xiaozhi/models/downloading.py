@@ -15,19 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from urllib3 import Timeout
-from urllib3.exceptions import HTTPError, LocationValueError
+from urllib3 import Timeout, make_headers
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NameResolutionError, ProxyError
 
-from xiaozhi.models.catalogue import ModelFile
+from xiaozhi.models.entries import ModelFile
 from xiaozhi.models.unpacking import MAX_BYTES
 from xiaozhi.net.http_pools import pools, proxy_for
 
 Progress = Callable[[int, int], None]
 """(bytes that are here, bytes in all or 0)."""
 
+Unreachable = set[str]
+"""Hosts that could not be reached: one wait for each is enough, however many files they would have."""
+
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "xiaozhi-models"}
 MAX_REDIRECTS = 8
 _PIECE = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNREACHABLE = (ConnectTimeoutError, NameResolutionError, ProxyError)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
 
 
@@ -52,7 +57,11 @@ class DownloadFailed(Exception):
 
 
 class _MirrorFailed(Exception):
-    """This mirror cannot be used; what is here of the file stays."""
+    """This mirror cannot be used; what is here of the file stays. `unreachable`: nothing that it has can be had."""
+
+    def __init__(self, reason: str, *, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.unreachable = unreachable
 
 
 def download(
@@ -61,20 +70,29 @@ def download(
     progress: Progress,
     patience: Patience = USUAL,
     clock: Callable[[], float] = time.monotonic,
+    *,
+    unreachable: Unreachable | None = None,
 ) -> str:
-    """Bring `file` to `part`, going on where that ends, and return its SHA-256 in hex.
+    """Bring `file` to `part`, going on where that ends, and return its SHA-256 in hex. `unreachable`: hosts to pass
+    over, and to be added to.
 
     Without a checksum to compare with, what an earlier run or another mirror left is not trusted: it begins anew.
     Raises DownloadFailed, OSError (the disk)."""
     reasons = []
     for place, url in enumerate(file.sources):
         last = place == len(file.sources) - 1
+        host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
+        if unreachable is not None and host in unreachable:
+            reasons.append(f"{host}: it could not be reached before")
+            continue
         if not file.sha256:
             part.unlink(missing_ok=True)
         try:
             return _checked(file, _Mirror(url, part, progress, patience, clock, may_be_slow=last), part)
         except _MirrorFailed as failed:
-            reasons.append(f"{urllib.parse.urlsplit(url).netloc}: {failed}")
+            reasons.append(f"{host}: {failed}")
+            if failed.unreachable and unreachable is not None:
+                unreachable.add(host)
     raise DownloadFailed(f"{file.name} could not be had.\n" + "\n".join(f"  {reason}" for reason in reasons))
 
 
@@ -130,6 +148,8 @@ class _Mirror:
                 reason = "it broke off"
             except (HTTPError, LocationValueError, ValueError) as error:
                 reason = re.sub(r"^\w+\(host=[^)]*\): ", "", str(error))[:200]
+                if isinstance(error, _UNREACHABLE):
+                    raise _MirrorFailed(reason, unreachable=True) from error
             fruitless = 0 if self._have() > before else fruitless + 1
             if fruitless >= self._patience.tries:
                 raise _MirrorFailed(reason)
@@ -187,7 +207,7 @@ class _Mirror:
                 reply = pool.urlopen(
                     "GET",
                     url if _through_proxy(url) else _target(url),
-                    headers={"Accept-Encoding": "identity", "User-Agent": "xiaozhi-models", **headers},
+                    headers={**_HEADERS, **_credentials(url), **headers},
                     timeout=timeout,
                     retries=False,
                     redirect=False,
@@ -207,6 +227,15 @@ class _Mirror:
                 raise _MirrorFailed("it leads from https to an address without it")
             url = there
         raise _MirrorFailed(f"more than {MAX_REDIRECTS} redirects")
+
+
+def _credentials(url: str) -> dict[str, str]:
+    """Those that an address names, as addresses of private registries do."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.username is None:
+        return {}
+    pair = ":".join(urllib.parse.unquote(each or "") for each in (parts.username, parts.password))
+    return make_headers(basic_auth=pair)
 
 
 def _ending(reply: Any, pool: Any) -> Callable[[], None]:

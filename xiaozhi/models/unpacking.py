@@ -17,6 +17,7 @@ MAX_FILES = 20_000
 MAX_BYTES = 8 * 1024**3
 """Of everything in an archive, unpacked. The largest model of the catalogue is a twentieth of it."""
 _PIECE = 1024 * 1024
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 _SIGNS = {b"PK\x03\x04": "zip", b"BZh": "tar", b"\x1f\x8b": "tar", b"\xfd7zXZ": "tar"}
 
 
@@ -46,7 +47,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
             path = _inside(name)
             if not path.name.startswith("._"):  # what macOS adds
                 left -= _write(content, folder / path, left)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise BadArchive(f"it cannot be read: {error}") from error
     except FileExistsError as error:
         raise BadArchive("it holds a file twice") from error
@@ -55,6 +56,20 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
             raise BadArchive(f"it cannot be read: {error}") from error
         raise
     _lift(folder)
+
+
+def extract(archive: Path, name: str, target: IO[bytes], *, max_bytes: int = MAX_BYTES) -> None:
+    """Append one file of an archive to `target`. Raises BadArchive (also when it has no such file), OSError."""
+    try:
+        with archive.open("rb") as file:
+            zipped = file.read(4).startswith(b"PK")
+        for found, content in _of_zip(archive, name) if zipped else _of_tar(archive):
+            if found == name:
+                _copy(content, target, max_bytes)
+                return
+    except _DAMAGED as error:
+        raise BadArchive(f"it cannot be read: {error}") from error
+    raise BadArchive(f"{name} is not in {archive.name}")
 
 
 def _of_tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -69,10 +84,10 @@ def _of_tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield member.name, content
 
 
-def _of_zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _of_zip(path: Path, only: str = "") -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if not member.is_dir():
+            if not member.is_dir() and only in ("", member.filename):
                 with archive.open(member) as content:
                     yield member.filename, content
 
@@ -88,13 +103,17 @@ def _inside(name: str) -> PurePosixPath:
 def _write(content: IO[bytes], target: Path, most: int) -> int:
     """Bytes written."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
     with target.open("xb") as file:
-        while piece := content.read(_PIECE):
-            written += len(piece)
-            if written > most:
-                raise BadArchive("it holds more than a model may")
-            file.write(piece)
+        return _copy(content, file, most)
+
+
+def _copy(content: IO[bytes], target: IO[bytes], most: int) -> int:
+    written = 0
+    while piece := content.read(_PIECE):
+        written += len(piece)
+        if written > most:
+            raise BadArchive("it holds more than a model may")
+        target.write(piece)
     return written
 
 

@@ -12,8 +12,8 @@ from one its caller set around it, so `wait` is used.
 
 Work is classed ("vad", "codec", "asr", "tts", "other"). Hearing and codecs may use every thread; all other classes
 together leave `reserved` threads (default 1) to them, so that a slow local recogniser never makes voice detection wait.
-A class can also be capped by `shares`. Waiting jobs start first come, first served within a class and round robin
-between classes.
+A class can also be capped by `shares`. Waiting jobs start round robin between classes; within a class those that cost
+least first, as far as `runtime/queue_order.py` allows, and first come, first served where they cost the same.
 
 The GIL: a thread that comes back from C waits for it as long as the interpreter's switch interval whenever the hub is
 busy. At the default of 5 ms a voice batch of 2 ms took 15 to 20, and a pool function that computes in Python kept the
@@ -39,6 +39,7 @@ from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
 from xiaozhi.errors import Overloaded, VendorTimeout, XiaozhiError
+from xiaozhi.runtime.queue_order import JobQueue
 from xiaozhi.runtime.thread_names import name_pool
 from xiaozhi.runtime.usage import ConnectionUsage, current
 
@@ -98,6 +99,8 @@ class Job:
     submitted: float
     usage: ConnectionUsage | None
     """Whose work it is, where it is one connection's."""
+    cost: float = 0.0
+    """Seconds on a thread, estimated."""
     started: float = field(default=0.0)
     """Monotonic seconds; 0 while it waits."""
 
@@ -126,7 +129,7 @@ class InferencePool:
         self._slow_limit = max(1, self.workers - kept)
         self._slow_busy = 0
         self._pool = ThreadPool(self.workers)
-        self._waiting: dict[str, deque[Job]] = {}
+        self._waiting: dict[str, JobQueue[Job]] = {}
         self._order: deque[str] = deque()
         self._busy = 0
         self._queued = 0
@@ -141,6 +144,11 @@ class InferencePool:
         return self._busy
 
     @property
+    def slow_workers(self) -> int:
+        """How many threads the classes that are not quick may use together."""
+        return self._slow_limit
+
+    @property
     def queued(self) -> int:
         """Jobs waiting for a thread now."""
         return self._queued
@@ -150,15 +158,16 @@ class InferencePool:
         self._pool.size = self.workers
         name_pool(self._pool, self.name)
 
-    def run(self, function: Callable[..., T], *args: Any, kind: str = "other", deadline: float) -> T:
+    def run(self, function: Callable[..., T], *args: Any, kind: str = "other", deadline: float, cost: float = 0.0) -> T:
         """Run `function(*args)` on a pool thread and wait for its result, at most `deadline` seconds including the
-        queue.
+        queue. `cost`: the seconds that it will take, as far as known; a job that costs more lets those of its class
+        that cost less go first.
 
         Raises whatever the function raises, Overloaded when the queue is full, VendorTimeout when the deadline passes
         (a thread that has begun goes on and its permit returns when it ends), InferenceClosed when the pool is or gets
         closed."""
         result = AsyncResult()
-        job = self.submit(function, *args, kind=kind, deliver=partial(_settle, result))
+        job = self.submit(function, *args, kind=kind, deliver=partial(_settle, result), cost=cost)
         try:
             result.wait(timeout=deadline)
         finally:
@@ -173,7 +182,7 @@ class InferencePool:
         finally:
             del result  # an error that it holds would know it by this frame
 
-    def submit(self, function: Callable[..., Any], *args: Any, kind: str, deliver: Deliver) -> Job:
+    def submit(self, function: Callable[..., Any], *args: Any, kind: str, deliver: Deliver, cost: float = 0.0) -> Job:
         """Like `run` for callers without a greenlet to spare: returns at once; `deliver` is called later, in the hub,
         exactly once unless the job is withdrawn first. Raises Overloaded, InferenceClosed."""
         if self._closed:
@@ -181,18 +190,18 @@ class InferencePool:
         counts = self.counts.get(kind)
         if counts is None:
             counts = self.counts[kind] = ClassCounts()
-            self._waiting[kind] = deque()
+            self._waiting[kind] = JobQueue()
             self._order.append(kind)
         starts = self._may_start(kind) and not self._waiting[kind]
         if not starts and self._queued >= self.queue_size:
             counts.refused += 1
             raise Overloaded("inference pool")
         context = contextvars.copy_context()
-        job = Job(kind, lambda: context.run(function, *args), deliver, time.monotonic(), current())
+        job = Job(kind, lambda: context.run(function, *args), deliver, time.monotonic(), current(), cost)
         if starts:
             self._start(job)
         else:
-            self._waiting[kind].append(job)
+            self._waiting[kind].add(job, cost)
             self._queued += 1
             counts.queued += 1
         return job
@@ -214,7 +223,7 @@ class InferencePool:
         self._closed = True
         for kind, queue in self._waiting.items():
             while queue:
-                job = queue.popleft()
+                job = queue.take()
                 self._queued -= 1
                 self.counts[kind].queued -= 1
                 job.deliver(None, InferenceClosed("inference pool is closed"))
@@ -242,6 +251,8 @@ class InferencePool:
         self._busy += 1
         self._slow_busy += job.kind not in QUICK_KINDS
         self._idle.clear()
+        if job.cost:
+            self._waiting[job.kind].began(job.cost)
 
     def _ended(self, job: Job, done: AsyncResult) -> None:
         # Runs in the hub: must not block.
@@ -271,7 +282,7 @@ class InferencePool:
             kind = self._order[0]
             self._order.rotate(-1)
             if self._waiting[kind] and self._may_start(kind):
-                job = self._waiting[kind].popleft()
+                job = self._waiting[kind].take()
                 self._queued -= 1
                 self.counts[kind].queued -= 1
                 self._start(job)

@@ -96,10 +96,10 @@ class SelectedModule(Section):
     """Which block of each section is in use."""
 
     VAD: str = Field(default="SileroVAD", min_length=1, description="Block under VAD.")
-    ASR: str = Field(default="PocketSphinx", min_length=1, description="Block under ASR.")
+    ASR: str = Field(default="Offline", min_length=1, description="Block under ASR.")
     LLM: str = Field(default="Offline", min_length=1, description="Block under LLM.")
     VLLM: str = Field(default="", description="Block under VLLM; empty: pictures are not looked at.")
-    TTS: str = Field(default="Espeak", min_length=1, description="Block under TTS.")
+    TTS: str = Field(default="Offline", min_length=1, description="Block under TTS.")
     Memory: str = Field(default="nomem", min_length=1, description="Block under Memory.")
     Intent: str = Field(default="function_call", min_length=1, description="Block under Intent.")
 

@@ -40,9 +40,10 @@ LONGEST_NUMBER = 15
 _APOSTROPHES = re.compile(r"[’`´ʼ]")
 _LONG_WORD = re.compile(rf"[^\W\d㐀-鿿]{{{LONGEST_WORD}}}")
 _LONG_NUMBER = re.compile(rf"\d{{{LONGEST_NUMBER}}}")
-# Latin, Greek, Cyrillic; Han. The voices have no words in other scripts, and espeak has been seen to complain about
-# some of them.
+# Latin, Greek, Cyrillic; Han. The English and Mandarin voices have no words in other scripts, and espeak has been seen
+# to complain about some of them.
 _SCRIPTS = (range(0x0530), range(0x3400, 0xA000), range(0xF900, 0xFB00))
+_TWO_SCRIPTS = frozenset({"cmn", "zh", "yue", "en", "en-us", "en-gb"})
 _SPOKEN_SIGNS = frozenset(".,!?;:'%+-=/&@#$€£°()。，！？；：、…—“”《》¥")
 
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")
@@ -70,7 +71,8 @@ class Engine:
 
         The same text sounds the same but is not the same to the bit: the library's voices flutter, and carry on where
         they were. Raises VendorUnavailable."""
-        data = speakable(text).encode() + b"\0"
+        own_script = voice.partition("+")[0] not in _TWO_SCRIPTS
+        data = speakable(text, any_script=own_script).encode() + b"\0"
         if len(data) == 1:
             return b""
         with self._lock:
@@ -162,14 +164,15 @@ def _inventory() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(languages | set(ALIASES)), frozenset(variants)
 
 
-def speakable(text: str) -> str:
+def speakable(text: str, *, any_script: bool = False) -> str:
     """`text` without what espeak-ng stumbles over: endless words and numbers, piles of apostrophes (both have crashed
     it, issue 2495 of espeak-ng), signs that are not spoken, control characters."""
     kept: list[str] = []
     # NFKC: full-width letters and digits are letters and digits, an accent belongs to its letter.
     for char in unicodedata.normalize("NFKC", _APOSTROPHES.sub("'", text)):
         fits = char in _SPOKEN_SIGNS or (
-            unicodedata.category(char)[0] in "LN" and any(ord(char) in script for script in _SCRIPTS)
+            unicodedata.category(char)[0] in ("LMN" if any_script else "LN")
+            and (any_script or any(ord(char) in script for script in _SCRIPTS))
         )
         # A sign twice in a row is no second sign.
         if fits and not (kept and kept[-1] == char and char in _SPOKEN_SIGNS):

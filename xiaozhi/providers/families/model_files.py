@@ -7,7 +7,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from xiaozhi.models.catalogue import command_for
+from xiaozhi.models.catalogue import COMMAND, command_for, known_model
+from xiaozhi.models.fetching import damaged
 
 _POINTER = b"version https://git-lfs"
 
@@ -37,6 +38,14 @@ def missing_model(folder: str, wanted: str, fetch: str) -> str:
     if folder and place.is_dir() and any(is_pointer(path) for path in place.iterdir() if path.is_file()):
         wanted += " (there are only Git LFS pointers: it was cloned without Git LFS)"
     return f"a folder with {wanted}:  {command_for(folder, fetch)}"
+
+
+def unsound(folder: Path) -> str:
+    """ "", or which files of a folder that is called like a model of the catalogue are not that model's. Reads all of
+    them: for a pool thread. A folder with another name holds a model of one's own, which nobody knows here."""
+    model = known_model(folder.name)
+    wrong = [] if model is None or model.folder != folder.name else damaged(model, folder)
+    return f"{', '.join(wrong)}: not the files that were published:  {COMMAND} {folder.name}" if wrong else ""
 
 
 def missing_package(package: str, extra: str) -> str:
