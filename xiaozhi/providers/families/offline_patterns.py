@@ -4,7 +4,7 @@
 
 Not regular expressions, on purpose: a pattern has to be *generated* from (the recogniser listens for every sentence it
 stands for) as well as matched, and a user who has never seen one should be able to write it. Not the phrase file
-either: that is `_offline_phrases.py`.
+either: that is `offline_phrases.py`.
 
 Text is compared in a canonical form: lower case, no punctuation, numbers in words or digits of either language as
 digits. A slot is the sign `SLOT`; so matching is a dictionary look-up, whatever the number was."""
@@ -167,18 +167,19 @@ def canonical_sentence(sentence: PatternSentence, language: str) -> str:
     """The look-up key of a sentence of a pattern (at most one slot)."""
     glue = "" if language == "zh" else " "
     keys = []
-    for slot, literal in _runs(sentence.words):
+    for slot, literal in runs(sentence.words):
         keys.append(SLOT if slot else glue.join(map(str, canonical_words(glue.join(literal), language))))
     return glue.join(key for key in keys if key)
 
 
-def _runs(words: tuple[str, ...]) -> Iterator[tuple[bool, list[str]]]:
+def runs(words: tuple[str, ...]) -> Iterator[tuple[bool, list[str]]]:
+    """(whether it is a slot, its words) of each slot and of the words around them."""
     run: list[str] = []
     for word in words:
         if word.startswith("<"):
             if run:
                 yield False, run
-            yield True, []
+            yield True, [word]
             run = []
         else:
             run.append(word)

@@ -1,0 +1,147 @@
+"""Phrases with open slots: literal text around slots in which anything of a kind may stand ("remind me to <what>
+<when>"). Found by their beginning, so that the number of phrases does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from xiaozhi.providers.families.offline_file import Slot
+from xiaozhi.providers.families.offline_patterns import PatternSentence, runs
+from xiaozhi.providers.families.offline_slots import plain_text, slot_value
+from xiaozhi.providers.families.offline_sounds import Sounds
+
+MAX_OPEN_TEXT: Final = 100
+"""Characters; longer ones are no phrase with a slot."""
+MAX_OPEN_SLOTS: Final = 2
+MANY_SYLLABLES: Final = 2
+"""From so many on a literal may sound a little otherwise."""
+
+Values = dict[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPhrase:
+    """`literals` stand before, between and after `slots`; in English with their spaces."""
+
+    rule: str
+    literals: tuple[str, ...]
+    slots: tuple[str, ...]
+
+
+def open_phrase(rule: str, sentence: PatternSentence, language: str) -> OpenPhrase:
+    """The literals of a sentence of a pattern."""
+    glue = "" if language == "zh" else " "
+    literals = [""]
+    slots = []
+    for slot, words in runs(sentence.words):
+        if slot:
+            slots.append(words[0][1:-1])
+            literals.append("")
+        else:
+            literals[-1] = plain_text(glue.join(words), language)
+    if glue:
+        last = len(literals) - 1
+        literals = [
+            (" " if place else "") + literal + (" " if place < last and (literal or not place) else "")
+            if literal or 0 < place < last
+            else ""
+            for place, literal in enumerate(literals)
+        ]
+    return OpenPhrase(rule, tuple(literals), tuple(slots))
+
+
+class OpenPhrases:
+    """Those of one language; with a table of sounds they are compared by sound, and half a syllable of each end may
+    differ."""
+
+    def __init__(
+        self, phrases: list[OpenPhrase], slots: Mapping[str, Slot], language: str, table: Sounds | None
+    ) -> None:
+        self._slots = slots
+        self._language = language
+        self._table = table
+        self._width = 1 if table is None else 2
+        self._by_start: dict[str, list[tuple[OpenPhrase, tuple[str, ...]]]] = {}
+        for phrase in sorted(phrases, key=lambda one: -sum(map(len, one.literals))):
+            coded = tuple(map(self._code, phrase.literals))
+            self._by_start.setdefault(coded[0], []).append((phrase, coded[1:]))
+        self._longest = max(map(len, self._by_start), default=0)
+        self._near_starts: dict[str, list[str]] = {}
+        for start in self._by_start if table is not None else ():
+            for gap in _gaps(start):
+                self._near_starts.setdefault(gap, []).append(start)
+
+    def find(self, text: str) -> tuple[OpenPhrase, Values] | None:
+        """The phrase that `text` (plain) is, and what stands in its slots; the longest beginning first."""
+        code = self._code(text)
+        ends = range(min(self._longest, len(code)), -1, -1)
+        for end in ends:
+            found = self._from(text, code, end, code[:end], tolerant=False)
+            if found is not None:
+                return found
+        if self._table is None:
+            return None
+        for end in ends:
+            starts = {code[:end]} | {one for gap in _gaps(code[:end]) for one in self._near_starts.get(gap, ())}
+            for start in starts:
+                found = self._from(text, code, end, start, tolerant=True)
+                if found is not None:
+                    return found
+        return None
+
+    def _from(self, text: str, code: str, end: int, start: str, *, tolerant: bool) -> tuple[OpenPhrase, Values] | None:
+        for phrase, literals in self._by_start.get(start, ()):
+            for pieces in self._split(text, code, end, literals, tolerant):
+                values = self._values(phrase, pieces)
+                if values is not None:
+                    return phrase, values
+        return None
+
+    def _code(self, text: str) -> str:
+        return text if self._table is None else self._table.code(text)
+
+    def _split(
+        self, text: str, code: str, start: int, literals: tuple[str, ...], tolerant: bool
+    ) -> Iterator[list[str]]:
+        """What stands between the literals, each way it can be; `start`: where the first slot begins in `code`."""
+        width, last = self._width, literals[-1]
+        stop = len(code) - len(last)
+        if start % width or stop <= start:
+            return
+        if not code.endswith(last) and not (tolerant and _nearly(code[stop:], last)):
+            return
+        if len(literals) == 1:
+            yield [text[start // width : stop // width]]
+            return
+        middle = literals[0]
+        at = code.find(middle, start + 1, stop)
+        while at >= 0:
+            behind = at + len(middle)
+            if at % width == 0 and behind < stop:
+                yield [text[start // width : at // width], text[behind // width : stop // width]]
+            at = code.find(middle, at + 1, stop)
+
+    def _values(self, phrase: OpenPhrase, pieces: list[str]) -> Values | None:
+        values: Values = {}
+        for name, piece in zip(phrase.slots, pieces, strict=True):
+            value = slot_value(self._slots[name], piece.strip(), self._language, self._table)
+            if value is None:
+                return None
+            values[name] = value
+        return values
+
+
+def _gaps(code: str) -> Iterator[str]:
+    """A code of two syllables or more without one half of one; of the same length."""
+    if len(code) >= 2 * MANY_SYLLABLES:
+        for at in range(len(code)):
+            yield f"{code[:at]}?{code[at + 1 :]}"
+
+
+def _nearly(heard: str, literal: str) -> bool:
+    """Whether all but one half of a syllable are the same, of two syllables or more."""
+    if len(literal) < 2 * MANY_SYLLABLES or len(heard) != len(literal):
+        return False
+    return sum(one != other for one, other in zip(heard, literal, strict=True)) <= 1
