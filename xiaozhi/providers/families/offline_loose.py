@@ -50,6 +50,7 @@ class LooseChinese:
         """`phrases`: canonical. `dropped`: pieces that mean nothing."""
         self._sounds = table
         self._dropped = sorted(dropped, key=len, reverse=True)
+        self._dropped_codes = [table.code(piece) for piece in self._dropped]
         self._keys: dict[str, LooseKey | None] = {}
         self._deciding: dict[str, str] = {}
         """Codes of the deciding characters of a phrase."""
@@ -98,12 +99,23 @@ class LooseChinese:
         for form, number in forms:
             for some in (form, self._without(form)):
                 if len(some) > 1:
-                    yield self._sounds.code(some), (some, number)
+                    code = self._sounds.code(some)
+                    yield code, (some, number)
+                    bare = self._bare(code)
+                    if bare != code:
+                        yield bare, (some[-(len(bare) // 2) :], number)
 
     def _without(self, form: str) -> str:
         for piece in self._dropped:
             form = form.replace(piece, "")
         return form
+
+    def _bare(self, code: str) -> str:
+        """Without what sounds like padding at its beginning."""
+        for piece in self._dropped_codes:
+            if code.startswith(piece) and len(code) >= len(piece) + 2 * _LEAST_SYLLABLES:
+                return code[len(piece) :]
+        return code
 
     def _near(self, code: str, form: str) -> Iterator[tuple[int, LooseKey]]:
         most = int(TOLERANCE * len(code))
@@ -167,10 +179,9 @@ class LooseEnglish:
     def _near(self, words: list[str]) -> Iterator[LooseKey]:
         for place, gap in _gaps(words):
             word = words[place]
-            if word in self._words:
-                continue  # of the phrases: taken as heard
+            known = word in self._words  # of the phrases: taken as heard
             for other, key in self._gaps.get(gap, ()):
-                if other != SLOT and _alike(word, other):
+                if other != SLOT and (other.rstrip("s") == word.rstrip("s") if known else _alike(word, other)):
                     yield key
 
     def _without(self, words: list[str]) -> list[str]:

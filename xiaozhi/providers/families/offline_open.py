@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from rapidfuzz.distance import Hamming
+
 from xiaozhi.providers.families.offline_file import Slot
 from xiaozhi.providers.families.offline_patterns import PatternSentence, runs
 from xiaozhi.providers.families.offline_slots import plain_text, slot_value
@@ -63,10 +65,12 @@ class OpenPhrases:
         self._language = language
         self._table = table
         self._width = 1 if table is None else 2
-        self._by_start: dict[str, list[tuple[OpenPhrase, tuple[str, ...]]]] = {}
+        self._by_start: dict[str, dict[str, list[tuple[OpenPhrase, str | None]]]] = {}
+        """By the literal before the first slot, then by the one behind the last: the phrase, and what is between."""
         for phrase in sorted(phrases, key=lambda one: -sum(map(len, one.literals))):
             coded = tuple(map(self._code, phrase.literals))
-            self._by_start.setdefault(coded[0], []).append((phrase, coded[1:]))
+            group = self._by_start.setdefault(coded[0], {}).setdefault(coded[-1], [])
+            group.append((phrase, coded[1] if len(coded) > MAX_OPEN_SLOTS else None))
         self._longest = max(map(len, self._by_start), default=0)
         self._near_starts: dict[str, list[str]] = {}
         for start in self._by_start if table is not None else ():
@@ -76,7 +80,8 @@ class OpenPhrases:
     def find(self, text: str) -> tuple[OpenPhrase, Values] | None:
         """The phrase that `text` (plain) is, and what stands in its slots; the longest beginning first."""
         code = self._code(text)
-        ends = range(min(self._longest, len(code)), -1, -1)
+        longest = min(self._longest, len(code))
+        ends = range(longest - longest % self._width, -1, -self._width)
         for end in ends:
             found = self._from(text, code, end, code[:end], tolerant=False)
             if found is not None:
@@ -92,30 +97,32 @@ class OpenPhrases:
         return None
 
     def _from(self, text: str, code: str, end: int, start: str, *, tolerant: bool) -> tuple[OpenPhrase, Values] | None:
-        for phrase, literals in self._by_start.get(start, ()):
-            for pieces in self._split(text, code, end, literals, tolerant):
-                values = self._values(phrase, pieces)
-                if values is not None:
-                    return phrase, values
+        for last, group in self._by_start.get(start, {}).items():
+            stop = len(code) - len(last)
+            if stop <= end or not (code.endswith(last) or (tolerant and _nearly(code[stop:], last))):
+                continue
+            for phrase, middle in group:
+                if tolerant and not self._bounded(phrase):
+                    continue
+                for pieces in self._split(text, code, end, stop, middle):
+                    values = self._values(phrase, pieces)
+                    if values is not None:
+                        return phrase, values
         return None
+
+    def _bounded(self, phrase: OpenPhrase) -> bool:
+        """Whether a slot itself tells that it is one; what holds any words would take any sentence."""
+        return any(self._slots[name].kind != "words" for name in phrase.slots)
 
     def _code(self, text: str) -> str:
         return text if self._table is None else self._table.code(text)
 
-    def _split(
-        self, text: str, code: str, start: int, literals: tuple[str, ...], tolerant: bool
-    ) -> Iterator[list[str]]:
-        """What stands between the literals, each way it can be; `start`: where the first slot begins in `code`."""
-        width, last = self._width, literals[-1]
-        stop = len(code) - len(last)
-        if start % width or stop <= start:
-            return
-        if not code.endswith(last) and not (tolerant and _nearly(code[stop:], last)):
-            return
-        if len(literals) == 1:
+    def _split(self, text: str, code: str, start: int, stop: int, middle: str | None) -> Iterator[list[str]]:
+        """What stands in the slots, between `start` and `stop` of `code`, each way it can be."""
+        width = self._width
+        if middle is None:
             yield [text[start // width : stop // width]]
             return
-        middle = literals[0]
         at = code.find(middle, start + 1, stop)
         while at >= 0:
             behind = at + len(middle)
@@ -144,4 +151,4 @@ def _nearly(heard: str, literal: str) -> bool:
     """Whether all but one half of a syllable are the same, of two syllables or more."""
     if len(literal) < 2 * MANY_SYLLABLES or len(heard) != len(literal):
         return False
-    return sum(one != other for one, other in zip(heard, literal, strict=True)) <= 1
+    return Hamming.distance(heard, literal, score_cutoff=1) <= 1

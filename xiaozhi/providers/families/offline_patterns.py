@@ -153,6 +153,18 @@ def canonical_words(text: str, language: str) -> list[str | int]:
     return list(_english_numbers(words))
 
 
+def said_once(text: str) -> str:
+    """`text` without its repetitions: recognisers may write a short utterance down several times."""
+    sentences = [sentence.strip() for sentence in re.split(r"[.!?。！？]+", text) if sentence.strip()]
+    if len(sentences) > 1 and len(set(sentences)) == 1:
+        return sentences[0]
+    words = text.split()
+    for size in range(2, len(words) // 2 + 1):
+        if len(words) % size == 0 and words == words[:size] * (len(words) // size):
+            return " ".join(words[:size])
+    return text
+
+
 def canonical_forms(text: str, language: str) -> Iterator[tuple[str, int | None]]:
     """The canonical sentence of `text`, then once per number in it with that number as `SLOT` (and its value)."""
     parts = canonical_words(text, language)

@@ -51,6 +51,7 @@ from xiaozhi.providers.families.offline_patterns import (
     canonical_sentence,
     expand,
     language_of,
+    said_once,
     spoken_sentences,
 )
 from xiaozhi.providers.families.offline_slots import plain_text
@@ -156,6 +157,7 @@ class PhraseBook:
         is none."""
         if len(text) > MAX_TEXT:
             return None
+        text = said_once(text)
         language = language_of(text)
         if not language:
             return self._found_open(self._written["en"], plain_text(text, "en"), "en")

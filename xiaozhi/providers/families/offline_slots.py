@@ -35,7 +35,7 @@ _TIME_WORDS: Final = frozenset(
     ).split()
 )
 _TIME_CHARS: Final = frozenset("0123456789.:零一二两三四五六七八九十百半刻点分钟秒小时个天后之以内今明早上中下午晚夜凌晨整周星期礼拜末每工作日号月年过再从起到大的")
-_TIME_NEEDS: Final = re.compile(r"\d|[零一二两三四五六七八九十半]|[晚早]上|[中上下]午|凌晨|天")
+_TIME_NEEDS: Final = re.compile(r"\d:\d|[点分秒时半刻天周期号午晨]|[晚早]上")
 _NO_TIME: Final = re.compile(r"个(?!半?(?:小时|钟|月|星期|礼拜|周|半)|半$)|点.*点(?!半?$)")
 _TIME_REPAIRS: Final = ("分钟", "小时", "钟头", "明天", "今天", "后天", "早上", "上午", "中午", "下午", "晚上", "每天", "星期", "以后", "之后", "点半", "半", "点", "分", "秒", "后", "个")  # fmt: skip
 _SUM_REPAIRS: Final = ("百分之", "除以", "乘以", "加", "减", "乘", "除", "点", "的")
@@ -46,6 +46,7 @@ def plain_text(text: str, language: str) -> str:
     """Lower case, one space between words, none by Chinese characters; of the marks those that numbers need."""
     text = re.sub(r"['’`]", "", unicodedata.normalize("NFKC", text).lower())
     text = re.sub(r"\b([ap])\.? ?m\b\.?", r"\1m", text).replace("o clock", "oclock")
+    text = re.sub(r"\bto[- ](day|morrow|night)\b", r"to\1", text)
     text = _NO_MARK.sub(" ", _MINUS.sub("-", text))
     text = " ".join(text.split())
     return _SPACE_BY_HAN.sub("", text) if language == "zh" else text

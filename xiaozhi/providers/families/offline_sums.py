@@ -13,6 +13,10 @@ from typing import Final
 from xiaozhi.speech.numerals import english_number
 
 MAX_CHARS: Final = 100
+_SIGN_OR_WORD: Final = re.compile(
+    r"[-+*/^%×÷加减乘除方倍半根分]|plus|minus|times|multiplied|divided|over|percent|power|root|half|squared|cubed|\d ?x ?\d"
+)
+"""There is one of these in every sum."""
 MAX_TOKENS: Final = 15
 _MOST: Final = Fraction(10) ** 15
 _MOST_POWER: Final = 64
@@ -63,7 +67,7 @@ _SCALES: Final = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion":
 
 def result_of(text: str) -> Fraction | None:
     """What the sum comes to; None when it is none, or has no (real, bounded) result."""
-    if len(text) > MAX_CHARS:
+    if len(text) > MAX_CHARS or not _SIGN_OR_WORD.search(text):
         return None
     for sign, plain in _SIGNS.items():
         text = text.replace(sign, plain)

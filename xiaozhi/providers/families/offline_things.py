@@ -21,6 +21,7 @@ _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _HAN_RUN: Final = re.compile(r"[㐀-鿿]+")
 _ENTITY_LINE: Final = re.compile(r"([^,，\n]*)[,，]([^,，\n]+)[,，] ?([a-z_]+\.[a-z0-9_]+) *")
 _SWITCHING: Final = frozenset({"set", "switch", "power", "control"})
+_NO_LABEL: Final = _SWITCHING | {"self"}
 _EMPTY: Final = frozenset("a an the my all in of on".split()) | frozenset("的里")
 
 
@@ -35,9 +36,10 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something that can be done what was asked: the call, and what it is called."""
+    """Something that can be done what was asked: the call, what it is called, and how it is described."""
 
     label: str
+    about: str
     tool: str
     arguments: Mapping[str, Any]
 
@@ -72,12 +74,13 @@ class ThingNames:
                 if _fits(wanted, offered, thing.label, sound)
             ]
             if fits:
-                literal = [(fit, thing) for fit, thing in fits if thing.label == name.replace("的", "")] or fits
+                literal = [one for one in fits if _is_called(one[1], name)] or fits
                 best = max(fit for fit, _ in literal)
                 return [thing for fit, thing in literal if fit == best]
         return []
 
     def _offered(self, deed: Deed, tools: Sequence[ToolSpec], told: str) -> Iterator[tuple[Thing, Named]]:
+        action = {word for end in deed.name for word in _split(end)}
         for spec in tools:
             if spec.name == HOUSE_TOOL:
                 if deed.house:
@@ -88,13 +91,14 @@ class ThingNames:
             about = spec.description[:MAX_DESCRIPTION]
             if arguments is not None:
                 text = " ".join((*words, *_WORDS.findall(about.lower()), "".join(_HAN_RUN.findall(about))))
-                yield Thing(" ".join(words), spec.name, arguments), self._parts(text, None)
+                label = " ".join(word for word in words if word not in _NO_LABEL and word not in action)
+                yield Thing(label, about, spec.name, arguments), self._parts(text, None)
 
     def _in_house(self, action: str, told: str) -> Iterator[tuple[Thing, Named]]:
         for place, name, entity in _ENTITY_LINE.findall(told)[:MAX_LINES]:
             label = f"{place.strip()}{' ' if name.isascii() else ''}{name.strip()}".strip()
             arguments = {"entity_id": entity, "state": {"type": action}}
-            yield Thing(label, HOUSE_TOOL, arguments), self._parts(label.lower(), None)
+            yield Thing(label, label, HOUSE_TOOL, arguments), self._parts(label.lower(), None)
 
     def _parts(self, name: str, table: Sounds | None) -> Named:
         kinds: set[str] = set()
@@ -114,6 +118,12 @@ class ThingNames:
         if table is not None and kinds and han == name[:1]:
             han = ""  # 把, as something else
         return Named(frozenset(kinds), frozenset(words), han)
+
+
+def _is_called(thing: Thing, name: str) -> bool:
+    """Whether it has just this name, or a description with this Chinese name in it."""
+    plain = name.replace("的", "")
+    return thing.label.lower() == plain or (not plain.isascii() and plain in thing.about)
 
 
 def _place_of(word: str, text: str, table: Sounds | None) -> int:
