@@ -1,6 +1,6 @@
 """Days as they are named: "tomorrow", "in three days", "next Friday", 后天, 三天后, 下周五. Text to a date; pure.
 
-A weekday alone is the next one; "next" is that of the next week, which begins on Monday (as in reminders)."""
+A weekday or a feast alone is the next one; "next" is that of the next week, which begins on Monday (as in reminders)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ _NAMED: Final = {
     "前天": -2,
     "大前天": -3,
 }
+_FEASTS: Final = {
+    **{"new year": (1, 1), "new years day": (1, 1), "valentines day": (2, 14), "halloween": (10, 31)},
+    **{"christmas": (12, 25), "christmas eve": (12, 24), "christmas day": (12, 25), "new years eve": (12, 31)},
+    **{"元旦": (1, 1), "情人节": (2, 14), "妇女节": (3, 8), "劳动节": (5, 1), "儿童节": (6, 1), "教师节": (9, 10)},
+    **{"国庆": (10, 1), "国庆节": (10, 1), "平安夜": (12, 24), "圣诞": (12, 25), "圣诞节": (12, 25)},
+}
+"""Those with a fixed date; the next one is meant."""
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _WEEKDAYS_ZH: Final = "一二三四五六日天"
 _ENGLISH: Final = re.compile(
@@ -45,6 +52,9 @@ def day_of(text: str, today: date) -> date | None:
     text = text.removeprefix("the ")
     if text in _NAMED:
         return today + timedelta(_NAMED[text])
+    if text in _FEASTS:
+        feast = today.replace(month=_FEASTS[text][0], day=_FEASTS[text][1])
+        return feast if feast >= today else feast.replace(year=today.year + 1)
     try:
         return _weekday(text, today) or _counted(text, today)
     except (OverflowError, ValueError):

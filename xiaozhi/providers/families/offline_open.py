@@ -67,7 +67,7 @@ class OpenPhrases:
         self._width = 1 if table is None else 2
         self._by_start: dict[str, dict[str, list[tuple[OpenPhrase, str | None]]]] = {}
         """By the literal before the first slot, then by the one behind the last: the phrase, and what is between."""
-        for phrase in sorted(phrases, key=lambda one: -sum(map(len, one.literals))):
+        for phrase in sorted(phrases, key=lambda one: (len(one.slots), -sum(map(len, one.literals)))):
             coded = tuple(map(self._code, phrase.literals))
             group = self._by_start.setdefault(coded[0], {}).setdefault(coded[-1], [])
             group.append((phrase, coded[1] if len(coded) > MAX_OPEN_SLOTS else None))

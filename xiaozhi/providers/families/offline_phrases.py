@@ -107,6 +107,7 @@ class PhraseBook:
         self.file = file
         self._index: dict[str, dict[str, tuple[str, str]]] = {"en": {}, "zh": {}}
         self._open: dict[str, list[OpenPhrase]] = {"en": [], "zh": []}
+        self._open_owners: dict[tuple[str, tuple[str, ...], tuple[str, ...]], str] = {}
         self._spoken: dict[str, None] = {}
         self._mentions: list[tuple[str, str]] = []
         self._loose: dict[str, _Loose] = {}
@@ -124,7 +125,8 @@ class PhraseBook:
         if faults:
             raise SettingsError(faults)
         self._padding = {
-            language: [_canonical(text, language) for text in file.padding.of(language)] for language in LANGUAGES
+            language: sorted({_canonical(text, language) for text in file.padding.of(language)}, key=len, reverse=True)
+            for language in LANGUAGES
         }
         self._written = {
             language: OpenPhrases(self._open[language], file.slots, language, None) for language in LANGUAGES
@@ -271,9 +273,9 @@ class PhraseBook:
                         continue
                     at = f"{where}.{field}.{language}.{place}"
                     closed = [sentence for sentence in sentences if not self._is_open(sentence)]
-                    self._open[language] += [
-                        open_phrase(name, sentence, language) for sentence in sentences if self._is_open(sentence)
-                    ]
+                    for sentence in sentences:
+                        if self._is_open(sentence):
+                            self._enter_open(open_phrase(name, sentence, language), language, at, faults)
                     for sentence in closed:
                         self._enter(name, sentence, language, at, faults)
                     if field == "say" and language == "en":
@@ -303,6 +305,16 @@ class PhraseBook:
         if owner != name:
             faults.append(
                 Fault(where, repr(" ".join(sentence.words)), f"a phrase of one rule only; rules.{owner} has it too")
+            )
+
+    def _enter_open(self, phrase: OpenPhrase, language: str, where: str, faults: list[Fault]) -> None:
+        kinds = tuple(self.file.slots[slot].kind for slot in phrase.slots)
+        owner = self._open_owners.setdefault((language, phrase.literals, kinds), phrase.rule)
+        if owner == phrase.rule:
+            self._open[language].append(phrase)
+        else:
+            faults.append(
+                Fault(where, repr(phrase.literals), f"a phrase of one rule only; rules.{owner} has it too")
             )
 
     def _listen_for(self, sentences: list[PatternSentence]) -> None:
