@@ -1,10 +1,10 @@
 """How well the offline default does what it is told: forty commands of each language, typed and spoken, and two hundred
 sentences that are none.
 
-`rows()` needs the models of the offline default for what is spoken (`make tools`, or server.py models fetch default) and
-leaves it out otherwise; `python -m loadtest.bench.offline_commands` also prints what went wrong. A spoken command is right
-when it does exactly what the written one does: the same rule, the same tool with the same arguments, the same time. Said
-by the voices of the offline default; those are not people, see docs/offline.md."""
+`rows()` needs the models of the offline default for what is spoken (`make tools`, or server.py models fetch default)
+and leaves it out otherwise; `python -m loadtest.bench.offline_commands` also prints what went wrong. A spoken command
+is right when it does exactly what the written one does: the same rule, the same tool with the same arguments, the same
+time. Said by the voices of the offline default; those are not people, see docs/offline.md."""
 
 from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
 
@@ -119,7 +119,14 @@ def typed_rows(assistant: Assistant, wrong: list[str]) -> list[Row]:
         wrong += [f"taken for a command: {text}" for text in taken]
         exact = 100 * (1 - len(missed) / len(commands))
         found.append((f"commands exact, typed, {language} ({len(commands)})", exact, "%", ">= 100"))
-        found.append((f"unrelated sentences taken for one, {language} ({len(others)})", 100 * len(taken) / len(others), "%", "<= 0.5"))
+        found.append(
+            (
+                f"unrelated sentences taken for one, {language} ({len(others)})",
+                100 * len(taken) / len(others),
+                "%",
+                "<= 0.5",
+            )
+        )
     return found
 
 

@@ -36,7 +36,9 @@ def test_every_command_is_understood_as_it_is_written(book: PhraseBook) -> None:
 @pytest.mark.parametrize("text", ["{}。", "请{}", "帮我{}吧", "小智，{}好吗？"])
 def test_fillers_change_nothing_in_chinese(book: PhraseBook, text: str) -> None:
     plain = [command for command, rule in CHINESE if rule not in ("thanks", "goodbye", "who_are_you", "help")]
-    wrong = [one for one in plain if understood(book, text.format(one)).split()[:1] != understood(book, one).split()[:1]]
+    wrong = [
+        one for one in plain if understood(book, text.format(one)).split()[:1] != understood(book, one).split()[:1]
+    ]
     assert wrong == []
 
 
@@ -156,4 +158,3 @@ def test_without_readings_chinese_is_compared_as_it_is_written(monkeypatch: pyte
         assert understood(plain, "音量掉到五十") == ""
     finally:
         sounds.cache_clear()
-

@@ -1,6 +1,7 @@
 """Days as they are named: "tomorrow", "in three days", "next Friday", 后天, 三天后, 下周五. Text to a date; pure.
 
-A weekday or a feast alone is the next one; "next" is that of the next week, which begins on Monday (as in reminders)."""
+A weekday or a feast alone is the next one; "next" is that of the next week, which begins on Monday (as in
+reminders)."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ _ENGLISH: Final = re.compile(
     r"(?P<in>in )?(?P<count>.+?) (?P<unit>day|week|month|year)s?(?P<way> from (?:now|today)| ago)?"
 )
 _ENGLISH_WEEKDAY: Final = re.compile(rf"(?:on )?(?P<which>this |next |last |)(?P<day>{'|'.join(_WEEKDAYS)})")
-_CHINESE: Final = re.compile(r"过?(?P<count>\d+|[一二两三四五六七八九十百]+)个?(?P<unit>天|日|周|星期|礼拜|月|年)(?P<way>[以之]?[后前]|)")
+_CHINESE: Final = re.compile(
+    r"过?(?P<count>\d+|[一二两三四五六七八九十百]+)个?(?P<unit>天|日|周|星期|礼拜|月|年)(?P<way>[以之]?[后前]|)"
+)
 _CHINESE_WEEKDAY: Final = re.compile(r"(?P<which>这|本|下|上|)个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])")
 
 
@@ -99,4 +102,14 @@ def _counted(text: str, today: date) -> date | None:
         unit = {"天": "day", "日": "day", "月": "month", "年": "year"}.get(match["unit"], "week")
     if not 0 < count <= _MOST:
         return None
-    return today + relativedelta(**{f"{unit}s": -count if back else count})  # type: ignore[arg-type]
+    step = -count if back else count
+    match unit:
+        case "day":
+            return today + timedelta(step)
+        case "week":
+            return today + timedelta(7 * step)
+        case "month":
+            found: date = today + relativedelta(months=step)
+        case _:
+            found = today + relativedelta(years=step)
+    return found

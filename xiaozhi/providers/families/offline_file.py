@@ -98,8 +98,8 @@ class Question(_Model):
 
 
 class Deed(_Model):
-    """The tool a rule runs. `of`: the slot that says which thing it is for: the name is then the end of a tool that names
-    this thing too. `switch`: what a tool is given that only switches it. `house`: the same for Home Assistant."""
+    """The tool a rule runs. `of`: the slot that says which thing it is for: the name is then the end of a tool that
+    names this thing too. `switch`: what a tool is given that only switches it. `house`: the same for Home Assistant."""
 
     name: Names
     of: str = ""

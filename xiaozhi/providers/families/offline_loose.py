@@ -138,9 +138,7 @@ class LooseChinese:
     @staticmethod
     def _decided(needed: str, code: str) -> bool:
         """Whether each deciding syllable of a phrase was heard at least by half."""
-        return all(
-            needed[at] in code[::2] or needed[at + 1] in code[1::2] for at in range(0, len(needed), 2)
-        )
+        return all(needed[at] in code[::2] or needed[at + 1] in code[1::2] for at in range(0, len(needed), 2))
 
 
 class LooseEnglish:
@@ -163,17 +161,17 @@ class LooseEnglish:
 
     def find(self, forms: Iterable[Form]) -> tuple[LooseKey, int | None] | None:
         """The phrase that was meant, with the number that was said in it."""
-        heard = [
-            (some, number)
-            for form, number in forms
-            for some in (form.split(), self._without(form.split()))
-        ]
+        heard = [(some, number) for form, number in forms for some in (form.split(), self._without(form.split()))]
         for words, number in heard:
             found = self._joined.get("".join(words))
             if found is not None and bool(found.slot) == (number is not None):
                 return found, number
-        near = {(key, number) for words, number in heard for key in self._near(words)
-                if bool(key.slot) == (number is not None)}
+        near = {
+            (key, number)
+            for words, number in heard
+            for key in self._near(words)
+            if bool(key.slot) == (number is not None)
+        }
         return near.pop() if len(near) == 1 else None
 
     def _near(self, words: list[str]) -> Iterator[LooseKey]:

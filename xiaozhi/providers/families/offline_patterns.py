@@ -28,6 +28,9 @@ _TOKEN = re.compile(r"\s*(?:(?P<slot><[^<>]*>)|(?P<sign>[\[\]()|])|(?P<text>[^\s
 _HAN = re.compile(r"[㐀-鿿豈-﫿]")
 
 
+_OLD_SPELLING = re.compile(r"\b(to)-(day|morrow|night)\b", re.IGNORECASE)
+
+
 class PatternError(ValueError):
     """The pattern cannot be read; the message says what is wrong with it."""
 
@@ -154,7 +157,9 @@ def canonical_words(text: str, language: str) -> list[str | int]:
 
 
 def said_once(text: str) -> str:
-    """`text` without its repetitions: recognisers may write a short utterance down several times."""
+    """`text` without its repetitions: recognisers may write a short utterance down several times; "to-day" in one
+    word."""
+    text = _OLD_SPELLING.sub(r"\1\2", text)
     sentences = [sentence.strip() for sentence in re.split(r"[.!?。！？]+", text) if sentence.strip()]
     if len(sentences) > 1 and len(set(sentences)) == 1:
         return sentences[0]

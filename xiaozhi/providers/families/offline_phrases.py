@@ -58,6 +58,7 @@ from xiaozhi.providers.families.offline_slots import plain_text
 from xiaozhi.providers.families.offline_sounds import sounds
 from xiaozhi.settings.yaml_reader import read_file
 
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A rule that fits a question. `values`: what was said in its slots. `mentioned`: the question is a longer
@@ -99,8 +100,8 @@ class _Loose:
 
 
 class PhraseBook:
-    """A checked phrase file with its look-ups. Shared freely between greenlets and threads: what `prepare` makes is made
-    once, or twice alike."""
+    """A checked phrase file with its look-ups. Shared freely between greenlets and threads: what `prepare` makes is
+    made once, or twice alike."""
 
     def __init__(self, file: PhraseFile, source: str = "offline.yaml") -> None:
         """Raises SettingsError with every fault the models cannot see: patterns, slots, doubles, unknown names."""
@@ -124,11 +125,11 @@ class PhraseBook:
             )
         if faults:
             raise SettingsError(faults)
-        self._padding = {
+        self._padding: dict[str, list[str]] = {
             language: sorted({_canonical(text, language) for text in file.padding.of(language)}, key=len, reverse=True)
             for language in LANGUAGES
         }
-        self._written = {
+        self._written: dict[str, OpenPhrases] = {
             language: OpenPhrases(self._open[language], file.slots, language, None) for language in LANGUAGES
         }
 
@@ -263,22 +264,22 @@ class PhraseBook:
                         )
                     )
         self._mentions += [(words.lower(), name) for words in (*rule.mentions.en, *rule.mentions.zh) if words.strip()]
-        for field, phrases in (("say", rule.say), ("typed", rule.typed)):
+        for key, phrases in (("say", rule.say), ("typed", rule.typed)):
             for language in LANGUAGES:
                 for place, pattern in enumerate(getattr(phrases, language)):
                     try:
                         sentences = self._read(pattern)
                     except PatternError as error:
-                        faults.append(Fault(f"{where}.{field}.{language}.{place}", repr(pattern), str(error)))
+                        faults.append(Fault(f"{where}.{key}.{language}.{place}", repr(pattern), str(error)))
                         continue
-                    at = f"{where}.{field}.{language}.{place}"
+                    at = f"{where}.{key}.{language}.{place}"
                     closed = [sentence for sentence in sentences if not self._is_open(sentence)]
                     for sentence in sentences:
                         if self._is_open(sentence):
                             self._enter_open(open_phrase(name, sentence, language), language, at, faults)
                     for sentence in closed:
                         self._enter(name, sentence, language, at, faults)
-                    if field == "say" and language == "en":
+                    if key == "say" and language == "en":
                         if len(closed) < len(sentences):
                             faults.append(Fault(at, repr(pattern), "what nobody can listen for stands under `typed`"))
                         self._listen_for(closed)
@@ -313,9 +314,7 @@ class PhraseBook:
         if owner == phrase.rule:
             self._open[language].append(phrase)
         else:
-            faults.append(
-                Fault(where, repr(phrase.literals), f"a phrase of one rule only; rules.{owner} has it too")
-            )
+            faults.append(Fault(where, repr(phrase.literals), f"a phrase of one rule only; rules.{owner} has it too"))
 
     def _listen_for(self, sentences: list[PatternSentence]) -> None:
         numbers = {

@@ -24,29 +24,38 @@ _MINUS: Final = re.compile(r"(?<=\d) ?[-−–] ?(?=\d)")
 _NO_MARK: Final = re.compile(r"[^\w+×÷*/%^.:,-]|_|(?<!\d)[.:,-]|[.:,-](?!\d)")
 _SPACE_BY_HAN: Final = re.compile(r"(?<=[㐀-鿿]) | (?=[㐀-鿿])")
 
-_TIME_WORDS: Final = frozenset(
-    (
-        "a an the at on in for by of to from and past after before every each this next other until oclock am pm "
-        "second seconds minute minutes hour hours day days week weeks month months year years half quarter "
-        "morning mornings afternoon evening evenings night nights noon midnight midday tonight today tomorrow now "
-        "weekday weekdays weekend weekends daily weekly monday tuesday wednesday thursday friday saturday sunday mondays tuesdays "
-        "wednesdays thursdays fridays saturdays sundays january february march april may june july august september "
-        "october november december st nd rd th first third"
-    ).split()
+_TIME_WORDS: Final = frozenset({
+    "a", "an", "the", "at", "on", "in", "for", "by", "of", "to", "from", "and", "past", "after", "before", "every",
+    "each", "this", "next", "other", "until", "oclock", "am", "pm", "second", "seconds", "minute", "minutes",
+    "hour", "hours", "day", "days", "week", "weeks", "month", "months", "year", "years", "half", "quarter",
+    "morning", "mornings", "afternoon", "evening", "evenings", "night", "nights", "noon", "midnight", "midday",
+    "tonight", "today", "tomorrow", "now", "weekday", "weekdays", "weekend", "weekends", "daily", "weekly",
+    "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "mondays", "tuesdays",
+    "wednesdays", "thursdays", "fridays", "saturdays", "sundays", "january", "february", "march", "april", "may",
+    "june", "july", "august", "september", "october", "november", "december", "st", "nd", "rd", "th", "first",
+    "third",
+})  # fmt: skip
+_TIME_CHARS: Final = frozenset(
+    "0123456789.:零一二两三四五六七八九十百半刻点分钟秒小时个天后之以内今明早上中下午晚夜凌晨整"
+    "周星期礼拜末每工作日号月年过再从起到大的"
 )
-_TIME_CHARS: Final = frozenset("0123456789.:零一二两三四五六七八九十百半刻点分钟秒小时个天后之以内今明早上中下午晚夜凌晨整周星期礼拜末每工作日号月年过再从起到大的")
 _TIME_NEEDS: Final = re.compile(r"\d:\d|[点分秒时半刻天周期号午晨]|[晚早]上")
 _NO_TIME: Final = re.compile(r"个(?!半?(?:小时|钟|月|星期|礼拜|周|半)|半$)|点.*点(?!半?$)")
-_TIME_REPAIRS: Final = ("分钟", "小时", "钟头", "明天", "今天", "后天", "早上", "上午", "中午", "下午", "晚上", "每天", "星期", "以后", "之后", "点半", "半", "点", "分", "秒", "后", "个")  # fmt: skip
+_TIME_REPAIRS: Final = (
+    *("分钟", "小时", "钟头", "明天", "今天", "后天", "早上", "上午", "中午", "下午", "晚上", "每天", "星期"),
+    *("以后", "之后", "点半", "半", "点", "分", "秒", "后", "个"),
+)
 _SUM_REPAIRS: Final = ("百分之", "除以", "乘以", "加", "减", "乘", "除", "点", "的")
-_DAY_REPAIRS: Final = ("大后天", "大前天", "今天", "明天", "后天", "昨天", "前天", "星期", "礼拜", "以后", "之后", "以前", "天", "周", "下", "上", "后", "前", "个")  # fmt: skip
+_DAY_REPAIRS: Final = (
+    *("大后天", "大前天", "今天", "明天", "后天", "昨天", "前天", "星期", "礼拜", "以后", "之后", "以前"),
+    *("天", "周", "下", "上", "后", "前", "个"),
+)
 
 
 def plain_text(text: str, language: str) -> str:
     """Lower case, one space between words, none by Chinese characters; of the marks those that numbers need."""
     text = re.sub(r"['’`]", "", unicodedata.normalize("NFKC", text).lower())
     text = re.sub(r"\b([ap])\.? ?m\b\.?", r"\1m", text).replace("o clock", "oclock")
-    text = re.sub(r"\bto[- ](day|morrow|night)\b", r"to\1", text)
     text = _NO_MARK.sub(" ", _MINUS.sub("-", text))
     text = " ".join(text.split())
     return _SPACE_BY_HAN.sub("", text) if language == "zh" else text
@@ -100,9 +109,7 @@ def _is_english_time(words: list[str]) -> bool:
     telling, at = False, 0
     while at < len(words):
         _, used = english_number(words, at)
-        if used:
-            telling = True
-        elif re.fullmatch(r"\d+(am|pm|st|nd|rd|th|\.\d+)", words[at]):
+        if used or re.fullmatch(r"\d+(am|pm|st|nd|rd|th|\.\d+)", words[at]):
             telling = True
         elif words[at] not in _TIME_WORDS:
             return False

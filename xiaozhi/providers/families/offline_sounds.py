@@ -21,7 +21,16 @@ log = get_logger(__name__)
 
 _FIRST, _LAST = 0x4E00, 0x9FFF
 _TONES: Final = {ord(mark): None for mark in "\u0304\u0301\u030c\u0300"}
-_OFTEN_SO: Final = {"乐": "yue", "长": "chang", "地": "de", "量": "liang", "度": "du", "重": "chong", "率": "lv", "么": "me"}
+_OFTEN_SO: Final = {
+    "乐": "yue",
+    "长": "chang",
+    "地": "de",
+    "量": "liang",
+    "度": "du",
+    "重": "chong",
+    "率": "lv",
+    "么": "me",
+}
 """Readings in what people ask of a device, where the first of the table is another."""
 _NUMERALS: Final = "零一二三四五六七八九"
 """Digits sound like these."""

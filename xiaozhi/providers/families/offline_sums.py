@@ -1,4 +1,4 @@
-"""Sums as they are said or written: "three plus five", "15 percent of 80", 三加五, 八十的百分之十五. Text to its result.
+"""Sums as they are said or written: "three plus five", "15 percent of 80", 三加五, 八十的百分之十五; their results.
 
 Exact (fractions), bounded, and nothing but numbers and signs: a text with anything else in it is no sum."""
 
@@ -14,7 +14,8 @@ from xiaozhi.speech.numerals import english_number
 
 MAX_CHARS: Final = 100
 _SIGN_OR_WORD: Final = re.compile(
-    r"[-+*/^%×÷加减乘除方倍半根分]|plus|minus|times|multiplied|divided|over|percent|power|root|half|squared|cubed|\d ?x ?\d"
+    r"[-+*/^%×÷加减乘除方倍半根分]|"
+    r"plus|minus|times|multiplied|divided|over|percent|power|root|half|squared|cubed|\d ?x ?\d"
 )
 """There is one of these in every sum."""
 MAX_TOKENS: Final = 15
@@ -166,8 +167,8 @@ def _root(value: Fraction) -> Fraction:
 
 
 def _english_tokens(text: str) -> list[Token] | None:
-    for words, sign in _ENGLISH:
-        text = re.sub(words, sign, text)
+    for said, sign in _ENGLISH:
+        text = re.sub(said, sign, text)
     text = re.sub(r"(\d),(?=\d{3}\b)", r"\1", text)
     words = re.sub(r"([-+*/^%])", r" \1 ", text).split()
     tokens: list[Token] = []
@@ -186,7 +187,7 @@ def _english_tokens(text: str) -> list[Token] | None:
 
 
 def _english_amount(words: list[str], at: int) -> tuple[Fraction, int]:
-    """A number with its decimals and scales, and how many words it takes: "two thousand five hundred", "3 point 1 4"."""
+    """A number with its decimals and scales, and how many words it takes: "two thousand five hundred"."""
     total, start = Fraction(0), at
     while at < len(words):
         if re.fullmatch(r"\d+\.\d+|\d{7,12}", words[at]):
@@ -220,8 +221,8 @@ def _english_amount(words: list[str], at: int) -> tuple[Fraction, int]:
 
 def _chinese_tokens(text: str) -> list[Token] | None:
     text = text.replace(" ", "").replace(",", "")
-    for words, sign in _CHINESE:
-        text = re.sub(words, sign, text)
+    for said, sign in _CHINESE:
+        text = re.sub(said, sign, text)
     tokens: list[Token] = []
     at = 0
     for match in _HAN_TOKEN.finditer(text):
@@ -264,15 +265,15 @@ def _han_whole(text: str) -> Fraction | None:
         return Fraction(int(joined)) if len(joined) <= 12 else None
     total, last, pending, unit_size = 0, 10_000, "", 0
     for char in digits:
-        size = _HAN_UNITS.get(char)
-        if size is None:
+        size = _HAN_UNITS.get(char, 0)
+        if not size:
             if not char.isdecimal():
                 return None
             pending = char if pending in ("", "0") else pending + char
             if char == "0":
                 unit_size = 0
             continue
-        if size >= last or len(pending) > 1 and size != 10:
+        if size >= last or (len(pending) > 1 and size != 10):
             return None
         total += size * int(pending or 1)
         last, pending, unit_size = size, "", size

@@ -1,4 +1,4 @@
-"""Things in the house by name: which tool on offer, or which thing of Home Assistant, is meant by "the living room light".
+"""Things in the house by name: which tool on offer, or thing of Home Assistant, is meant by "the living room light".
 
 A name is understood as kinds of things and rooms that the phrase file lists (`things`: lamp, light, 灯 ...), whatever
 the language of the device, and the rest of it literally. What a tool is for is read out of its name and description."""
@@ -22,7 +22,7 @@ _HAN_RUN: Final = re.compile(r"[㐀-鿿]+")
 _ENTITY_LINE: Final = re.compile(r"([^,，\n]*)[,，]([^,，\n]+)[,，] ?([a-z_]+\.[a-z0-9_]+) *")
 _SWITCHING: Final = frozenset({"set", "switch", "power", "control"})
 _NO_LABEL: Final = _SWITCHING | {"self"}
-_EMPTY: Final = frozenset("a an the my all in of on".split()) | frozenset("的里")
+_EMPTY: Final = frozenset(["a", "an", "the", "my", "all", "in", "of", "on"]) | frozenset("的里")
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class OfflineLlm(Llm):
         if rule.tool is None:
             return self._say(rule.answer.of(language), facts)
         if rule.tool.of:
-            return self._switch(rule, rule.tool, str(match.values[rule.tool.of]), results, tools, facts, language, messages)
+            return self._switch(match, rule.tool, results, tools, facts, language, messages)
         done = _result_of(rule.tool.name, results)
         spec = _find(rule.tool.name, rule.tool.arguments, tools)
         if done is None:
@@ -146,9 +146,8 @@ class OfflineLlm(Llm):
 
     def _switch(
         self,
-        rule: Rule,
+        match: Match,
         deed: Deed,
-        name: str,
         results: Sequence[tuple[str, str]],
         tools: Sequence[ToolSpec],
         facts: OfflineFacts,
@@ -156,6 +155,7 @@ class OfflineLlm(Llm):
         messages: Sequence[Message],
     ) -> ToolCall | str:
         """As `_step`, for a thing that was named."""
+        rule, name = match.rule, str(match.values[deed.of])
         if results:
             failed = _has_failed(results[-1][1][:MAX_RESULT])
             return self._failed(language, facts) if failed else self._say(rule.answer.of(language), facts)
