@@ -13,6 +13,7 @@ import difflib
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ from xiaozhi.providers.families.offline_sounds import sounds
 from xiaozhi.settings.yaml_reader import read_file
 
 
+MAX_NUMBERS_HEARD = 3
+"""Places of a sentence at which a number may have been heard as other words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A rule that fits a question. `values`: what was said in its slots. `mentioned`: the question is a longer
@@ -94,7 +99,7 @@ class _Loose:
         if self.chinese is None:
             return None
         whole = forms[0][0]
-        for said in self.chinese.numbers_heard(whole):
+        for said in islice(self.chinese.numbers_heard(whole), MAX_NUMBERS_HEARD):
             forms += [form for form in canonical_forms(said, language) if form[1] is not None]
         return self.chinese.find(forms)
 

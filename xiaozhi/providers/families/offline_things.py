@@ -123,7 +123,7 @@ class ThingNames:
 def _is_called(thing: Thing, name: str) -> bool:
     """Whether it has just this name, or a description with this Chinese name in it."""
     plain = name.replace("的", "")
-    return thing.label.lower() == plain or (not plain.isascii() and plain in thing.about)
+    return thing.label.lower() == plain or (len(plain) > 1 and not plain.isascii() and plain in thing.about)
 
 
 def _place_of(word: str, text: str, table: Sounds | None) -> int:
