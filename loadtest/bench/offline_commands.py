@@ -66,7 +66,7 @@ TOOLS = (
 )
 
 
-class Assistant:
+class OfflineAssistant:
     """The offline assistant, on a device that offers TOOLS."""
 
     def __init__(self, pool: InferencePool) -> None:
@@ -103,7 +103,7 @@ def rows(mistakes: list[str] | None = None) -> list[Row]:
     pool = InferencePool(workers=3)
     pool.start()
     try:
-        assistant = Assistant(pool)
+        assistant = OfflineAssistant(pool)
         found = typed_rows(assistant, wrong)
         found += cost_rows(assistant.book)
         models = open_speech.models()
@@ -114,7 +114,7 @@ def rows(mistakes: list[str] | None = None) -> list[Row]:
         pool.close()
 
 
-def typed_rows(assistant: Assistant, wrong: list[str]) -> list[Row]:
+def typed_rows(assistant: OfflineAssistant, wrong: list[str]) -> list[Row]:
     """Commands as they are written, and sentences that are none."""
     found: list[Row] = []
     for language, commands, others in (
@@ -157,7 +157,7 @@ def _cpu(book: PhraseBook, text: str) -> float:
     return time.process_time() - began
 
 
-def spoken_rows(assistant: Assistant, pool: InferencePool, wrong: list[str]) -> list[Row]:
+def spoken_rows(assistant: OfflineAssistant, pool: InferencePool, wrong: list[str]) -> list[Row]:
     """Commands through a voice and the recogniser."""
     found: list[Row] = []
     with open_speech.recogniser() as asr:

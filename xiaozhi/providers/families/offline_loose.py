@@ -16,7 +16,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from xiaozhi.providers.families.offline_patterns import SLOT
-from xiaozhi.providers.families.offline_sounds import Sounds
+from xiaozhi.providers.families.offline_sounds import SyllableSounds
 
 Form = tuple[str, int | None]
 """A canonical sentence, and the number that stands for its slot."""
@@ -46,7 +46,7 @@ class LooseKey:
 class LooseChinese:
     """The Chinese phrases by their sound."""
 
-    def __init__(self, phrases: Iterable[tuple[str, LooseKey]], dropped: Sequence[str], table: Sounds) -> None:
+    def __init__(self, phrases: Iterable[tuple[str, LooseKey]], dropped: Sequence[str], table: SyllableSounds) -> None:
         """`phrases`: canonical. `dropped`: pieces that mean nothing."""
         self._sounds = table
         self._dropped = sorted(dropped, key=len, reverse=True)

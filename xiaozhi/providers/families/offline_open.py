@@ -12,7 +12,7 @@ from rapidfuzz.distance import Hamming
 from xiaozhi.providers.families.offline_file import Slot
 from xiaozhi.providers.families.offline_patterns import PatternSentence, runs
 from xiaozhi.providers.families.offline_slots import plain_text, slot_value
-from xiaozhi.providers.families.offline_sounds import Sounds
+from xiaozhi.providers.families.offline_sounds import SyllableSounds
 
 MAX_OPEN_TEXT: Final = 100
 """Characters; longer ones are no phrase with a slot."""
@@ -21,6 +21,7 @@ MANY_SYLLABLES: Final = 2
 """From so many on a literal may sound a little otherwise."""
 
 Values = dict[str, str | int]
+_Read = dict[tuple[str, str], str | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class OpenPhrases:
     differ."""
 
     def __init__(
-        self, phrases: list[OpenPhrase], slots: Mapping[str, Slot], language: str, table: Sounds | None
+        self, phrases: list[OpenPhrase], slots: Mapping[str, Slot], language: str, table: SyllableSounds | None
     ) -> None:
         self._slots = slots
         self._language = language
@@ -80,10 +81,11 @@ class OpenPhrases:
     def find(self, text: str) -> tuple[OpenPhrase, Values] | None:
         """The phrase that `text` (plain) is, and what stands in its slots; the longest beginning first."""
         code = self._code(text)
+        read: _Read = {}
         longest = min(self._longest, len(code))
         ends = range(longest - longest % self._width, -1, -self._width)
         for end in ends:
-            found = self._from(text, code, end, code[:end], tolerant=False)
+            found = self._from(text, code, end, code[:end], read, tolerant=False)
             if found is not None:
                 return found
         if self._table is None:
@@ -91,12 +93,15 @@ class OpenPhrases:
         for end in ends:
             starts = {code[:end]} | {one for gap in _gaps(code[:end]) for one in self._near_starts.get(gap, ())}
             for start in starts:
-                found = self._from(text, code, end, start, tolerant=True)
+                found = self._from(text, code, end, start, read, tolerant=True)
                 if found is not None:
                     return found
         return None
 
-    def _from(self, text: str, code: str, end: int, start: str, *, tolerant: bool) -> tuple[OpenPhrase, Values] | None:
+    def _from(
+        self, text: str, code: str, end: int, start: str, read: _Read, *, tolerant: bool
+    ) -> tuple[OpenPhrase, Values] | None:
+        """As `find`, of the phrases that begin with `start`. `read`: what was read in slots already."""
         for last, group in self._by_start.get(start, {}).items():
             stop = len(code) - len(last)
             if stop <= end or not (code.endswith(last) or (tolerant and _nearly(code[stop:], last))):
@@ -105,7 +110,7 @@ class OpenPhrases:
                 if tolerant and not self._bounded(phrase):
                     continue
                 for pieces in self._split(text, code, end, stop, middle):
-                    values = self._values(phrase, pieces)
+                    values = self._values(phrase, pieces, read)
                     if values is not None:
                         return phrase, values
         return None
@@ -130,10 +135,12 @@ class OpenPhrases:
                 yield [text[start // width : at // width], text[behind // width : stop // width]]
             at = code.find(middle, at + 1, stop)
 
-    def _values(self, phrase: OpenPhrase, pieces: list[str]) -> Values | None:
+    def _values(self, phrase: OpenPhrase, pieces: list[str], read: _Read) -> Values | None:
         values: Values = {}
         for name, piece in zip(phrase.slots, pieces, strict=True):
-            value = slot_value(self._slots[name], piece.strip(), self._language, self._table)
+            if (name, piece) not in read:
+                read[name, piece] = slot_value(self._slots[name], piece.strip(), self._language, self._table)
+            value = read[name, piece]
             if value is None:
                 return None
             values[name] = value

@@ -59,7 +59,6 @@ from xiaozhi.providers.families.offline_slots import plain_text
 from xiaozhi.providers.families.offline_sounds import sounds
 from xiaozhi.settings.yaml_reader import read_file
 
-
 MAX_NUMBERS_HEARD = 3
 """Places of a sentence at which a number may have been heard as other words."""
 

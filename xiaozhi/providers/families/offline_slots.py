@@ -3,6 +3,7 @@ Text (as `plain_text` writes it) to the value that an answer or a tool is given;
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from datetime import date
@@ -12,7 +13,7 @@ from xiaozhi.providers.families.offline_days import day_of
 from xiaozhi.providers.families.offline_file import Slot
 from xiaozhi.providers.families.offline_loose import NUMERALS
 from xiaozhi.providers.families.offline_patterns import canonical_words, language_of
-from xiaozhi.providers.families.offline_sounds import Sounds
+from xiaozhi.providers.families.offline_sounds import SyllableSounds
 from xiaozhi.providers.families.offline_sums import result_of, result_words
 from xiaozhi.speech.numerals import english_number
 
@@ -61,7 +62,7 @@ def plain_text(text: str, language: str) -> str:
     return _SPACE_BY_HAN.sub("", text) if language == "zh" else text
 
 
-def slot_value(slot: Slot, text: str, language: str, table: Sounds | None) -> str | int | None:
+def slot_value(slot: Slot, text: str, language: str, table: SyllableSounds | None) -> str | int | None:
     """What `text` is worth in a slot. `table`: then Chinese may be another writing of the same sounds."""
     if slot.kind not in ("words", "sum") and _NOT.search(text):
         return None
@@ -83,7 +84,7 @@ def slot_value(slot: Slot, text: str, language: str, table: Sounds | None) -> st
             return text if text and len(text) <= MAX_WORDS[language] else None
 
 
-def _sum(text: str, language: str, table: Sounds | None) -> str | None:
+def _sum(text: str, language: str, table: SyllableSounds | None) -> str | None:
     chinese = language == "zh"
     result = result_of(text)
     if result is None and chinese and table is not None:
@@ -92,7 +93,7 @@ def _sum(text: str, language: str, table: Sounds | None) -> str | None:
     return result_words(result, chinese=chinese) if result is not None else None
 
 
-def _time(text: str, language: str, table: Sounds | None) -> str | None:
+def _time(text: str, language: str, table: SyllableSounds | None) -> str | None:
     if language != "zh":
         return text if _is_english_time(text.replace(":", " ").split()) else None
     text = re.sub(r"(\d)\.5(?!\d)", r"\1点半", text)  # how 六点半 is often written down
@@ -119,11 +120,12 @@ def _is_english_time(words: list[str]) -> bool:
     return telling
 
 
-def _repaired(text: str, words: tuple[str, ...], table: Sounds | None, kept: str) -> str | None:
+def _repaired(text: str, words: tuple[str, ...], table: SyllableSounds | None, kept: str) -> str | None:
     """`text` in numerals and `words`, where it sounds like them; None when it does not, or hardly anything of it was
     written so."""
     if table is None or language_of(text) != "zh":
         return None
+    coded = table.code(text)
     found: list[str] = []
     as_heard = at = 0
     while at < len(text):
@@ -132,10 +134,15 @@ def _repaired(text: str, words: tuple[str, ...], table: Sounds | None, kept: str
             found.append(word or text[at])
             as_heard += len(found[-1])
         else:
-            word = next((one for one in words if table.code(text[at : at + len(one)]) == table.code(one)), None)
+            word = next((one for one in words if coded.startswith(_code_of(one, table), 2 * at)), None)
             word = word or NUMERALS.get(table.syllable(text[at]))
             if word is None:
                 return None
             found.append(word)
         at += len(found[-1])
     return "".join(found) if 3 * as_heard >= len(text) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _code_of(word: str, table: SyllableSounds) -> str:
+    return table.code(word)

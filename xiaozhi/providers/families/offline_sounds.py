@@ -43,7 +43,7 @@ _INITIAL_CODES, _FINAL_CODES = 0xE000, 0xE100
 _NO_FINAL: Final = "\ue0ff"
 
 
-class Sounds:
+class SyllableSounds:
     """`code(text)`: two characters for each of `text`. Immutable after its making."""
 
     def __init__(self, file: Path) -> None:
@@ -95,13 +95,13 @@ class Sounds:
 
 
 @functools.lru_cache(maxsize=1)
-def sounds() -> Sounds | None:
+def sounds() -> SyllableSounds | None:
     """The table, made when it is first asked for; None where there is none."""
     try:
         package = importlib.util.find_spec("pypinyin")
         if package is None or package.origin is None:
             return None
-        return Sounds(Path(package.origin).with_name("pinyin_dict.json"))
+        return SyllableSounds(Path(package.origin).with_name("pinyin_dict.json"))
     except (OSError, ValueError) as error:
         log.warning("no readings of Chinese characters: commands are compared as they are written", error=str(error))
         return None

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from xiaozhi.chat import ToolSpec
 from xiaozhi.providers.families.offline_file import Deed, WordLists
-from xiaozhi.providers.families.offline_sounds import Sounds
+from xiaozhi.providers.families.offline_sounds import SyllableSounds
 
 HOUSE_TOOL: Final = "hass_set_state"
 MAX_DESCRIPTION: Final = 300
@@ -56,12 +56,14 @@ class ThingNames:
             ((word, kind) for kind, lists in things.items() for word in lists.zh), key=lambda one: -len(one[0])
         )
 
-    def known(self, name: str, table: Sounds | None) -> bool:
+    def known(self, name: str, table: SyllableSounds | None) -> bool:
         """Whether it is a thing of the list, if not one that is here."""
         parts = self._parts(name, table)
         return bool(parts.kinds) and not parts.words and not parts.han
 
-    def find(self, name: str, deed: Deed, tools: Sequence[ToolSpec], told: str, table: Sounds | None) -> list[Thing]:
+    def find(
+        self, name: str, deed: Deed, tools: Sequence[ToolSpec], told: str, table: SyllableSounds | None
+    ) -> list[Thing]:
         """What `name` may mean, the best fits only. `told`: the system prompt, which lists the things of Home
         Assistant. `table`: Chinese is then compared by sound where it is not written so."""
         for sound in dict.fromkeys((None, table)):
@@ -100,7 +102,7 @@ class ThingNames:
             arguments = {"entity_id": entity, "state": {"type": action}}
             yield Thing(label, label, HOUSE_TOOL, arguments), self._parts(label.lower(), None)
 
-    def _parts(self, name: str, table: Sounds | None) -> Named:
+    def _parts(self, name: str, table: SyllableSounds | None) -> Named:
         kinds: set[str] = set()
         words = [word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in _EMPTY]
         for many, kind in self._english:
@@ -126,7 +128,7 @@ def _is_called(thing: Thing, name: str) -> bool:
     return thing.label.lower() == plain or (len(plain) > 1 and not plain.isascii() and plain in thing.about)
 
 
-def _place_of(word: str, text: str, table: Sounds | None) -> int:
+def _place_of(word: str, text: str, table: SyllableSounds | None) -> int:
     """Where `word` stands in `text`, as it sounds if there is a table: each syllable equal, or alike by half."""
     if table is None:
         return text.find(word)
@@ -140,7 +142,7 @@ def _place_of(word: str, text: str, table: Sounds | None) -> int:
     return -1
 
 
-def _fits(wanted: Named, offered: Named, label: str, table: Sounds | None) -> bool:
+def _fits(wanted: Named, offered: Named, label: str, table: SyllableSounds | None) -> bool:
     if not wanted.kinds <= offered.kinds or not wanted.words <= offered.words:
         return False
     if not wanted.han:
