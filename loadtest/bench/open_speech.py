@@ -34,13 +34,15 @@ Spoken = tuple[str, bytes]
 """(what is said, s16le mono 16 kHz)."""
 
 CONTEXT = CallContext()
+PARENTS = (ROOT / ".tools/models", ROOT / "models")
+"""Where models are looked for."""
 VOICES = ("en-us", "en")
 BEAT_S = 0.001
 
 
 def rows() -> list[Row]:
     """About half a minute; one row that says nothing where there are no models."""
-    if _models() is None:
+    if models() is None:
         return [("models of the offline default: make tools", None, "", "")]
     before = psutil.Process().memory_info().rss
     with recogniser() as asr:
@@ -55,8 +57,9 @@ def rows() -> list[Row]:
     return found
 
 
-def _models() -> dict[str, str] | None:
-    for parent in (ROOT / ".tools/models", ROOT / "models"):
+def models() -> dict[str, str] | None:
+    """Options of the recogniser with the folders of its models; None where they are not."""
+    for parent in PARENTS:
         if all(is_here(model, parent / model.folder) for model in RECOGNITION):
             whisper, moonshine = (str(parent / model.folder) for model in RECOGNITION)
             return {"whisper_dir": whisper, "moonshine_dir": moonshine}
@@ -68,7 +71,7 @@ def recogniser() -> Iterator[BatchAsr]:
     """With its models, in a pool that runs two recognitions at once."""
     pool = InferencePool(workers=3)
     pool.start()
-    block = {"type": "offline", **(_models() or {})}
+    block = {"type": "offline", **(models() or {})}
     asr: BatchAsr = registry.build("asr", "Offline", block, Services(inference=pool, config_dir=ROOT / "config"))
     try:
         asr.warm_up()

@@ -198,6 +198,19 @@ def test_the_wake_word_is_greeted_and_typed_chinese_answered_in_chinese(house: H
     assert_speech(answer, 1.0)
 
 
+def test_chinese_that_was_heard_almost_right_is_done_and_answered(house: House) -> None:
+    tools = DeviceTools(volume=50)
+    device = house.device(tools=tools)
+    wait_for(lambda: tools.listed, "the device's tools")
+
+    done = ask(device, "请帮我把音量掉到三十")
+    result = ask(device, "三家五等于几")
+
+    assert tools.calls == [("self.audio_speaker.set_volume", {"volume": 30})]
+    assert done.sentences == ["音量已调到30"]
+    assert result.sentences == ["等于8"]
+
+
 def test_what_is_not_understood_is_said_to_be(house: House, words: Words) -> None:
     device = house.device()
     utter(device, words("my sister lives in a small town near the river"))

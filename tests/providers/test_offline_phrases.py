@@ -282,7 +282,7 @@ def test_what_is_listened_for_is_english_in_words(small: phrases.PhraseBook) -> 
         (
             changed("rules", "time", "say", "en", ["<number> <number>"]),
             "rules.time.say.en.0",
-            "a phrase may have one slot",
+            "a phrase may have 2 slots, each once",
         ),
         (changed("rules", "time", "typed", {"en": ["Goodbye!"]}), "rules.bye.say.en.0", "rules.time has it too"),
         (
@@ -372,13 +372,22 @@ def test_checking_a_configuration_finds_them(written: Written) -> None:
 # --- the shipped file -------------------------------------------------------------------------------------------------
 
 
+FILLED: dict[str, tuple[str, str]] = {
+    "sum": ("three plus five", "三加五"),
+    "day": ("the day after tomorrow", "后天"),
+    "time": ("half an hour", "半个小时以后"),
+    "thing": ("lamp", "台灯"),
+    "words": ("buy green apples", "买一斤苹果"),
+}
+
+
 def every_phrase(book: phrases.PhraseBook) -> Iterator[tuple[str, str]]:
     """(rule, a sentence of it) of all its patterns, slots filled with 40, or with the most that they take."""
-    filled = {f"<{name}>": min(40, slot.most) for name, slot in book.file.slots.items()}
-    number = {
-        "en": {slot: " ".join(numerals.number_words(value)) for slot, value in filled.items()},
-        "zh": {slot: str(value) for slot, value in filled.items()},
-    }
+    number: dict[str, dict[str, str]] = {"en": {}, "zh": {}}
+    for name, slot in book.file.slots.items():
+        value = min(40, slot.most)
+        english, chinese = FILLED.get(slot.kind, (" ".join(numerals.number_words(value)), str(value)))
+        number["en"][f"<{name}>"], number["zh"][f"<{name}>"] = english, chinese
     for name, rule in book.file.rules.items():
         for language, glue in (("en", " "), ("zh", "")):
             for pattern in (*getattr(rule.say, language), *getattr(rule.typed, language)):

@@ -168,7 +168,7 @@ class LateCalls:
                     context.device_id,
                     context.client_id,
                     context.language,
-                    context.question.text,
+                    question,
                     call,
                     outcome,
                     seconds,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from xiaozhi.providers.families.offline_phrases import PLACEHOLDER
+from xiaozhi.providers.families.offline_days import day_of
+from xiaozhi.providers.families.offline_file import PLACEHOLDER
 
 if TYPE_CHECKING:
     from xiaozhi.runtime.inference import InferencePool
@@ -31,6 +32,7 @@ class OfflineFacts:
 
     def __init__(self, now: datetime, language: str, chance: random.Random, inference: InferencePool) -> None:
         self._now = now
+        self._day = now.date()
         self._chinese = language == "zh"
         self._chance = chance
         self._inference = inference
@@ -38,10 +40,11 @@ class OfflineFacts:
         self._least, self._most = 0, 100
         self._makers: Mapping[str, Callable[[], Any]] = {
             "time": lambda: spoken_time(now, chinese=self._chinese),
-            "date": lambda: spoken_date(now, chinese=self._chinese),
-            "weekday": lambda: f"星期{_WEEKDAYS_ZH[now.weekday()]}" if self._chinese else _WEEKDAYS[now.weekday()],
-            "month": lambda: f"{now.month}月" if self._chinese else _MONTHS[now.month - 1],
-            "year": lambda: "".join(_DIGITS_ZH[int(digit)] for digit in str(now.year)) if self._chinese else now.year,
+            "date": lambda: spoken_date(self._day, chinese=self._chinese),
+            "weekday": self._weekday,
+            "month": lambda: f"{self._day.month}月" if self._chinese else _MONTHS[self._day.month - 1],
+            "year": self._year,
+            "days": lambda: (self._day - now.date()).days,
             "part_of_day": lambda: part_of_day(now, chinese=self._chinese),
             "lunar": self._lunar,
             "coin": lambda: chance.choice(("正面", "反面") if self._chinese else ("heads", "tails")),
@@ -49,6 +52,10 @@ class OfflineFacts:
             "number": lambda: chance.randint(1, 100),
             "answer": lambda: "",
         }
+
+    def about(self, day: str) -> None:
+        """What is asked is asked of another day, as the slot of a phrase names it."""
+        self._day = day_of(day, self._now.date()) or self._day
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Values from the phrase or the device."""
@@ -78,10 +85,17 @@ class OfflineFacts:
         changed = value + int(amount) if sign == "+" else value - int(amount)
         return max(self._least, min(self._most, changed))
 
+    def _weekday(self) -> str:
+        place = self._day.weekday()
+        return f"星期{_WEEKDAYS_ZH[place]}" if self._chinese else _WEEKDAYS[place]
+
+    def _year(self) -> str | int:
+        year = self._day.year
+        return "".join(_DIGITS_ZH[int(digit)] for digit in str(year)) if self._chinese else year
+
     def _lunar(self) -> str:
         # 6 ms of CPU, and its tables take longer to import.
-        day = self._now.date()
-        return self._inference.run(lunar_date, day, self._chinese, kind="other", deadline=LUNAR_DEADLINE_S)
+        return self._inference.run(lunar_date, self._day, self._chinese, kind="other", deadline=LUNAR_DEADLINE_S)
 
 
 def spoken_time(now: datetime, *, chinese: bool) -> str:

@@ -4,7 +4,7 @@
 
 Not regular expressions, on purpose: a pattern has to be *generated* from (the recogniser listens for every sentence it
 stands for) as well as matched, and a user who has never seen one should be able to write it. Not the phrase file
-either: that is `_offline_phrases.py`.
+either: that is `offline_phrases.py`.
 
 Text is compared in a canonical form: lower case, no punctuation, numbers in words or digits of either language as
 digits. A slot is the sign `SLOT`; so matching is a dictionary look-up, whatever the number was."""
@@ -26,6 +26,9 @@ SLOT = "#"
 
 _TOKEN = re.compile(r"\s*(?:(?P<slot><[^<>]*>)|(?P<sign>[\[\]()|])|(?P<text>[^\s\[\]()|<>]+)|(?P<bad>[<>]))")
 _HAN = re.compile(r"[㐀-鿿豈-﫿]")
+
+
+_OLD_SPELLING = re.compile(r"\b(to)-(day|morrow|night)\b", re.IGNORECASE)
 
 
 class PatternError(ValueError):
@@ -153,6 +156,20 @@ def canonical_words(text: str, language: str) -> list[str | int]:
     return list(_english_numbers(words))
 
 
+def said_once(text: str) -> str:
+    """`text` without its repetitions: recognisers may write a short utterance down several times; "to-day" in one
+    word."""
+    text = _OLD_SPELLING.sub(r"\1\2", text)
+    sentences = [sentence.strip() for sentence in re.split(r"[.!?。！？]+", text) if sentence.strip()]
+    if len(sentences) > 1 and len(set(sentences)) == 1:
+        return sentences[0]
+    words = text.split()
+    for size in range(2, len(words) // 2 + 1):
+        if len(words) % size == 0 and words == words[:size] * (len(words) // size):
+            return " ".join(words[:size])
+    return text
+
+
 def canonical_forms(text: str, language: str) -> Iterator[tuple[str, int | None]]:
     """The canonical sentence of `text`, then once per number in it with that number as `SLOT` (and its value)."""
     parts = canonical_words(text, language)
@@ -167,18 +184,19 @@ def canonical_sentence(sentence: PatternSentence, language: str) -> str:
     """The look-up key of a sentence of a pattern (at most one slot)."""
     glue = "" if language == "zh" else " "
     keys = []
-    for slot, literal in _runs(sentence.words):
+    for slot, literal in runs(sentence.words):
         keys.append(SLOT if slot else glue.join(map(str, canonical_words(glue.join(literal), language))))
     return glue.join(key for key in keys if key)
 
 
-def _runs(words: tuple[str, ...]) -> Iterator[tuple[bool, list[str]]]:
+def runs(words: tuple[str, ...]) -> Iterator[tuple[bool, list[str]]]:
+    """(whether it is a slot, its words) of each slot and of the words around them."""
     run: list[str] = []
     for word in words:
         if word.startswith("<"):
             if run:
                 yield False, run
-            yield True, []
+            yield True, [word]
             run = []
         else:
             run.append(word)

@@ -3,31 +3,48 @@
 Shared by the recogniser, which listens for its English phrases, and by the offline language model, which answers. Knows
 nothing about sound, tools or time: what a rule *means* is `llm/offline.py`.
 
-Every fault of a file is reported at once, with its place written as in the file.
-"""
+A text is looked up as it is written first, with its padding, then as a phrase with open slots (`offline_open.py`), at
+last as what was heard almost right (`offline_loose.py`). Every fault of a file is reported at once, with its place
+written as in the file."""
 
 from __future__ import annotations
 
 import difflib
 import functools
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from xiaozhi.errors import Fault, SettingsError
+from xiaozhi.providers.families.offline_file import (
+    FACTS,
+    LANGUAGES,
+    MAX_LISTENED,
+    MAX_PADDING,
+    MAX_TEXT,
+    PLACEHOLDER,
+    Deed,
+    PhraseFile,
+    Question,
+    Rule,
+    RulePhrases,
+    RuleReplies,
+    Slot,
+    Texts,
+    WordLists,
+)
+from xiaozhi.providers.families.offline_loose import LooseChinese, LooseEnglish, LooseKey
+from xiaozhi.providers.families.offline_open import (
+    MAX_OPEN_SLOTS,
+    MAX_OPEN_TEXT,
+    OpenPhrase,
+    OpenPhrases,
+    open_phrase,
+)
 from xiaozhi.providers.families.offline_patterns import (
     PatternError,
     PatternSentence,
@@ -35,182 +52,70 @@ from xiaozhi.providers.families.offline_patterns import (
     canonical_sentence,
     expand,
     language_of,
+    said_once,
     spoken_sentences,
 )
+from xiaozhi.providers.families.offline_slots import plain_text
+from xiaozhi.providers.families.offline_sounds import sounds
 from xiaozhi.settings.yaml_reader import read_file
-from xiaozhi.speech.numerals import MAX_SPOKEN
 
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
-
-FACTS = (
-    *("time", "date", "weekday", "month", "year", "lunar", "part_of_day", "coin", "die", "number", "answer"),
-    "result",
-)
-"""Names the assistant itself can fill in."""
-
-MAX_TEXT = 400
-"""Characters of a question that are looked at; anything longer is no phrase."""
-MAX_PADDING = 4
-"""Pieces of padding that may be taken off both ends together."""
-MAX_LISTENED = 5_000
-"""English sentences the recogniser listens for; what was heard is compared with each (about 1 us), and more are
-confused anyway."""
-
-_PHONEMES = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
-PHONEMES = frozenset(_PHONEMES.split())
-"""Those of the bundled acoustic model: ARPAbet without stress, as in the CMU dictionary."""
-
-PLACEHOLDER = re.compile(r"\{\s*([a-z_]+)\s*(?:([+-])\s*(\d+))?\s*\}")
-"""`{name}`, `{name + 10}`, `{name - 10}`."""
-
-
-class _Model(BaseModel):
-    # "forbid": in this file a misspelt key would silently do nothing.
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _checked_template(text: str) -> str:
-    rest = PLACEHOLDER.sub("", text)
-    if "{" in rest or "}" in rest:
-        raise ValueError("braces hold a name, or a name + or - a whole number: {time}, {volume + 10}")
-    return text
-
-
-def _checked_argument(value: Any) -> str | int | bool:
-    if isinstance(value, str):
-        return _checked_template(value)
-    if isinstance(value, int):
-        return value
-    raise ValueError("a text, a whole number, true or false")
-
-
-def _checked_pronunciation(sounds: str) -> str:
-    wrong = [sound for sound in sounds.split() if sound not in PHONEMES]
-    if wrong or not sounds.strip():
-        raise ValueError(f"phonemes, each one of {' '.join(sorted(PHONEMES))}")
-    return " ".join(sounds.split())
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Template = Annotated[str, Field(min_length=1), AfterValidator(_checked_template)]
-Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
-"""One name or several, the first that fits counts."""
-Argument = Annotated[str | int | bool, PlainValidator(_checked_argument)]
-Pronunciation = Annotated[str, AfterValidator(_checked_pronunciation)]
-
-
-class Texts(_Model):
-    """One or more ways to say something, per language."""
-
-    en: list[Template] = Field(min_length=1)
-    zh: list[Template] = Field(min_length=1)
-
-    def of(self, language: str) -> list[str]:
-        return self.zh if language == "zh" else self.en
-
-
-class RulePhrases(_Model):
-    """Patterns per language; a rule may know only one language."""
-
-    en: list[str] = []
-    zh: list[str] = []
-
-
-class Question(_Model):
-    """A tool that is asked before a rule can go on, and where in its JSON answer the wanted values are."""
-
-    tool: Names
-    values: dict[str, str] = Field(min_length=1)
-
-
-class Deed(_Model):
-    """The tool a rule runs."""
-
-    name: Names
-    arguments: dict[str, Argument] = {}
-    extras: dict[str, Argument] = {}
-
-
-class Rule(_Model):
-    """What is said, what is answered, and what is done in between. `typed`: phrases that nobody listens for."""
-
-    say: RulePhrases
-    typed: RulePhrases = RulePhrases()
-    mentions: RulePhrases = RulePhrases()
-    answer: Texts
-    first: Question | None = None
-    tool: Deed | None = None
-    without_tool: Texts | None = None
-
-
-class Slot(_Model):
-    """A whole number in a phrase."""
-
-    least: int = Field(0, ge=0, le=MAX_SPOKEN)
-    most: int = Field(100, ge=0, le=MAX_SPOKEN)
-    spoken: list[int] = []
-
-    @model_validator(mode="after")
-    def _within(self) -> Slot:
-        if self.least > self.most:
-            raise ValueError("`least` must not be above `most`")
-        outside = [value for value in self.spoken if not self.least <= value <= self.most]
-        if outside:
-            raise ValueError(f"`spoken` must lie between `least` and `most`, unlike {outside[0]}")
-        return self
-
-
-class RuleReplies(_Model):
-    """What is said when no rule can speak."""
-
-    unknown: Texts
-    without_tool: Texts
-    failed: Texts
-
-
-class Padding(_Model):
-    """Words around a phrase that mean nothing."""
-
-    en: list[str] = []
-    zh: list[str] = []
-
-
-class PhraseFile(_Model):
-    """The file as it is written."""
-
-    version: Literal[1]
-    slots: dict[str, Slot] = {}
-    pronunciations: dict[str, Pronunciation] = {}
-    padding: Padding = Padding()
-    replies: RuleReplies
-    rules: dict[str, Rule] = Field(min_length=1)
+MAX_NUMBERS_HEARD = 3
+"""Places of a sentence at which a number may have been heard as other words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A rule that fits a question. `number` fills its slot, when it has one. `mentioned`: the question is a longer
+    """A rule that fits a question. `values`: what was said in its slots. `mentioned`: the question is a longer
     instruction that only mentions it: answered, but nothing is done for it."""
 
     name: str
     rule: Rule
-    slot: str = ""
-    number: int | None = None
+    values: Mapping[str, str | int] = field(default_factory=dict)
     mentioned: bool = False
+
+    @property
+    def number(self) -> int | None:
+        """The (first) number among them."""
+        return next((value for value in self.values.values() if isinstance(value, int)), None)
+
+
+class _Loose:
+    """What a language needs to understand what was heard almost right."""
+
+    def __init__(self, book: PhraseBook, language: str) -> None:
+        file = book.file
+        dropped = [_canonical(text, language) for text in (*file.padding.of(language), *file.small_words.of(language))]
+        phrases = [(sentence, LooseKey(*owner)) for sentence, owner in book.sentences(language).items()]
+        table = sounds() if language == "zh" else None
+        self.chinese = LooseChinese(phrases, dropped, table) if table is not None else None
+        self.english = LooseEnglish(phrases, dropped) if language == "en" else None
+        self.open = OpenPhrases(book.open_phrases(language), file.slots, language, table) if table is not None else None
+
+    def find(self, text: str, language: str) -> tuple[LooseKey, int | None] | None:
+        forms = list(canonical_forms(text, language))
+        if self.english is not None:
+            return self.english.find(forms)
+        if self.chinese is None:
+            return None
+        whole = forms[0][0]
+        for said in islice(self.chinese.numbers_heard(whole), MAX_NUMBERS_HEARD):
+            forms += [form for form in canonical_forms(said, language) if form[1] is not None]
+        return self.chinese.find(forms)
 
 
 class PhraseBook:
-    """A checked phrase file with its look-ups. Immutable; shared freely between greenlets and threads."""
+    """A checked phrase file with its look-ups. Shared freely between greenlets and threads: what `prepare` makes is
+    made once, or twice alike."""
 
     def __init__(self, file: PhraseFile, source: str = "offline.yaml") -> None:
         """Raises SettingsError with every fault the models cannot see: patterns, slots, doubles, unknown names."""
         self.file = file
         self._index: dict[str, dict[str, tuple[str, str]]] = {"en": {}, "zh": {}}
+        self._open: dict[str, list[OpenPhrase]] = {"en": [], "zh": []}
+        self._open_owners: dict[tuple[str, tuple[str, ...], tuple[str, ...]], str] = {}
         self._spoken: dict[str, None] = {}
         self._mentions: list[tuple[str, str]] = []
+        self._loose: dict[str, _Loose] = {}
         faults: list[Fault] = []
         for name, rule in file.rules.items():
             self._add(name, rule, source, faults)
@@ -224,9 +129,12 @@ class PhraseBook:
             )
         if faults:
             raise SettingsError(faults)
-        self._padding = {
-            "en": [_canonical(text, "en") for text in file.padding.en],
-            "zh": [_canonical(text, "zh") for text in file.padding.zh],
+        self._padding: dict[str, list[str]] = {
+            language: sorted({_canonical(text, language) for text in file.padding.of(language)}, key=len, reverse=True)
+            for language in LANGUAGES
+        }
+        self._written: dict[str, OpenPhrases] = {
+            language: OpenPhrases(self._open[language], file.slots, language, None) for language in LANGUAGES
         }
 
     @property
@@ -234,13 +142,43 @@ class PhraseBook:
         """Every English sentence to listen for, in lower-case words, numbers spelt out."""
         return list(self._spoken)
 
+    def sentences(self, language: str) -> Mapping[str, tuple[str, str]]:
+        """(rule, slot or "") of every canonical sentence without open slots."""
+        return self._index[language]
+
+    def open_phrases(self, language: str) -> list[OpenPhrase]:
+        """Those with open slots."""
+        return self._open[language]
+
+    def is_prepared(self, language: str) -> bool:
+        """Whether `match` has what it needs for `language`."""
+        return language in self._loose or language not in LANGUAGES
+
+    def prepare(self, language: str) -> None:
+        """Make what `match` needs for what was heard almost right: some 100 ms of CPU, once."""
+        if not self.is_prepared(language):
+            self._loose[language] = _Loose(self, language)
+
     def match(self, text: str) -> Match | None:
-        """The rule that `text` is a phrase of, whatever padding surrounds it; None when there is none."""
+        """The rule that `text` is a phrase of, whatever padding surrounds it and however it is written; None when there
+        is none."""
         if len(text) > MAX_TEXT:
             return None
+        text = said_once(text)
         language = language_of(text)
         if not language:
-            return None
+            return self._found_open(self._written["en"], plain_text(text, "en"), "en")
+        found = self._as_written(text, language)
+        if found is not None:
+            return found
+        plain = plain_text(text, language)
+        found = self._found_open(self._written[language], plain, language) or self._mentioned(text)
+        if found is not None or len(plain) > MAX_OPEN_TEXT:
+            return found
+        self.prepare(language)
+        return self._almost(text, plain, language)
+
+    def _as_written(self, text: str, language: str) -> Match | None:
         # Breadth first: the least padding taken off wins, so that "thank you" stays thanks and not an empty rest.
         layer = dict(canonical_forms(text, language))
         seen = set(layer)
@@ -251,7 +189,42 @@ class PhraseBook:
                     return found
             layer = {form: number for form, number in self._stripped(layer, language) if form not in seen}
             seen |= layer.keys()
-        return self._mentioned(text)
+        return None
+
+    def _almost(self, text: str, plain: str, language: str) -> Match | None:
+        loose = self._loose[language]
+        near = loose.find(text, language)
+        if near is not None:
+            key, number = near
+            found = self._filled(key.rule, key.slot, number)
+            if found is not None:
+                return found
+        return self._found_open(loose.open, plain, language) if loose.open is not None else None
+
+    def _found_open(self, phrases: OpenPhrases, plain: str, language: str) -> Match | None:
+        if len(plain) > MAX_OPEN_TEXT:
+            return None
+        bare = self._bare(plain, language)
+        for text in dict.fromkeys((bare, plain)):
+            found = phrases.find(text)
+            if found is not None:
+                phrase, values = found
+                return Match(phrase.rule, self.file.rules[phrase.rule], values)
+        return None
+
+    def _bare(self, text: str, language: str) -> str:
+        """`text` without the padding at its ends."""
+        glue = "" if language == "zh" else " "
+        for _ in range(MAX_PADDING):
+            before = text
+            for piece in self._padding[language]:
+                if text.startswith(piece + glue):
+                    text = text[len(piece) + len(glue) :]
+                if text.endswith(glue + piece):
+                    text = text[: -len(piece) - len(glue)]
+            if text == before:
+                break
+        return text
 
     def _mentioned(self, text: str) -> Match | None:
         lowered = text.lower()
@@ -262,14 +235,15 @@ class PhraseBook:
 
     def _look_up(self, form: str, number: int | None, language: str) -> Match | None:
         found = self._index[language].get(form)
-        if found is None:
+        return self._filled(*found, number) if found is not None else None
+
+    def _filled(self, name: str, slot: str, number: int | None) -> Match | None:
+        if not slot:
+            return Match(name, self.file.rules[name])
+        limits = self.file.slots[slot]
+        if number is None or not limits.least <= number <= limits.most:
             return None
-        name, slot = found
-        if slot:
-            limits = self.file.slots[slot]
-            if number is None or not limits.least <= number <= limits.most:
-                return None
-        return Match(name, self.file.rules[name], slot, number if slot else None)
+        return Match(name, self.file.rules[name], {slot: number})
 
     def _stripped(self, layer: dict[str, int | None], language: str) -> Iterator[tuple[str, int | None]]:
         glue = "" if language == "zh" else " "
@@ -294,30 +268,40 @@ class PhraseBook:
                         )
                     )
         self._mentions += [(words.lower(), name) for words in (*rule.mentions.en, *rule.mentions.zh) if words.strip()]
-        for field, phrases in (("say", rule.say), ("typed", rule.typed)):
+        for key, phrases in (("say", rule.say), ("typed", rule.typed)):
             for language in LANGUAGES:
                 for place, pattern in enumerate(getattr(phrases, language)):
                     try:
                         sentences = self._read(pattern)
                     except PatternError as error:
-                        faults.append(Fault(f"{where}.{field}.{language}.{place}", repr(pattern), str(error)))
+                        faults.append(Fault(f"{where}.{key}.{language}.{place}", repr(pattern), str(error)))
                         continue
+                    at = f"{where}.{key}.{language}.{place}"
+                    closed = [sentence for sentence in sentences if not self._is_open(sentence)]
                     for sentence in sentences:
-                        self._enter(name, sentence, language, f"{where}.{field}.{language}.{place}", faults)
-                    if field == "say" and language == "en":
-                        self._listen_for(sentences)
+                        if self._is_open(sentence):
+                            self._enter_open(open_phrase(name, sentence, language), language, at, faults)
+                    for sentence in closed:
+                        self._enter(name, sentence, language, at, faults)
+                    if key == "say" and language == "en":
+                        if len(closed) < len(sentences):
+                            faults.append(Fault(at, repr(pattern), "what nobody can listen for stands under `typed`"))
+                        self._listen_for(closed)
 
     def _read(self, pattern: str) -> list[PatternSentence]:
         sentences = expand(pattern)
         for sentence in sentences:
-            if len(sentence.slots) > 1:
-                raise PatternError("a phrase may have one slot")
+            if len(sentence.slots) > MAX_OPEN_SLOTS or len(set(sentence.slots)) < len(sentence.slots):
+                raise PatternError(f"a phrase may have {MAX_OPEN_SLOTS} slots, each once")
             for slot in sentence.slots:
                 if slot not in self.file.slots:
                     raise PatternError(
                         f"<{slot}> is not among the slots: {', '.join(self.file.slots) or 'there are none'}"
                     )
         return sentences
+
+    def _is_open(self, sentence: PatternSentence) -> bool:
+        return len(sentence.slots) > 1 or any(self.file.slots[slot].open for slot in sentence.slots)
 
     def _enter(self, name: str, sentence: PatternSentence, language: str, where: str, faults: list[Fault]) -> None:
         key = canonical_sentence(sentence, language)
@@ -328,9 +312,19 @@ class PhraseBook:
                 Fault(where, repr(" ".join(sentence.words)), f"a phrase of one rule only; rules.{owner} has it too")
             )
 
+    def _enter_open(self, phrase: OpenPhrase, language: str, where: str, faults: list[Fault]) -> None:
+        kinds = tuple(self.file.slots[slot].kind for slot in phrase.slots)
+        owner = self._open_owners.setdefault((language, phrase.literals, kinds), phrase.rule)
+        if owner == phrase.rule:
+            self._open[language].append(phrase)
+        else:
+            faults.append(Fault(where, repr(phrase.literals), f"a phrase of one rule only; rules.{owner} has it too"))
+
     def _listen_for(self, sentences: list[PatternSentence]) -> None:
         numbers = {
-            name: slot.spoken or list(range(slot.least, slot.most + 1)) for name, slot in self.file.slots.items()
+            name: slot.spoken or list(range(slot.least, slot.most + 1))
+            for name, slot in self.file.slots.items()
+            if not slot.open
         }
         for sentence in sentences:
             if len(self._spoken) > MAX_LISTENED:
@@ -401,7 +395,7 @@ def _validated(raw: dict[str, Any], source: str) -> tuple[PhraseFile | None, lis
 _KEYS = sorted(
     {
         key
-        for model in (PhraseFile, Rule, RulePhrases, Texts, Question, Deed, Slot, RuleReplies, Padding)
+        for model in (PhraseFile, Rule, RulePhrases, Texts, Question, Deed, Slot, RuleReplies, WordLists)
         for key in model.model_fields
     }
 )

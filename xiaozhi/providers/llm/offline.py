@@ -24,8 +24,11 @@ from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.llm import Llm, LlmTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.families.offline_facts import OfflineFacts
+from xiaozhi.providers.families.offline_file import Deed, Rule
 from xiaozhi.providers.families.offline_patterns import language_of
-from xiaozhi.providers.families.offline_phrases import Deed, Match, Rule, load
+from xiaozhi.providers.families.offline_phrases import Match, load
+from xiaozhi.providers.families.offline_sounds import sounds
+from xiaozhi.providers.families.offline_things import ThingNames
 from xiaozhi.providers.registry import provider
 
 _PIECE = re.compile(r"\S+\s*|\s+")
@@ -39,6 +42,7 @@ _FAILED = re.compile(
 )
 _NUMBER = re.compile(r"-?\d+")
 _LONGEST_NUMBER = 9
+PREPARE_DEADLINE_S = 10.0
 MAX_RESULT = 20_000
 """Characters of a tool's answer that are looked at."""
 
@@ -60,6 +64,7 @@ class OfflineLlm(Llm):
         """Raises SettingsError with every fault of the phrase file."""
         self._book = load(services.config_dir / options.phrases)
         self.now = services.now
+        self._things = ThingNames(self._book.file.things)
         self._chance = chance or random.Random()
         self._inference = services.inference
 
@@ -78,12 +83,13 @@ class OfflineLlm(Llm):
         """The answer to the last question, in pieces; or the one tool call it needs first. Raises Overloaded,
         VendorTimeout (a date in the lunar calendar is worked out in the inference pool)."""
         question, results = _under_way(messages)
+        self._prepare(question)
         match = self._book.match(question)
         language = self._language(question, messages, context, match)
         if match is None:
             yield from _pieces(self._chance.choice(self._book.file.replies.unknown.of(language)))
             return
-        step = self._step(match, results, tools, language)
+        step = self._step(match, results, tools, language, messages)
         if isinstance(step, ToolCall):
             yield step
         else:
@@ -99,13 +105,18 @@ class OfflineLlm(Llm):
         return found or ("zh" if context.language.lower().startswith("zh") else "en")
 
     def _step(
-        self, match: Match, results: Sequence[tuple[str, str]], tools: Sequence[ToolSpec], language: str
+        self,
+        match: Match,
+        results: Sequence[tuple[str, str]],
+        tools: Sequence[ToolSpec],
+        language: str,
+        messages: Sequence[Message],
     ) -> ToolCall | str:
         """What comes next: a tool call, or the words that end the answer."""
         rule = match.rule
+        facts = self._facts(match, language, messages)
         if match.mentioned:
-            return self._say(rule.answer.of(language), self._facts(match, language))
-        facts = self._facts(match, language)
+            return self._say(rule.answer.of(language), facts)
         if rule.first is not None:
             answer = _result_of(rule.first.tool, results)
             if answer is None:
@@ -117,6 +128,8 @@ class OfflineLlm(Llm):
             facts.add(values)
         if rule.tool is None:
             return self._say(rule.answer.of(language), facts)
+        if rule.tool.of:
+            return self._switch(match, rule.tool, results, tools, facts, language, messages)
         done = _result_of(rule.tool.name, results)
         spec = _find(rule.tool.name, rule.tool.arguments, tools)
         if done is None:
@@ -131,10 +144,51 @@ class OfflineLlm(Llm):
             facts.limit(*_limits(spec, rule.tool))
         return self._say(rule.answer.of(language), facts)
 
-    def _facts(self, match: Match, language: str) -> OfflineFacts:
+    def _switch(
+        self,
+        match: Match,
+        deed: Deed,
+        results: Sequence[tuple[str, str]],
+        tools: Sequence[ToolSpec],
+        facts: OfflineFacts,
+        language: str,
+        messages: Sequence[Message],
+    ) -> ToolCall | str:
+        """As `_step`, for a thing that was named."""
+        rule, name = match.rule, str(match.values[deed.of])
+        if results:
+            failed = _has_failed(results[-1][1][:MAX_RESULT])
+            return self._failed(language, facts) if failed else self._say(rule.answer.of(language), facts)
+        replies = self._book.file.replies
+        told = next((message.content for message in messages if message.role == "system"), "")
+        table = sounds() if language == "zh" else None
+        found = self._things.find(name, deed, tools, told, table)
+        if len(found) == 1:
+            return ToolCall(_call_id(), found[0].tool, found[0].arguments)
+        if found and replies.which is not None:
+            facts.add({"choices": ("、" if language == "zh" else ", ").join(thing.label for thing in found)})
+            return self._say(replies.which.of(language), facts)
+        if self._things.known(name, table):
+            return self._without(rule, language, facts)
+        return self._say(replies.unknown.of(language), facts)
+
+    def _prepare(self, question: str) -> None:
+        """What is needed to understand what was heard almost right is made once, off the hub."""
+        language = language_of(question)
+        if not self._book.is_prepared(language):
+            self._inference.run(self._book.prepare, language, kind="other", deadline=PREPARE_DEADLINE_S)
+
+    def _facts(self, match: Match, language: str, messages: Sequence[Message]) -> OfflineFacts:
         facts = OfflineFacts(self.now(), language, self._chance, self._inference)
-        if match.number is not None:
-            facts.add({match.slot: match.number})
+        facts.add(match.values)
+        slots = self._book.file.slots
+        for name, value in match.values.items():
+            if slots[name].kind == "day":
+                facts.about(str(value))
+        said = [message.content for message in messages if message.role == "assistant" and message.content.strip()]
+        replies = self._book.file.replies
+        last = said[-1] if said else replies.nothing_said.of(language)[0] if replies.nothing_said is not None else ""
+        facts.add({"last": last})
         return facts
 
     def _say(self, templates: Sequence[str], facts: OfflineFacts) -> str:
@@ -220,7 +274,11 @@ def _find(
 
 
 def _call(spec: ToolSpec, arguments: Mapping[str, Any]) -> ToolCall:
-    return ToolCall(f"call_{uuid.uuid4().hex[:16]}", spec.name, arguments)
+    return ToolCall(_call_id(), spec.name, arguments)
+
+
+def _call_id() -> str:
+    return f"call_{uuid.uuid4().hex[:16]}"
 
 
 def _result_of(names: Sequence[str], results: Sequence[tuple[str, str]]) -> str | None:

@@ -1,0 +1,218 @@
+"""How well the offline default does what it is told: forty commands of each language, typed and spoken, and two hundred
+sentences that are none.
+
+`rows()` needs the models of the offline default for what is spoken (`make tools`, or server.py models fetch default)
+and leaves it out otherwise; `python -m loadtest.bench.offline_commands` also prints what went wrong. A spoken command
+is right when it does exactly what the written one does: the same rule, the same tool with the same arguments, the same
+time. Said by the voices of the offline default; those are not people, see docs/offline.md."""
+
+from gevent import monkey; monkey.patch_all()  # noqa: I001,E702  # fmt: skip
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import soxr
+
+from loadtest import ROOT
+from loadtest.bench import open_speech, unrelated_sentences
+from loadtest.bench.offline import AFTER, BEFORE
+from loadtest.bench.spoken_commands import CHINESE, ENGLISH
+from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.errors import VendorTimeout
+from xiaozhi.models.fetching import is_here
+from xiaozhi.models.speech import VOICES
+from xiaozhi.providers import registry
+from xiaozhi.providers.contracts.asr import BatchAsr
+from xiaozhi.providers.contracts.llm import Llm
+from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.contracts.tts import Pcm, SentenceTts
+from xiaozhi.providers.families.offline_days import day_of
+from xiaozhi.providers.families.offline_phrases import PhraseBook, load
+from xiaozhi.reminders.understanding import understand
+from xiaozhi.runtime.inference import InferencePool
+
+Row = tuple[str, float | None, str, str]
+
+NOW = datetime(2026, 11, 20, 15, 5, tzinfo=UTC)
+CONTEXT = CallContext()
+ROUNDS = 5
+CHINESE_SPEAKERS = ("zf_xiaoxiao", "zm_yunxi")
+HOUSE = "客厅,灯,light.living_room\n卧室,窗帘,cover.bedroom"
+
+
+def _tool(name: str, description: str = "", **types: str) -> ToolSpec:
+    properties = {key: {"type": kind} for key, kind in types.items()}
+    return ToolSpec(name, description, {"type": "object", "properties": properties})
+
+
+TOOLS = (
+    _tool("self_get_device_status"),
+    _tool("self_audio_speaker_set_volume", volume="integer"),
+    _tool("self_screen_set_brightness", brightness="integer"),
+    _tool("lamp_turn_on", "desk lamp, 台灯: switch on"),
+    _tool("lamp_turn_off", "desk lamp, 台灯: switch off"),
+    _tool("self_fan_set_power", "Switches the fan, 风扇开关", on="boolean"),
+    _tool("set_reminder", when="string", text="string", kind="string"),
+    *map(_tool, ("list_reminders", "snooze_reminder")),
+    _tool("cancel_reminder", which="string"),
+    _tool("play_music", song_name="string"),
+    _tool("control_music", action="string"),
+    _tool("hass_set_state", entity_id="string", state="object"),
+)
+
+
+class OfflineAssistant:
+    """The offline assistant, on a device that offers TOOLS."""
+
+    def __init__(self, pool: InferencePool) -> None:
+        self.book: PhraseBook = load(ROOT / "config/offline.yaml")
+        services = Services(inference=pool, config_dir=ROOT / "config", now=lambda: NOW)
+        self._llm: Llm = registry.build("llm", "Offline", {"type": "offline"}, services)
+
+    def deed(self, text: str) -> str:
+        """What comes of a text: the rule with what stands in its slots, and the first call; "": nothing."""
+        match = self.book.match(text)
+        if match is None:
+            return ""
+        answer = list(self._llm.chat([Message("system", HOUSE), Message("user", text)], TOOLS, CONTEXT))
+        calls = [item for item in answer if isinstance(item, ToolCall)]
+        if not calls:
+            deed = match.rule.tool
+            is_thing = deed is not None and bool(deed.of)
+            return "" if is_thing else " ".join((match.name, *map(_plain, match.values.values())))
+        arguments: dict[str, Any] = dict(calls[0].arguments)
+        if "when" in arguments:
+            arguments["when"] = str(understand(str(arguments["when"]), NOW))
+        name = match.name.removesuffix("_when")
+        return f"{name} {calls[0].name} {json.dumps(arguments, ensure_ascii=False, sort_keys=True)}"
+
+
+def _plain(value: str | int) -> str:
+    """What stands in a slot; a day as its date, however it is written."""
+    return str(day_of(str(value), NOW.date()) or value)
+
+
+def rows(mistakes: list[str] | None = None) -> list[Row]:
+    """About a minute and a half with models, a second without."""
+    wrong = mistakes if mistakes is not None else []
+    pool = InferencePool(workers=3)
+    pool.start()
+    try:
+        assistant = OfflineAssistant(pool)
+        found = typed_rows(assistant, wrong)
+        found += cost_rows(assistant.book)
+        models = open_speech.models()
+        if models is None:
+            return [*found, ("spoken commands need models: make tools", None, "", "")]
+        return found + spoken_rows(assistant, pool, wrong)
+    finally:
+        pool.close()
+
+
+def typed_rows(assistant: OfflineAssistant, wrong: list[str]) -> list[Row]:
+    """Commands as they are written, and sentences that are none."""
+    found: list[Row] = []
+    for language, commands, others in (
+        ("en", ENGLISH, unrelated_sentences.ENGLISH),
+        ("zh", CHINESE, unrelated_sentences.CHINESE),
+    ):
+        missed = [text for text, _ in commands if not assistant.deed(text)]
+        taken = [text for text in others if assistant.deed(text)]
+        wrong += [f"typed, not understood: {text}" for text in missed]
+        wrong += [f"taken for a command: {text}" for text in taken]
+        exact = 100 * (1 - len(missed) / len(commands))
+        found.append((f"commands exact, typed, {language} ({len(commands)})", exact, "%", ">= 100"))
+        found.append(
+            (
+                f"unrelated sentences taken for one, {language} ({len(others)})",
+                100 * len(taken) / len(others),
+                "%",
+                "<= 0.5",
+            )
+        )
+    return found
+
+
+def cost_rows(book: PhraseBook) -> list[Row]:
+    """CPU of a match; of a sentence that is no command it is the most: it is looked up in every way."""
+    found: list[Row] = []
+    for language, texts in (("en", unrelated_sentences.ENGLISH), ("zh", unrelated_sentences.CHINESE)):
+        costs = []
+        for text in texts:
+            best = min(_cpu(book, text) for _ in range(ROUNDS))
+            costs.append(1_000 * best)
+        found.append((f"a match, {language}, mean", sum(costs) / len(costs), "ms of CPU", "<= 1"))
+        found.append((f"a match, {language}, longest", max(costs), "ms of CPU", "<= 1"))
+    return found
+
+
+def _cpu(book: PhraseBook, text: str) -> float:
+    began = time.process_time()
+    book.match(text)
+    return time.process_time() - began
+
+
+def spoken_rows(assistant: OfflineAssistant, pool: InferencePool, wrong: list[str]) -> list[Row]:
+    """Commands through a voice and the recogniser."""
+    found: list[Row] = []
+    with open_speech.recogniser() as asr:
+        for name, commands, sounds in _spoken(pool):
+            right = 0
+            for (text, _), sound in zip(commands, sounds, strict=True):
+                heard = _heard(asr, sound)
+                good = assistant.deed(heard) == assistant.deed(text)
+                right += good
+                if not good:
+                    wrong.append(f"{name}: {text!r} heard as {heard!r}, taken for {assistant.deed(heard)!r}")
+            aim = ">= 80" if commands is CHINESE else ">= 95"
+            found.append((f"commands exact, spoken, {name} ({len(commands)})", 100 * right / len(commands), "%", aim))
+    return found
+
+
+def _heard(asr: BatchAsr, sound: bytes) -> str:
+    try:
+        return asr.transcribe(BEFORE + sound + AFTER, CONTEXT).text
+    except VendorTimeout:
+        return ""  # a busy machine; a device hears an apology
+
+
+def _spoken(pool: InferencePool) -> Iterator[tuple[str, Sequence[tuple[str, str]], list[bytes]]]:
+    kokoro = VOICES[0]
+    folders = (parent / kokoro.folder for parent in open_speech.PARENTS)
+    folder = next((folder for folder in folders if is_here(kokoro, folder)), None)
+    yield "en, hibari", ENGLISH, _said(pool, {}, [_sentence(text) for text, _ in ENGLISH], "en")
+    for speaker in CHINESE_SPEAKERS if folder is not None else ():
+        block = {"model_dir": str(folder), "voice": speaker}
+        yield f"zh, {speaker}", CHINESE, _said(pool, block, [text for text, _ in CHINESE], "zh")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _said(pool: InferencePool, block: dict[str, Any], texts: Sequence[str], language: str) -> list[bytes]:
+    """Each text as s16le mono 16 kHz."""
+    services = Services(inference=pool, config_dir=ROOT / "config")
+    tts: SentenceTts = registry.build("tts", "Voice", {"type": "local_neural", **block}, services)
+    try:
+        tts.warm_up()
+        sounds = []
+        for text in texts:
+            pieces = tts.synthesize(text, CallContext(language=language))
+            samples = np.frombuffer(b"".join(piece.data for piece in pieces if isinstance(piece, Pcm)), "<i2")
+            sounds.append(soxr.resample(samples, tts.traits.sample_rate, 16_000).astype("<i2").tobytes())
+        return sounds
+    finally:
+        tts.close()
+
+
+if __name__ == "__main__":
+    missed: list[str] = []
+    for name, value, unit, aim in rows(missed):
+        print(f"{name:60} {'-' if value is None else f'{value:9.3f}'} {unit:10} {aim}")
+    print("\n".join(missed), file=sys.stderr)

@@ -1,0 +1,160 @@
+"""What the shipped phrases understand of what is heard: words that sound alike, fillers, open slots; whatthey leave
+alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loadtest.bench.spoken_commands import CHINESE, ENGLISH
+from loadtest.bench.unrelated_sentences import CHINESE as UNRELATED_CHINESE
+from loadtest.bench.unrelated_sentences import ENGLISH as UNRELATED_ENGLISH
+from xiaozhi.providers.families import offline_phrases
+from xiaozhi.providers.families.offline_phrases import PhraseBook
+from xiaozhi.providers.families.offline_sounds import sounds
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+
+
+@pytest.fixture(scope="module")
+def book() -> PhraseBook:
+    return offline_phrases.load(CONFIG / "offline.yaml")
+
+
+def understood(book: PhraseBook, text: str) -> str:
+    """The rule, and what stands in its slots."""
+    match = book.match(text)
+    return " ".join((match.name, *map(str, match.values.values()))) if match is not None else ""
+
+
+def test_every_command_is_understood_as_it_is_written(book: PhraseBook) -> None:
+    said = {text: understood(book, text) for text, _ in (*ENGLISH, *CHINESE)}
+    assert said == dict((*ENGLISH, *CHINESE))
+
+
+@pytest.mark.parametrize("text", ["{}。", "请{}", "帮我{}吧", "小智，{}好吗？"])
+def test_fillers_change_nothing_in_chinese(book: PhraseBook, text: str) -> None:
+    plain = [command for command, rule in CHINESE if rule not in ("thanks", "goodbye", "who_are_you", "help")]
+    wrong = [
+        one for one in plain if understood(book, text.format(one)).split()[:1] != understood(book, one).split()[:1]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("text", ["{}.", "please {}", "um, could you {} please?", "Okay {}, thanks!"])
+def test_fillers_change_nothing_in_english(book: PhraseBook, text: str) -> None:
+    plain = [command for command, rule in ENGLISH if rule not in ("thanks", "goodbye")]
+    assert [one for one in plain if understood(book, text.format(one)) != understood(book, one)] == []
+
+
+@pytest.mark.parametrize(
+    "heard, meant",
+    [
+        # homophones
+        ("音量掉到五十", "volume_set 50"),
+        ("因亮调到50", "volume_set 50"),
+        ("三家五等于几", "sum 8"),
+        ("三加无等于几", "sum 8"),
+        ("定一个十分中的记时器", "timer 10"),
+        ("请帮我到计时半个小时", "timer_when 半个小时"),
+        ("明天早上7点叫我气床", "alarm_when 明天早上7点"),
+        ("帮我设一个6.5的闹中", "alarm_when 6点半"),
+        ("将一个故事", "story"),
+        ("方点音月", "music"),
+        ("下一手", "music_next"),
+        ("再件", "goodbye"),
+        ("还有多少店", "battery"),
+        ("请帮我抱一下时间", "time"),
+        # zh z, ch c, sh s, n l, ng n
+        ("声英大一点", "volume_up"),
+        ("今天龙历几号", "lunar"),
+        ("今天心期几", "weekday"),
+        ("把双帘拉开", "thing_on 双帘"),
+        # half a syllable
+        ("今天星期截", "weekday"),
+        ("今天能力几号", "lunar"),
+        ("把声音滚掉", "mute"),
+        ("给我讲的笑话", "joke"),
+        ("轻摆一亮条小一点", "volume_down"),
+        ("帮我把客厅的灯关脚", "thing_off 客厅的灯"),
+        ("明天星期极", "day_of 明天"),
+        # English
+        ("turn the volume app", "volume_up"),
+        ("tern up the volume", "volume_up"),
+        ("set the volumes to 40%", "volume_set 40"),
+        ("good bye", "goodbye"),
+        ("which timer are set", "reminders_list"),
+        ("turn volume up", "volume_up"),
+        ("flip a coin flip a coin", "coin"),
+        ("What's the time? What's the time?", "time"),
+        ("wake me up at 7 a.m. to-morrow", "alarm_when at 7 am tomorrow"),
+    ],
+)
+def test_what_was_heard_almost_right(book: PhraseBook, heard: str, meant: str) -> None:
+    assert understood(book, heard) == meant
+
+
+@pytest.mark.parametrize(
+    "text, meant",
+    [
+        ("what is 7 x 8?", "sum 56"),
+        ("3 + 5", "sum 8"),
+        ("12 乘 7", "sum 84"),
+        ("remind me in two hours to call my mother", "remind in two hours call my mother"),
+        ("remind me to buy milk tomorrow at 9", "remind buy milk tomorrow at 9"),
+        ("每天早上七点叫我起床", "alarm_when 每天早上七点"),
+        ("what day was it three weeks ago", "day_of three weeks ago"),
+        ("下周五是几号", "day_of 下周五"),
+        ("how many days until christmas", "days_until christmas"),
+        ("离元旦还有几天", "days_until 元旦"),
+        ("后天农历是多少", "lunar_of 后天"),
+        ("来一首晴天", "song 晴天"),
+        ("我想听周杰伦的晴天", "song 周杰伦的晴天"),
+        ("play thank you for the music", "song thank you for the music"),
+    ],
+)
+def test_open_slots(book: PhraseBook, text: str, meant: str) -> None:
+    assert understood(book, text) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "don't turn on the lamp",
+        "不要打开台灯",
+        "别把灯关掉",
+        "没有打开空调",
+        "what is five",
+        "10 / 0",
+        "remind me to buy milk",
+        "what day is it on the moon",
+        "set an alarm for the neighbours",
+        "设一个朋友的闹钟",
+        "turn the knob up",
+        "set the volume to 150",
+        "音量调到一百五",
+    ],
+)
+def test_what_is_no_command(book: PhraseBook, text: str) -> None:
+    assert understood(book, text) == ""
+
+
+def test_unrelated_sentences_mean_nothing(book: PhraseBook) -> None:
+    """What stands in the place of a thing is no command yet: there has to be such a thing."""
+    sentences = (*UNRELATED_ENGLISH, *UNRELATED_CHINESE)
+    assert len(set(UNRELATED_ENGLISH)) >= 200 and len(set(UNRELATED_CHINESE)) >= 200
+    found = {text: understood(book, text) for text in sentences}
+    assert {text: rule for text, rule in found.items() if rule and not rule.startswith("thing_o")} == {}
+
+
+def test_without_readings_chinese_is_compared_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    sounds.cache_clear()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    try:
+        plain = PhraseBook(offline_phrases.load(CONFIG / "offline.yaml").file)
+        assert understood(plain, "音量调到五十") == "volume_set 50"
+        assert understood(plain, "定一个十分钟的计时器") == "timer 10"
+        assert understood(plain, "音量掉到五十") == ""
+    finally:
+        sounds.cache_clear()

@@ -1,0 +1,161 @@
+"""Phrases with open slots: literal text around slots in which anything of a kind may stand ("remind me to <what>
+<when>"). Found by their beginning, so that the number of phrases does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from rapidfuzz.distance import Hamming
+
+from xiaozhi.providers.families.offline_file import Slot
+from xiaozhi.providers.families.offline_patterns import PatternSentence, runs
+from xiaozhi.providers.families.offline_slots import plain_text, slot_value
+from xiaozhi.providers.families.offline_sounds import SyllableSounds
+
+MAX_OPEN_TEXT: Final = 100
+"""Characters; longer ones are no phrase with a slot."""
+MAX_OPEN_SLOTS: Final = 2
+MANY_SYLLABLES: Final = 2
+"""From so many on a literal may sound a little otherwise."""
+
+Values = dict[str, str | int]
+_Read = dict[tuple[str, str], str | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPhrase:
+    """`literals` stand before, between and after `slots`; in English with their spaces."""
+
+    rule: str
+    literals: tuple[str, ...]
+    slots: tuple[str, ...]
+
+
+def open_phrase(rule: str, sentence: PatternSentence, language: str) -> OpenPhrase:
+    """The literals of a sentence of a pattern."""
+    glue = "" if language == "zh" else " "
+    literals = [""]
+    slots = []
+    for slot, words in runs(sentence.words):
+        if slot:
+            slots.append(words[0][1:-1])
+            literals.append("")
+        else:
+            literals[-1] = plain_text(glue.join(words), language)
+    if glue:
+        last = len(literals) - 1
+        literals = [
+            (" " if place else "") + literal + (" " if place < last and (literal or not place) else "")
+            if literal or 0 < place < last
+            else ""
+            for place, literal in enumerate(literals)
+        ]
+    return OpenPhrase(rule, tuple(literals), tuple(slots))
+
+
+class OpenPhrases:
+    """Those of one language; with a table of sounds they are compared by sound, and half a syllable of each end may
+    differ."""
+
+    def __init__(
+        self, phrases: list[OpenPhrase], slots: Mapping[str, Slot], language: str, table: SyllableSounds | None
+    ) -> None:
+        self._slots = slots
+        self._language = language
+        self._table = table
+        self._width = 1 if table is None else 2
+        self._by_start: dict[str, dict[str, list[tuple[OpenPhrase, str | None]]]] = {}
+        """By the literal before the first slot, then by the one behind the last: the phrase, and what is between."""
+        for phrase in sorted(phrases, key=lambda one: (len(one.slots), -sum(map(len, one.literals)))):
+            coded = tuple(map(self._code, phrase.literals))
+            group = self._by_start.setdefault(coded[0], {}).setdefault(coded[-1], [])
+            group.append((phrase, coded[1] if len(coded) > MAX_OPEN_SLOTS else None))
+        self._longest = max(map(len, self._by_start), default=0)
+        self._near_starts: dict[str, list[str]] = {}
+        for start in self._by_start if table is not None else ():
+            for gap in _gaps(start):
+                self._near_starts.setdefault(gap, []).append(start)
+
+    def find(self, text: str) -> tuple[OpenPhrase, Values] | None:
+        """The phrase that `text` (plain) is, and what stands in its slots; the longest beginning first."""
+        code = self._code(text)
+        read: _Read = {}
+        longest = min(self._longest, len(code))
+        ends = range(longest - longest % self._width, -1, -self._width)
+        for end in ends:
+            found = self._from(text, code, end, code[:end], read, tolerant=False)
+            if found is not None:
+                return found
+        if self._table is None:
+            return None
+        for end in ends:
+            starts = {code[:end]} | {one for gap in _gaps(code[:end]) for one in self._near_starts.get(gap, ())}
+            for start in starts:
+                found = self._from(text, code, end, start, read, tolerant=True)
+                if found is not None:
+                    return found
+        return None
+
+    def _from(
+        self, text: str, code: str, end: int, start: str, read: _Read, *, tolerant: bool
+    ) -> tuple[OpenPhrase, Values] | None:
+        """As `find`, of the phrases that begin with `start`. `read`: what was read in slots already."""
+        for last, group in self._by_start.get(start, {}).items():
+            stop = len(code) - len(last)
+            if stop <= end or not (code.endswith(last) or (tolerant and _nearly(code[stop:], last))):
+                continue
+            for phrase, middle in group:
+                if tolerant and not self._bounded(phrase):
+                    continue
+                for pieces in self._split(text, code, end, stop, middle):
+                    values = self._values(phrase, pieces, read)
+                    if values is not None:
+                        return phrase, values
+        return None
+
+    def _bounded(self, phrase: OpenPhrase) -> bool:
+        """Whether a slot itself tells that it is one; what holds any words would take any sentence."""
+        return any(self._slots[name].kind != "words" for name in phrase.slots)
+
+    def _code(self, text: str) -> str:
+        return text if self._table is None else self._table.code(text)
+
+    def _split(self, text: str, code: str, start: int, stop: int, middle: str | None) -> Iterator[list[str]]:
+        """What stands in the slots, between `start` and `stop` of `code`, each way it can be."""
+        width = self._width
+        if middle is None:
+            yield [text[start // width : stop // width]]
+            return
+        at = code.find(middle, start + 1, stop)
+        while at >= 0:
+            behind = at + len(middle)
+            if at % width == 0 and behind < stop:
+                yield [text[start // width : at // width], text[behind // width : stop // width]]
+            at = code.find(middle, at + 1, stop)
+
+    def _values(self, phrase: OpenPhrase, pieces: list[str], read: _Read) -> Values | None:
+        values: Values = {}
+        for name, piece in zip(phrase.slots, pieces, strict=True):
+            if (name, piece) not in read:
+                read[name, piece] = slot_value(self._slots[name], piece.strip(), self._language, self._table)
+            value = read[name, piece]
+            if value is None:
+                return None
+            values[name] = value
+        return values
+
+
+def _gaps(code: str) -> Iterator[str]:
+    """A code of two syllables or more without one half of one; of the same length."""
+    if len(code) >= 2 * MANY_SYLLABLES:
+        for at in range(len(code)):
+            yield f"{code[:at]}?{code[at + 1 :]}"
+
+
+def _nearly(heard: str, literal: str) -> bool:
+    """Whether all but one half of a syllable are the same, of two syllables or more."""
+    if len(literal) < 2 * MANY_SYLLABLES or len(heard) != len(literal):
+        return False
+    return Hamming.distance(heard, literal, score_cutoff=1) <= 1

@@ -1,0 +1,148 @@
+"""What may stand in a slot of an offline phrase that is no plain number: a sum, a day, a time, a thing, any words.
+Text (as `plain_text` writes it) to the value that an answer or a tool is given; None: it is no such thing."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from datetime import date
+from typing import Final
+
+from xiaozhi.providers.families.offline_days import day_of
+from xiaozhi.providers.families.offline_file import Slot
+from xiaozhi.providers.families.offline_loose import NUMERALS
+from xiaozhi.providers.families.offline_patterns import canonical_words, language_of
+from xiaozhi.providers.families.offline_sounds import SyllableSounds
+from xiaozhi.providers.families.offline_sums import result_of, result_words
+from xiaozhi.speech.numerals import english_number
+
+MAX_WORDS: Final = {"en": 60, "zh": 30}
+MAX_THING: Final = {"en": 40, "zh": 10}
+_ANY_DAY: Final = date(2024, 1, 1)
+_NOT: Final = re.compile(r"\b(?:not|never|dont|doesnt|didnt|isnt|wont|no)\b|[不没别甭]")
+_MINUS: Final = re.compile(r"(?<=\d) ?[-−–] ?(?=\d)")
+_NO_MARK: Final = re.compile(r"[^\w+×÷*/%^.:,-]|_|(?<!\d)[.:,-]|[.:,-](?!\d)")
+_SPACE_BY_HAN: Final = re.compile(r"(?<=[㐀-鿿]) | (?=[㐀-鿿])")
+
+_TIME_WORDS: Final = frozenset({
+    "a", "an", "the", "at", "on", "in", "for", "by", "of", "to", "from", "and", "past", "after", "before", "every",
+    "each", "this", "next", "other", "until", "oclock", "am", "pm", "second", "seconds", "minute", "minutes",
+    "hour", "hours", "day", "days", "week", "weeks", "month", "months", "year", "years", "half", "quarter",
+    "morning", "mornings", "afternoon", "evening", "evenings", "night", "nights", "noon", "midnight", "midday",
+    "tonight", "today", "tomorrow", "now", "weekday", "weekdays", "weekend", "weekends", "daily", "weekly",
+    "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "mondays", "tuesdays",
+    "wednesdays", "thursdays", "fridays", "saturdays", "sundays", "january", "february", "march", "april", "may",
+    "june", "july", "august", "september", "october", "november", "december", "st", "nd", "rd", "th", "first",
+    "third",
+})  # fmt: skip
+_TIME_CHARS: Final = frozenset(
+    "0123456789.:零一二两三四五六七八九十百半刻点分钟秒小时个天后之以内今明早上中下午晚夜凌晨整"
+    "周星期礼拜末每工作日号月年过再从起到大的"
+)
+_TIME_NEEDS: Final = re.compile(r"\d:\d|[点分秒时半刻天周期号午晨]|[晚早]上")
+_NO_TIME: Final = re.compile(r"个(?!半?(?:小时|钟|月|星期|礼拜|周|半)|半$)|点.*点(?!半?$)")
+_TIME_REPAIRS: Final = (
+    *("分钟", "小时", "钟头", "明天", "今天", "后天", "早上", "上午", "中午", "下午", "晚上", "每天", "星期"),
+    *("以后", "之后", "点半", "半", "点", "分", "秒", "后", "个"),
+)
+_SUM_REPAIRS: Final = ("百分之", "除以", "乘以", "加", "减", "乘", "除", "点", "的")
+_DAY_REPAIRS: Final = (
+    *("大后天", "大前天", "今天", "明天", "后天", "昨天", "前天", "星期", "礼拜", "以后", "之后", "以前"),
+    *("天", "周", "下", "上", "后", "前", "个"),
+)
+
+
+def plain_text(text: str, language: str) -> str:
+    """Lower case, one space between words, none by Chinese characters; of the marks those that numbers need."""
+    text = re.sub(r"['’`]", "", unicodedata.normalize("NFKC", text).lower())
+    text = re.sub(r"\b([ap])\.? ?m\b\.?", r"\1m", text).replace("o clock", "oclock")
+    text = _NO_MARK.sub(" ", _MINUS.sub("-", text))
+    text = " ".join(text.split())
+    return _SPACE_BY_HAN.sub("", text) if language == "zh" else text
+
+
+def slot_value(slot: Slot, text: str, language: str, table: SyllableSounds | None) -> str | int | None:
+    """What `text` is worth in a slot. `table`: then Chinese may be another writing of the same sounds."""
+    if slot.kind not in ("words", "sum") and _NOT.search(text):
+        return None
+    match slot.kind:
+        case "number":
+            parts = canonical_words(text, language)
+            number = parts[0] if len(parts) == 1 else None
+            return number if isinstance(number, int) and slot.least <= number <= slot.most else None
+        case "sum":
+            return _sum(text, language, table)
+        case "day":
+            said = _repaired(text, _DAY_REPAIRS, table, "0123456789") if table is not None else text
+            return said if said is not None and day_of(said, _ANY_DAY) is not None else None
+        case "time":
+            return _time(text, language, table)
+        case "thing":
+            return text if text and len(text) <= MAX_THING[language] else None
+        case "words":
+            return text if text and len(text) <= MAX_WORDS[language] else None
+
+
+def _sum(text: str, language: str, table: SyllableSounds | None) -> str | None:
+    chinese = language == "zh"
+    result = result_of(text)
+    if result is None and chinese and table is not None:
+        said = _repaired(text, _SUM_REPAIRS, table, "0123456789.+-*/%×÷")
+        result = result_of(said) if said is not None else None
+    return result_words(result, chinese=chinese) if result is not None else None
+
+
+def _time(text: str, language: str, table: SyllableSounds | None) -> str | None:
+    if language != "zh":
+        return text if _is_english_time(text.replace(":", " ").split()) else None
+    text = re.sub(r"(\d)\.5(?!\d)", r"\1点半", text)  # how 六点半 is often written down
+    text = re.sub(r"(\d)\.(\d\d)(?!\d)", r"\1点\2分", text)
+    if not all(char in _TIME_CHARS for char in text):
+        said = _repaired(text, _TIME_REPAIRS, table, "".join(_TIME_CHARS)) if table is not None else None
+        if said is None:
+            return None
+        text = said
+    return text if _TIME_NEEDS.search(text) and not _NO_TIME.search(text) else None
+
+
+def _is_english_time(words: list[str]) -> bool:
+    telling, at = False, 0
+    while at < len(words):
+        _, used = english_number(words, at)
+        if used or re.fullmatch(r"\d+(am|pm|st|nd|rd|th|\.\d+)", words[at]):
+            telling = True
+        elif words[at] not in _TIME_WORDS:
+            return False
+        else:
+            telling = telling or words[at] in ("noon", "midnight", "tomorrow", "tonight", "hour", "minute", "morning")
+        at += used or 1
+    return telling
+
+
+def _repaired(text: str, words: tuple[str, ...], table: SyllableSounds | None, kept: str) -> str | None:
+    """`text` in numerals and `words`, where it sounds like them; None when it does not, or hardly anything of it was
+    written so."""
+    if table is None or language_of(text) != "zh":
+        return None
+    coded = table.code(text)
+    found: list[str] = []
+    as_heard = at = 0
+    while at < len(text):
+        word = next((word for word in words if text.startswith(word, at)), None)
+        if word is not None or text[at] in kept or text[at] in "零一二两三四五六七八九十百千万":
+            found.append(word or text[at])
+            as_heard += len(found[-1])
+        else:
+            word = next((one for one in words if coded.startswith(_code_of(one, table), 2 * at)), None)
+            word = word or NUMERALS.get(table.syllable(text[at]))
+            if word is None:
+                return None
+            found.append(word)
+        at += len(found[-1])
+    return "".join(found) if 3 * as_heard >= len(text) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _code_of(word: str, table: SyllableSounds) -> str:
+    return table.code(word)
