@@ -50,8 +50,8 @@ format: setup-dev ## let ruff put the source in order
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: setup-dev ## measure the parts and print a table
-	@exec $(PY) -m loadtest.bench $(ARGS)
+bench: setup-dev ## measure the parts and print a table (ONLY=turns,ops chooses)
+	@exec $(PY) -m loadtest.bench $(ONLY:%=--only %) $(ARGS)
 
 loadtest: setup-dev ## many devices talk to a server (DEVICES=100 TURNS=5)
 	@exec $(PY) -m loadtest run --devices $(or $(DEVICES),20) --turns $(or $(TURNS),2) $${URL:+--url "$$URL"} $(ARGS)
