@@ -19,7 +19,7 @@ MAX_DELAY_MS: Final = 500
 
 def likeness(sound: bytes, played: bytes) -> float:
     """How much `sound` is like the part of `played` (longer, it reaches further back) that it resembles most: 0..1, the
-    highest normalised cross-correlation. Both s16le mono at 16 kHz; with what is below some hundred Hz weakened, which is
+    highest normalised cross-correlation. Both s16le mono at 16 kHz. What is below some hundred Hz counts less: it is
     alike in all voices. Costs 1 ms for half a second."""
     near = np.diff(np.frombuffer(sound, dtype="<i2").astype(np.float32))
     far = np.diff(np.frombuffer(played, dtype="<i2").astype(np.float32))

@@ -58,8 +58,8 @@ MAX_AT_ONCE = 8
 
 
 class Listener:
-    """See the module. `on_drop` is told of every packet that the full queue pushed out. `arrivals` is told of each packet
-    that is heard. `witnesses`: who is asked in a pause whether the user has finished; None: the silence decides
+    """See the module. `on_drop` is told of every packet that the full queue pushed out. `arrivals` is told of each
+    packet that is heard. `witnesses`: who is asked in a pause whether the user has finished; None: the silence decides
     alone."""
 
     def __init__(
