@@ -51,7 +51,12 @@ TOP_LEVEL = {"__init__.py", "chat.py", "errors.py"}
 PROVIDER_DOORS = {"contracts", "registry", "pool", "trial"}
 KINDS = {"asr", "end_of_turn", "intent", "llm", "memory", "tts", "vad", "vllm", "voiceprint"}
 EMPTY_NAMES = {"util", "common", "manager", "helper", "core"}
-LAZY_IMPORTS_ALLOWED = ("xiaozhi/storage/redis_client.py", "xiaozhi/providers/", "xiaozhi/tools/")
+LAZY_IMPORTS_ALLOWED = (
+    "xiaozhi/storage/redis_client.py",
+    "xiaozhi/providers/",
+    "xiaozhi/tools/",
+    "xiaozhi/audio/echo.py",
+)
 WEBSOCKET_FILES = {"xiaozhi/transport/websocket.py", "xiaozhi/transport/acceptor.py"}
 SPAWN_FILE = "xiaozhi/runtime/tasks.py"
 TLS_FILE = "xiaozhi/net/tls.py"

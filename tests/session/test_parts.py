@@ -365,3 +365,27 @@ def test_what_agents_share_is_offered_beside_the_plugins() -> None:
 
         assert device.services.telemetry.tool_calls == [("mcp:one", Action.SPEAK)]
         assert {spec.name for spec in llm.calls[0].tools} == {"door", "lamp"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "aec", "cancels"),
+    [
+        ({}, False, False),
+        ({}, True, True),
+        ({"conversation": {"echo": "on"}}, False, True),
+        ({"conversation": {"echo": False}}, True, False),
+        ({"conversation": {"echo": "off"}, "boards": {"bread": {"echo": True}}}, False, True),
+        ({"boards": {"bread": {"echo": "off"}}}, True, False),
+    ],
+)
+def test_the_echo_is_cancelled_for_who_asks_or_as_the_settings_say(
+    setting: dict[str, Any], aec: bool, cancels: bool
+) -> None:
+    parts = parts_of(setting, identity=Identity(DEVICE, "client", user_agent="bread-compact-wifi/1.8.0"))
+    parts.adopt(wire.Hello(features=wire.Features(aec=aec)))
+
+    listener = parts.ears(Nobody(), wire.ListenMode.REALTIME)
+
+    assert (listener.canceller is not None) is cancels
+    assert (parts.outbox.on_sent is not None) is cancels
+    parts.close()

@@ -39,6 +39,12 @@ def to_mono(pcm: bytes, channels: int) -> bytes:
     return mono
 
 
+def power(pcm: bytes) -> float:
+    """The mean square of its samples; 0 for none."""
+    samples = np.frombuffer(pcm, dtype="<i2").astype(np.float32)
+    return float(np.dot(samples, samples)) / len(samples) if len(samples) else 0.0
+
+
 class Resampler:
     """A stream of PCM at `source` Hz -> the same stream at `target` Hz (soxr, band-limited); passes through when they
     are equal.

@@ -21,6 +21,7 @@ from xiaozhi.session.agent import Agent
 from xiaozhi.session.late_answers import SessionTeller
 from xiaozhi.session.line import SessionLine
 from xiaozhi.session.link import Link
+from xiaozhi.session.listening.echo import LoudspeakerEcho
 from xiaozhi.session.listening.end_of_turn import Witnesses
 from xiaozhi.session.listening.listener import Listener, ListenerOptions, ListenerSink
 from xiaozhi.session.said import Said
@@ -187,6 +188,25 @@ class SessionParts:
         board = self._board()
         self.outbox.prebuffer_frames = board.prebuffer_frames
         self.line.lead.bound(board.prebuffer_frames, board.max_prebuffer_frames)
+        if self.listener is not None:
+            self.listener.canceller = self._new_canceller()
+
+    def _new_canceller(self) -> LoudspeakerEcho | None:
+        setting = self._board().echo
+        asks = self.hello is not None and self.hello.features.aec
+        if setting == "off" or (setting == "auto" and not asks):
+            self.outbox.on_sent = None
+            return None
+        voice = self.voice
+        canceller = LoudspeakerEcho(
+            self._services.inference,
+            frame_ms=voice.frame_ms,
+            audio_format=voice.format,
+            sample_rate=voice.sample_rate,
+            clock=self._clock,
+        )
+        self.outbox.on_sent = canceller.sent
+        return canceller
 
     def _new_voices(self) -> Voices | None:
         voiceprint, identity = self.agent.providers.voiceprint, self._link.identity
@@ -221,6 +241,7 @@ class SessionParts:
                 sink=sink,
                 tasks=self._tasks,
                 on_drop=lambda: services.telemetry.dropped("microphone"),
+                canceller=self._new_canceller(),
                 arrivals=self.line.arrivals,
                 witnesses=witnesses,
                 clock=self._clock,

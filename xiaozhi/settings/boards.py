@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xiaozhi.settings.fields import Section, Words
+from xiaozhi.settings.fields import OnOffAreWords, Section, Words
+
+Echo = Annotated[Literal["auto", "on", "off"], OnOffAreWords]
+"""Who takes the sound of the loudspeaker out of the microphone's; see `conversation.echo`."""
 
 
 class Board(Section):
@@ -32,6 +35,7 @@ class Board(Section):
         default="auto",
         description="Whether it plays messages while it idles (notify); auto: try, and remember it for its firmware.",
     )
+    echo: Echo | None = Field(default=None, description="Echo cancelling on the server: auto, on, off.")
 
 
 class FirmwareRelease(Section):
@@ -58,3 +62,5 @@ class BoardTraits:
     """Whether it plays messages while it idles."""
     max_prebuffer_frames: int = 4
     """Without effect where it is less than `prebuffer_frames`."""
+    echo: str = "auto"
+    """Echo cancelling on the server: "on", "off", "auto" (for devices that ask for it)."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from xiaozhi.settings.boards import Echo
 from xiaozhi.settings.fields import OffIsAWord, Seconds, SecondsOrOff, Section, TextByLanguage
 from xiaozhi.settings.fixed_texts import TOOL_FILLER
 
@@ -26,6 +27,10 @@ class Conversation(Section):
     )
     speculative: Annotated[Literal["off", "asr", "llm"], OffIsAWord] = Field(
         default="asr", description="How far to prepare on a pause."
+    )
+    echo: Echo = Field(
+        default="auto",
+        description="Echo cancelling on the server, in realtime mode: off, auto (devices that ask for it), on (all).",
     )
     resume_seconds: SecondsOrOff = Field(
         default=120.0, description="How long a dialogue waits for its device to come back, s; 0: not at all."

@@ -252,6 +252,11 @@ def _off_is_a_word(value: Any) -> Any:
     return "off" if value is False else value
 
 
+def _on_and_off_are_words(value: Any) -> Any:
+    # In YAML they are true and false.
+    return "on" if value is True else _off_is_a_word(value)
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 """Zero is any free port, which is what tests want."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -288,3 +293,4 @@ TextByLanguage = Annotated[dict[str, str], BeforeValidator(_by_language)]
 LogLevel = BeforeValidator(_log_level)
 EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
 OffIsAWord = BeforeValidator(_off_is_a_word)
+OnOffAreWords = BeforeValidator(_on_and_off_are_words)

@@ -439,6 +439,7 @@ class Settings(Section):
             max_prebuffer_frames=self.max_prebuffer_frames
             if board.max_prebuffer_frames is None
             else board.max_prebuffer_frames,
+            echo=board.echo or self.conversation.echo,
         )
 
     def _blocks(self, kind: str) -> Blocks:

@@ -39,9 +39,11 @@ class Cancelled:
     def __init__(self) -> None:
         self.asked: list[tuple[float, int | None]] = []
 
-    def cancel(self, pcm: bytes, timestamp_ms: int | None) -> bytes:
-        self.asked.append((ms(pcm), timestamp_ms))
+    def cancel(self, pcm: bytes, packet: Packet) -> bytes:
+        self.asked.append((ms(pcm), packet.timestamp_ms))
         return pcm
+
+    def forget(self) -> None: ...
 
 
 def test_a_lost_packet_takes_as_long_as_one_that_came(make: Make) -> None:

@@ -10,6 +10,7 @@ from tests.fakes.sound import silence, tone
 from tests.session.listening.ears import Ears, Make, ears_factory, ms, settle
 from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.protocol.messages import ListenMode
+from xiaozhi.session.listening.decoder import Packet
 from xiaozhi.session.listening.packet_log import PacketLog
 from xiaozhi.session.listening.utterance import Utterance
 
@@ -34,8 +35,10 @@ def test_packets_are_found_by_the_sound_in_them() -> None:
 class Echo:
     """Changes what was heard."""
 
-    def cancel(self, pcm: bytes, timestamp_ms: int | None) -> bytes:
+    def cancel(self, pcm: bytes, packet: Packet) -> bytes:
         return pcm
+
+    def forget(self) -> None: ...
 
 
 def send(ears: Ears, packets: Sequence[bytes]) -> None:
@@ -106,6 +109,7 @@ def test_silence_is_not_gathered(make: Make) -> None:
 )
 def test_nothing_is_kept_that_is_not_wanted_or_not_what_was_heard(make: Make, options: dict[str, object]) -> None:
     ears = make(audio_format="opus", **options)
+    ears.listener.start(ListenMode.REALTIME)
 
     send(ears, Encoder(16_000, PACKET_MS).encode(silence(300) + tone(900) + silence(600)))
 

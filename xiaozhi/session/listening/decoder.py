@@ -40,10 +40,13 @@ class Packet(NamedTuple):
 
 class EchoCanceller(Protocol):
     """Takes out of the microphone's sound what the loudspeaker played. One per session; called by the listener's
-    greenlet, so it must not take more than a fraction of a millisecond per packet."""
+    greenlet."""
 
-    def cancel(self, pcm: bytes, timestamp_ms: int | None) -> bytes:
-        """The sound of one packet (s16le mono 16 kHz) without echo, of the same length."""
+    def cancel(self, pcm: bytes, packet: Packet) -> bytes:
+        """The sound of this packet (s16le mono 16 kHz) without echo, of the same length. May block for the pool."""
+
+    def forget(self) -> None:
+        """No sound has come for a while: give memory back."""
 
 
 class DecoderStats(Protocol):
@@ -84,7 +87,7 @@ class PacketDecoder:
         concealed = self._conceal(packet.payload) if self._lost else b""
         pcm = self._sound(packet.payload)
         if self._canceller is not None and pcm:
-            pcm = self._canceller.cancel(pcm, packet.timestamp_ms)
+            pcm = self._canceller.cancel(pcm, packet)
         return concealed + pcm if concealed and pcm else pcm
 
     def _conceal(self, following: bytes) -> bytes:
@@ -93,7 +96,7 @@ class PacketDecoder:
         for packet in lost:
             pcm = self._missing(following if packet is lost[-1] else b"")
             if self._canceller is not None and pcm:
-                pcm = self._canceller.cancel(pcm, packet.timestamp_ms)
+                pcm = self._canceller.cancel(pcm, packet)
             sounds.append(pcm)
         return b"".join(sounds)
 

@@ -58,10 +58,9 @@ MAX_AT_ONCE = 8
 
 
 class Listener:
-    """See the module. `on_drop` is told of every packet that the full queue pushed out. `canceller`: takes the
-    loudspeaker's sound out of the microphone's, for devices that send both (server-side echo cancelling). `arrivals` is
-    told of each packet that is heard. `witnesses`: who is asked in a pause whether the user has finished; None: the
-    silence decides alone."""
+    """See the module. `on_drop` is told of every packet that the full queue pushed out. `arrivals` is told of each
+    packet that is heard. `witnesses`: who is asked in a pause whether the user has finished; None: the silence decides
+    alone."""
 
     def __init__(
         self,
@@ -86,7 +85,8 @@ class Listener:
         self._sink = sink
         self._tasks = tasks
         self._on_drop = on_drop
-        self._canceller = canceller
+        self.canceller = canceller
+        """Takes the loudspeaker's sound out of the microphone's, in realtime mode; counts from the next segment on."""
         self._arrivals = arrivals if arrivals is not None else Arrivals()
         self._clock = clock
         self._queue: deque[Packet] = deque()
@@ -231,6 +231,8 @@ class Listener:
             # Nothing yields between the last look at the queue and here, so no packet is left behind, except by a kill.
             self._loop = None
             self.reset()
+            if self.canceller is not None:
+                self.canceller.forget()
 
     def _await_work(self) -> bool:
         """True when there is something to do; False when there has been nothing for so long that the loop may end."""
@@ -268,11 +270,11 @@ class Listener:
 
     def _new_segment(self) -> ListeningSegment:
         if self.mode is ListenMode.MANUAL:
-            return PushToTalk(
-                self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller
-            )
+            return PushToTalk(self.mode, self._vad, self._options, self._access, self._sink, self.stats)
+        # In auto mode nobody is listened to while the loudspeaker plays.
+        canceller = self.canceller if self.mode is ListenMode.REALTIME else None
         return VoiceSegment(
-            *(self.mode, self._vad, self._options, self._access, self._sink, self.stats, self._canceller, self._pauses),
+            *(self.mode, self._vad, self._options, self._access, self._sink, self.stats, canceller, self._pauses),
             witnesses=self._witnesses,
             on_judged=self._pause_judged,
         )

@@ -16,7 +16,7 @@ from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
 from xiaozhi.providers.contracts.vad import Vad
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.session.listening.decoder import EchoCanceller, Packet
+from xiaozhi.session.listening.decoder import Packet
 from xiaozhi.session.listening.segment import (
     FRAME_MS,
     ListenerOptions,
@@ -43,9 +43,8 @@ class PushToTalk(ListeningSegment):
         access: RecogniserAccess,
         sink: ListenerSink,
         stats: ListenerStats,
-        canceller: EchoCanceller | None = None,
     ) -> None:
-        super().__init__(mode, options, access, sink, stats, canceller)
+        super().__init__(mode, options, access, sink, stats)
         self._vad = vad.open()
         self._traits = vad.traits
         self._window_ms = vad.traits.window_samples * 1_000 / ASR_SAMPLE_RATE
