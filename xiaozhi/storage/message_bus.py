@@ -36,8 +36,8 @@ MAX_BYTES: Final = 256 * 1024
 """Of one message."""
 MAX_HANDLERS: Final = 64
 CALL_S: Final = 2.0
-LISTEN_S: Final = 0.5
-"""How long one look for a message waits; the end of the process waits so long at most."""
+LISTEN_S: Final = 2.5
+"""How long one look for a message waits. Each wakes the process, also where nothing is said."""
 SILENCE_S: Final = 5.0
 """After so long without a message Redis is asked for a sign, and after twice as long the connection has been lost:
 whatever is between may forget one that nobody uses, and tells neither end."""
@@ -162,7 +162,7 @@ class MessageBus:
                 asked = True
             elif now - heard_at > self._silence_s * 2:
                 raise StorageTimeout("the connection of the message bus is dead")
-            found = subscription.get_message(timeout=LISTEN_S)
+            found = subscription.get_message(timeout=min(LISTEN_S, self._silence_s))
             if not self.listening and subscription.subscribed:
                 self.listening = True
                 for function in self.on_listening:

@@ -86,6 +86,8 @@ class SharedStore:
         self._look = Event()
         self._late = 0
         """Questions in a row that were not answered in time."""
+        self._answered = 0
+        """Questions that were, since the keeper's last look."""
         self._beat = 0.0
 
     @property
@@ -144,6 +146,7 @@ class SharedStore:
                 self._gone(str(error))
             raise
         self._late = 0
+        self._answered += 1
         return answer
 
     def run(self, work: Callable[[Redis], T], *, deadline: float) -> T:
@@ -166,6 +169,9 @@ class SharedStore:
     def _check(self) -> None:
         """Look whether it is there, and tell those who want to know."""
         was_away = self.away_since is not None
+        answered, self._answered = self._answered, 0
+        if answered and not was_away and not self._late:
+            return  # others have seen that it is there
         try:
             if self._client is None:
                 self._client = self.new_client()
