@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from structlog._config import BoundLoggerLazyProxy
 
 from loadtest.simulator import speech
+from loadtest.vendors.openai_vendor import TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
+from tests.e2e.stage import SHORT
 from tests.lifecycle.house import House, open_house
+from tests.redis_server import RedisServer, own_server
 from xiaozhi.runtime import logs
 
 
@@ -43,15 +44,29 @@ def house(tmp_path_factory: pytest.TempPathFactory, sounds: Sounds, house_settin
         yield opened
 
 
+@pytest.fixture
+def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
+    """What servers that are processes of their own talk to."""
+    with OpenAiVendor(sounds=sounds, reply="Fine.", keep_alive=False) as made:
+        assert isinstance(made, OpenAiVendor)
+        made.stand(TTS, SHORT)
+        yield made
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """One that a test may kill."""
+    server = own_server()
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
-    """Whoever configured the log of this process takes it back; loggers that were used meanwhile would remember it."""
+    """Whoever configured the log of this process takes it back."""
     yield
     logs.shut_down()
-    for name, module in list(sys.modules.items()):
-        logger = vars(module).get("log") if name.startswith("xiaozhi.") else None
-        if isinstance(logger, BoundLoggerLazyProxy):
-            vars(logger).pop("bind", None)
 
 
 @pytest.fixture(autouse=True)

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
-from loadtest.vendors.sounds import Sounds
+from loadtest.vendors.openai_vendor import CHAT, OpenAiVendor
 from tests.databases import postgres_server
-from tests.e2e.stage import SHORT, ask
+from tests.e2e.stage import ask
 from tests.lifecycle.child import Child
 from tests.lifecycle.several import ADMIN, ANNA, BERT, come, heard, metric, order, servers
-from tests.redis_server import RedisServer, own_server
+from tests.redis_server import RedisServer
 from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = own_server()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
-    """What all of them talk to."""
-    with OpenAiVendor(sounds=sounds, reply="Fine.", keep_alive=False) as made:
-        assert isinstance(made, OpenAiVendor)
-        made.stand(TTS, SHORT)
-        yield made
 
 
 def test_a_device_whose_server_is_killed_goes_on_at_another(

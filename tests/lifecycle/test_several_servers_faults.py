@@ -11,35 +11,17 @@ import gevent
 import pytest
 
 from loadtest.vendors.openai_vendor import TTS, OpenAiVendor
-from loadtest.vendors.sounds import Sounds
-from tests.e2e.stage import QUARTER, SHORT, ask
+from tests.e2e.stage import QUARTER, ask
 from tests.lifecycle.child import Child
 from tests.lifecycle.people import Person, balanced_servers, told_with
 from tests.lifecycle.several import ANNA, BERT, come, heard, metric, servers
 from tests.ops.haproxy import HaProxy
 from tests.ops.programs import need
-from tests.redis_server import RedisServer, own_server
+from tests.redis_server import RedisServer
 from tests.tcp_line import tcp_line
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = own_server()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
-    """What all of them talk to."""
-    with OpenAiVendor(sounds=sounds, reply="Fine.", keep_alive=False) as made:
-        assert isinstance(made, OpenAiVendor)
-        made.stand(TTS, SHORT)
-        yield made
 
 
 @pytest.fixture

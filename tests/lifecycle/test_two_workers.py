@@ -17,10 +17,9 @@ import pytest
 import requests
 
 from loadtest.simulator.device import SimulatedDevice
-from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
-from loadtest.vendors.sounds import Sounds
+from loadtest.vendors.openai_vendor import CHAT, OpenAiVendor
 from tests.databases import opened, postgres_server
-from tests.e2e.stage import SHORT, ask
+from tests.e2e.stage import ask
 from tests.lifecycle.child import ROOT, Child, running
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.storage import presences
@@ -37,15 +36,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return sqlite_url(tmp_path / "shared.sqlite")
     return postgres_server(request.config).new_url()
-
-
-@pytest.fixture
-def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
-    """What both talk to."""
-    with OpenAiVendor(sounds=sounds, reply="Fine.", keep_alive=False) as made:
-        assert isinstance(made, OpenAiVendor)
-        made.stand(TTS, SHORT)
-        yield made
 
 
 @pytest.fixture

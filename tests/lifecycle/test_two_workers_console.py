@@ -13,10 +13,9 @@ import pytest
 
 from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.http_vendor import Script
-from loadtest.vendors.openai_vendor import CHAT, TTS, OpenAiVendor
-from loadtest.vendors.sounds import Sounds
+from loadtest.vendors.openai_vendor import CHAT, OpenAiVendor
 from tests.databases import opened
-from tests.e2e.stage import SHORT, ask
+from tests.e2e.stage import ask
 from tests.lifecycle.child import Child, running
 from tests.vendors.console import MODELS, REPORT, SECRET, TITLE, BoundDevice, StrictConsole
 from tests.waiting import wait_for
@@ -26,15 +25,6 @@ from xiaozhi.storage.database import sqlite_url
 pytestmark = pytest.mark.slow
 
 ANN = "02:00:00:00:0C:01"
-
-
-@pytest.fixture
-def vendor(sounds: Sounds) -> Iterator[OpenAiVendor]:
-    """What both talk to."""
-    with OpenAiVendor(sounds=sounds, reply="Fine.", keep_alive=False) as made:
-        assert isinstance(made, OpenAiVendor)
-        made.stand(TTS, SHORT)
-        yield made
 
 
 @pytest.fixture
