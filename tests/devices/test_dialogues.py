@@ -8,7 +8,7 @@ from tests.databases import opened
 from tests.fakes.clock import FakeClock
 from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.devices.notes import DeviceNotes
-from xiaozhi.storage import devices
+from xiaozhi.storage import devices, presences
 
 
 def test_a_device_that_is_back_in_time_goes_on_once() -> None:
@@ -89,6 +89,35 @@ def test_a_visit_that_ends_late_takes_nothing_from_what_was_said_elsewhere_meanw
     clock.advance(1)
     here.put("a", "c", b"first, second")
     assert shared.kept["a", "c"] == (b"first, second", clock() - 2), "nothing was said in this visit"
+
+
+def test_in_the_database_too_what_was_said_later_counts_and_the_end_of_the_visit_says_how_long_it_is_kept(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock(1000.0)
+    with opened(tmp_path) as database:
+        notes = DeviceNotes(database)
+        here, there = (ResumeStore(notes=notes, clock=clock, today=clock) for _ in range(2))
+        here.save("a", "c", b"first")
+        clock.advance(1)
+        there.save("a", "c", b"first, second")
+        assert notes.flush()
+        clock.advance(500)
+        here.put("a", "c", b"first")
+        assert notes.flush()
+
+        def kept_since(since: float) -> object:
+            return database.read(lambda connection: devices.look_up(connection, [("a", "c")], since))["a", "c"].dialogue
+
+        assert kept_since(1001.0) == (b"first, second", 1001.0)
+        assert kept_since(1002.0) is None
+        there.put("a", "c", b"first, second")
+        assert notes.flush()
+        assert kept_since(1501.0) == (b"first, second", 1001.0), "kept from the end of the visit on"
+        database.run(lambda connection: presences.tidy(connection, 0.0, 1501.0))
+        assert kept_since(1501.0) is not None
+        database.run(lambda connection: presences.tidy(connection, 0.0, 1502.0))
+        assert kept_since(0.0) is None
 
 
 def test_another_worker_and_a_restart_know_the_dialogue(tmp_path: Path) -> None:

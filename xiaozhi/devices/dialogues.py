@@ -117,8 +117,7 @@ class ResumeStore:
 
     def _share(self, device_id: str, client_id: str, snapshot: bytes, said_at: float) -> None:
         if self._notes is not None:
-            # Here the time says from when on it is kept, and that is now.
-            self._notes.keep(device_id, client_id, snapshot, self._today())
+            self._notes.keep(device_id, client_id, snapshot, said_at, self._today())
         if self._elsewhere is not None:
             self._elsewhere.keep(device_id, client_id, snapshot, said_at)
 

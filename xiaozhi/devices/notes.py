@@ -48,9 +48,9 @@ class DeviceNotes:
         """A device has a standing connection to `worker` since then; None: not any more."""
         self._notes.put(("standing", device, worker), since)
 
-    def keep(self, device: str, client: str, snapshot: bytes, said_at: float) -> None:
-        """The dialogue of a device as it is now."""
-        self._notes.put(("dialogue", device, client), (snapshot, said_at))
+    def keep(self, device: str, client: str, snapshot: bytes, said_at: float, kept_at: float) -> None:
+        """The dialogue of a device as it is now: when something was said last, and from when on it is kept."""
+        self._notes.put(("dialogue", device, client), (snapshot, said_at, kept_at))
 
     def start(self) -> None:
         """Have notes written; may be called again."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, Text, cast, delete, func, or_, select, union
 
+from xiaozhi.storage.presences import kept_at
 from xiaozhi.storage.tables import (
     device,
     device_label,
@@ -121,9 +122,7 @@ def look_up(
     reports = {row.device: row.report for row in connection.execute(select(device).where(device.c.device.in_(names)))}
     said = {
         (row.device, row.client): (bytes(row.snapshot), float(row.said_at))
-        for row in connection.execute(
-            select(dialogue).where(dialogue.c.device.in_(names), dialogue.c.said_at >= said_since)
-        )
+        for row in connection.execute(select(dialogue).where(dialogue.c.device.in_(names), kept_at() >= said_since))
     }
     return {
         (name, client): Arrival(settings.get(name), enrolled.get(name, ""), reports.get(name), said.get((name, client)))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from xiaozhi.storage.tables import dialogue, insert, presence, standing_presence, worker, worker_order
 
@@ -49,7 +49,7 @@ def tidy(connection: Connection, alive_since: float, said_since: float) -> None:
     connection.execute(delete(worker).where(worker.c.beat_at < alive_since))
     for table in (presence, standing_presence):
         connection.execute(delete(table).where(table.c.worker.not_in(select(worker.c.worker))))
-    connection.execute(delete(dialogue).where(dialogue.c.said_at < said_since))
+    connection.execute(delete(dialogue).where(kept_at() < said_since))
 
 
 def gone(connection: Connection, name: str) -> None:
@@ -157,12 +157,17 @@ def workers(connection: Connection, alive_since: float) -> list[WorkerSign]:
     return [WorkerSign(row.worker, row.websocket, row.connections, row.beat_at) for row in rows]
 
 
-def keep_dialogues(connection: Connection, dialogues: Mapping[tuple[str, str], tuple[bytes, float]]) -> None:
-    """What was said last, by device id and client id: snapshot and time."""
+def kept_at() -> ColumnElement[float]:
+    """From when on a dialogue is kept."""
+    return func.coalesce(dialogue.c.kept_at, dialogue.c.said_at)
+
+
+def keep_dialogues(connection: Connection, dialogues: Mapping[tuple[str, str], tuple[bytes, float, float]]) -> None:
+    """What was said last, by device id and client id: snapshot, when it was said, from when on it is kept."""
     if not dialogues:
         return
     statement = insert(connection, dialogue)
-    changes = {key: statement.excluded[key] for key in ("snapshot", "said_at")}
+    changes = {key: statement.excluded[key] for key in ("snapshot", "said_at", "kept_at")}
     newer = statement.on_conflict_do_update(
         index_elements=[dialogue.c.device, dialogue.c.client],
         set_=changes,
@@ -171,8 +176,8 @@ def keep_dialogues(connection: Connection, dialogues: Mapping[tuple[str, str], t
     connection.execute(
         newer,
         [
-            {"device": device, "client": client, "snapshot": snapshot, "said_at": said_at}
-            for (device, client), (snapshot, said_at) in sorted(dialogues.items())
+            {"device": device, "client": client, "snapshot": snapshot, "said_at": said_at, "kept_at": kept}
+            for (device, client), (snapshot, said_at, kept) in sorted(dialogues.items())
         ],
     )
 
@@ -180,6 +185,6 @@ def keep_dialogues(connection: Connection, dialogues: Mapping[tuple[str, str], t
 def dialogues_of(
     connection: Connection, devices: Collection[str], since: float
 ) -> dict[tuple[str, str], tuple[bytes, float]]:
-    """What was said last with these devices, as far as it was since then."""
-    rows = connection.execute(select(dialogue).where(dialogue.c.device.in_(list(devices)), dialogue.c.said_at >= since))
+    """What was said last with these devices, as far as it is kept since then: snapshot, and when it was said."""
+    rows = connection.execute(select(dialogue).where(dialogue.c.device.in_(list(devices)), kept_at() >= since))
     return {(row.device, row.client): (bytes(row.snapshot), row.said_at) for row in rows}

@@ -212,8 +212,11 @@ dialogue = Table(
     Column("client", CleanText(), primary_key=True),
     Column("snapshot", LargeBinary, nullable=False),
     Column("said_at", Double, nullable=False),
+    Column("kept_at", Double),
 )
-"""What was said last, for the device's next visit; forgotten after `conversation.resume_seconds`."""
+"""What was said last, for the device's next visit; forgotten `conversation.resume_seconds` after `kept_at`. Of two the
+one with the later `said_at` counts: a visit may end long after its device has gone on elsewhere. Releases before
+version 11 write no `kept_at`, and the time of the end as `said_at`."""
 
 history_session = Table(
     "history_session",

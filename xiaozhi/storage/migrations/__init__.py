@@ -28,6 +28,7 @@ from xiaozhi.storage.migrations import (
     m0008_messages,
     m0009_reminders,
     m0010_voices,
+    m0011_dialogue_times,
 )
 
 Step = Callable[[Connection], None]
@@ -43,6 +44,7 @@ STEPS: Mapping[int, Step] = {
     8: m0008_messages.upgrade,
     9: m0009_reminders.upgrade,
     10: m0010_voices.upgrade,
+    11: m0011_dialogue_times.upgrade,
 }
 LATEST = max(STEPS)
 
