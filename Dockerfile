@@ -29,7 +29,8 @@ RUN pip install --no-cache-dir --disable-pip-version-check --no-deps -r requirem
 COPY server.py ./
 COPY config/ config/
 COPY xiaozhi/ xiaozhi/
-RUN mkdir data models && chown xiaozhi data models
+# Compiled here, because the user who runs it cannot write: otherwise every start would do it again.
+RUN python -m compileall -q server.py xiaozhi && mkdir data models && chown xiaozhi data models
 
 # Logs go to the container's stderr, as JSON; OpenMP threads would fight over what the container has of CPU.
 ENV PYTHONUNBUFFERED=1 \

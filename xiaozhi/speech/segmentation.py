@@ -73,8 +73,8 @@ _LAST_OF_BMP: Final = 0xFFFF
 
 def terminators() -> str:
     """Every mark of the Basic Multilingual Plane, the ASCII full stop aside, that sentencex ends a sentence at."""
-    marks = (chr(code) for code in range(_LAST_OF_BMP + 1) if chr(code) != ".")
-    return "".join(mark for mark in marks if unicodedata.category(mark) == "Po" and _is_terminator(mark))
+    marks = (mark for mark in map(chr, range(_LAST_OF_BMP + 1)) if unicodedata.category(mark) == "Po")
+    return "".join(mark for mark in marks if mark != "." and _is_terminator(mark))
 
 
 def _is_terminator(mark: str) -> bool:

@@ -11,6 +11,7 @@ digits. A slot is the sign `SLOT`; so matching is a dictionary look-up, whatever
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,14 +36,15 @@ class PatternError(ValueError):
     """The pattern cannot be read; the message says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PatternSentence:
     """One sentence a pattern stands for. `words` are literal words, or `<slot>` names with their brackets."""
 
     words: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def slots(self) -> tuple[str, ...]:
+        """The names of its slots, in order."""
         return tuple(word[1:-1] for word in self.words if word.startswith("<"))
 
 

@@ -277,12 +277,13 @@ class PhraseBook:
                         faults.append(Fault(f"{where}.{key}.{language}.{place}", repr(pattern), str(error)))
                         continue
                     at = f"{where}.{key}.{language}.{place}"
-                    closed = [sentence for sentence in sentences if not self._is_open(sentence)]
+                    closed = []
                     for sentence in sentences:
                         if self._is_open(sentence):
                             self._enter_open(open_phrase(name, sentence, language), language, at, faults)
-                    for sentence in closed:
-                        self._enter(name, sentence, language, at, faults)
+                        else:
+                            self._enter(name, sentence, language, at, faults)
+                            closed.append(sentence)
                     if key == "say" and language == "en":
                         if len(closed) < len(sentences):
                             faults.append(Fault(at, repr(pattern), "what nobody can listen for stands under `typed`"))
