@@ -109,6 +109,7 @@ class UdpPort:
 
     def start(self) -> None:
         """Listen. Raises AddressError."""
+        VoiceCipher(bytes(KEY_BYTES))  # loads its library now, not in the first conversation
         self._sock = self._bind()
         self._readable = gevent.get_hub().loop.io(self._sock.fileno(), _READ)
         self._receiver = spawn("udp", self._receive)
