@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from gevent.event import Event
 
+from tests.fakes.clock import FakeClock
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.runtime.connections import (
     KEEP,
@@ -34,14 +35,6 @@ POLICY = Policy(
     trim_grace=3,
 )
 ALIVE = Vitals(connected_at=0.0, received=1, sent=0, last_heard=0.0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -93,8 +86,8 @@ class FakeLive:
         return [order for order in self.orders if order[0] != "tick"]
 
 
-def connections(**options: Any) -> tuple[ConnectionRegistry, Clock]:
-    clock = Clock()
+def connections(**options: Any) -> tuple[ConnectionRegistry, FakeClock]:
+    clock = FakeClock(0.0)
     return ConnectionRegistry(POLICY, clock=clock, **options), clock
 
 

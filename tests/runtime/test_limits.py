@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.clock import FakeClock
 from xiaozhi.errors import Overloaded
 from xiaozhi.runtime.limits import (
     DEVICE_OVERLAP,
@@ -23,16 +24,8 @@ from xiaozhi.runtime.limits import (
 )
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def admission(**limits: float) -> tuple[Admission, Clock]:
-    clock = Clock()
+def admission(**limits: float) -> tuple[Admission, FakeClock]:
+    clock = FakeClock()
     return Admission(AdmissionLimits(**limits), clock=clock), clock  # type: ignore[arg-type]
 
 

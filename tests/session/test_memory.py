@@ -17,6 +17,7 @@ from gevent.event import Event
 from sqlalchemy import func, select
 
 from tests.databases import opened, write_lock
+from tests.fakes.clock import FakeClock
 from tests.fakes.thinking import FakeMemory
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import Message
@@ -61,14 +62,6 @@ class Refusing(FakeMemory):
 
 class Forgetful(FakeMemory):
     traits = MemoryTraits(offline=True, remembers=False)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -176,7 +169,7 @@ def test_two_workers_share_what_was_left(tmp_path: Path) -> None:
     [(VendorUnavailable("m", "down"), 15.0), (VendorBusy("m", "later", after=300.0), 300.0), (Overloaded("m"), 15.0)],
 )
 def test_a_passing_failure_is_tried_again_while_running(database: Database, error: Exception, pause: float) -> None:
-    memory, clock = Refusing(error), Clock()
+    memory, clock = Refusing(error), FakeClock()
     with writing(database, memory, clock=clock, lease_s=0.04) as writer:
         writer.save(memory, "a", VISIT, "s")
         put_back = ("a", "", 1, clock.now + pause)
@@ -189,7 +182,7 @@ def test_a_passing_failure_is_tried_again_while_running(database: Database, erro
 
 
 def test_the_pause_grows_with_every_failure(database: Database) -> None:
-    memory, clock = Refusing(*[VendorUnavailable("m", "down")] * 12), Clock()
+    memory, clock = Refusing(*[VendorUnavailable("m", "down")] * 12), FakeClock()
     pauses = []
     with writing(database, memory, clock=clock, lease_s=0.04) as writer:
         writer.save(memory, "a", VISIT, "s")
@@ -212,7 +205,7 @@ def test_a_rejection_is_final_and_a_bug_is_not(database: Database) -> None:
 
 
 def test_a_lease_is_renewed_while_a_worker_is_at_it(tmp_path: Path) -> None:
-    memory, thief, clock = SlowMemory(), FakeMemory(), Clock()
+    memory, thief, clock = SlowMemory(), FakeMemory(), FakeClock()
     with opened(tmp_path) as one, opened(tmp_path) as other:
         with writing(one, memory, clock=clock, lease_s=0.4) as writer, writing(other, thief, clock=clock, lease_s=0.4):
             writer.save(memory, "a", VISIT, "s")
@@ -380,7 +373,7 @@ def test_a_vendor_that_refuses_a_visit_leaves_no_row_of_it(tmp_path: Path, datab
 
 @pytest.mark.parametrize("jump", [25 * 3_600.0, -48 * 3_600.0, -20 * 365 * 86_400.0])
 def test_a_clock_that_jumps_costs_no_visit(database: Database, jump: float) -> None:
-    memory, clock = FakeMemory(), Clock()
+    memory, clock = FakeMemory(), FakeClock()
     clock.now = 1_750_000_000.0
     with writing(database, memory, clock=clock, note_s=0.0) as writer:
         writer.note(memory, "a", VISIT, "s1")

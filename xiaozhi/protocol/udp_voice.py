@@ -50,8 +50,8 @@ def nonce_template(ssrc: int) -> bytes:
 
 class VoiceCipher:
     """AES-128-CTR under one key, both ways. One context for all packets: a new one each time costs eight times as much
-    as the encryption. For one thread. The library is loaded by the first one: it takes 6.6 MB, and a server without MQTT
-    does without."""
+    as the encryption. For one thread. The first one loads the library (6.6 MB), so that a server without MQTT does not.
+    """
 
     __slots__ = ("_context",)
 

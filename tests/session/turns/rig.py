@@ -253,3 +253,12 @@ def rig_factory() -> Iterator[Callable[..., TurnRig]]:
     yield build
     for rig in made:
         rig.close()
+
+
+def fail(error: Exception) -> Callable[[TurnControl], None]:
+    """A pipeline that fails at once."""
+
+    def work(turn: TurnControl) -> None:
+        raise error
+
+    return work
