@@ -15,6 +15,7 @@ TESTS = Path(__file__).resolve().parent
 FILES = sorted(TESTS.rglob("*.py"))
 
 SLEEPERS = {"sleep", "native_sleep"}
+MAX_LINES = 600
 REASON = re.compile(r"#.*\bsleep: \w")
 PUBLIC_ALL_THE_SAME = {"_current_frames", "_fields", "_replace", "_asdict"}
 """Documented names that begin with an underscore."""
@@ -59,7 +60,14 @@ def privates(text: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"reaches for the private {name}; use or make a public seam"
 
 
-RULES = [sleeps, privates]
+def short(text: str) -> Iterator[tuple[int, str]]:
+    """A file of tests holds one subject, and is found by its name."""
+    lines = text.count("\n")
+    if lines > MAX_LINES:
+        yield lines, f"has more than {MAX_LINES} lines; split it by what it is about"
+
+
+RULES = [sleeps, privates, short]
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
@@ -110,6 +118,7 @@ def test_the_tests_keep(rule: Callable[[str], Iterator[tuple[int, str]]]) -> Non
         (privates, "monkeypatch.setattr(server, '_read', 1)"),
         (privates, "monkeypatch.setattr('xiaozhi.app._read', 1)"),
         (privates, "getattr(server, '_read')"),
+        (short, "x = 1\n" * (MAX_LINES + 1)),
     ],
 )
 def test_a_rule_sees(rule: Callable[[str], Iterator[tuple[int, str]]], code: str) -> None:
