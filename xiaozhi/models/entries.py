@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,7 +67,10 @@ class KnownModel:
 
 
 def hub(repository: str, name: str, *, modelscope: str = "", revision: str = "main") -> tuple[str, ...]:
-    """Addresses of a file of a repository. ModelScope first: where Hugging Face is slow or blocked, it is near."""
-    first = (f"https://www.modelscope.cn/models/{modelscope}/resolve/master/{name}",) if modelscope else ()
-    hosts = ("https://huggingface.co", "https://hf-mirror.com")
-    return (*first, *(f"{host}/{repository}/resolve/{revision}/{name}" for host in hosts))
+    """Addresses of a file of a repository. First the mirror of Hugging Face that the environment names (`HF_ENDPOINT`,
+    as its own tools read it), then ModelScope: where Hugging Face is slow or blocked, it is near."""
+    path = f"/{repository}/resolve/{revision}/{name}"
+    own = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")
+    first = (own + path,) if own else ()
+    near = (f"https://www.modelscope.cn/models/{modelscope}/resolve/master/{name}",) if modelscope else ()
+    return tuple(dict.fromkeys((*first, *near, f"https://huggingface.co{path}", f"https://hf-mirror.com{path}")))
