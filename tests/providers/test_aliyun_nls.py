@@ -17,6 +17,7 @@ from aliyunsdkcore.request import CommonRequest
 from loadtest.vendors.http_vendor import Script
 from tests.fakes.inference import InlineInference
 from tests.fakes.voice import speech_of
+from tests.providers.streamed import seconds_by_sentence, speak
 from tests.vendors.aliyun_nls_vendor import (
     ACCESS_KEY_ID,
     APPKEY,
@@ -42,7 +43,7 @@ from xiaozhi.errors import (
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.asr import Transcript
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins, SpeechEvent, TtsStream
+from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins
 from xiaozhi.providers.families.aliyun_nls import nls_failure, signed_query
 from xiaozhi.providers.registry import build, validate
 from xiaozhi.providers.remedies import remedies_of
@@ -395,26 +396,6 @@ def test_a_vendor_that_ends_by_itself_is_done(gateway: NlsGateway, make: Make) -
 
 
 # --- speech -----------------------------------------------------------------------------------------------------------
-
-
-def speak(stream: TtsStream, *sentences: str) -> list[SpeechEvent]:
-    with contextlib.closing(stream):
-        for sentence in sentences:
-            stream.say(sentence)
-        stream.finish()
-        return list(speech_of(stream))
-
-
-def seconds_by_sentence(events: list[SpeechEvent]) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    current = ""
-    for event in events:
-        if isinstance(event, SentenceBegins):
-            current = event.text
-            seconds[current] = 0.0
-        elif isinstance(event, Pcm):
-            seconds[current] += len(event.data) / 2 / event.rate
-    return seconds
 
 
 def test_a_sentence_as_it_is_asked_for(http: NlsHttpVendor, make: Make) -> None:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gevent
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, Vendo
 from loadtest.vendors.sounds import Sounds, hum
 from tests.fakes.inference import InlineInference
 from tests.fakes.voice import speech_of
+from tests.providers.streamed import hear, seconds_by_sentence, speak, texts
 from tests.vendors import qwen_asr_vendor
 from tests.vendors.dashscope_vendor import DashscopeVendor
 from tests.waiting import wait_for
@@ -33,9 +33,9 @@ from xiaozhi.errors import (
 )
 from xiaozhi.providers.asr.aliyunbl_stream import AliyunBlStreamAsrOptions
 from xiaozhi.providers.asr.qwen3_asr_flash import Qwen3AsrFlash
-from xiaozhi.providers.contracts.asr import AsrStream, Transcript
+from xiaozhi.providers.contracts.asr import Transcript
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SpeechEvent, TtsStream
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins
 from xiaozhi.providers.families.dashscope import failure, language_code
 from xiaozhi.providers.registry import build, ignored, validate
 
@@ -66,40 +66,6 @@ def make(vendor: DashscopeVendor) -> Iterator[Build]:
     yield make
     for provider in made:
         provider.close()
-
-
-def hear(stream: AsrStream, pcm: bytes = PCM) -> Transcript:
-    with contextlib.closing(stream):
-        for start in range(0, len(pcm), 1920):
-            stream.feed(pcm[start : start + 1920])
-            gevent.sleep(0)
-        return stream.finish()
-
-
-def speak(stream: TtsStream, *sentences: str) -> list[SpeechEvent]:
-    with contextlib.closing(stream):
-        for sentence in sentences:
-            stream.say(sentence)
-        stream.finish()
-        return list(speech_of(stream))
-
-
-def texts(events: list[SpeechEvent]) -> list[str]:
-    return [event.text for event in events if isinstance(event, SentenceBegins)]
-
-
-def seconds(events: list[SpeechEvent]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    current = ""
-    for event in events:
-        if isinstance(event, SentenceBegins):
-            current = event.text
-            found[current] = 0.0
-        elif isinstance(event, Pcm):
-            found[current] += len(event.data) / 2 / event.rate
-        elif isinstance(event, OpusPackets):
-            found[current] += len(event.packets) * event.frame_ms / 1000
-    return found
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------------
@@ -190,7 +156,7 @@ OFFICIAL_TTS = (
 
 
 def test_run_task_is_what_the_official_client_sends(vendor: DashscopeVendor, make: Build) -> None:
-    hear(make("asr", vocabulary_id="vocab-1", language_hints=["zh", "en"]).open(CONTEXT))
+    hear(make("asr", vocabulary_id="vocab-1", language_hints=["zh", "en"]).open(CONTEXT), PCM)
     assert vendor.tasks[0].request == json.loads(OFFICIAL_ASR)["payload"]
     voice = make("tts", voice="longcheng_v2", volume=60, rate=1.2, pitch="0.9")
     speak(voice.open(CONTEXT), "你好。")
@@ -223,12 +189,12 @@ def test_sentences_grow_and_are_joined(vendor: DashscopeVendor, make: Build) -> 
 
 def test_sentences_of_scripts_with_blanks(vendor: DashscopeVendor, make: Build) -> None:
     vendor.sentences = ["Hello.", "How are you?"]
-    assert hear(make("asr").open(CONTEXT)).text == "Hello. How are you?"
+    assert hear(make("asr").open(CONTEXT), PCM).text == "Hello. How are you?"
 
 
 def test_models_for_8_khz_get_8_khz(vendor: DashscopeVendor, make: Build) -> None:
     asr = make("asr", model="paraformer-realtime-8k-v2", sample_rate="8000")
-    assert hear(asr.open(CONTEXT)).text == "现在几点了？"
+    assert hear(asr.open(CONTEXT), PCM).text == "现在几点了？"
     heard = np.frombuffer(bytes(vendor.tasks[0].audio), "<i2")
     assert len(heard) == len(PCM) // 4
     assert vendor.tasks[0].request["parameters"]["sample_rate"] == 8000
@@ -237,7 +203,7 @@ def test_models_for_8_khz_get_8_khz(vendor: DashscopeVendor, make: Build) -> Non
 
 
 def test_other_models_get_what_the_block_sets(vendor: DashscopeVendor, make: Build) -> None:
-    hear(make("asr", model="fun-asr-realtime", max_sentence_silence=800, language="zh").open(CONTEXT))
+    hear(make("asr", model="fun-asr-realtime", max_sentence_silence=800, language="zh").open(CONTEXT), PCM)
     assert vendor.tasks[0].request["parameters"] == {
         "format": "pcm",
         "sample_rate": 16000,
@@ -274,7 +240,7 @@ def test_sentences_and_sound(vendor: DashscopeVendor, make: Build, marked: bool)
     events = speak(make("tts").open(CONTEXT), *SENTENCES)
     assert texts(events) == list(SENTENCES)
     exact = {SENTENCES[0]: 7 * 0.19 + 0.3, SENTENCES[1]: 10 * 0.19 + 0.3, SENTENCES[2]: 4 * 0.4 * 0.19 + 0.3}
-    assert seconds(events) == pytest.approx(exact, abs=0.01 if marked else 0.4)
+    assert seconds_by_sentence(events) == pytest.approx(exact, abs=0.01 if marked else 0.4)
     assert all(len(event.data) % 2 == 0 and event.rate == 24_000 for event in events if isinstance(event, Pcm))
     assert vendor.tasks[0].texts == [SENTENCES[0], SENTENCES[1], SENTENCES[2] + " "]
     assert vendor.tasks[0].end == "finished"
@@ -284,14 +250,14 @@ def test_marks_are_better_than_the_pace(vendor: DashscopeVendor, make: Build) ->
     vendor.slowness = 3.0  # by the sound alone, the second sentence would begin in the first one
     events = speak(make("tts").open(CONTEXT), *SENTENCES)
     exact = {SENTENCES[0]: 7 * 0.57 + 0.3, SENTENCES[1]: 10 * 0.57 + 0.3, SENTENCES[2]: 4 * 0.4 * 0.57 + 0.3}
-    assert seconds(events) == pytest.approx(exact, abs=0.01)
+    assert seconds_by_sentence(events) == pytest.approx(exact, abs=0.01)
 
 
 @pytest.mark.parametrize("form", ["opus", "mp3", "wav"])
 def test_other_formats(vendor: DashscopeVendor, make: Build, form: str) -> None:
     events = speak(make("tts", format=form).open(CONTEXT), "今天天气真不错。")
     assert any(isinstance(event, OpusPackets) for event in events) is (form == "opus")
-    spoken = sum(seconds(events).values())
+    spoken = sum(seconds_by_sentence(events).values())
     assert spoken == pytest.approx(7 * 0.19 + 0.3, abs=0.2)
     if form == "mp3":  # to the last sample
         decoder = decoder_for("mp3", 24_000)
@@ -328,7 +294,7 @@ def test_no_task_is_finished_without_text(vendor: DashscopeVendor, make: Build) 
 
 def use(kind: str, provider: Any) -> Any:
     stream = provider.open(CONTEXT)
-    return hear(stream).text if kind == "asr" else texts(speak(stream, "你好。"))
+    return hear(stream, PCM).text if kind == "asr" else texts(speak(stream, "你好。"))
 
 
 WHOLE: dict[str, Any] = {"asr": "现在几点了？", "tts": ["你好。"]}

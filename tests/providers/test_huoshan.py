@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.fakes.voice import speech_of
+from tests.providers.streamed import seconds_by_sentence, speak, texts
 from tests.vendors.volcengine_vendor import VolcengineVendor
 from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.chat import CallContext
@@ -27,7 +28,7 @@ from xiaozhi.errors import (
     VendorTimeout,
     VendorUnavailable,
 )
-from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins, SpeechEvent, TtsStream
+from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins
 from xiaozhi.providers.families.sentence_boundaries import Boundaries
 from xiaozhi.providers.families.volcengine import BadFrame, Event, pack, parse
 from xiaozhi.providers.registry import validate
@@ -63,32 +64,6 @@ def tts_for(vendor: VolcengineVendor, closing: list[HuoshanTts], **block: object
     tts = HuoshanTts(validate("tts", "Huoshan", base | block))  # type: ignore[arg-type]
     closing.append(tts)
     return tts
-
-
-def speak(stream: TtsStream, *sentences: str) -> list[SpeechEvent]:
-    with contextlib.closing(stream):
-        for sentence in sentences:
-            stream.say(sentence)
-        stream.finish()
-        return list(speech_of(stream))
-
-
-def texts(events: list[SpeechEvent]) -> list[str]:
-    return [event.text for event in events if isinstance(event, SentenceBegins)]
-
-
-def seconds_by_sentence(events: list[SpeechEvent]) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    current = ""
-    for event in events:
-        if isinstance(event, SentenceBegins):
-            current = event.text
-            seconds[current] = 0.0
-        elif isinstance(event, Pcm):
-            seconds[current] += len(event.data) / 2 / 24_000
-        elif isinstance(event, OpusPackets):
-            seconds[current] += len(event.packets) * event.frame_ms / 1000
-    return seconds
 
 
 SENTENCES = ("今天天气真不错。", "我们一起去公园散步吧！", "好。")

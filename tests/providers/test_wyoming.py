@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gevent
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +18,7 @@ from wyoming.event import Event, read_event, write_event
 from loadtest.vendors.sounds import hum
 from tests.fakes.inference import InlineInference
 from tests.fakes.voice import speech_of
+from tests.providers.streamed import hear, speak, texts
 from tests.vendors.wyoming_vendor import WyomingVendor
 from tests.waiting import wait_for
 from xiaozhi.chat import CallContext
@@ -30,9 +30,9 @@ from xiaozhi.errors import (
     VendorTimeout,
     VendorUnavailable,
 )
-from xiaozhi.providers.contracts.asr import AsrStream, Transcript
+from xiaozhi.providers.contracts.asr import Transcript
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins, SentenceEnds, SpeechEvent, TtsStream
+from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins, SentenceEnds, SpeechEvent
 from xiaozhi.providers.families.wyoming import (
     MAX_HEADER_BYTES,
     MAX_PART_BYTES,
@@ -69,26 +69,6 @@ def service(kind: str, **options: Any) -> Iterator[WyomingVendor]:
     with WyomingVendor(kind, **options) as vendor:
         yield vendor
         assert vendor.faults == []
-
-
-def hear(stream: AsrStream, pcm: bytes = PCM) -> Transcript:
-    with contextlib.closing(stream):
-        for start in range(0, len(pcm), 1920):
-            stream.feed(pcm[start : start + 1920])
-            gevent.sleep(0)
-        return stream.finish()
-
-
-def speak(stream: TtsStream, *sentences: str) -> list[SpeechEvent]:
-    with contextlib.closing(stream):
-        for sentence in sentences:
-            stream.say(sentence)
-        stream.finish()
-        return list(speech_of(stream))
-
-
-def texts(events: list[SpeechEvent]) -> list[str]:
-    return [event.text for event in events if isinstance(event, SentenceBegins)]
 
 
 def sound(events: list[SpeechEvent]) -> bytes:
@@ -185,10 +165,10 @@ def test_it_is_asked_once_and_again_when_it_did_not_answer(make: Build) -> None:
         asr = make(vendor)
         for _ in range(2):
             asr.warm_up()
-            assert hear(asr.open(CONTEXT)).text == "Turn on the light."
+            assert hear(asr.open(CONTEXT), PCM).text == "Turn on the light."
         assert vendor.described == 1
         cold = make(vendor)
-        assert hear(cold.open(CONTEXT)).text == "Turn on the light."
+        assert hear(cold.open(CONTEXT), PCM).text == "Turn on the light."
         vendor.stop()
         late = make(vendor)
         late.warm_up()
@@ -211,8 +191,10 @@ def test_a_name_that_the_service_does_not_list_is_told(make: Build) -> None:
 
 def test_the_text_and_what_was_asked_for(make: Build) -> None:
     with service("asr") as vendor:
-        assert hear(make(vendor, model="small", language="en").open(CONTEXT)) == Transcript("Turn on the light.", "en")
-        assert hear(make(vendor, language="auto").open(CONTEXT)) == Transcript("Turn on the light.", "en")
+        assert hear(make(vendor, model="small", language="en").open(CONTEXT), PCM) == Transcript(
+            "Turn on the light.", "en"
+        )
+        assert hear(make(vendor, language="auto").open(CONTEXT), PCM) == Transcript("Turn on the light.", "en")
         assert [(request.name, request.language) for request in vendor.requests] == [("small", "en"), (None, None)]
         assert bytes(vendor.audio) == PCM
 
@@ -322,7 +304,7 @@ def test_faults(make: Build, kind: str, streaming: bool, fault: str, expected: t
         provider.warm_up()
         vendor.once.append(fault)
         with pytest.raises(expected) as caught:
-            hear(provider.open(CONTEXT)) if kind == "asr" else speak(provider.open(CONTEXT), "One.")
+            hear(provider.open(CONTEXT), PCM) if kind == "asr" else speak(provider.open(CONTEXT), "One.")
         if fault == "error":
             assert "FileNotFoundError no such file" in str(caught.value)
         wait_for(lambda: not vendor.open, "the connection to be closed")

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from loadtest.vendors.sounds import Sounds, hum
 from tests.fakes.inference import InlineInference
 from tests.fakes.voice import speech_of
+from tests.providers.streamed import hear, speak, texts
 from tests.vendors.xunfei_vendor import IAT, TTS, XunfeiVendor
 from tests.waiting import wait_for
 from xiaozhi.audio.decode import decoder_for
@@ -30,9 +30,9 @@ from xiaozhi.errors import (
     VendorUnavailable,
 )
 from xiaozhi.providers.asr.xunfei_stream import CorrectedText
-from xiaozhi.providers.contracts.asr import AsrStream, Transcript
+from xiaozhi.providers.contracts.asr import Transcript
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins, SpeechEvent, TtsStream
+from xiaozhi.providers.contracts.tts import Pcm, SentenceBegins
 from xiaozhi.providers.families.xunfei import failure, signed
 from xiaozhi.providers.registry import build, ignored, validate
 
@@ -70,29 +70,9 @@ def make(vendor: XunfeiVendor) -> Iterator[Build]:
         provider.close()
 
 
-def hear(stream: AsrStream, pcm: bytes = PCM) -> Transcript:
-    with contextlib.closing(stream):
-        for start in range(0, len(pcm), 1920):
-            stream.feed(pcm[start : start + 1920])
-            gevent.sleep(0)
-        return stream.finish()
-
-
-def speak(stream: TtsStream, *sentences: str) -> list[SpeechEvent]:
-    with contextlib.closing(stream):
-        for sentence in sentences:
-            stream.say(sentence)
-        stream.finish()
-        return list(speech_of(stream))
-
-
-def texts(events: list[SpeechEvent]) -> list[str]:
-    return [event.text for event in events if isinstance(event, SentenceBegins)]
-
-
 def use(kind: str, provider: Any) -> Any:
     stream = provider.open(CONTEXT)
-    return hear(stream).text if kind == "asr" else texts(speak(stream, "你好。"))
+    return hear(stream, PCM).text if kind == "asr" else texts(speak(stream, "你好。"))
 
 
 WHOLE: dict[str, Any] = {"asr": "现在几点了？", "tts": ["你好。"]}
@@ -199,7 +179,7 @@ def test_text_is_corrected_while_it_grows(vendor: XunfeiVendor, make: Build) -> 
 
 def test_other_languages_are_not_corrected(vendor: XunfeiVendor, make: Build) -> None:
     vendor.pieces = [("Hello ", None), ("there.", None)]
-    assert hear(make("asr", language="en_us").open(CONTEXT)).text == "Hello there."
+    assert hear(make("asr", language="en_us").open(CONTEXT), PCM).text == "Hello there."
     assert "dwa" not in vendor.parameters[0]
 
 
