@@ -44,7 +44,7 @@ def told(
     settings = load(environ={}, overrides={"server": server}).settings
     known = KnownDevices(settings, database, "a-secret-of-some-length", Guesses(), clock=clock)
     for address, count in devices.items():
-        beat = partial(presences.beat, name=f"of {address}", websocket=address, connections=count, now=clock())
+        beat = partial(presences.heartbeat, name=f"of {address}", websocket=address, connections=count, now=clock())
         database.run(beat)
     known.presence.start(FakeConnections(1))  # type: ignore[arg-type]
     try:

@@ -39,7 +39,7 @@ class Shelf:
         """It connects to a worker."""
         beat = self.now if alive else self.now - 1_000
         name = f"{device} at {worker}"
-        self.database.run(lambda each: presences.beat(each, worker, "", 1, beat))
+        self.database.run(lambda each: presences.heartbeat(each, worker, "", 1, beat))
         self.database.run(lambda each: presences.keep(each, {name: Visit(name, device, worker, self.now)}))
 
     def leave(self, device: str, worker: str) -> None:

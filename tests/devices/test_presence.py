@@ -13,7 +13,7 @@ from tests.fakes.clock import FakeClock
 from xiaozhi.devices.dialogues import ResumeStore
 from xiaozhi.devices.directory import DeviceDirectory
 from xiaozhi.devices.notes import DeviceNotes
-from xiaozhi.devices.presence import ALIVE_S, BEAT_S, Presence
+from xiaozhi.devices.presence import ALIVE_S, HEARTBEAT_S, Presence
 from xiaozhi.errors import StorageUnavailable
 from xiaozhi.storage.database import Database
 
@@ -142,7 +142,7 @@ def test_a_worker_that_was_killed_drives_nobody_out(database: Database, clock: F
         here.write(), dead.write()
         directory = DeviceDirectory(database, DeviceNotes(database), clock=clock)
         assert set(directory.of(ANNA).workers) == {here.presence.worker, dead.presence.worker}
-        clock.advance(ALIVE_S + BEAT_S)
+        clock.advance(ALIVE_S + HEARTBEAT_S)
         here.presence.look()
         assert here.connections.replaced == []
         assert directory.of(ANNA).workers == (here.presence.worker,), "nobody is listed at a worker that is gone"
@@ -250,7 +250,7 @@ def test_a_worker_that_was_taken_for_gone_says_again_whom_it_serves(
         with monkeypatch.context() as outage:
             outage.setattr(database, "read", fail)
             here.presence.look()
-        clock.advance(ALIVE_S + BEAT_S)
+        clock.advance(ALIVE_S + HEARTBEAT_S)
         there.presence.look()
         here.presence.look()
         here.write()

@@ -147,8 +147,8 @@ SHARED_FILE = "SQLite closes a file late when another connection of the process 
 @pytest.mark.leaks(SHARED_FILE)
 def test_other_workers_and_who_waits_are_read_from_the_database(house: House, database: Database) -> None:
     now = time.time()
-    database.run(lambda each: presences.beat(each, "another", "ws://192.168.1.9:8000/", 7, now + 600))
-    database.run(lambda each: presences.beat(each, "dead", "", 50, now - 600))
+    database.run(lambda each: presences.heartbeat(each, "another", "ws://192.168.1.9:8000/", 7, now + 600))
+    database.run(lambda each: presences.heartbeat(each, "dead", "", 50, now - 600))
     waiting = Waiting("02:00:00:00:00:01", "client", "123456", "challenge", "192.168.1.20", now)
     database.run(lambda each: enrolments.wait(each, waiting, now - CODE_S))
 

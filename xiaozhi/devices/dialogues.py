@@ -1,7 +1,8 @@
-"""What was said last with devices that left, for a while: whoever comes back, to whichever worker, goes on with it.
+"""Dialogues to resume: when a device disconnects, its dialogue is kept for a while; when the device connects again, to
+any worker, the conversation goes on with it.
 
-A dialogue waits for the device id and the client id that it was held with: a device id is printed on the device and
-sent over the air, so it gets nobody the words of another. Whoever sends no client id is not waited for."""
+The key is the device id together with the client id. The device id alone would not do: it is printed on the device and
+sent over the air, so a stranger could get another's words with it. Without a client id nothing is kept."""
 
 from __future__ import annotations
 

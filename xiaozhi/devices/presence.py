@@ -1,10 +1,10 @@
-"""Which worker a device is connected to: who comes to another worker leaves this one, and whom an operator has revoked
-leaves at once.
+"""Presence: which worker a device is connected to. A device that connects to another worker is closed here (takeover),
+and so is one that an operator has revoked.
 
-Each worker writes down who comes and goes (`notes.py`), and looks every `POLL_S` seconds whether one of its devices has
-come elsewhere, what operators have decided, and what other workers behind the same address were ordered to do: small
-queries, whatever the number of devices. Not who may come in
-(`enrolment.py`), and not what belongs to one process alone (`runtime/connections.py`)."""
+Each worker writes connections and disconnections to the database (`notes.py`) and a heartbeat of its own. Every
+`POLL_S` seconds it reads three things: which of its devices have connected to another worker, what operators have
+decided, and which orders other workers behind the same address have got. These are small queries, whatever the number
+of devices. Not who may connect (`enrolment.py`), and not the connections of this process (`runtime/connections.py`)."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ log = get_logger(__name__)
 
 POLL_S = 0.5
 OVERLAP_S = 10.0
-"""Each look goes back so far: clocks differ a little, and a transaction ends later than it began."""
-BEAT_S = 10.0
+"""Each poll reads so far back: clocks differ a little, and a transaction ends later than it began."""
+HEARTBEAT_S = 10.0
 ALIVE_S = 30.0
-"""A worker that has given no sign for so long is gone."""
+"""A worker without a heartbeat for so long is gone."""
 DEADLINE_S = 5.0
 SETTLING_S = 3.0
-"""How long after a device has come it is looked whether the worker that it left has more of its dialogue."""
+"""For so long after a device has connected, polls ask whether the worker that it left has more of its dialogue."""
 NOBODY = Standing()
 
 
 class Lookout(Protocol):
-    """Who looks at something more with each look at the other workers."""
+    """Adds a query of its own to each poll."""
 
     def read(self, connection: Transaction, now: float) -> Any:
         """On the storage thread, in the same transaction: small queries."""
@@ -135,7 +135,7 @@ class Presence:
         self._orders_seen: frozenset[str] | None = None
         """Names of orders that are done with; None before the first look, whose orders were for somebody before."""
         self._looked_at = 0.0
-        self._beaten_at = 0.0
+        self._heartbeat_at = 0.0
         self.load: dict[str, int] = {}
         """Devices connected by WebSocket address, of workers that have given a sign lately."""
         self._failing = False
@@ -240,8 +240,8 @@ class Presence:
         """Look now, and do what follows from it. Blocks for the database."""
         self._beat, now = time.monotonic(), self._clock()
         try:
-            if now - self._beaten_at >= BEAT_S:
-                self._give_sign(now)
+            if now - self._heartbeat_at >= HEARTBEAT_S:
+                self._send_heartbeat(now)
             since = self._looked_at - OVERLAP_S
             found = self._database.read(lambda connection: self._find(connection, since, now), deadline=DEADLINE_S)
         except (StorageError, Overloaded) as error:
@@ -286,16 +286,16 @@ class Presence:
             gevent.sleep(POLL_S)
             self.look()
 
-    def _give_sign(self, now: float) -> None:
+    def _send_heartbeat(self, now: float) -> None:
         count = len(self._connections) if self._connections is not None else 0
 
         def write(connection: Transaction) -> dict[str, int]:
-            presences.beat(connection, self.worker, self._websocket, count, now)
+            presences.heartbeat(connection, self.worker, self._websocket, count, now)
             presences.tidy(connection, now - ALIVE_S, now - self._said_for)
             return presences.load(connection, now - ALIVE_S)
 
         self.load = self._database.run(write, deadline=DEADLINE_S)
-        self._beaten_at = now
+        self._heartbeat_at = now
 
     def _find(self, connection: Transaction, since: float, now: float) -> _Found:
         """On the storage thread."""

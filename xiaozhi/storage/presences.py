@@ -35,7 +35,7 @@ class WorkerSign:
     beat_at: float
 
 
-def beat(connection: Connection, name: str, websocket: str, connections: int, now: float) -> None:
+def heartbeat(connection: Connection, name: str, websocket: str, connections: int, now: float) -> None:
     """A worker is alive. `websocket`: the address that leads to it, "" when it is not known."""
     statement = insert(connection, worker).values(
         worker=name, websocket=websocket, connections=connections, beat_at=now

@@ -143,12 +143,12 @@ def conditioned(pcm: bytes, look: Look = LOOKS[0], longest_s: float = 8.0) -> by
     start, end = max(0, int(loud[0]) * _BLOCK - margin), min(len(samples), (int(loud[-1]) + 1) * _BLOCK + margin)
     level = float(np.percentile(loudness[loud], 70))
     speech = samples[start:end] * np.float32(SPEECH_LEVEL / level)
-    noisy = speech + _turn_taking(int((longest_s + 1) * ASR_SAMPLE_RATE))[: len(speech)] * np.float32(look.noise)
+    noisy = speech + _noise(int((longest_s + 1) * ASR_SAMPLE_RATE))[: len(speech)] * np.float32(look.noise)
     return np.clip(noisy, -32768, 32767).astype("<i2").tobytes()
 
 
 @cache
-def _turn_taking(samples: int) -> Samples:
+def _noise(samples: int) -> Samples:
     # Always the same noise: the same sound is always heard the same way.
     return np.random.default_rng(0).normal(0, 1, samples).astype(np.float32)
 
