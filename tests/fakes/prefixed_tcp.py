@@ -181,7 +181,7 @@ class PrefixedPort:
                 return
             identity = Identity(json.loads(opening[1])["device_id"], peer_ip=address[0])
             try:
-                self._admission.knock(identity.peer_ip)
+                self._admission.check_handshake(identity.peer_ip)
                 permit = self._admission.enter(identity.device_id.lower(), identity.peer_ip)
             except Overloaded as refusal:
                 sock.sendall(frame(b"C", struct.pack("!H", close_codes.TRY_AGAIN_LATER) + str(refusal).encode()))

@@ -32,7 +32,7 @@ def admission(**limits: float) -> tuple[Admission, FakeClock]:
 def refused(cause: str, door: Admission, *arguments: str, exempt: bool = False) -> Overloaded:
     before = door.refused[cause]
     with pytest.raises(Overloaded) as refusal:
-        (door.knock if len(arguments) == 1 else door.enter)(*arguments, exempt=exempt)
+        (door.check_handshake if len(arguments) == 1 else door.enter)(*arguments, exempt=exempt)
     assert door.refused[cause] == before + 1
     assert refusal.value.retry_after > 0
     return refusal.value
@@ -160,34 +160,34 @@ def test_all_places_come_back(visits: list[tuple[str, str, bool]]) -> None:
 def test_handshakes_of_everybody_together() -> None:
     door, clock = admission(max_connections=5, handshakes_per_second=10, ip_handshakes_per_second=0)
     for number in range(10):
-        door.knock(f"1.1.1.{number}")
+        door.check_handshake(f"1.1.1.{number}")
     assert refused("rate", door, "1.1.1.99").retry_after == pytest.approx(0.1)
     clock.now += 0.1
-    door.knock("1.1.1.99")
+    door.check_handshake("1.1.1.99")
 
 
 def test_after_a_restart_everybody_may_come_at_once() -> None:
     door, _ = admission(max_connections=500, handshakes_per_second=10, ip_handshakes_per_second=5)
     for _ in range(500):
-        door.knock("1.1.1.1")
+        door.check_handshake("1.1.1.1")
     refused("rate", door, "1.1.1.1")
 
 
 def test_handshakes_of_one_address() -> None:
     door, clock = admission(max_connections=1, handshakes_per_second=0, ip_handshakes_per_second=2)
-    door.knock("1.1.1.1")
-    door.knock("1.1.1.1")
+    door.check_handshake("1.1.1.1")
+    door.check_handshake("1.1.1.1")
     refused("address rate", door, "1.1.1.1")
-    door.knock("1.1.1.1", exempt=True)
-    door.knock("1.1.1.2")
+    door.check_handshake("1.1.1.1", exempt=True)
+    door.check_handshake("1.1.1.2")
     clock.now += 0.5
-    door.knock("1.1.1.1")
+    door.check_handshake("1.1.1.1")
 
 
 def test_addresses_are_not_collected_for_ever() -> None:
     door, _ = admission(handshakes_per_second=0)
     for number in range(MAX_ADDRESSES + 100):
-        door.knock(f"address {number}")
+        door.check_handshake(f"address {number}")
     assert door.remembered == (0, 0, MAX_ADDRESSES)
 
 
@@ -201,7 +201,7 @@ def test_a_shut_door() -> None:
     assert refused("closed", door, "1.1.1.1").retry_after == 7.0
     inside.release()
     door.open()
-    door.knock("1.1.1.1")
+    door.check_handshake("1.1.1.1")
 
 
 def test_other_limits_keep_those_who_are_in() -> None:
@@ -217,5 +217,5 @@ def test_other_limits_keep_those_who_are_in() -> None:
 def test_no_limits_at_all() -> None:
     door, _ = admission(max_connections=math.inf, handshakes_per_second=0, ip_handshakes_per_second=0)
     for _ in range(5000):
-        door.knock("1.1.1.1")
+        door.check_handshake("1.1.1.1")
     assert not door.refused

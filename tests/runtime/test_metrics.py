@@ -200,12 +200,13 @@ def test_the_causes_known_beforehand_are_those_of_the_door() -> None:
     provoke(AdmissionLimits(per_ip=1), lambda door: [door.enter("a", "1"), door.enter("b", "1")])
     provoke(
         AdmissionLimits(max_connections=1, handshakes_per_second=1),
-        lambda door: [door.knock(str(ip)) for ip in range(3)],
+        lambda door: [door.check_handshake(str(ip)) for ip in range(3)],
     )
     provoke(
-        AdmissionLimits(max_connections=1, ip_handshakes_per_second=1), lambda door: [door.knock("1") for _ in range(3)]
+        AdmissionLimits(max_connections=1, ip_handshakes_per_second=1),
+        lambda door: [door.check_handshake("1") for _ in range(3)],
     )
-    provoke(AdmissionLimits(), lambda door: [door.shut("server"), door.knock("1")])
+    provoke(AdmissionLimits(), lambda door: [door.shut("server"), door.check_handshake("1")])
 
     assert causes == set(REFUSALS)
 

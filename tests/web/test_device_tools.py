@@ -13,7 +13,7 @@ from xiaozhi.chat import ToolSpec
 from xiaozhi.errors import ToolError
 from xiaozhi.runtime.guesses import FREE, Guesses
 from xiaozhi.tools.base import Action, ToolOutcome
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.app import create_app
 from xiaozhi.web.device_tools import MAX_TEXT_CHARS, create_blueprint
 
@@ -45,7 +45,7 @@ def client(tools: FakeTools | None, *, connected: bool = True, token: str = "adm
         assert device_id == "02:00:00:00:00:01"
         return connected, tools
 
-    return create_app([create_blueprint(find, AdminDoor(token, Guesses()))]).test_client()
+    return create_app([create_blueprint(find, AdminAccess(token, Guesses()))]).test_client()
 
 
 def call(server: FlaskClient, body: Any, headers: Mapping[str, str] = ADMIN) -> TestResponse:

@@ -19,7 +19,7 @@ from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.web import device_sounds
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.app import create_app
 from xiaozhi.web.messages import MessageHooks, create_blueprint
 
@@ -40,7 +40,7 @@ class Operator:
         hooks = MessageHooks(
             self.queue, DeviceDirectory(database, notes), lambda: {"Upstairs": [ANNA, BEN]}, lambda: [ANNA, BEN]
         )
-        self._client = create_app([create_blueprint(hooks, AdminDoor("admin", Guesses()), lambda: NOW)]).test_client()
+        self._client = create_app([create_blueprint(hooks, AdminAccess("admin", Guesses()), lambda: NOW)]).test_client()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> TestResponse:
         return self._client.open(f"/admin/{path}", method=method, json=body, headers={**ADMIN, **headers})

@@ -38,7 +38,7 @@ from xiaozhi.transport.acceptor import MAX_HANDSHAKES, Acceptor, AcceptorOptions
 from xiaozhi.transport.connection import ConnectionEvents, ConnectionServices
 from xiaozhi.web import device_tools, devices, ops, ota, ota_elsewhere, vision
 from xiaozhi.web.addresses import Ports, ServerAddresses
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.app import WebConfig, create_app
 from xiaozhi.web.devices import DeviceHooks
 from xiaozhi.web.firmware import SUFFIX, TO_ALL, Release
@@ -223,7 +223,7 @@ def http_port(
     """The port for OTA, vision and operators. `current`: the settings in force. `connections`: see WebLimits.
     `more`: what else is asked, such as the pages of the console."""
     server = settings.server
-    admin_token, guesses, door = server.admin_token.get_secret_value(), rates.guesses, admin_door(settings, rates)
+    admin_token, guesses, access = server.admin_token.get_secret_value(), rates.guesses, admin_access(settings, rates)
     ota_hooks = ota.OtaHooks(
         on_board=known.boards.learn,
         on_report=known.reported,
@@ -242,7 +242,7 @@ def http_port(
             vision.VisionConfig(addresses=addresses), vision_tokens, vllm, guesses=guesses, admit=rates.vision
         ),
         ops.create_blueprint(hooks, admin_token=admin_token, guesses=guesses),
-        device_tools.create_blueprint(operator_tools(sessions), door),
+        device_tools.create_blueprint(operator_tools(sessions), access),
         devices.create_blueprint(
             DeviceHooks(
                 known.directory,
@@ -250,7 +250,7 @@ def http_port(
                 known.lines,
                 known.look,
             ),
-            door,
+            access,
         ),
         *more,
     ]
@@ -272,9 +272,9 @@ def http_port(
     )
 
 
-def admin_door(settings: Settings, rates: RequestRates) -> AdminDoor:
+def admin_access(settings: Settings, rates: RequestRates) -> AdminAccess:
     """Who may use the addresses under /admin."""
-    return AdminDoor(settings.server.admin_token.get_secret_value(), rates.guesses)
+    return AdminAccess(settings.server.admin_token.get_secret_value(), rates.guesses)
 
 
 def operator_tools(sessions: OpenSessions) -> device_tools.FindTools:

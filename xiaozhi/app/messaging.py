@@ -25,7 +25,7 @@ from xiaozhi.settings import Settings
 from xiaozhi.storage.database import Database
 from xiaozhi.web import device_sounds, messages
 from xiaozhi.web.addresses import ServerAddresses
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.messages import MessageHooks
 
 
@@ -69,7 +69,7 @@ class Messaging:
         self.others = OwnDevices(self.household, self.queue, self.sessions, current=current)
         self._directory = known.directory
 
-    def blueprints(self, door: AdminDoor) -> list[Blueprint]:
+    def blueprints(self, access: AdminAccess) -> list[Blueprint]:
         """The routes for operators, and those that idle devices fetch sounds from."""
         hooks = MessageHooks(
             self.queue,
@@ -77,7 +77,7 @@ class Messaging:
             self.household.groups,
             lambda: [member.device for member in self.household.members()],
         )
-        return [messages.create_blueprint(hooks, door), device_sounds.create_blueprint(self.sounds.fetch)]
+        return [messages.create_blueprint(hooks, access), device_sounds.create_blueprint(self.sounds.fetch)]
 
     def close(self, seconds: float) -> None:
         """Deliver nothing any more. Idempotent."""

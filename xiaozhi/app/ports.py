@@ -90,7 +90,7 @@ class ServerPorts:
                 of_several=of_several or settings.server.reuse_port,
             )
             self.mqtt.watched_by(parts.metrics, parts.watched.watchdog)
-        door = listeners.admin_door(settings, rates)
+        access = listeners.admin_access(settings, rates)
         hooks = ops_hooks(parts, ready=ready, clock=clock)
         self._worker_web = listeners.worker_port(settings, hooks=hooks)
         self.web: WebServer = listeners.http_port(
@@ -107,8 +107,8 @@ class ServerPorts:
             connections=fitted.http,
             more=[
                 *console.blueprints(),
-                *parts.messaging.blueprints(door),
-                reminders.create_blueprint(parts.reminders, door),
+                *parts.messaging.blueprints(access),
+                reminders.create_blueprint(parts.reminders, access),
             ],
         )
 

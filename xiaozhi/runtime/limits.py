@@ -4,7 +4,7 @@ given.
 Not authentication (who somebody is) and not the connection registry (who is here). Every table is bounded: counts by
 what is admitted, rates by an LRU cache.
 
-The order at the door: `knock` (rates, before any work is done for the newcomer), then authentication, then `enter`
+The order: `check_handshake` (rates, before any work is done for the newcomer), then authentication, then `enter`
 (places). What `enter` returns must be released when the connection is gone, so that a place that was promised is a
 place that exists, however long an upgrade takes."""
 
@@ -195,7 +195,7 @@ class Admission:
         """Let people in again."""
         self._shut = None
 
-    def knock(self, ip: str, *, exempt: bool = False) -> None:
+    def check_handshake(self, ip: str, *, exempt: bool = False) -> None:
         """A handshake begins. Raises Overloaded when they come too fast. `exempt`: the address speaks for many
         devices."""
         if self._shut is not None:

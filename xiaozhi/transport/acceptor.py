@@ -4,8 +4,8 @@ gevent's WSGIServer accepts, gevent-websocket's handler checks and answers the u
 used once the socket is a WebSocket. Not the HTTP port (`web/`): here a plain GET only says that the server is running.
 
 A new connection is checked in this order, the cheap checks first: size and deadline of the request, path, origin of the
-page (403), `Admission.knock`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the upgrade. A
-refused request always gets an answer; none is left waiting in the backlog."""
+page (403), `Admission.check_handshake`, the injected `admit` (401), `Admission.enter` (503 with Retry-After), the
+upgrade. A refused request always gets an answer; none is left waiting in the backlog."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ class Acceptor:
         exempt = plain_ip(peer_ip) in options.trusted and (identity.via_gateway or identity.peer_ip in options.trusted)
         try:
             address = one_client(identity.peer_ip)
-            self._admission.knock(address, exempt=exempt)
+            self._admission.check_handshake(address, exempt=exempt)
             if not identity.device_id:
                 self._explain(upgrade.websocket_for(request, early, options.sockets))
                 return

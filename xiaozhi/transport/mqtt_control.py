@@ -275,7 +275,7 @@ class MqttControl:
         if self._conversation is not None:
             self._conversation.lost(close_codes.NORMAL, "hello again")
         try:
-            services.admission.knock(self._address, exempt=self._exempt)
+            services.admission.check_handshake(self._address, exempt=self._exempt)
             permit = services.admission.enter(self.device, self._address, exempt=self._exempt)
         except Overloaded as refusal:
             # The device gives up by itself after ten seconds: there is no message that says no to a hello.

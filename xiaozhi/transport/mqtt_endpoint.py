@@ -4,8 +4,8 @@ Not a broker: nobody hears what somebody else publishes, nothing is retained, no
 a connected device may do is `mqtt_control.py`.
 
 A newcomer is checked in this order: the deadline of TLS and CONNECT together, the version of the protocol, the client
-id, `Admission.knock`, the injected `admit`, a place among the standing connections. Whoever is refused is told the
-reason by CONNACK."""
+id, `Admission.check_handshake`, the injected `admit`, a place among the standing connections. Whoever is refused is
+told the reason by CONNACK."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ class MqttEndpoint:
         exempt, address = plain_ip(peer_ip) in options.trusted, one_client(peer_ip)
         password = (connect.password or b"").decode("utf-8", "replace")
         try:
-            self.services.admission.knock(address, exempt=exempt)
+            self.services.admission.check_handshake(address, exempt=exempt)
             proved = self._admit(identity, Credentials(connect.client_id, connect.username or "", password))
             permit = self.places.enter(identity.device_id, address, exempt=exempt)
         except LockedOut as error:

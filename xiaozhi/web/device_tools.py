@@ -16,7 +16,7 @@ from werkzeug.exceptions import BadRequest
 from xiaozhi.chat import ToolSpec
 from xiaozhi.errors import ToolError
 from xiaozhi.tools.base import Action, ToolOutcome
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.app import failure, read_body
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -40,9 +40,9 @@ FindTools = Callable[[str], tuple[bool, OperatorTools | None]]
 """device id -> (whether it is connected to this process, its tools if it has any)."""
 
 
-def create_blueprint(find: FindTools, door: AdminDoor) -> Blueprint:
+def create_blueprint(find: FindTools, access: AdminAccess) -> Blueprint:
     """The routes under /admin/devices/<id>/tools."""
-    desk = _Desk(find, door)
+    desk = _Desk(find, access)
     blueprint = Blueprint("device_tools", __name__)
     path = "/admin/devices/<device_id>/tools"
     blueprint.add_url_rule(path, "list", desk.list, methods=["GET"])
@@ -53,18 +53,18 @@ def create_blueprint(find: FindTools, door: AdminDoor) -> Blueprint:
 class _Desk:
     """Answers operators."""
 
-    def __init__(self, find: FindTools, door: AdminDoor) -> None:
+    def __init__(self, find: FindTools, access: AdminAccess) -> None:
         self._find = find
-        self._door = door
+        self._access = access
 
     def list(self, device_id: str) -> Response:
         """What the device has. Raises Forbidden, AuthError, LockedOut."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         return listed(self._find, device_id)
 
     def call(self, device_id: str) -> Response:
         """Run one. Raises Forbidden, AuthError, LockedOut, BadRequest."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         return called(self._find, device_id, *wish(read_body(MAX_BODY_BYTES)))
 
 

@@ -18,7 +18,7 @@ from xiaozhi.devices.lines import Lines
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.settings.masking import mask_tree
 from xiaozhi.storage.devices import DeviceRecord
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.app import read_object
 from xiaozhi.web.device_line import described_line
 from xiaozhi.web.faults import tell_faults
@@ -41,9 +41,9 @@ class DeviceHooks:
     """Put what was decided into force at once, in this process."""
 
 
-def create_blueprint(hooks: DeviceHooks, door: AdminDoor) -> Blueprint:
+def create_blueprint(hooks: DeviceHooks, access: AdminAccess) -> Blueprint:
     """The routes under /admin/devices/."""
-    desk = _Desk(hooks, door)
+    desk = _Desk(hooks, access)
     blueprint = Blueprint("devices", __name__)
     tell_faults(blueprint)
     for path, name, view, method in (
@@ -90,28 +90,28 @@ def described(record: DeviceRecord) -> dict[str, Any]:
 class _Desk:
     """Answers operators' tools."""
 
-    def __init__(self, hooks: DeviceHooks, door: AdminDoor) -> None:
+    def __init__(self, hooks: DeviceHooks, access: AdminAccess) -> None:
         self._hooks = hooks
-        self._door = door
+        self._access = access
 
     def known(self) -> Response:
         """Every device that is known."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         return jsonify({"devices": [described(record) for record in self._hooks.directory.all()]})
 
     def show(self, device_id: str) -> Response:
         """One of them."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         return jsonify(described(self._hooks.directory.of(checked_device_id(device_id))))
 
     def line(self, device_id: str) -> Response:
         """How good its line is, and why not."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         return jsonify(described_line(self._hooks.lines, self._hooks.directory.of(checked_device_id(device_id))))
 
     def change(self, device_id: str) -> Response:
         """Set and unset settings of a device."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         values, removed = changes_of(read_object(MAX_BODY_BYTES))
         device = checked_device_id(device_id)
         settings = self._hooks.change_settings(device, values, tuple(removed))
@@ -119,21 +119,21 @@ class _Desk:
 
     def revoke(self, device_id: str) -> Response:
         """A device may not talk any more."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         self._hooks.directory.revoke(checked_device_id(device_id))
         self._hooks.look()
         return jsonify({"success": True})
 
     def forget(self, device_id: str) -> Response:
         """A device is enrolled anew."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         known = self._hooks.directory.forget(checked_device_id(device_id))
         self._hooks.look()
         return jsonify({"success": True, "was_enrolled": known})
 
     def approve(self) -> Response:
         """Somebody who waits is let in."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         given = read_object(MAX_BODY_BYTES).get("code")
         if not isinstance(given, str) or not given.strip():
             raise BadRequest('The body must be {"code": "123456"}; the id of a device does as well.')

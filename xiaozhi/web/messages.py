@@ -21,7 +21,7 @@ from xiaozhi.devices.message_queue import MessageQueue
 from xiaozhi.devices.messages import MAX_TEXT_CHARS, DeviceMessage, MessageKind, MessageResult, MessageState
 from xiaozhi.protocol.device_id import EVERYONE, checked_device_id
 from xiaozhi.storage.device_messages import StoredMessage
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.app import asked_number, read_object
 from xiaozhi.web.faults import tell_faults
 
@@ -52,9 +52,9 @@ class MessageHooks:
     """All devices of this household."""
 
 
-def create_blueprint(hooks: MessageHooks, door: AdminDoor, clock: Callable[[], float] = time.time) -> Blueprint:
+def create_blueprint(hooks: MessageHooks, access: AdminAccess, clock: Callable[[], float] = time.time) -> Blueprint:
     """The routes."""
-    desk = _MessageDesk(hooks, door, clock)
+    desk = _MessageDesk(hooks, access, clock)
     blueprint = Blueprint("messages", __name__)
     tell_faults(blueprint)
     verb = f"<any({','.join(MessageKind)}):verb>"
@@ -97,19 +97,19 @@ def described(kept: StoredMessage) -> dict[str, Any]:
 class _MessageDesk:
     """Answers operators."""
 
-    def __init__(self, hooks: MessageHooks, door: AdminDoor, clock: Callable[[], float]) -> None:
+    def __init__(self, hooks: MessageHooks, access: AdminAccess, clock: Callable[[], float]) -> None:
         self._hooks = hooks
-        self._door = door
+        self._access = access
         self._clock = clock
 
     def to_one(self, device_id: str, verb: str) -> Response:
         """To a device that is known. Raises UnknownDevice."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         return self._send([self._hooks.directory.of(checked_device_id(device_id)).device], verb)
 
     def to_group(self, group: str, verb: str) -> Response:
         """To all of a group."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         groups = self._hooks.groups()
         found = next((name for name in groups if name.casefold() == group.strip().casefold()), None)
         if found is None:
@@ -119,7 +119,7 @@ class _MessageDesk:
 
     def to_all(self, verb: str) -> Response:
         """To every device of the household."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         devices = self._hooks.everyone()
         if not devices:
             raise NotFound("No device belongs to this household: with authentication on, those that are enrolled do.")
@@ -127,12 +127,12 @@ class _MessageDesk:
 
     def groups(self) -> Response:
         """Who belongs to which."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         return jsonify({"groups": {name: list(members) for name, members in sorted(self._hooks.groups().items())}})
 
     def list(self) -> Response:
         """Those that wait; with `all=1` also those that have settled lately."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         device = request.args.get("device", "")
         found = self._hooks.queue.page(
             device=checked_device_id(device) if device else "",
@@ -143,12 +143,12 @@ class _MessageDesk:
 
     def show(self, id: str) -> Response:
         """One of them."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         return jsonify(described(self._kept(id)))
 
     def cancel(self, id: str) -> Response:
         """Take one back."""
-        self._door.check(WHAT)
+        self._access.check(WHAT)
         kept = self._kept(id)
         if not self._hooks.queue.cancel(id):
             raise Conflict(f"This message is {kept.state} already; only one that waits can be taken back.")

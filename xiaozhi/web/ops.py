@@ -16,7 +16,7 @@ from werkzeug.exceptions import NotFound
 from xiaozhi.errors import Fault
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.web.addresses import ServerAddresses
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.app import failure, request_origin
 
 # The page has no scripts and loads nothing; its style is inline.
@@ -66,7 +66,7 @@ class OpsHooks:
 def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses | None = None) -> Blueprint:
     """The routes /, /healthz, /readyz, /metrics, /admin/reload, /admin/devices and /admin/servers. Without an
     `admin_token` those under /admin are closed. `guesses`: where wrong ones are counted."""
-    desk = _Desk(hooks, AdminDoor(admin_token, guesses or Guesses()))
+    desk = _Desk(hooks, AdminAccess(admin_token, guesses or Guesses()))
     blueprint = Blueprint("ops", __name__, template_folder="templates")
     blueprint.add_url_rule("/", "index", desk.index, methods=["GET"])
     blueprint.add_url_rule("/healthz", "healthz", desk.healthz, methods=["GET"])
@@ -81,9 +81,9 @@ def create_blueprint(hooks: OpsHooks, *, admin_token: str = "", guesses: Guesses
 class _Desk:
     """Answers operators."""
 
-    def __init__(self, hooks: OpsHooks, door: AdminDoor) -> None:
+    def __init__(self, hooks: OpsHooks, access: AdminAccess) -> None:
         self._hooks = hooks
-        self._door = door
+        self._access = access
 
     def index(self) -> Response:
         """The page for people, in English or Chinese as their browser prefers."""
@@ -133,7 +133,7 @@ class _Desk:
 
     def reload(self) -> Response:
         """Take the configuration anew. Raises Forbidden, AuthError, LockedOut."""
-        self._door.check("reload")
+        self._access.check("reload")
         if self._hooks.reload is None:
             raise NotFound("This server cannot reload its configuration.")
         faults = self._hooks.reload()
@@ -144,12 +144,12 @@ class _Desk:
 
     def devices(self) -> Response:
         """The devices that cost most now. Raises Forbidden, AuthError, LockedOut."""
-        self._door.check("devices")
+        self._access.check("devices")
         if self._hooks.devices is None:
             raise NotFound("This server keeps no list of devices.")
         return jsonify({"devices": list(self._hooks.devices())})
 
     def servers(self) -> Response:
         """The servers of this installation. Raises Forbidden, AuthError, LockedOut."""
-        self._door.check("servers")
+        self._access.check("servers")
         return jsonify({"servers": list(self._hooks.servers())})

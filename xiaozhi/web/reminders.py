@@ -13,23 +13,23 @@ from werkzeug.exceptions import NotFound
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.reminders.book import ReminderBook
 from xiaozhi.reminders.wording import rule_words
-from xiaozhi.web.admin_door import AdminDoor
+from xiaozhi.web.admin_access import AdminAccess
 from xiaozhi.web.faults import tell_faults
 
 WHAT = "reminders of devices"
 
 
-def create_blueprint(book: ReminderBook, door: AdminDoor) -> Blueprint:
+def create_blueprint(book: ReminderBook, access: AdminAccess) -> Blueprint:
     """The routes; both kinds block for the database."""
     blueprint = Blueprint("reminders", __name__)
     tell_faults(blueprint)
 
     def show(device_id: str) -> Response:
-        door.check(WHAT)
+        access.check(WHAT)
         return jsonify({"reminders": reminders_of(book, checked_device_id(device_id))})
 
     def cancel(device_id: str, reminder: str = "") -> Response:
-        door.check(WHAT)
+        access.check(WHAT)
         count = book.cancel(checked_device_id(device_id), [reminder] if reminder else None)
         if reminder and not count:
             raise NotFound("This device has no such reminder.")

@@ -1,9 +1,9 @@
-"""Who may be connected to the HTTP port: so many in all, so many from one address, and a few more who may only ask how
-the server is.
+"""Limits on connections to the HTTP port: in all, and from one address. A few more, the reserve, may only ask about
+health.
 
-A full house does not refuse at once. A connection on which no whole request has come makes room for a newcomer, so
-sockets on which nobody speaks, or drips, keep nobody out. Whoever finds no room even then gets a seat of the reserve,
-for a single look at health: a supervisor that was refused would restart a server that is only busy.
+At a limit, a connection on which no whole request has come yet is closed for the new one: so clients that send nothing,
+or send slowly, keep nobody out. Where there is none to close, the new connection gets a seat of the reserve, for one
+request about health: a supervisor that was refused would restart a server that is only busy.
 
 Decisions only; `wsgi.py` does what they say."""
 

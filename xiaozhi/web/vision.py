@@ -1,8 +1,8 @@
 """What is in the picture: a device sends a photograph and a question, a vision model answers.
 
-Not the tool (that is the device's own `take_photo`, which calls this while the mind waits for it) and not the model (a
-Vllm provider, asked for anew at each request so that a reload is felt). One request costs one greenlet for as long as
-the model takes; how many may wait is bounded.
+Not the tool (that is the device's own `take_photo`, which calls this while the language model waits for it) and not
+the model (a Vllm provider, looked up at each request, so that a reload takes effect). One request costs one greenlet
+for as long as the model takes; how many may wait is bounded.
 
 Facts of the firmware (main/boards/common/esp32_camera.cc of 78/xiaozhi-esp32): the upload is chunked
 multipart/form-data with `question` before `file`; only the body of a 200 is read, and it is handed to the language

@@ -14,7 +14,7 @@ from xiaozhi.web.app import client_key, request_origin
 log = get_logger(__name__)
 
 
-class AdminDoor:
+class AdminAccess:
     """Closed without a token."""
 
     def __init__(self, token: str, guesses: Guesses) -> None:
