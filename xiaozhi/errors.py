@@ -10,7 +10,7 @@
       TooOften                one sender asks too often       -> 429, after a while again
       ConnectionClosed        the peer is gone, or was closed -> the visit ends quietly
       TurnClosed              the turn's gate is shut         -> whoever still produces for it stops
-      ToolError               a tool could not do its work    -> the mind is told, the turn goes on
+      ToolError               a tool could not do its work    -> the model is told, the turn goes on
       StorageError            the database refuses this work  -> never retried; it would be refused again
         StorageUnavailable      locked, full, lost, damaged     retryable; keep it in memory, bounded, and go on without
         StorageTimeout          a deadline passed               retryable; when `undecided`, it may have been done

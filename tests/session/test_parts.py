@@ -94,8 +94,8 @@ def test_only_the_header_decides_the_framing(identity: Identity, version: Any, h
 
 def test_hello_again_makes_anew_what_does_not_fit() -> None:
     parts = parts_of()
-    ears, speaker, outbox = parts.ears(Nobody(), wire.ListenMode.AUTO), parts.speaker(), parts.outbox
-    assert parts.ears(Nobody(), wire.ListenMode.MANUAL) is ears
+    listener, speaker, outbox = parts.open_listener(Nobody(), wire.ListenMode.AUTO), parts.speaker(), parts.outbox
+    assert parts.open_listener(Nobody(), wire.ListenMode.MANUAL) is listener
     assert parts.speaker() is speaker
 
     parts.adopt(hello(format="pcm"))
@@ -103,7 +103,7 @@ def test_hello_again_makes_anew_what_does_not_fit() -> None:
     assert outbox.closed
     assert parts.outbox is not outbox
     assert parts.speaker() is not speaker
-    assert parts.ears(Nobody(), wire.ListenMode.AUTO) is not ears
+    assert parts.open_listener(Nobody(), wire.ListenMode.AUTO) is not listener
     parts.close()
     parts.close()
 
@@ -119,9 +119,9 @@ def test_pauses_are_told_only_where_they_are_used(speculative: str, pauses: bool
     noted = Noted()
     parts = parts_of({"conversation": {"speculative": speculative, "pause_ms": 100}, "turn": {"words": "off"}})
     parts.adopt(hello(format="pcm"))
-    ears = parts.ears(noted, wire.ListenMode.AUTO)
+    listener = parts.open_listener(noted, wire.ListenMode.AUTO)
     for at in range(20):
-        ears.hear(tone(60) if at < 16 else silence(60))
+        listener.hear(tone(60) if at < 16 else silence(60))
     gevent.sleep(0)
 
     assert parts.prepares is pauses
@@ -174,9 +174,9 @@ def test_a_pause_is_judged_as_the_settings_say(
     own = {"conversation": {"speculative": "off"}, "language": "English", **settings}
     parts = parts_of(own, asr=LaggingAsr(), end_of_turn=model)
     parts.adopt(hello(format="pcm"))
-    ears = parts.ears(noted, wire.ListenMode.AUTO)
+    listener = parts.open_listener(noted, wire.ListenMode.AUTO)
     for at in range(16 + silence_ms // 60):
-        ears.hear(tone(60) if at < 16 else silence(60))
+        listener.hear(tone(60) if at < 16 else silence(60))
         for _ in range(5):
             gevent.sleep(0)
 
@@ -207,9 +207,9 @@ def test_another_agent_takes_over() -> None:
 def test_a_faulty_microphone_is_told() -> None:
     services: Any = make_services()
     parts = parts_of(services=services)
-    ears = parts.ears(Nobody(), wire.ListenMode.AUTO)
+    listener = parts.open_listener(Nobody(), wire.ListenMode.AUTO)
     for _ in range(ListenerOptions().queue_packets + 3):
-        ears.hear(b"packet")
+        listener.hear(b"packet")
 
     assert services.telemetry.drops == ["microphone"] * 3
     parts.close()
@@ -384,7 +384,7 @@ def test_the_echo_is_cancelled_for_who_asks_or_as_the_settings_say(
     parts = parts_of(setting, identity=Identity(DEVICE, "client", user_agent="bread-compact-wifi/1.8.0"))
     parts.adopt(wire.Hello(features=wire.Features(aec=aec)))
 
-    listener = parts.ears(Nobody(), wire.ListenMode.REALTIME)
+    listener = parts.open_listener(Nobody(), wire.ListenMode.REALTIME)
 
     assert (listener.canceller is not None) is cancels
     assert (parts.outbox.on_sent is not None) is cancels

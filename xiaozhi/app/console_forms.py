@@ -49,7 +49,7 @@ _OFFLINE: Final = ("asr", "llm", "tts")
 
 
 def new_installation(loaded: Loaded) -> bool:
-    """Whether ears, mind and voice are still those that ship."""
+    """Whether recogniser, language model and voice are still those that ship."""
     return all(ships(loaded.merged.origin(("selected_module", SECTIONS[kind]))) for kind in _OFFLINE)
 
 

@@ -75,7 +75,7 @@ class SettingsDesk:
 
     @property
     def new_installation(self) -> bool:
-        """Whether ears, mind and voice are still those that ship."""
+        """Whether recogniser, language model and voice are still those that ship."""
         return console_forms.new_installation(self._current())
 
     def overview(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The composition root's front door: flags, signals, exit codes. What is started and stopped,
+"""The command line: flags, signals, exit codes. What is started and stopped,
 and in which order, stands in `server.py`.
 
 SIGTERM and SIGINT stop the server gracefully, a second one ends it at once; SIGHUP reads the configuration again.

@@ -13,7 +13,7 @@ from xiaozhi.app.wiring import likely_languages
 from xiaozhi.errors import XiaozhiError
 from xiaozhi.providers.contracts.asr import Asr
 from xiaozhi.providers.pool import LeasedProviders
-from xiaozhi.providers.trial import Trial, try_ears, try_model, try_voice
+from xiaozhi.providers.trial import Trial, try_model, try_recogniser, try_voice
 from xiaozhi.settings import Settings
 
 QUESTIONS: Mapping[str, str] = {"zh": "现在几点了？", "en": "What time is it?"}
@@ -76,17 +76,17 @@ def _tried(
         return VendorTrial(verdict, trial, _connect_ms(verdict, trial)), b""
     if not speech:
         return VendorTrial(verdict), b""
-    heard = _heard(provider, verdict, question, language, speech)
+    heard = _recognised(provider, verdict, question, language, speech)
     if heard.alike == 0 and verdict.milliseconds is None:
         # Works on this machine, and perhaps in English only.
         english = _spoken_here(leased, QUESTIONS["en"], "en")
         if english:
-            heard = _heard(provider, verdict, QUESTIONS["en"], "en", english)
+            heard = _recognised(provider, verdict, QUESTIONS["en"], "en", english)
     return heard, b""
 
 
-def _heard(ears: Asr, verdict: VendorVerdict, question: str, language: str, speech: bytes) -> VendorTrial:
-    trial = try_ears(ears, speech, language)
+def _recognised(recogniser: Asr, verdict: VendorVerdict, question: str, language: str, speech: bytes) -> VendorTrial:
+    trial = try_recogniser(recogniser, speech, language)
     return VendorTrial(verdict, trial, alike=fuzz.ratio(_bare(question), _bare(trial.text)))
 
 

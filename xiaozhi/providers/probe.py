@@ -78,8 +78,8 @@ def _tts(voice: Tts) -> None:
                 raise VendorGarbage(voice.name, "no sound came")
 
 
-def _asr(ears: Asr) -> None:
-    with closing(ears.open(_WHO)) as utterance:
+def _asr(recogniser: Asr) -> None:
+    with closing(recogniser.open(_WHO)) as utterance:
         utterance.feed(bytes(2 * ASR_SAMPLE_RATE))
         utterance.finish()
 

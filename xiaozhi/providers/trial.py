@@ -84,20 +84,20 @@ def try_voice(voice: Tts, sentence: str, language: str) -> tuple[Trial, bytes]:
     return Trial(first, total, len(pcm) / 2 / ASR_SAMPLE_RATE, sentence), bytes(pcm)
 
 
-def try_ears(ears: Asr, pcm: bytes, language: str) -> Trial:
+def try_recogniser(recogniser: Asr, pcm: bytes, language: str) -> Trial:
     """Recognise `pcm` (s16le mono 16 kHz), which comes as fast as somebody speaks where the vendor listens meanwhile.
     Raises VendorError, Overloaded."""
     silence = bytes(2 * ASR_SAMPLE_RATE * SILENCE_MS // 1000)
     sound = silence + pcm + silence
     seconds = len(sound) / 2 / ASR_SAMPLE_RATE
     with (
-        at_most(seconds + DEADLINE_S, VendorTimeout(ears.name, f"no text within {DEADLINE_S:g} s")),
-        closing(ears.open(_speaking(language))) as utterance,
+        at_most(seconds + DEADLINE_S, VendorTimeout(recogniser.name, f"no text within {DEADLINE_S:g} s")),
+        closing(recogniser.open(_speaking(language))) as utterance,
     ):
         step = 2 * ASR_SAMPLE_RATE * PIECE_MS // 1000
         until = time.monotonic()
         for start in range(0, len(sound), step):
-            if ears.traits.streaming:
+            if recogniser.traits.streaming:
                 until += PIECE_MS / 1000
                 gevent.sleep(max(0.0, until - time.monotonic()))
             utterance.feed(sound[start : start + step])

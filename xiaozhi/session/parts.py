@@ -229,7 +229,7 @@ class SessionParts:
             )
         return self._speaker
 
-    def ears(self, sink: ListenerSink, mode: wire.ListenMode) -> Listener:
+    def open_listener(self, sink: ListenerSink, mode: wire.ListenMode) -> Listener:
         """The listener; a new one begins to listen in `mode` and tells `sink`."""
         if self.listener is None:
             services, providers, witnesses = self._services, self.agent.providers, self._witnesses()

@@ -140,7 +140,7 @@ class Session:
         if frame.kind == "json":
             self.on_text(frame.payload.decode("utf-8", "replace"))
         elif self._agent_known or (wait := self._find_agent(None)) is None:
-            self._ears().hear(frame.payload, frame.timestamp_ms)
+            self._listener().hear(frame.payload, frame.timestamp_ms)
         else:
             wait.add_sound(frame)
 
@@ -249,7 +249,7 @@ class Session:
 
     def take_sound(self, frame: Frame) -> None:
         """See AgentWaiter."""
-        self._ears().hear(frame.payload, frame.timestamp_ms)
+        self._listener().hear(frame.payload, frame.timestamp_ms)
 
     def agent_settled(self) -> None:
         """See AgentWaiter."""
@@ -315,7 +315,7 @@ class Session:
             case wire.ListenState.START:
                 self._listen()
             case wire.ListenState.STOP:
-                self._ears().stop()
+                self._listener().stop()
             case wire.ListenState.DETECT:
                 self._detected(message.text)
 
@@ -360,8 +360,8 @@ class Session:
 
     # --- turns ------------------------------------------------------------------------------------------------------
 
-    def _ears(self) -> Listener:
-        return self._parts.ears(self._turn_taking, self._mode)
+    def _listener(self) -> Listener:
+        return self._parts.open_listener(self._turn_taking, self._mode)
 
     def _listen(self) -> None:
         """The microphone opens. A button interrupts. The other modes do not: firmware that wants silence sends `abort`
@@ -372,15 +372,15 @@ class Session:
             self._turn_taking.discard()
         if not (answering := self._turn_taking.taken):
             self._stay()
-        ears = self._ears()
+        listener = self._listener()
         if self._greeting is not None and self._greeting.ended:
             # After the greeting: what is heard now is no rest of the wake word.
             self._greeting = None
-            ears.ignore_until(0.0)
-        ears.start(self._mode)
+            listener.ignore_until(0.0)
+        listener.start(self._mode)
         self._turn_taking.forget_voice()
         if answering and not self._barges_in():
-            ears.pause()
+            listener.pause()
 
     def _detected(self, text: str) -> None:
         self._turn_taking.interrupt("wake word")
@@ -388,15 +388,15 @@ class Session:
         if not self._accepts_turns():
             return
         settings = self._agent.settings
-        ears = self._ears()
-        ears.reset()
+        listener = self._listener()
+        listener.reset()
         self._turn_taking.forget_voice()
         if text.startswith(CALL_PREFIX):
             self._actions.called = True
             if call := text.removeprefix(CALL_PREFIX).strip():
                 self._turn_taking.announce(Opening(fixed=call, shown=call), when="now")
         elif is_wake_word(text, settings.wakeup_words):
-            ears.ignore_until(self._clock() + JUST_WOKEN_SECONDS)
+            listener.ignore_until(self._clock() + JUST_WOKEN_SECONDS)
             if not settings.enable_greeting:
                 self._parts.outbox.urgent(wire.Stt(text))
                 self._parts.outbox.urgent(wire.TtsState(wire.TtsPhase.STOP))
