@@ -1,7 +1,7 @@
 // The first-run guide: choose who listens, thinks and speaks, paste a key, check it, hear the voice, done.
 
 import { get, send } from "../api.js";
-import { Badge, Button, Card, Field, Loaded, Notice, Page, html, toast, useEffect, useLoaded, useState, useStyle } from "../ui.js";
+import { Badge, Button, Card, Copy, Field, Loaded, Notice, Page, html, toast, useEffect, useLoaded, useState, useStyle, useUnsaved } from "../ui.js";
 import { Faults, Sound, Verdict, check, speak } from "../trials.js";
 import { words } from "../words.js";
 
@@ -9,7 +9,7 @@ await useStyle("settings");
 
 const t = words({
   en: {
-    title: "First steps", choose: "1. Who shall listen, think and speak?", offline: "As it is: offline", offlineHint: "Everything on this machine, no account. A plain voice and a few fixed answers, in English.",
+    title: "First steps", choose: "1. Who shall listen, think and speak?", offline: "As it is: offline", offlineHint: "Everything on this machine, no account. English and Chinese, once the models below are here. Rules answer a few kinds of questions; there is no language model.",
     openai: "OpenAI, or anything like it", openaiHint: "One address and one key. Also for other services and servers of your own that speak the same interface.",
     aliyun: "Alibaba Cloud", aliyunHint: "One key of Model Studio (DashScope). Quick, good Chinese.", doubao: "Doubao (Volcengine)", doubaoHint: "A key of Ark, and an app of its speech service. Quick, good Chinese.",
     local: "Models on this machine", localHint: "Ears and voice without any service. Needs a download and some memory; the mind is chosen separately.",
@@ -21,7 +21,7 @@ const t = words({
     anyway: "It can be saved without a check, too.", managed: "A management console decides for devices; what you choose here is used where it leaves that open.", all: "All settings",
   },
   zh: {
-    title: "入门向导", choose: "1. 由谁来听、想、说？", offline: "保持现状：离线", offlineHint: "全部在本机，无需账号。声音朴素，只有少量固定的英文回答。",
+    title: "入门向导", choose: "1. 由谁来听、想、说？", offline: "保持现状：离线", offlineHint: "全部在本机，无需账号。下面的模型就绪后能听说中文和英文。由规则回答有限的几类问题，没有大模型。",
     openai: "OpenAI 或兼容服务", openaiHint: "一个地址和一个密钥。也适用于接口相同的其他服务和自建服务器。", aliyun: "阿里云", aliyunHint: "一个百炼（DashScope）密钥。速度快，中文好。",
     doubao: "豆包（火山引擎）", doubaoHint: "一个方舟密钥，加一个语音服务的应用。速度快，中文好。", local: "本机模型", localHint: "识别和音色不依赖任何服务。需要下载并占用内存；语言模型另选。",
     now: "使用中", details: "2. 需要什么", parts: "用于", ASR: "识别", LLM: "语言模型", TTS: "音色", VLLM: "视觉", keep: "留空则保持已设置的值。",
@@ -75,6 +75,7 @@ function Chosen({ preset, overview }) {
     setSaved(false);
   };
   useEffect(() => setError(null), [answers, parts]);
+  useUnsaved(!saved && preset.asks.some((ask) => answers[ask.name] !== ask.usual));
   const changes = () => [
     ...parts.map((section) => ({ path: ["selected_module", section], value: preset.selected[section] })),
     ...preset.asks.flatMap((ask) => (answers[ask.name].trim() ? ask.paths.filter(([section]) => parts.includes(section)).map((path) => ({ path, value: answers[ask.name].trim() })) : [])),
@@ -119,7 +120,7 @@ function Chosen({ preset, overview }) {
   };
   return html`
     ${(preset.asks.length > 0 || preset.steps.length > 0) && html`<${Card} title=${t("details")}>
-      ${preset.steps.length > 0 && html`<p>${t("steps")}</p><ol class="step-list">${preset.steps.map((step) => html`<li><code>${step.command}</code>${step.size_mb ? ` (${t("mb", { n: step.size_mb })})` : ""}${step.done && html` <${Badge} kind="good">${t("done")}</${Badge}>`}</li>`)}</ol>`}
+      ${preset.steps.length > 0 && html`<p>${t("steps")}</p><ol class="step-list">${preset.steps.map((step) => html`<li><code>${step.command}</code> <${Copy} text=${step.command} what=${step.command} />${step.size_mb ? ` (${t("mb", { n: step.size_mb })})` : ""}${step.done && html` <${Badge} kind="good">${t("done")}</${Badge}>`}</li>`)}</ol>`}
       <fieldset class="parts"><legend class="visually-hidden">${t("parts")}</legend><span>${t("parts")}:</span>
         ${Object.keys(preset.selected).map((section) => html`<label><input type="checkbox" data-part=${section} checked=${parts.includes(section)} onChange=${() => toggle(section)} />${t(section)}</label>`)}
       </fieldset>
