@@ -3,6 +3,7 @@ nobody sees."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ PROMPT = "textarea[name=prompt]"
 
 @pytest.fixture(scope="module")
 def house_settings() -> dict[str, Any]:
-    return {"server": {"auth": {"enabled": True, "enroll": "approve"}}}
+    return {"server": {"auth": {"enabled": True, "enroll": "approve"}, "timezone_offset": 5.5}}
 
 
 def open_form(page: BrowserPage, host: str = "") -> None:
@@ -37,6 +38,9 @@ def open_form(page: BrowserPage, host: str = "") -> None:
 def test_a_proof_that_holds_no_more_is_renewed(page: BrowserPage, house: House) -> None:
     arrive(house, ANNA)
     open_form(page)
+    seen = house.server.known_devices.directory.of(ANNA).first_seen or 0.0
+    at = datetime.fromtimestamp(seen, timezone(timedelta(hours=5.5)))
+    assert f"{at.hour % 12 or 12}:{at:%M}" in page.text and "GMT+5:30" in page.text, "times are those of the server"
     page.driver.delete_all_cookies()  # another tab has logged out, or two weeks are over
     page.find(PROMPT).send_keys("You are a pirate.")
     press(page, "Save", within=".device-form")

@@ -3,7 +3,7 @@
 //   await get("devices"); await send("POST", "devices/aa:bb/say", { text: "hello" });
 //   const stop = live(["overview"], (topic, data) => ...);
 
-import { words } from "./words.js";
+import { useZone, words } from "./words.js";
 
 const t = words({ en: { silent: "The server does not answer." }, zh: { silent: "服务器没有回应。" } });
 
@@ -31,6 +31,7 @@ export function onConnection(callback) {
 
 export function useSession(session) {
   csrf = session.csrf || "";
+  useZone(session.zone);
   return session;
 }
 
