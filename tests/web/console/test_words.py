@@ -16,6 +16,10 @@ from xiaozhi.web.console.pages import STATIC
 _PAIR = re.compile(r"""(?:"([^"\n]+)"|([\w-]+))\s*:\s*"((?:[^"\\]|\\.)*)\"""")
 _TEXTS = re.compile(r"\n  en: \{(?P<en>.*?)\},?\n  zh: \{(?P<zh>.*?)\},?\n\}", re.DOTALL)
 _NOTED = re.compile(r"""(?:_done|_decided|_send|audit\.note)\(\s*"([^"]+)\"""")
+_REFUSED = re.compile(
+    r"""(?:failure\(\d+, |(?:Forbidden|AuthError|NotFound|Conflict|ServiceUnavailable)\()"([^"]+)\""""
+)
+PACKAGE = STATIC.parents[2]
 WITH_WORDS = sorted(path for path in STATIC.rglob("*.js") if "words({" in path.read_text(encoding="utf-8"))
 
 
@@ -72,3 +76,17 @@ def test_every_kind_of_provider_can_be_chosen() -> None:
 
     assert set(shown) == SECTIONS.keys()
     assert {*SECTIONS, *(f"{kind}Hint" for kind in SECTIONS)} <= english.keys()
+
+
+def test_refusals_in_chinese_are_those_that_the_server_gives() -> None:
+    told = pairs((STATIC / "refusals.js").read_text(encoding="utf-8").partition("const ZH = {")[2].partition("\n};")[0])
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    code = re.sub(r"\{[^{}]*\}", "{}", "\n".join(sources))
+    joined = re.sub(r'"\n\s*f?"', "", code)
+
+    assert [said for said in told if said not in joined] == []
+    assert all(said.count("{}") == chinese.count("{}") for said, chinese in told.items())
+    pages = [path.read_text(encoding="utf-8") for path in STATIC.parent.glob("*.py") if path.name != "pages.py"]
+    given = {found for source in pages for found in _REFUSED.findall(source)}
+    assert len(given) > 10
+    assert given <= told.keys()

@@ -3,6 +3,7 @@
 //   await get("devices"); await send("POST", "devices/aa:bb/say", { text: "hello" });
 //   const stop = live(["overview"], (topic, data) => ...);
 
+import { translated } from "./refusals.js";
 import { useZone, words } from "./words.js";
 
 const t = words({ en: { silent: "The server does not answer." }, zh: { silent: "服务器没有回应。" } });
@@ -82,7 +83,7 @@ function read(response, text) {
     throw new ApiError(response.status, `${response.status} ${response.statusText}`);
   }
   if (response.ok) return answer;
-  throw new ApiError(response.status, answer.message || response.statusText, answer);
+  throw new ApiError(response.status, translated(answer.message || response.statusText), answer);
 }
 
 // Like send("POST", ...), for what is answered with sound: { sound: Blob }, or what is wrong with it as JSON.

@@ -4,6 +4,7 @@ import { get, send } from "../api.js";
 import { Fields, keyOf } from "../form.js";
 import { Ago, Badge, Button, Card, Empty, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useSettled, useState, useStyle, useUnsaved } from "../ui.js";
 import { labelOf } from "../fieldwords.js";
+import { translated } from "../refusals.js";
 import { Faults, Trials } from "../trials.js";
 import { date, words } from "../words.js";
 import { Trail } from "./settings-trail.js";
@@ -87,7 +88,7 @@ function Editor({ overview, again }) {
   const faults = outcome?.faults || [];
   const shared = { changes, faults, onChange: change, listed };
   return html`
-    ${overview.refusal && html`<${Notice} kind="warn">${t("refusal", { why: overview.refusal })}</${Notice}>`}
+    ${overview.refusal && html`<${Notice} kind="warn">${t("refusal", { why: translated(overview.refusal) })}</${Notice}>`}
     ${overview.managed_by && html`<${Notice}>${t("managed", { url: overview.managed_by })}</${Notice}>`}
     ${overview.several_workers && html`<${Notice}>${t("workers")}</${Notice}>`}
     ${overview.new && html`<${Notice} kind="info">${t("new")} <a href="/console/start">${t("newMore")}</a></${Notice}>`}

@@ -9,6 +9,7 @@
 import { bestFormat, makeDecoder, makeEncoder } from "./codec.js";
 import { look, photograph } from "./camera.js";
 import { identity, newIdentity } from "./identity.js";
+import { knobs } from "./knobs.js";
 import { FRAME_MS, RATE, missing, openMicrophone } from "./microphone.js";
 import { Player } from "./player.js";
 import { Unreachable, connect } from "./socket.js";
@@ -33,8 +34,8 @@ export class TalkDevice {
     this.onChange = onChange;
     this.onLevel = onLevel;
     this.state = {
-      phase: "off", mode: "manual", active: false, latched: false, fault: null, microphone: missing() || "off",
-      lines: [], emotion: "neutral", subtitle: "", volume: 70, brightness: 80, camera: false,
+      phase: "off", ...knobs(), active: false, latched: false, fault: null, microphone: missing() || "off",
+      lines: [], emotion: "neutral", subtitle: "", camera: false,
       server: null, url: "", format: "", rate: 0,
     };
     this.player = new Player({ onFirst: (at) => this.mark("sound", at), onLevel: (level) => onLevel("out", level) });
