@@ -1,4 +1,5 @@
-// What the server answers when it refuses or fails, in Chinese; a sentence that is not here is shown as it came.
+// What the server says in words of its own, most of it when it refuses or fails, in Chinese; what is not here is shown as
+// it came.
 
 import { language } from "./words.js";
 
@@ -30,6 +31,9 @@ const ZH = {
   "Nothing was changed.": "没有做任何修改。",
   "Somebody else has changed the file meanwhile. Load this page again, then make your changes.": "文件已被别人修改。请重新载入页面，再做修改。",
   "this server was started without a configuration file": "服务器启动时没有配置文件",
+  "the command line": "命令行",
+  "approved by an operator": "由管理员批准",
+  "a browser, by the console": "控制台里的浏览器",
   "The sound of this turn is not kept (any more).": "这一轮的录音没有保存。",
   "Nothing is kept of this conversation (any more).": "这次对话没有保存。",
   "Too many pages of the console are open.": "打开的控制台页面太多。",

@@ -19,6 +19,7 @@ const t = words({
   },
 });
 
+const OPERATOR = "operator";
 const STATES = { waiting: "warn", speaking: "good", spoken: "good", sent: "good", expired: "bad", failed: "bad" };
 
 export function Messages({ path, news }) {
@@ -46,7 +47,7 @@ export function Messages({ path, news }) {
 function Message({ message, onCancel }) {
   const { id, kind, state, reason, text, sender, created_at: created, due_at: due, expires_at: expires } = message;
   const what = text || t(kind);
-  const when = [date(created), sender && t("from", { sender }), state === "waiting" && due > created + 1 && t("due", { at: date(due) }), state === "waiting" && t("until", { at: date(expires) })];
+  const when = [date(created), sender !== OPERATOR && t("from", { sender }), state === "waiting" && due > created + 1 && t("due", { at: date(due) }), state === "waiting" && t("until", { at: date(expires) })];
   return html`
     <li class="actions">
       <span><strong>${what}</strong> <${Badge} kind=${STATES[state]}>${t(state)}</${Badge}><br />

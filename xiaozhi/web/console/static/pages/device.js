@@ -3,6 +3,7 @@
 import { get, live, send } from "../api.js";
 import { go } from "../app.js";
 import { Ago, Button, Card, Copy, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
+import { translated } from "../refusals.js";
 import { date, language, number, words } from "../words.js";
 import { Messages } from "./device-messages.js";
 import { Reminders } from "./device-reminders.js";
@@ -349,7 +350,7 @@ function Access({ path, device, onDone }) {
   };
   return html`
     <${Card} title=${t("access")}>
-      <dl><dt>${t("enrolled")}</dt><dd>${enrolled ? t("enrolledValue", { client: enrolled.client, how: enrolled.how || "–", at: date(enrolled.at) }) : t("notEnrolled")}</dd></dl>
+      <dl><dt>${t("enrolled")}</dt><dd>${enrolled ? t("enrolledValue", { client: enrolled.client, how: translated(enrolled.how) || "–", at: date(enrolled.at) }) : t("notEnrolled")}</dd></dl>
       ${device.revoked
         ? html`<div><${Button} kind="primary" onClick=${() => decide("approve", "", t("approved"))}>${t("approve")}</${Button}></div>`
         : html`<p class="hint">${t("revokeHint")}</p><div><${Button} kind="danger" onClick=${() => decide("revoke", t("revokeSure", { device: name }), t("revokedDone"))}>${t("revoke")}</${Button}></div>`}

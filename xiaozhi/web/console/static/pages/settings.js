@@ -138,7 +138,7 @@ function Kind({ kind, changes, faults, onChange, listed }) {
             <optgroup label=${t("ready")}>${ready.map(option)}</optgroup>
             ${lacking.length > 0 && html`<optgroup label=${t("needs")}>${lacking.map(option)}</optgroup>`}
           </select>
-          ${kind.fixed && html`<p class="hint">${t("fixed", { origin: kind.origin })}</p>`}
+          ${kind.fixed && html`<p class="hint">${t("fixed", { origin: translated(kind.origin) })}</p>`}
           ${kind.fallbacks.length > 0 && html`<p class="hint">${t("backup", { names: kind.fallbacks.join(", ") })}</p>`}
           ${fault && html`<p class="error" lang="en">${fault.value}: ${fault.expected}</p>`}
           ${lack && html`<p class="error">${t("notReady", { name: selected })}</p>`}
