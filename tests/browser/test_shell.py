@@ -116,6 +116,16 @@ def test_a_server_that_does_not_answer_and_a_tab_that_nobody_sees(page: BrowserP
     press(page, "Try again")
     page.wait_for("!document.querySelector('.notice.bad')")
 
+    page.go("/talk")
+    page.find(".type input")
+    network(offline=True)
+    page.find(".type input").send_keys("what time is it" + Keys.ENTER)
+    page.wait_for_text("The server does not answer.")
+    assert page.find(".type input").get_attribute("value") == "what time is it", "what was typed is not lost"
+    network(offline=False)
+    page.go("/console/devices")
+    page.wait_for_text("connected now")
+
     def see(shown: bool) -> None:
         page.run(
             "Object.defineProperty(document, 'hidden', {value: !args[0], configurable: true});"

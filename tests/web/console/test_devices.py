@@ -210,6 +210,10 @@ def test_one_device(desk: Desk) -> None:
     assert (shown["device"], shown["online"], shown["here"], shown["revoked"]) == (ANNA, False, False, False)
     assert shown["firmware_offered"]["file"] == "bread_9.bin"
     assert shown["quota"] == {"used": 7, "limit": 100}
+    desk.database.run(lambda each: presences.beat(each, "w1", "", 1, desk.now))
+    desk.database.run(lambda each: presences.keep_standing(each, {(ANNA, "w1"): desk.now}))
+    shown = desk.browser.get(f"devices/{ANNA}")
+    assert (shown["online"], shown["talking"]) == (True, False), "it can be told something, and nobody talks with it"
     assert desk.browser.ask("GET", f"devices/{BERT}").status_code == 404
     assert desk.browser.ask("GET", "devices/%00").status_code == 400
 

@@ -185,9 +185,10 @@ function Say({ path }) {
     setBusy(true);
     try {
       const { state, reason } = await send("POST", `${path}/say`, { text });
-      if (OUTCOMES[state]) toast(t(OUTCOMES[state]));
-      else toast(reason || state, "bad");
-      setText("");
+      if (OUTCOMES[state]) {
+        toast(t(OUTCOMES[state]));
+        setText("");
+      } else toast(reason || state, "bad");
     } catch (error) {
       toast(error.message, "bad");
     }

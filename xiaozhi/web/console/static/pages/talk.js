@@ -222,9 +222,10 @@ function Said({ state, device }) {
   useEffect(() => { end.current?.scrollTo({ top: end.current.scrollHeight }); }, [lines]);
   const submit = (event) => {
     event.preventDefault();
-    if (!text.trim()) return;
-    device.type(text.trim());
+    const asked = text.trim();
+    if (!asked) return;
     setText("");
+    device.type(asked).then((sent) => sent === false && setText((typed) => typed || asked));
   };
   return html`
     <section class="card said" aria-labelledby="talk-said">

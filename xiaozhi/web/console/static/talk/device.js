@@ -102,7 +102,7 @@ export class TalkDevice {
     this.listen();
   }
 
-  // Typed text.
+  // Typed text; false when it could not be sent.
   async type(text) {
     this.set({ fault: null });
     this.player.open().catch(() => {});
@@ -263,6 +263,7 @@ export class TalkDevice {
     else if (error.status === 409) fault = { kind: "taken", text: error.message };
     else if (error.microphone) fault = { kind: `microphone-${error.microphone}` };
     this.set({ fault, active: false, latched: false, phase: this.socket ? "ready" : "off" });
+    return false;
   }
 
   // A new pair of ids, for a browser that is not let in with the old one.
