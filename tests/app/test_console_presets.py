@@ -43,7 +43,10 @@ def test_choices_are_told_with_what_they_need() -> None:
     shown = {preset["name"]: preset for preset in presets_for(LOADED)}
 
     assert list(shown) == ["offline", "openai", "aliyun", "doubao", "local"]
-    assert shown["offline"]["asks"] == [] and shown["offline"]["steps"] == []
+    assert shown["offline"]["asks"] == []
+    [step] = shown["offline"]["steps"]
+    assert step["command"].endswith("models fetch default") and 0 <= step["here_mb"] <= step["size_mb"]
+    assert step["done"] is (step["here_mb"] == step["size_mb"])
     assert [ask["name"] for ask in shown["aliyun"]["asks"]] == ["key"]
     commands = [step["command"] for step in shown["local"]["steps"]]
     assert commands[0] == "make setup WITH=sherpa" and all("models fetch" in command for command in commands[1:])

@@ -229,5 +229,6 @@ def test_a_reminder_is_seen_and_cancelled(page: BrowserPage, house: House) -> No
     page.wait_for_text("every weekday at 7:30 AM")
     page.check("reminders")
     page.click("button[aria-label='Cancel: the bus']")
+    page.click("dialog button[value=yes]")
     page.wait_for_text("None are set.")
     assert book.coming(ANNA) == []

@@ -201,6 +201,9 @@ def test_a_conversation_goes_on_by_itself(page: BrowserPage, mode: str) -> None:
     page.click(".big")
     state(page, "ready")
     assert page.run("return document.querySelector('.big').innerText") == "Start talking"
+    page.go("/talk")
+    page.wait_for("document.querySelector('.knobs input')?.value === '80'", "the volume of the last visit")
+    assert page.run("return document.querySelector('[name=mode]:checked').value") == mode
 
 
 def test_speaking_up_interrupts_an_answer(page: BrowserPage) -> None:

@@ -8,9 +8,12 @@ import pytest
 from xiaozhi.devices.directory import MAX_WAITING_SHOWN, DeviceDirectory
 from xiaozhi.devices.enrolment import Asker, Enrolment, EnrolmentRules
 from xiaozhi.devices.notes import DeviceNotes
-from xiaozhi.storage import presences
+from xiaozhi.speech.voice_likeness import KnownVoice, VoiceSample
+from xiaozhi.storage import console_store, devices, presences, summaries, voices
+from xiaozhi.storage.console_store import AuditEntry
 from xiaozhi.storage.database import Database
 from xiaozhi.storage.presences import Visit
+from xiaozhi.storage.voices import KeptVoice
 
 ANNA, BERT, CARL = "02:00:00:00:00:0a", "02:00:00:00:00:0b", "02:00:00:00:00:0c"
 
@@ -41,6 +44,11 @@ class Shelf:
         name = f"{device} at {worker}"
         self.database.run(lambda each: presences.heartbeat(each, worker, "", 1, beat))
         self.database.run(lambda each: presences.keep(each, {name: Visit(name, device, worker, self.now)}))
+
+    def stands(self, device: str, worker: str) -> None:
+        """A worker can tell it something while nobody talks with it."""
+        self.database.run(lambda each: presences.beat(each, worker, "", 1, self.now))
+        self.database.run(lambda each: presences.keep_standing(each, {(device, worker): self.now}))
 
     def leave(self, device: str, worker: str) -> None:
         """It leaves."""
@@ -74,6 +82,81 @@ def test_a_device_is_known_by_whatever_is_kept_of_it(shelf: Shelf) -> None:
 
     assert sorted(shelf.found()) == [ANNA, BERT]
     assert sorted(record.device for record in shelf.directory.all()) == sorted(shelf.found())
+
+
+def test_by_state_and_by_name(shelf: Shelf) -> None:
+    gone = "02:00:00:00:00:0d"
+    shelf.seen(ANNA)
+    shelf.seen(BERT)
+    shelf.seen(gone)
+    shelf.visit(ANNA, "w1")
+    shelf.stands(BERT, "w1")
+    shelf.visit(gone, "w2", alive=False)
+    shelf.waits(CARL)
+    shelf.directory.revoke(gone)
+    shelf.directory.name_it(BERT, "aunt")
+    shelf.directory.name_it(CARL, "Bathroom")
+
+    def named(state: str, order: str = "name") -> list[str]:
+        return [record.device for record in shelf.directory.page("", 9, 0, state=state, order=order)[0]]
+
+    assert named("") == [ANNA, gone, BERT, CARL]
+    assert named("connected") == [ANNA, BERT], "also one that can be told something while nobody talks with it"
+    assert named("away") == [CARL]
+    assert named("waiting") == [CARL]
+    assert named("revoked", "seen") == [gone]
+    assert shelf.directory.page("aunt", 9, 0, state="away")[1] == 0
+
+
+def test_nothing_is_left_of_a_device_that_is_removed_but_that_it_was_revoked(shelf: Shelf) -> None:
+    database, directory = shelf.database, shelf.directory
+    sample = KnownVoice("Anna", VoiceSample("model", b"\0" * 8, 3.0))
+    for device in (ANNA, BERT):
+        shelf.seen(device, board="esp-box")
+        directory.approve(shelf.waits(device))
+        directory.name_it(device, "Kitchen")
+        directory.change_settings(device, lambda own: {"prompt": "x"}, who="test")
+        directory.keep_picture(device, b"picture")
+        for owner in (device, f"{device}@client"):
+            kept = KeptVoice(owner, sample, 1.0, "yes")
+            database.run(lambda each, kept=kept: voices.keep(each, kept, 9))
+            database.run(lambda each, owner=owner: summaries.keep(each, owner, "likes tea", 1.0))
+    issued = shelf.now
+
+    directory.remove(ANNA.upper())
+
+    assert shelf.found() == [BERT] == [record.device for record in directory.all()]
+    assert (directory.settings_of(ANNA), directory.versions_of(ANNA), directory.picture_of(ANNA)) == ({}, [], None)
+    assert (directory.labels([ANNA]), directory.voices_of(ANNA)) == ({}, [])
+    assert [
+        database.read(lambda each, owner=owner: summaries.of(each, owner)) for owner in (ANNA, f"{ANNA}@client")
+    ] == [
+        *("", ""),
+    ]
+    standing = database.read(lambda each: devices.standing_of(each, ANNA))
+    assert standing.tokens_from >= issued and not standing.revoked, "its tokens are void"
+    assert len(directory.voices_of(BERT)) == 2 and directory.of(BERT).label == "Kitchen"
+
+    directory.revoke(BERT)
+    directory.remove(BERT)
+    assert directory.of(BERT).standing.revoked
+    shelf.seen(ANNA)
+    assert shelf.found()[0] == ANNA, "it may come again, as a new one"
+
+
+def test_voices_of_a_device_and_not_of_another(shelf: Shelf) -> None:
+    for owner, person in ((ANNA, "Ann"), (f"{ANNA}@client", "Bob"), (BERT, "Ann")):
+        kept = KeptVoice(owner, KnownVoice(person, VoiceSample("model", b"\0" * 8, 3.0)), 1.0, "yes")
+        shelf.database.run(lambda each, kept=kept: voices.keep(each, kept, 9))
+
+    def known(device: str) -> list[tuple[str, str]]:
+        return [(kept.owner, kept.known.name) for kept in shelf.directory.voices_of(device)]
+
+    assert known(ANNA) == [(ANNA, "Ann"), (f"{ANNA}@client", "Bob")]
+    assert not shelf.directory.forget_voice(ANNA, BERT, "Ann"), "of another device"
+    assert not shelf.directory.forget_voice(ANNA, ANNA, "")
+    assert shelf.directory.forget_voice(ANNA, f"{ANNA}@client", "bob")
+    assert (known(ANNA), known(BERT)) == ([(ANNA, "Ann")], [(BERT, "Ann")])
 
 
 @pytest.mark.parametrize(
@@ -128,6 +211,10 @@ def test_something_new_is_noticed_and_nothing_new_is_not(shelf: Shelf) -> None:
     assert seen[-1][0] == 1 and not changed()
     shelf.leave(ANNA, "w1")
     assert changed()
+    shelf.stands(BERT, "w2")
+    assert changed() and seen[-1][0] == 2, "one that can be told something while nobody talks with it"
+    shelf.database.run(lambda each: console_store.note(each, AuditEntry(shelf.now, "owner", "", "device named", {}), 9))
+    assert changed(), "what another page changes"
     shelf.now += 1
     code = shelf.waits(CARL)
     assert changed()

@@ -18,7 +18,16 @@ from xiaozhi.models import catalogue
 from xiaozhi.models.catalogue import MODELS, command_for
 from xiaozhi.models.downloading import Patience
 from xiaozhi.models.entries import KnownModel, ModelFile
-from xiaozhi.models.fetching import NOTICE, FetchedModel, FetchFailed, fetch, is_here
+from xiaozhi.models.fetching import (
+    NOTICE,
+    WORK_FOLDER,
+    FetchedModel,
+    FetchFailed,
+    FetchProgress,
+    fetch,
+    is_here,
+    progress,
+)
 
 MODEL = bytes(range(256)) * 20
 TOKENS = b"a 0\nb 1\n"
@@ -251,3 +260,21 @@ def test_models_fetch_says_what_is_wrong(
 def test_an_option_that_has_no_effect_is_refused(words: list[str]) -> None:
     with pytest.raises(SystemExit):
         main(words)
+
+
+def test_how_much_is_here_while_a_download_runs(tmp_path: Path) -> None:
+    one = KnownModel("one", "test", "en", "MIT", "one", "one", (ModelFile("a.bin", 4000, ("http://a.invalid/",)),))
+    two = KnownModel("two", "test", "en", "MIT", "two", "two", (ModelFile("b.bin", 6000, ("http://b.invalid/",)),))
+    assert progress([one, two], tmp_path) == FetchProgress(0, 10_000, running=False)
+
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.bin").write_bytes(bytes(4000))
+    work = tmp_path / WORK_FOLDER
+    work.mkdir()
+    (work / "left.part").write_bytes(bytes(1500))
+    assert progress([one, two], tmp_path) == FetchProgress(4000, 10_000, running=False), "an old part is not counted"
+    (work / "two.lock").touch()
+    assert progress([one, two], tmp_path) == FetchProgress(5500, 10_000, running=True)
+    (work / "more.part").write_bytes(bytes(9000))
+    assert progress([one, two], tmp_path).here == 10_000, "no more than there is"
+    assert progress([one], tmp_path) == FetchProgress(4000, 4000, running=False)

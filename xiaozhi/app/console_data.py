@@ -15,7 +15,7 @@ from xiaozhi.errors import Overloaded, StorageError
 from xiaozhi.history.entries import KeptSound
 from xiaozhi.settings import Loaded, zone_of
 from xiaozhi.web import device_pictures
-from xiaozhi.web.console import devices, history, reminders
+from xiaozhi.web.console import devices, history, messages, reminders, voices
 from xiaozhi.web.console.history import HistoryPageHooks
 
 LOOK_S: Final = 2.0
@@ -32,8 +32,8 @@ def add_data_pages(console: OwnerConsole, parts: ServerParts) -> None:
     services, known, kept = parts.watched.services, parts.known, parts.history
     directory, inference = known.directory, services.inference
     tokens = device_pictures.picture_tokens(parts.secret)
-    voices = VoiceTrials(parts.watched.pool, inference)
-    pages = DevicePages(known, services, voices, parts.addresses, tokens, current)
+    trials = VoiceTrials(parts.watched.pool, inference)
+    pages = DevicePages(known, services, trials, parts.addresses, tokens, current)
 
     def wav(sound: KeptSound) -> bytes:
         made: bytes = inference.run(sound.wav, kind="codec", deadline=WAV_S)
@@ -59,7 +59,9 @@ def add_data_pages(console: OwnerConsole, parts: ServerParts) -> None:
     console.add(
         devices.create_blueprint(pages.hooks(), console.access, console.audit),
         history.create_blueprint(said, console.access, console.audit),
+        messages.create_blueprint(parts.messaging.queue, console.access, console.audit),
         reminders.create_blueprint(parts.reminders, console.access, console.audit),
+        voices.create_blueprint(directory, console.access, console.audit),
         device_pictures.create_blueprint(tokens, directory.keep_picture, known.guesses),
     )
     console.feed.sample(

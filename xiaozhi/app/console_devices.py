@@ -14,6 +14,8 @@ from xiaozhi.app.device_settings import change_own, laid_own, restore_own
 from xiaozhi.app.known_devices import KnownDevices
 from xiaozhi.app.listeners import operator_tools, own_host, release_of
 from xiaozhi.errors import SettingsError, ToolError
+from xiaozhi.net.origin import Origin
+from xiaozhi.net.proxies import is_loopback_host
 from xiaozhi.protocol.token import VisionTokens
 from xiaozhi.providers import registry
 from xiaozhi.session.services import SessionServices
@@ -77,6 +79,7 @@ class DevicePages:
             firmware=self._firmware,
             quota=self._quota,
             under_console=lambda: self._current().settings.under_console,
+            ota_url=self._ota_url,
             lines=self._known.lines,
             look=self._known.look,
         )
@@ -135,6 +138,11 @@ class DevicePages:
         if found is None:
             return None
         return {"version": found.version, "file": found.file_name, "force": found.force}
+
+    def _ota_url(self, origin: Origin) -> str:
+        if is_loopback_host(origin.host):  # which leads no device here
+            origin = self._addresses.at(own_host(self._current().settings))
+        return self._addresses.ota_url(origin)
 
     def _quota(self, device: str) -> Mapping[str, int | None]:
         settings = self._settings_of(device, self._directory.settings_of(device))

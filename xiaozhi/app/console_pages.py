@@ -10,6 +10,7 @@ from xiaozhi.app.console_settings import SettingsDesk
 from xiaozhi.app.console_talk import talk_hooks, tell_turns
 from xiaozhi.app.owner_console import OwnerConsole
 from xiaozhi.app.server_parts import ServerParts
+from xiaozhi.settings import zone_name, zone_of
 from xiaozhi.web.console import logs, overview, settings, talk
 
 
@@ -55,6 +56,7 @@ def _add_settings(console: OwnerConsole, parts: ServerParts) -> None:
         inference=parts.watched.inference,
     )
     console.about["new"] = lambda: desk.new_installation
+    console.about["zone"] = lambda: zone_name(zone_of(parts.current().loaded.settings))
     console.add(settings.create_blueprint(desk.hooks(), console.access, console.audit))
 
 

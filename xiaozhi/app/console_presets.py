@@ -5,12 +5,14 @@ the disk for models: call it in a thread."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from xiaozhi.models.catalogue import COMMAND, FOLDER, MODELS
-from xiaozhi.models.fetching import is_here
+from xiaozhi.models.catalogue import COMMAND, DEFAULT, FOLDER, MODELS
+from xiaozhi.models.entries import KnownModel
+from xiaozhi.models.fetching import progress
+from xiaozhi.models.speech import DEFAULT_SPEECH
 from xiaozhi.providers import registry
 from xiaozhi.settings import SECTIONS, Loaded
 from xiaozhi.settings.layers import Path
@@ -39,7 +41,11 @@ class Preset:
 
 
 PRESETS: Final = (
-    Preset("offline", {"ASR": "Offline", "LLM": "Offline", "TTS": "Offline"}),
+    Preset(
+        "offline",
+        {"ASR": "Offline", "LLM": "Offline", "TTS": "Offline"},
+        models=tuple(model.name for model in DEFAULT_SPEECH),
+    ),
     Preset(
         "openai",
         {"ASR": "OpenaiASR", "LLM": "OpenaiLLM", "TTS": "OpenAITTS"},
@@ -115,17 +121,24 @@ def _shown(preset: Preset) -> dict[str, Any]:
 
 
 def _steps(preset: Preset) -> list[dict[str, Any]]:
-    """Commands that bring the libraries and models of a preset, and whether they have been done."""
+    """Commands that bring the libraries and models of a preset, and how far they have been done. `make run` does those
+    of the offline default by itself."""
     models = [model for model in MODELS if model.name in preset.models]
+    if models == list(DEFAULT_SPEECH):
+        return [_fetch_step(DEFAULT, models)]
     libraries = sorted({model.needs for model in models})
     return [
         *({"command": SETUP.format(library), "size_mb": None, "done": None} for library in libraries),
-        *(
-            {
-                "command": f"{COMMAND} {model.name}",
-                "size_mb": round(model.size / 1e6),
-                "done": is_here(model, FOLDER / model.folder),
-            }
-            for model in models
-        ),
+        *(_fetch_step(model.name, [model]) for model in models),
     ]
+
+
+def _fetch_step(name: str, models: Sequence[KnownModel]) -> dict[str, Any]:
+    found = progress(models, FOLDER)
+    return {
+        "command": f"{COMMAND} {name}",
+        "size_mb": round(found.whole / 1e6),
+        "here_mb": round(found.here / 1e6),
+        "running": found.running,
+        "done": found.here == found.whole,
+    }

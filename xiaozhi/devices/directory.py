@@ -22,6 +22,7 @@ from xiaozhi.runtime.logs import get_logger
 from xiaozhi.storage import devices, enrolments, reminders, voices
 from xiaozhi.storage.database import Database, Transaction
 from xiaozhi.storage.devices import Arrival, DeviceRecord, SettingsVersion, Standing
+from xiaozhi.storage.voices import KeptVoice
 
 log = get_logger(__name__)
 
@@ -110,13 +111,15 @@ class DeviceDirectory:
         """Every device that is known, those seen last first."""
         return self._database.read(lambda connection: devices.records(connection, self._clock() - ALIVE_S))
 
-    def page(self, search: str, limit: int, offset: int) -> tuple[list[DeviceRecord], int]:
-        """(some of the devices that are known, those seen last first; how many there are). `search`: part of the id, of
-        what its owner calls it or of what it said of itself; "": all."""
+    def page(
+        self, search: str, limit: int, offset: int, *, state: str = "", order: str = "seen"
+    ) -> tuple[list[DeviceRecord], int]:
+        """(some of the devices that are known; how many there are). See `storage.devices.page`."""
+        alive = self._clock() - ALIVE_S
 
         def read(connection: Transaction) -> tuple[list[DeviceRecord], int]:
-            names, total = devices.page(connection, search, limit, offset)
-            found = {record.device: record for record in devices.records(connection, self._clock() - ALIVE_S, names)}
+            names, total = devices.page(connection, search, limit, offset, alive_since=alive, state=state, order=order)
+            found = {record.device: record for record in devices.records(connection, alive, names)}
             return [found[name] for name in names if name in found], total
 
         return self._database.read(read)
@@ -261,6 +264,40 @@ class DeviceDirectory:
             return known
 
         return self._database.run(write)
+
+    def remove(self, device: str) -> None:
+        """Erase what is kept of a device: its name, its own settings, its messages and reminders, what is remembered of
+        its people and their voices, its enrolment. Not what was said. Its tokens are void; one that is revoked stays
+        so."""
+        name, now = normal_device_id(device), self._clock()
+
+        def write(connection: Transaction) -> None:
+            enrolments.forget(connection, name)
+            enrolments.stop_waiting(connection, name)
+            reminders.erase(connection, name)
+            voices.erase_device(connection, name)
+            devices.erase(connection, name)
+            before = devices.standing_of(connection, name)
+            devices.keep_standing(connection, name, Standing(before.revoked, now), now)
+
+        self._database.run(write)
+        log.warning("device removed", device=name)
+
+    def voices_of(self, device: str) -> list[KeptVoice]:
+        """The voices of the people who use a device."""
+        name = normal_device_id(device)
+        return self._database.read(lambda connection: voices.of_device(connection, name))
+
+    def forget_voice(self, device: str, owner: str, person: str) -> bool:
+        """Erase the voice of a person who is known to a device under `owner`; False: there is none."""
+        name = normal_device_id(device)
+
+        def write(connection: Transaction) -> bool:
+            if owner not in {kept.owner for kept in voices.of_device(connection, name)}:
+                return False
+            return bool(voices.erase(connection, owner, person))
+
+        return bool(person) and self._database.run(write)
 
 
 def _let_in(connection: Transaction, waiting: enrolments.Waiting, now: float) -> str:

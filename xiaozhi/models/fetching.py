@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,6 +203,33 @@ def is_here(model: KnownModel, folder: Path) -> bool:
     return all((folder / file.name).is_file() or file.unpack for file in model.files) and any(
         path.stat().st_size > 1_000 for path in folder.rglob("*") if path.is_file()
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FetchProgress:
+    """How much of some models is here, in bytes; `running`: a command is fetching one of them now."""
+
+    here: int
+    whole: int
+    running: bool
+
+
+def progress(models: Iterable[KnownModel], parent: Path) -> FetchProgress:
+    """Of `models` in their folders below `parent`, whoever fetches them."""
+    wanted = list(models)
+    missing = [model for model in wanted if not is_here(model, parent / model.folder)]
+    whole, lacking = (sum(model.size for model in some) for some in (wanted, missing))
+    work = parent / WORK_FOLDER
+    running = any((work / f"{model.folder}.lock").exists() for model in missing)
+    coming = sum(map(_size, work.rglob("*"))) if running else 0
+    return FetchProgress(whole - lacking + min(coming, lacking), whole, running)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:  # it has been moved to its place meanwhile
+        return 0
 
 
 _CARRIED = "carried"

@@ -80,6 +80,11 @@ def is_loopback(address: str) -> bool:
     return parsed is not None and parsed.is_loopback
 
 
+def is_loopback_host(host: str) -> bool:
+    """True for the host of a URL that always means the machine which asks."""
+    return host == "localhost" or is_loopback(host.strip("[]"))
+
+
 def one_client(address: str) -> str:
     """What limits per address count by: an IPv4 address, or the network of an IPv6 address, of which everybody has
     2^64."""

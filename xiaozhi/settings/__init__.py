@@ -28,7 +28,7 @@ from xiaozhi.settings.masking import masked, masked_yaml
 from xiaozhi.settings.overlay import lay_over
 from xiaozhi.settings.schema import SECTIONS, Settings
 from xiaozhi.settings.token_secret import token_secret
-from xiaozhi.settings.zone import zone_of
+from xiaozhi.settings.zone import zone_name, zone_of
 
 __all__ = [
     "SECTIONS",
@@ -42,5 +42,6 @@ __all__ = [
     "masked",
     "masked_yaml",
     "token_secret",
+    "zone_name",
     "zone_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from zoneinfo import ZoneInfo
 
 import tzlocal
 
@@ -18,3 +19,11 @@ def zone_of(settings: Settings) -> datetime.tzinfo:
         return tzlocal.get_localzone()
     except (OSError, ValueError, LookupError):  # a TZ that names nothing
         return datetime.UTC
+
+
+def zone_name(zone: datetime.tzinfo) -> str:
+    """What a browser calls it (ECMA-402, `timeZone`): a name of the IANA database, or an offset such as "+08:00"."""
+    if isinstance(zone, ZoneInfo) and "/" in zone.key:
+        return zone.key
+    offset = datetime.datetime.now(zone).strftime("%z")
+    return f"{offset[:3]}:{offset[3:5]}"

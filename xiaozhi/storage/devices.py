@@ -5,21 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Table, Text, cast, delete, func, or_, select, union
+from sqlalchemy import Connection, Subquery, Table, Text, cast, delete, func, or_, select, true, union
 
 from xiaozhi.storage.presences import kept_at
 from xiaozhi.storage.tables import (
+    console_change,
     device,
     device_label,
+    device_message,
     device_picture,
     device_settings,
+    device_sound,
     device_standing,
     dialogue,
     enrolment,
     insert,
+    memory_summary,
+    pending_memory,
     presence,
+    reminder,
     settings_version,
     standing_presence,
     waiting_device,
@@ -184,6 +190,16 @@ def picture_of(connection: Connection, name: str) -> tuple[bytes, float] | None:
     return None if row is None else (bytes(row.picture), row.at)
 
 
+def erase(connection: Connection, name: str) -> None:
+    """What is kept of a device; not what an operator has decided about it, and not what was said."""
+    for table in (device, device_label, device_message, device_picture, device_settings, device_sound, dialogue):
+        connection.execute(delete(table).where(table.c.device == name))
+    connection.execute(delete(settings_version).where(settings_version.c.device == name))
+    for table in (memory_summary, pending_memory):  # each user of a device is remembered under a name that begins so
+        users = or_(table.c.device == name, table.c.device.startswith(f"{name}@", autoescape=True))
+        connection.execute(delete(table).where(users))
+
+
 def keep_standing(connection: Connection, name: str, standing: Standing, now: float) -> None:
     """What an operator has decided about a device."""
     _upsert(
@@ -211,25 +227,55 @@ def standings(connection: Connection, since: float, name: str | None = None) -> 
     return {row.device: Standing(bool(row.revoked), row.tokens_from) for row in connection.execute(query)}
 
 
-_KNOWN_BY = (device, device_settings, enrolment, device_standing, waiting_device, presence)
-"""A device is known when it was seen, is enrolled or waits, or when an operator has decided or set something."""
+_KNOWN_BY = (device, device_settings, enrolment, waiting_device, presence, standing_presence)
+_REVOKED = select(device_standing.c.device).where(device_standing.c.revoked != 0)
+_EVERYONE = union(*(select(table.c.device) for table in _KNOWN_BY), _REVOKED).subquery()
+"""A device is known when it was seen, is enrolled or waits, is revoked, or when an operator has set something."""
+
+STATES: Final = ("connected", "away", "waiting", "revoked")
+ORDERS: Final = ("seen", "name")
 
 
-def page(connection: Connection, search: str, limit: int, offset: int) -> tuple[list[str], int]:
-    """(device ids, those seen last first; how many there are on all pages). `search`: part of the id, of what its owner
-    calls it or of what it said of itself; "": all."""
-    everyone = union(*(select(table.c.device) for table in _KNOWN_BY)).subquery()
+def page(
+    connection: Connection,
+    search: str,
+    limit: int,
+    offset: int,
+    *,
+    alive_since: float,
+    state: str = "",
+    order: str = "seen",
+) -> tuple[list[str], int]:
+    """(device ids; how many there are on all pages). `search`: part of the id, of what its owner calls it or of what it
+    said of itself; "": all. `state`: one of `STATES`; "": all. `order`: one of `ORDERS`, those seen last first, or by
+    name."""
+    name = _EVERYONE.c.device
     found = (
-        select(everyone.c.device, device.c.last_seen)
-        .outerjoin(device, device.c.device == everyone.c.device)
-        .outerjoin(device_label, device_label.c.device == everyone.c.device)
+        select(name, device.c.last_seen, device_label.c.label)
+        .outerjoin(device, device.c.device == name)
+        .outerjoin(device_label, device_label.c.device == name)
     )
     if search:
-        places = everyone.c.device, device_label.c.label, cast(device.c.report, Text)
+        places = name, device_label.c.label, cast(device.c.report, Text)
         found = found.where(or_(*(place.icontains(search, autoescape=True) for place in places)))
+    if state:
+        here, revoked = name.in_(select(_reachable(alive_since).c.device)), name.in_(_REVOKED)
+        waiting = name.in_(select(waiting_device.c.device))
+        conditions = {"connected": here, "away": ~here & ~revoked, "waiting": waiting, "revoked": revoked}
+        found = found.where(conditions[state])
     total = connection.execute(select(func.count()).select_from(found.subquery())).scalar() or 0
-    ordered = found.order_by(device.c.last_seen.desc().nulls_last(), everyone.c.device).limit(limit).offset(offset)
+    by_name = func.lower(func.coalesce(device_label.c.label, name))
+    first = {"seen": device.c.last_seen.desc().nulls_last(), "name": by_name}[order]
+    ordered = found.order_by(first, name).limit(limit).offset(offset)
     return [row.device for row in connection.execute(ordered)], total
+
+
+def _reachable(alive_since: float) -> Subquery:
+    """Devices that a worker which is alive has a connection of."""
+    alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)
+    return union(
+        *(select(table.c.device).where(table.c.worker.in_(alive)) for table in (presence, standing_presence))
+    ).subquery()
 
 
 def all_waiting(connection: Connection, limit: int) -> list[str]:
@@ -240,16 +286,32 @@ def all_waiting(connection: Connection, limit: int) -> list[str]:
 
 
 def pulse(connection: Connection, alive_since: float) -> tuple[int, str]:
-    """(devices connected now, a text that changes whenever a device comes or goes, waits, or is decided about)."""
+    """(devices connected now, a text that changes whenever a device comes or goes, waits, or is decided about, when it
+    has another message or reminder, and when something is changed by the console)."""
     alive = select(worker.c.worker).where(worker.c.beat_at >= alive_since)
-    here = presence.c.worker.in_(alive)
-    online, visits, latest = connection.execute(
-        select(func.count(presence.c.device.distinct()), func.count(), func.max(presence.c.arrived_at)).where(here)
-    ).one()
-    waiting = connection.execute(select(func.count(), func.max(waiting_device.c.asked_at))).one()
-    decided = connection.execute(select(func.max(device_standing.c.changed_at))).scalar()
-    enrolled = connection.execute(select(func.count(), func.max(enrolment.c.enrolled_at))).one()
-    return online, "/".join(map(str, (visits, latest, *waiting, decided, *enrolled)))
+    online = connection.execute(select(func.count()).select_from(_reachable(alive_since))).scalar() or 0
+    counted = (
+        (presence.c.arrived_at, presence.c.worker.in_(alive)),
+        (standing_presence.c.since, standing_presence.c.worker.in_(alive)),
+        *((column, true()) for column in _CHANGES),
+    )
+    seen = [
+        value
+        for column, condition in counted
+        for value in connection.execute(select(func.count(), func.max(column)).where(condition)).one()
+    ]
+    return online, "/".join(map(str, seen))
+
+
+_CHANGES = (
+    waiting_device.c.asked_at,
+    device_standing.c.changed_at,
+    enrolment.c.enrolled_at,
+    device_message.c.touched_at,
+    reminder.c.due_at,
+    console_change.c.id,
+)
+"""What changes when there is something new to be shown of a device."""
 
 
 def records(connection: Connection, alive_since: float, names: Collection[str] | None = None) -> list[DeviceRecord]:
@@ -277,7 +339,8 @@ def records(connection: Connection, alive_since: float, names: Collection[str] |
         if row.worker in alive:
             standing.setdefault(row.device, []).append(row.worker)
     labels = {row.device: row.label for row in rows(device_label)}
-    known = {**seen, **own, **enrolled, **decided, **waiting, **online, **standing}
+    revoked = {each: standing for each, standing in decided.items() if standing.revoked}
+    known = {**seen, **own, **enrolled, **revoked, **waiting, **online, **standing}
     found = [
         DeviceRecord(
             device=each,
@@ -312,14 +375,14 @@ class KnownDevice:
 
 def by_name(connection: Connection) -> list[KnownDevice]:
     """Every device that is known and not revoked, by id."""
-    everyone = union(*(select(table.c.device) for table in _KNOWN_BY)).subquery()
+    name = _EVERYONE.c.device
     query = (
-        select(everyone.c.device, device_label.c.label, device_settings.c.settings, enrolment.c.client)
-        .outerjoin(device_label, device_label.c.device == everyone.c.device)
-        .outerjoin(device_settings, device_settings.c.device == everyone.c.device)
-        .outerjoin(enrolment, enrolment.c.device == everyone.c.device)
-        .where(everyone.c.device.not_in(select(device_standing.c.device).where(device_standing.c.revoked != 0)))
-        .order_by(everyone.c.device)
+        select(name, device_label.c.label, device_settings.c.settings, enrolment.c.client)
+        .outerjoin(device_label, device_label.c.device == name)
+        .outerjoin(device_settings, device_settings.c.device == name)
+        .outerjoin(enrolment, enrolment.c.device == name)
+        .where(name.not_in(_REVOKED))
+        .order_by(name)
     )
     return [
         KnownDevice(row.device, row.label or "", row.settings or {}, row.client or "")

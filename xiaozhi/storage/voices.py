@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true
 
 from xiaozhi.speech.voice_likeness import KnownVoice, VoiceSample
 from xiaozhi.storage.tables import insert, voice
@@ -34,6 +34,15 @@ def of(connection: Connection, owner: str) -> list[KnownVoice]:
 
 def everyone(connection: Connection) -> Sequence[KeptVoice]:
     """The people of all users."""
+    return _kept(connection, true())
+
+
+def of_device(connection: Connection, device: str) -> list[KeptVoice]:
+    """The people of all who used a device."""
+    return _kept(connection, _used(device))
+
+
+def _kept(connection: Connection, condition: ColumnElement[bool]) -> list[KeptVoice]:
     return [
         KeptVoice(
             row.owner,
@@ -41,8 +50,12 @@ def everyone(connection: Connection) -> Sequence[KeptVoice]:
             row.made_at,
             row.consent,
         )
-        for row in connection.execute(select(voice).order_by(voice.c.owner, voice.c.person))
+        for row in connection.execute(select(voice).where(condition).order_by(voice.c.owner, voice.c.person))
     ]
+
+
+def _used(device: str) -> ColumnElement[bool]:
+    return or_(voice.c.owner == device, voice.c.owner.startswith(f"{device}@", autoescape=True))
 
 
 def keep(connection: Connection, kept: KeptVoice, most: int) -> bool:
@@ -80,8 +93,7 @@ def erase(connection: Connection, owner: str, name: str = "") -> list[str]:
 
 def erase_device(connection: Connection, device: str) -> int:
     """Erase the voices of everybody who used a device; how many there were."""
-    here = or_(voice.c.owner == device, voice.c.owner.startswith(f"{device}@", autoescape=True))
-    return connection.execute(delete(voice).where(here)).rowcount
+    return connection.execute(delete(voice).where(_used(device))).rowcount
 
 
 def _folded(name: str) -> str:

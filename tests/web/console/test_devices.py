@@ -19,7 +19,9 @@ from xiaozhi.devices.notes import DeviceNotes
 from xiaozhi.errors import ToolError, VendorUnavailable
 from xiaozhi.settings import load
 from xiaozhi.settings.device_form import changed_keys, form_of, other_keys
+from xiaozhi.storage import presences
 from xiaozhi.storage.database import Database
+from xiaozhi.storage.presences import Visit
 from xiaozhi.tools.base import Action, ToolOutcome
 from xiaozhi.web.console.devices import DeviceForm, DevicePageHooks, EarlierSettings, VoiceField, create_blueprint
 from xiaozhi.web.device_tools import OperatorTools
@@ -45,6 +47,7 @@ class Desk:
 
     def __init__(self, database: Database) -> None:
         self.now = 1_000_000.0
+        self.database = database
         self.notes = DeviceNotes(database, clock=lambda: self.now)
         self.directory = DeviceDirectory(database, self.notes, clock=lambda: self.now)
         self.enrolment = Enrolment(database, EnrolmentRules(enroll="approve"), clock=lambda: self.now)
@@ -70,6 +73,7 @@ class Desk:
             firmware=lambda device, board, version: {"version": "9", "file": f"{board}_9.bin", "force": False},
             quota=lambda device: {"used": 7, "limit": 100},
             under_console=lambda: False,
+            ota_url=lambda origin: f"http://{origin.host}/ota/",
             look=self._look,
         )
         access = open_access()
@@ -141,6 +145,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         ("POST", f"devices/{ANNA}/approve"),
         ("POST", f"devices/{ANNA}/revoke"),
         ("POST", f"devices/{ANNA}/forget"),
+        ("DELETE", f"devices/{ANNA}"),
         ("POST", f"devices/{ANNA}/say"),
         ("POST", f"devices/{ANNA}/reboot"),
         ("POST", f"devices/{ANNA}/tools"),
@@ -183,7 +188,16 @@ def test_devices_come_page_by_page_and_are_found(desk: Desk) -> None:
         assert [each["device"] for each in desk.browser.get(f"devices?search={search}")["devices"]] == found, search
 
 
-@pytest.mark.parametrize("query", ["limit=x", "offset=-1", "limit=1e9"])
+def test_of_one_state_in_another_order(desk: Desk) -> None:
+    desk.seen(ANNA, BERT)
+    desk.browser.ask("POST", f"devices/{BERT}/revoke")
+
+    assert [each["device"] for each in desk.browser.get("devices?state=revoked")["devices"]] == [BERT]
+    assert [each["device"] for each in desk.browser.get("devices?order=name")["devices"]] == [ANNA, BERT]
+    assert desk.browser.get("devices")["ota_url"] == "http://localhost/ota/"
+
+
+@pytest.mark.parametrize("query", ["limit=x", "offset=-1", "limit=1e9", "state=odd", "order=odd", "order="])
 def test_odd_pages_are_refused(desk: Desk, query: str) -> None:
     assert desk.browser.ask("GET", f"devices?{query}").status_code == 400
 
@@ -196,6 +210,10 @@ def test_one_device(desk: Desk) -> None:
     assert (shown["device"], shown["online"], shown["here"], shown["revoked"]) == (ANNA, False, False, False)
     assert shown["firmware_offered"]["file"] == "bread_9.bin"
     assert shown["quota"] == {"used": 7, "limit": 100}
+    desk.database.run(lambda each: presences.beat(each, "w1", "", 1, desk.now))
+    desk.database.run(lambda each: presences.keep_standing(each, {(ANNA, "w1"): desk.now}))
+    shown = desk.browser.get(f"devices/{ANNA}")
+    assert (shown["online"], shown["talking"]) == (True, False), "it can be told something, and nobody talks with it"
     assert desk.browser.ask("GET", f"devices/{BERT}").status_code == 404
     assert desk.browser.ask("GET", "devices/%00").status_code == 400
 
@@ -239,7 +257,24 @@ def test_of_two_that_wait_as_one_device_the_other_goes_on_waiting(desk: Desk) ->
     assert not record.standing.revoked
 
 
+def test_a_device_that_is_gone_is_removed(desk: Desk) -> None:
+    desk.seen(ANNA, BERT)
+    visit = {"v1": Visit("v1", ANNA, "w1", desk.now)}
+    desk.database.run(lambda each: presences.beat(each, "w1", "", 1, desk.now))
+    desk.database.run(lambda each: presences.keep(each, visit))
+    assert desk.browser.ask("DELETE", f"devices/{ANNA}").status_code == 409, "it is connected"
+    desk.database.run(lambda each: presences.keep(each, {"v1": None}))
+
+    assert desk.browser.ask("DELETE", f"devices/{ANNA}").status_code == 200
+
+    assert [each["device"] for each in desk.browser.get("devices")["devices"]] == [BERT]
+    assert desk.browser.ask("DELETE", f"devices/{ANNA}").status_code == 404
+    assert [what for what, *_ in desk.trail.noted] == ["device removed"]
+    assert desk.looks == 1
+
+
 def test_revoked_let_in_again_forgotten(desk: Desk) -> None:
+    desk.seen(ANNA)
     desk.browser.ask("POST", f"devices/waiting/{desk.waits(ANNA, 'client-a')}/approve")
     for verb, revoked in (("forget", False), ("revoke", True), ("approve", False)):
         assert desk.browser.ask("POST", f"devices/{ANNA}/{verb}").status_code == 200

@@ -24,7 +24,7 @@ from flask import Response, g, request
 from werkzeug.exceptions import Forbidden
 
 from xiaozhi.errors import AuthError
-from xiaozhi.net.proxies import is_loopback
+from xiaozhi.net.proxies import is_loopback, is_loopback_host
 from xiaozhi.protocol.token import same_secret
 from xiaozhi.runtime.guesses import Guesses
 from xiaozhi.runtime.logs import get_logger
@@ -166,4 +166,4 @@ def _is_this_machine() -> bool:
     origin = request_origin()
     if not origin.sure or origin.proxied or not is_loopback(origin.client_ip):
         return False
-    return origin.host == "localhost" or is_loopback(origin.host.strip("[]"))
+    return is_loopback_host(origin.host)

@@ -19,10 +19,11 @@ from xiaozhi.devices.directory import DeviceDirectory
 from xiaozhi.devices.lines import Lines
 from xiaozhi.devices.messages import DeviceMessage, MessageKind, MessageSender
 from xiaozhi.devices.report import INTERNAL
+from xiaozhi.net.origin import Origin
 from xiaozhi.protocol.device_id import checked_device_id
 from xiaozhi.settings.device_form import DeviceField
-from xiaozhi.storage.devices import DeviceRecord
-from xiaozhi.web.app import asked_number, failure, read_body, read_object
+from xiaozhi.storage.devices import ORDERS, STATES, DeviceRecord
+from xiaozhi.web.app import asked_number, failure, read_body, read_object, request_origin
 from xiaozhi.web.console.access import ConsoleAccess, current_visitor, guard
 from xiaozhi.web.console.audit import AuditTrail
 from xiaozhi.web.device_line import described_line
@@ -102,6 +103,8 @@ class DevicePageHooks:
     """"used": characters today, None: not counted; "limit": 0: none."""
     under_console: Callable[[], bool]
     """Whether a management console keeps the devices."""
+    ota_url: Callable[[Origin], str]
+    """Where devices ask at their start, for an owner whose page reached this server so."""
     lines: Lines = field(default_factory=Lines)
     """How good their lines are."""
     look: Callable[[], None] = lambda: None
@@ -119,6 +122,7 @@ def create_blueprint(hooks: DevicePageHooks, access: ConsoleAccess, audit: Audit
         ("/waiting/<code>/approve", desk.approve, "POST"),
         ("/waiting/<code>/refuse", desk.refuse, "POST"),
         ("/<device>", desk.show, "GET"),
+        ("/<device>", desk.remove, "DELETE"),
         ("/<device>/label", desk.label, "PUT"),
         ("/<device>/settings", desk.form, "GET"),
         ("/<device>/settings", desk.change, "PATCH"),
@@ -144,6 +148,7 @@ def _described(record: DeviceRecord) -> dict[str, Any]:
         "device": record.device,
         "label": record.label,
         "online": bool(record.workers or record.reached_by),
+        "talking": bool(record.workers),
         "first_seen": record.first_seen,
         "last_seen": record.last_seen,
         "report": report,
@@ -173,7 +178,9 @@ class _Desk:
     def page(self) -> Response:
         """Some of the devices, and who waits."""
         limit, offset = asked_number("limit", 50, MAX_SHOWN), asked_number("offset", 0, MAX_OFFSET)
-        records, total = self._directory.page(request.args.get("search", "")[:MAX_SEARCH_CHARS].strip(), limit, offset)
+        search = request.args.get("search", "")[:MAX_SEARCH_CHARS].strip()
+        state, order = _one_of("state", ("", *STATES)), _one_of("order", ORDERS)
+        records, total = self._directory.page(search, limit, offset, state=state, order=order)
         return jsonify(
             {
                 "devices": [_described(record) for record in records],
@@ -184,6 +191,7 @@ class _Desk:
                     for waiting in _described(record)["waiting"]
                 ],
                 "under_console": self._hooks.under_console(),
+                "ota_url": self._hooks.ota_url(request_origin()),
             }
         )
 
@@ -243,6 +251,14 @@ class _Desk:
         name = checked_device_id(device)
         known = self._directory.forget(name)
         return self._decided("device forgotten", {"was_enrolled": known}, device=name)
+
+    def remove(self, device: str) -> Response:
+        """Nothing is kept of it any more but what was said."""
+        record = self._directory.of(checked_device_id(device))
+        if record.workers or record.reached_by:
+            return failure(409, "This device is connected. Switch it off or revoke it first.")
+        self._directory.remove(record.device)
+        return self._decided("device removed", {}, device=record.device)
 
     # --- its settings -------------------------------------------------------------------------------------------------
 
@@ -359,6 +375,13 @@ class _Desk:
             response.headers["Connection"] = "close"
             return response
         return failure(409, AWAY if not connected else "This device is not ready: it has not said hello yet.")
+
+
+def _one_of(name: str, known: Sequence[str]) -> str:
+    asked = request.args.get(name, known[0])
+    if asked not in known:
+        raise BadRequest(f"{name} must be one of {', '.join(filter(None, known))}.")
+    return asked
 
 
 def _text(body: Mapping[str, Any], key: str, most: int) -> str:

@@ -1,7 +1,7 @@
 // The shell: navigation, which page belongs to which address, logging in, language.
 
-import { get, onLoggedOut, send, useSession } from "./api.js";
-import { Button, Card, Field, Notice, Page, Spinner, html, render, useEffect, useState } from "./ui.js";
+import { get, onConnection, onLoggedOut, send, useSession } from "./api.js";
+import { Button, Card, Field, Notice, Page, Spinner, ask, hasUnsaved, html, render, useEffect, useRef, useState } from "./ui.js";
 import { LANGUAGES, choose, language, words } from "./words.js";
 
 const t = words({
@@ -9,15 +9,21 @@ const t = words({
     product: "Xiaozhi", skip: "Skip to the content", menu: "Pages", language: "Language", out: "Log out",
     talk: "Talk", overview: "Overview", devices: "Devices", history: "History", settings: "Settings", logs: "Logs",
     login: "Log in", password: "Password", hint: "It was printed when the server first started. `server.py console password` makes a new one.",
-    new: "Only the plain offline voice and fixed answers are in use.", guide: "Choose better ones in a minute", later: "Not now",
+    new: "No language model has been chosen yet: only a few kinds of questions are answered.", guide: "Choose one in a minute", later: "Not now",
     missing: "There is no such page.", broken: "This page could not be shown: {why}",
+    expired: "You are logged out. What you have typed is still there once you have logged in.",
+    silent: "The server does not answer, so this page may be out of date. It is tried again by itself.",
+    unsaved: "There are changes on this page that are not saved. Leave it without them?", leave: "Leave without saving",
   },
   zh: {
     product: "小智", skip: "跳到内容", menu: "页面", language: "语言", out: "退出",
     talk: "对话", overview: "总览", devices: "设备", history: "历史", settings: "设置", logs: "日志",
     login: "登录", password: "密码", hint: "服务器第一次启动时显示过。`server.py console password` 可以生成新密码。",
-    new: "目前只使用朴素的离线声音和固定回答。", guide: "一分钟选择更好的", later: "以后再说",
+    new: "还没有选择大模型，目前只能回答有限的几类问题。", guide: "一分钟选好", later: "以后再说",
     missing: "没有这个页面。", broken: "页面无法显示：{why}",
+    expired: "登录已失效。重新登录后，您填写的内容还在。",
+    silent: "服务器没有回应，页面内容可能已过时，会自动重试。",
+    unsaved: "本页有尚未保存的修改，确定要离开吗？", leave: "不保存，直接离开",
   },
 });
 
@@ -48,10 +54,14 @@ function match(address) {
   return null;
 }
 
+const ASKED = "asked"; // of a move about which `mayLeave` has been asked
+const mayLeave = async () => !hasUnsaved() || ask(t("unsaved"), t("leave"));
+
 // Follow a link inside the application without loading it again.
-export function go(address) {
+export async function go(address) {
+  if (!(await mayLeave())) return;
   history.pushState(null, "", address);
-  dispatchEvent(new PopStateEvent("popstate"));
+  dispatchEvent(new PopStateEvent("popstate", { state: ASKED }));
 }
 
 document.addEventListener("click", (event) => {
@@ -62,10 +72,12 @@ document.addEventListener("click", (event) => {
   go(link.pathname + link.search);
 });
 
-function Login({ onDone }) {
+function Login({ expired, onDone }) {
   const [password, setPassword] = useState("");
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
+  const form = useRef(null);
+  useEffect(() => form.current.querySelector("input").focus(), []);
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
@@ -78,8 +90,9 @@ function Login({ onDone }) {
   };
   return html`
     <${Page} title=${t("login")}>
+      ${expired && html`<${Notice} kind="warn">${t("expired")}</${Notice}>`}
       <${Card}>
-        <form onSubmit=${submit}>
+        <form ref=${form} onSubmit=${submit}>
           <${Field} label=${t("password")} hint=${t("hint")} error=${error}>
             ${(own) => html`<input ...${own} type="password" autocomplete="current-password" required value=${password} onInput=${(event) => setPassword(event.target.value)} />`}
           </${Field}>
@@ -116,19 +129,29 @@ function Shell() {
   const [failed, setFailed] = useState("");
   const [where, setWhere] = useState(location.pathname);
   const [shown, setShown] = useState(null);
+  const [visit, setVisit] = useState(0);
+  const [connected, setConnected] = useState(true);
+  const address = useRef("");
   const route = match(where);
 
   useEffect(() => {
-    onLoggedOut(() => setSession({ logged_in: false }));
+    onLoggedOut(() => setSession({ logged_in: false, expired: true }));
+    onConnection(setConnected);
     get("session").then((answer) => setSession(useSession(answer)), (error) => setFailed(error.message));
-    const moved = () => setWhere(location.pathname);
+    address.current = location.pathname + location.search;
+    const moved = async (event) => {
+      if (event.state !== ASKED && location.pathname !== address.current.split("?")[0] && !(await mayLeave())) {
+        return history.pushState(null, "", address.current);
+      }
+      address.current = location.pathname + location.search;
+      setWhere(location.pathname);
+    };
     addEventListener("popstate", moved);
     return () => removeEventListener("popstate", moved);
   }, []);
   useEffect(() => {
     if (!route) return setShown(null);
     let current = true;
-    document.title = `${t(route.menu)} · ${t("product")}`;
     import(`./pages/${route.page}.js`).then(
       (module) => {
         if (!current) return;
@@ -141,15 +164,21 @@ function Shell() {
   }, [where]);
 
   const logOut = async () => {
-    setSession(await send("DELETE", "session"));
+    if (await mayLeave()) setSession(await send("DELETE", "session"));
   };
+  const logIn = (answer) => {
+    if (!hasUnsaved()) setVisit(visit + 1); // what was refused meanwhile is asked for again
+    setSession(answer);
+    requestAnimationFrame(() => document.getElementById("main")?.focus());
+  };
+  const away = session && !session.logged_in;
   let content;
   if (failed) content = html`<${Page} title=${t("product")}><${Notice} kind="bad">${failed}</${Notice}></${Page}>`;
   else if (!session) content = html`<main id="main"><${Spinner} /></main>`;
-  else if (!session.logged_in) content = html`<${Login} onDone=${setSession} />`;
+  else if (away && !session.expired) content = null;
   else if (!route) content = html`<${Page} title="404"><p>${t("missing")}</p></${Page}>`;
   else if (!shown) content = html`<main id="main"><${Spinner} /></main>`;
-  else content = html`<${shown.page} key=${shown.where} session=${session} ...${match(shown.where)?.values} />`;
+  else content = html`<${shown.page} key=${`${visit} ${shown.where}`} session=${session} ...${match(shown.where)?.values} />`;
 
   return html`
     <a class="skip" href="#main">${t("skip")}</a>
@@ -169,7 +198,9 @@ function Shell() {
       </div>
     </header>
     ${session?.logged_in && session.new && !["settings", "start"].includes(route?.page) && html`<${Welcome} />`}
-    ${content}`;
+    ${!connected && !away && route?.page !== "overview" && html`<div class="offline"><${Notice} kind="bad">${t("silent")}</${Notice}></div>`}
+    ${away && html`<${Login} expired=${session.expired && hasUnsaved()} onDone=${logIn} />`}
+    <div hidden=${Boolean(away)}>${content}</div>`;
 }
 
 render(html`<${Shell} />`, document.getElementById("app"));

@@ -32,6 +32,14 @@ const WORDS = {
     thread_pool: "线程池", limits: "限制", log: "日志", log_level: "日志级别", log_dir: "日志目录", log_file: "日志文件", data_dir: "数据目录", levels: "各模块级别", content: "记录说话内容", json: "终端输出 JSON", backups: "保留份数",
     storage: "数据库", monitoring: "监测", console: "控制台", "manager-api": "管理后台", read_config_from_api: "从管理后台读取配置", min_silence_duration_ms: "结束一句话的静默", threshold: "阈值",
     rate: "语速", rate_zh: "中文语速", voice_zh: "中文音色", pitch: "音调", pitch_range: "音调起伏", volume: "音量", speed_ratio: "语速", volume_ratio: "音量", pitch_ratio: "音调", host: "主机",
+    echo: "回声消除", late_answer_seconds: "断线后补说答案的时限", late_answer_limit: "补说答案的最大字数", turn: "说完判断", min_silence_ms: "确定说完后的静默", max_silence_ms: "还没说完时的静默", words: "看哪些语言的词", type: "类型",
+    max_prebuffer_frames: "最多预缓冲帧数", version: "版本", frame_duration: "帧长", ASR: "识别", LLM: "大模型", VLLM: "视觉", TTS: "合成", asr: "识别", llm: "大模型", tts: "合成", memory: "记忆", intent: "意图",
+    websocket_choice: "WebSocket 地址的选择", mqtt_gateway: "MQTT 网关", mqtt_signature_key: "MQTT 签名密钥", udp_gateway: "UDP 网关", redis: "Redis", heartbeat_interval: "心跳间隔", heartbeat_timeout: "心跳超时",
+    connection_timeout: "连接超时", hello_timeout: "握手超时", drain_seconds: "停止前等待", reuse_port: "共用端口", max_workers: "线程数", binary_bytes: "二进制消息上限", text_bytes: "文本消息上限", header_bytes: "请求头上限",
+    send_timeout: "发送超时", per_ip: "每个地址的连接数", per_device: "每台设备的连接数", handshakes_per_second: "每秒握手数", messages_per_second: "每秒消息数", frames_per_second: "每秒音频帧数", ota_per_minute: "每分钟 OTA 请求数",
+    ota_per_device: "每台设备的 OTA 请求数", vision_per_device: "每台设备的图片请求数", orders_per_minute: "每分钟命令数", text_bytes_per_second: "每秒文本字节数", work_ms_per_second: "每秒处理时间", memory_bytes: "内存上限",
+    queued: "排队任务数", cpu_percent: "处理器占用", worker_metrics: "各进程的监测端口", mqtt: "MQTT", udp_port: "UDP 端口", endpoint: "外部地址", udp_host: "UDP 主机", keepalive: "保活间隔", max_devices: "最大设备数",
+    groups: "设备分组", quiet_hours: "免打扰时段", intercom: "设备间传话", sample_interval: "采样间隔", probe_at_start: "启动时检测服务商", max_retries: "重试次数", retry_delay: "重试间隔",
   },
 };
 

@@ -5,6 +5,7 @@
 
 import { Badge, Button, classes, html, useMemo, useState } from "./ui.js";
 import { labelOf } from "./fieldwords.js";
+import { translated } from "./refusals.js";
 import { words } from "./words.js";
 
 const t = words({
@@ -116,7 +117,7 @@ function OneField({ field, changes, faults, onChange }) {
         ${!field.fixed && !change && field.origin && html`<${Button} kind="quiet" aria-label=${`${field.secret ? t("remove") : t("back")}: ${labelOf(field.path)}`} onClick=${unset}>${field.secret ? t("remove") : t("back")}</${Button}>`}
       </div>
       <p class="hint" id="${id}-hint">
-        ${field.fixed && html`<strong>${t("fixed", { origin: field.origin })}</strong> `}
+        ${field.fixed && html`<strong>${t("fixed", { origin: translated(field.origin) })}</strong> `}
         ${field.description && html`<span lang="en">${field.description} </span>`}
         ${field.kind === "list" && `${t("lines")} `}${field.kind === "yaml" && `${field.secret ? t("yamlSecret") : t("yaml")} `}
         ${!field.secret && shown !== undefined && field.kind !== "long" && field.kind !== "switch" && `${t("usual", { value: shown })}. `}

@@ -3,13 +3,13 @@
 //   html`<${Card} title=${t("title")}><${Button} onClick=${save}>${t("save")}</${Button}></${Card}>`
 
 import { Component, html, render, useEffect, useMemo, useRef, useState } from "./vendor/preact-htm.js";
-import { words } from "./words.js";
+import { ago, date, words } from "./words.js";
 
 export { Component, html, render, useEffect, useMemo, useRef, useState };
 
 const t = words({
-  en: { close: "Close", loading: "Loading", again: "Try again", cancel: "Cancel", nothing: "Nothing here yet." },
-  zh: { close: "关闭", loading: "正在载入", again: "重试", cancel: "取消", nothing: "这里还没有内容。" },
+  en: { product: "Xiaozhi", close: "Close", loading: "Loading", again: "Try again", cancel: "Cancel", nothing: "Nothing here yet.", copy: "Copy", copyOf: "Copy: {what}", copied: "Copied." },
+  zh: { product: "小智", close: "关闭", loading: "正在载入", again: "重试", cancel: "取消", nothing: "这里还没有内容。", copy: "复制", copyOf: "复制：{what}", copied: "已复制。" },
 });
 
 export const classes = (...names) => names.filter(Boolean).join(" ");
@@ -26,11 +26,14 @@ export function useStyle(name) {
   });
 }
 
-export const Page = ({ title, actions, children }) => html`
-  <main id="main" tabindex="-1" class="page">
-    <header class="page-head"><h1>${title}</h1><div class="actions">${actions}</div></header>
-    ${children}
-  </main>`;
+export function Page({ title, actions, children }) {
+  useEffect(() => { document.title = `${title} · ${t("product")}`; }, [title]);
+  return html`
+    <main id="main" tabindex="-1" class="page">
+      <header class="page-head"><h1>${title}</h1><div class="actions">${actions}</div></header>
+      ${children}
+    </main>`;
+}
 
 export const Card = ({ title, actions, children, kind }) => html`
   <section class=${classes("card", kind)}>
@@ -42,6 +45,9 @@ export const Button = ({ kind, busy, children, ...rest }) => html`
   <button type="button" ...${rest} class=${classes("button", kind)} disabled=${rest.disabled || busy} aria-busy=${busy ? "true" : undefined}>
     ${children}
   </button>`;
+
+const TOAST_MS = 4000;
+const MAX_FAILURES = 3;
 
 let fields = 0;
 
@@ -104,13 +110,63 @@ export function useSettled(value, ms = 300) {
   return settled;
 }
 
-// What `useLoaded` gave, shown: a spinner, a sentence with "try again", or the children as a function of the value.
-export const Loaded = ({ state, children }) =>
-  state.value !== undefined
-    ? children(state.value)
-    : state.error
-      ? html`<${Notice} kind="bad">${state.error.message} <${Button} onClick=${state.again}>${t("again")}</${Button}></${Notice}>`
-      : html`<${Spinner} />`;
+// What `useLoaded` gave, shown: a spinner, a sentence with "try again" when it failed, the children as a function of the
+// value; both where what is shown could not be renewed.
+export const Loaded = ({ state, children }) => html`
+  ${state.error && html`<${Notice} kind="bad">${state.error.message} <${Button} onClick=${state.again}>${t("again")}</${Button}></${Notice}>`}
+  ${state.value !== undefined ? children(state.value) : !state.error && html`<${Spinner} />`}`;
+
+const TICK_MS = 10000;
+
+// How long ago something was, kept right while the page is open.
+export function Ago({ at }) {
+  const [, setRound] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => setRound((before) => before + 1), TICK_MS);
+    return () => clearInterval(timer);
+  }, []);
+  return html`<time datetime=${new Date(at * 1000).toISOString()} title=${date(at)}>${ago(at)}</time>`;
+}
+
+// A button that copies a text. `what` it is, for screen readers.
+export function Copy({ text, what }) {
+  const copy = async () => {
+    if (navigator.clipboard) await navigator.clipboard.writeText(text);
+    else copyBySelection(text); // over plain http there is no clipboard for scripts
+    toast(t("copied"));
+  };
+  return html`<${Button} kind="quiet" aria-label=${t("copyOf", { what })} onClick=${copy}>${t("copy")}</${Button}>`;
+}
+
+function copyBySelection(text) {
+  const field = document.createElement("textarea");
+  const before = document.activeElement;
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+  before?.focus();
+}
+
+const unsaved = new Set();
+
+export const hasUnsaved = () => unsaved.size > 0;
+
+// While there are changes that are not saved, whoever leaves the page is asked first.
+export function useUnsaved(changed) {
+  useEffect(() => {
+    if (!changed) return undefined;
+    const mark = {};
+    const warn = (event) => event.preventDefault();
+    unsaved.add(mark);
+    addEventListener("beforeunload", warn);
+    return () => {
+      unsaved.delete(mark);
+      removeEventListener("beforeunload", warn);
+    };
+  }, [Boolean(changed)]);
+}
 
 export const Notice = ({ kind = "info", children }) => html`<div class=${classes("notice", kind)} role=${kind === "bad" ? "alert" : "status"}>${children}</div>`;
 
@@ -118,6 +174,7 @@ export const Notice = ({ kind = "info", children }) => html`<div class=${classes
 export async function ask(question, yes) {
   const dialog = document.createElement("dialog");
   dialog.className = "dialog";
+  dialog.setAttribute("aria-label", question);
   document.body.append(dialog);
   const answer = await new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
@@ -132,7 +189,7 @@ export async function ask(question, yes) {
   return answer;
 }
 
-// A short message at the edge of the page, read out by screen readers.
+// A short message at the edge of the page, read out by screen readers. What went wrong stays until it is closed.
 export function toast(text, kind = "info") {
   let place = document.getElementById("toasts");
   if (!place) {
@@ -146,5 +203,12 @@ export function toast(text, kind = "info") {
   line.className = classes("toast", kind);
   line.textContent = text;
   place.append(line);
-  setTimeout(() => line.remove(), kind === "bad" ? 8000 : 4000);
+  if (kind !== "bad") return setTimeout(() => line.remove(), TOAST_MS);
+  const close = document.createElement("button");
+  Object.assign(close, { type: "button", textContent: "×", onclick: () => line.remove() });
+  close.setAttribute("aria-label", t("close"));
+  line.setAttribute("role", "alert");
+  line.append(close);
+  const failures = place.querySelectorAll(".toast.bad");
+  if (failures.length > MAX_FAILURES) failures[0].remove();
 }

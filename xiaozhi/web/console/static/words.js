@@ -41,9 +41,23 @@ export function words(texts) {
 }
 
 const numbers = new Intl.NumberFormat(language);
-const dates = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
-const days = new Intl.DateTimeFormat(language, { dateStyle: "full" });
-const clocks = new Intl.DateTimeFormat(language, { timeStyle: "medium" });
+const SHORT = { year: "numeric", month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
+const CLOCK = { hour: "numeric", minute: "2-digit", second: "2-digit" };
+let dates, days, clocks;
+useZone(undefined);
+
+// Show times in the server's time zone: a name, or "+08:00"; named where it is not that of the browser.
+export function useZone(timeZone) {
+  const format = (options) => new Intl.DateTimeFormat(language, { timeZone, ...options });
+  try {
+    const here = new Intl.DateTimeFormat(language, SHORT).format();
+    const named = timeZone && format(SHORT).format() !== here ? { timeZoneName: "short" } : {};
+    [dates, days, clocks] = [format({ ...SHORT, ...named }), format({ dateStyle: "full" }), format({ ...CLOCK, ...named })];
+  } catch {
+    useZone(undefined); // this browser does not know it
+  }
+}
+
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
 
 export const number = (value) => numbers.format(value);

@@ -1,7 +1,7 @@
 // A device's own settings: a form of what may be set, a voice to listen to, and the way back to earlier settings.
 
 import { blob, get, send } from "../api.js";
-import { Button, Card, Empty, Field, Loaded, Notice, ask, classes, html, toast, useEffect, useLoaded, useRef, useState } from "../ui.js";
+import { Button, Card, Empty, Field, Loaded, Notice, ask, classes, html, toast, useEffect, useLoaded, useRef, useState, useUnsaved } from "../ui.js";
 import { date, language, words } from "../words.js";
 
 const GROUPS = [
@@ -121,6 +121,7 @@ function Form({ path, value, onDone }) {
   const byKey = Object.fromEntries(fields.map((field) => [field.key, field]));
   const changes = split(fields, edits);
   const count = Object.keys(changes.set).length + changes.unset.length;
+  useUnsaved(count > 0);
   const edit = (field, text) => setEdits((before) => {
     const after = { ...before, [field.key]: text };
     if (text === shown(field)) delete after[field.key];

@@ -1,9 +1,13 @@
 // One device: what it is, what it can be asked to do now, its own settings, who may use it.
 
 import { get, live, send } from "../api.js";
-import { Button, Card, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
-import { ago, date, language, number, words } from "../words.js";
+import { go } from "../app.js";
+import { Ago, Button, Card, Copy, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
+import { translated } from "../refusals.js";
+import { date, language, number, words } from "../words.js";
+import { Messages } from "./device-messages.js";
 import { Reminders } from "./device-reminders.js";
+import { Voices } from "./device-voices.js";
 import { Settings } from "./device-settings.js";
 import { State, Waiting, signal } from "./devices.js";
 
@@ -16,8 +20,9 @@ const PAUSE_MS = 250;
 
 const t = words({
   en: {
-    back: "All devices", name: "Name", nameHint: "What you call it; only these pages use it.", save: "Save", saved: "Saved.",
+    back: "All devices", name: "Name", nameHint: "What you call it, here and when you talk: “tell the kitchen that dinner is ready”.", save: "Save", saved: "Saved.",
     now: "Now", away: "It is not connected. What it can do now is shown when it is back.",
+    idle: "Nobody talks with it now. Its tools and its screen can be asked for during a conversation.",
     say: "Say something", sayHint: "It is spoken as soon as nobody speaks; an idle device plays or shows it, one that is away hears it when it comes within ten minutes.", speak: "Say it", spoken: "It said it.", speaking: "It says it.", sent: "It was sent there, to be played or shown.", waits: "It is said as soon as nobody speaks, or when the device comes.", interrupted: "It was interrupted.",
     reboot: "Reboot", rebootSure: "Reboot {device}? A conversation under way ends.", rebooting: "It reboots.",
     screen: "Show its screen", screenAlt: "The screen of {device}", screenAt: "Its screen, {at}",
@@ -25,7 +30,8 @@ const t = words({
     history: "What was said", is: "What it is", board: "Board", firmware: "Firmware", offered: "{version} is offered at its next start", forced: "{version} will be installed at its next start",
     newest: "nothing newer is offered", signal: "Signal", line: "Line", lineNow: "Line now", heap: "Free memory", heapValue: "{kb} KB at least", language: "Language", screenSize: "Screen", chip: "Chip", network: "Network",
     address: "Address", first: "First seen", last: "Last seen", quota: "Spoken today", quotaOf: "{used} of {limit} characters", quotaUsed: "{used} characters, no limit", quotaNone: "not counted, as there is no limit",
-    askAgain: "Try again", askTools: "Ask what it can do", elsewhere: "It is connected to another worker of this server.",
+    askAgain: "Try again", askTools: "Ask what it can do", elsewhere: "It is connected to another worker of this server.", id: "Device id",
+    remove: "Remove", removeHint: "For a device that is gone. It is possible while it is away.", removeSure: "Remove {device}? Its name, settings, messages, reminders, what is remembered of its people and their voices are erased. What was said stays in the history until you erase it there. Should the device come again, it is a new one.", removed: "It is removed.",
     tools: "Its tools", toolsLoading: "Asking the device", run: "Run", arguments: "Arguments, as JSON", badJson: "This is not JSON.", result: "Answer", empty: "(nothing)",
     access: "Access", enrolled: "Enrolled", enrolledValue: "client id {client}, {how}, {at}", notEnrolled: "not enrolled",
     revoke: "Revoke", revokeHint: "It is disconnected at once and may not come back until you let it in.", revokeSure: "Revoke {device}? It is disconnected at once, and its tokens are void.", revokedDone: "It may not come in any more.",
@@ -34,8 +40,9 @@ const t = words({
     console: "The management console keeps this device: its agent comes from there, and the settings here have no effect on it.",
   },
   zh: {
-    back: "所有设备", name: "名称", nameHint: "您给它起的名字，只在这些页面上使用。", save: "保存", saved: "已保存。",
+    back: "所有设备", name: "名称", nameHint: "您给它起的名字，页面上和说话时都能用，例如“告诉厨房饭好了”。", save: "保存", saved: "已保存。",
     now: "现在", away: "设备没有连接。它连接后，这里会显示它能做的事。",
+    idle: "现在没有对话。它的工具和屏幕在对话期间才能查看。",
     say: "让它说话", sayHint: "没有人说话时立即播报；空闲的设备会播放或显示；不在线的设备十分钟内上线就会听到。", speak: "播报", spoken: "已经播报。", speaking: "正在播报。", sent: "已发送，由设备播放或显示。", waits: "等没有人说话或设备上线时播报。", interrupted: "播报被打断了。",
     reboot: "重启", rebootSure: "重启 {device} 吗？正在进行的对话会结束。", rebooting: "正在重启。",
     screen: "查看屏幕", screenAlt: "{device} 的屏幕", screenAt: "屏幕，{at}",
@@ -43,7 +50,8 @@ const t = words({
     history: "对话历史", is: "设备信息", board: "板子", firmware: "固件", offered: "下次启动时提供 {version}", forced: "下次启动时将安装 {version}",
     newest: "没有更新的版本", signal: "信号", line: "线路", lineNow: "当前线路", heap: "剩余内存", heapValue: "最少 {kb} KB", language: "语言", screenSize: "屏幕", chip: "芯片", network: "网络",
     address: "地址", first: "第一次出现", last: "上次出现", quota: "今日播报", quotaOf: "{used} / {limit} 字", quotaUsed: "{used} 字，没有上限", quotaNone: "没有上限，不统计",
-    askAgain: "重试", askTools: "询问它能做什么", elsewhere: "它连接在本服务器的另一个进程上。",
+    askAgain: "重试", askTools: "询问它能做什么", elsewhere: "它连接在本服务器的另一个进程上。", id: "设备编号",
+    remove: "移除", removeHint: "用于不再使用的设备，离线时才能移除。", removeSure: "移除 {device} 吗？它的名称、设置、消息、提醒、对使用者的记忆和声纹都会删除。说过的话保留在历史里，可在那里删除。设备再来时会被当作新设备。", removed: "已移除。",
     tools: "设备工具", toolsLoading: "正在询问设备", run: "运行", arguments: "参数（JSON）", badJson: "这不是 JSON。", result: "结果", empty: "（空）",
     access: "访问", enrolled: "登记", enrolledValue: "客户端 {client}，{how}，{at}", notEnrolled: "未登记",
     revoke: "吊销", revokeHint: "立即断开，批准之前不能再连接。", revokeSure: "吊销 {device} 吗？它会立即断开，令牌作废。", revokedDone: "它不能再连接了。",
@@ -73,22 +81,29 @@ export default function Device({ device }) {
   const state = useLoaded(() => get(path), [device]);
   const again = useRef(state.again);
   const mark = useRef(null);
+  const [news, setNews] = useState(0);
   again.current = state.again;
   useEffect(() => live(["devices"], (topic, data) => {
-    if (mark.current !== null && mark.current !== data.mark) again.current();
+    if (mark.current !== null && mark.current !== data.mark) {
+      again.current();
+      setNews((before) => before + 1);
+    }
     mark.current = data.mark;
   }), []);
+  const known = state.value;
   return html`
-    <${Loaded} state=${state}>
-      ${(value) => html`
-        <${Page} title=${value.label || value.device} actions=${html`<${State} device=${value} /><a class="button" href="/console/history?device=${encodeURIComponent(device)}">${t("history")}</a><a href="/console/devices">${t("back")}</a>`}>
+    <${Page} title=${known?.label || device} actions=${html`${known && html`<${State} device=${known} /><a class="button" href="/console/history?device=${encodeURIComponent(device)}">${t("history")}</a>`}<a href="/console/devices">${t("back")}</a>`}>
+      <${Loaded} state=${state}>
+        ${(value) => html`
           ${value.under_console && html`<${Notice} kind="warn">${t("console")}</${Notice}>`}
           ${value.revoked && html`<${Notice} kind="bad">${t("revokedNow")}</${Notice}>`}
           ${value.waiting.length > 0 && html`<${Waiting} waiting=${value.waiting.map((one) => ({ ...one, device, label: value.label }))} onDone=${state.again} />`}
           <div class="columns">
             <div>
               <${Now} path=${path} device=${value} onDone=${state.again} />
-              <${Reminders} path=${path} />
+              <${Messages} path=${path} news=${news} />
+              <${Reminders} path=${path} news=${news} />
+              <${Voices} path=${path} news=${news} />
               <${Facts} device=${value} />
               <${Name} path=${path} device=${value} onDone=${state.again} />
             </div>
@@ -96,9 +111,9 @@ export default function Device({ device }) {
               <${Settings} path=${path} />
               <${Access} path=${path} device=${value} onDone=${state.again} />
             </div>
-          </div>
-        </${Page}>`}
-    </${Loaded}>`;
+          </div>`}
+      </${Loaded}>
+    </${Page}>`;
 }
 
 function Name({ path, device, onDone }) {
@@ -143,6 +158,7 @@ function Now({ path, device, onDone }) {
   }, [device.here, device.has_tools]);
   const has = (name) => tools?.find((tool) => tool.name === name);
   if (!device.online) return html`<${Card} title=${t("now")}><p class="soft">${t("away")}</p><${Say} path=${path} /></${Card}>`;
+  if (!device.talking) return html`<${Card} title=${t("now")}><${Say} path=${path} /><p class="soft">${t("idle")}</p><div><${Reboot} path=${path} device=${device} /></div></${Card}>`;
   return html`
     <${Card} title=${t("now")}>
       <${Say} path=${path} />
@@ -169,9 +185,10 @@ function Say({ path }) {
     setBusy(true);
     try {
       const { state, reason } = await send("POST", `${path}/say`, { text });
-      if (OUTCOMES[state]) toast(t(OUTCOMES[state]));
-      else toast(reason || state, "bad");
-      setText("");
+      if (OUTCOMES[state]) {
+        toast(t(OUTCOMES[state]));
+        setText("");
+      } else toast(reason || state, "bad");
     } catch (error) {
       toast(error.message, "bad");
     }
@@ -287,10 +304,11 @@ function Tool({ path, tool }) {
 function Facts({ device }) {
   const { report, firmware_offered: offered, quota, line } = device;
   const facts = [
+    ["id", html`<span class="mono">${device.device}</span> <${Copy} text=${device.device} what=${t("id")} />`],
     ["board", report.board],
     ["firmware", report.firmware && html`${report.firmware} <span class="soft">(${offered ? t(offered.force ? "forced" : "offered", { version: offered.version }) : t("newest")})</span>`],
     ["signal", report.rssi !== undefined && signal(report.rssi)],
-    [line.live ? "lineNow" : "line", line.findings[0].kind !== "unknown" && html`${line.sentence[language]}${line.at && html` <span class="soft">(${ago(line.at)})</span>`}`],
+    [line.live ? "lineNow" : "line", line.findings[0].kind !== "unknown" && html`${line.sentence[language]}${line.at && html` <span class="soft">(<${Ago} at=${line.at} />)</span>`}`],
     ["heap", report.free_heap !== undefined && t("heapValue", { kb: number(Math.round(report.free_heap / 1024)) })],
     ["language", report.language],
     ["screenSize", report.screen],
@@ -298,7 +316,7 @@ function Facts({ device }) {
     ["network", report.network],
     ["address", report.address],
     ["first", device.first_seen && date(device.first_seen)],
-    ["last", device.last_seen && `${date(device.last_seen)} (${ago(device.last_seen)})`],
+    ["last", device.last_seen && html`${date(device.last_seen)} (<${Ago} at=${device.last_seen} />)`],
     ["quota", quota.used === null ? t("quotaNone") : t(quota.limit ? "quotaOf" : "quotaUsed", { used: number(quota.used), limit: number(quota.limit) })],
   ].filter(([, value]) => value);
   return html`
@@ -310,6 +328,17 @@ function Facts({ device }) {
 function Access({ path, device, onDone }) {
   const { enrolled } = device;
   const name = device.label || device.device;
+  const remove = async () => {
+    if (!(await ask(t("removeSure", { device: name }), t("remove")))) return;
+    try {
+      await send("DELETE", path);
+      toast(t("removed"));
+      go("/console/devices");
+    } catch (error) {
+      toast(error.message, "bad");
+      onDone();
+    }
+  };
   const decide = async (verb, sure, done) => {
     if (sure && !(await ask(sure, t(verb)))) return;
     try {
@@ -322,10 +351,11 @@ function Access({ path, device, onDone }) {
   };
   return html`
     <${Card} title=${t("access")}>
-      <dl><dt>${t("enrolled")}</dt><dd>${enrolled ? t("enrolledValue", { client: enrolled.client, how: enrolled.how || "–", at: date(enrolled.at) }) : t("notEnrolled")}</dd></dl>
+      <dl><dt>${t("enrolled")}</dt><dd>${enrolled ? t("enrolledValue", { client: enrolled.client, how: translated(enrolled.how) || "–", at: date(enrolled.at) }) : t("notEnrolled")}</dd></dl>
       ${device.revoked
         ? html`<div><${Button} kind="primary" onClick=${() => decide("approve", "", t("approved"))}>${t("approve")}</${Button}></div>`
         : html`<p class="hint">${t("revokeHint")}</p><div><${Button} kind="danger" onClick=${() => decide("revoke", t("revokeSure", { device: name }), t("revokedDone"))}>${t("revoke")}</${Button}></div>`}
       ${enrolled && html`<p class="hint">${t("forgetHint")}</p><div><${Button} kind="danger" onClick=${() => decide("forget", t("forgetSure", { device: name }), t("forgotten"))}>${t("forget")}</${Button}></div>`}
+      <p class="hint">${t("removeHint")}</p><div><${Button} kind="danger" disabled=${device.online} onClick=${remove}>${t("remove")}</${Button}></div>
     </${Card}>`;
 }

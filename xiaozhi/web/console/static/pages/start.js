@@ -1,7 +1,8 @@
 // The first-run guide: choose who listens, thinks and speaks, paste a key, check it, hear the voice, done.
 
 import { get, send } from "../api.js";
-import { Badge, Button, Card, Field, Loaded, Notice, Page, html, toast, useEffect, useLoaded, useState, useStyle } from "../ui.js";
+import { Badge, Button, Card, Copy, Field, Loaded, Notice, Page, html, toast, useEffect, useLoaded, useState, useStyle, useUnsaved } from "../ui.js";
+import { translated } from "../refusals.js";
 import { Faults, Sound, Verdict, check, speak } from "../trials.js";
 import { words } from "../words.js";
 
@@ -9,34 +10,40 @@ await useStyle("settings");
 
 const t = words({
   en: {
-    title: "First steps", choose: "1. Who shall listen, think and speak?", offline: "As it is: offline", offlineHint: "Everything on this machine, no account. A plain voice and a few fixed answers, in English.",
+    title: "First steps", choose: "1. Who shall listen, think and speak?", offline: "As it is: offline", offlineHint: "Everything on this machine, no account. English and Chinese, once the models below are here. Rules answer a few kinds of questions; there is no language model.",
     openai: "OpenAI, or anything like it", openaiHint: "One address and one key. Also for other services and servers of your own that speak the same interface.",
     aliyun: "Alibaba Cloud", aliyunHint: "One key of Model Studio (DashScope). Quick, good Chinese.", doubao: "Doubao (Volcengine)", doubaoHint: "A key of Ark, and an app of its speech service. Quick, good Chinese.",
     local: "Models on this machine", localHint: "Ears and voice without any service. Needs a download and some memory; the mind is chosen separately.",
     now: "in use", details: "2. What it needs", parts: "Use it for", ASR: "ears", LLM: "mind", TTS: "voice", VLLM: "eyes", keep: "Leave empty to keep what is set.",
     address: "Address", key: "Key (API key)", model_llm: "Model that answers", model_asr: "Model that listens", model_tts: "Model that speaks", voice: "Voice", key_ark: "Key of Ark", appid: "App id of the speech service", access_token: "Access token of the speech service",
-    steps: "Run these in the folder of the server, then start it again:", done: "done", mb: "{n} MB",
+    steps: "Commands for the folder of the server (`make run` fetches the offline models by itself; other libraries take a restart):", done: "done", mb: "{n} MB", coming: "being fetched: {here} of {n} MB",
     try: "3. Does it work?", tryHint: "Each part is asked once, with what you have typed. Nothing is saved yet.", check: "Check", checking: "Checking", good: "All of it works.", bad: "Mend what is said above, then check again.",
     hear: "4. Hear it", listen: "Speak", say: "Hello! I am Xiaozhi. From now on this is my voice.", finish: "5. Use it", save: "Save and use", saved: "Done. It is in use from the next conversation on.", talk: "Talk to it now", refusal: "Nothing can be changed here: {why}.",
     anyway: "It can be saved without a check, too.", managed: "A management console decides for devices; what you choose here is used where it leaves that open.", all: "All settings",
   },
   zh: {
-    title: "入门向导", choose: "1. 由谁来听、想、说？", offline: "保持现状：离线", offlineHint: "全部在本机，无需账号。声音朴素，只有少量固定的英文回答。",
+    title: "入门向导", choose: "1. 由谁来听、想、说？", offline: "保持现状：离线", offlineHint: "全部在本机，无需账号。下面的模型就绪后能听说中文和英文。由规则回答有限的几类问题，没有大模型。",
     openai: "OpenAI 或兼容服务", openaiHint: "一个地址和一个密钥。也适用于接口相同的其他服务和自建服务器。", aliyun: "阿里云", aliyunHint: "一个百炼（DashScope）密钥。速度快，中文好。",
     doubao: "豆包（火山引擎）", doubaoHint: "一个方舟密钥，加一个语音服务的应用。速度快，中文好。", local: "本机模型", localHint: "识别和音色不依赖任何服务。需要下载并占用内存；语言模型另选。",
     now: "使用中", details: "2. 需要什么", parts: "用于", ASR: "识别", LLM: "语言模型", TTS: "音色", VLLM: "视觉", keep: "留空则保持已设置的值。",
     address: "地址", key: "密钥（API key）", model_llm: "回答的模型", model_asr: "识别的模型", model_tts: "合成的模型", voice: "音色", key_ark: "方舟密钥", appid: "语音服务的应用 ID", access_token: "语音服务的访问令牌",
-    steps: "在服务器目录中运行以下命令，然后重新启动：", done: "已完成", mb: "{n} MB",
+    steps: "在服务器目录中运行的命令（`make run` 会自动下载离线模型；安装其他库之后要重启）：", done: "已完成", mb: "{n} MB", coming: "正在下载：{here} / {n} MB",
     try: "3. 能用吗？", tryHint: "用您输入的内容把每一部分试一次，此时还没有保存。", check: "检查", checking: "正在检查", good: "全部可用。", bad: "请按上面的提示修正，然后再检查。",
     hear: "4. 听一听", listen: "说话", say: "你好！我是小智，以后这就是我的声音。", finish: "5. 开始使用", save: "保存并启用", saved: "完成，从下一次对话起生效。", talk: "现在就和它对话", refusal: "这里无法修改：{why}。",
     anyway: "也可以不检查直接保存。", managed: "设备由管理后台决定；这里的选择用于后台没有规定的部分。", all: "全部设置",
   },
 });
 
+const LOOK_AGAIN_MS = 3000;
 const KINDS = { ASR: "asr", LLM: "llm", TTS: "tts", VLLM: "vllm" };
 
 export default function Start() {
   const state = useLoaded(() => get("settings"));
+  useEffect(() => {
+    if (!state.value?.presets.some((preset) => preset.steps.some((step) => step.running))) return undefined;
+    const timer = setTimeout(state.again, LOOK_AGAIN_MS);
+    return () => clearTimeout(timer);
+  }, [state.value]);
   return html`<${Page} title=${t("title")} actions=${html`<a href="/console/settings">${t("all")}</a>`}>
     <${Loaded} state=${state}>${(overview) => html`<${Guide} overview=${overview} />`}</${Loaded}>
   </${Page}>`;
@@ -48,7 +55,7 @@ function Guide({ overview }) {
   const [chosen, setChosen] = useState(null);
   const preset = overview.presets.find((each) => each.name === chosen);
   return html`
-    ${overview.refusal && html`<${Notice} kind="warn">${t("refusal", { why: overview.refusal })}</${Notice}>`}
+    ${overview.refusal && html`<${Notice} kind="warn">${t("refusal", { why: translated(overview.refusal) })}</${Notice}>`}
     ${overview.managed_by && html`<${Notice}>${t("managed")}</${Notice}>`}
     <${Card} title=${t("choose")}>
       <div class="presets">${overview.presets.map((each) => html`
@@ -75,6 +82,7 @@ function Chosen({ preset, overview }) {
     setSaved(false);
   };
   useEffect(() => setError(null), [answers, parts]);
+  useUnsaved(!saved && preset.asks.some((ask) => answers[ask.name] !== ask.usual));
   const changes = () => [
     ...parts.map((section) => ({ path: ["selected_module", section], value: preset.selected[section] })),
     ...preset.asks.flatMap((ask) => (answers[ask.name].trim() ? ask.paths.filter(([section]) => parts.includes(section)).map((path) => ({ path, value: answers[ask.name].trim() })) : [])),
@@ -119,7 +127,7 @@ function Chosen({ preset, overview }) {
   };
   return html`
     ${(preset.asks.length > 0 || preset.steps.length > 0) && html`<${Card} title=${t("details")}>
-      ${preset.steps.length > 0 && html`<p>${t("steps")}</p><ol class="step-list">${preset.steps.map((step) => html`<li><code>${step.command}</code>${step.size_mb ? ` (${t("mb", { n: step.size_mb })})` : ""}${step.done && html` <${Badge} kind="good">${t("done")}</${Badge}>`}</li>`)}</ol>`}
+      ${preset.steps.length > 0 && html`<p>${t("steps")}</p><ol class="step-list">${preset.steps.map((step) => html`<li><code>${step.command}</code> <${Copy} text=${step.command} what=${step.command} />${step.size_mb && !step.running ? ` (${t("mb", { n: step.size_mb })})` : ""}${step.running && html`<br /><label>${t("coming", { here: step.here_mb, n: step.size_mb })} <progress max=${step.size_mb} value=${step.here_mb}></progress></label>`}${step.done && html` <${Badge} kind="good">${t("done")}</${Badge}>`}</li>`)}</ol>`}
       <fieldset class="parts"><legend class="visually-hidden">${t("parts")}</legend><span>${t("parts")}:</span>
         ${Object.keys(preset.selected).map((section) => html`<label><input type="checkbox" data-part=${section} checked=${parts.includes(section)} onChange=${() => toggle(section)} />${t(section)}</label>`)}
       </fieldset>

@@ -4,6 +4,7 @@ import { live, send } from "../api.js";
 import { TalkDevice } from "../talk/device.js";
 import { Face } from "../talk/face.js";
 import { identity } from "../talk/identity.js";
+import { keepKnobs } from "../talk/knobs.js";
 import { Button, Card, Notice, Page, classes, html, useEffect, useMemo, useRef, useState, useStyle } from "../ui.js";
 import { ms, words } from "../words.js";
 
@@ -99,6 +100,7 @@ export default function Talk() {
   const connected = Boolean(now.server);
 
   useEffect(() => () => device.close(), []);
+  useEffect(() => keepKnobs(now), [now.mode, now.volume, now.brightness]);
   useEffect(() => {
     if (!connected) return undefined;
     return live(["turns"], (topic, turn) => turn.device === identity().device_id && device.account(turn));
@@ -220,9 +222,10 @@ function Said({ state, device }) {
   useEffect(() => { end.current?.scrollTo({ top: end.current.scrollHeight }); }, [lines]);
   const submit = (event) => {
     event.preventDefault();
-    if (!text.trim()) return;
-    device.type(text.trim());
+    const asked = text.trim();
+    if (!asked) return;
     setText("");
+    device.type(asked).then((sent) => sent === false && setText((typed) => typed || asked));
   };
   return html`
     <section class="card said" aria-labelledby="talk-said">

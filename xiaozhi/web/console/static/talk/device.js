@@ -9,6 +9,7 @@
 import { bestFormat, makeDecoder, makeEncoder } from "./codec.js";
 import { look, photograph } from "./camera.js";
 import { identity, newIdentity } from "./identity.js";
+import { knobs } from "./knobs.js";
 import { FRAME_MS, RATE, missing, openMicrophone } from "./microphone.js";
 import { Player } from "./player.js";
 import { Unreachable, connect } from "./socket.js";
@@ -33,8 +34,8 @@ export class TalkDevice {
     this.onChange = onChange;
     this.onLevel = onLevel;
     this.state = {
-      phase: "off", mode: "manual", active: false, latched: false, fault: null, microphone: missing() || "off",
-      lines: [], emotion: "neutral", subtitle: "", volume: 70, brightness: 80, camera: false,
+      phase: "off", ...knobs(), active: false, latched: false, fault: null, microphone: missing() || "off",
+      lines: [], emotion: "neutral", subtitle: "", camera: false,
       server: null, url: "", format: "", rate: 0,
     };
     this.player = new Player({ onFirst: (at) => this.mark("sound", at), onLevel: (level) => onLevel("out", level) });
@@ -101,7 +102,7 @@ export class TalkDevice {
     this.listen();
   }
 
-  // Typed text.
+  // Typed text; false when it could not be sent.
   async type(text) {
     this.set({ fault: null });
     this.player.open().catch(() => {});
@@ -262,6 +263,7 @@ export class TalkDevice {
     else if (error.status === 409) fault = { kind: "taken", text: error.message };
     else if (error.microphone) fault = { kind: `microphone-${error.microphone}` };
     this.set({ fault, active: false, latched: false, phase: this.socket ? "ready" : "off" });
+    return false;
   }
 
   // A new pair of ids, for a browser that is not let in with the old one.
