@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol
 import orjson
 from cachetools import LRUCache
 
-from xiaozhi.errors import ConsoleRefused, VendorError, VendorUnavailable
-from xiaozhi.management.client import AGENT_GONE, NAME, SECRET_WRONG, ConsoleClient
+from xiaozhi.errors import CircuitOpen, ConsoleRefused, VendorError, VendorUnavailable
+from xiaozhi.management.client import AGENT_GONE, NAME, NO_SUCH_PATH, SECRET_WRONG, ConsoleClient
 from xiaozhi.management.translate import KEEP_NOTHING, KEEP_SOUND, PrivateConfig
 from xiaozhi.runtime.logs import get_logger
 
@@ -34,6 +34,14 @@ MAX_CONTENT_BYTES: Final = 65_000
 MAX_SESSION_CHARS: Final = 50
 HALF_SENT: Final = 1_000
 """Turns of which only a part was delivered."""
+TOO_LARGE: Final = 413
+_OF_THE_MESSAGE: Final = (400, TOO_LARGE, 422)
+"""Of HTTP: what a proxy refuses for what stands in it."""
+_OF_THE_PLACE: Final[Mapping[int, str]] = {
+    SECRET_WRONG: "the console refuses manager-api.secret",
+    NO_SUCH_PATH: "nothing takes history at manager-api.url",
+}
+"""Codes of the console that say nothing of the message."""
 
 
 class ReportedSession(Protocol):
@@ -139,15 +147,27 @@ class ConsoleReports:
 
     def _report_all(self, key: str, reports: Sequence[Mapping[str, Any]]) -> None:
         for number in range(self._sent.get(key, 0), len(reports)):
-            try:
-                self._client.report(reports[number])
-            except ConsoleRefused as error:
-                if error.code == SECRET_WRONG:
-                    # An operator will mend it, and nothing that was said until then need be lost.
-                    raise VendorUnavailable(NAME, "the console refuses manager-api.secret") from error
-                log.warning("a message of a conversation was refused by the console", code=error.code)
+            self._report(reports[number])
             self._sent[key] = number + 1
         self._sent.pop(key, None)
+
+    def _report(self, report: Mapping[str, Any]) -> None:
+        """Only what is wrong with the message itself loses it: a secret, an address or a proxy will be mended, and a
+        console that rests was not even asked. Raises VendorUnavailable for these."""
+        try:
+            self._client.report(report)
+        except ConsoleRefused as error:
+            if error.code in _OF_THE_PLACE:
+                raise VendorUnavailable(NAME, _OF_THE_PLACE[error.code]) from error
+            log.warning("a message of a conversation was refused by the console", code=error.code)
+        except VendorError as error:
+            if error.status == TOO_LARGE and report["audioBase64"] is not None:
+                log.warning("a message goes without its sound, which is too large for a proxy of the console")
+                self._report({**report, "audioBase64": None})
+            elif error.retryable or error.status in _OF_THE_MESSAGE:
+                raise
+            else:
+                raise VendorUnavailable(NAME, error.message) from error
 
     def _at_the_end(self, what: str, ask: Callable[[str], None], session_id: str) -> None:
         """Not asked again when it fails: the history is there, and the next session makes the next summary."""
@@ -156,6 +176,8 @@ class ConsoleReports:
         except ConsoleRefused as error:
             if error.code != AGENT_GONE:  # nothing was kept of this session
                 log.warning("the console makes none", what=what, code=error.code)
+        except CircuitOpen as error:
+            raise VendorUnavailable(NAME, error.message) from error  # it was not asked
         except VendorError as error:
             log.warning("the console makes none", what=what, reason=str(error)[:200])
 
