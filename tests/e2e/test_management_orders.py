@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 import urllib.error
 import urllib.request
@@ -70,7 +71,9 @@ def test_a_conversation_is_told_in_order_with_its_sound_then_title_and_summary(
     assert call[1].startswith('[{"type":"tool","text":"get_lunar(')
     assert result[1].startswith('[{"type":"tool_result"')
     assert (call[0], result[0], answer) == (3, 3, (2, "Fine."))
-    assert [number for number, report in enumerate(console.reports) if report["audioBase64"]] == [asked]
+    with_sound = [number for number, report in enumerate(console.reports) if report["audioBase64"]]
+    assert with_sound == [number for number, (kind, _) in enumerate(told) if kind == 2 or number == asked]
+    assert base64.b64decode(console.reports[-1]["audioBase64"])[44:].strip(b"\0"), "the voice, not silence"
     assert {report["macAddress"] for report in console.reports} == {BEN}, "as the console knows it"
     [session] = {report["sessionId"] for report in console.reports}
     assert console.titles == console.summaries == [session]

@@ -56,6 +56,7 @@ class OneTurn:
     tools: Sequence[OneTool] = ()
     speaker: str = ""
     sound: OneSound | None = None
+    voices: Sequence[OneSound] = ()
     at: float = 1_790_000_000.123
     key: str = "s:1"
     session: OneSession = field(default_factory=OneSession)

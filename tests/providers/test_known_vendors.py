@@ -63,6 +63,41 @@ def test_a_service_that_is_gone_is_named_with_what_to_use(type_name: str) -> Non
         registry.validate("tts", "LinkerAITTS", {"type": type_name, "access_token": "t"})
 
 
+@pytest.mark.parametrize(
+    ("kind", "type_name", "now"),
+    [
+        ("tts", "minimax", "minimax_httpstream"),
+        ("tts", "minimax_webSocket", "minimax_httpstream"),
+        ("tts", "huoshan", "huoshan_double_stream"),
+        ("tts", "IndexStream", "index_stream"),
+        ("tts", "302ai", "doubao"),
+        ("tts", "GSV", "gpt_sovits_v2"),
+        ("asr", "vosk_local", "vosk"),
+        ("llm", "chatglm", "openai"),
+        ("llm", "doubao", "openai"),
+    ],
+)
+def test_a_type_that_has_another_name_now_is_told_it(kind: str, type_name: str, now: str) -> None:
+    with pytest.raises(SettingsError, match=f"`type: {now}`, as it is called now"):
+        registry.validate(kind, "Mine", {"type": type_name})
+    assert now in registry.known_types(kind)
+
+
+@pytest.mark.parametrize(
+    ("block", "service"),
+    [
+        ({"type": "doubao", "api_url": "https://bytedance.gizwitsapi.com/api/v1/tts"}, "Gizwits"),
+        ({"type": "custom", "url": "https://acgn.ttson.cn/x"}, "ACGN"),
+        ({"type": "custom", "url": "https://tts.linkerai.cn/tts"}, "LinkerAI"),
+    ],
+)
+def test_the_address_of_a_service_that_is_gone_is_told(block: dict[str, Any], service: str) -> None:
+    [warning] = registry.oddities("tts", "GizwitsTTS", block)
+
+    assert service in warning
+    assert "`type: edge` needs no key" in warning
+
+
 def test_every_well_known_block_has_a_type_that_ships_and_keys_that_it_knows() -> None:
     tree, faults = read_file(CONFIG / "vendors.yaml")
     assert faults == []

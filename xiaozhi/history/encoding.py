@@ -5,7 +5,7 @@ What is read back may have been written by an earlier version: unknown keys are 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
@@ -25,7 +25,11 @@ BITRATE: Final = 24_000
 _LARGEST: Final = 2**53
 """Whole numbers beyond it are texts: not everything that reads JSON has larger ones."""
 _LENGTH: Final = struct.Struct("<H")
-_ENTRY_FIELDS: Final = frozenset(field.name for field in fields(HistoryEntry)) - {"session", "tools", "spoken", "sound"}
+_VOICE: Final = 0xFFFF
+"""In the place of a length, which no packet has: another sound begins."""
+_ENTRY_FIELDS: Final = frozenset(field.name for field in fields(HistoryEntry)) - {
+    "session", "tools", "spoken", "sound", "voices"
+}  # fmt: skip
 
 
 def compressed(pcm: bytes) -> KeptSound:
@@ -39,20 +43,32 @@ def packed(sound: KeptSound) -> bytes:
     return b"".join(_LENGTH.pack(len(packet)) + packet for packet in sound.packets)
 
 
+def packed_voices(voices: Iterable[KeptSound]) -> bytes:
+    """What follows the user's sound where the assistant's is kept too."""
+    return b"".join(_LENGTH.pack(_VOICE) + packed(voice) for voice in voices)
+
+
 def unpacked(content: bytes) -> KeptSound:
     """The sound that `packed` made; what is cut off at its end is left out."""
-    return KeptSound(tuple(_packets(content)))
+    return sounds_in(content)[0]
 
 
-def _packets(content: bytes) -> Iterator[bytes]:
+def sounds_in(content: bytes) -> tuple[KeptSound, tuple[KeptSound, ...]]:
+    """The user's sound (without packets: none) and the assistant's, from `packed` and `packed_voices` together."""
+    sounds: list[list[bytes]] = [[]]
     at = 0
     while at + _LENGTH.size <= len(content):
         (length,) = _LENGTH.unpack_from(content, at)
         at += _LENGTH.size
+        if length == _VOICE:
+            sounds.append([])
+            continue
         if at + length > len(content):
-            return
-        yield content[at : at + length]
+            break
+        sounds[-1].append(content[at : at + length])
         at += length
+    said, *voices = (KeptSound(tuple(packets)) for packets in sounds)
+    return said, tuple(voices)
 
 
 def body_of(record: HistoryEntry | EndedSession) -> dict[str, Any]:
@@ -87,11 +103,13 @@ def record_of(body: Mapping[str, Any], sound: bytes | None) -> HistoryEntry | En
     """What `body_of` was made of. Raises KeyError, TypeError for what it never made."""
     if "ended" in body:
         return EndedSession(_session_of(body["ended"]), body["at"], body["turns"])
+    said, voices = sounds_in(sound or b"")
     return HistoryEntry(
         session=_session_of(body["session"]),
         spoken=tuple(body.get("spoken", ())),
         tools=tools_of(body.get("tools", ())),
-        sound=unpacked(sound) if sound is not None else None,
+        sound=said if said.packets else None,
+        voices=voices,
         **{name: body[name] for name in _ENTRY_FIELDS if name in body},
     )
 

@@ -20,7 +20,7 @@ SOUND_FRAME_MS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class KeptSound:
-    """What the user said, as sound: Opus packets in order, as the device sent them, or of 60 ms, mono, 16 kHz."""
+    """What was said, as sound: Opus packets in order, as they were sent, or of 60 ms, mono, 16 kHz."""
 
     packets: tuple[bytes, ...]
 
@@ -96,6 +96,8 @@ class HistoryEntry:
     """Who spoke, where voices are told apart."""
     sound: KeptSound | None = None
     """The user's voice; None where it is not kept, was typed, or had to be dropped."""
+    voices: tuple[KeptSound, ...] = ()
+    """The assistant's voice, one for each of `spoken`; empty where it is not kept, or had to be dropped."""
 
     @property
     def key(self) -> str:

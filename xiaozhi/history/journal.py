@@ -28,7 +28,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from xiaozhi.errors import Overloaded, VendorTimeout
-from xiaozhi.history.encoding import body_of, compressed, packed, record_of
+from xiaozhi.history.encoding import body_of, compressed, packed, packed_voices, record_of
 from xiaozhi.history.entries import EndedSession, HistoryEntry, KeptSound, SessionInfo
 from xiaozhi.history.segments import Segments
 from xiaozhi.runtime import tasks
@@ -69,10 +69,18 @@ class _Waiting:
     sound: bytes
     """PCM, or what is in `packed`."""
     packed: bytes | None = None
+    voices: bytes = b""
 
     @property
     def size(self) -> int:
-        return _RECORD_BYTES + len(self.sound)
+        return _RECORD_BYTES + self.sound_bytes
+
+    @property
+    def sound_bytes(self) -> int:
+        return len(self.sound) + len(self.voices)
+
+    def drop_sounds(self) -> None:
+        self.sound = self.voices = b""
 
 
 class Journal:
@@ -186,14 +194,12 @@ class Journal:
         """Records that are not on the disk yet."""
         return len(self._waiting) + len(self._writing)
 
-    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"") -> None:
+    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"", voices: Sequence[KeptSound] = ()) -> None:
         """Keep a turn. `sound`: the user's, s16le, mono, 16 kHz, which is encoded, or in packets already; empty:
-        none."""
-        if isinstance(sound, KeptSound):
-            together = packed(sound)
-            self._hand_in(_Waiting(entry, together, together))
-        else:
-            self._hand_in(_Waiting(entry, sound))
+        none. `voices`: see HistoryEntry."""
+        together = packed(sound) if isinstance(sound, KeptSound) else None
+        said = sound if isinstance(sound, bytes) else together or b""
+        self._hand_in(_Waiting(entry, said, together, packed_voices(voices)))
 
     def end(self, ended: EndedSession) -> None:
         """A session is over; all its turns were handed in before."""
@@ -205,7 +211,7 @@ class Journal:
             return
         self._waiting.append(item)
         self._bytes += item.size
-        if item.sound:
+        if item.sound_bytes:
             self._sounding.append(item)
         if self._bytes > self._memory_bytes or len(self._waiting) > self._max_waiting:
             self._make_room()
@@ -217,9 +223,9 @@ class Journal:
     def _make_room(self) -> None:
         while self._bytes > self._memory_bytes and self._sounding:
             item = self._sounding.popleft()
-            if item.sound:
-                self._bytes -= len(item.sound)
-                item.sound = b""
+            if item.sound_bytes:
+                self._bytes -= item.sound_bytes
+                item.drop_sounds()
                 self.lost_sounds += 1
         while self._waiting and (self._bytes > self._memory_bytes or len(self._waiting) > self._max_waiting):
             self._bytes -= self._waiting.popleft().size
@@ -313,8 +319,8 @@ class Journal:
     def _let_go(self, batch: Sequence[_Waiting]) -> None:
         for item in batch:
             self._bytes -= item.size
-            item.sound = b""
-        while self._sounding and not self._sounding[0].sound:
+            item.drop_sounds()
+        while self._sounding and not self._sounding[0].sound_bytes:
             self._sounding.popleft()
 
     def _tidy(self) -> None:
@@ -402,7 +408,8 @@ class Journal:
         for item in batch:
             if item.sound and item.packed is None:
                 item.packed = packed(compressed(item.sound))
-            records.append((body_of(item.record), item.packed if item.sound else None))
+            said = item.packed if item.sound and item.packed else b""
+            records.append((body_of(item.record), said + item.voices or None))
         files.forget(*account)
         files.write(records)
         with contextlib.suppress(OSError):

@@ -21,6 +21,7 @@ from xiaozhi.runtime.resilience import Guard, RetryOptions, Window
 
 NAME: Final = "console"
 SECRET_WRONG: Final = 401
+NO_SUCH_PATH: Final = 404
 UNFORESEEN: Final = 500
 INVALID: Final = 10034
 DEVICE_UNKNOWN: Final = 10041

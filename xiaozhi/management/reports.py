@@ -12,15 +12,15 @@ Does not know the history room: what it needs of an entry is said by the Protoco
 from __future__ import annotations
 
 import base64
-import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import orjson
 from cachetools import LRUCache
 
-from xiaozhi.errors import ConsoleRefused, VendorError, VendorUnavailable
-from xiaozhi.management.client import AGENT_GONE, NAME, SECRET_WRONG, ConsoleClient
+from xiaozhi.errors import CircuitOpen, ConsoleRefused, VendorError, VendorUnavailable
+from xiaozhi.management.client import AGENT_GONE, NAME, NO_SUCH_PATH, SECRET_WRONG, ConsoleClient
 from xiaozhi.management.translate import KEEP_NOTHING, KEEP_SOUND, PrivateConfig
 from xiaozhi.runtime.logs import get_logger
 
@@ -34,6 +34,14 @@ MAX_CONTENT_BYTES: Final = 65_000
 MAX_SESSION_CHARS: Final = 50
 HALF_SENT: Final = 1_000
 """Turns of which only a part was delivered."""
+TOO_LARGE: Final = 413
+_OF_THE_MESSAGE: Final = (400, TOO_LARGE, 422)
+"""Of HTTP: what a proxy refuses for what stands in it."""
+_OF_THE_PLACE: Final[Mapping[int, str]] = {
+    SECRET_WRONG: "the console refuses manager-api.secret",
+    NO_SUCH_PATH: "nothing takes history at manager-api.url",
+}
+"""Codes of the console that say nothing of the message."""
 
 
 class ReportedSession(Protocol):
@@ -57,7 +65,7 @@ class ReportedTool(Protocol):
 
 
 class ReportedSound(Protocol):
-    """What the user said, as sound."""
+    """What was said, as sound."""
 
     def wav(self) -> bytes:
         """PCM, 16 bit, mono, 16 kHz, as a WAV file. Costs CPU."""
@@ -84,6 +92,9 @@ class ReportedTurn(Protocol):
     def speaker(self) -> str: ...
     @property
     def sound(self) -> ReportedSound | None: ...
+    @property
+    def voices(self) -> Sequence[ReportedSound]:
+        """The sound of each of `spoken`; empty where it is not kept."""
 
 
 class ReportedEnd(Protocol):
@@ -124,9 +135,11 @@ class ConsoleReports:
             config = self._config(entry.session.device_id)
             if config.history == KEEP_NOTHING:
                 continue
-            sound = entry.sound if config.history == KEEP_SOUND else None
-            encoded = self._offload(functools.partial(_encoded, sound)) if sound is not None and entry.said else None
-            self._report_all(entry.key, reports_of(entry, encoded, mac=config.mac, woken=self._woke(entry.said)))
+            sound, voices = (entry.sound, entry.voices) if config.history == KEEP_SOUND else (None, ())
+            encoded = self._encoded(sound) if sound is not None and entry.said else None
+            heard = [self._encoded(voice) for voice in voices]
+            reports = reports_of(entry, encoded, heard, mac=config.mac, woken=self._woke(entry.said))
+            self._report_all(entry.key, reports)
 
     def session_ended(self, ended: ReportedEnd) -> None:
         """Have a title made, and the memory of the agent renewed. Takes as long as a language model."""
@@ -137,17 +150,34 @@ class ConsoleReports:
         if config.summarises:
             self._at_the_end("summary", self._client.save_summary, session.id)
 
+    def _encoded(self, sound: ReportedSound) -> str:
+        """A WAV file in base64."""
+        encoded: str = self._offload(lambda: base64.b64encode(sound.wav()).decode())
+        return encoded
+
     def _report_all(self, key: str, reports: Sequence[Mapping[str, Any]]) -> None:
         for number in range(self._sent.get(key, 0), len(reports)):
-            try:
-                self._client.report(reports[number])
-            except ConsoleRefused as error:
-                if error.code == SECRET_WRONG:
-                    # An operator will mend it, and nothing that was said until then need be lost.
-                    raise VendorUnavailable(NAME, "the console refuses manager-api.secret") from error
-                log.warning("a message of a conversation was refused by the console", code=error.code)
+            self._report(reports[number])
             self._sent[key] = number + 1
         self._sent.pop(key, None)
+
+    def _report(self, report: Mapping[str, Any]) -> None:
+        """Only what is wrong with the message itself loses it: a secret, an address or a proxy will be mended, and a
+        console that rests was not even asked. Raises VendorUnavailable for these."""
+        try:
+            self._client.report(report)
+        except ConsoleRefused as error:
+            if error.code in _OF_THE_PLACE:
+                raise VendorUnavailable(NAME, _OF_THE_PLACE[error.code]) from error
+            log.warning("a message of a conversation was refused by the console", code=error.code)
+        except VendorError as error:
+            if error.status == TOO_LARGE and report["audioBase64"] is not None:
+                log.warning("a message goes without its sound, which is too large for a proxy of the console")
+                self._report({**report, "audioBase64": None})
+            elif error.retryable or error.status in _OF_THE_MESSAGE:
+                raise
+            else:
+                raise VendorUnavailable(NAME, error.message) from error
 
     def _at_the_end(self, what: str, ask: Callable[[str], None], session_id: str) -> None:
         """Not asked again when it fails: the history is there, and the next session makes the next summary."""
@@ -156,25 +186,35 @@ class ConsoleReports:
         except ConsoleRefused as error:
             if error.code != AGENT_GONE:  # nothing was kept of this session
                 log.warning("the console makes none", what=what, code=error.code)
+        except CircuitOpen as error:
+            raise VendorUnavailable(NAME, error.message) from error  # it was not asked
         except VendorError as error:
             log.warning("the console makes none", what=what, reason=str(error)[:200])
 
 
 def reports_of(
-    entry: ReportedTurn, sound: str | None = None, *, mac: str = "", woken: bool = False
+    entry: ReportedTurn,
+    sound: str | None = None,
+    voices: Sequence[str] = (),
+    *,
+    mac: str = "",
+    woken: bool = False,
 ) -> list[dict[str, Any]]:
-    """The requests that tell the console of a turn, in order. `sound`: what the user said, a WAV file in base64. `mac`:
-    the id as the device writes it, where that is known. `woken`: only a wake word was said."""
+    """The requests that tell the console of a turn, in order. `sound`, `voices`: what the user said, and each of the
+    sentences that were spoken, as WAV files in base64. `mac`: the id as the device writes it, where that is known.
+    `woken`: only a wake word was said."""
     session = entry.session
-    messages: list[tuple[int, str]] = []
+    messages: list[tuple[int, str, str | None]] = []
     if entry.said.strip():
-        messages.append((USER, _said(entry, woken)))
+        messages.append((USER, _said(entry, woken), None if woken else sound))
     for tool in entry.tools:
         arguments = orjson.dumps(dict(tool.arguments), default=str).decode()
-        messages.append((TOOL, _tool_message("tool", f"{tool.name}({arguments})")))
+        messages.append((TOOL, _tool_message("tool", f"{tool.name}({arguments})"), None))
         if tool.result:
-            messages.append((TOOL, _tool_message("tool_result", orjson.dumps({"result": tool.result}).decode())))
-    messages += [(ASSISTANT, sentence) for sentence in entry.spoken if sentence.strip()]
+            result = orjson.dumps({"result": tool.result}).decode()
+            messages.append((TOOL, _tool_message("tool_result", result), None))
+    heard = itertools.zip_longest(entry.spoken, voices[: len(entry.spoken)])
+    messages += [(ASSISTANT, sentence, voice) for sentence, voice in heard if sentence.strip()]
     began = round(entry.at * 1000)
     return [
         {
@@ -184,14 +224,10 @@ def reports_of(
             "content": _cut(content),
             # The console sorts by it: what comes later must not look earlier, nor as early.
             "reportTime": began + number,
-            "audioBase64": sound if kind == USER and not woken else None,
+            "audioBase64": wav,
         }
-        for number, (kind, content) in enumerate(messages)
+        for number, (kind, content, wav) in enumerate(messages)
     ]
-
-
-def _encoded(sound: ReportedSound) -> str:
-    return base64.b64encode(sound.wav()).decode()
 
 
 def _said(entry: ReportedTurn, woken: bool) -> str:

@@ -101,17 +101,39 @@ _GONE: Final[Mapping[tuple[str, str], str]] = {
     ("tts", "linkerai"): "LinkerAI",
     ("tts", "ttson"): "ACGN (ttson)",
     ("tts", "acgn"): "ACGN (ttson)",
+    ("tts", "acgntts"): "ACGN (ttson)",
     ("tts", "gizwits"): "Gizwits",
 }
 """Types that the server whose files are read here once had, and has dropped with their services in 2025."""
+_GONE_HOSTS: Final[Mapping[str, str]] = {
+    "linkerai.cn": "LinkerAI",
+    "ttson.cn": "ACGN (ttson)",
+    "gizwitsapi.com": "Gizwits",
+}
+"""Where they were. Blocks of other types may have their addresses."""
+_INSTEAD: Final = "`type: edge` needs no key, `type: doubao` has similar voices"
+_RENAMED: Final[Mapping[tuple[str, str], str]] = {
+    ("asr", "vosk_local"): "vosk",
+    ("llm", "chatglm"): "openai",
+    ("llm", "doubao"): "openai",
+    ("tts", "302ai"): "doubao",
+    ("tts", "gsv"): "gpt_sovits_v2",
+    ("tts", "huoshan"): "huoshan_double_stream",
+    ("tts", "indexstream"): "index_stream",
+    ("tts", "minimax"): "minimax_httpstream",
+    ("tts", "minimax_websocket"): "minimax_httpstream",
+}
+"""Types that are called otherwise by now, there and here; consoles that were set up long ago still list them."""
 
 
 def advice_for(kind: str, type_name: str) -> str | None:
-    """What to use in place of a type whose service is gone; None for all others."""
-    service = _GONE.get((kind, type_name.casefold()))
-    if service is None:
-        return None
-    return f"another type: {service} is no longer offered; `type: edge` needs no key, `type: doubao` has similar voices"
+    """What to use in place of a type whose service is gone, or which has another name now; None for all others."""
+    known = kind, type_name.casefold()
+    if (service := _GONE.get(known)) is not None:
+        return f"another type: {service} is no longer offered; {_INSTEAD}"
+    if (renamed := _RENAMED.get(known)) is not None and renamed != type_name:
+        return f"`type: {renamed}`, as it is called now; its keys are in docs/providers.md"
+    return None
 
 
 def usual_limit(kind: str, type_name: str, block: Mapping[str, Any]) -> int:
@@ -132,6 +154,10 @@ def usual_limit(kind: str, type_name: str, block: Mapping[str, Any]) -> int:
 
 def foreign_address(name: str, block: Mapping[str, Any]) -> str | None:
     """What is odd about the address of the block `name`; None: nothing is."""
+    for key in ADDRESSES:
+        host = _host_in(str(block.get(key) or ""))
+        if gone := next((service for domain, service in _GONE_HOSTS.items() if _within(host, domain)), ""):
+            return f"{key}: {host} belongs to {gone}, which is no longer offered; {_INSTEAD}"
     named = [vendor for vendor in _VENDORS if re.search(vendor.named, name.lower())]
     if not named:
         return None

@@ -58,7 +58,7 @@ class SessionHistory:
             speaker=record.speaker,
         )
         self._kept += 1
-        self._keeper.append(entry, record.sound if mode == "sound" else b"")
+        self._keeper.append(entry, *((record.sound, record.voices) if mode == "sound" else ()))
 
     def end(self) -> None:
         """The session is over."""

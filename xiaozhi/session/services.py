@@ -54,8 +54,9 @@ class Quota(Protocol):
 class HistoryKeeper(Protocol):
     """Keeps what was said (`history/journal.py`). Both return at once and raise nothing."""
 
-    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"") -> None:
-        """Keep a turn. `sound`: the user's, s16le, mono, 16 kHz, or in packets already; empty: none."""
+    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"", voices: Sequence[KeptSound] = ()) -> None:
+        """Keep a turn. `sound`: the user's, s16le, mono, 16 kHz, or in packets already; empty: none. `voices`: see
+        HistoryEntry."""
 
     def end(self, ended: EndedSession) -> None:
         """A session is over; all its turns were handed in before."""

@@ -137,6 +137,8 @@ class TurnOptions:
     chime: bool = False
     keeps_sound: bool = False
     """The user's voice is part of the record."""
+    keeps_answers: bool = False
+    """So is the assistant's: a management console plays both."""
 
     @classmethod
     def of(cls, settings: Settings, *, emotes: bool) -> TurnOptions:
@@ -158,6 +160,7 @@ class TurnOptions:
             emotes=emotes,
             chime=settings.enable_stop_tts_notify,
             keeps_sound=settings.history.mode == "sound",
+            keeps_answers=settings.history.mode == "sound" and settings.under_console,
         )
 
 
@@ -185,6 +188,8 @@ class TurnRecord:
     tools: tuple[ToolUse, ...] = ()
     sound: bytes | KeptSound = b""
     """What the user said, s16le mono 16 kHz, or as the device sent it; empty where it is not kept."""
+    voices: tuple[KeptSound, ...] = ()
+    """The sound of `spoken`, as it was sent; empty where it is not kept."""
     trace: str = ""
     """Ties the lines and spans of this turn together."""
 

@@ -1,5 +1,6 @@
-"""How fast, how loud and how high a voice speaks, as management consoles set it: -100 to 100, 0 for what the voice does
-by itself. Every vendor has ranges of its own; `scaled` finds the place in one.
+"""How fast, how loud and how high a voice speaks, as management consoles set it: -100 to 100; 0, where their sliders
+stand until somebody moves them, for what the block says. Every vendor has ranges of its own; `scaled` finds the place
+in one.
 
     class AcmeTtsOptions(RateScale, VolumeScale):
         speed: float = Field(1.0, ge=0.5, le=2.0)
@@ -9,31 +10,36 @@ by itself. Every vendor has ranges of its own; `scaled` finds the place in one.
 
 from __future__ import annotations
 
-from pydantic import AliasChoices, Field
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, AliasChoices, Field
 
 from xiaozhi.providers.contracts.provider import ProviderOptions
+
+
+def _moved(percent: float | None) -> float | None:
+    return percent or None
+
+
+Slider: TypeAlias = Annotated[float | None, AfterValidator(_moved)]
 
 
 class RateScale(ProviderOptions):
     """`ttsRate` replaces the speed that the block sets in the vendor's own range; None: the block counts."""
 
-    rate_percent: float | None = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsRate", "rate_percent"))
+    rate_percent: Slider = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsRate", "rate_percent"))
 
 
 class VolumeScale(ProviderOptions):
     """`ttsVolume`, as `ttsRate`."""
 
-    volume_percent: float | None = Field(
-        None, ge=-100, le=100, validation_alias=AliasChoices("ttsVolume", "volume_percent")
-    )
+    volume_percent: Slider = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsVolume", "volume_percent"))
 
 
 class PitchScale(ProviderOptions):
     """`ttsPitch`, as `ttsRate`."""
 
-    pitch_percent: float | None = Field(
-        None, ge=-100, le=100, validation_alias=AliasChoices("ttsPitch", "pitch_percent")
-    )
+    pitch_percent: Slider = Field(None, ge=-100, le=100, validation_alias=AliasChoices("ttsPitch", "pitch_percent"))
 
 
 class VoiceScales(RateScale, VolumeScale, PitchScale):

@@ -97,7 +97,8 @@ class Playback:
 
     `audible` is set when the turn may be heard. `on_heard` is told the display text of each sentence when its sound
     begins to be sent, from the writer; it must be quick. `timeline` learns when the first sound came and the first
-    frame went. `stall_seconds`: a voice that owes sound and makes none for so long has failed."""
+    frame went. `stall_seconds`: a voice that owes sound and makes none for so long has failed. `voices` is given the
+    frames of each sentence that `on_heard` is told of; None: they are not kept."""
 
     def __init__(
         self,
@@ -112,6 +113,7 @@ class Playback:
         on_heard: Callable[[str], None],
         stall_seconds: float,
         emotes: bool = True,
+        voices: list[list[bytes]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._speaker = speaker
@@ -125,6 +127,7 @@ class Playback:
         self._on_heard = on_heard
         self._stall_seconds = stall_seconds
         self._emotes = emotes
+        self._voices = voices
         self._clock = clock
         self._encoder = speaker.encoder()
         self._greenlet: Greenlet | None = None
@@ -151,6 +154,8 @@ class Playback:
         self._sentence: Sentence | None = None
         self._keep: list[bytes] | None = None
         """The frames of the sentence so far, when they are to be cached."""
+        self._voice: list[bytes] | None = None
+        """The same, when they go to `voices`."""
         self._sounded = False
         self._announced = True
         self._emotion: Emotion | None = None
@@ -399,13 +404,14 @@ class Playback:
         self._sounded = False
         self._announced = False
         self._keep = [] if sentence is not None and self._speaker.caches(self._tts, sentence.spoken) else None
+        self._voice = [] if self._voices is not None else None
 
     def _end_sentence(self, whole: bool) -> None:
         self._send(self._encoder.end(self._rest_of_pcm(), self._rate))
         sentence, self._sentence = self._sentence, None
         if whole and self._keep and sentence is not None:
             self._speaker.keep(self._tts, sentence.spoken, self._keep)
-        self._keep = None
+        self._keep = self._voice = None
 
     def _encode(self) -> None:
         rest = self._rest_of_pcm()
@@ -436,26 +442,30 @@ class Playback:
             self._announce()
         if self._keep is not None:
             self._keep.extend(frames)
+        if self._voice is not None:
+            self._voice.extend(frames)
         self._outbox.frames(self._turn_id, frames)
 
     def _announce(self) -> None:
         self._await_release()
         self._announced = True
-        sentence = self._sentence
+        sentence, voice = self._sentence, self._voice
         if self._emotion is not None and self._emotes:
             self._outbox.message(self._turn_id, wire.LlmEmotion(self._emotion.name, self._emotion.emoji))
             self._emotion = None
         if sentence is not None:
             self._outbox.message(self._turn_id, wire.TtsState(wire.TtsPhase.SENTENCE_START, sentence.subtitle))
-            self._outbox.mark(self._turn_id, lambda: self._was_sent(sentence))
+            self._outbox.mark(self._turn_id, lambda: self._was_sent(sentence, voice))
 
     def _await_release(self) -> None:
         if not self._audible.wait(timeout=RELEASE_DEADLINE_S):
             raise TurnClosed("never released")
         self._waiting_since = self._clock()
 
-    def _was_sent(self, sentence: Sentence) -> None:
+    def _was_sent(self, sentence: Sentence, voice: list[bytes] | None) -> None:
         # Runs in the writer when everything before the sentence's first frame is on the wire.
         if sentence.spoken and self._timeline.first_frame is None:
             self._timeline.first_frame = self._clock()
+        if self._voices is not None and voice is not None:
+            self._voices.append(voice)
         self._on_heard(sentence.display)

@@ -111,6 +111,8 @@ class Turn:
         self._text = opening.text
         self._characters = 0
         self._spoken: list[str] = []
+        keeps_voices = options.keeps_answers and speaker.voice.format == "opus"
+        self._voices: list[list[bytes]] | None = [] if keeps_voices else None
         self._tasks = Tasks()
         self._playback: Playback | None = None
         self._awaited: dict[TurnState, Event] = {}
@@ -222,7 +224,7 @@ class Turn:
         playback = self._new_playback(voice)
         self._outbox.take_back(self.id)
         self.exchange.forget_heard(heard)
-        del self._spoken[heard:]
+        del self._spoken[heard:], (self._voices or [])[heard:]
         return playback
 
     def speak_fixed(self, text: str) -> None:
@@ -300,6 +302,7 @@ class Turn:
             spoken=tuple(self._spoken),
             tools=self.exchange.tools,
             sound=self._sound_to_keep(),
+            voices=tuple(KeptSound(tuple(frames)) for frames in self._voices or ()),
             trace=self.trace,
         )
         self._move(TurnState.ENDED)
@@ -413,6 +416,7 @@ class Turn:
             tasks=self._tasks,
             timeline=self.timeline,
             on_heard=self._sentence_heard if remember else self._sentence_counted,
+            voices=self._voices,
             stall_seconds=self.options.tts_stall,
             emotes=self.options.emotes,
         )
