@@ -13,7 +13,9 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+import soxr
 
+from loadtest.bench.offline_voices import spoken_by
 from loadtest.simulator.speech import speak_all
 from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.audio.pcm import Resampler
@@ -22,28 +24,71 @@ from xiaozhi.speech.pacing import Pacer
 Sound = npt.NDArray[np.float64]
 
 RATE, FRAME_MS, FRAME = 16_000, 60, 960
-ROOMS = (0.2, 0.4, 0.7)
-"""RT60, s."""
-DELAYS_MS = (40, 120, 300)
-"""From a frame's sending to its sound at the microphone, where the device does not buffer it."""
 TROUBLES = ("none", "jump", "loss", "clipping")
 UPLINK_MS = 20
 ECHO_DB = -22.0
 """Level of the echo at the microphone, dBFS; clipped softly from some -10 on."""
-ANSWERS = (
-    "It is twenty three degrees and sunny in the city today, with a little wind.",
-    "Once upon a time there was a robot that lived in a small house by the sea.",
-    "I have set a timer for ten minutes and turned off the light in the kitchen.",
-    "今天天气晴，气温二十三度，适合出去散步。",
-    "从前有一个小机器人，它住在海边的一座小房子里。",
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What scenes are made of. `rooms`: RT60, s; `echoes`: (samples, share) of the early reflections; `delays_ms`: from
+    a frame's sending to its sound at the microphone, where the device does not buffer it; `device` and `person`:
+    voices, see `spoken`."""
+
+    rooms: tuple[float, ...]
+    echoes: tuple[tuple[int, float], ...]
+    delays_ms: tuple[int, ...]
+    answers: tuple[str, ...]
+    questions: tuple[str, ...]
+    device: str
+    person: str
+
+
+TUNED = Material(
+    (0.2, 0.4, 0.7),
+    ((25, 0.5), (70, -0.35), (133, 0.25), (260, -0.15)),
+    (40, 120, 300),
+    (
+        "It is twenty three degrees and sunny in the city today, with a little wind.",
+        "Once upon a time there was a robot that lived in a small house by the sea.",
+        "I have set a timer for ten minutes and turned off the light in the kitchen.",
+        "今天天气晴，气温二十三度，适合出去散步。",
+        "从前有一个小机器人，它住在海边的一座小房子里。",
+    ),
+    (
+        "What is the weather tomorrow?",
+        "Please stop that and turn on the light.",
+        "No, wait, I meant something else.",
+        "停一下，我想问别的问题。",
+        "现在几点了？请告诉我。",
+    ),
+    "",
+    "+f3",
 )
-QUESTIONS = (
-    "What is the weather tomorrow?",
-    "Please stop that and turn on the light.",
-    "No, wait, I meant something else.",
-    "停一下，我想问别的问题。",
-    "现在几点了？请告诉我。",
+"""The thresholds were chosen with it."""
+HELD_OUT = Material(
+    (0.3, 0.5, 0.6),
+    ((37, -0.4), (58, 0.45), (171, -0.3), (214, 0.2), (333, 0.1)),
+    (70, 180, 240),
+    (
+        "The library opens at nine in the morning and closes late in the evening on weekdays.",
+        "Your train leaves from platform four, and you should be there in half an hour.",
+        "Elephants are the largest animals on land, and they remember places for many years.",
+        "明天上午有小雨，出门的时候请记得带上雨伞。",
+        "这首歌是去年最受欢迎的歌曲之一，很多人都喜欢听。",
+    ),
+    (
+        "Can you turn the volume down a little?",
+        "Thank you, that is enough for now.",
+        "How long does it take to get there?",
+        "别说了，帮我把音量调小一点。",
+        "谢谢，我已经知道了。",
+    ),
+    "neural",
+    "neural man",
 )
+"""Other rooms, delays, words and voices: looked at when nothing is changed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +103,7 @@ class Scene:
     seed: int
     voice_db: float | None = None
     """How much louder than the echo somebody is who speaks over the answer; None: nobody."""
+    material: Material = TUNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +122,10 @@ class Played:
 
 @cache
 def spoken(texts: Sequence[str], voice: str) -> tuple[tuple[npt.NDArray[np.int16], float], ...]:
-    """(16 kHz sound, s until the voice begins) of each; `voice`: a variant of eSpeak's, "" for its own."""
+    """(16 kHz sound, s until the voice begins) of each; `voice`: a variant of eSpeak's, "" for its own; "neural": those
+    of the offline default, "neural man": another speaker in Mandarin, and a deeper one in English."""
+    if voice.startswith("neural"):
+        return tuple(_neural(text, voice.endswith("man")) for text in texts)
     made: dict[str, tuple[npt.NDArray[np.int16], float]] = {}
     for language in ("en-us", "cmn"):
         mine = [text for text in texts if text.isascii() == (language == "en-us")]
@@ -85,12 +134,21 @@ def spoken(texts: Sequence[str], voice: str) -> tuple[tuple[npt.NDArray[np.int16
     return tuple(made[text] for text in texts)
 
 
+def _neural(text: str, man: bool) -> tuple[npt.NDArray[np.int16], float]:
+    language = "en" if text.isascii() else "zh"
+    sound = np.frombuffer(spoken_by(text, language, "zm_yunxi" if man else "zf_xiaoxiao"), np.int16)
+    if man and language == "en":
+        sound = soxr.resample(sound, 1.0, 1.18).astype(np.int16)  # slower, and so deeper
+    level = np.sqrt(np.convolve(sound.astype(float) ** 2, np.ones(160) / 160, "same"))
+    return sound, float(np.argmax(level > level.max() / 30)) / RATE
+
+
 @cache
-def _room(rt60: float, indirect: float) -> Sound:
+def _room(rt60: float, indirect: float, echoes: tuple[tuple[int, float], ...]) -> Sound:
     noise = np.random.default_rng(int(rt60 * 10)).standard_normal(int(rt60 * RATE))
     response = 0.03 * indirect * noise * np.exp(-6.9 * np.arange(len(noise)) / (rt60 * RATE))
     response[0] = 1.0
-    for at, share in ((25, 0.5), (70, -0.35), (133, 0.25), (260, -0.15)):
+    for at, share in echoes:
         response[at] += share * indirect
     return response
 
@@ -116,7 +174,8 @@ def _packets(pcm: npt.NDArray[np.int16]) -> list[bytes]:
 def play(scene: Scene, answers: int = 2) -> Played:
     """Some answers with a second between them; over the last one somebody speaks, if the scene says so."""
     chance = np.random.default_rng(scene.seed)
-    sounds = spoken(ANSWERS, "")
+    material = scene.material
+    sounds = spoken(material.answers, material.device)
     down_s, out = scene.delay_ms / 3_000, scene.delay_ms * RATE * 2 // 3_000
     sent: list[tuple[float, bytes, int]] = []
     starts: list[tuple[int, int]] = []  # (sample at which the device begins to put a frame out, its timestamp)
@@ -143,12 +202,14 @@ def play(scene: Scene, answers: int = 2) -> Played:
     # A small loudspeaker that is too loud clips; so does one at a usual level, a little.
     limit = 4_000.0 if scene.trouble == "clipping" else 16_000.0
     speaker = np.tanh(_at_level(speaker, ECHO_DB) / limit) * limit
-    microphone = _at_level(_heard_in(_room(scene.rt60, 0.3), speaker), ECHO_DB)
+    microphone = _at_level(_heard_in(_room(scene.rt60, 0.3, material.echoes), speaker), ECHO_DB)
     voice_at = None
     if scene.voice_db is not None:
-        words, from_s = spoken(QUESTIONS, "+f3")[scene.seed % len(QUESTIONS)]
+        words, from_s = spoken(material.questions, material.person)[scene.seed % len(material.questions)]
         begins = last_began + 0.8 + 1.2 * chance.random()
-        voice = _at_level(_heard_in(_room(scene.rt60, 1.0), words.astype(float)), ECHO_DB + scene.voice_db)
+        voice = _at_level(
+            _heard_in(_room(scene.rt60, 1.0, material.echoes), words.astype(float)), ECHO_DB + scene.voice_db
+        )
         at = int(begins * RATE)
         microphone[at : at + len(voice)] += voice
         voice_at = begins + from_s

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.sound import tone
+from xiaozhi.audio.echo import likeness
 from xiaozhi.audio.opus import Encoder
 from xiaozhi.audio.pcm import power
 from xiaozhi.errors import Overloaded, VendorTimeout
@@ -278,3 +279,39 @@ def test_an_echo_that_the_canceller_has_lost_is_not_heard(pool: InferencePool) -
 
     assert max(left[55:60]) < 0.36 * 2_000**2 / 100, "it was cancelled before"
     assert max(left[62:]) < 0.36 * 2_000**2 / 50
+
+
+class LeavesSome:
+    """A pool that leaves `share` (an amplitude) of what the microphone hears, and finds it unlike what was played."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+
+    def run(self, function: Any, sound: bytes, played: bytes, **options: Any) -> Any:
+        if function is likeness:
+            return 0.0
+        return (np.frombuffer(sound, "<i2") * self.share).astype("<i2").tobytes()
+
+
+def test_a_faint_rest_of_the_echo_is_not_heard_and_a_voice_is() -> None:
+    clock, pool = FakeClock(), LeavesSome()
+    echo = canceller(pool, clock)
+    number = 0
+
+    def hears(share: float, amplitude: int = 5_000) -> bool:
+        nonlocal number
+        number += 1
+        echo.sent(tone(60, amplitude=3_000), number * 60)
+        clock.advance(0.06)
+        pool.share = share
+        return any(echo.cancel(tone(60, hz=900, amplitude=amplitude), Packet(b"", clock())))
+
+    for _ in range(DOUBT_MS // 60 + 1):
+        hears(0.05)
+
+    assert not hears(0.12), "18 dB less than what the microphone hears"
+    assert hears(0.16), "16 dB less: somebody far away"
+    assert not hears(1.0, amplitude=500), "the room still rings"
+    heard = [hears(1.0, amplitude=500) for _ in range(1_000 // 60)]
+    assert heard == sorted(heard), "once it has faded"
+    assert heard[-1], "what is as faint for a second is no echo"

@@ -59,14 +59,17 @@ PAUSE_MS: Final = 500
 """After so long a silence of the device an answer begins."""
 TAKEN_OUT: Final = 10.0
 """Power of the raw sound over that of the cleaned one, in a packet that shows it."""
-LEFT_IN: Final = 100.0
-"""The same in packets that may be an echo that is not cancelled."""
 ALIKE: Final = 0.6
 """From this likeness on, what the microphone hears is what was played and nobody else."""
 LOOKED_AT: Final = 3
 """Packets that are compared."""
 LOUD: Final = 100.0**2
 """Power of a packet that can show it: -50 dBFS."""
+FADING: Final = 0.7
+"""What is left of the level of the microphone's sound (power) with each packet: 25 dB fade in a second."""
+RESIDUAL: Final = 50.0
+"""A cleaned packet whose power is so much less than that level (17 dB) is what is left of the echo, and of the room
+that rings. A voice detector hears a faint voice in it."""
 DEADLINE_S: Final = 0.5
 _U32: Final = 0xFFFF_FFFF
 
@@ -201,6 +204,8 @@ class LoudspeakerEcho:
         self._raw: deque[bytes] = deque(maxlen=LOOKED_AT)
         self._pause = 0
         """Samples since something was played."""
+        self._level = 0.0
+        """Of the microphone's sound in the last second, a power."""
         self._began = clock()
 
     def sent(self, packet: bytes, timestamp_ms: int) -> None:
@@ -231,21 +236,25 @@ class LoudspeakerEcho:
             self._aec = None  # a thread may still be at work with it
             return bytes(len(pcm))
         self._raw.append(pcm)
-        if self._doubtful(pcm, cleaned, any(loudspeaker)) or self._left_in(pcm, cleaned, start + count):
+        before, after = power(pcm), power(cleaned)
+        self._level = max(before, self._level * FADING)
+        if self._doubtful(count, before, after, any(loudspeaker)):
+            return bytes(len(pcm))
+        if after * RESIDUAL < self._level or (before > LOUD and self._left_in(start + count)):
             return bytes(len(pcm))
         return cleaned
 
-    def _left_in(self, raw: bytes, cleaned: bytes, end: int) -> bool:
+    def _left_in(self, end: int) -> bool:
         """Whether the canceller has lost the echo, as it does for a second when the delay changes."""
-        before = power(raw)
-        if before < LOUD or before > LEFT_IN * power(cleaned):
-            return False
         sound = b"".join(self._raw)
         count = len(sound) // 2 + MAX_DELAY_MS * _MS
-        return likeness(sound, self._played.read(end - count, count)) > ALIKE
+        played = self._played.read(end - count, count)
+        try:
+            return self._inference.run(likeness, sound, played, kind="codec", deadline=DEADLINE_S) > ALIKE
+        except (Overloaded, InferenceClosed, VendorTimeout):
+            return True
 
-    def _doubtful(self, raw: bytes, cleaned: bytes, playing: bool) -> bool:
-        count = len(raw) // 2
+    def _doubtful(self, count: int, before: float, after: float, playing: bool) -> bool:
         if not playing:
             self._pause += count
             return self._doubt > 0
@@ -256,7 +265,6 @@ class LoudspeakerEcho:
             return False
         self._doubt -= count
         self._new -= count
-        before, after = power(raw), power(cleaned)
         if before > LOUD:
             self._proofs = self._proofs + 1 if before > TAKEN_OUT * after else 0
         if self._proofs >= PROOFS and self._new <= 0:
