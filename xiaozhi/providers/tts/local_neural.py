@@ -3,7 +3,7 @@ language by eSpeak NG; no network, no key.
 
 Each sentence is spoken by the voice of its own language. English words in a Chinese sentence are spoken by the English
 voice. A voice whose model or package is not here is replaced by eSpeak, so the same block works on a machine without
-models. English takes a hundredth of the time that it sounds; Mandarin takes a third, so a sentence is cut into clauses
+models. English takes a hundredth of the time that it sounds; Mandarin nearly half, so a sentence is cut into clauses
 of which the first is heard while the others are made, and eSpeak speaks the sentences that would come too late because
 others speak (`overflow_s`). Their sound is marked as a substitute's, so that no cache keeps it; so is eSpeak's Mandarin
 while the model may still arrive.
