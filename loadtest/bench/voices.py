@@ -63,7 +63,9 @@ def rows() -> list[Row]:
     process.prepare()
     memory = psutil.Process()
     before = memory.memory_info().rss
-    tts = LocalNeuralTts(LocalNeuralTtsOptions(model_dir=str(MODELS / MODEL)), Services(inference=pool))
+    tts = LocalNeuralTts(
+        LocalNeuralTtsOptions(model_dir=str(MODELS / MODEL), overflow_s=30.0), Services(inference=pool)
+    )
     try:
         tts.warm_up()
         found = [*_speed(tts), *_hub(tts)]

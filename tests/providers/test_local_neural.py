@@ -147,17 +147,22 @@ def test_without_the_english_package_espeak_reads_latin_words(
     assert rates_of(sounds_of(tts, "What is the time?")) == {NATIVE_HZ}
 
 
-def test_without_a_model_espeak_speaks_and_its_sound_may_be_cached(
-    pool: InferencePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("may_come", [True, False])
+def test_espeak_speaks_without_a_model_and_is_not_cached_while_one_may_arrive(
+    pool: InferencePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_come: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if not may_come:
+        monkeypatch.setattr(local_neural, "PACKAGE", "no_such_package")
     tts = LocalNeuralTts(LocalNeuralTtsOptions(), Services(inference=pool))
     tts.warm_up()
     sounds = sounds_of(tts, "好的，空调打开了。")
+    others = sounds_of(tts, "Il est trois heures et demie.")
     tts.close()
 
     assert rates_of(sounds) == {NATIVE_HZ}
-    assert not any(sound.substitute for sound in sounds)
+    assert {sound.substitute for sound in sounds} == {may_come}
+    assert not any(sound.substitute for sound in others)
 
 
 def test_a_model_that_arrives_is_used_without_a_restart(
@@ -174,7 +179,9 @@ def test_a_model_that_arrives_is_used_without_a_restart(
     assert rates_of(sounds_of(tts, HERE)) == {NATIVE_HZ}  # it is not looked for at every sentence
     now[0] += 10
 
-    assert rates_of(sounds_of(tts, HERE)) == {RATE_HZ}
+    sounds = sounds_of(tts, HERE)
+    assert rates_of(sounds) == {RATE_HZ}
+    assert not any(sound.substitute for sound in sounds)
     tts.close()
 
 
@@ -289,7 +296,9 @@ def test_a_model_in_the_usual_place_that_cannot_be_used_leaves_espeak(
     tts = LocalNeuralTts(LocalNeuralTtsOptions(), Services(inference=pool))
     tts.warm_up()
 
-    assert rates_of(sounds_of(tts, HERE)) == {NATIVE_HZ}
+    sounds = sounds_of(tts, HERE)
+    assert rates_of(sounds) == {NATIVE_HZ}
+    assert not any(sound.substitute for sound in sounds)  # no other voice will come
     tts.close()
 
 
@@ -303,7 +312,9 @@ def test_silence_is_cut_and_the_ends_do_not_click() -> None:
 
 
 def test_the_real_voices_speak_for_as_long_as_people_do_and_are_understood(pool: InferencePool) -> None:
-    tts = LocalNeuralTts(LocalNeuralTtsOptions(model_dir=str(model_folder(MODEL))), Services(inference=pool))
+    tts = LocalNeuralTts(
+        LocalNeuralTtsOptions(model_dir=str(model_folder(MODEL)), overflow_s=30.0), Services(inference=pool)
+    )
     tts.warm_up()
     for sentence, least, most in (
         ("请打开WiFi。", 0.8, 2.2),

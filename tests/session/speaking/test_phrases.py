@@ -181,6 +181,19 @@ def test_a_substitute_is_not_kept_as_the_voice() -> None:
     assert len(rig.cache) == 0
 
 
+def test_phrases_are_prepared_again_when_the_voice_itself_speaks() -> None:
+    voice = Sayer()
+    voice.script["How are you?"] = lambda: iter([Pcm(pcm(60), substitute=True)])
+    rig = Rig(voice)
+    rig.prepare()
+    assert not rig.phrases.ready(PCM)
+    voice.script.clear()  # its model has arrived
+    rig.clock.advance(RETRY_S)
+    rig.prepare()
+    assert rig.phrases.ready(PCM)
+    assert {key.text for key in rig.cache} == set(SENTENCES)
+
+
 # --- voices --------------------------------------------------------------------------------------------------------
 
 

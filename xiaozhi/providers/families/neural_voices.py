@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from xiaozhi.providers.families.freed_memory import give_back
 from xiaozhi.providers.families.kokoro_alphabet import LONGEST, NUMBERS
 from xiaozhi.providers.families.mandarin_pinyin import Readings
 from xiaozhi.providers.families.mandarin_speech import phonemes_of_text
+from xiaozhi.providers.families.onnx_convolutions import multiplies_signed_bytes, rewrite
 from xiaozhi.providers.families.onnx_sessions import open_session
 from xiaozhi.providers.families.packed_words import PackedWords
 
@@ -65,7 +67,7 @@ class ChineseVoice:
     """Kokoro with one table of readings. Raises what onnxruntime raises for a file that it cannot use."""
 
     def __init__(self, model: Path, readings: Readings) -> None:
-        self._session, self._run = _session(model)
+        self._session, self._run = _quickest_session(model)
         self._readings = readings
         give_back()
 
@@ -152,6 +154,16 @@ def pcm_of(samples: Samples, gain: float = 1.0, tail_ms: int = TAIL_MS) -> bytes
     kept[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
     kept[len(kept) - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
     return bytes((kept * _PEAK).astype("<i2").tobytes())
+
+
+def _quickest_session(model: Path) -> tuple[Any, Any]:
+    """Of a copy in memory that is computed faster, where this processor can."""
+    if not multiplies_signed_bytes():
+        return _session(model)
+    with open(os.memfd_create(model.name), "wb") as copy:
+        rewrite(model, copy)
+        copy.flush()
+        return _session(Path(f"/proc/self/fd/{copy.fileno()}"))
 
 
 def _session(model: Path) -> tuple[Any, Any]:

@@ -3,9 +3,10 @@ language by eSpeak NG; no network, no key.
 
 Each sentence is spoken by the voice of its own language. English words in a Chinese sentence are spoken by the English
 voice. A voice whose model or package is not here is replaced by eSpeak, so the same block works on a machine without
-models. English takes a hundredth of the time that it sounds; Mandarin takes half, so a sentence is cut into clauses of
-which the first is heard while the others are made, and eSpeak speaks the sentences that would come too late because
-others speak (`overflow_s`); their sound is marked as a substitute's, so that no cache keeps it.
+models. English takes a hundredth of the time that it sounds; Mandarin nearly half, so a sentence is cut into clauses
+of which the first is heard while the others are made, and eSpeak speaks the sentences that would come too late because
+others speak (`overflow_s`). Their sound is marked as a substitute's, so that no cache keeps it; so is eSpeak's Mandarin
+while the model may still arrive.
 
 Source: https://github.com/hexgrad/kokoro and https://github.com/MMWilliams/hibari. Models: server.py models fetch
 kokoro-zh; packages: make setup WITH=speech."""
@@ -134,6 +135,7 @@ class LocalNeuralTts(SentenceTts):
         self._kokoro_speaker: KokoroSpeaker | None = None
         self._english: ModelLease[EnglishVoice] | None = None
         self._next_look = 0.0
+        self._mandarin_may_come = is_installed(PACKAGE)
         if is_installed(ENGLISH_PACKAGE):
             self._english = ModelLease((ENGLISH_PACKAGE,), self._load_english)
 
@@ -156,6 +158,8 @@ class LocalNeuralTts(SentenceTts):
             yield from self._speak_mandarin(sentence, self._model(mandarin))
         elif language == "en" and self._english is not None:
             yield from self._speak_english(sentence, self._model(self._english))
+        elif language == "zh" and self._mandarin_may_come:
+            yield from self._instead(sentence)  # not to be cached: the model may arrive
         else:
             yield from self._by_espeak(sentence, language)
 
@@ -249,6 +253,7 @@ class LocalNeuralTts(SentenceTts):
             if self._options.model_dir != MODEL_DIR:
                 raise
             log.warning("mandarin is spoken by espeak", error=str(error)[:500])
+            self._mandarin_may_come = False
             return None
         return lease
 

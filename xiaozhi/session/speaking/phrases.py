@@ -61,6 +61,7 @@ class Phrases:
         self._ready: set[VoiceFormat] = set()
         self._at_work: set[VoiceFormat] = set()
         self._not_before = 0.0
+        self._told = ""
 
     # --- voices -------------------------------------------------------------------------------------------------------
 
@@ -106,7 +107,10 @@ class Phrases:
             self._ready.add(voice)
         except (VendorError, Overloaded, ProtocolError, ValueError) as error:
             self._not_before = self._clock() + RETRY_S
-            log.warning("phrases not prepared, will be tried again", error=str(error)[:200])
+            fault = str(error)[:200]
+            if fault != self._told:
+                self._told = fault  # a voice that never comes is told of once
+                log.warning("phrases not prepared, will be tried again", error=fault)
         finally:
             self._at_work.discard(voice)
 
