@@ -19,10 +19,12 @@ from typing import Final
 
 FINISHED: Final = 0.9
 """From this sum up the silence is the shortest; from 0 to it, in proportion."""
-UNFINISHED: Final = -0.5
-"""From this sum down it is the longest: an answer to half a question costs more than a second of waiting."""
-_PER_NAT: Final = 0.2
-"""What a model's log-odds count."""
+_SHORTEST_PART: Final = 0.42
+"""Of the plain silence: who set a long one has slow speakers."""
+_NEUTRAL: Final = 0.9
+"""The probability at which a model says nothing: it takes many a pause for an end."""
+_PER_NAT_ABOVE, _PER_NAT_BELOW = 0.5, 0.2
+"""What a model's log-odds count, from there on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,14 @@ class SilenceBounds:
 
 def silence_needed(plain_ms: float, bounds: SilenceBounds, score: float) -> float:
     """ms of silence that end the utterance, by the sum of the scores."""
-    if score <= UNFINISHED:
-        return max(plain_ms, bounds.max_ms)
-    spare_ms = max(0.0, plain_ms - bounds.min_ms)
-    return plain_ms - spare_ms * min(1.0, max(0.0, score) / FINISHED)
+    if score < 0:
+        return plain_ms + (max(plain_ms, bounds.max_ms) - plain_ms) * min(1.0, -score)
+    shortest_ms = min(plain_ms, max(bounds.min_ms, plain_ms * _SHORTEST_PART))
+    return plain_ms - (plain_ms - shortest_ms) * min(1.0, score / FINISHED)
 
 
 def score_of(probability: float) -> float:
     """The score of a model that says how likely it is (0..1) that the speaker has finished."""
     sure = min(max(probability, 1e-9), 1 - 1e-9)
-    return max(-1.0, min(1.0, _PER_NAT * math.log(sure / (1 - sure))))
+    nats = math.log(sure / (1 - sure)) - math.log(_NEUTRAL / (1 - _NEUTRAL))
+    return max(-1.0, min(1.0, nats * (_PER_NAT_ABOVE if nats > 0 else _PER_NAT_BELOW)))
