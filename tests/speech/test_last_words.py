@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xiaozhi.settings.turn import WITH_WORDS
-from xiaozhi.speech.last_words import LANGUAGES, finished
+from xiaozhi.speech.last_words import LANGUAGES, finished, language_of
 
 
 def test_the_settings_know_the_languages_that_have_a_table() -> None:
@@ -88,9 +88,17 @@ def test_what_is_complete(language: str, text: str) -> None:
         ("en", "six spoons of snow,", -0.9, -0.7),  # some write a comma behind an end as well
         ("zh", "如果明天，", -0.9, -0.7),
         ("en", "I want you to get", -0.9, -0.7),
+        ("en", "give me", -0.9, -0.7),
+        # a clause without its main clause
+        ("en", "If it rains tomorrow morning.", -0.9, -0.7),
+        ("en", "That is all right. When I was a small boy.", -0.9, -0.7),
+        ("en", "When is the next train?", 1.0, 1.0),
+        ("en", "If it rains, close the window.", 0.7, 0.9),
+        ("zh", "如果明天下雨", -0.9, -0.7),
+        ("zh", "如果明天下雨就关窗户", 0.0, 0.0),
         ("en", "how long does it take?", 1.0, 1.0),
         ("en", "Can cats?", 0.0, 0.0),  # marks say nothing behind so few words
-        ("en", "Make me.", 0.0, 0.0),
+        ("en", "Big cats.", 0.0, 0.0),
         ("en", "Is it my turn", 0.0, 0.0),
         ("zh", "我航的", -0.4, -0.2),
         ("zh", "广州市", -0.4, -0.2),
@@ -110,3 +118,19 @@ def test_what_is_likely(language: str, text: str, low: float, high: float) -> No
 def test_only_the_end_of_a_long_text_is_looked_at() -> None:
     assert finished("and because of the " * 10_000 + "What time is it?", "en") == 1.0
     assert finished("What time is it? " * 10_000 + "And the", "en") == -1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "language"),
+    [
+        ("give me a", "en", "en"),
+        ("give me a", "", "pt"),
+        ("Mach das Licht an", "de", "de"),
+        ("turn on the light", "zh", "en"),
+        ("打开灯", "en", "zh"),
+        ("123", "zh", "zh"),
+        ("", "", ""),
+    ],
+)
+def test_small_words_of_several_languages_do_not_overrule_what_was_told(text: str, told: str, language: str) -> None:
+    assert language_of(text, told) == language

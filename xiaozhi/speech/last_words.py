@@ -13,7 +13,8 @@ The table is read from the end of the text: the first of these that applies deci
 4. Words that open something: conjunctions, articles, prepositions, 把, 因为; "the" is never the last word.
 5. Words that close something: 吗, 吧, "please", "thank you".
 6. An article or a possessive and then what only describes: "a small", "my new".
-7. A question mark, then a full stop, behind more than the fewest words. Recognisers write them behind fragments as
+7. A clause that waits for its main clause: "if it rains", 如果明天下雨.
+8. A question mark, then a full stop, behind more than the fewest words. Recognisers write them behind fragments as
    well, and behind the shortest ones more often than behind what is complete ("Can I get?"). Some Chinese ones write
    full stops behind everything, so there they count for nothing.
 
@@ -27,6 +28,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from xiaozhi.speech.language import spoken_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class _Table:
     stop: float
     number: re.Pattern[str]
     """Matches a text that ends with a number that waits for its unit."""
+    clause: re.Pattern[str]
+    """Matches a text whose last sentence is a clause that waits for its main clause: "if it rains"."""
     noun: re.Pattern[str] | None = None
     """Matches a text that ends with words in front of a noun."""
 
@@ -58,20 +63,27 @@ _ENGLISH: Final = _Table(
         (-1.0, "um uh er erm hmm hm mm like well so you_know i_mean let_me_see let_me_think sort_of kind_of"),
         # Conjunctions.
         (-1.0, "and or but because cause if when while although though unless until since that than as whether nor"),
-        (-1.0, "and_then so_that as_well_as"),
+        (
+            -1.0,
+            "and_then so_that as_well_as and_it but_it if_it because_it so_it when_it that_it and_you but_you if_you",
+        ),
+        (-1.0, "because_you and_that but_that and_where and_what and_how and_why"),
         # Articles, possessives and what stands in front of a noun.
         (-1.0, "the a an my your our their its his every some any this these those no another other next"),
         # "his", "this", "that", "some" and the like may stand alone at the end of a question or an order.
-        (-0.5, "this that these those some any his other another next no"),
+        (-0.5, "this that these those some any his other another next no each both either neither several many"),
         # Prepositions that nobody ends with, and those that may end a question.
         (-1.0, "of from into onto during between among without against toward towards within per via about_the"),
-        (-0.6, "to at by with for about like"),
+        (-1.0, "upon despite except including regarding beneath beyond beside throughout"),
+        (-0.6, "to at by with for about like under above below behind near through across along before after"),
         (0.0, "in on off up down out over around like_that like_this"),
         # Pronouns as the beginning of a clause, auxiliaries.
         (
             -1.0,
-            "i we he she they who which whose i'm i'll i'd i've we're they're you're it's that's there's here's he's",
+            "i we he she they who which whose i'm i'll i'd i've we're they're you're it's that's there's here's he's "
+            "let's we'd we'll you'd you'll he'll she'll they'll it'll what's who's where's how's",
         ),
+        (-0.6, "i_think i_guess i_believe i_hope i_say he_said she_said"),
         (
             -1.0,
             "am is are was were be been being will would shall should could may might must can't cannot don't didn't",
@@ -81,13 +93,17 @@ _ENGLISH: Final = _Table(
         (-1.0, "you_tell_me could_you can_you would_you could_you_please can_you_please would_you_please"),
         # Verbs that wait for their object; a question may end with one ("how long does it take?").
         (-0.8, "get give make take put tell bring send add create find buy let keep set turn switch remind show"),
+        (
+            -0.8,
+            "get_me give_me make_me bring_me show_me send_me remind_me let_me ask_me tell_us tell_him tell_her let_us",
+        ),
         (0.0, "my_turn your_turn"),
         (
             -1.0,
             "slightly considerably even very really quite too_much_of more_of a_lot_of lots_of also just maybe only",
         ),
         (-1.0, "therefore almost nearly hardly dr mr mrs ms"),
-        (-0.8, "never perhaps"),
+        (-0.8, "never perhaps usually simply merely somewhat extremely particularly especially"),
         (0.0, "the_well as_well very_well"),
         # What closes.
         (1.0, "please thanks thank_you now today tomorrow again stop okay ok yes yeah nope goodbye bye"),
@@ -108,12 +124,17 @@ _ENGLISH: Final = _Table(
         r"fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|"
         r"hundred|thousand)$|\b(?:hundred|thousand) and$|\d[.,]$|\bpoint$"
     ),
+    clause=re.compile(
+        r"(?:^|[.?!] )(?:and |but |so )?(?:if|when|while|although|though|because|since|unless|until|once|whenever|"
+        r"as soon as|as long as|even if)(?! (?:is|are|was|were|do|does|did|will|would|can|could|should)\b) [^,.?!]+$"
+    ),
     noun=re.compile(
-        r"\b(?:an?|the|my|your|our|their|its|some|any|another|every|each|with)(?: (?:small|big|large|huge|long|short|"
-        r"new|old|young|good|great|nice|bad|hot|warm|cool|dark|bright|loud|quiet|soft|hard|easy|difficult|single|"
-        r"double|triple|medium|extra|black|white|red|blue|green|yellow|brown|grey|gray|pink|purple|strong|"
-        r"different|whole|main|local|favou?rite|simple|special|certain|few|beautiful|important|famous|funny|free|"
-        r"real|next|following|whole|deep|high|low|fast|slow|fresh|public|human|english|chinese|french|german))+$"
+        r"\w's$|\b(?:an?|the|my|your|our|their|its|some|any|another|every|each|with)"
+        r"(?: (?:small|big|large|huge|long|short|new|old|young|good|great|nice|bad|hot|warm|cool|dark|bright|loud|"
+        r"quiet|soft|hard|easy|difficult|single|double|triple|medium|extra|black|white|red|blue|green|yellow|brown|"
+        r"grey|gray|pink|purple|strong|different|whole|main|local|favou?rite|simple|special|certain|few|beautiful|"
+        r"important|famous|funny|free|real|next|following|deep|high|low|fast|slow|fresh|public|human|english|chinese|"
+        r"french|german))+$"
     ),
 )
 _CHINESE: Final = _Table(
@@ -150,6 +171,10 @@ _CHINESE: Final = _Table(
     fragment=-0.3,
     question=1.0,
     stop=0.0,
+    clause=re.compile(
+        r"(?:^|[。？！?! ])(?:如果|要是|假如|因为|虽然|尽管|只要|除非|当)"
+        r"(?:(?![就那所也还都才，。？！,?! ]|吗|呢|什么|多少|怎).)+$"
+    ),
     number=re.compile(r"(?:[定设过等]|再过|定一个|设一个|来一个)(?:[0-9]+|[一二三四五六七八九十百两半]+)$|第$"),
 )
 _TABLES: Final[Mapping[str, _Table]] = {"en": _ENGLISH, "zh": _CHINESE}
@@ -157,6 +182,7 @@ LANGUAGES: Final = tuple(_TABLES)
 """Those with a table."""
 
 _BROKEN_OFF: Final = re.compile(r"(?:\.\.\.|…|[-–—,，、;；:：])\W*$")
+_CLAUSE: Final = -0.8
 _COMMA: Final = -0.8
 """Some recognisers write one behind an end as well."""
 _MARKS: Final = " \t\n.。!！?？\"'”’)）』」*"
@@ -190,6 +216,8 @@ def finished(text: str, language: str) -> float:
     ending = _ending(words, table, _LONGEST[language])
     if ending is not None and not (asks and ending > -1.0):
         return ending
+    if not asks and table.clause.search(words) is not None:
+        return _CLAUSE
     if table.noun is not None and table.noun.search(words) is not None:
         return -1.0
     if ending is None and (len(words.split(" ")) if table.spaced else len(words)) <= table.short:
@@ -197,6 +225,14 @@ def finished(text: str, language: str) -> float:
     if asks:
         return table.question
     return table.stop if marked.endswith((".", "。", "!", "！")) else 0.0
+
+
+def language_of(text: str, told: str) -> str:
+    """In which language a text is read here. `told`: by the recogniser or by the conversation before, "" where neither
+    knows. A few small words are of several languages ("give me a" is Portuguese as well): what was told to be English
+    is not doubted for them."""
+    shown = spoken_language(text)
+    return told if told == "en" and shown != "zh" else shown or told
 
 
 def _ending(words: str, table: _Table, longest: int) -> float | None:
