@@ -89,6 +89,14 @@ def test_what_is_complete(language: str, text: str) -> None:
         ("zh", "如果明天，", -0.9, -0.7),
         ("en", "I want you to get", -0.9, -0.7),
         ("en", "give me", -0.9, -0.7),
+        # whole orders, marks or not
+        *(
+            ("en", text, 0.7, 0.9)
+            for text in ("turn the lamp off", "please turn on the kitchen light", "play some music")
+        ),
+        *(("zh", text, 0.7, 0.9) for text in ("打开客厅的灯", "把窗帘关上", "声音大一点", "请把空调调到二十六度")),
+        ("en", "turn it on", 0.7, 0.9),
+        ("en", "can you turn on", 0.0, 0.0),
         # a clause without its main clause
         ("en", "If it rains tomorrow morning.", -0.9, -0.7),
         ("en", "That is all right. When I was a small boy.", -0.9, -0.7),

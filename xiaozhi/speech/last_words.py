@@ -18,7 +18,8 @@ The table is read from the end of the text: the first of these that applies deci
    well, and behind the shortest ones more often than behind what is complete ("Can I get?"). Some Chinese ones write
    full stops behind everything, so there they count for nothing.
 
-Short texts that are complete ("next song", 下一首) are listed: they come before everything but marks and numbers.
+Before all of these but marks and numbers come short texts that are complete ("next song", 下一首), which are listed,
+and whole orders to a device ("turn on the light", 把灯打开).
 
 How much each is worth was measured with transcripts of people who pause (docs/performance.md)."""
 
@@ -47,6 +48,8 @@ class _Table:
     stop: float
     number: re.Pattern[str]
     """Matches a text that ends with a number that waits for its unit."""
+    command: re.Pattern[str]
+    """Matches a text whose last sentence is a whole order to a device: marks or not, it counts as much as a stop."""
     clause: re.Pattern[str]
     """Matches a text whose last sentence is a clause that waits for its main clause: "if it rains"."""
     noun: re.Pattern[str] | None = None
@@ -124,6 +127,14 @@ _ENGLISH: Final = _Table(
         r"fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|"
         r"hundred|thousand)$|\b(?:hundred|thousand) and$|\d[.,]$|\bpoint$"
     ),
+    command=re.compile(
+        r"(?:^|[.?!,] )(?:please |can you |could you |would you )*(?:"
+        r"(?:turn|switch) (?:on|off|up|down) (?:\w+ )+?(?:lights?|lamps?|fan|heater|heating|tv|radio|music|volume|"
+        r"alarm)|"
+        r"(?:turn|switch) (?:the|my|all|that|it|this) ?(?:\w+ )*?(?:on|off|up|down)|"
+        r"(?:play|open|close|stop|pause|mute|dim|start) (?:\w+ )+?(?:music|songs?|radio|news|curtains?|blinds?|door|"
+        r"window|lights?|alarm|timer))$"
+    ),
     clause=re.compile(
         r"(?:^|[.?!] )(?:and |but |so )?(?:if|when|while|although|though|because|since|unless|until|once|whenever|"
         r"as soon as|as long as|even if)(?! (?:is|are|was|were|do|does|did|will|would|can|could|should)\b) [^,.?!]+$"
@@ -171,6 +182,13 @@ _CHINESE: Final = _Table(
     fragment=-0.3,
     question=1.0,
     stop=0.0,
+    command=re.compile(
+        r"(?:^|[。？！，?!, ])(?:请|麻烦)?你?(?:帮我|给我)?(?:"
+        r"(?:打开|关闭|关掉|关上|开|关|播放|放|来|讲|说|唱|听|设置|设|定|订).*?(?:灯|空调|窗帘|风扇|电视|音乐|首歌|歌曲|"
+        r"闹钟|笑话|故事|新闻|收音机|插座)|"
+        r"把.+(?:打开|关掉|关上|关闭|[调开][大小高低亮暗])|.*[大小高低亮暗快慢]一?点|.*[0-9一二三四五六七八九十]度|"
+        r".+百分之[0-9一二三四五六七八九十百]+)$"
+    ),
     clause=re.compile(
         r"(?:^|[。？！?! ])(?:如果|要是|假如|因为|虽然|尽管|只要|除非|当)"
         r"(?:(?![就那所也还都才，。？！,?! ]|吗|呢|什么|多少|怎).)+$"
@@ -182,6 +200,7 @@ LANGUAGES: Final = tuple(_TABLES)
 """Those with a table."""
 
 _BROKEN_OFF: Final = re.compile(r"(?:\.\.\.|…|[-–—,，、;；:：])\W*$")
+_COMMAND: Final = 0.8
 _CLAUSE: Final = -0.8
 _COMMA: Final = -0.8
 """Some recognisers write one behind an end as well."""
@@ -213,6 +232,8 @@ def finished(text: str, language: str) -> float:
         return -1.0
     if words in table.alone:
         return table.alone[words]
+    if table.command.search(words) is not None:
+        return _COMMAND
     ending = _ending(words, table, _LONGEST[language])
     if ending is not None and not (asks and ending > -1.0):
         return ending
