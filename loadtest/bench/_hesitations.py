@@ -1,7 +1,8 @@
-"""The recordings of `endpointing.json`: where they come from, and what the model says of them.
+"""The recordings of `endpointing.json` and its held-out companion: where they come from, and what the model says of
+them.
 
 A recording is named "pypi PACKAGE==VERSION PATH" or "github OWNER/NAME@COMMIT PATH". In a folder it is called by the
-first sixteen digits of its SHA-256."""
+first sixteen digits of its SHA-256. "spoken VOICE SPEED TEXT" is no recording: it cannot be fetched."""
 
 from __future__ import annotations
 
@@ -38,10 +39,16 @@ def place(recording: dict[str, Any], folder: Path) -> Path:
     return folder / f"{recording['sha256'][:16]}{Path(recording['file']).suffix}"
 
 
+def is_spoken(recording: dict[str, Any]) -> bool:
+    """Whether a voice of a machine said it."""
+    return str(recording["file"]).startswith("spoken ")
+
+
 def fetched(recordings: Sequence[dict[str, Any]], folder: Path) -> int:
     """Bring what is not in `folder`; how many are missing after that. What has other bytes than it should is not
     kept."""
     folder.mkdir(parents=True, exist_ok=True)
+    recordings = [recording for recording in recordings if not is_spoken(recording)]
     wanted: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for recording in recordings:
         if not place(recording, folder).is_file():
@@ -105,7 +112,7 @@ def judged_anew(recordings: Sequence[dict[str, Any]], folder: Path) -> list[floa
         model.warm_up()
         for recording in recordings:
             path = place(recording, folder)
-            if not path.is_file():
+            if is_spoken(recording) or not path.is_file():
                 continue
             sound = _sound(path)
             for pause in recording["pauses"]:

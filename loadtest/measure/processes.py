@@ -72,6 +72,8 @@ class Vendors:
     error_rate: float = 0.0
     reply: str = ""
     """"" is the vendors' own: three sentences with a running number."""
+    heard: str = ""
+    """What utterances are understood as, in turn, "|" between two; "" is the vendors' own: always the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ def vendors_running(vendors: Vendors, *, tls: bool = False) -> Iterator[str]:
         command += [f"--{name.replace('_', '-')}", str(getattr(vendors, name))]
     if vendors.reply:
         command += ["--reply", vendors.reply]
+    if vendors.heard:
+        command += ["--heard", vendors.heard]
     if tls:
         shown = _certificate()
         command += ["--certfile", str(shown.certfile), "--keyfile", str(shown.keyfile)]

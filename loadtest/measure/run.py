@@ -140,6 +140,9 @@ def add_setup(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reply", default="", help="what the scripted vendor says; {n} becomes a number")
     parser.add_argument(
+        "--heard", default="", help="what the scripted vendor understands: sentences with | between them, in turn"
+    )
+    parser.add_argument(
         "--tls",
         nargs="?",
         const="both",
@@ -159,6 +162,7 @@ def setup_of(options: argparse.Namespace, **changes: Any) -> Setup:
         options.gap_ms,
         options.error_rate,
         options.reply,
+        options.heard,
     )
     given: dict[str, Any] = {
         "tree": options.tree.resolve(),

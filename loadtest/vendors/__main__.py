@@ -21,7 +21,9 @@ def main() -> None:
     parser.add_argument("--jitter-ms", type=float, default=0.0)
     parser.add_argument("--error-rate", type=float, default=0.0, help="share of requests answered with 500")
     parser.add_argument("--reply", default=DEFAULT_REPLY, help="{n} becomes the number of the answer")
-    parser.add_argument("--heard", default=DEFAULT_HEARD, help="what every utterance is understood as")
+    parser.add_argument(
+        "--heard", default=DEFAULT_HEARD, help="what utterances are understood as, in turn; | between two"
+    )
     parser.add_argument("--pieces", type=int, default=16, help="pieces a chat completion comes in")
     parser.add_argument("--formats", default="opus,wav,pcm", help="sound formats to prepare before listening")
     parser.add_argument("--certfile", help="PEM file; with --keyfile: speak TLS")

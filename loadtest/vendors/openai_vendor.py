@@ -31,6 +31,7 @@ DEFAULT_HEARD = "what time is it"
 
 class OpenAiVendor(HttpVendor):
     """Answers under any prefix (`/v1`). `api_key`: refuse others with 401. `sounds` may be shared by several vendors.
+    `heard`: what utterances are understood as, in turn, "|" between two.
 
     `Script.answer` by kind. chat: a text, a list of text pieces, or a list of delta dicts (for tool calls and oddities;
     bytes are sent as they are). asr: the text, or a dict sent as it is. tts: (format, seconds) overriding what was
@@ -58,6 +59,7 @@ class OpenAiVendor(HttpVendor):
         self._pieces = pieces
         self._error_rate = error_rate
         self._serial = itertools.count(1)
+        self._transcribed = itertools.count()
 
     @property
     def base_url(self) -> str:
@@ -134,8 +136,12 @@ class OpenAiVendor(HttpVendor):
         if not name.endswith(".wav"):
             raise VendorRefusal(400, f"Invalid file format: {name!r}")
         check_wav(content)
-        answer = script.answer if script.answer is not None else self.heard
+        answer = script.answer if script.answer is not None else self._next_heard()
         return VendorAnswer(orjson.dumps(answer if isinstance(answer, dict) else {"text": answer}))
+
+    def _next_heard(self) -> str:
+        texts = self.heard.split("|")
+        return texts[next(self._transcribed) % len(texts)]
 
     # --- text to speech ---------------------------------------------------------------------------------------------
 

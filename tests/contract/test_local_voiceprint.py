@@ -15,7 +15,7 @@ import pytest
 from tests.contract.suites import CONTEXT, Subject, VoiceprintContract
 from tests.databases import opened
 from tests.fakes.inference import InlineInference
-from tests.fakes.tensor_files import made_model
+from tests.fakes.tensor_files import campplus_model, made_model
 from xiaozhi.errors import SettingsError, VendorRejected, VendorUnavailable
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.voiceprint import HeardVoice
@@ -121,6 +121,29 @@ def test_it_computes_in_the_pool(model: Path, database: Database) -> None:
     finally:
         provider.close()
         inference.close()
+
+
+def test_the_folder_says_which_model_it_is_and_vectors_of_another_one_are_nobody(
+    model: Path, database: Database, tmp_path: Path
+) -> None:
+    english, mandarin = built(model, database), built(campplus_model(tmp_path / "campplus-made-up"), database)
+    english.remember(OWNER, "Anna", [english.identify(noise(1), OWNER).sample], "spoken")
+
+    heard = mandarin.identify(noise(1), OWNER)
+
+    assert heard.sample is not None and heard.sample.model == "campplus" and len(heard.sample.vector) == 4 * 192
+    assert heard.speaker is None and not heard.comparable
+    mandarin.remember(OWNER, "Anna", [heard.sample], "spoken")
+    assert mandarin.identify(noise(1), OWNER).speaker.name == "Anna"
+    assert mandarin.names(OWNER) == ["Anna"] and not english.identify(noise(1), OWNER).comparable
+    for provider in (english, mandarin):
+        provider.close()
+
+
+@pytest.mark.parametrize("name", ["resemblyzer", "campplus"])
+def test_a_missing_model_of_the_catalogue_is_told_by_its_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"models fetch {name}"):
+        built(tmp_path / name, None)
 
 
 def test_a_missing_model_is_told_with_the_command_that_brings_it(tmp_path: Path) -> None:

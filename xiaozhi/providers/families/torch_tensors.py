@@ -1,16 +1,19 @@
-"""Tensors out of a file that PyTorch wrote in its format of before 1.6, without PyTorch and without running pickles.
+"""Tensors out of a file that PyTorch wrote, in its format of before 1.6 or in the one since then (a zip archive),
+without PyTorch and without running pickles.
 
 A pickle is a program: the usual reader calls whatever it names. Here its instructions are looked at one by one; the
 few that a file of tensors consists of are understood, no function is ever called, and any other instruction or name
-refuses the file. Sources: Python's pickletools, torch/serialization.py (_legacy_save)."""
+refuses the file. Sources: Python's pickletools, torch/serialization.py (_legacy_save, _save)."""
 
 from __future__ import annotations
 
 import math
 import pickletools
 import struct
+import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -25,6 +28,8 @@ _VERSION: Final = 1001
 _DICT: Final = "collections OrderedDict"
 _TENSOR: Final = "torch._utils _rebuild_tensor_v2"
 _FLOATS: Final = "torch FloatStorage"
+_INTEGERS: Final = "torch LongStorage"
+_PICKLE: Final = "data.pkl"
 _VALUES: Final = frozenset(["BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"])
 _CONSTANTS: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES: Final = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -44,6 +49,7 @@ class _Global:
 class _Storage:
     key: str
     length: int
+    floats: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +85,48 @@ def _read(file: BinaryIO, entry: str, wanted: Collection[str]) -> Tensors:
         if key not in needed:
             file.seek(length * 4, 1)
             continue
-        read = np.frombuffer(file.read(length * 4), "<f4")
-        if length != needed[key].length or len(read) != length:
-            raise BadTensorFile("it ends too early")
-        numbers[key] = read.astype(np.float32)
+        numbers[key] = _numbers(file.read(length * 4), needed[key]).astype(np.float32)
     return {name: _cut(numbers[tensor.storage.key], tensor) for name, tensor in tensors.items()}
+
+
+def read_state(path: Path, wanted: Collection[str]) -> Tensors:
+    """The tensors of these names (float32, contiguous) out of a file that is a zip archive with one dictionary of
+    tensors. Reads only these tensors' numbers. Raises BadTensorFile, OSError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _unpacked(archive, wanted)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise BadTensorFile(f"not a file of tensors: {error}"[:300]) from error
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise BadTensorFile(f"not a file of tensors: {error}"[:300]) from error
+
+
+def _unpacked(archive: zipfile.ZipFile, wanted: Collection[str]) -> Tensors:
+    (top,) = [name.removesuffix(_PICKLE) for name in archive.namelist() if name.endswith(f"/{_PICKLE}")]
+    saved = _value_of(BytesIO(_stored(archive, top + _PICKLE, MAX_BYTES)))
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for name in wanted:
+        tensor = _checked(saved[name], _Tensor)
+        data = _stored(archive, f"{top}data/{tensor.storage.key}", tensor.storage.length * 4)
+        found[name] = _cut(_numbers(data, tensor.storage).astype(np.float32), tensor)
+    return found
+
+
+def _stored(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member that is not compressed: a small file cannot become a large one."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > min(most, MAX_BYTES):
+        raise BadTensorFile(f"{name[:80]} is compressed or too large")
+    return archive.read(info)
+
+
+def _numbers(data: bytes, storage: _Storage) -> npt.NDArray[np.float32]:
+    if not storage.floats:
+        raise BadTensorFile("numbers that are not float32")
+    read = np.frombuffer(data, "<f4")
+    if len(read) != storage.length:
+        raise BadTensorFile("it ends too early")
+    return read
 
 
 def _cut(numbers: npt.NDArray[np.float32], tensor: _Tensor) -> npt.NDArray[np.float32]:
@@ -118,7 +161,7 @@ def _value_of(file: BinaryIO) -> Any:
         elif name == "EMPTY_LIST":
             stack.append([])
         elif name == "GLOBAL":
-            if argument not in (_DICT, _TENSOR, _FLOATS):
+            if argument not in (_DICT, _TENSOR, _FLOATS, _INTEGERS):
                 raise BadTensorFile(f"it names {str(argument)[:80]!r}, which is no part of a tensor")
             stack.append(_Global(argument))
         elif name == "BINPERSID":
@@ -156,9 +199,9 @@ def _checked(value: Any, kind: type) -> Any:
 
 def _storage(told: Any) -> _Storage:
     what, kind, key, _, length, *_ = told
-    if what != "storage" or kind != _Global(_FLOATS):
-        raise BadTensorFile("numbers that are not float32")
-    return _Storage(_checked(key, str), _checked(length, int))
+    if what != "storage" or kind not in (_Global(_FLOATS), _Global(_INTEGERS)):
+        raise BadTensorFile("numbers that are neither float32 nor int64")
+    return _Storage(_checked(key, str), _checked(length, int), kind == _Global(_FLOATS))
 
 
 def _made(function: Any, arguments: Any) -> Any:

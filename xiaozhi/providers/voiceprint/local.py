@@ -1,24 +1,30 @@
-"""Speakers told apart on this machine, by Resemblyzer's voice encoder in numpy.
+"""Speakers told apart on this machine, by a voice encoder in numpy: Resemblyzer's, or CAM++ where its model lies in
+`model_dir`, which is better for Mandarin and takes three times as long.
 
-Of a voice a vector of 256 numbers is kept, in the server's database and by user: people of one device are no business
-of another. Sound is never kept. It is no proof of identity: a recording, and sometimes a brother, is taken for the
-person. The model comes with: server.py models fetch resemblyzer."""
+Of a voice a vector of some 200 numbers is kept, in the server's database and by user: people of one device are no
+business of another. Sound is never kept. It is no proof of identity: a recording, and sometimes a brother, is taken for
+the person. Vectors of one model say nothing to the other: after a change people have to say again who they are.
+
+The models come with: server.py models fetch resemblyzer, or campplus."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError, VendorRejected, VendorUnavailable
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.contracts.voiceprint import HeardVoice, LearningVoiceprint, Speaker, VoiceprintTraits
+from xiaozhi.providers.families import campplus, resemblyzer
 from xiaozhi.providers.families.loaded_models import ModelLease
-from xiaozhi.providers.families.model_files import checked, first_of, missing_model, unsound
-from xiaozhi.providers.families.resemblyzer import FILE, MODEL, VoiceEncoder, load
+from xiaozhi.providers.families.model_files import checked, missing_model, unsound
 from xiaozhi.providers.families.torch_tensors import BadTensorFile
 from xiaozhi.providers.registry import provider
 from xiaozhi.speech.voice_likeness import KnownVoice, closest, sample_of, together
@@ -33,23 +39,53 @@ MOST_PEOPLE: Final = 20
 """By user."""
 LOAD_S: Final = 60.0
 STORE_S: Final = 5.0
-COST_S: Final = 0.04
-"""Of one core, for 3 s of voice."""
+
+
+class Encoder(Protocol):
+    """What makes a vector of a voice."""
+
+    def embed(self, pcm: bytes) -> tuple[npt.NDArray[np.float32], float] | None:
+        """(a vector, seconds of voice that it was made of) of s16le mono 16 kHz; None when there is too little."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderModel:
+    """`file` tells which model lies in a folder. `threshold`: cosine from which on a voice is the known one. `cost`:
+    seconds of one core, for 3 s of voice."""
+
+    name: str
+    file: str
+    load: Callable[[Path], Encoder]
+    threshold: float
+    cost: float
+
+
+MODELS: Final = (
+    EncoderModel(resemblyzer.MODEL, resemblyzer.FILE, resemblyzer.load, 0.74, 0.04),
+    EncoderModel(campplus.MODEL, campplus.FILE, campplus.load, 0.5, 0.1),
+)
+
+
+def model_in(folder: str) -> EncoderModel | None:
+    """The model that lies there."""
+    return next((model for model in MODELS if folder and (Path(folder) / model.file).is_file()), None)
 
 
 class LocalVoiceprintOptions(ProviderOptions):
     """The section `voiceprint` of the configuration."""
 
-    model_dir: str = Field(f"models/{MODEL}", validate_default=True)
-    similarity_threshold: float = Field(0.74, ge=0, le=1)
-    """Cosine from which on a voice is the known one."""
+    model_dir: str = Field(f"models/{resemblyzer.MODEL}", validate_default=True)
+    similarity_threshold: float | None = Field(None, ge=0, le=1)
+    """Cosine from which on a voice is the known one; None: the model's own."""
     timeout: float = Field(5.0, gt=0)
 
     @field_validator("model_dir")
     @classmethod
     def _is_there(cls, model_dir: str) -> str:
-        found = model_dir and first_of(Path(model_dir), FILE)
-        return checked(model_dir, "" if found else missing_model(model_dir, FILE, MODEL))
+        if model_in(model_dir) is not None:
+            return checked(model_dir, "")
+        wanted = MODELS[1] if Path(model_dir).name == campplus.MODEL else MODELS[0]
+        return checked(model_dir, missing_model(model_dir, wanted.file, wanted.name))
 
 
 @provider("voiceprint", "local", LocalVoiceprintOptions)
@@ -61,9 +97,13 @@ class LocalVoiceprint(LearningVoiceprint):
 
     def __init__(self, options: LocalVoiceprintOptions, services: Services) -> None:
         self._options = options
+        self._which = model_in(options.model_dir) or MODELS[0]
+        threshold = options.similarity_threshold
+        self._threshold = self._which.threshold if threshold is None else threshold
         self._inference = services.inference
         self._kept_in = services.database
-        self._model: ModelLease[VoiceEncoder] = ModelLease((MODEL, str(Path(options.model_dir).resolve())), self._load)
+        key = (self._which.name, str(Path(options.model_dir).resolve()))
+        self._model: ModelLease[Encoder] = ModelLease(key, self._load)
 
     def warm_up(self) -> None:
         """Load the model. Raises SettingsError when its file cannot be used."""
@@ -75,15 +115,15 @@ class LocalVoiceprint(LearningVoiceprint):
     def identify(self, pcm: bytes, owner: str) -> HeardVoice:
         """See Voiceprint. Raises VendorUnavailable, VendorTimeout, Overloaded."""
         model, deadline = self._model.get(), self._options.timeout
-        found = self._inference.run(model.embed, pcm, kind="other", deadline=deadline, cost=COST_S)
+        found = self._inference.run(model.embed, pcm, kind="other", deadline=deadline, cost=self._which.cost)
         if found is None:
             return HeardVoice(None, comparable=False)
-        sample = sample_of(found[0], MODEL, found[1])
+        sample = sample_of(found[0], self._which.name, found[1])
         known = self._ask(lambda database: database.read(lambda c: voices.of(c, owner), deadline=deadline))
         nearest = closest(sample, known)
         if nearest is None:
             return HeardVoice(None, sample, comparable=False)
-        if nearest[1] < self._options.similarity_threshold:
+        if nearest[1] < self._threshold:
             return HeardVoice(None, sample)
         voice, similarity = nearest
         return HeardVoice(Speaker(voice.name, voice.name, "", similarity), sample)
@@ -104,13 +144,13 @@ class LocalVoiceprint(LearningVoiceprint):
         known = self._ask(lambda database: database.read(lambda c: voices.of(c, owner), deadline=STORE_S))
         return [voice.name for voice in known]
 
-    def _load(self) -> VoiceEncoder:
+    def _load(self) -> Encoder:
         folder = Path(self._options.model_dir)
 
-        def checked_and_loaded() -> VoiceEncoder:
+        def checked_and_loaded() -> Encoder:
             if wrong := unsound(folder):
                 raise BadTensorFile(wrong)
-            return load(folder)
+            return self._which.load(folder)
 
         try:
             return self._inference.run(checked_and_loaded, kind="load", deadline=LOAD_S)
