@@ -19,6 +19,6 @@ def test_every_test_that_a_page_names_exists(page: Path) -> None:
         path = ROOT / file
         if "acme" in file:  # the vendor that docs/providers.md makes up
             continue
-        if not path.exists() or name and f"def {name}(" not in path.read_text(encoding="utf-8"):
+        if not path.exists() or (name and f"def {name}(" not in path.read_text(encoding="utf-8")):
             missing.append(f"{file}::{name}")
     assert missing == []
