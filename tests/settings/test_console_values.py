@@ -52,3 +52,12 @@ def test_a_text_stays_a_text() -> None:
     options = registry.validate("llm", "Mine", {**FASTGPT, "api_key": "[k]"})
 
     assert getattr(options, "api_key").get_secret_value() == "[k]"  # noqa: B009
+
+
+def test_the_key_of_spark_as_its_form_calls_it() -> None:
+    block = {"type": "openai", "model_name": "lite", "base_url": "https://spark-api-open.xf-yun.com/v1"}
+
+    options = registry.validate("llm", "LLM_XunfeiSparkLLM", {**block, "api_password": "one-password"})
+
+    assert getattr(options, "credentials")() == {"Authorization": "Bearer one-password"}  # noqa: B009
+    assert registry.ignored("llm", "LLM_XunfeiSparkLLM", {**block, "api_password": "one-password"}) == []
