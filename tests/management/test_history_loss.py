@@ -11,7 +11,7 @@ from tests.management.test_reports import MAC, OneEnd, OneSound, OneTurn
 from tests.vendors.console import MODELS, REPORT, SECRET, BoundDevice, StrictConsole, refuses
 from xiaozhi.errors import VendorError
 from xiaozhi.management.client import ConsoleClient
-from xiaozhi.management.reports import ConsoleReports
+from xiaozhi.management.reports import CHOKES, ConsoleReports
 from xiaozhi.management.translate import KEEP_SOUND, PrivateConfig
 
 
@@ -109,3 +109,24 @@ def test_a_message_that_a_proxy_refuses_is_given_up(console: StrictConsole, sink
         sink.deliver([OneTurn()])
 
     assert not failed.value.retryable
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_message_that_the_console_always_fails_at(others: bool, console: StrictConsole, sink: ConsoleReports) -> None:
+    """It holds up its session for a while, and not for ever; a console that fails at everything loses nothing."""
+    given_up = False
+    for attempt in range(2 * CHOKES):
+        console.script(REPORT, refuses(500))
+        try:
+            sink.deliver([OneTurn(said="never", spoken=("after it",), key="s:1")])
+            given_up = True
+            break
+        except VendorError as failed:
+            assert failed.retryable
+        if others:
+            sink.deliver([OneTurn(said="another", spoken=("one", "two"), key=f"t:{attempt}")])
+
+    assert given_up == others
+    told = [report["content"] for report in console.reports]
+    assert "never" not in told
+    assert ("after it" in told) == others

@@ -23,6 +23,8 @@ NAME: Final = "console"
 SECRET_WRONG: Final = 401
 NO_SUCH_PATH: Final = 404
 UNFORESEEN: Final = 500
+FAILED_INSIDE: Final = "code 500"
+"""The `details` of the error that follows."""
 INVALID: Final = 10034
 DEVICE_UNKNOWN: Final = 10041
 CODE_PENDING: Final = 10042
@@ -143,7 +145,7 @@ class ConsoleClient:
             return answer.get("data")
         if code == UNFORESEEN:
             # Also what its database or cache failed at; nothing says that it will fail again.
-            raise VendorUnavailable(NAME, "the console failed inside (code 500)")
+            raise VendorUnavailable(NAME, "the console failed inside (code 500)", details=FAILED_INSIDE)
         raise ConsoleRefused(NAME, code, str(answer.get("msg") or ""))
 
     def _http(self, seconds: float) -> VendorHttp:

@@ -20,7 +20,7 @@ import orjson
 from cachetools import LRUCache
 
 from xiaozhi.errors import CircuitOpen, ConsoleRefused, VendorError, VendorUnavailable
-from xiaozhi.management.client import AGENT_GONE, NAME, NO_SUCH_PATH, SECRET_WRONG, ConsoleClient
+from xiaozhi.management.client import AGENT_GONE, FAILED_INSIDE, NAME, NO_SUCH_PATH, SECRET_WRONG, ConsoleClient
 from xiaozhi.management.translate import KEEP_NOTHING, KEEP_SOUND, PrivateConfig
 from xiaozhi.runtime.logs import get_logger
 
@@ -34,6 +34,8 @@ MAX_CONTENT_BYTES: Final = 65_000
 MAX_SESSION_CHARS: Final = 50
 HALF_SENT: Final = 1_000
 """Turns of which only a part was delivered."""
+CHOKES: Final = 5
+"""Failures at one message, with others accepted in between, that tell that it will never be taken."""
 TOO_LARGE: Final = 413
 _OF_THE_MESSAGE: Final = (400, TOO_LARGE, 422)
 """Of HTTP: what a proxy refuses for what stands in it."""
@@ -128,6 +130,9 @@ class ConsoleReports:
         self._offload = offload
         # Key of a turn -> how many of its reports have been taken.
         self._sent: LRUCache[str, int] = LRUCache(HALF_SENT)
+        self._accepted = 0
+        self._choked: LRUCache[str, list[int]] = LRUCache(HALF_SENT)
+        """Key of a turn -> how many messages had been accepted each time that the console failed inside at its next."""
 
     def deliver(self, entries: Sequence[ReportedTurn]) -> None:
         """Report turns of one session, in order."""
@@ -157,9 +162,23 @@ class ConsoleReports:
 
     def _report_all(self, key: str, reports: Sequence[Mapping[str, Any]]) -> None:
         for number in range(self._sent.get(key, 0), len(reports)):
-            self._report(reports[number])
+            try:
+                self._report(reports[number])
+                self._accepted += 1
+            except VendorUnavailable as error:
+                if error.details != FAILED_INSIDE or not self._chokes_it(key):
+                    raise
+                log.error("a message is left out: the console fails at it, and at no other", session=key[:8])
+            self._choked.pop(key, None)
             self._sent[key] = number + 1
         self._sent.pop(key, None)
+
+    def _chokes_it(self, key: str) -> bool:
+        """The console has failed inside at the next message of this turn. Whether it is the message: it has failed at
+        it again and again, and taken others in between. A console whose database is down takes none."""
+        before = self._choked.setdefault(key, [])
+        before.append(self._accepted)
+        return len(set(before)) > CHOKES
 
     def _report(self, report: Mapping[str, Any]) -> None:
         """Only what is wrong with the message itself loses it: a secret, an address or a proxy will be mended, and a

@@ -5,7 +5,8 @@ then cannot read its certificate helps nobody.
 
 pydantic's lax mode is kept (`port: "8000"` is a port) but not where it surprises: `port: true` is not port 1, and
 YAML's habit of reading `off` as a boolean does not make a mode unknown. Where pydantic is stricter than people are,
-`AsWritten` takes what they mean: '24000' for one of some numbers, one text for a list of texts."""
+`AsWritten` takes what they mean: '24000' for one of some numbers, one text for a list of texts. Management consoles
+keep mappings and lists as JSON texts, and an empty list as an empty mapping."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -47,10 +49,14 @@ class AsWritten(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(value, bool | str) or not info.field_name:
+        if (not isinstance(value, bool | str) and value != {}) or not info.field_name:
             return value
         field = cls.model_fields[info.field_name]
         kinds = list(_alternatives(field.annotation))
+        lists = any(get_origin(kind) in (tuple, list) for kind in kinds)
+        mappings = any(get_origin(kind) is dict or _is_model(kind) for kind in kinds)
+        if value == {}:
+            return [] if lists and not mappings else value
         if isinstance(value, bool):
             if bool not in kinds and (int in kinds or float in kinds):
                 raise ValueError("must be a number, not a switch")
@@ -58,9 +64,18 @@ class AsWritten(BaseModel):
         numbers = [number for kind in kinds if get_origin(kind) is Literal for number in get_args(kind)]
         if numbers and all(type(number) is int for number in numbers):
             return next((number for number in numbers if value.strip() in (str(number), f"{number}.0")), value)
+        if str not in kinds and (lists or mappings) and value.lstrip().startswith(("{", "[")):
+            try:
+                return orjson.loads(value)
+            except orjson.JSONDecodeError:
+                return value
         if str not in kinds and any(get_origin(kind) in (tuple, list) and _of_texts(kind) for kind in kinds):
             return words(value) if _Commas in field.metadata else _parts(value, _LINES)
         return value
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def words(text: str) -> list[str]:

@@ -11,7 +11,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-import orjson
 from pydantic import Field, field_validator
 
 from xiaozhi.providers.contracts.provider import Services
@@ -43,16 +42,6 @@ class CustomTtsOptions(KeyedOptions):
     @classmethod
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
-
-    @field_validator("params", "headers", mode="before")
-    @classmethod
-    def _parsed(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise ValueError("expected a mapping, or JSON of one") from error
 
     @field_validator("params")
     @classmethod

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
 from xiaozhi.errors import (
     VendorBusy,
@@ -107,16 +107,6 @@ class MinimaxTtsOptions(VoiceScales, KeyedOptions):
     language_boost: str = ""
     language: str = ""
     """A language's name in any language; `language_boost` comes before it."""
-
-    @field_validator("voice_setting", "audio_setting", "pronunciation_dict", "timber_weights", mode="before")
-    @classmethod
-    def _parsed(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:  # consoles keep what is no text as JSON
-            return orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise ValueError("expected a mapping or a list, or JSON of one") from error
 
     def request_body(self) -> dict[str, Any]:
         """What is sent with every sentence."""
