@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Final
 
 from xiaozhi.speech.numerals import HAN_NUMBER, english_number, han_number, number_words
 
@@ -29,6 +30,15 @@ _HAN = re.compile(r"[㐀-鿿豈-﫿]")
 
 
 _OLD_SPELLING = re.compile(r"\b(to)-(day|morrow|night)\b", re.IGNORECASE)
+
+
+_CONTRACTED: Final = {
+    **{f"{word}'s": f"{word} is" for word in ("what", "who", "how", "where", "when", "it", "that", "there", "here")},
+    **{f"{word}n't": f"{word} not" for word in ("do", "does", "did", "is", "are", "was", "could", "should", "would")},
+    **{"can't": "cannot", "won't": "will not", "i'm": "i am", "you're": "you are", "i'd": "i would", "i'll": "i will"},
+    **{"i've": "i have", "you've": "you have", "let's": "let us", "we're": "we are"},
+}
+_CONTRACTION: Final = re.compile(rf"\b(?:{'|'.join(_CONTRACTED)})\b")
 
 
 class PatternError(ValueError):
@@ -150,10 +160,15 @@ def canonical_words(text: str, language: str) -> list[str | int]:
         if end < len(text):
             parts.append(text[end:])
         return parts
-    text = text.lower().replace("%", " percent ")
+    text = in_full(text).replace("%", " percent ")
     text = re.sub(r"['’`]", "", text)
     words = re.sub(r"[^\w]|_", " ", text).split()
     return list(_english_numbers(words))
+
+
+def in_full(text: str) -> str:
+    """English in lower case with "what is" for "what's" and the like: they are said and written down either way."""
+    return _CONTRACTION.sub(lambda match: _CONTRACTED[match[0]], text.lower().replace("’", "'"))
 
 
 def said_once(text: str) -> str:
