@@ -1,9 +1,9 @@
-"""Commands in wordings that nobody tuned a rule on when they were written: other words, numbers, names and songs than
-in `spoken_commands.py`. Data of the bench `offline_commands`.
+"""Commands in wordings that no rule was made for when they were written: other words, numbers, names and songs than in
+`spoken_commands.py`. Data of the bench `offline_commands`.
 
-Each list was written before it was tried. What it showed was mended by its kind (verbs and nouns of an intent, the order
-of words, politeness, contractions), never for one sentence; from then on it is a list like any other, and how well other
-people's words are understood is what the newest list showed at its first trial (docs/offline.md).
+Each list was written before it was tried. What it showed was mended by its kind (verbs and nouns of an intent, order of
+words, politeness, contractions), never for one sentence. From then on it is a list like any other: how well other
+people's words are understood is what the newest list showed at its first trial, see docs/offline.md.
 Each command stands with a plain wording of the same: understood is what does the same."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Two hundred more sentences of each language that are no command, which nobody tuned the offline default on: written
-before they were tried, many of them with the words of commands. Data of the bench `offline_commands`; one sentence a line."""
+"""Two hundred more sentences of each language that are no command, many of them with the words of commands; written
+before they were tried, and nothing was tuned on them. Data of the bench `offline_commands`; one sentence a line."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ pick me up at the airport
 roll the dough very thin
 toss the salad with oil
 throw the ball to your sister
-""".split("\n")[1:-1]
+""".strip().split("\n")
 
 CHINESE: Final = """
 我姐姐去年春天搬到了上海
@@ -424,4 +424,4 @@ CHINESE: Final = """
 告诉老板你生病了
 提醒过你多少次了
 叫外卖太贵了
-""".split("\n")[1:-1]
+""".strip().split("\n")

@@ -40,6 +40,14 @@ _CONTRACTED: Final = {
 }
 _CONTRACTION: Final = re.compile(rf"\b(?:{'|'.join(_CONTRACTED)})\b")
 
+_VERBS: Final = ("turn", "open", "play", "tell", "say", "speak", "repeat", "remind", "start", "show", "read", "cancel")
+_BASES: Final = {
+    **{f"{verb}ing": verb for verb in _VERBS},
+    **{"setting": "set", "putting": "put", "stopping": "stop", "switching": "switch", "closing": "close"},
+    **{"making": "make", "waking": "wake", "giving": "give", "flipping": "flip", "muting": "mute"},
+}
+_MIND: Final = re.compile(r"\b(?:would|do) you mind (\w+ing)\b")
+
 
 class PatternError(ValueError):
     """The pattern cannot be read; the message says what is wrong with it."""
@@ -167,8 +175,10 @@ def canonical_words(text: str, language: str) -> list[str | int]:
 
 
 def in_full(text: str) -> str:
-    """English in lower case with "what is" for "what's" and the like: they are said and written down either way."""
-    return _CONTRACTION.sub(lambda match: _CONTRACTED[match[0]], text.lower().replace("’", "'"))
+    """English in lower case with "what is" for "what's" and the like, which are said and written down either way; and
+    "would you mind turning" as "turn"."""
+    text = _MIND.sub(lambda match: _BASES.get(match[1], match[1]), text.lower())
+    return _CONTRACTION.sub(lambda match: _CONTRACTED[match[0]], text.replace("’", "'"))
 
 
 def said_once(text: str) -> str:

@@ -25,7 +25,9 @@ _ANY_DAY: Final = date(2024, 1, 1)
 _NOT: Final = re.compile(r"\b(?:not|never|dont|doesnt|didnt|isnt|wont|no)\b|[不没别甭]")
 _NO_TITLE: Final = re.compile(r"(?:is|was|are|were|has|had) (?!this|that|it|there|you|she|he|i\b|we|they)")
 """Play is not always meant as an order: play is for children."""
-_NO_NAME: Final = frozenset("a an the not so very here in on at from with my your".split())
+_NO_NAME: Final = frozenset(
+    ("a", "an", "the", "not", "so", "very", "here", "in", "on", "at", "from", "with", "my", "your")
+)
 _MINUS: Final = re.compile(r"(?<=\d) ?[-−–] ?(?=\d)")
 _NO_MARK: Final = re.compile(r"[^\w+×÷*/%^.:,-]|_|(?<!\d)[.:,-]|[.:,-](?!\d)")
 _SPACE_BY_HAN: Final = re.compile(r"(?<=[㐀-鿿]) | (?=[㐀-鿿])")
@@ -46,7 +48,7 @@ _TIME_CHARS: Final = frozenset(
     "周星期礼拜末每工作日号月年过再从起到大的"
 )
 _TIME_NEEDS: Final = re.compile(r"\d:\d|[点分秒时半刻天周期号午晨]|[晚早]上")
-_NO_TIME: Final = re.compile(r"个(?!半?(?:小时|钟|月|星期|礼拜|周|半)|半$)|点.*点(?!半?$)")
+_NO_TIME: Final = re.compile(r"个(?!半?(?:小时|钟|月|星期|礼拜|周|半|工作日)|半$)|点.*点(?!半?$)")
 _UNENDED: Final = re.compile(r"(?:(?<![早晚])上|[中下起从到大每再过工以之小]|[后前天内]点)$")
 """A time does not end like this: the next word has begun (六点|上班)."""
 _TIME_REPAIRS: Final = (
