@@ -27,6 +27,14 @@ from xiaozhi.speech.language import home_language, named_language, spoken_langua
         ("مرحبا", "ar"),
         ("नमस्ते दोस्त", "hi"),
         ("Hello.", "en"),
+        ("Tell me a joke.", "en"),
+        ("Say a tongue twister.", "en"),
+        ("Leave me alone.", "en"),
+        ("No idea.", "en"),
+        ("What's nine plus fourteen?", "en"),
+        ("Fecha a porta da sala.", "pt"),
+        ("No, se acabó el café.", "es"),
+        ("Co to je?", "cs"),
         ("", ""),
         ("123…", ""),
     ],
@@ -44,6 +52,9 @@ def test_what_shows_no_language_is_of_the_one_before() -> None:
     assert spoken_language("OK.", "wie ist das Wetter", "how are you") == "de"
     assert spoken_language("…", "", "你好") == "zh"
     assert spoken_language("OK.", "Tokyo") == "en"
+    assert spoken_language("No.", "¿Cómo está usted?") == "es"
+    assert spoken_language("Fecha a porta.", usual="pt") == "pt"
+    assert spoken_language("Take a seat.", "你好", usual="pt") == "en"
     assert spoken_language() == ""
 
 

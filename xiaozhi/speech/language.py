@@ -15,16 +15,17 @@ from typing import Final
 
 _SMALL_WORDS: Final[dict[str, str]] = {
     "en": "the and is are am was of to in it you i that with for this have has not on at by from be as we he she they "
-    "my your i'm it's don't will can what who here there his her its our so or if about how do did",
+    "my your i'm it's don't will can what who here there his her its our so or if about how do did a me no come plus "
+    "him them us tell give get take make let up out more some any please yes what's that's let's",
     "de": "der die das und ist sind war ein eine einen einem einer nicht ich du wir sie er es mit auf für von zu "
     "zum zur im in am den dem des auch sich wie was noch oder kein keine bei aus nach über so wird hat haben "
     "kann",
     "fr": "le la les un une des du de et est sont était il elle je tu vous nous on que qui pas ne dans pour sur "
-    "avec ce cette au aux par plus mais ou c'est d'un d'une qu'il son sa ses en à",
+    "avec ce cette au aux par plus mais ou c'est d'un d'une qu'il son sa ses en à a",
     "es": "el la los las un una unos y es son está que de del en con por para no se su lo al como más pero muy hay "
-    "qué cómo yo tú usted mi este esta o",
+    "qué cómo yo tú usted mi este esta o a",
     "it": "il lo la gli le un una uno e è sono di del della dei che non per con si in nel nella al alla come più ma "
-    "anche ho hai questo questa cosa molto",
+    "anche ho hai questo questa cosa molto a",
     "pt": "o a os as um uma e é são está de do da dos das que não em no na com por para se seu sua ao como mais mas "
     "você eu isso este esta muito",
     "nl": "de het een en is zijn was van ik je niet dat die op te in met voor aan er ook als maar om dit hij zij "
@@ -32,7 +33,7 @@ _SMALL_WORDS: Final[dict[str, str]] = {
     "pl": "i w z na się nie to jest są że do jak po o od za przez dla czy ale tak już co być był była można oraz",
     "cs": "a je jsou se v ve na že to s z do o jak po za od pro ale tak už co být byl byla jsem nebo také k",
     "sk": "a je sú sa v na že to s z do o ako po za od pre ale tak už čo byť bol bola som alebo tiež k",
-    "ro": "și este sunt un o de la în cu pe nu să că din pentru se ca mai dar sau el ea au fost ce cum",
+    "ro": "și este sunt un o de la în cu pe nu să că din pentru se ca mai dar sau el ea au fost ce cum a",
     "hu": "a az egy és van nem hogy is ez meg de csak már vagy mint volt ha itt még ki mi azt ezt",
     "sv": "och är det att en ett i på som av för med inte jag du vi den till om har var kan från men så",
     "da": "og er det at en et i på som af for med ikke jeg du vi den til om har var kan fra men så",
@@ -174,18 +175,23 @@ def is_small_word(language: str, word: str) -> bool:
     return language in _LANGUAGES_OF.get(word, ())
 
 
-def spoken_language(*texts: str) -> str:
+def spoken_language(*texts: str, usual: str = "") -> str:
     """The language that somebody speaks, by what was said ("zh", "en", ...), the last first; "" when that is not
-    known."""
+    known. A text that may be of several languages ("No.") is of the one that was spoken before it, or else of the
+    `usual` one."""
     latin = False
-    for text in texts:
+    for place, text in enumerate(texts):
         found = _language_of_other_letters(text)
         if found:
             return found
         words = LatinLanguage()
         words.add(text)
-        if words.languages:
-            return DEFAULT if DEFAULT in words.languages else words.languages[0]
+        languages = words.languages
+        if len(languages) > 1:
+            before = spoken_language(*texts[place + 1 :]) or usual
+            return before if before in languages else DEFAULT if DEFAULT in languages else languages[0]
+        if languages:
+            return languages[0]
         latin = latin or _WORD.search(text) is not None
     return DEFAULT if latin else ""
 

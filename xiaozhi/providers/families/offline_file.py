@@ -15,7 +15,7 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 FACTS = (
     *("time", "date", "weekday", "month", "year", "lunar", "part_of_day", "coin", "die", "number", "answer"),
-    *("result", "last", "choices", "days"),
+    *("result", "last", "choices", "days", "speaker"),
 )
 """Names the assistant itself can fill in."""
 
@@ -110,7 +110,9 @@ class Deed(_Model):
 
 
 class Rule(_Model):
-    """What is said, what is answered, and what is done in between. `typed`: phrases that nobody listens for."""
+    """What is said, what is answered, and what is done in between. `typed`: phrases that nobody listens for. `after`:
+    the rule that the question before fitted; only then this one counts, and what stood in its slots is known.
+    `without_value`: said where a value for the tool is not known."""
 
     say: RulePhrases
     typed: RulePhrases = RulePhrases()
@@ -119,12 +121,14 @@ class Rule(_Model):
     first: Question | None = None
     tool: Deed | None = None
     without_tool: Texts | None = None
+    without_value: Texts | None = None
+    after: str = ""
 
 
 class Slot(_Model):
     """What may stand in a phrase: a whole number, or something else that can be told from any text."""
 
-    kind: Literal["number", "sum", "day", "time", "thing", "words"] = "number"
+    kind: Literal["number", "sum", "day", "time", "thing", "words", "name"] = "number"
     least: int = Field(0, ge=0, le=MAX_SPOKEN)
     most: int = Field(100, ge=0, le=MAX_SPOKEN)
     spoken: list[int] = []

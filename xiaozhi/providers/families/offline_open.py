@@ -128,6 +128,10 @@ class OpenPhrases:
         if middle is None:
             yield [text[start // width : stop // width]]
             return
+        if not middle:  # of "remind me tomorrow at noon to ..." the time takes what it can
+            for at in range(stop - width, start, -width):
+                yield [text[start // width : at // width], text[at // width : stop // width]]
+            return
         at = code.find(middle, start + 1, stop)
         while at >= 0:
             behind = at + len(middle)

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Final
 
 from xiaozhi.speech.numerals import HAN_NUMBER, english_number, han_number, number_words
 
@@ -30,6 +31,23 @@ _HAN = re.compile(r"[㐀-鿿豈-﫿]")
 
 
 _OLD_SPELLING = re.compile(r"\b(to)-(day|morrow|night)\b", re.IGNORECASE)
+
+
+_CONTRACTED: Final = {
+    **{f"{word}'s": f"{word} is" for word in ("what", "who", "how", "where", "when", "it", "that", "there", "here")},
+    **{f"{word}n't": f"{word} not" for word in ("do", "does", "did", "is", "are", "was", "could", "should", "would")},
+    **{"can't": "cannot", "won't": "will not", "i'm": "i am", "you're": "you are", "i'd": "i would", "i'll": "i will"},
+    **{"i've": "i have", "you've": "you have", "let's": "let us", "we're": "we are"},
+}
+_CONTRACTION: Final = re.compile(rf"\b(?:{'|'.join(_CONTRACTED)})\b")
+
+_VERBS: Final = ("turn", "open", "play", "tell", "say", "speak", "repeat", "remind", "start", "show", "read", "cancel")
+_BASES: Final = {
+    **{f"{verb}ing": verb for verb in _VERBS},
+    **{"setting": "set", "putting": "put", "stopping": "stop", "switching": "switch", "closing": "close"},
+    **{"making": "make", "waking": "wake", "giving": "give", "flipping": "flip", "muting": "mute"},
+}
+_MIND: Final = re.compile(r"\b(?:would|do) you mind (\w+ing)\b")
 
 
 class PatternError(ValueError):
@@ -152,10 +170,17 @@ def canonical_words(text: str, language: str) -> list[str | int]:
         if end < len(text):
             parts.append(text[end:])
         return parts
-    text = text.lower().replace("%", " percent ")
+    text = in_full(text).replace("%", " percent ")
     text = re.sub(r"['’`]", "", text)
     words = re.sub(r"[^\w]|_", " ", text).split()
     return list(_english_numbers(words))
+
+
+def in_full(text: str) -> str:
+    """English in lower case with "what is" for "what's" and the like, which are said and written down either way; and
+    "would you mind turning" as "turn"."""
+    text = _MIND.sub(lambda match: _BASES.get(match[1], match[1]), text.lower())
+    return _CONTRACTION.sub(lambda match: _CONTRACTED[match[0]], text.replace("’", "'"))
 
 
 def said_once(text: str) -> str:

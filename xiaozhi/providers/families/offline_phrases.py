@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ from xiaozhi.settings.yaml_reader import read_file
 
 MAX_NUMBERS_HEARD = 3
 """Places of a sentence at which a number may have been heard as other words."""
+
+
+_POLITE = re.compile("(?:请|麻烦|能不能|可以)?你?(?:帮|给|替)我")
+"""Within a Chinese sentence it means nothing: 八点给我定个闹钟."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +164,18 @@ class PhraseBook:
         if not self.is_prepared(language):
             self._loose[language] = _Loose(self, language)
 
-    def match(self, text: str) -> Match | None:
+    def match(self, text: str, before: str = "") -> Match | None:
         """The rule that `text` is a phrase of, whatever padding surrounds it and however it is written; None when there
-        is none."""
+        is none. `before`: what was asked before it."""
+        found = self._match(text)
+        if found is None or not found.rule.after:
+            return found
+        asked = self._match(before)
+        if asked is None or asked.name != found.rule.after:
+            return None
+        return replace(found, values={**asked.values, **found.values})
+
+    def _match(self, text: str) -> Match | None:
         if len(text) > MAX_TEXT:
             return None
         text = said_once(text)
@@ -205,7 +219,7 @@ class PhraseBook:
         if len(plain) > MAX_OPEN_TEXT:
             return None
         bare = self._bare(plain, language)
-        for text in dict.fromkeys((bare, plain)):
+        for text in dict.fromkeys((bare, plain, _POLITE.sub("", bare))):
             found = phrases.find(text)
             if found is not None:
                 phrase, values = found
@@ -256,6 +270,8 @@ class PhraseBook:
 
     def _add(self, name: str, rule: Rule, source: str, faults: list[Fault]) -> None:
         where = f"{source}: rules.{name}"
+        if rule.after and rule.after not in self.file.rules:
+            faults.append(Fault(f"{where}.after", rule.after, "the name of another rule"))
         known = {*FACTS, *self.file.slots, *(rule.first.values if rule.first else ())}
         for key, template in _templates(rule):
             for match in PLACEHOLDER.finditer(template):
@@ -337,8 +353,14 @@ def _canonical(text: str, language: str) -> str:
     return next(canonical_forms(text, language))[0]
 
 
+def _texts(rule: Rule) -> Iterator[tuple[str, Texts | None]]:
+    yield "answer", rule.answer
+    yield "without_tool", rule.without_tool
+    yield "without_value", rule.without_value
+
+
 def _templates(rule: Rule) -> Iterator[tuple[str, str]]:
-    for key, texts in (("answer", rule.answer), ("without_tool", rule.without_tool)):
+    for key, texts in _texts(rule):
         if texts is not None:
             for language in LANGUAGES:
                 for place, template in enumerate(texts.of(language)):

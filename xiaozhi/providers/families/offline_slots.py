@@ -12,15 +12,22 @@ from typing import Final
 from xiaozhi.providers.families.offline_days import day_of
 from xiaozhi.providers.families.offline_file import Slot
 from xiaozhi.providers.families.offline_loose import NUMERALS
-from xiaozhi.providers.families.offline_patterns import canonical_words, language_of
+from xiaozhi.providers.families.offline_patterns import canonical_words, in_full, language_of
 from xiaozhi.providers.families.offline_sounds import SyllableSounds
 from xiaozhi.providers.families.offline_sums import result_of, result_words
 from xiaozhi.speech.numerals import english_number
 
 MAX_WORDS: Final = {"en": 60, "zh": 30}
+MAX_NAME: Final = {"en": 30, "zh": 6}
+MAX_NAME_WORDS: Final = 3
 MAX_THING: Final = {"en": 40, "zh": 10}
 _ANY_DAY: Final = date(2024, 1, 1)
 _NOT: Final = re.compile(r"\b(?:not|never|dont|doesnt|didnt|isnt|wont|no)\b|[不没别甭]")
+_NO_TITLE: Final = re.compile(r"(?:is|was|are|were|has|had) (?!this|that|it|there|you|she|he|i\b|we|they)")
+"""Play is not always meant as an order: play is for children."""
+_NO_NAME: Final = frozenset(
+    ("a", "an", "the", "not", "so", "very", "here", "in", "on", "at", "from", "with", "my", "your")
+)
 _MINUS: Final = re.compile(r"(?<=\d) ?[-−–] ?(?=\d)")
 _NO_MARK: Final = re.compile(r"[^\w+×÷*/%^.:,-]|_|(?<!\d)[.:,-]|[.:,-](?!\d)")
 _SPACE_BY_HAN: Final = re.compile(r"(?<=[㐀-鿿]) | (?=[㐀-鿿])")
@@ -41,7 +48,9 @@ _TIME_CHARS: Final = frozenset(
     "周星期礼拜末每工作日号月年过再从起到大的"
 )
 _TIME_NEEDS: Final = re.compile(r"\d:\d|[点分秒时半刻天周期号午晨]|[晚早]上")
-_NO_TIME: Final = re.compile(r"个(?!半?(?:小时|钟|月|星期|礼拜|周|半)|半$)|点.*点(?!半?$)")
+_NO_TIME: Final = re.compile(r"个(?!半?(?:小时|钟|月|星期|礼拜|周|半|工作日)|半$)|点.*点(?!半?$)")
+_UNENDED: Final = re.compile(r"(?:(?<![早晚])上|[中下起从到大每再过工以之小]|[后前天内]点)$")
+"""A time does not end like this: the next word has begun (六点|上班)."""
 _TIME_REPAIRS: Final = (
     *("分钟", "小时", "钟头", "明天", "今天", "后天", "早上", "上午", "中午", "下午", "晚上", "每天", "星期"),
     *("以后", "之后", "点半", "半", "点", "分", "秒", "后", "个"),
@@ -55,7 +64,7 @@ _DAY_REPAIRS: Final = (
 
 def plain_text(text: str, language: str) -> str:
     """Lower case, one space between words, none by Chinese characters; of the marks those that numbers need."""
-    text = re.sub(r"['’`]", "", unicodedata.normalize("NFKC", text).lower())
+    text = re.sub(r"['’`]", "", in_full(unicodedata.normalize("NFKC", text)))
     text = re.sub(r"\b([ap])\.? ?m\b\.?", r"\1m", text).replace("o clock", "oclock")
     text = _NO_MARK.sub(" ", _MINUS.sub("-", text))
     text = " ".join(text.split())
@@ -80,8 +89,20 @@ def slot_value(slot: Slot, text: str, language: str, table: SyllableSounds | Non
             return _time(text, language, table)
         case "thing":
             return text if text and len(text) <= MAX_THING[language] else None
+        case "name":
+            return _name(text, language)
         case "words":
+            if _NO_TITLE.match(text):
+                return None
             return text if text and len(text) <= MAX_WORDS[language] else None
+
+
+def _name(text: str, language: str) -> str | None:
+    """A person's name, in English with capitals; longer texts, and those that say what somebody is, are none."""
+    words = text.split()
+    if not 0 < len(text) <= MAX_NAME[language] or len(words) > MAX_NAME_WORDS or words[0] in _NO_NAME:
+        return None
+    return " ".join(word.capitalize() for word in words) if language != "zh" else text
 
 
 def _sum(text: str, language: str, table: SyllableSounds | None) -> str | None:
@@ -103,7 +124,9 @@ def _time(text: str, language: str, table: SyllableSounds | None) -> str | None:
         if said is None:
             return None
         text = said
-    return text if _TIME_NEEDS.search(text) and not _NO_TIME.search(text) else None
+    if _UNENDED.search(text) or _NO_TIME.search(text) or not _TIME_NEEDS.search(text):
+        return None
+    return text
 
 
 def _is_english_time(words: list[str]) -> bool:

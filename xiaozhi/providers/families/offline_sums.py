@@ -15,7 +15,8 @@ from xiaozhi.speech.numerals import english_number
 MAX_CHARS: Final = 100
 _SIGN_OR_WORD: Final = re.compile(
     r"[-+*/^%×÷加减乘除方倍半根分]|"
-    r"plus|minus|times|multiplied|divided|over|percent|power|root|half|squared|cubed|\d ?x ?\d"
+    r"plus|minus|times|multipl|divide|over|percent|power|root|half|squared|cubed|\d ?x ?\d|"
+    r"^add |^subtract |^take |\b(?:sum|product|difference) |quarter of|third of"
 )
 """There is one of these in every sum."""
 MAX_TOKENS: Final = 15
@@ -27,6 +28,13 @@ Token = Fraction | str
 """A number, or one of + - * / ^ r (the root of what follows)."""
 
 _ENGLISH: Final = (
+    (r"^(?:subtract|take) (.+) (?:away )?from (.+)$", r"\2 - \1"),
+    (r"^(?:add|the sum of) (.+?) (?:and|to) (.+)$", r"\1 + \2"),
+    (r"^(?:multiply|the product of) (.+?) (?:by|and|with) (.+)$", r"\1 * \2"),
+    (r"^divide (.+) by (.+)$", r"\1 / \2"),
+    (r"^the difference between (.+?) and (.+)$", r"\1 - \2"),
+    (r"\b(?:a|one) quarter of\b", " 0.25 * "),
+    (r"\b(?:a|one) third of\b", " 1 / 3 * "),
     (r"\bpercent of\b|% of\b", " % * "),
     (r"\bpercent\b", " % "),
     (r"\b(?:multiplied by|times)\b|(?<=\d) ?x ?(?=\d)", " * "),

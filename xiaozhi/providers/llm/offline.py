@@ -84,7 +84,7 @@ class OfflineLlm(Llm):
         VendorTimeout (a date in the lunar calendar is worked out in the inference pool)."""
         question, results = _under_way(messages)
         self._prepare(question)
-        match = self._book.match(question)
+        match = self._book.match(question, _before(messages))
         language = self._language(question, messages, context, match)
         if match is None:
             yield from _pieces(self._chance.choice(self._book.file.replies.unknown.of(language)))
@@ -136,7 +136,10 @@ class OfflineLlm(Llm):
             if spec is None:
                 return self._without(rule, language, facts)
             facts.limit(*_limits(spec, rule.tool))
-            return _call(spec, self._arguments(rule, spec, facts, language))
+            arguments = self._arguments(rule, spec, facts, language)
+            if rule.without_value is not None and "" in arguments.values():
+                return self._say(rule.without_value.of(language), facts)
+            return _call(spec, arguments)
         if _has_failed(done[:MAX_RESULT]):
             return self._failed(language, facts)
         facts.add({"result": done[:MAX_RESULT]})
@@ -188,7 +191,7 @@ class OfflineLlm(Llm):
         said = [message.content for message in messages if message.role == "assistant" and message.content.strip()]
         replies = self._book.file.replies
         last = said[-1] if said else replies.nothing_said.of(language)[0] if replies.nothing_said is not None else ""
-        facts.add({"last": last})
+        facts.add({"last": last, "speaker": _speaker(messages)})
         return facts
 
     def _say(self, templates: Sequence[str], facts: OfflineFacts) -> str:
@@ -228,16 +231,31 @@ def _under_way(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]]
     return _without_speaker(messages[start].content), results
 
 
+def _before(messages: Sequence[Message]) -> str:
+    """The question before the last."""
+    questions = [message.content for message in messages if message.role == "user"]
+    return _without_speaker(questions[-2]) if len(questions) > 1 else ""
+
+
+def _speaker(messages: Sequence[Message]) -> str:
+    """Who speaks, as far as it is known: told whenever somebody else begins to."""
+    told = (_told(message.content) for message in reversed(messages) if message.role == "user")
+    return next((name for name, _ in told if name), "")
+
+
 def _without_speaker(content: str) -> str:
     """What was said, of `{"speaker": ..., "content": ...}` (the first time a voice is recognised)."""
+    return _told(content)[1]
+
+
+def _told(content: str) -> tuple[str, str]:
+    """(speaker or "", what was said)."""
     if not content.lstrip().startswith("{"):
-        return content
-    try:
-        parsed = json.loads(content)
-    except ValueError:
-        return content
-    said = parsed.get("content") if isinstance(parsed, dict) else None
-    return said if isinstance(said, str) else content
+        return "", content
+    parsed = _parsed(content)
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("content"), str):
+        return "", content
+    return str(parsed.get("speaker") or ""), parsed["content"]
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -298,7 +298,7 @@ class LocalNeuralTts(SentenceTts):
 def language_of(sentence: str, *, otherwise: str) -> str:
     """Whose voice speaks a sentence: "zh" for anything with Chinese characters that is not Japanese or Korean, else the
     language of most words; `otherwise` for a sentence that shows none ("25.")."""
-    found = spoken_language(sentence)
+    found = spoken_language(sentence, usual=otherwise)
     if _HAS_HAN.search(sentence) and found not in ("ja", "ko"):
         return "zh"
     return found or otherwise or "en"
