@@ -81,7 +81,7 @@ class WhisperListener:
         if left <= 0:
             raise VendorTimeout(self._where(), "no time is left for the rest of a long utterance")
         try:
-            return self._inference.run(function, kind="asr", deadline=left, cost=cost)
+            return self._inference.run(_tidily, function, kind="asr", deadline=left, cost=cost)
         except LIBRARY_ERRORS as error:
             raise VendorUnavailable(self._where(), f"its library failed: {error}"[:300]) from error
 
@@ -95,6 +95,14 @@ class WhisperListener:
             raise SettingsError(
                 [Fault(self._where(), str(self._folder), f"a model that CTranslate2 can use ({error})"[:400])]
             ) from error
+
+
+def _tidily(hear: Callable[[], WhisperText]) -> WhisperText:
+    # The library leaves 30 MB free in the allocator after an utterance; to give them back takes 3 ms.
+    try:
+        return hear()
+    finally:
+        give_back()
 
 
 def _loaded(folder: Path, threads: int) -> Whisper:
