@@ -3,7 +3,7 @@ were published are tested in tests/providers/test_resemblyzer.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +18,12 @@ from tests.fakes.inference import InlineInference
 from tests.fakes.tensor_files import campplus_model, made_model
 from xiaozhi.errors import SettingsError, VendorRejected, VendorUnavailable
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.contracts.voiceprint import HeardVoice
+from xiaozhi.providers.contracts.voiceprint import HeardVoice, LearningVoiceprint
 from xiaozhi.providers.registry import build
 from xiaozhi.providers.voiceprint.local import MOST_PEOPLE
+from xiaozhi.providers.wrappers import guard
 from xiaozhi.runtime.inference import InferencePool
+from xiaozhi.speech.voice_likeness import VoiceSample, likeness
 from xiaozhi.storage.database import Database
 
 OWNER = CONTEXT.device_id
@@ -89,6 +91,49 @@ def test_who_it_is_by_likeness_and_only_among_the_people_of_the_user(model: Path
     assert provider.identify(high, "somebody else").speaker.name == "High"
     assert provider.names(OWNER) == ["Low"] and provider.forget(OWNER, "low") == ["Low"] and provider.names(OWNER) == []
     provider.close()
+
+
+def test_several_people_of_one_user_are_told_apart_by_the_threshold(model: Path, database: Database) -> None:
+    provider, low, high = built(model, database), noise(1, high=600), noise(2, low=3_000)
+    for name, sound in (("Low", low), ("High", high)):
+        provider.remember(OWNER, name, [provider.identify(sound, OWNER).sample], "spoken")
+
+    assert [provider.identify(sound, OWNER).speaker.name for sound in (low, high, low)] == ["Low", "High", "Low"]
+    assert provider.names(OWNER) == ["High", "Low"]
+    other = provider.identify(noise(3, low=1_000, high=2_000), OWNER).sample
+    likest = max(likeness(other, provider.identify(sound, OWNER).sample) for sound in (low, high))
+    for threshold, known in ((likest - 0.01, True), (min(1.0, likest + 0.01), False)):
+        judged = built(model, database, similarity_threshold=threshold)
+        assert (judged.identify(noise(3, low=1_000, high=2_000), OWNER).speaker is not None) == known
+
+
+class RemoteLearning(LearningVoiceprint):
+    """One that learns voices elsewhere, so a guard stands before it."""
+
+    type_name = "remote"
+
+    def __init__(self) -> None:
+        self.kept: dict[str, list[str]] = {}
+
+    def identify(self, pcm: bytes, owner: str) -> HeardVoice:
+        return HeardVoice(None, comparable=False)
+
+    def remember(self, owner: str, name: str, samples: Sequence[VoiceSample], consent: str) -> None:
+        self.kept.setdefault(owner, []).append(name)
+
+    def forget(self, owner: str, name: str = "") -> list[str]:
+        return self.kept.pop(owner, [])
+
+    def names(self, owner: str) -> list[str]:
+        return self.kept.get(owner, [])
+
+
+def test_behind_a_guard_one_that_learns_still_does() -> None:
+    guarded = guard("voiceprint", RemoteLearning())
+
+    assert isinstance(guarded, LearningVoiceprint) and not isinstance(guarded, RemoteLearning)
+    guarded.remember(OWNER, "Anna", [VoiceSample("m", b"", 1.0)], "spoken")
+    assert guarded.names(OWNER) == ["Anna"] and guarded.forget(OWNER) == ["Anna"] and guarded.names(OWNER) == []
 
 
 def test_too_little_voice(model: Path, database: Database) -> None:

@@ -80,8 +80,8 @@ def test_a_missing_file_is_told_with_the_command_that_brings_it(pool: InferenceP
         built(pool, tmp_path)
 
 
-def test_it_is_for_english_unless_the_block_says_otherwise(pool: InferencePool, folder: Path) -> None:
-    assert built(pool, folder).traits.languages == ("en",)
+def test_it_is_for_english_and_chinese_unless_the_block_says_otherwise(pool: InferencePool, folder: Path) -> None:
+    assert built(pool, folder).traits.languages == ("en", "zh")
     assert built(pool, folder, languages=[]).traits.languages == ()
 
 

@@ -41,7 +41,7 @@ LOAD_S: Final = 60.0
 STORE_S: Final = 5.0
 
 
-class Encoder(Protocol):
+class VoiceEmbedder(Protocol):
     """What makes a vector of a voice."""
 
     def embed(self, pcm: bytes) -> tuple[npt.NDArray[np.float32], float] | None:
@@ -55,7 +55,7 @@ class EncoderModel:
 
     name: str
     file: str
-    load: Callable[[Path], Encoder]
+    load: Callable[[Path], VoiceEmbedder]
     threshold: float
     cost: float
 
@@ -103,7 +103,7 @@ class LocalVoiceprint(LearningVoiceprint):
         self._inference = services.inference
         self._kept_in = services.database
         key = (self._which.name, str(Path(options.model_dir).resolve()))
-        self._model: ModelLease[Encoder] = ModelLease(key, self._load)
+        self._model: ModelLease[VoiceEmbedder] = ModelLease(key, self._load)
 
     def warm_up(self) -> None:
         """Load the model. Raises SettingsError when its file cannot be used."""
@@ -144,10 +144,10 @@ class LocalVoiceprint(LearningVoiceprint):
         known = self._ask(lambda database: database.read(lambda c: voices.of(c, owner), deadline=STORE_S))
         return [voice.name for voice in known]
 
-    def _load(self) -> Encoder:
+    def _load(self) -> VoiceEmbedder:
         folder = Path(self._options.model_dir)
 
-        def checked_and_loaded() -> Encoder:
+        def checked_and_loaded() -> VoiceEmbedder:
             if wrong := unsound(folder):
                 raise BadTensorFile(wrong)
             return self._which.load(folder)

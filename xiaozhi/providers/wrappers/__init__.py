@@ -21,7 +21,7 @@ from xiaozhi.providers.contracts.llm import Llm
 from xiaozhi.providers.contracts.memory import Memory
 from xiaozhi.providers.contracts.tts import SentenceTts, StreamingTts, Tts
 from xiaozhi.providers.contracts.vllm import Vllm
-from xiaozhi.providers.contracts.voiceprint import Voiceprint
+from xiaozhi.providers.contracts.voiceprint import LearningVoiceprint, Voiceprint
 from xiaozhi.providers.registry import block_key
 from xiaozhi.providers.remedies import Remedies
 from xiaozhi.providers.wrappers import asr, end_of_turn, intent, llm, memory, tts, vllm, voiceprint
@@ -43,6 +43,7 @@ _WRAPPERS: tuple[tuple[type, Any, Any], ...] = (
     (Tts, None, tts.FallbackStreamingTts),
     (Memory, memory.GuardedMemory, None),
     (Intent, intent.GuardedIntent, None),
+    (LearningVoiceprint, voiceprint.GuardedLearningVoiceprint, None),
     (Voiceprint, voiceprint.GuardedVoiceprint, None),
     (EndOfTurn, end_of_turn.GuardedEndOfTurn, None),
 )
