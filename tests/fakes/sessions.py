@@ -234,11 +234,13 @@ class FakeHistory:
     def __init__(self) -> None:
         self.entries: list[HistoryEntry] = []
         self.sounds: list[bytes | KeptSound] = []
+        self.voices: list[Sequence[KeptSound]] = []
         self.ended: list[EndedSession] = []
 
-    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"") -> None:
+    def append(self, entry: HistoryEntry, sound: bytes | KeptSound = b"", voices: Sequence[KeptSound] = ()) -> None:
         self.entries.append(entry)
         self.sounds.append(sound)
+        self.voices.append(voices)
 
     def end(self, ended: EndedSession) -> None:
         self.ended.append(ended)

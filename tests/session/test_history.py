@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.sessions import FakeHistory
 from xiaozhi.chat import CallContext, Message, ToolCall
-from xiaozhi.history.entries import ToolUse
+from xiaozhi.history.entries import KeptSound, ToolUse
 from xiaozhi.session.history import SessionHistory
 from xiaozhi.session.turn_record import Outcome, Timeline, TurnRecord
 from xiaozhi.session.turns.dialogue import Exchange
@@ -47,9 +47,12 @@ def test_a_turn_is_handed_in_with_what_is_known_of_it() -> None:
 
 def test_sound_is_handed_in_where_it_is_kept() -> None:
     keeper = FakeHistory()
-    made(keeper).turn_ended(record(user_text="hello", sound=b"12"), "sound")
+    answer = (KeptSound((b"packet",)),)
+    for mode in ("sound", "text"):
+        made(keeper).turn_ended(record(user_text="hello", sound=b"12", voices=answer), mode)
 
-    assert keeper.sounds == [b"12"]
+    assert keeper.sounds == [b"12", b""]
+    assert keeper.voices == [answer, ()]
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

@@ -23,6 +23,7 @@ from xiaozhi.devices.quota import KEPT_DAYS
 from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.history.export import export
 from xiaozhi.history.store import KeptTurn, LocalHistory
+from xiaozhi.management.last_good import DIRECTORY as ANSWERS
 from xiaozhi.providers import registry
 from xiaozhi.session.memory import KEPT_S
 from xiaozhi.settings import Loaded, Settings, zone_of
@@ -196,7 +197,21 @@ def _kept_elsewhere(settings: Settings) -> list[_Row]:
     log, conversation = settings.log, settings.conversation
     log_files = sorted(Path(log.log_dir).glob(f"{log.log_file}*")) if log.log_dir else []
     words = "what is said is logged (log.content)" if log.content else "without what is said"
+    rows: list[_Row] = []
+    if settings.under_console:
+        copies = settings.data_dir / ANSWERS
+        rows.append(
+            (
+                "the console's agents, with keys and memories",
+                str(copies),
+                "until its next answer, or it forgets a device",
+                _size(sum(path.stat().st_size for path in copies.glob("*"))),
+            )
+        )
+    if settings.server.redis:
+        rows.append(("dialogues to be resumed, answers", "server.redis", "as in this process", ""))
     return [
+        *rows,
         (
             "turns that are not stored yet",
             str(journals),
@@ -221,7 +236,11 @@ def _kept_elsewhere(settings: Settings) -> list[_Row]:
 def _sent(settings: Settings) -> list[_Row]:
     """Whom what was said is sent to."""
     names = ", ".join(registry.block_key(kind, name) for kind, name in settings.in_use())
-    return [("sent to providers while a turn lasts", names, "as they say; local ones keep nothing", "")]
+    sent: list[_Row] = [("sent to providers while a turn lasts", names, "as they say; local ones keep nothing", "")]
+    if settings.under_console:
+        told = "told to the console, by its setting for a device: nothing, turns, or turns and both voices"
+        sent.append((told, settings.manager_api.url, "as the console says", ""))
+    return sent
 
 
 def _days(days: int) -> str:

@@ -150,6 +150,7 @@ def _read_elsewhere(kind: str, name: str, block: Mapping[str, Any]) -> list[str]
     keys = list(OWN_LIMITS) if kind in LIMITED_BY and not cls.traits.offline else []
     keys += ["fallback"] if kind in FALLING_BACK else []
     keys += ["llm"] if kind in REFERRING and cls.needs_services else []
+    keys += ["language"] if kind == "tts" and _named(block) else []
     return keys + {"vad": ["pause_ms"], "intent": ["functions"]}.get(kind, [])
 
 
@@ -249,7 +250,7 @@ def _prompter(loaded: Loaded, context: LiveContext, briefing: str, like: Agent |
         template_dir=template.parent,
         template_name=template.name,
         zone=zone_of(settings),
-        language=settings.language,
+        language=language_to_answer_in(settings),
         quota_refusal=settings.quota_response,
         briefing=briefing,
         speakers=_speakers(settings),
@@ -258,6 +259,17 @@ def _prompter(loaded: Loaded, context: LiveContext, briefing: str, like: Agent |
         lunar=_lunar_date,
         like=like.prompter if like is not None else None,
     )
+
+
+def language_to_answer_in(settings: Settings) -> str:
+    """As the prompt calls it; without a setting what the block of the voice names, as existing files have it. "": the
+    user's."""
+    return settings.language or _named(settings.block("tts", settings.selected("tts")))
+
+
+def _named(block: Mapping[str, Any]) -> str:
+    written = block.get("language")
+    return written if isinstance(written, str) and named_language(written) else ""
 
 
 def limit_output(quota: OutputQuota, limit: int) -> None:
