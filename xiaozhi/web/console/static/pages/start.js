@@ -9,7 +9,7 @@ await useStyle("settings");
 
 const t = words({
   en: {
-    title: "First steps", choose: "1. Who shall listen, think and speak?", offline: "As it is: offline", offlineHint: "Everything on this machine, no account. A plain voice and a few fixed answers, in English.",
+    title: "First steps", choose: "1. Who shall listen, think and speak?", offline: "As it is: offline", offlineHint: "Everything on this machine, no account. Hears and speaks English and Chinese; its answers come from rules, not from a language model.",
     openai: "OpenAI, or anything like it", openaiHint: "One address and one key. Also for other services and servers of your own that speak the same interface.",
     aliyun: "Alibaba Cloud", aliyunHint: "One key of Model Studio (DashScope). Quick, good Chinese.", doubao: "Doubao (Volcengine)", doubaoHint: "A key of Ark, and an app of its speech service. Quick, good Chinese.",
     local: "Models on this machine", localHint: "Ears and voice without any service. Needs a download and some memory; the mind is chosen separately.",
@@ -21,7 +21,7 @@ const t = words({
     anyway: "It can be saved without a check, too.", managed: "A management console decides for devices; what you choose here is used where it leaves that open.", all: "All settings",
   },
   zh: {
-    title: "入门向导", choose: "1. 由谁来听、想、说？", offline: "保持现状：离线", offlineHint: "全部在本机，无需账号。声音朴素，只有少量固定的英文回答。",
+    title: "入门向导", choose: "1. 由谁来听、想、说？", offline: "保持现状：离线", offlineHint: "全部在本机，无需账号。听得懂、会说中文和英文；回答来自固定规则，不是大模型。",
     openai: "OpenAI 或兼容服务", openaiHint: "一个地址和一个密钥。也适用于接口相同的其他服务和自建服务器。", aliyun: "阿里云", aliyunHint: "一个百炼（DashScope）密钥。速度快，中文好。",
     doubao: "豆包（火山引擎）", doubaoHint: "一个方舟密钥，加一个语音服务的应用。速度快，中文好。", local: "本机模型", localHint: "识别和音色不依赖任何服务。需要下载并占用内存；语言模型另选。",
     now: "使用中", details: "2. 需要什么", parts: "用于", ASR: "识别", LLM: "语言模型", TTS: "音色", VLLM: "视觉", keep: "留空则保持已设置的值。",
