@@ -61,6 +61,7 @@ def test_fillers_change_nothing_in_english(book: PhraseBook, text: str) -> None:
         ("请帮我到计时半个小时", "timer_when 半个小时"),
         ("明天早上7点叫我气床", "alarm_when 明天早上7点"),
         ("帮我设一个6.5的闹中", "alarm_when 6点半"),
+        ("明早6.1克叫我", "alarm_when 明早6点1刻"),
         ("将一个故事", "story"),
         ("方点音月", "music"),
         ("下一手", "music_next"),

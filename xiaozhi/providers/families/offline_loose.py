@@ -7,9 +7,11 @@ Where two rules are equally near, neither is meant."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from rapidfuzz import process
@@ -60,9 +62,12 @@ class LooseChinese:
                     code = table.code(form)
                     self._keys[code] = key if self._keys.get(code, key) == key else None
                     self._deciding[code] = table.code("".join(char for char in form if char in _DECIDING))
-        self._by_length: dict[int, list[str]] = {}
+        self._with_part: dict[tuple[int, int, str], list[str]] = {}
+        """Codes by their length and one of their parts with its place: what is near to a code has one of its parts
+        unchanged, because there are more of them than differences that are forgiven."""
         for code in self._keys:
-            self._by_length.setdefault(len(code), []).append(code)
+            for start, end in _parts(len(code)):
+                self._with_part.setdefault((len(code), start, code[start:end]), []).append(code)
 
     def find(self, forms: Iterable[Form]) -> tuple[LooseKey, int | None] | None:
         """The phrase that was meant, with the number that was said in it."""
@@ -122,23 +127,36 @@ class LooseChinese:
         if len(code) < 2 * _LEAST_SYLLABLES:
             return
         needed = {self._sounds.code(char) for char in form if char in _DECIDING}
-        for length in range(len(code) - most // 2 * 2, len(code) + most + 1, 2):
-            some = self._by_length.get(length)
-            if not some:
+        moved = most // 2 * 2
+        some = {
+            other: None
+            for length in range(len(code) - moved, len(code) + moved + 1, 2)
+            for start, end in _parts(length)
+            for shift in range(-min(moved, start), moved + 1, 2)
+            for other in self._with_part.get((length, start, code[start + shift : end + shift]), ())
+        }
+        for other, distance, _ in process.extract_iter(
+            code, some.keys(), scorer=Levenshtein.distance, processor=None, score_cutoff=most
+        ):
+            key = self._keys[other]
+            if key is None or (SLOT in code) != (SLOT in other):
                 continue
-            found = process.extract(code, some, scorer=Levenshtein.distance, processor=None, score_cutoff=most, limit=4)
-            for other, distance, _ in found:
-                key = self._keys[other]
-                if key is None or (SLOT in code) != (SLOT in other):
-                    continue
-                units = {other[at : at + 2] for at in range(0, len(other), 2)}
-                if needed <= units and self._decided(self._deciding[other], code):
-                    yield int(distance), key
+            units = {other[at : at + 2] for at in range(0, len(other), 2)}
+            if needed <= units and self._decided(self._deciding[other], code):
+                yield int(distance), key
 
     @staticmethod
     def _decided(needed: str, code: str) -> bool:
         """Whether each deciding syllable of a phrase was heard at least by half."""
         return all(needed[at] in code[::2] or needed[at + 1] in code[1::2] for at in range(0, len(needed), 2))
+
+
+@functools.cache
+def _parts(length: int) -> list[tuple[int, int]]:
+    """Where the parts of a code are: whole syllables, one part more than there may be differences."""
+    syllables = length // 2
+    count = min(syllables, int(TOLERANCE / (1 - TOLERANCE) * length) + 1)
+    return list(pairwise(2 * (syllables * place // count) for place in range(count + 1))) if count else []
 
 
 class LooseEnglish:

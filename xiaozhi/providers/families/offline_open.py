@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from rapidfuzz.distance import Hamming
-
 from xiaozhi.providers.families.offline_file import Slot
 from xiaozhi.providers.families.offline_patterns import PatternSentence, runs
 from xiaozhi.providers.families.offline_slots import plain_text, slot_value
@@ -55,6 +53,37 @@ def open_phrase(rule: str, sentence: PatternSentence, language: str) -> OpenPhra
     return OpenPhrase(rule, tuple(literals), tuple(slots))
 
 
+class _SameStart:
+    """Phrases with the same literal before their first slot, by the one behind their last."""
+
+    def __init__(self) -> None:
+        self._by_end: dict[str, list[tuple[OpenPhrase, str | None]]] = {}
+        self._near: dict[str, list[str]] = {}
+        self._longest = 0
+
+    def add(self, phrase: OpenPhrase, end: str, middle: str | None) -> None:
+        """`middle`: the literal between two slots, as it is compared; None: there is one slot."""
+        if end not in self._by_end:
+            self._by_end[end] = []
+            self._longest = max(self._longest, len(end))
+            for gap in _gaps(end):
+                self._near.setdefault(gap, []).append(end)
+        self._by_end[end].append((phrase, middle))
+
+    def ending(
+        self, code: str, start: int, width: int, *, tolerant: bool
+    ) -> Iterator[tuple[int, OpenPhrase, str | None]]:
+        """Where the last slot of `code` stops, behind `start`; the phrase; its middle. The longest end first."""
+        for stop in range(max(start + width, len(code) - self._longest), len(code) + 1, width):
+            tail = code[stop:]
+            ends = [tail] if tail in self._by_end else []
+            if tolerant:
+                ends += [end for gap in _gaps(tail) for end in self._near.get(gap, ()) if end != tail]
+            for end in ends:
+                for phrase, middle in self._by_end[end]:
+                    yield stop, phrase, middle
+
+
 class OpenPhrases:
     """Those of one language; with a table of sounds they are compared by sound, and half a syllable of each end may
     differ."""
@@ -66,12 +95,11 @@ class OpenPhrases:
         self._language = language
         self._table = table
         self._width = 1 if table is None else 2
-        self._by_start: dict[str, dict[str, list[tuple[OpenPhrase, str | None]]]] = {}
-        """By the literal before the first slot, then by the one behind the last: the phrase, and what is between."""
+        self._by_start: dict[str, _SameStart] = {}
         for phrase in sorted(phrases, key=lambda one: (len(one.slots), -sum(map(len, one.literals)))):
             coded = tuple(map(self._code, phrase.literals))
-            group = self._by_start.setdefault(coded[0], {}).setdefault(coded[-1], [])
-            group.append((phrase, coded[1] if len(coded) > MAX_OPEN_SLOTS else None))
+            same = self._by_start.setdefault(coded[0], _SameStart())
+            same.add(phrase, coded[-1], coded[1] if len(coded) > MAX_OPEN_SLOTS else None)
         self._longest = max(map(len, self._by_start), default=0)
         self._near_starts: dict[str, list[str]] = {}
         for start in self._by_start if table is not None else ():
@@ -102,17 +130,14 @@ class OpenPhrases:
         self, text: str, code: str, end: int, start: str, read: _Read, *, tolerant: bool
     ) -> tuple[OpenPhrase, Values] | None:
         """As `find`, of the phrases that begin with `start`. `read`: what was read in slots already."""
-        for last, group in self._by_start.get(start, {}).items():
-            stop = len(code) - len(last)
-            if stop <= end or not (code.endswith(last) or (tolerant and _nearly(code[stop:], last))):
+        same = self._by_start.get(start)
+        for stop, phrase, middle in same.ending(code, end, self._width, tolerant=tolerant) if same is not None else ():
+            if tolerant and not self._bounded(phrase):
                 continue
-            for phrase, middle in group:
-                if tolerant and not self._bounded(phrase):
-                    continue
-                for pieces in self._split(text, code, end, stop, middle):
-                    values = self._values(phrase, pieces, read)
-                    if values is not None:
-                        return phrase, values
+            for pieces in self._split(text, code, end, stop, middle):
+                values = self._values(phrase, pieces, read)
+                if values is not None:
+                    return phrase, values
         return None
 
     def _bounded(self, phrase: OpenPhrase) -> bool:
@@ -156,10 +181,3 @@ def _gaps(code: str) -> Iterator[str]:
     if len(code) >= 2 * MANY_SYLLABLES:
         for at in range(len(code)):
             yield f"{code[:at]}?{code[at + 1 :]}"
-
-
-def _nearly(heard: str, literal: str) -> bool:
-    """Whether all but one half of a syllable are the same, of two syllables or more."""
-    if len(literal) < 2 * MANY_SYLLABLES or len(heard) != len(literal):
-        return False
-    return Hamming.distance(heard, literal, score_cutoff=1) <= 1

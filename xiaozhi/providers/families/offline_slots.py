@@ -119,6 +119,7 @@ def _time(text: str, language: str, table: SyllableSounds | None) -> str | None:
         return text if _is_english_time(text.replace(":", " ").split()) else None
     text = re.sub(r"(\d)\.5(?!\d)", r"\1点半", text)  # how 六点半 is often written down
     text = re.sub(r"(\d)\.(\d\d)(?!\d)", r"\1点\2分", text)
+    text = re.sub(r"(\d)\.([13])[刻克课]", r"\1点\2刻", text)
     if not all(char in _TIME_CHARS for char in text):
         said = _repaired(text, _TIME_REPAIRS, table, "".join(_TIME_CHARS)) if table is not None else None
         if said is None:
