@@ -57,6 +57,15 @@ def test_english_that_is_no_phrase_is_heard(ears: OfflineAsr) -> None:
     assert {found.language for found in heard} == {"en"}
 
 
+def test_somebody_who_speaks_for_longer_than_ten_seconds_is_heard_to_the_end(ears: OfflineAsr) -> None:
+    speech = [one.pcm for one in speak_all(SAID)] * 3
+
+    heard = words(ears.transcribe(b"".join(speech), CONTEXT).text)
+
+    assert sum(map(len, speech)) > 10 * 32_000
+    assert heard.count("kitchen") == 3 and heard.count("story") == 3, heard
+
+
 def test_chinese_is_heard_as_chinese(ears: OfflineAsr) -> None:
     """The robot's Chinese is beyond a recogniser; that it is Chinese is not. Recordings: docs/offline.md."""
     (speech,) = speak_all(["今天天气很好，我们一起去公园吧"])

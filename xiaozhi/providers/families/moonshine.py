@@ -51,10 +51,11 @@ class Moonshine:
         if len(samples) < SHORTEST:
             return MoonshineText("", 0.0)
         sound = samples[None]
-        (states,) = self._encoder.run(None, {"input_values": sound, "attention_mask": np.ones(sound.shape, np.int64)})
+        mask = np.ones(sound.shape, np.int64)
+        (states,) = self._encoder.run(None, {"input_values": sound, "attention_mask": mask})
         given: dict[str, Any] = dict.fromkeys(self._past, self._nothing)
         given["encoder_hidden_states"] = states
-        given["encoder_attention_mask"] = np.ones(states.shape[:2], np.int64)
+        given["encoder_attention_mask"] = mask  # of the sound: the decoder takes each 384th of it for a state
         found: list[int] = []
         log_prob, piece = 0.0, _BEGIN
         for step in range(int(len(samples) / 16_000 * _PIECES_PER_S) + 2):
