@@ -43,7 +43,8 @@ from loadtest.bench._hesitations import fetched, judged_anew
 from loadtest.measure.run import REPORTS
 from loadtest.report.charts import lines
 from xiaozhi.speech.end_of_turn import SilenceBounds, score_of, silence_needed
-from xiaozhi.speech.last_words import finished, language_of
+from xiaozhi.speech.language import spoken_language
+from xiaozhi.speech.last_words import finished
 
 Row = tuple[str, float | None, str, str]
 
@@ -76,7 +77,7 @@ class Pause:
     @property
     def words(self) -> float:
         """What the last words say, in the language that they show, as `session/listening/end_of_turn.py` has it."""
-        return finished(self.text, language_of(self.text, self.language))
+        return finished(self.text, spoken_language(self.text, usual=self.language) or self.language)
 
 
 @dataclass(frozen=True, slots=True)

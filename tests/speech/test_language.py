@@ -55,6 +55,10 @@ def test_what_shows_no_language_is_of_the_one_before() -> None:
     assert spoken_language("No.", "¿Cómo está usted?") == "es"
     assert spoken_language("Fecha a porta.", usual="pt") == "pt"
     assert spoken_language("Take a seat.", "你好", usual="pt") == "en"
+    assert spoken_language("give me a", usual="en") == "en"
+    assert spoken_language("turn on the light", usual="zh") == "en"
+    assert spoken_language("打开灯", usual="en") == "zh"
+    assert spoken_language("123", usual="zh") == "", "who asks knows what was usual"
     assert spoken_language() == ""
 
 

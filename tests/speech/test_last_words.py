@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xiaozhi.settings.turn import WITH_WORDS
-from xiaozhi.speech.last_words import LANGUAGES, finished, language_of
+from xiaozhi.speech.last_words import LANGUAGES, finished
 
 
 def test_the_settings_know_the_languages_that_have_a_table() -> None:
@@ -126,19 +126,3 @@ def test_what_is_likely(language: str, text: str, low: float, high: float) -> No
 def test_only_the_end_of_a_long_text_is_looked_at() -> None:
     assert finished("and because of the " * 10_000 + "What time is it?", "en") == 1.0
     assert finished("What time is it? " * 10_000 + "And the", "en") == -1.0
-
-
-@pytest.mark.parametrize(
-    ("text", "told", "language"),
-    [
-        ("give me a", "en", "en"),
-        ("give me a", "", "pt"),
-        ("Mach das Licht an", "de", "de"),
-        ("turn on the light", "zh", "en"),
-        ("打开灯", "en", "zh"),
-        ("123", "zh", "zh"),
-        ("", "", ""),
-    ],
-)
-def test_small_words_of_several_languages_do_not_overrule_what_was_told(text: str, told: str, language: str) -> None:
-    assert language_of(text, told) == language

@@ -30,8 +30,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from xiaozhi.speech.language import spoken_language
-
 
 @dataclass(frozen=True, slots=True)
 class _Table:
@@ -246,14 +244,6 @@ def finished(text: str, language: str) -> float:
     if asks:
         return table.question
     return table.stop if marked.endswith((".", "。", "!", "！")) else 0.0
-
-
-def language_of(text: str, told: str) -> str:
-    """In which language a text is read here. `told`: by the recogniser or by the conversation before, "" where neither
-    knows. A few small words are of several languages ("give me a" is Portuguese as well): what was told to be English
-    is not doubted for them."""
-    shown = spoken_language(text)
-    return told if told == "en" and shown != "zh" else shown or told
 
 
 def _ending(words: str, table: _Table, longest: int) -> float | None:

@@ -19,7 +19,8 @@ from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.listening.utterance import Utterance
 from xiaozhi.speech.end_of_turn import SilenceBounds, score_of, silence_needed
-from xiaozhi.speech.last_words import finished, language_of
+from xiaozhi.speech.language import spoken_language
+from xiaozhi.speech.last_words import finished
 from xiaozhi.speech.transcripts import heard
 
 log = get_logger(__name__)
@@ -94,7 +95,8 @@ class JudgedPause:
 
     def _score(self, text: str, language: str) -> float:
         text = heard(text)
-        self._language = language_of(text, language or self._language)
+        told = language or self._language
+        self._language = spoken_language(text, usual=told) or told
         return finished(text, self._language) if self._language in self._witnesses.words else 0.0
 
     def _listen(self, model: EndOfTurn, pcm: bytes) -> None:
