@@ -47,7 +47,7 @@ class Shelf:
 
     def stands(self, device: str, worker: str) -> None:
         """A worker can tell it something while nobody talks with it."""
-        self.database.run(lambda each: presences.beat(each, worker, "", 1, self.now))
+        self.database.run(lambda each: presences.heartbeat(each, worker, "", 1, self.now))
         self.database.run(lambda each: presences.keep_standing(each, {(device, worker): self.now}))
 
     def leave(self, device: str, worker: str) -> None:

@@ -170,7 +170,7 @@ def test_the_sample_block(vendor: EdgeVendor, made: list[EdgeTts]) -> None:
         ({"volume": "+20"}, ("+0%", "+20%", "+0Hz")),
         ({"rate": "", "volume": None, "pitch": " 7 "}, ("+0%", "+0%", "+7Hz")),
         ({"ttsRate": -100, "ttsVolume": 50, "ttsPitch": "-30", "rate": "+9%"}, ("-50%", "+50%", "-30Hz")),
-        ({"ttsRate": 0, "rate": "+9%"}, ("+0%", "+0%", "+0Hz")),
+        ({"ttsRate": 0, "rate": "+9%"}, ("+9%", "+0%", "+0Hz")),
     ],
 )
 def test_how_it_is_said(

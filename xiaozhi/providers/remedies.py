@@ -117,7 +117,7 @@ def remedies_of(kind: str, name: str, block: Mapping[str, Any]) -> Remedies:
     return Remedies(
         key,
         tuple(each for each in secrets if block.get(each)),
-        tuple(each for each in secrets if not block.get(each)),
+        tuple(each for each in secrets if each in registered.options.model_fields and not block.get(each)),
         first(ADDRESSES, "its address"),
         first(MODELS, "its model"),
     )

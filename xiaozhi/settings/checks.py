@@ -345,7 +345,7 @@ def spellings(name: str, field: FieldInfo) -> list[str]:
     """Every name under which a field is written."""
     alias = field.validation_alias
     if isinstance(alias, AliasChoices):
-        return [*(choice for choice in alias.choices if isinstance(choice, str)), name]
+        return list(dict.fromkeys([*(choice for choice in alias.choices if isinstance(choice, str)), name]))
     return [field.alias] if field.alias else [name]
 
 

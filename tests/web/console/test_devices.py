@@ -210,7 +210,7 @@ def test_one_device(desk: Desk) -> None:
     assert (shown["device"], shown["online"], shown["here"], shown["revoked"]) == (ANNA, False, False, False)
     assert shown["firmware_offered"]["file"] == "bread_9.bin"
     assert shown["quota"] == {"used": 7, "limit": 100}
-    desk.database.run(lambda each: presences.beat(each, "w1", "", 1, desk.now))
+    desk.database.run(lambda each: presences.heartbeat(each, "w1", "", 1, desk.now))
     desk.database.run(lambda each: presences.keep_standing(each, {(ANNA, "w1"): desk.now}))
     shown = desk.browser.get(f"devices/{ANNA}")
     assert (shown["online"], shown["talking"]) == (True, False), "it can be told something, and nobody talks with it"
@@ -260,7 +260,7 @@ def test_of_two_that_wait_as_one_device_the_other_goes_on_waiting(desk: Desk) ->
 def test_a_device_that_is_gone_is_removed(desk: Desk) -> None:
     desk.seen(ANNA, BERT)
     visit = {"v1": Visit("v1", ANNA, "w1", desk.now)}
-    desk.database.run(lambda each: presences.beat(each, "w1", "", 1, desk.now))
+    desk.database.run(lambda each: presences.heartbeat(each, "w1", "", 1, desk.now))
     desk.database.run(lambda each: presences.keep(each, visit))
     assert desk.browser.ask("DELETE", f"devices/{ANNA}").status_code == 409, "it is connected"
     desk.database.run(lambda each: presences.keep(each, {"v1": None}))
