@@ -15,6 +15,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 UNANSWERED: Final = "…"
 """Stands in a dialogue where templates demand somebody's words and nobody said any. A model that imitates it is not
 heard."""
+UNKNOWN_SPEAKER: Final[Mapping[str, str]] = {"zh": "未知说话人", "": "unknown speaker"}
+"""Stands in the place of a name, where speakers are told apart and this one is not known; by language, "": others."""
 
 
 @dataclass(frozen=True, slots=True)

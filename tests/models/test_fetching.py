@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import re
@@ -273,8 +274,10 @@ def test_how_much_is_here_while_a_download_runs(tmp_path: Path) -> None:
     work.mkdir()
     (work / "left.part").write_bytes(bytes(1500))
     assert progress([one, two], tmp_path) == FetchProgress(4000, 10_000, running=False), "an old part is not counted"
-    (work / "two.lock").touch()
-    assert progress([one, two], tmp_path) == FetchProgress(5500, 10_000, running=True)
-    (work / "more.part").write_bytes(bytes(9000))
-    assert progress([one, two], tmp_path).here == 10_000, "no more than there is"
+    with (work / "two.lock").open("w") as lock:
+        assert not progress([one, two], tmp_path).running, "left by a command that was killed"
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert progress([one, two], tmp_path) == FetchProgress(5500, 10_000, running=True)
+        (work / "more.part").write_bytes(bytes(9000))
+        assert progress([one, two], tmp_path).here == 10_000, "no more than there is"
     assert progress([one], tmp_path) == FetchProgress(4000, 4000, running=False)

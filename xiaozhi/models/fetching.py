@@ -220,9 +220,21 @@ def progress(models: Iterable[KnownModel], parent: Path) -> FetchProgress:
     missing = [model for model in wanted if not is_here(model, parent / model.folder)]
     whole, lacking = (sum(model.size for model in some) for some in (wanted, missing))
     work = parent / WORK_FOLDER
-    running = any((work / f"{model.folder}.lock").exists() for model in missing)
+    running = any(_is_locked(work / f"{model.folder}.lock") for model in missing)
     coming = sum(map(_size, work.rglob("*"))) if running else 0
     return FetchProgress(whole - lacking + min(coming, lacking), whole, running)
+
+
+def _is_locked(lock: Path) -> bool:
+    """Whether somebody holds it: a command that was killed leaves the file, and not the lock."""
+    try:
+        with lock.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _size(path: Path) -> int:

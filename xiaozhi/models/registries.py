@@ -1,5 +1,5 @@
-"""Where package registries have a file: the ones that pip and npm of this machine are set to, then the public ones and
-their mirrors in China. Whatever they send is compared with its checksum, so none need be trusted.
+"""Where package registries have a file: those that pip and npm of this machine use, by their own settings or, without
+any, by their own defaults. Whatever they send is compared with its checksum, so none need be trusted.
 
 Sources: https://packaging.python.org/specifications/simple-repository-api/ (every index has the HTML form), npm's
 registry API (`<name>/-/<name>-<version>.tgz`)."""
@@ -20,16 +20,9 @@ from pathlib import Path
 
 from xiaozhi.models.entries import Package
 
-PUBLIC = {
-    "pypi": (
-        "https://pypi.org/simple",
-        "https://pypi.tuna.tsinghua.edu.cn/simple",
-        "https://mirrors.aliyun.com/pypi/simple",
-    ),
-    "npm": ("https://registry.npmjs.org", "https://registry.npmmirror.com"),
-}
 _ASK_S = 30.0
 _PIP_INDEX = re.compile(r"[\w:.-]*\.(extra-)?index-url=(.+)")
+_PIP_DEFAULT = re.compile(r"--index-url\b.*?\(default\s+(https?://[^\s)]+)", re.DOTALL)
 _LINK = re.compile(r"<a\s[^>]*?href\s*=\s*[\"']([^\"'#]+)", re.IGNORECASE)
 
 ReadPage = Callable[[str], str]
@@ -39,7 +32,7 @@ ReadPage = Callable[[str], str]
 def addresses_of(package: Package, read_page: ReadPage, configured: Callable[[str], tuple[str, ...]]) -> Iterator[str]:
     """Where the file of `package` may be had, best first. `configured`: registry -> base addresses of this machine.
     A page is read only when its turn has come; one that cannot be read is passed over."""
-    for base in dict.fromkeys((*configured(package.registry), *PUBLIC[package.registry])):
+    for base in dict.fromkeys(configured(package.registry)):
         if package.registry == "npm":
             yield f"{base}/{package.name}/-/{package.file}"
             continue
@@ -59,19 +52,21 @@ def links_to(file: str, page: str, address: str) -> list[str]:
 
 @cache
 def configured_here(registry: str) -> tuple[str, ...]:
-    """Base addresses that pip or npm of this machine is set to; nothing where the programme is not there or says
-    nothing. Addresses of other kinds than HTTP are left out."""
+    """Base addresses that pip or npm of this machine uses; nothing where the programme is not there or says nothing.
+    Addresses of other kinds than HTTP are left out."""
     found = _of_pip() if registry == "pypi" else _of_npm()
     return tuple(base.strip().rstrip("/") for base in found if base.strip().startswith(("http://", "https://")))
 
 
 def _of_pip() -> list[str]:
-    return index_urls(_answer(sys.executable, "-m", "pip", "config", "list"))
+    pip = sys.executable, "-m", "pip"
+    return index_urls(_answer(*pip, "config", "list"), lambda: _answer(*pip, "download", "--help"))
 
 
-def index_urls(told: str) -> list[str]:
-    """The indexes that `pip config list` names: first those that replace PyPI, then the additional ones; what is set in
-    the environment wins over files, and a file that is nearer over the others, which pip lists first."""
+def index_urls(told: str, explained: Callable[[], str]) -> list[str]:
+    """The indexes that `pip config list` names: first those that replace its default, then the additional ones; what is
+    set in the environment wins over files, and a file that is nearer over the others, which pip lists first. Where none
+    replaces it, the default comes first, which pip names only in `explained`, the help of its commands."""
     main: list[str] = []
     extra: list[str] = []
     for line in told.splitlines():
@@ -81,6 +76,8 @@ def index_urls(told: str) -> list[str]:
         value = str(ast.literal_eval(match[2])) if match[2][:1] in "'\"" else match[2]
         place = extra if match[1] else main
         place[:0] = value.split()
+    if not main and (default := _PIP_DEFAULT.search(explained())):
+        main.append(default[1])
     return [*main, *extra]
 
 

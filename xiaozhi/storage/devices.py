@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Subquery, Table, Text, cast, delete, func, or_, select, true, union
 
-from xiaozhi.storage.presences import kept_at
+from xiaozhi.storage.presences import kept_since
 from xiaozhi.storage.tables import (
     console_change,
     device,
@@ -128,7 +128,7 @@ def look_up(
     reports = {row.device: row.report for row in connection.execute(select(device).where(device.c.device.in_(names)))}
     said = {
         (row.device, row.client): (bytes(row.snapshot), float(row.said_at))
-        for row in connection.execute(select(dialogue).where(dialogue.c.device.in_(names), kept_at() >= said_since))
+        for row in connection.execute(select(dialogue).where(dialogue.c.device.in_(names), kept_since(said_since)))
     }
     return {
         (name, client): Arrival(settings.get(name), enrolled.get(name, ""), reports.get(name), said.get((name, client)))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
 from xiaozhi.storage.tables import dialogue, insert, presence, standing_presence, worker, worker_order
 
@@ -49,7 +49,7 @@ def tidy(connection: Connection, alive_since: float, said_since: float) -> None:
     connection.execute(delete(worker).where(worker.c.beat_at < alive_since))
     for table in (presence, standing_presence):
         connection.execute(delete(table).where(table.c.worker.not_in(select(worker.c.worker))))
-    connection.execute(delete(dialogue).where(kept_at() < said_since))
+    connection.execute(delete(dialogue).where(~kept_since(said_since)))
 
 
 def gone(connection: Connection, name: str) -> None:
@@ -157,9 +157,10 @@ def workers(connection: Connection, alive_since: float) -> list[WorkerSign]:
     return [WorkerSign(row.worker, row.websocket, row.connections, row.beat_at) for row in rows]
 
 
-def kept_at() -> ColumnElement[float]:
-    """From when on a dialogue is kept."""
-    return func.coalesce(dialogue.c.kept_at, dialogue.c.said_at)
+def kept_since(since: float) -> ColumnElement[bool]:
+    """Whether a dialogue is kept from then on or later. A release before version 11 that runs beside this one changes
+    `said_at` alone."""
+    return or_(dialogue.c.said_at >= since, func.coalesce(dialogue.c.kept_at, 0.0) >= since)
 
 
 def keep_dialogues(connection: Connection, dialogues: Mapping[tuple[str, str], tuple[bytes, float, float]]) -> None:
@@ -186,5 +187,5 @@ def dialogues_of(
     connection: Connection, devices: Collection[str], since: float
 ) -> dict[tuple[str, str], tuple[bytes, float]]:
     """What was said last with these devices, as far as it is kept since then: snapshot, and when it was said."""
-    rows = connection.execute(select(dialogue).where(dialogue.c.device.in_(list(devices)), kept_at() >= since))
+    rows = connection.execute(select(dialogue).where(dialogue.c.device.in_(list(devices)), kept_since(since)))
     return {(row.device, row.client): (bytes(row.snapshot), row.said_at) for row in rows}

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
+from xiaozhi.chat import UNKNOWN_SPEAKER, CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.llm import Llm, LlmTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
@@ -238,9 +238,10 @@ def _before(messages: Sequence[Message]) -> str:
 
 
 def _speaker(messages: Sequence[Message]) -> str:
-    """Who speaks, as far as it is known: told whenever somebody else begins to."""
+    """Who speaks, as far as it is known: told whenever somebody else begins to. "" for somebody unknown."""
     told = (_told(message.content) for message in reversed(messages) if message.role == "user")
-    return next((name for name, _ in told if name), "")
+    name = next((name for name, _ in told if name), "")
+    return "" if name in UNKNOWN_SPEAKER.values() else name
 
 
 def _without_speaker(content: str) -> str:

@@ -16,6 +16,7 @@ import gevent
 import orjson
 from gevent import Greenlet
 
+from xiaozhi.chat import UNKNOWN_SPEAKER
 from xiaozhi.errors import ConnectionClosed, Overloaded, VendorError
 from xiaozhi.providers.contracts.voiceprint import HeardVoice, Voiceprint
 from xiaozhi.runtime.logs import get_logger
@@ -28,7 +29,6 @@ log = get_logger(__name__)
 MIN_VOICED_MS: Final = 400
 """Nobody is known by less."""
 MAX_RECENT: Final = 8
-_UNKNOWN: Final = {"zh": "未知说话人", "": "unknown speaker"}
 
 
 class AskedVoice:
@@ -51,7 +51,7 @@ class AskedVoice:
         if heard is None or not heard.comparable:
             return ""
         if heard.speaker is None:
-            return _UNKNOWN["zh" if language.startswith(("zh", "yue")) else ""]
+            return UNKNOWN_SPEAKER["zh" if language.startswith(("zh", "yue")) else ""]
         return heard.speaker.name
 
     @property
