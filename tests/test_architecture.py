@@ -6,14 +6,12 @@ it, so that a rule that stopped seeing cannot go unnoticed."""
 from __future__ import annotations
 
 import ast
-import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.sources import ROOT, Source, imports, parse, read
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"app"}),
@@ -69,42 +67,6 @@ SPAWNERS = {"spawn", "spawn_later", "spawn_raw"}
 DRIVERS = {"sqlite3", "sqlalchemy", "psycopg"}
 
 
-@dataclass(frozen=True)
-class Source:
-    """One file: its path from the root, its text and its tree."""
-
-    path: str
-    text: str
-    tree: ast.Module
-
-    @property
-    def room(self) -> str:
-        """The first folder below xiaozhi/, or the file there."""
-        return Path(self.path).parts[1].removesuffix(".py")
-
-
-def _parse(path: str, text: str) -> Source:
-    return Source(path, text, ast.parse(text, filename=path))
-
-
-@functools.cache
-def _read(folder: str) -> list[Source]:
-    return [
-        _parse(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
-        for path in sorted((ROOT / folder).rglob("*.py"))
-    ]
-
-
-def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of everything imported; `from a import b` gives "a.b"."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            prefix = "." * node.level + (node.module or "")
-            yield from ((node.lineno, f"{prefix}.{alias.name}") for alias in node.names)
-
-
 def _calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """(line, dotted name) of every call whose function is written as a plain dotted name."""
     for node in ast.walk(tree):
@@ -121,7 +83,7 @@ def layers(source: Source) -> list[str]:
     if source.room not in DEPTH:
         return [f"{source.path}: room {source.room!r} has no place in LAYERS"]
     wrong = []
-    for line, name in _imports(source.tree):
+    for line, name in imports(source.tree):
         if name.startswith("."):
             wrong.append(f"{source.path}:{line} relative import; write xiaozhi.<room>.<module>")
             continue
@@ -141,7 +103,7 @@ def loadtest_layers(source: Source) -> list[str]:
     if source.room not in LOADTEST_DEPTH:
         return [f"{source.path}: room {source.room!r} has no place in LOADTEST_LAYERS"]
     wrong = []
-    for line, name in _imports(source.tree):
+    for line, name in imports(source.tree):
         parts = name.split(".")
         if parts[0] != "loadtest" or len(parts) < 3:
             continue
@@ -157,7 +119,7 @@ def by_the_wire_only(source: Source) -> list[str]:
         return []
     return [
         f"{source.path}:{line} imports {name}"
-        for line, name in _imports(source.tree)
+        for line, name in imports(source.tree)
         if name.split(".")[0] in ("xiaozhi", "tests")
     ]
 
@@ -183,12 +145,12 @@ def one_spawner(source: Source) -> list[str]:
     wrong = []
     if source.path != SPAWN_FILE:
         names = {f"gevent.{name}" for name in SPAWNERS} | {f"gevent.Greenlet.{name}" for name in SPAWNERS}
-        wrong += [f"{source.path}:{line} import of {name}" for line, name in _imports(source.tree) if name in names]
+        wrong += [f"{source.path}:{line} import of {name}" for line, name in imports(source.tree) if name in names]
         called = names | {f"Greenlet.{name}" for name in SPAWNERS} | {"Greenlet", "gevent.Greenlet"}
         wrong += [f"{source.path}:{line} {name}(...)" for line, name in _calls(source.tree) if name in called]
     if source.path != POOL_FILE and source.room != "sidecar":  # which is a process of its own, without a hub
         threads = {"threading.Thread", "gevent.threadpool.ThreadPool", "concurrent.futures.ThreadPoolExecutor"}
-        wrong += [f"{source.path}:{line} import of {name}" for line, name in _imports(source.tree) if name in threads]
+        wrong += [f"{source.path}:{line} import of {name}" for line, name in imports(source.tree) if name in threads]
         wrong += [f"{source.path}:{line} {name}(...)" for line, name in _calls(source.tree) if name in threads]
     return wrong
 
@@ -205,7 +167,7 @@ def no_hidden_imports(source: Source) -> list[str]:
     functions = [
         node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     ]
-    found = {(line, name) for function in functions for line, name in _imports(function)}
+    found = {(line, name) for function in functions for line, name in imports(function)}
     return [f"{source.path}:{line} imports {name} inside a function" for line, name in sorted(found)]
 
 
@@ -215,7 +177,7 @@ def one_websocket_file(source: Source) -> list[str]:
         return []
     return [
         f"{source.path}:{line} imports {name}"
-        for line, name in _imports(source.tree)
+        for line, name in imports(source.tree)
         if name.split(".")[0] == "geventwebsocket"
     ]
 
@@ -254,7 +216,7 @@ def one_room_for_databases(source: Source) -> list[str]:
     if source.room == "storage":
         return []
     return [
-        f"{source.path}:{line} imports {name}" for line, name in _imports(source.tree) if name.split(".")[0] in DRIVERS
+        f"{source.path}:{line} imports {name}" for line, name in imports(source.tree) if name.split(".")[0] in DRIVERS
     ]
 
 
@@ -282,7 +244,7 @@ def providers_by_their_doors(source: Source) -> list[str]:
     if source.room == "providers":
         return []
     wrong = []
-    for line, name in _imports(source.tree):
+    for line, name in imports(source.tree):
         parts = name.split(".")
         if parts[:2] == ["xiaozhi", "providers"] and len(parts) > 2 and not _is_door(parts[2:]):
             wrong.append(f"{source.path}:{line} imports {name}")
@@ -300,7 +262,7 @@ def contracts_without_gevent(source: Source) -> list[str]:
     if not source.path.startswith("xiaozhi/providers/contracts/"):
         return []
     return [
-        f"{source.path}:{line} imports {name}" for line, name in _imports(source.tree) if name.split(".")[0] == "gevent"
+        f"{source.path}:{line} imports {name}" for line, name in imports(source.tree) if name.split(".")[0] == "gevent"
     ]
 
 
@@ -324,7 +286,7 @@ def sidecar_stands_alone(source: Source) -> list[str]:
     """The unpatched child knows nothing of gevent; the server knows nothing of asyncio, nor of the child but its
     wire."""
     wrong = []
-    for line, name in _imports(source.tree):
+    for line, name in imports(source.tree):
         parts = name.split(".")
         if source.room == "sidecar":
             strange = parts[0] in ("gevent", "greenlet")
@@ -386,7 +348,7 @@ LOADTEST_RULES: tuple[Rule, ...] = (
 
 @pytest.mark.parametrize("rule", PRODUCT_RULES, ids=lambda rule: rule.__name__)
 def test_the_product_keeps(rule: Rule) -> None:
-    sources = _read("xiaozhi")
+    sources = read("xiaozhi")
 
     assert sources
     assert [violation for source in sources for violation in rule(source)] == []
@@ -394,7 +356,7 @@ def test_the_product_keeps(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", LOADTEST_RULES, ids=lambda rule: rule.__name__)
 def test_the_load_test_keeps(rule: Rule) -> None:
-    assert [violation for source in _read("loadtest") for violation in rule(source)] == []
+    assert [violation for source in read("loadtest") for violation in rule(source)] == []
 
 
 def test_the_server_patches_first() -> None:
@@ -447,7 +409,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
 
 @pytest.mark.parametrize("rule,path,text", BROKEN, ids=lambda value: getattr(value, "__name__", None))
 def test_a_rule_sees_what_it_forbids(rule: Rule, path: str, text: str) -> None:
-    assert rule(_parse(path, text))
+    assert rule(parse(path, text))
 
 
 ALLOWED: list[tuple[Rule, str, str]] = [
@@ -478,98 +440,6 @@ ALLOWED: list[tuple[Rule, str, str]] = [
 ]
 
 
-def import_cycles(sources: list[Source]) -> list[str]:
-    """Files that import each other, directly or in a circle, at import time; the shortest circles by name."""
-    names = {_module_name(source.path) for source in sources}
-    edges: dict[str, set[str]] = {}
-    for source in sources:
-        wanted = edges[_module_name(source.path)] = set()
-        for name in _imported_at_once(source.tree):
-            while name and name not in names:
-                name = name.rpartition(".")[0]
-            if name and name != "xiaozhi":
-                wanted.add(name)
-    found = []
-    for group in _components(edges):
-        if len(group) > 1:
-            found.append(" <-> ".join(sorted(group)))
-    return sorted(found)
-
-
-def _module_name(path: str) -> str:
-    return ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
-
-
-def _imported_at_once(tree: ast.Module) -> Iterator[str]:
-    # Not what is imported inside a function, nor for the type checker only.
-    pending: list[ast.AST] = list(tree.body)
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from (name for _, name in _imports(node))
-        pending += ast.iter_child_nodes(node)
-
-
-def _components(edges: dict[str, set[str]]) -> list[set[str]]:
-    """Strongly connected components: each file with all that it reaches and that reach it."""
-    reach = {name: _reached(name, edges) for name in edges}
-    seen: set[str] = set()
-    groups = []
-    for name in edges:
-        if name not in seen:
-            group = {name} | {other for other in reach[name] if name in reach[other]}
-            seen |= group
-            groups.append(group)
-    return groups
-
-
-def _reached(start: str, edges: dict[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    pending = [start]
-    while pending:
-        for name in edges[pending.pop()] - found:
-            found.add(name)
-            pending.append(name)
-    return found
-
-
-def test_no_files_import_each_other() -> None:
-    assert import_cycles(_read("xiaozhi")) == []
-    assert import_cycles(_read("loadtest")) == []
-
-
-def test_a_circle_of_imports_is_seen() -> None:
-    one = _parse("xiaozhi/session/one.py", "from xiaozhi.session import two")
-    two = _parse("xiaozhi/session/two.py", "from xiaozhi.session.three import X")
-    three = _parse("xiaozhi/session/three.py", "import xiaozhi.session.one")
-
-    assert import_cycles([one, two, three]) == ["xiaozhi.session.one <-> xiaozhi.session.three <-> xiaozhi.session.two"]
-
-
-def repeated_class_names(sources: list[Source]) -> list[str]:
-    """Public classes whose name stands in more than one file: whoever reads it has to guess which one is meant."""
-    places: dict[str, list[str]] = {}
-    for source in sources:
-        for node in source.tree.body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places.setdefault(node.name, []).append(source.path)
-    return sorted(f"{name}: {', '.join(paths)}" for name, paths in places.items() if len(paths) > 1)
-
-
-def test_a_class_name_stands_once() -> None:
-    assert repeated_class_names([*_read("xiaozhi"), *_read("loadtest")]) == []
-
-
-def test_a_repeated_class_name_is_seen() -> None:
-    one, two = _parse("xiaozhi/a/x.py", "class Reply: ..."), _parse("xiaozhi/b/y.py", "class Reply: ...")
-
-    assert repeated_class_names([one, two]) == ["Reply: xiaozhi/a/x.py, xiaozhi/b/y.py"]
-
-
 @pytest.mark.parametrize("rule,path,text", ALLOWED, ids=lambda value: getattr(value, "__name__", None))
 def test_a_rule_lets_pass_what_is_right(rule: Rule, path: str, text: str) -> None:
-    assert rule(_parse(path, text)) == []
+    assert rule(parse(path, text)) == []

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from loadtest.vendors.http_vendor import Script
-from tests.vendors.console import BASE, PRIVATE_KEY, SECRET, StrictConsole, refuses
+from tests.vendors.console import BASE, PRIVATE_KEY, SECRET, StrictConsole, refuses, strict_console
 from xiaozhi.app.main import main
 
-
-@pytest.fixture
-def console() -> Iterator[StrictConsole]:
-    with StrictConsole() as console:
-        assert isinstance(console, StrictConsole)
-        yield console
-        assert console.faults == []
+console = pytest.fixture(strict_console)
 
 
 @pytest.fixture

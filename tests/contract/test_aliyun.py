@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from tests.contract.loopback import failing
-from tests.contract.suites import AsrBatchContract, AsrStreamContract, Subject, TtsSentenceContract, TtsStreamContract
+from tests.contract.speaking import TtsSentenceContract, TtsStreamContract
+from tests.contract.suites import AsrBatchContract, AsrStreamContract, Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors.aliyun_nls_vendor import ACCESS_KEY_ID, APPKEY, ASR, SECRET, TTS, NlsGateway, NlsHttpVendor
 from tests.waiting import wait_for

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from loadtest.vendors.http_vendor import HttpVendor
 from tests.contract.loopback import failing
-from tests.contract.suites import AsrBatchContract, AsrStreamContract, Subject, TtsStreamContract
+from tests.contract.speaking import TtsStreamContract
+from tests.contract.suites import AsrBatchContract, AsrStreamContract, Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors import qwen_asr_vendor
 from tests.vendors.dashscope_vendor import DashscopeVendor

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.contract.suites import Subject, TtsSentenceContract
+from tests.contract.speaking import TtsSentenceContract
+from tests.contract.suites import Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors.edge_vendor import EdgeVendor
 from xiaozhi.providers.contracts.provider import Services

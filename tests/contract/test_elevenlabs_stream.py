@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.contract.suites import Subject, TtsStreamContract
+from tests.contract.speaking import TtsStreamContract
+from tests.contract.suites import Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors.elevenlabs_vendor import KEY, ElevenlabsVendor
 from xiaozhi.providers.contracts.provider import Services

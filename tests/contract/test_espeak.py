@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.contract.loopback import local_subject
-from tests.contract.suites import TtsSentenceContract
+from tests.contract.speaking import TtsSentenceContract
 
 
 class TestEspeakTts(TtsSentenceContract):

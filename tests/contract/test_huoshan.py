@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from tests.contract.suites import Subject, TtsStreamContract
+from tests.contract.speaking import TtsStreamContract
+from tests.contract.suites import Subject
 from tests.vendors.volcengine_vendor import VolcengineVendor
 from tests.waiting import wait_for
 from xiaozhi.providers.registry import validate

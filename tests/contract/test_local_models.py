@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.contract.loopback import local_subject
-from tests.contract.suites import AsrBatchContract, AsrStreamContract, TtsSentenceContract
+from tests.contract.speaking import TtsSentenceContract
+from tests.contract.suites import AsrBatchContract, AsrStreamContract
 from tests.fakes import tiny_models
 from tests.fakes.model_libraries import (
     a_sense_voice_small,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.contract.loopback import local_subject
-from tests.contract.suites import TtsSentenceContract
+from tests.contract.speaking import TtsSentenceContract
 from tests.fakes.tiny_kokoro import tiny_kokoro
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.tts.local_neural import LocalNeuralTts, LocalNeuralTtsOptions

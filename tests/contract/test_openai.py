@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from loadtest.vendors.openai_vendor import ASR, CHAT, TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds
 from tests.contract.loopback import failing
-from tests.contract.suites import AsrBatchContract, LlmContract, Subject, TtsSentenceContract, VllmContract
+from tests.contract.speaking import TtsSentenceContract
+from tests.contract.suites import AsrBatchContract, LlmContract, Subject, VllmContract
 from tests.fakes.inference import InlineInference
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.registry import build

@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from tests.contract.loopback import LoopbackPeer, failing, local_subject, ws_subject
-from tests.contract.suites import SENTENCES, Subject, TtsSentenceContract, by_sentence, pcm_of
+from tests.contract.speaking import TtsSentenceContract, by_sentence, pcm_of
+from tests.contract.suites import SENTENCES, Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors.speech_services import (
     KEY,

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from tests.contract.loopback import failing
-from tests.contract.suites import AsrBatchContract, Subject, TtsSentenceContract, TtsStreamContract
+from tests.contract.speaking import TtsSentenceContract, TtsStreamContract
+from tests.contract.suites import AsrBatchContract, Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors.tencent_vendor import APPID, SECRET, SECRET_ID, STREAM, TencentStreamVendor, TencentVendor
 from tests.waiting import wait_for

@@ -9,7 +9,7 @@ from typing import Any
 
 from loadtest.vendors.sounds import hum
 from tests.contract.loopback import LoopbackPeer, ws_subject
-from tests.contract.suites import TtsStreamContract
+from tests.contract.speaking import TtsStreamContract
 from tests.vendors.ws_vendor import Fault
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import VendorGarbage

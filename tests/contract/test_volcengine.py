@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from tests.contract.loopback import http_subject
-from tests.contract.suites import AsrStreamContract, Subject, TtsSentenceContract
+from tests.contract.speaking import TtsSentenceContract
+from tests.contract.suites import AsrStreamContract, Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors.volcengine_recogniser import ASYNC, NOSTREAM, V2, VolcengineRecogniser
 from tests.vendors.volcengine_voice import DoubaoVoice

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.suites import FAULTS, AsrStreamContract, ProviderContract, Subject, TtsStreamContract
+from tests.contract.speaking import TtsStreamContract
+from tests.contract.suites import FAULTS, AsrStreamContract, ProviderContract, Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors.wyoming_vendor import WyomingVendor
 from xiaozhi.providers.contracts.provider import Services

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from tests.contract.suites import AsrStreamContract, Subject, TtsStreamContract
+from tests.contract.speaking import TtsStreamContract
+from tests.contract.suites import AsrStreamContract, Subject
 from tests.fakes.inference import InlineInference
 from tests.vendors.xunfei_vendor import IAT, TTS, XunfeiVendor
 from xiaozhi.providers.contracts.provider import Services

@@ -3,7 +3,6 @@ any, and what happens while the console is slow, away or wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
@@ -25,18 +24,13 @@ from tests.vendors.console import (
     BoundDevice,
     StrictConsole,
     refuses,
+    strict_console,
 )
 from tests.waiting import wait_for
 from xiaozhi.errors import SettingsError
 from xiaozhi.session import agent_wait
 
-
-@pytest.fixture
-def console() -> Iterator[StrictConsole]:
-    with StrictConsole() as console:
-        assert isinstance(console, StrictConsole)
-        yield console
-        assert console.faults == []
+console = pytest.fixture(strict_console)
 
 
 def voices(stage: Stage) -> list[str]:

@@ -6,7 +6,6 @@ import base64
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,13 @@ from tests.vendors.console import (
     BoundDevice,
     StrictConsole,
     refuses,
+    strict_console,
 )
 from tests.waiting import wait_for
 from xiaozhi.protocol.token import DeviceTokens
 from xiaozhi.settings import masked_yaml
 
-
-@pytest.fixture
-def console() -> Iterator[StrictConsole]:
-    with StrictConsole() as console:
-        assert isinstance(console, StrictConsole)
-        yield console
-        assert console.faults == []
+console = pytest.fixture(strict_console)
 
 
 # --- what the console is told -----------------------------------------------------------------------------------------

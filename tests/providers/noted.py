@@ -145,6 +145,19 @@ def new_pool(heard: list[tuple[str, BreakerState]] | None = None, **limits: Any)
     return ProviderPool(InferencePool(2), lambda report: None, lambda name, state: told.append((name, state)), **limits)
 
 
+def a_new_journal() -> None:
+    """`pytest.fixture(autouse=True)(a_new_journal)`."""
+    journal.__init__()  # type: ignore[misc]
+
+
+def opened_pool() -> Iterator[ProviderPool]:
+    """`providers = pytest.fixture(opened_pool)`: a pool, closed in the end."""
+    opened = new_pool()
+    yield opened
+    journal.may_close.set()
+    opened.close()
+
+
 def wait_for(entry: str) -> None:
     """Until the journal has this entry."""
     deadline = gevent.Timeout(PATIENCE_S, AssertionError(f"{entry!r} is not in {journal.entries}"))

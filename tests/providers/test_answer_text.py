@@ -6,51 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from xiaozhi.chat import ToolSpec
+from tests.providers.answers import CUTS, PARIS, PARIS_2, PARIS_AND_TIME, TOOLS, heard
 from xiaozhi.providers.families.answer_text import AnswerText
-from xiaozhi.providers.families.call_arguments import BadToolCall
 from xiaozhi.providers.families.tool_names import NOTHING_OFFERED, Offer
-from xiaozhi.providers.families.written_calls import read_calls
-
-TOOLS = Offer(
-    [
-        ToolSpec(
-            "get_weather",
-            "",
-            {
-                "type": "object",
-                "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-                "required": ["city"],
-            },
-        ),
-        ToolSpec("get_time", ""),
-        ToolSpec("self_audio_set_volume", "", {"type": "object", "properties": {"volume": {"type": "integer"}}}),
-    ]
-)
-PARIS = [("get_weather", {"city": "Paris"})]
-PARIS_2 = [("get_weather", {"city": "Paris", "days": 2})]
-PARIS_AND_TIME: list[tuple[str, dict[str, Any]]] = [*PARIS, ("get_time", {})]
-CUTS = (1, 2, 3, 5, 8, 13, 10_000)
-
-
-def heard(text: str, size: int = 10_000, offer: Offer = TOOLS, *, cut_off: bool = False) -> tuple[str, list[Any]]:
-    """(what is spoken, calls) of a text that comes in pieces; what came before a retraction is dropped."""
-    answer = AnswerText(offer)
-    pieces: list[str] = []
-
-    def keep(before: int, piece: str) -> None:
-        if answer.retractions != before:
-            pieces.clear()
-        pieces.append(piece)
-
-    for at in range(0, len(text), size):
-        keep(answer.retractions, answer.feed(text[at : at + size]))
-    keep(answer.retractions, answer.finish(cut_off=cut_off))
-    return "".join(pieces), answer.calls
-
 
 # --- reasoning and marks ----------------------------------------------------------------------------------------------
 
@@ -411,96 +370,3 @@ def test_a_call_in_an_answer_that_was_cut_off_must_be_whole() -> None:
 def test_a_tool_that_is_not_on_offer_is_reported_in_marks_and_text_without() -> None:
     said, (call,) = heard('<tool_call>{"name": "make_coffee", "arguments": {}}</tool_call>')
     assert said == "" and call.name == "make_coffee" and not call.known and call.fault
-
-
-# --- whatever comes ---------------------------------------------------------------------------------------------------
-
-PIECES = [
-    *[
-        "<think>",
-        "</think>",
-        "<tool_call>",
-        "</tool_call>",
-        "<tool_response>",
-        "</tool_response>",
-        "<function=get_time>",
-        "</function>",
-    ],
-    *[
-        "<|im_start|>",
-        "<|im_end|>",
-        "<|channel|>",
-        "<|message|>",
-        "<|end|>",
-        "</s>",
-        "[TOOL_CALLS]",
-        "[INST]",
-        "◁think▷",
-        "◁/think▷",
-    ],
-    *[
-        "<",
-        "|",
-        "/",
-        ">",
-        "<|",
-        "[",
-        "]",
-        "{",
-        "}",
-        "(",
-        ")",
-        ":",
-        '"',
-        "“",
-        "”",
-        "`",
-        "```",
-        "✿",
-        "user",
-        "assistant",
-        "final",
-        "analysis",
-        "assistantfinal",
-        "a",
-        "Hello.",
-    ],
-    *["get_time", "get_", "call:", "Action:", "{}"],
-    *(
-        "\n",
-        " ",
-        '{"name":',
-        '{"name": "get_time", "arguments": {}}',
-        "Action: get_time",
-        "commentary to=functions.get_time",
-    ),
-]
-
-
-@given(st.lists(st.sampled_from(PIECES), max_size=9), st.sampled_from([1, 2, 3, 5]), st.booleans())
-def test_cuts_do_not_matter_whatever_comes(pieces: list[str], size: int, tools: bool) -> None:
-    text, offer = "".join(pieces), TOOLS if tools else NOTHING_OFFERED
-    assert heard(text, size, offer) == heard(text, 10_000, offer)
-
-
-@given(st.text(max_size=200))
-def test_nothing_fails_in_another_way(text: str) -> None:
-    try:
-        heard(text, 3)
-        read_calls(text, TOOLS)
-    except BadToolCall:
-        pass
-
-
-@pytest.mark.parametrize(
-    "unit", ["<", "[", "{", '{"name": ', "`", "<think>", "<tool_call>", "<tool_call>{", "<arg_key>", "a "]
-)
-def test_what_is_held_is_bounded(unit: str) -> None:
-    text = unit * (100_000 // len(unit))
-    answer = AnswerText(TOOLS)
-    try:
-        for at in range(0, len(text), 5_000):
-            answer.feed(text[at : at + 5_000])
-        answer.finish()
-    except BadToolCall:
-        pass

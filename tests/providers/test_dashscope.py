@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer, VendorRequest
 from loadtest.vendors.sounds import Sounds, hum
 from tests.fakes.inference import InlineInference
 from tests.fakes.voice import speech_of
+from tests.providers.dashscope_blocks import COSYVOICE, PARAFORMER, QWEN
 from tests.providers.streamed import hear, seconds_by_sentence, speak, texts
-from tests.vendors import qwen_asr_vendor
 from tests.vendors.dashscope_vendor import DashscopeVendor
 from tests.waiting import wait_for
 from xiaozhi.audio.decode import decoder_for
@@ -32,7 +31,6 @@ from xiaozhi.errors import (
     VendorUnavailable,
 )
 from xiaozhi.providers.asr.aliyunbl_stream import AliyunBlStreamAsrOptions
-from xiaozhi.providers.asr.qwen3_asr_flash import Qwen3AsrFlash
 from xiaozhi.providers.contracts.asr import Transcript
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceBegins
@@ -70,40 +68,8 @@ def make(vendor: DashscopeVendor) -> Iterator[Build]:
 
 # --- blocks ---------------------------------------------------------------------------------------------------------
 
+
 # From the existing server's config.yaml, with keys filled in.
-PARAFORMER = {
-    "type": "aliyunbl_stream",
-    "api_key": "sk-1",
-    "model": "paraformer-realtime-v2",
-    "format": "pcm",
-    "sample_rate": 16000,
-    "disfluency_removal_enabled": False,
-    "semantic_punctuation_enabled": False,
-    "max_sentence_silence": 200,
-    "multi_threshold_mode_enabled": False,
-    "punctuation_prediction_enabled": True,
-    "inverse_text_normalization_enabled": True,
-    "output_dir": "tmp/",
-}
-QWEN = {
-    "type": "qwen3_asr_flash",
-    "api_key": "sk-1",
-    "base_url": "https://dashscope.aliyuncs.com/compatible-mode/v1",
-    "model_name": "qwen3-asr-flash",
-    "output_dir": "tmp/",
-    "enable_lid": True,
-    "enable_itn": True,
-    "context": "",
-}
-COSYVOICE = {
-    "type": "alibl_stream",
-    "api_key": "sk-1",
-    "model": "cosyvoice-v2",
-    "voice": "longcheng_v2",
-    "output_dir": "tmp/",
-}
-
-
 @pytest.mark.parametrize(("kind", "block"), [("asr", PARAFORMER), ("asr", QWEN), ("tts", COSYVOICE)])
 def test_the_blocks_of_existing_servers_work_unchanged(kind: str, block: dict[str, Any]) -> None:
     validate(kind, "Dash", block)
@@ -446,72 +412,3 @@ def test_faults(vendor: DashscopeVendor, make: Build, kind: str, fault: str, exp
 
 
 # --- Qwen3-ASR-Flash ------------------------------------------------------------------------------------------------
-
-
-def qwen(url: str, **block: Any) -> Qwen3AsrFlash:
-    built: Qwen3AsrFlash = build("asr", "Qwen", QWEN | {"api_key": "secret-key", "base_url": url} | block, SERVICES)
-    return built
-
-
-def test_the_text_its_language_and_its_emotion() -> None:
-    with HttpVendor(qwen_asr_vendor.qwen_asr("Hello there.", language="en", emotion="happy")) as vendor:
-        asr = qwen(f"{vendor.url}/compatible-mode/v1", context="小智, ESP32", language="en", enable_itn=False)
-        assert asr.transcribe(PCM, CONTEXT) == Transcript("Hello there.", "en", "happy")
-        asr.close()
-        body = vendor.requests[0].json()
-        assert body["input"]["messages"][0] == {"role": "system", "content": [{"text": "小智, ESP32"}]}
-        options = {"enable_lid": True, "enable_itn": False, "language": "en"}
-        assert body["parameters"] == {"asr_options": options, "result_format": "message"}
-        assert vendor.refusals == []
-
-
-def _json_answer(request: VendorRequest) -> VendorAnswer:
-    message = {"role": "assistant", "content": [{"text": "好"}]}
-    return VendorAnswer(json.dumps({"output": {"choices": [{"message": message}]}}).encode())
-
-
-def test_an_answer_in_one_piece_and_nothing_said() -> None:
-    with HttpVendor(_json_answer) as vendor:
-        asr = qwen(vendor.url)
-        assert asr.transcribe(PCM, CONTEXT) == Transcript("好")
-        assert asr.transcribe(PCM[:3000], CONTEXT) == Transcript("")
-        asr.close()
-        assert len(vendor.requests) == 1
-
-
-def test_silence_is_no_error() -> None:
-    with HttpVendor(qwen_asr_vendor.qwen_asr("")) as vendor:
-        asr = qwen(vendor.url)
-        assert asr.transcribe(bytes(32_000), CONTEXT) == Transcript("", "zh", "neutral")
-        asr.close()
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b'{"code":"InvalidParameter","message":"audio is too long"}', VendorRejected),
-        (b'{"code":"Throttling.RateQuota","message":"slow down"}', VendorBusy),
-        (b'{"code":"InternalError","message":"secret-key"}', VendorUnavailable),
-        (b"{not json", VendorGarbage),
-        (b"[1]", VendorGarbage),
-        (b'{"output":{}}', VendorGarbage),
-    ],
-)
-def test_errors_inside_an_answer(data: bytes, expected: type[VendorError]) -> None:
-    body = b"id:1\nevent:error\n:HTTP_STATUS/400\ndata:" + data + b"\n\n"
-    with HttpVendor(lambda request: VendorAnswer(body, "text/event-stream")) as vendor:
-        asr = qwen(vendor.url)
-        with pytest.raises(expected) as caught:
-            asr.transcribe(PCM, CONTEXT)
-        asr.close()
-        assert "secret-key" not in str(caught.value)
-
-
-def test_a_refused_key_is_not_told() -> None:
-    with HttpVendor(qwen_asr_vendor.qwen_asr()) as vendor:
-        vendor.script(qwen_asr_vendor.PATH, Script(status=401, error="no such key: secret-key"))
-        asr = qwen(vendor.url)
-        with pytest.raises(VendorRejected) as caught:
-            asr.transcribe(PCM, CONTEXT)
-        asr.close()
-        assert "secret-key" not in str(caught.value)

@@ -13,7 +13,7 @@ from edge_tts.data_classes import TTSConfig
 from edge_tts.drm import DRM
 from gevent import subprocess
 
-from tests.contract.suites import pcm_of
+from tests.contract.speaking import pcm_of
 from tests.fakes.inference import InlineInference
 from tests.vendors.edge_vendor import EdgeVendor
 from tests.waiting import PATIENCE_S, wait_for

@@ -12,7 +12,7 @@ from loadtest.vendors.http_vendor import HttpVendor, Script, VendorAnswer
 from loadtest.vendors.openai_vendor import TTS, OpenAiVendor
 from loadtest.vendors.sounds import Sounds, wav
 from tests.audio.test_decode import page, stream
-from tests.contract.suites import pcm_of
+from tests.contract.speaking import pcm_of
 from tests.fakes.inference import InlineInference
 from tests.waiting import PATIENCE_S
 from xiaozhi.audio.opus import Encoder

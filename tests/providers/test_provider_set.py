@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gevent
 import pytest
 
-from tests.providers.noted import ENDPOINT, journal, loaded, new_pool, wait_for
+from tests.providers.noted import ENDPOINT, a_new_journal, journal, loaded, new_pool, opened_pool, wait_for
 from xiaozhi.app.wiring import check
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.providers import pool
 from xiaozhi.providers.pool import LeasedProviders, ProviderPool, vendor_limits
 from xiaozhi.runtime.resilience import BreakerState
 
-
-@pytest.fixture(autouse=True)
-def _a_new_journal() -> None:
-    journal.__init__()  # type: ignore[misc]
-
-
-@pytest.fixture
-def providers() -> Iterator[ProviderPool]:
-    """A pool, closed at the end."""
-    opened = new_pool()
-    yield opened
-    journal.may_close.set()
-    opened.close()
+_a_new_journal = pytest.fixture(autouse=True)(a_new_journal)
+providers = pytest.fixture(opened_pool)
 
 
 # --- the providers of one configuration -------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,196 +11,27 @@ import orjson
 import pytest
 
 from loadtest.vendors.http_vendor import Script, VendorAnswer
-from tests.contract.suites import pcm_of
+from tests.contract.speaking import pcm_of
 from tests.fakes.inference import InlineInference
+from tests.providers.spoken_services import CONTEXT, SAMPLES, Speak, asked, speaking
 from tests.vendors.speech_services import (
     KEY,
-    TTS,
-    Service,
     SpeechService,
     by_query,
-    coze,
-    elevenlabs,
-    fish,
-    index_tts,
-    kokoro,
-    minimax,
-    minimax_refusal,
-    paddle_http,
-    siliconflow,
-    sovits_v2,
-    sovits_v3,
 )
-from xiaozhi.chat import CallContext
 from xiaozhi.errors import (
     SettingsError,
     VendorBusy,
     VendorError,
     VendorGarbage,
     VendorRejected,
-    VendorSilent,
-    VendorTimeout,
     VendorUnavailable,
 )
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.contracts.tts import OpusPackets
 from xiaozhi.providers.registry import build, ignored, validate
 
-CONTEXT = CallContext(device_id="aa:bb")
-SAMPLES: dict[str, dict[str, Any]] = {
-    "siliconflow": {
-        "type": "siliconflow",
-        "model": "FunAudioLLM/CosyVoice2-0.5B",
-        "voice": "FunAudioLLM/CosyVoice2-0.5B:alex",
-        "output_dir": "tmp/",
-        "access_token": KEY,
-        "response_format": "wav",
-    },
-    "cozecn": {
-        "type": "cozecn",
-        "voice": 7426720361733046281,
-        "output_dir": "tmp/",
-        "access_token": KEY,
-        "response_format": "wav",
-    },
-    "fishspeech": {
-        "type": "fishspeech",
-        "output_dir": "tmp/",
-        "response_format": "wav",
-        "reference_id": None,
-        "normalize": True,
-        "max_new_tokens": 1024,
-        "chunk_length": 200,
-        "top_p": 0.7,
-        "repetition_penalty": 1.2,
-        "temperature": 0.7,
-        "streaming": False,
-        "use_memory_cache": "on",
-        "seed": None,
-        "channels": 1,
-        "rate": 44100,
-        "api_key": KEY,
-    },
-    "gpt_sovits_v2": {
-        "type": "gpt_sovits_v2",
-        "output_dir": "tmp/",
-        "text_lang": "auto",
-        "ref_audio_path": "demo.wav",
-        "prompt_text": "",
-        "prompt_lang": "zh",
-        "top_k": 5,
-        "top_p": 1,
-        "temperature": 1,
-        "text_split_method": "cut0",
-        "batch_size": 1,
-        "batch_threshold": 0.75,
-        "split_bucket": True,
-        "return_fragment": False,
-        "speed_factor": 1.0,
-        "streaming_mode": False,
-        "seed": -1,
-        "parallel_infer": True,
-        "repetition_penalty": 1.35,
-        "aux_ref_audio_paths": [],
-    },
-    "gpt_sovits_v3": {
-        "type": "gpt_sovits_v3",
-        "output_dir": "tmp/",
-        "text_language": "auto",
-        "refer_wav_path": "caixukun.wav",
-        "prompt_language": "zh",
-        "prompt_text": "",
-        "top_k": 15,
-        "top_p": 1.0,
-        "temperature": 1.0,
-        "cut_punc": "",
-        "speed": 1.0,
-        "inp_refs": [],
-        "sample_steps": 32,
-        "if_sr": False,
-    },
-    "minimax_httpstream": {
-        "type": "minimax_httpstream",
-        "output_dir": "tmp/",
-        "group_id": 42,
-        "api_key": KEY,
-        "model": "speech-01-turbo",
-        "voice_id": "female-shaonv",
-    },
-    "custom": {
-        "type": "custom",
-        "method": "POST",
-        "params": {
-            "input": "{prompt_text}",
-            "response_format": "mp3",
-            "download_format": "mp3",
-            "voice": "zf_xiaoxiao",
-            "lang_code": "z",
-            "return_download_link": True,
-            "speed": 1,
-            "stream": False,
-        },
-        "headers": None,
-        "format": "mp3",
-        "output_dir": "tmp/",
-    },
-    "index_stream": {"type": "index_stream", "audio_format": "pcm", "voice": "jay_klee", "output_dir": "tmp/"},
-    "paddle_speech": {
-        "type": "paddle_speech",
-        "protocol": "http",
-        "spk_id": 0,
-        "speed": 1.0,
-        "volume": 1.0,
-        "save_path": None,
-    },
-    "elevenlabs": {"type": "elevenlabs", "api_key": KEY, "voice_id": "anna"},
-}
-"""The blocks of the existing server's config.yaml without their addresses, keys filled in; one of ours at the end."""
-
-SERVICES: dict[str, tuple[Service, str, str]] = {
-    "siliconflow": (siliconflow, "api_url", "/v1/audio/speech"),
-    "cozecn": (coze, "api_url", "/v1/audio/speech"),
-    "fishspeech": (fish, "api_url", "/v1/tts"),
-    "gpt_sovits_v2": (sovits_v2, "url", "/tts"),
-    "gpt_sovits_v3": (sovits_v3, "url", ""),
-    "minimax_httpstream": (minimax, "api_url", "/v1/t2a_v2"),
-    "custom": (kokoro, "url", "/v1/audio/speech"),
-    "index_stream": (index_tts, "api_url", "/tts"),
-    "paddle_speech": (paddle_http, "url", "/paddlespeech/tts"),
-    "elevenlabs": (elevenlabs, "base_url", ""),
-}
-
-Speak = Callable[..., tuple[float, Any]]
-
-
-@pytest.fixture
-def spoken() -> Iterator[Speak]:
-    """spoken(type, script=..., key=value, ...) -> (seconds of sound, the vendor); faults of the client are asserted."""
-    open_vendors: list[SpeechService] = []
-
-    def speak(type_name: str, *, script: Script | None = None, service: Service | None = None, **block: Any) -> Any:
-        answer, key, path = SERVICES[type_name]
-        vendor = SpeechService(service or answer)
-        vendor.start()
-        open_vendors.append(vendor)
-        if script is not None:
-            vendor.script(TTS, script)
-        whole = {**SAMPLES[type_name], key: vendor.url + path, **block}
-        tts = build("tts", "Mine", whole, Services(inference=InlineInference()))  # type: ignore[arg-type]
-        try:
-            sounds = list(tts.synthesize("今天天气怎么样？", CONTEXT))
-        finally:
-            tts.close()
-        assert vendor.refusals == []
-        return pcm_of(sounds, tts.traits.sample_rate)[1], vendor
-
-    yield speak
-    for vendor in open_vendors:
-        vendor.stop()
-
-
-def asked(vendor: SpeechService) -> Any:
-    return vendor.requests[0].json()
+spoken = pytest.fixture(speaking)
 
 
 # --- existing blocks --------------------------------------------------------------------------------------------------
@@ -428,88 +258,6 @@ def test_the_voice_of_a_device_comes_before_the_blocks(spoken: Speak, tmp_path: 
 def test_a_missing_recording_is_a_fault(spoken: Speak, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"gone\.wav"):
         spoken("fishspeech", reference_audio=[str(tmp_path / "gone.wav")], reference_text="hello")
-
-
-# --- MiniMax ----------------------------------------------------------------------------------------------------------
-
-
-def test_minimax_settings(spoken: Speak) -> None:
-    _, vendor = spoken(
-        "minimax_httpstream",
-        voice_setting='{"voice_id": "male-qn-qingse", "emotion": "sad", "pitch": 2, "latex_read": true}',
-        pronunciation_dict={"tone": ["处理/(chu3)(li3)"]},
-        private_voice="mine",
-        ttsRate=-100,
-        ttsVolume=100,
-        ttsPitch=50,
-    )
-    body = asked(vendor)
-    assert body["voice_setting"] == {
-        "voice_id": "mine",
-        "speed": 0.5,
-        "vol": 10.0,
-        "pitch": 6,
-        "emotion": "sad",
-        "latex_read": True,
-    }
-    assert body["audio_setting"] == {"sample_rate": 24000, "bitrate": 128000, "format": "pcm", "channel": 1}
-    assert body["pronunciation_dict"] == {"tone": ["处理/(chu3)(li3)"]}
-    assert vendor.requests[0].path == "/v1/t2a_v2?GroupId=42"
-
-
-def test_minimax_mixes_voices_instead_of_one(spoken: Speak) -> None:
-    weights = [{"voice_id": "male-qn-qingse", "weight": 1}, {"voice_id": "female-shaonv", "weight": 1}]
-    for given in (weights, orjson.dumps(weights).decode()):
-        body = asked(spoken("minimax_httpstream", timber_weights=given)[1])
-        assert body["timber_weights"] == weights
-        assert body["voice_setting"]["voice_id"] == ""
-
-
-def _events(*events: Any) -> VendorAnswer:
-    return VendorAnswer(b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events), "text/event-stream")
-
-
-def test_minimax_sound_that_comes_twice_is_heard_once(spoken: Speak) -> None:
-    half, pcm = bytes(2 * 12_000), bytes(2 * 24_000)
-    pieces = [{"data": {"audio": half.hex(), "status": 1}}] * 2
-    assert spoken("minimax_httpstream", script=_scripted(*pieces, {"data": {"audio": pcm.hex(), "status": 2}}))[0] == 1
-    assert spoken("minimax_httpstream", script=_scripted({"data": {"audio": pcm.hex(), "status": 2}}))[0] == 1
-
-
-def _scripted(*events: Any) -> Script:
-    return Script(answer=_events(*events))
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (1000, VendorUnavailable),
-        (1001, VendorTimeout),
-        (1002, VendorBusy),
-        (1004, VendorRejected),
-        (1008, VendorRejected),
-        (1039, VendorBusy),
-        (1042, VendorSilent),
-        (2013, VendorRejected),
-        (2049, VendorRejected),
-        (4711, VendorRejected),
-    ],
-)
-@pytest.mark.parametrize("as_event", [False, True])
-def test_minimax_codes(spoken: Speak, code: int, expected: type[VendorError], as_event: bool) -> None:
-    refusal = {"base_resp": {"status_code": code, "status_msg": f"refused {KEY}"}}
-    answer = _events(refusal) if as_event else minimax_refusal(code, f"refused {KEY}")
-    with pytest.raises(VendorError) as caught:
-        spoken("minimax_httpstream", script=Script(answer=answer))
-    assert type(caught.value) is expected
-    assert str(code) in str(caught.value)
-    assert KEY not in str(caught.value)
-
-
-@pytest.mark.parametrize("body", [b"data: {\n\n", b'data: {"data": {"audio": "xyz", "status": 1}}\n\n', b"hello\n"])
-def test_minimax_nonsense(spoken: Speak, body: bytes) -> None:
-    with pytest.raises(VendorGarbage):
-        spoken("minimax_httpstream", script=Script(answer=VendorAnswer(body, "text/event-stream")))
 
 
 # --- refusals of the others -------------------------------------------------------------------------------------------

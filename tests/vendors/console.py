@@ -9,7 +9,7 @@ import base64
 import copy
 import io
 import wave
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -244,6 +244,14 @@ class StrictConsole(HttpVendor):
             return {"status": "error", "message": f"未找到备注为'{nickname}'的设备"}
         self.rung.append((caller, target))
         return {"status": "success", "message": "呼叫成功"}
+
+
+def strict_console() -> Iterator[StrictConsole]:
+    """`console = pytest.fixture(strict_console)`: one that runs, and has found nothing wrong in the end."""
+    with StrictConsole() as console:
+        assert isinstance(console, StrictConsole)
+        yield console
+        assert console.faults == []
 
 
 def refuses(code: int, msg: str = "…") -> Script:

@@ -243,7 +243,7 @@ def settle() -> None:
 
 
 def rig_factory() -> Iterator[Callable[..., TurnRig]]:
-    """`make = pytest.fixture(rig_factory)`: makes rigs and closes them."""
+    """Makes rigs and closes them."""
     made: list[TurnRig] = []
 
     def build(**options: Any) -> TurnRig:

@@ -16,7 +16,6 @@ from tests.session.turns.rig import (
     ScriptedPipeline,
     TurnRig,
     fail,
-    rig_factory,
     say,
     settle,
     spoken,
@@ -32,15 +31,7 @@ from xiaozhi.session.turns.turn_state import TurnState
 from xiaozhi.speech.sentences import Sentence
 from xiaozhi.tools.music import Track
 
-make = pytest.fixture(rig_factory)
-
-
 Make = Callable[..., TurnRig]
-
-
-@pytest.fixture
-def rig(make: Make) -> TurnRig:
-    return make()
 
 
 # --- a whole answer ---------------------------------------------------------------------------------------------------

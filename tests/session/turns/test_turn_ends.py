@@ -21,7 +21,6 @@ from tests.session.turns.rig import (
     ScriptedPipeline,
     TurnRig,
     fail,
-    rig_factory,
     say,
     settle,
 )
@@ -36,15 +35,7 @@ from xiaozhi.session.turns.pipeline import TurnControl
 from xiaozhi.session.turns.turn import Turn
 from xiaozhi.session.turns.turn_state import TurnState
 
-make = pytest.fixture(rig_factory)
-
-
 Make = Callable[..., TurnRig]
-
-
-@pytest.fixture
-def rig(make: Make) -> TurnRig:
-    return make()
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------

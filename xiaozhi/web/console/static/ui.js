@@ -189,6 +189,18 @@ export async function ask(question, yes) {
   return answer;
 }
 
+// Do something that the server may refuse, and tell how it went: `said` of its answer ("": nothing), or why not.
+export async function attempt(work, said) {
+  try {
+    const text = said(await work());
+    if (text) toast(text);
+    return true;
+  } catch (error) {
+    toast(error.message, "bad");
+    return false;
+  }
+}
+
 // A short message at the edge of the page, read out by screen readers. What went wrong stays until it is closed.
 export function toast(text, kind = "info") {
   let place = document.getElementById("toasts");

@@ -2,7 +2,7 @@
 
 import { get, live, send } from "../api.js";
 import { go } from "../app.js";
-import { Badge, Button, Card, Loaded, Page, ask, classes, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
+import { Badge, Button, Card, Loaded, Page, ask, attempt, classes, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
 import { clock, date, language, ms, words } from "../words.js";
 import { marked } from "./history.js";
 
@@ -86,13 +86,7 @@ export default function Conversation({ conversation }) {
   };
   const erase = async () => {
     if (!(await ask(t("sure"), t("erase")))) return;
-    try {
-      await send("DELETE", path);
-      toast(t("erased"));
-      go("/console/history");
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    if (await attempt(() => send("DELETE", path), () => t("erased"))) go("/console/history");
   };
   const file = (format) => `/console/api/history/export?session=${encodeURIComponent(conversation)}&format=${format}`;
   return html`

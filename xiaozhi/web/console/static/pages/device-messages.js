@@ -1,7 +1,7 @@
 // Messages for a device: those that wait, which can be cancelled, and what has become of the last ones.
 
 import { get, send } from "../api.js";
-import { Badge, Button, Card, Empty, Loaded, html, toast, useLoaded } from "../ui.js";
+import { Badge, Button, Card, Empty, Loaded, attempt, html, useLoaded } from "../ui.js";
 import { date, words } from "../words.js";
 
 const t = words({
@@ -25,12 +25,7 @@ const STATES = { waiting: "warn", speaking: "good", spoken: "good", sent: "good"
 export function Messages({ path, news }) {
   const state = useLoaded(() => get(`${path}/messages`), [path, news]);
   const cancel = async (id) => {
-    try {
-      await send("POST", `${path}/messages/${id}/cancel`);
-      toast(t("done"));
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    await attempt(() => send("POST", `${path}/messages/${id}/cancel`), () => t("done"));
     state.again();
   };
   return html`

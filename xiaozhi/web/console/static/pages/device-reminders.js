@@ -1,7 +1,7 @@
 // A device's timers, alarms and reminders: set by voice, cancelled here.
 
 import { get, send } from "../api.js";
-import { Button, Card, Empty, Loaded, ask, html, toast, useLoaded } from "../ui.js";
+import { Button, Card, Empty, Loaded, ask, attempt, html, useLoaded } from "../ui.js";
 import { date, language, words } from "../words.js";
 
 const t = words({
@@ -19,12 +19,7 @@ export function Reminders({ path, news }) {
   const state = useLoaded(() => get(`${path}/reminders`), [path, news]);
   const cancel = async (id, what) => {
     if (!(await ask(t("sure", { what }), t("yes")))) return;
-    try {
-      await send("POST", `${path}/reminders/${id}/cancel`);
-      toast(t("cancelled"));
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    await attempt(() => send("POST", `${path}/reminders/${id}/cancel`), () => t("cancelled"));
     state.again();
   };
   return html`

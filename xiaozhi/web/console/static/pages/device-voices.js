@@ -1,7 +1,7 @@
 // The voices of people that a device knows: taught by voice, erased here. Nothing where it knows none.
 
 import { get, send } from "../api.js";
-import { Button, Card, Loaded, ask, html, toast, useLoaded } from "../ui.js";
+import { Button, Card, Loaded, ask, attempt, html, useLoaded } from "../ui.js";
 import { date, words } from "../words.js";
 
 const t = words({
@@ -19,12 +19,7 @@ export function Voices({ path, news }) {
   const state = useLoaded(() => get(`${path}/voices`), [path, news]);
   const erase = async ({ owner, person }) => {
     if (!(await ask(t("sure", { person }), t("erase")))) return;
-    try {
-      await send("DELETE", `${path}/voices`, { owner, person });
-      toast(t("erased"));
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    await attempt(() => send("DELETE", `${path}/voices`, { owner, person }), () => t("erased"));
     state.again();
   };
   if (state.value?.voices.length === 0) return null;

@@ -2,7 +2,7 @@
 
 import { get, live, send } from "../api.js";
 import { go } from "../app.js";
-import { Ago, Button, Card, Copy, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
+import { Ago, Button, Card, Copy, Field, Loaded, Notice, Page, ask, attempt, html, toast, useEffect, useLoaded, useRef, useState, useStyle } from "../ui.js";
 import { translated } from "../refusals.js";
 import { date, language, number, words } from "../words.js";
 import { Messages } from "./device-messages.js";
@@ -256,12 +256,7 @@ function Screen({ path, onDone }) {
 function Reboot({ path, device }) {
   const reboot = async () => {
     if (!(await ask(t("rebootSure", { device: device.label || device.device }), t("reboot")))) return;
-    try {
-      const { state } = await send("POST", `${path}/reboot`);
-      toast(t(state === "sent" ? "rebooting" : "waits"));
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    await attempt(() => send("POST", `${path}/reboot`), ({ state }) => t(state === "sent" ? "rebooting" : "waits"));
   };
   return html`<${Button} onClick=${reboot}>${t("reboot")}</${Button}>`;
 }
@@ -330,23 +325,14 @@ function Access({ path, device, onDone }) {
   const name = device.label || device.device;
   const remove = async () => {
     if (!(await ask(t("removeSure", { device: name }), t("remove")))) return;
-    try {
-      await send("DELETE", path);
-      toast(t("removed"));
-      go("/console/devices");
-    } catch (error) {
-      toast(error.message, "bad");
-      onDone();
-    }
+    const gone = await attempt(() => send("DELETE", path), () => t("removed"));
+    if (gone) go("/console/devices");
+    else onDone();
   };
   const decide = async (verb, sure, done) => {
     if (sure && !(await ask(sure, t(verb)))) return;
-    try {
-      const answer = await send("POST", `${path}/${verb}`);
-      toast(verb === "forget" && !answer.was_enrolled ? t("notForgotten") : done);
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    const said = (answer) => (verb === "forget" && !answer.was_enrolled ? t("notForgotten") : done);
+    await attempt(() => send("POST", `${path}/${verb}`), said);
     onDone();
   };
   return html`

@@ -1,7 +1,7 @@
 // Every device that is known: who is here, who waits to be let in.
 
 import { get, live, send } from "../api.js";
-import { Ago, Badge, Button, Card, Copy, Empty, Field, Loaded, Notice, Page, Table, ask, html, toast, useEffect, useLoaded, useRef, useSettled, useState, useStyle } from "../ui.js";
+import { Ago, Badge, Button, Card, Copy, Empty, Field, Loaded, Notice, Page, Table, ask, attempt, html, useEffect, useLoaded, useRef, useSettled, useState, useStyle } from "../ui.js";
 import { number, words } from "../words.js";
 
 await useStyle("devices");
@@ -132,12 +132,8 @@ export function Waiting({ waiting, onDone }) {
   const decide = async (row, verb) => {
     const name = row.label || row.device;
     if (verb === "refuse" && !(await ask(t("sure", { device: name }), t("refuse")))) return;
-    try {
-      await send("POST", `devices/waiting/${encodeURIComponent(row.code)}/${verb}`);
-      toast(t(verb === "approve" ? "let" : "refused", { device: name }));
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    const done = t(verb === "approve" ? "let" : "refused", { device: name });
+    await attempt(() => send("POST", `devices/waiting/${encodeURIComponent(row.code)}/${verb}`), () => done);
     onDone();
   };
   return html`

@@ -1,7 +1,7 @@
 // What was said: conversations by device and day, with search.
 
 import { get, live, send } from "../api.js";
-import { Button, Card, Empty, Field, Loaded, Notice, Page, ask, html, toast, useEffect, useLoaded, useRef, useSettled, useState, useStyle } from "../ui.js";
+import { Button, Card, Empty, Field, Loaded, Notice, Page, ask, attempt, html, toast, useEffect, useLoaded, useRef, useSettled, useState, useStyle } from "../ui.js";
 import { clock, day, number, words } from "../words.js";
 
 await useStyle("history");
@@ -68,14 +68,10 @@ export default function History() {
   };
   const erase = async (name) => {
     if (!(await ask(t("sure", { device: name }), t("erase")))) return;
-    try {
-      const answer = await send("DELETE", `history?${new URLSearchParams({ device })}`);
-      toast(t("erased", answer));
-      setOlder({ list: [], next: undefined });
-      state.again();
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    const erased = await attempt(() => send("DELETE", `history?${new URLSearchParams({ device })}`), (answer) => t("erased", answer));
+    if (!erased) return;
+    setOlder({ list: [], next: undefined });
+    state.again();
   };
   return html`
     <${Page} title=${t("title")}>
