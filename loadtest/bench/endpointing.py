@@ -42,7 +42,7 @@ from typing import Any
 from loadtest.bench._hesitations import fetched, judged_anew
 from loadtest.measure.run import REPORTS
 from loadtest.report.charts import lines
-from xiaozhi.speech.end_of_turn import SilenceBounds, score_of, silence_needed
+from xiaozhi.speech.end_of_turn import SilenceBounds, silence_needed
 from xiaozhi.speech.language import spoken_language
 from xiaozhi.speech.last_words import finished
 
@@ -60,7 +60,7 @@ PAUSES_MS = [
 ]
 AIM = {"en": 0.5, "zh": 1.0}
 """False cut-offs to those of plain silence, at most,"""
-AIMED_MS = {"en": (SHIPPED_MS,), "zh": DELAYS_MS[1:]}
+AIMED_MS = {"en": DELAYS_MS[1:], "zh": DELAYS_MS}
 """at these mean delays."""
 _BOUNDS = SilenceBounds()
 
@@ -89,12 +89,13 @@ class Point:
     cut_off: float
 
 
-Score = Callable[[Pause], float]
-WITNESSES: dict[str, Score] = {
-    "plain silence": lambda pause: 0.0,
-    "words": lambda pause: pause.words,
-    "sound": lambda pause: score_of(pause.sound),
-    "words and sound": lambda pause: pause.words + score_of(pause.sound),
+Said = tuple[float, float | None]
+"""The score of the words, and the probability that a model gives."""
+WITNESSES: dict[str, Callable[[Pause], Said]] = {
+    "plain silence": lambda pause: (0.0, None),
+    "words": lambda pause: (pause.words, None),
+    "sound": lambda pause: (0.0, pause.sound),
+    "words and sound": lambda pause: (pause.words, pause.sound),
 }
 
 
@@ -143,13 +144,13 @@ def material(path: Path) -> list[Pause]:
     ]
 
 
-def curve(pauses: Sequence[Pause], score: Score) -> list[Point]:
+def curve(pauses: Sequence[Pause], asked: Callable[[Pause], Said]) -> list[Point]:
     """One point for each plain silence."""
-    scores = [(pause.end, score(pause)) for pause in pauses]
+    said = [(pause.end, asked(pause)) for pause in pauses]
     points = []
     for plain in PLAIN_MS:
-        delays = [silence_needed(plain, _BOUNDS, value) for end, value in scores if end]
-        needed = [silence_needed(plain, _BOUNDS, value) for end, value in scores if not end]
+        delays = [silence_needed(plain, _BOUNDS, *witnesses) for end, witnesses in said if end]
+        needed = [silence_needed(plain, _BOUNDS, *witnesses) for end, witnesses in said if not end]
         cut_off = fmean(fmean(length > silence for length in PAUSES_MS) for silence in needed)
         points.append(Point(plain, fmean(delays), cut_off))
     return points

@@ -60,7 +60,7 @@ def kinds_shown(loaded: Loaded) -> list[dict[str, Any]]:
         {
             "kind": kind,
             "section": section,
-            "selected": loaded.settings.selected(kind),
+            "selected": getattr(loaded.settings.selected_module, section),
             **_origin(loaded, ("selected_module", section)),
             "fallbacks": list(loaded.settings.fallbacks(kind)),
             "blocks": [

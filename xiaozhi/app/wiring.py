@@ -35,7 +35,7 @@ from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings, zone_of
 from xiaozhi.settings.fields import text_in, words
 from xiaozhi.settings.layers import ships
-from xiaozhi.settings.schema import FALLING_BACK, REFERRING
+from xiaozhi.settings.schema import AUTO, FALLING_BACK, REFERRING
 from xiaozhi.speech.language import named_language, spoken_language
 from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.tools import registry as tool_registry
@@ -228,17 +228,22 @@ def _own_limit(settings: Settings, like: Agent | None) -> int | None:
 
 def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:
     kinds = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "end_of_turn")
+    used = {kind: settings.selected(kind) for kind in kinds if settings.selected(kind)}
+    recogniser = leased.selected("asr")
+    if settings.selected_module.EndOfTurn == AUTO and not recogniser.traits.offline:
+        # A server that hears by a vendor need not hold a model for this.
+        used.pop("end_of_turn", None)
     return ProviderSet(
         vad=leased.selected("vad"),
-        asr=leased.selected("asr"),
+        asr=recogniser,
         llm=leased.selected("llm"),
         tts=leased.selected("tts"),
         memory=leased.selected("memory"),
         intent=leased.selected("intent"),
         vllm=leased.selected("vllm") if settings.selected("vllm") else None,
         voiceprint=leased.selected("voiceprint") if settings.selected("voiceprint") else None,
-        end_of_turn=leased.selected("end_of_turn") if settings.selected("end_of_turn") else None,
-        names={kind: settings.selected(kind) for kind in kinds if settings.selected(kind)},
+        end_of_turn=leased.selected("end_of_turn") if "end_of_turn" in used else None,
+        names=used,
     )
 
 

@@ -176,15 +176,6 @@ DEFAULT_SPEECH: tuple[KnownModel, ...] = (
         ),
         "Kokoro-82M by hexgrad, Apache-2.0; its int8 export from kokoro-onnx by thewh1teagle, MIT.",
     ),
-)
-"""What `server.py models fetch default` brings."""
-
-RECOGNITION: Final = DEFAULT_SPEECH[:2]
-"""What hears."""
-VOICES: Final = DEFAULT_SPEECH[2:]
-"""What speaks, beside the English voice, which is in its package."""
-
-OPTIONAL_SPEECH: tuple[KnownModel, ...] = (
     KnownModel(
         "smart-turn-v3.2",
         "whether somebody has finished speaking",
@@ -203,6 +194,15 @@ OPTIONAL_SPEECH: tuple[KnownModel, ...] = (
         ),
         "Smart Turn v3.2, Copyright (c) Daily, BSD-2-Clause.",
     ),
+)
+"""What `server.py models fetch default` brings."""
+
+RECOGNITION: Final = DEFAULT_SPEECH[:2]
+"""What hears."""
+VOICES: Final = DEFAULT_SPEECH[2:3]
+"""What speaks, beside the English voice, which is in its package."""
+
+OPTIONAL_SPEECH: tuple[KnownModel, ...] = (
     KnownModel(
         "resemblyzer",
         "who is speaking",

@@ -24,7 +24,7 @@ from xiaozhi.settings.fields import words
 from xiaozhi.settings.layers import Merged
 from xiaozhi.settings.masking import MASK, hides, looks_secret, mask_text
 from xiaozhi.settings.mqtt import mqtt_faults
-from xiaozhi.settings.schema import CHIME_OF_OTHERS, FALLING_BACK, REFERRING, SECTIONS, Settings
+from xiaozhi.settings.schema import AUTO, AUTOMATIC, CHIME_OF_OTHERS, FALLING_BACK, REFERRING, SECTIONS, Settings
 from xiaozhi.settings.strength import weak_secrets
 
 _LONGEST_SHOWN = 80
@@ -235,6 +235,8 @@ def _references(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for kind, section in SECTIONS.items():
         blocks = _section(tree, section)
         name = selected.get(section)
+        if kind == "end_of_turn" and name == AUTO:
+            name = AUTOMATIC if AUTOMATIC in blocks else ""
         if isinstance(name, str) and name:
             yield f"selected_module.{section}", kind, name
             yield from _of_block(section, kind, name, blocks, set())

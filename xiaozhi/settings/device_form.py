@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from xiaozhi.settings.loading import Loaded
 from xiaozhi.settings.masking import mask_tree
 from xiaozhi.settings.overlay import PER_DEVICE, PROCESS_WIDE
-from xiaozhi.settings.schema import SECTIONS, Settings
+from xiaozhi.settings.schema import AUTO, SECTIONS, Settings
 
 FieldKind = Literal["text", "long", "number", "integer", "flag", "choice", "words", "texts"]
 """long: a text of several lines; words: a list of texts; texts: a text by language ("": any)."""
@@ -67,7 +67,8 @@ def _filled(loaded: Loaded, field: DeviceField, usual: Any, own: Any) -> DeviceF
     choices = field.choices
     if section in SECTIONS.values():
         kind = next(kind for kind, name in SECTIONS.items() if name == section)
-        choices = (*([""] if kind in ("vllm", "end_of_turn") else []), *loaded.settings.modules(kind))
+        words = {"vllm": ("",), "end_of_turn": (AUTO, "")}.get(kind, ())
+        choices = (*words, *loaded.settings.modules(kind))
     return DeviceField(
         field.key,
         field.kind,

@@ -60,6 +60,10 @@ FALLING_BACK = ("asr", "llm", "vllm", "tts")
 CHIME_OF_OTHERS = "config/assets/tts_notify.mp3"
 """What files written for the existing server point at. It is not shipped here; the built-in chime takes its place."""
 
+AUTO = "auto"
+"""Of `selected_module.EndOfTurn`: the block AUTOMATIC where the recogniser works on this machine, nothing elsewhere."""
+AUTOMATIC = "SmartTurn"
+
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], LogLevel]
 Blocks = dict[str, dict[str, Any]]
 
@@ -105,7 +109,9 @@ class SelectedModule(Section):
     Memory: str = Field(default="nomem", min_length=1, description="Block under Memory.")
     Intent: str = Field(default="function_call", min_length=1, description="Block under Intent.")
     EndOfTurn: str = Field(
-        default="", description="Block under EndOfTurn; empty: no model hears whether you have finished."
+        default=AUTO,
+        description="Block under EndOfTurn; auto: SmartTurn beside a recogniser on this machine; empty: no model hears "
+        "whether you have finished.",
     )
 
 
@@ -380,10 +386,13 @@ class Settings(Section):
         return self._blocks(kind) is other._blocks(kind)
 
     def selected(self, kind: str) -> str:
-        """The name of the block in use for a kind; "" for none (vllm and end_of_turn only)."""
+        """The name of the block in use for a kind; "" for none (vllm and end_of_turn only). One that is selected by
+        `auto` is in use beside some recognisers only."""
         if kind == VOICEPRINT:
             return next(iter(self._blocks(kind)), "")
         name: str = getattr(self.selected_module, SECTIONS[kind])
+        if kind == "end_of_turn" and name == AUTO:
+            return AUTOMATIC if AUTOMATIC in self.EndOfTurn else ""
         return name
 
     def fallbacks(self, kind: str, name: str | None = None) -> tuple[str, ...]:

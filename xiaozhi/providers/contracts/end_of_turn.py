@@ -26,6 +26,7 @@ class EndOfTurn(Provider, ABC):
     traits: EndOfTurnTraits = EndOfTurnTraits()
 
     @abstractmethod
-    def judge(self, pcm: bytes) -> float:
-        """The probability (0..1) that whoever spoke in `pcm` (s16le mono 16 kHz, up to the pause) has finished. Asked
-        once per pause; blocks for the model. Raises VendorError, Overloaded: then the silence decides as usual."""
+    def judge(self, pcm: bytes) -> float | None:
+        """The probability (0..1) that whoever spoke in `pcm` (s16le mono 16 kHz, up to the pause) has finished; None:
+        there is no model yet. Asked at most once per pause; blocks for the model. Raises VendorError, Overloaded: then
+        the silence decides as usual."""

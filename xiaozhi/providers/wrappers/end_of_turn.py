@@ -12,11 +12,11 @@ class GuardedEndOfTurn(GuardedProvider, EndOfTurn):
 
     retry = NO_RETRY
 
-    def judge(self, pcm: bytes) -> float:
+    def judge(self, pcm: bytes) -> float | None:
         """As the provider inside; raises VendorTimeout, CircuitOpen and Overloaded as well."""
 
-        def ask() -> float:
-            probability: float = self.inner.judge(pcm)
+        def ask() -> float | None:
+            probability: float | None = self.inner.judge(pcm)
             return probability
 
         return self.within_deadline(ask)

@@ -1,5 +1,5 @@
-"""The witnesses of the end of a turn, asked once per pause of the voice: a model that hears the sound, and the words as
-far as they are recognised while the pause lasts.
+"""The witnesses of the end of a turn, asked once per pause of the voice: the words as far as they are recognised while
+the pause lasts, and a model that hears the sound, unless the words show already that more is to come.
 
 Not the decision (`speech/end_of_turn.py`) and not the silence (`speech/segmenter.py`). The model has a greenlet per
 pause, the words come from whoever has the paused utterance recognised (a prepared turn) or, where a recogniser gives
@@ -18,13 +18,15 @@ from xiaozhi.providers.contracts.end_of_turn import EndOfTurn
 from xiaozhi.runtime.logs import get_logger
 from xiaozhi.runtime.tasks import Tasks
 from xiaozhi.session.listening.utterance import Utterance
-from xiaozhi.speech.end_of_turn import SilenceBounds, score_of, silence_needed
+from xiaozhi.speech.end_of_turn import SilenceBounds, silence_needed
 from xiaozhi.speech.language import spoken_language
 from xiaozhi.speech.last_words import finished
 from xiaozhi.speech.transcripts import heard
 
 log = get_logger(__name__)
 
+_OPEN = -1.0
+"""The score of words behind which no sound makes an end."""
 PAUSE_MS = 150.0
 """So early a pause is told at the latest: what is recognised from then on comes soon after the shortest silence."""
 
@@ -60,7 +62,7 @@ class JudgedPause:
         self._tasks = tasks
         self._language = witnesses.language()
         self._words = 0.0
-        self._sound = 0.0
+        self._sound: float | None = None
         self._asking: Greenlet | None = None
         self._closed = False
 
@@ -73,7 +75,7 @@ class JudgedPause:
                 # It lags behind the voice: it can show that more is to come, but not that this was all.
                 self._words = min(0.0, self._score(partial, ""))
         model = witnesses.model
-        if model is not None and self._counts(model):
+        if model is not None and self._words > _OPEN and self._counts(model):
             self._asking = self._tasks.spawn("end-of-turn", self._listen, model, utterance.tail(model.traits.sound_ms))
         self._decide()
 
@@ -105,19 +107,18 @@ class JudgedPause:
         except (VendorError, Overloaded) as error:
             log.warning("end of turn not judged", error=str(error)[:200])
             return
-        self._sound = score_of(probability)
+        self._sound = probability
         self._asking = None
         self._decide()
 
     def _decide(self) -> None:
         if self._closed:
             return
-        score = self._words
-        model = self._witnesses.model
+        model, sound = self._witnesses.model, self._sound
         # The first words of a conversation tell its language, perhaps after the model has judged.
-        if model is not None and (not model.traits.languages or self._language in model.traits.languages):
-            score += self._sound
-        needed = silence_needed(self._plain_ms, self._witnesses.bounds, score)
+        if model is None or (model.traits.languages and self._language not in model.traits.languages):
+            sound = None
+        needed = silence_needed(self._plain_ms, self._witnesses.bounds, self._words, sound)
         if needed != self._needed_ms:
             self._needed_ms = needed
             self._require(needed)

@@ -16,7 +16,7 @@ const t = words({
     title: "Settings", guide: "First steps", new: "Everything is done on this machine now; no language model has been chosen, so only a few kinds of questions are answered.", newMore: "Choose ears, a mind and a voice",
     who: "Who does what", vad: "Noticing speech", asr: "Ears", llm: "Mind", vllm: "Eyes", tts: "Voice", memory: "Memory", intent: "Tools", end_of_turn: "End of a question",
     vadHint: "When does somebody speak?", asrHint: "Speech to text", llmHint: "The language model", vllmHint: "Looks at pictures", ttsHint: "Text to speech", memoryHint: "What is kept between visits", intentHint: "How tools are chosen", end_of_turnHint: "Hears whether somebody has finished",
-    ready: "Ready", needs: "Need something first", none: "(none)", options: "Options", moreOptions: "More options", close: "Close", newBlock: "New", inUse: "in use", backup: "takes over when it fails: {names}",
+    ready: "Ready", needs: "Need something first", none: "(none)", automatic: "automatic: where the ears are on this machine", options: "Options", moreOptions: "More options", close: "Close", newBlock: "New", inUse: "in use", backup: "takes over when it fails: {names}",
     notReady: "Something is missing for {name}: open its options.", type: "Type", name: "Name", create: "Create", nameTaken: "There is one of this name already.", nameOdd: "Letters, digits, - and _ only.",
     remove: "Remove this block", removeAsk: "Remove {name} and its options?", yes: "Remove", whole: "It is given an utterance when it is over.", listening: "It listens while somebody speaks: the text is there sooner.", sentence: "It speaks sentence by sentence; the sound streams.", streams: "Text and sound stream: it speaks while the answer is still being written.", noTools: "It cannot use tools.",
     find: "Find a setting", findNone: "No setting is called so. Vendors' options are above, under Options.", more: "More settings", assistant: "Assistant", conversation: "Conversation", tools: "Tools", history: "History", devices: "Devices", patience: "Patience and limits", messages: "Messages between devices", server: "Server", operation: "Operation",
@@ -31,7 +31,7 @@ const t = words({
     title: "设置", guide: "入门向导", new: "现在一切都在本机运行，还没有选择大模型，只能回答有限的几类问题。", newMore: "选择识别、大模型和音色",
     who: "由谁负责", vad: "语音检测", asr: "识别", llm: "语言模型", vllm: "视觉", tts: "音色", memory: "记忆", intent: "工具", end_of_turn: "说完判断",
     vadHint: "什么时候有人说话？", asrHint: "语音转文字", llmHint: "负责思考", vllmHint: "看图片", ttsHint: "文字转语音", memoryHint: "两次对话之间记住什么", intentHint: "如何选择工具", end_of_turnHint: "听出话有没有说完",
-    ready: "可用", needs: "还缺少配置", none: "（无）", options: "选项", moreOptions: "更多选项", close: "收起", newBlock: "新建", inUse: "使用中", backup: "失败时由 {names} 接替",
+    ready: "可用", needs: "还缺少配置", none: "（无）", automatic: "自动：识别在本机运行时使用", options: "选项", moreOptions: "更多选项", close: "收起", newBlock: "新建", inUse: "使用中", backup: "失败时由 {names} 接替",
     notReady: "{name} 还缺少配置：请打开选项。", type: "类型", name: "名称", create: "创建", nameTaken: "已有同名的配置。", nameOdd: "只能用字母、数字、- 和 _。",
     remove: "删除此配置", removeAsk: "删除 {name} 及其选项？", yes: "删除", whole: "一句话说完后才识别。", listening: "边说边识别：更快得到文字。", sentence: "逐句合成，声音边合成边播放。", streams: "文字和声音都是流式：回答还在写就开始说。", noTools: "不能使用工具。",
     find: "查找设置", findNone: "没有这样的设置。服务商的选项在上面的“选项”里。", more: "更多设置", assistant: "助手", conversation: "对话", tools: "工具", history: "历史", devices: "设备", patience: "超时与限制", messages: "设备之间的消息", server: "服务器", operation: "运行",
@@ -47,6 +47,7 @@ const t = words({
 const LOOK_MS = 500;
 const ORDER = ["asr", "llm", "tts", "vllm", "memory", "intent", "vad", "end_of_turn"];
 const MAY_BE_NONE = ["vllm", "end_of_turn"];
+const MAY_BE_AUTOMATIC = ["end_of_turn"];
 const WORKS = { "whole utterance": "whole", "while somebody speaks": "listening", "sentence in, sound streams out": "sentence", "text and sound stream": "streams", "streams, no tools": "noTools" };
 
 export default function Settings() {
@@ -135,6 +136,7 @@ function Kind({ kind, changes, faults, onChange, listed }) {
         <div>
           <select aria-labelledby=${id} disabled=${kind.fixed} value=${selected} onChange=${(event) => choose(event.target.value)}>
             ${(MAY_BE_NONE.includes(kind.kind) || !selected) && html`<option value="" selected=${!selected}>${t("none")}</option>`}
+            ${MAY_BE_AUTOMATIC.includes(kind.kind) && html`<option value="auto" selected=${selected === "auto"}>${t("automatic")}</option>`}
             <optgroup label=${t("ready")}>${ready.map(option)}</optgroup>
             ${lacking.length > 0 && html`<optgroup label=${t("needs")}>${lacking.map(option)}</optgroup>`}
           </select>
@@ -144,7 +146,7 @@ function Kind({ kind, changes, faults, onChange, listed }) {
           ${lack && html`<p class="error">${t("notReady", { name: selected })}</p>`}
         </div>
         <div class="actions">
-          <${Button} aria-expanded=${open && open !== "+" ? "true" : "false"} aria-label=${`${t(open && open !== "+" ? "close" : "options")}: ${t(kind.kind)}`} disabled=${!selected} onClick=${() => setOpen(open && open !== "+" ? "" : selected)}>${open && open !== "+" ? t("close") : t("options")}</${Button}>
+          <${Button} aria-expanded=${open && open !== "+" ? "true" : "false"} aria-label=${`${t(open && open !== "+" ? "close" : "options")}: ${t(kind.kind)}`} disabled=${!blocks.some((block) => block.name === selected)} onClick=${() => setOpen(open && open !== "+" ? "" : selected)}>${open && open !== "+" ? t("close") : t("options")}</${Button}>
           <${Button} kind="quiet" aria-expanded=${open === "+" ? "true" : "false"} aria-label=${`${t("newBlock")}: ${t(kind.kind)}`} onClick=${() => setOpen(open === "+" ? "" : "+")}>${t("newBlock")}</${Button}>
         </div>
       </div>
