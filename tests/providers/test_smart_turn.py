@@ -18,7 +18,7 @@ from xiaozhi.errors import SettingsError, VendorUnavailable
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.end_of_turn import EndOfTurn
 from xiaozhi.providers.contracts.provider import Services
-from xiaozhi.providers.end_of_turn.smart_turn import FILE, SmartTurn
+from xiaozhi.providers.end_of_turn.smart_turn import FILE, LOOK_EVERY_S, SmartTurn, SmartTurnOptions
 from xiaozhi.providers.wrappers import guard
 from xiaozhi.runtime.inference import InferencePool
 
@@ -78,6 +78,37 @@ def test_other_bytes_than_expected_are_refused(pool: InferencePool, folder: Path
 def test_a_missing_file_is_told_with_the_command_that_brings_it(pool: InferencePool, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=f"{FILE}.*models fetch"):
         built(pool, tmp_path)
+
+
+def test_a_file_that_arrives_later_is_used_from_then_on(pool: InferencePool, folder: Path, tmp_path: Path) -> None:
+    now = [0.0]
+    options = SmartTurnOptions(model_dir=str(folder), sha256="")
+    file = folder / FILE
+    away = file.rename(tmp_path / "away")
+    model = SmartTurn(options, Services(inference=pool), clock=lambda: now[0])
+    model.warm_up()
+    assert model.judge(tone(1_000)) is None, "nobody is asked, and nothing fails"
+
+    away.rename(file)
+    assert model.judge(tone(1_000)) is None, "it is not looked for at every pause"
+    now[0] += LOOK_EVERY_S
+    assert model.judge(tone(1_000)) is not None
+
+
+def test_a_file_that_arrives_broken_is_told_once(
+    pool: InferencePool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    options = SmartTurnOptions(model_dir=str(folder), sha256="00ff")
+    model = SmartTurn(options, Services(inference=pool), clock=lambda: now[0])
+    for _ in range(3):
+        now[0] += LOOK_EVERY_S
+        assert model.judge(tone(1_000)) is None
+    assert capsys.readouterr().out.count("a model cannot be used") == 1
+
+
+def test_the_usual_folder_may_be_filled_later() -> None:
+    assert SmartTurnOptions().model_dir == "models/smart-turn-v3.2"
 
 
 def test_it_is_for_english_and_chinese_unless_the_block_says_otherwise(pool: InferencePool, folder: Path) -> None:

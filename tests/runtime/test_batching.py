@@ -88,6 +88,15 @@ def test_alone_it_starts_at_once() -> None:
     assert batches.wait(ticket) == 42
 
 
+def test_an_eager_one_starts_before_others_have_their_say() -> None:
+    pool = ScriptedPool()
+    batches = batcher(pool, eager=True, max_batch=2, max_wait_ms=0)
+    tickets = [batches.submit(n) for n in range(4)]
+    assert [items for items, _, _ in pool.jobs] == [[0]]
+    assert [pool.finish(), pool.finish(), pool.finish()] == [[0], [1, 2], [3]]
+    assert [batches.wait(ticket) for ticket in tickets] == [0, 2, 4, 6]
+
+
 def test_one_turn_of_the_loop_is_one_batch() -> None:
     pool = ScriptedPool()
     batches = batcher(pool, max_wait_ms=0)

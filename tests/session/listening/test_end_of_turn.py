@@ -39,7 +39,7 @@ class FakeModel(EndOfTurn):
 
     type_name = "fake"
 
-    def __init__(self, answer: float | Exception, languages: tuple[str, ...] = ()) -> None:
+    def __init__(self, answer: float | Exception | None, languages: tuple[str, ...] = ()) -> None:
         self.traits = EndOfTurnTraits(offline=True, languages=languages, sound_ms=1_000)
         self.answer = answer
         self.gate = Event()
@@ -47,7 +47,7 @@ class FakeModel(EndOfTurn):
         self.asked: list[bytes] = []
         self.broken_off = 0
 
-    def judge(self, pcm: bytes) -> float:
+    def judge(self, pcm: bytes) -> float | None:
         self.asked.append(pcm)
         try:
             assert self.gate.wait(timeout=PATIENCE_S)
@@ -111,13 +111,43 @@ def test_words_move_the_silence(make: Make, text: str, needed: float) -> None:
     assert ears.sink.utterances == ears.sink.paused, "what was prepared is what is answered"
 
 
-@pytest.mark.parametrize(("answer", "needed"), [(0.995, 240), (0.01, 1_500), (0.9, 600)])
-def test_the_sound_moves_the_silence(make: Make, answer: float, needed: float) -> None:
+@pytest.mark.parametrize(("answer", "needed"), [(0.995, 240), (0.01, 1_080), (0.9, 600), (None, 600)])
+def test_the_sound_moves_the_silence(make: Make, answer: float | None, needed: float) -> None:
     model = FakeModel(answer)
     ears = judged(make, model=model, words="")
     ears.hear(SPOKEN)
     assert needed <= silence_heard(ears) <= needed + 2 * 60
     assert [ms(pcm) for pcm in model.asked] == [1_000], "asked once, with the end of the sound"
+
+
+@pytest.mark.parametrize(("text", "sound", "needed"), [("I like it.", 0.99, 252), ("What time is it?", 0.1, 540)])
+def test_words_and_sound_are_weighed_together(make: Make, text: str, sound: float, needed: float) -> None:
+    ears = judged(make, asr=FakeAsr([text]), model=FakeModel(sound))
+    transcribed(ears)
+    ears.hear(SPOKEN)
+    assert needed <= silence_heard(ears) <= needed + 2 * 60
+
+
+def test_a_model_is_asked_before_the_recogniser_of_this_machine(make: Make) -> None:
+    order: list[str] = []
+
+    class Noted(FakeModel):
+        def judge(self, pcm: bytes) -> float | None:
+            order.append("sound")
+            return super().judge(pcm)
+
+    ears = judged(make, model=Noted(0.9))
+    ears.sink.on["paused"] = lambda utterance: ears.tasks.spawn("turn", order.append, "words")
+    ears.hear(SPOKEN + silence(300))
+    assert order == ["sound", "words"]
+
+
+@pytest.mark.parametrize(("partial", "asked"), [("turn on the", 0), ("turn on the light", 1)])
+def test_no_model_is_asked_where_the_words_are_open(make: Make, partial: str, asked: int) -> None:
+    model = FakeModel(0.9)
+    ears = judged(make, asr=PartialAsr(partial), model=model)
+    ears.hear(SPOKEN + silence(300))
+    assert len(model.asked) == asked
 
 
 def test_a_verdict_that_comes_late_ends_it_when_it_comes(make: Make) -> None:

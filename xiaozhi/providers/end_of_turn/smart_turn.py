@@ -15,7 +15,6 @@ it is there; until then nobody is asked."""
 from __future__ import annotations
 
 import hashlib
-import importlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from xiaozhi.providers.contracts.end_of_turn import EndOfTurn, EndOfTurnTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.families.freed_memory import give_back
 from xiaozhi.providers.families.model_files import checked, missing_model
-from xiaozhi.providers.families.onnx_sessions import open_session
+from xiaozhi.providers.families.onnx_sessions import load_library, open_session
 from xiaozhi.providers.registry import provider
 from xiaozhi.runtime.batching import Batcher, BatcherClosed
 from xiaozhi.runtime.logs import get_logger
@@ -98,6 +97,7 @@ class SmartTurn(EndOfTurn):
             max_batch=_BATCH,
             deadline=options.deadline_ms / 1000,
             max_waiting=64,
+            eager=True,  # before the recognition of the same pause, which may take longer than the pause
         )
 
     def warm_up(self) -> None:
@@ -139,7 +139,7 @@ class SmartTurn(EndOfTurn):
         return True
 
     def _load(self) -> None:
-        importlib.import_module("onnxruntime")  # here, not in the pool: an import takes locks, and those are patched
+        load_library()
         with self._loading:
             if self._session is None:
                 self._session = self._inference.run(self._opened, kind="end_of_turn", deadline=_WARM_UP_S)

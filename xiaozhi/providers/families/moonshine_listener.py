@@ -3,7 +3,6 @@ pool (kind "asr")."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from xiaozhi.providers.families.freed_memory import give_back
 from xiaozhi.providers.families.loaded_models import ModelLease
 from xiaozhi.providers.families.model_files import first_of, unsound
 from xiaozhi.providers.families.moonshine import FILES, Moonshine, MoonshineText
+from xiaozhi.providers.families.onnx_sessions import load_library
 from xiaozhi.runtime.inference import InferencePool
 
 LOAD_S: Final = 60.0
@@ -49,7 +49,7 @@ class MoonshineListener:
         self._lease.release()
 
     def _load(self) -> Moonshine:
-        importlib.import_module("onnxruntime")  # here, not in the pool: an import takes locks, and those are patched
+        load_library()
         try:
             return self._inference.run(_loaded, self._folder, kind="asr", deadline=LOAD_S)
         except (OSError, RuntimeError, ValueError) as error:

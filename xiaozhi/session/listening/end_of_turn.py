@@ -107,9 +107,10 @@ class JudgedPause:
         except (VendorError, Overloaded) as error:
             log.warning("end of turn not judged", error=str(error)[:200])
             return
-        self._sound = probability
         self._asking = None
-        self._decide()
+        if probability is not None:
+            self._sound = probability
+            self._decide()
 
     def _decide(self) -> None:
         if self._closed:

@@ -165,8 +165,9 @@ class VoiceSegment(ListeningSegment):
                 self._sink.speech_started()
             case Paused():
                 utterance = self._completed(event)
-                self._sink.utterance_paused(utterance)
+                # First: a recogniser on this machine may keep the pool's threads for longer than the pause lasts.
                 self._judge_pause(utterance)
+                self._sink.utterance_paused(utterance)
             case Resumed():
                 self._close_judgement()
                 paused = self._current()
