@@ -50,6 +50,7 @@ def test_a_field_knows_what_is_usual_and_what_is_the_device_s_own(loaded: Loaded
     assert found["device_max_output_size"].minimum == 0
     assert "Espeak" in found["selected_module.TTS"].choices
     assert found["selected_module.VLLM"].choices[0] == "", "pictures need not be looked at"
+    assert found["selected_module.EndOfTurn"].choices == ("auto", "", "SmartTurn")
 
 
 def test_secrets_are_masked(loaded: Loaded) -> None:

@@ -20,6 +20,7 @@ from xiaozhi.errors import Fault, Overloaded, SettingsError, StorageError
 from xiaozhi.net.http import VendorHttp
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.asr import AsrTraits
+from xiaozhi.providers.contracts.end_of_turn import EndOfTurn
 from xiaozhi.providers.contracts.voiceprint import LearningVoiceprint
 from xiaozhi.providers.pool import LIMITED_BY, OWN_LIMITS, LeasedProviders, ProviderPool, vendor_limits
 from xiaozhi.session.agent import Agent, ProviderSet
@@ -35,7 +36,7 @@ from xiaozhi.session.turns.wakeup import greetings_for
 from xiaozhi.settings import Loaded, Settings, zone_of
 from xiaozhi.settings.fields import text_in, words
 from xiaozhi.settings.layers import ships
-from xiaozhi.settings.schema import AUTO, FALLING_BACK, REFERRING
+from xiaozhi.settings.schema import FALLING_BACK, REFERRING
 from xiaozhi.speech.language import named_language, spoken_language
 from xiaozhi.storage.database import Database, sqlite_url
 from xiaozhi.tools import registry as tool_registry
@@ -87,6 +88,8 @@ def warnings(loaded: Loaded, known: Settings | None = None) -> list[str]:
         found.append("conversation.late_answer_limit has no effect: a call is waited for longer before it is late")
     for kind, name in _unlike(settings, known):
         block = settings.block(kind, name)
+        if kind == "end_of_turn" and (kind, name) not in settings.automatic:
+            found += _unasked(name, block)
         found += registry.ignored(kind, name, block, _read_elsewhere(kind, name, block))
         found += registry.oddities(kind, name, block)
     if known is None or not _same_tools(settings, known):
@@ -116,8 +119,8 @@ def _ships(loaded: Loaded, *path: str) -> bool:
 
 def _unlike(settings: Settings, known: Settings | None) -> Iterator[tuple[str, str]]:
     """(kind, name) of the blocks in use that are there and stand in `known` in another way."""
-    checked = known.in_use() if known is not None else ()
-    for kind, name in settings.in_use():
+    checked = (*known.in_use(), *known.automatic) if known is not None else ()
+    for kind, name in (*settings.in_use(), *settings.automatic):
         if known is not None and (kind, name) in checked and settings.shares(kind, known):
             continue  # without comparing what a device's own settings have left alone
         if name not in settings.modules(kind):
@@ -139,6 +142,16 @@ def _unheard_ends(settings: Settings) -> Iterator[Fault]:
         if isinstance(traits, AsrTraits) and 0 < traits.longest_s * 1000 < longest_ms:
             expected = f"must be at most {traits.longest_s * 1000:.0f}: the vendor of ASR.{name} hears no more"
             yield Fault("conversation.max_utterance_ms", str(longest_ms), expected)
+
+
+def _unasked(name: str, block: Mapping[str, Any]) -> list[str]:
+    """A warning for a model of the end of a turn that was chosen and is not here. By default it may come later."""
+    try:
+        cls = registry.registration("end_of_turn", name, block).cls
+        missing = cls.missing(registry.validate("end_of_turn", name, block)) if issubclass(cls, EndOfTurn) else ""
+    except SettingsError:
+        return []  # that is a fault of its own
+    return [f"selected_module.EndOfTurn has no effect yet: {name} needs {missing}"] if missing else []
 
 
 def _read_elsewhere(kind: str, name: str, block: Mapping[str, Any]) -> list[str]:
@@ -230,9 +243,8 @@ def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:
     kinds = ("vad", "asr", "llm", "vllm", "tts", "memory", "intent", "end_of_turn")
     used = {kind: settings.selected(kind) for kind in kinds if settings.selected(kind)}
     recogniser = leased.selected("asr")
-    if settings.selected_module.EndOfTurn == AUTO and not recogniser.traits.offline:
-        # A server that hears by a vendor need not hold a model for this.
-        used.pop("end_of_turn", None)
+    if recogniser.traits.offline:
+        used |= dict(settings.automatic)
     return ProviderSet(
         vad=leased.selected("vad"),
         asr=recogniser,
@@ -242,7 +254,7 @@ def _provider_set(leased: LeasedProviders, settings: Settings) -> ProviderSet:
         intent=leased.selected("intent"),
         vllm=leased.selected("vllm") if settings.selected("vllm") else None,
         voiceprint=leased.selected("voiceprint") if settings.selected("voiceprint") else None,
-        end_of_turn=leased.selected("end_of_turn") if "end_of_turn" in used else None,
+        end_of_turn=leased.get("end_of_turn", used["end_of_turn"]) if "end_of_turn" in used else None,
         names=used,
     )
 

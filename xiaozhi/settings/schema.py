@@ -61,7 +61,8 @@ CHIME_OF_OTHERS = "config/assets/tts_notify.mp3"
 """What files written for the existing server point at. It is not shipped here; the built-in chime takes its place."""
 
 AUTO = "auto"
-"""Of `selected_module.EndOfTurn`: the block AUTOMATIC where the recogniser works on this machine, nothing elsewhere."""
+"""Of `selected_module.EndOfTurn`: the block AUTOMATIC where the recogniser works on this machine, nothing elsewhere. A
+server that hears by a vendor need not hold a model for this."""
 AUTOMATIC = "SmartTurn"
 
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], LogLevel]
@@ -386,14 +387,17 @@ class Settings(Section):
         return self._blocks(kind) is other._blocks(kind)
 
     def selected(self, kind: str) -> str:
-        """The name of the block in use for a kind; "" for none (vllm and end_of_turn only). One that is selected by
-        `auto` is in use beside some recognisers only."""
+        """The name of the block in use for a kind; "" for none (vllm and end_of_turn only), or `automatic`."""
         if kind == VOICEPRINT:
             return next(iter(self._blocks(kind)), "")
         name: str = getattr(self.selected_module, SECTIONS[kind])
-        if kind == "end_of_turn" and name == AUTO:
-            return AUTOMATIC if AUTOMATIC in self.EndOfTurn else ""
-        return name
+        return "" if kind == "end_of_turn" and name == AUTO else name
+
+    @property
+    def automatic(self) -> tuple[tuple[str, str], ...]:
+        """(kind, name) of the blocks that are in use where others are of a certain kind."""
+        automatic = self.selected_module.EndOfTurn == AUTO and AUTOMATIC in self.EndOfTurn
+        return (("end_of_turn", AUTOMATIC),) if automatic else ()
 
     def fallbacks(self, kind: str, name: str | None = None) -> tuple[str, ...]:
         """Names of the blocks that take over for the block `name` (None: the selected one), in order: those that the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from xiaozhi.providers.contracts.provider import Provider, ProviderTraits
 
@@ -24,6 +24,11 @@ class EndOfTurn(Provider, ABC):
 
     kind: ClassVar[str] = "end_of_turn"
     traits: EndOfTurnTraits = EndOfTurnTraits()
+
+    @classmethod
+    def missing(cls, options: Any) -> str:
+        """What has to be there before anybody is asked, and how it is had; "": nothing. Quick."""
+        return ""
 
     @abstractmethod
     def judge(self, pcm: bytes) -> float | None:

@@ -100,6 +100,12 @@ class SmartTurn(EndOfTurn):
             eager=True,  # before the recognition of the same pause, which may take longer than the pause
         )
 
+    @classmethod
+    def missing(cls, options: SmartTurnOptions) -> str:
+        """The file, which may come later."""
+        folder = options.model_dir
+        return "" if (Path(folder) / FILE).is_file() else missing_model(folder, FILE, MODEL)
+
     def warm_up(self) -> None:
         """Load the model where it is: 0.1 s. Raises SettingsError for a file that cannot be used."""
         if self._path.is_file():
