@@ -114,9 +114,9 @@ def judged_anew(recordings: Sequence[dict[str, Any]], folder: Path) -> list[floa
             path = place(recording, folder)
             if is_spoken(recording) or not path.is_file():
                 continue
-            sound = _sound(path)
+            sound = sound_of(path)
             for pause in recording["pauses"]:
-                heard = model.judge(_up_to(sound, pause[0], pause[1]))
+                heard = heard_by(model, up_to(sound, pause[0], pause[1]))
                 differs.append(abs(heard - pause[4]))
                 pause[4] = round(heard, 4)
     finally:
@@ -125,14 +125,23 @@ def judged_anew(recordings: Sequence[dict[str, Any]], folder: Path) -> list[floa
     return differs
 
 
-def _sound(path: Path) -> Any:
+def heard_by(model: Any, pcm: bytes) -> float:
+    """What the model says of a pause. Raises RuntimeError where it has no file."""
+    probability: float | None = model.judge(pcm)
+    if probability is None:
+        raise RuntimeError("Smart Turn is not here: server.py models fetch smart-turn-v3.2")
+    return probability
+
+
+def sound_of(path: Path) -> Any:
+    """The first 24 s of a recording, -1..1 at 16 kHz, all equally loud."""
     data = path.read_bytes()
     pcm = data if path.suffix == ".raw" else decode_file(data, RATE)
     sound = np.frombuffer(pcm, "<i2").astype(np.float32)[: 24 * RATE] / 32_768
     return sound / max(1e-6, float(np.abs(sound).max())) * _PEAK
 
 
-def _up_to(sound: Any, start_ms: int, end_ms: int) -> bytes:
+def up_to(sound: Any, start_ms: int, end_ms: int) -> bytes:
     """From `start_ms` to the pause at `end_ms`, and the room's own noise behind it: the quietest tenth of a second."""
     cut = sound[start_ms * RATE // 1_000 : end_ms * RATE // 1_000].copy()
     cut[-_FADE:] *= np.linspace(1, 0, _FADE)

@@ -12,7 +12,8 @@ chance, whose texts were not looked at while that was done: its figures are the 
 
 Texts and judgements are kept in the files, so this bench needs no sound and takes a second; `python -m
 loadtest.bench.endpointing --fetch FOLDER` brings the recordings (checked by SHA-256), and `--recordings FOLDER` has the
-model judge them anew and writes what it says into the files.
+model judge them anew and writes what it says into the files. `--make FOLDER FILE` makes such a file of any recordings
+in FOLDER/en and FOLDER/zh (`_pauses.py`), and `--material FILE` shows its curves.
 
 How it is counted. What silence ends each pause is decided by the product's own code (`speech/last_words.py`,
 `speech/end_of_turn.py`). Each pause in mid-sentence stands for twenty lengths: quantiles of a log-normal distribution
@@ -33,12 +34,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Any
 
+from loadtest import ROOT
 from loadtest.bench._hesitations import fetched, judged_anew
 from loadtest.measure.run import REPORTS
 from loadtest.report.charts import lines
@@ -99,12 +101,14 @@ WITNESSES: dict[str, Callable[[Pause], Said]] = {
 }
 
 
-def rows() -> list[Row]:
+def rows(material_of: Mapping[str, Path] = MATERIAL) -> list[Row]:
     """All of it; the curves go to a file beside the other reports."""
     found: list[Row] = []
     drawn: list[str] = []
-    for (part, path), language in itertools.product(MATERIAL.items(), LANGUAGES):
+    for (part, path), language in itertools.product(material_of.items(), LANGUAGES):
         own = [pause for pause in material(path) if pause.language == language]
+        if not {pause.end for pause in own} >= {True, False}:
+            continue
         curves = {name: curve(own, score) for name, score in WITNESSES.items()}
         found += _rows_of(f"{language}, {part}", language, own, curves)
         series = {name: [(point.delay_ms, point.cut_off * 100) for point in points] for name, points in curves.items()}
@@ -186,7 +190,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench.endpointing", description=__doc__)
     parser.add_argument("--fetch", type=Path, metavar="FOLDER", help="bring the recordings (about 350 MB)")
     parser.add_argument("--recordings", type=Path, metavar="FOLDER", help="judge them with the model in models/")
+    parser.add_argument("--make", type=Path, nargs=2, metavar=("FOLDER", "FILE"), help="cut other recordings")
+    parser.add_argument("--material", type=Path, metavar="FILE", help="the curves of such a file, nothing else")
+    parser.add_argument("--models", type=Path, default=ROOT / "models", help="folder with the default models (--make)")
+    parser.add_argument("--seed", type=int, default=1, help="where pauses are spliced in (--make)")
     options = parser.parse_args(arguments)
+    if options.make is not None:
+        from loadtest.bench._pauses import recordings_in
+
+        folder, made = options.make
+        told = recordings_in(folder, options.models, ROOT / "models" / "smart-turn-v3.2", options.seed)
+        made.write_text(written(told), encoding="utf-8")
+        print(f"{made}: {len(told['recordings'])} recordings")
+        return 0
+    if options.material is not None:
+        _show(rows({options.material.name: options.material}))
+        return 0
     missing = 0
     for path in MATERIAL.values():
         told = json.loads(path.read_text(encoding="utf-8"))
@@ -197,9 +216,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"{path.name}: {len(differs)} judged; largest difference to the file: {max(differs, default=0.0):.3f}"
             )
-    for name, value, unit, aim in rows():
-        print(f"{name:72} {'–' if value is None else format(value, '.4g'):>8} {unit:3} {aim}")
+    _show(rows())
     return 1 if missing else 0
+
+
+def _show(found: Sequence[Row]) -> None:
+    for name, value, unit, aim in found:
+        print(f"{name:72} {'–' if value is None else format(value, '.4g'):>8} {unit:3} {aim}")
 
 
 if __name__ == "__main__":
