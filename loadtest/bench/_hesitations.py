@@ -7,10 +7,12 @@ first sixteen digits of its SHA-256. "spoken VOICE SPEED TEXT" is no recording: 
 from __future__ import annotations
 
 import hashlib
+import resource
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import urllib.request
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -18,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from loadtest import ROOT
 from xiaozhi.audio.decode import decode_file
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Services
+from xiaozhi.providers.families.freed_memory import give_back
+from xiaozhi.providers.families.onnx_sessions import load_library
 from xiaozhi.runtime.inference import InferencePool
 
 RATE = 16_000
@@ -32,6 +37,7 @@ _FADE = 160
 _ROOM = 1_600
 _PEAK = 0.7
 _TIMEOUT_S = 600
+_JUDGEMENTS = 10
 
 
 def place(recording: dict[str, Any], folder: Path) -> Path:
@@ -98,6 +104,36 @@ def _from_repository(source: str, paths: Iterable[str]) -> list[tuple[str, bytes
         with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as reply:
             found.append((path, reply.read()))
     return found
+
+
+def cost_rows(folder: Path) -> list[tuple[str, float | None, str, str]]:
+    """What the model in `folder` takes, on this machine and beside whatever else it does: CPU of one judgement, memory
+    at rest and while one is made. Nothing where it is not."""
+    if not (folder / "smart-turn-v3.2-cpu.onnx").is_file():
+        return []
+    load_library()
+    give_back()
+    process, before = psutil.Process(), psutil.Process().memory_info().rss
+    pool = InferencePool(workers=1)
+    pool.start()
+    block = {"type": "smart_turn", "model_dir": str(folder), "deadline_ms": 10_000}
+    model = registry.build("end_of_turn", "SmartTurn", block, Services(inference=pool))
+    try:
+        model.warm_up()
+        cpu = time.process_time()
+        for _ in range(_JUDGEMENTS):
+            model.judge(bytes(16 * RATE))
+        spent = (time.process_time() - cpu) / _JUDGEMENTS
+        rest = process.memory_info().rss - before
+        peak = 1_024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    finally:
+        model.close()
+        pool.close()
+    return [
+        ("Smart Turn: CPU of a judgement", 1_000 * spent, "ms", ""),
+        ("Smart Turn: memory", rest / 1e6, "MB", ""),
+        ("Smart Turn: memory while it judges, at most", peak / 1e6, "MB", ""),
+    ]
 
 
 def judged_anew(recordings: Sequence[dict[str, Any]], folder: Path) -> list[float]:
