@@ -47,7 +47,7 @@ LOOK_EVERY_S: Final = 5.0
 _SAMPLES: Final = SOUND_MS * 16
 _FRAMES: Final = 800
 _BATCH: Final = 2
-"""One judgement is 50 ms of a core and 35 MB while it lasts: more in one call would make the first one late."""
+"""One judgement is 50 ms of a core and 30 MB while it lasts: more in one call would make the first one late."""
 _EPSILON: Final = 1e-7
 _WARM_UP_S: Final = 60.0
 
@@ -172,7 +172,7 @@ def _judged(session: Any, sounds: list[bytes]) -> list[float]:
     try:
         probabilities = session.run(None, {"input_features": features})[0]
     finally:
-        give_back()  # it leaves 35 MB free in the allocator
+        give_back()  # it leaves 30 MB free in the allocator
     judged: list[float] = probabilities[:, 0].tolist()
     return judged
 
