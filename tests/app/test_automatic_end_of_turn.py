@@ -27,7 +27,7 @@ CHOSEN = {"selected_module": {"EndOfTurn": "SmartTurn"}}
 
 def read(directory: Path, *changes: dict[str, Any]) -> Loaded:
     """Of fakes."""
-    own = dict(configuration(directory))
+    own = merged(configuration(directory), {"selected_module": {"EndOfTurn": "auto"}})
     for each in changes:
         own = merged(own, each)
     return load(environ={}, overrides=own)

@@ -66,6 +66,7 @@ def configuration(directory: Any) -> Mapping[str, Any]:
     kinds = {"VAD": "Vad", "ASR": "Asr", "LLM": "Llm", "TTS": "Tts", "Memory": "Memory", "Intent": "Intent"}
     return {
         "log": {"log_dir": "", "data_dir": str(directory)},
-        "selected_module": dict.fromkeys(kinds, "Own"),
+        # No model that may lie in models/ here.
+        "selected_module": {**dict.fromkeys(kinds, "Own"), "EndOfTurn": ""},
         **{section: {"Own": {"type": f"{__name__}:Registered{name}"}} for section, name in kinds.items()},
     }
