@@ -31,7 +31,18 @@ from loadtest.report import machine
 Row = tuple[str, float | None, str, str]
 
 ORDER = (
-    *("ears", "echo", "endpointing", "vendors", "streams", "offline", "offline_commands", "open_speech", "voices"),
+    *(
+        "ears",
+        "echo",
+        "endpointing",
+        "vendors",
+        "streams",
+        "offline",
+        "offline_commands",
+        "open_speech",
+        "voices",
+        "offline_bars",
+    ),
     *("tools", "connections", "turns", "history", "ops"),
 )
 _AIM = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([\d.]+)")

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,11 +104,15 @@ def heard_rows(asr: BatchAsr, spoken: list[Spoken], name: str, mistakes: list[st
 
 def longest_gap(asr: BatchAsr, spoken: list[Spoken]) -> float:
     """Seconds that the hub was away while two utterances were being heard."""
+    return longest_gap_of([lambda: _hear_all(asr, spoken)] * 2)
+
+
+def longest_gap_of(jobs: Sequence[Callable[[], None]]) -> float:
+    """Seconds that the hub was away while `jobs` were being done, each in a greenlet."""
     sys.setswitchinterval(0.0005)  # as the server does
     gaps: list[float] = []
     heart = gevent.spawn(_beat, gaps)
-    users = [gevent.spawn(_hear_all, asr, spoken) for _ in range(2)]
-    gevent.joinall(users, raise_error=True)
+    gevent.joinall([gevent.spawn(job) for job in jobs], raise_error=True)
     heart.kill()
     return max(gaps)
 
