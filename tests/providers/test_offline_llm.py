@@ -14,7 +14,7 @@ from tests.fakes.inference import InlineInference
 from xiaozhi.chat import CallContext, Message, ToolCall, ToolSpec
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.families.offline_facts import lunar_date, part_of_day, spoken_date, spoken_time
-from xiaozhi.providers.llm.offline import OfflineLlm, OfflineLlmOptions
+from xiaozhi.providers.llm.offline import LONGEST_USUAL, OfflineLlm, OfflineLlmOptions
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 NOW = datetime(2026, 11, 20, 15, 5, tzinfo=timezone(timedelta(hours=8)))
@@ -291,3 +291,25 @@ def test_parts_of_the_day_cover_it() -> None:
 
     assert {english for english, _ in parts} == {"morning", "afternoon", "evening"}
     assert {chinese for _, chinese in parts} == {"凌晨", "早上", "上午", "中午", "下午", "晚上"}
+
+
+def test_what_matching_needs_is_made_before_the_first_question(tmp_path: Path) -> None:
+    (tmp_path / "offline.yaml").write_bytes((CONFIG / "offline.yaml").read_bytes())
+    pool = InlineInference()
+    llm = OfflineLlm(OfflineLlmOptions(), Services(inference=pool, config_dir=tmp_path, now=lambda: NOW))  # type: ignore[arg-type]
+    llm.warm_up()
+    assert pool.calls
+    pool.full = True
+    assert talk(llm, "tern up the volume", [VOLUME, STATUS], [STATUS_RESULT])[0]
+    assert talk(llm, "三家五等于多少")[1] == "等于8。"
+
+
+def test_answers_that_come_again_and_again_are_named_and_stories_are_not(llm: OfflineLlm) -> None:
+    usual = llm.traits.usual_replies
+    assert talk(llm, "write a poem about the sea")[1] in usual[:2]
+    assert talk(llm, "写一首关于大海的诗")[1] in usual[:2]
+    assert talk(llm, "再见")[1] in usual
+    assert usual.index("好的。") < usual.index("😊 不客气。")
+    assert talk(llm, "给我讲个故事")[1] not in usual
+    assert talk(llm, "what time is it")[1] not in usual
+    assert max(len(text.encode()) for text in usual) <= LONGEST_USUAL

@@ -312,7 +312,13 @@ def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
         texts += greetings_for(settings.wakeup_words)
     if settings.device_max_output_size:
         texts += [text_in(settings.quota_response, language) for language in languages]
-    return list(dict.fromkeys(filter(None, [*texts, providers.asr.traits.unheard_reply])))
+    texts.append(providers.asr.traits.unheard_reply)
+    texts += [text for text in providers.llm.traits.usual_replies if _is_of(languages, text)]
+    return list(dict.fromkeys(filter(None, texts)))
+
+
+def _is_of(languages: tuple[str, ...], text: str) -> bool:
+    return languages == ("",) or spoken_language(text) in languages
 
 
 @functools.lru_cache(maxsize=64)

@@ -21,6 +21,8 @@ class LlmTraits(ProviderTraits):
     """False: it knows a few sentences of its own and cannot be asked to write anything, such as a summary."""
     keeps_dialogue: bool = False
     """True: the vendor itself remembers what was said. A question cannot be taken back, so none is asked on a guess."""
+    usual_replies: tuple[str, ...] = ()
+    """Answers that it gives again and again, word for word, the most frequent first: worth having as sound."""
 
 
 class Retraction(str):

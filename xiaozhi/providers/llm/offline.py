@@ -15,7 +15,9 @@ import math
 import random
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +26,7 @@ from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.contracts.llm import Llm, LlmTraits
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
 from xiaozhi.providers.families.offline_facts import OfflineFacts
-from xiaozhi.providers.families.offline_file import Deed, Rule
+from xiaozhi.providers.families.offline_file import LANGUAGES, Deed, PhraseFile, Rule, Texts
 from xiaozhi.providers.families.offline_patterns import language_of
 from xiaozhi.providers.families.offline_phrases import Match, load
 from xiaozhi.providers.families.offline_sounds import sounds
@@ -43,6 +45,9 @@ _FAILED = re.compile(
 _NUMBER = re.compile(r"-?\d+")
 _LONGEST_NUMBER = 9
 PREPARE_DEADLINE_S = 10.0
+LONGEST_USUAL = 150
+"""UTF-8 bytes of an answer that is prepared as sound: a Chinese character has three, and takes as long to say as three
+letters. What is longer is a story."""
 MAX_RESULT = 20_000
 """Characters of a tool's answer that are looked at."""
 
@@ -67,6 +72,7 @@ class OfflineLlm(Llm):
         self._things = ThingNames(self._book.file.things)
         self._chance = chance or random.Random()
         self._inference = services.inference
+        self.traits = replace(self.traits, usual_replies=tuple(usual_replies(self._book.file)))
 
     @classmethod
     def faults(cls, options: OfflineLlmOptions, config_dir: Path) -> list[Fault]:
@@ -77,13 +83,19 @@ class OfflineLlm(Llm):
             return list(error.faults)
         return []
 
+    def warm_up(self) -> None:
+        """Make what matching needs, so that the first question does not wait for it. Raises Overloaded,
+        VendorTimeout."""
+        for language in LANGUAGES:
+            self._prepare(language)
+
     def chat(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], context: CallContext
     ) -> Iterator[str | ToolCall]:
         """The answer to the last question, in pieces; or the one tool call it needs first. Raises Overloaded,
         VendorTimeout (a date in the lunar calendar is worked out in the inference pool)."""
         question, results = _under_way(messages)
-        self._prepare(question)
+        self._prepare(language_of(question))
         match = self._book.match(question, _before(messages))
         language = self._language(question, messages, context, match)
         if match is None:
@@ -175,9 +187,8 @@ class OfflineLlm(Llm):
             return self._without(rule, language, facts)
         return self._say(replies.unknown.of(language), facts)
 
-    def _prepare(self, question: str) -> None:
+    def _prepare(self, language: str) -> None:
         """What is needed to understand what was heard almost right is made once, off the hub."""
-        language = language_of(question)
         if not self._book.is_prepared(language):
             self._inference.run(self._book.prepare, language, kind="other", deadline=PREPARE_DEADLINE_S)
 
@@ -215,6 +226,20 @@ class OfflineLlm(Llm):
 
 
 # --- the dialogue --------------------------------------------------------------------------------------------------
+
+
+def usual_replies(file: PhraseFile) -> list[str]:
+    """The answers of a phrase file that are said word for word and are no stories: first what is said instead of an
+    answer, then those of the most rules."""
+    replies = file.replies
+    instead = [text for each in (replies.unknown, replies.without_tool, replies.failed) for text in _texts(each)]
+    answers = Counter(text for rule in file.rules.values() for text in _texts(rule.answer))
+    return list(dict.fromkeys([*instead, *(text for text, _ in answers.most_common())]))
+
+
+def _texts(by_language: Texts) -> list[str]:
+    texts = [text for language in LANGUAGES for text in by_language.of(language)]
+    return [text for text in texts if "{" not in text and len(text.encode()) <= LONGEST_USUAL]
 
 
 def _under_way(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]]:
