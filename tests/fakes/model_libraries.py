@@ -154,10 +154,13 @@ class WhisperGeneration:
 
 class WhisperModel:
     """Hears "你好" in loud sound and nothing in silence; `script` says otherwise for the next calls: (pieces, score, no
-    speech). `asked`: (frames, prompt) of each call."""
+    speech), and `others` what else it may have been: (pieces, score). `asked`: (frames, prompt) of each call, and
+    `refused` the pieces that it must not write."""
 
     asked: list[tuple[int, list[str]]] = []
+    refused: list[list[int]] = []
     script: list[tuple[list[str], float, float]] = []
+    others: list[tuple[list[str], float]] = []
     language = "zh"
     loaded: list[dict[str, Any]] = []
 
@@ -180,18 +183,21 @@ class WhisperModel:
     def generate(self, features: Any, prompts: list[list[str]], **options: Any) -> list[WhisperGeneration]:
         """One result for one prompt."""
         assert options["return_scores"] and options["return_no_speech_prob"] and options["max_length"] <= 448
+        assert len(self.others) < options["num_hypotheses"] <= options["beam_size"]
         WhisperModel.asked.append((features.shape[2], prompts[0]))
+        WhisperModel.refused.append(options["suppress_tokens"])
         if self.script:
             pieces, score, no_speech = self.script.pop(0)
         else:
             loud = float(features.max()) > 0
             pieces, score, no_speech = (["ä½ł", "å¥½", "<|endoftext|>"], -0.2, 0.0) if loud else ([], -2.0, 0.9)
-        return [WhisperGeneration([pieces], [score], no_speech)]
+        texts, scores = zip((pieces, score), *self.others, strict=True)
+        return [WhisperGeneration([*texts], [*scores], no_speech)]
 
 
 def stand_in_ctranslate2(monkeypatch: pytest.MonkeyPatch) -> type[WhisperModel]:
     """`import ctranslate2` gives this one."""
-    for name in ("asked", "script", "loaded"):
+    for name in ("asked", "refused", "script", "others", "loaded"):
         monkeypatch.setattr(WhisperModel, name, [])
     storage = types.SimpleNamespace(from_array=lambda array: array)
     models = types.SimpleNamespace(Whisper=WhisperModel)

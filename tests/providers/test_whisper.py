@@ -14,6 +14,7 @@ from xiaozhi.errors import SettingsError, VendorTimeout, VendorUnavailable
 from xiaozhi.providers.asr.whisper import WhisperAsrOptions
 from xiaozhi.providers.families.model_files import unsound
 from xiaozhi.providers.families.whisper import (
+    HABITS,
     LONGEST_PIECE_S,
     RATE,
     WhisperText,
@@ -22,9 +23,9 @@ from xiaozhi.providers.families.whisper import (
     language_among,
     loops,
     pieces_of,
-    text_of,
 )
 from xiaozhi.providers.families.whisper_listener import WhisperListener, is_whisper, simplified, transcript_of
+from xiaozhi.providers.families.whisper_pieces import digits_of, pieces_of_text, read_vocabulary, text_of
 
 
 def sound(seconds: float, level: float = 0.1) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -71,6 +72,49 @@ def test_a_phrase_three_times_in_a_row_is_a_loop(text: str, looping: bool) -> No
 def test_pieces_are_bytes_that_are_written_as_characters() -> None:
     assert text_of(["<|zh|>", "ä½ł", "å¥½", "ï¼Į", "Ġit", "'s", "<|endoftext|>"]) == "你好， it's"
     assert text_of(["ä½"]) == "\ufffd"
+
+
+VOCABULARY = [
+    "<|0.50|>",
+    "1",
+    "ä",
+    "½",
+    "ł",
+    "å",
+    "ä½",
+    "¥",
+    "ä½ł",
+    "å¥",
+    "½ä",
+    "Ġ",
+    "G",
+    "o",
+    "Go",
+    "Ġ2",
+    "%",
+    ".",
+    ".",
+]
+
+
+def test_a_text_is_cut_as_the_model_was_taught() -> None:
+    """The pair that stands first in the vocabulary is merged first: not "½ä" of "好你"."""
+    assert pieces_of_text("你你", VOCABULARY) == ["ä½ł", "ä½ł"]
+    assert pieces_of_text("你. Go", VOCABULARY) == ["ä½ł", ".", "Ġ", "Go"]
+    assert text_of(pieces_of_text("好，你 Go", VOCABULARY)) == "好，你 Go"
+
+
+def test_pieces_with_digits_are_found_and_marks_are_none() -> None:
+    assert digits_of(VOCABULARY) == [1, 15, 16]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("vocabulary.txt", "a\nĠb\n1"), ("vocabulary.json", '["a", "\\u0120b", "1"]')]
+)
+def test_a_vocabulary_is_read_as_it_comes(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+
+    assert read_vocabulary(tmp_path) == ["a", "Ġb", "1"]
 
 
 def test_what_is_doubtful_and_what_is_noise() -> None:
@@ -161,6 +205,68 @@ def test_the_language_of_the_first_piece_is_that_of_the_others(
     library.asked.clear()
     listener.hear(sound(1), "de", 5.0)
     assert library.asked[0][1][1:3] == ["<|de|>", "<|transcribe|>"]
+
+
+def test_chinese_is_written_without_digits_and_other_languages_with_them(
+    library: type[WhisperModel], tmp_path: Path
+) -> None:
+    folder = a_whisper_model(tmp_path / "mine")
+    (folder / "vocabulary.txt").write_text("a\n1\nĠ20%", encoding="utf-8")
+    listener = WhisperListener(folder, InlineInference(), lambda: "x")  # type: ignore[arg-type]
+
+    for language in ("zh", "yue", "en", "ja"):
+        listener.hear(sound(1), language, 5.0)
+
+    assert library.refused == [[-1, 1, 2], [-1, 1, 2], [-1], [-1]]
+    listener.release()
+
+
+KAI, DENG, DENG2 = "å¼Ģ", "çģ¯", "çŃī"
+"""开, 灯, 等."""
+
+
+def test_of_texts_that_are_nearly_as_probable_the_first_that_is_known_is_taken(
+    listener: WhisperListener, library: type[WhisperModel]
+) -> None:
+    library.script = [([KAI, DENG2], -0.4, 0.0)] * 4
+    library.others = [([DENG], -0.5), ([KAI, DENG], -0.6), ([KAI], -0.9)]
+
+    def heard(*known: str) -> str:
+        return listener.hear(sound(1), "zh", 5.0, known=known.__contains__).text
+
+    assert heard() == "开等"
+    assert heard("开灯", "灯") == "灯"
+    assert heard("开灯", "开") == "开灯"
+    assert heard("开") == "开等", "much less probable"
+
+
+def test_traditional_characters_are_known_as_simplified_ones(
+    listener: WhisperListener, library: type[WhisperModel]
+) -> None:
+    library.script = [([KAI], -0.4, 0.0)]
+    library.others = [(["éĸĭ", "çĩĪ"], -0.5)]  # 開燈
+
+    assert listener.hear(sound(1), "zh", 5.0, known=["开灯"].__contains__).text == "开灯"
+
+
+def test_noise_is_never_taken_for_a_request(listener: WhisperListener, library: type[WhisperModel]) -> None:
+    library.script = [([DENG], -0.9, 0.9)]
+    library.others = [([KAI, DENG], -0.95)]
+
+    assert listener.hear(sound(1), "zh", 5.0, known=lambda text: True).text == ""
+
+
+def test_who_expects_requests_tells_the_model_how_they_are_written(
+    listener: WhisperListener, library: type[WhisperModel]
+) -> None:
+    for language in ("zh", "en"):
+        listener.hear(sound(1), language, 5.0, known=lambda text: False)
+    listener.hear(sound(1), "zh", 5.0)
+
+    with_requests, english, without = (prompt for _, prompt in library.asked)
+    assert with_requests[0] == "<|startofprev|>" and without == with_requests[-len(without) :]
+    assert text_of(with_requests[1 : -len(without)]) == HABITS["zh"]
+    assert english[0] == without[0] == "<|startoftranscript|>"
 
 
 def test_an_english_model_is_asked_in_its_own_way(library: type[WhisperModel], tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from xiaozhi.providers.families.model_files import checked, missing_model
 from xiaozhi.providers.families.moonshine import FILES as MOONSHINE_FILES
 from xiaozhi.providers.families.moonshine import MoonshineText
 from xiaozhi.providers.families.moonshine_listener import MoonshineListener, is_moonshine
+from xiaozhi.providers.families.offline_phrases import load
 from xiaozhi.providers.families.phrase_listener import PhraseListener, faults_of
 from xiaozhi.providers.families.sherpa_recognisers import as_floats, checked_language
 from xiaozhi.providers.families.whisper import LANGUAGES, WANTED, loops, pieces_of
@@ -96,6 +97,7 @@ class OfflineAsr(BatchAsr):
 
     def __init__(self, options: OfflineAsrOptions, services: Services) -> None:
         """Raises SettingsError: the phrase file."""
+        self._book = load(services.config_dir / options.phrases)
         self._options = options
         self._inference = services.inference
         self._config_dir = services.config_dir
@@ -151,8 +153,14 @@ class OfflineAsr(BatchAsr):
             _left(ends),
             expected=EXPECTED,
             second_look=english is None or english.log_prob < LEAST_POSSIBLE,
+            known=self._is_request,
         )
         return chosen(english, other)
+
+    def _is_request(self, text: str) -> bool:
+        # In a thread of the pool.
+        match = self._book.match(text)
+        return match is not None and not match.mentioned
 
     def _look(self) -> None:
         """Load models that have arrived. What cannot be loaded is told and left alone."""

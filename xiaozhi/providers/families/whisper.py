@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xiaozhi.audio.log_mel import HOP, RATE, log_mel
+from xiaozhi.providers.families.whisper_pieces import digits_of, pieces_of_text, read_vocabulary, text_of
 
 FILES: Final = ("model.bin", "config.json", "vocabulary.*")
 """What its folder has; patterns."""
@@ -34,6 +34,11 @@ LEAST_LOG_PROB: Final = -1.0
 MOST_NO_SPEECH: Final = 0.6
 SURE_OF_LANGUAGE: Final = 0.8
 BEAMS: Final = 5
+CHINESE: Final = ("zh", "yue")
+HABITS: Final = {"zh": "打开台灯。取消闹钟。把声音关了。离元旦还有几天？我想听一首歌。"}
+"""What is told to have been said before, to whoever expects short requests: how they sound and are written."""
+NEARLY_AS_PROBABLE: Final = 0.3
+"""How much less the mean log-probability of another text may be."""
 LANGUAGES: Final = frozenset(
     [
         "en",
@@ -142,6 +147,7 @@ LANGUAGES: Final = frozenset(
 _PIECES_PER_S: Final = 12
 """More text is a loop. The quickest Chinese needs 8."""
 _MOST_PIECES: Final = 220
+_LIBRARY_MOST: Final = 448
 _SHORTEST_S: Final = 0.1
 
 Samples = npt.NDArray[np.float32]
@@ -150,12 +156,14 @@ _LOOP = re.compile(r"(.{2,60}?)\1{2,}", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class WhisperText:
-    """`log_prob`: mean of the pieces', natural logarithm. `no_speech`: how probable it is that nobody spoke."""
+    """`log_prob`: mean of the pieces', natural logarithm. `no_speech`: how probable it is that nobody spoke.
+    `others`: other texts that are nearly as probable, the most probable first."""
 
     text: str
     language: str
     log_prob: float
     no_speech: float
+    others: tuple[str, ...] = ()
 
     @property
     def is_doubtful(self) -> bool:
@@ -181,12 +189,21 @@ class Whisper:
             str(folder), device="cpu", compute_type="int8", inter_threads=threads, intra_threads=1
         )
         self.is_multilingual: bool = self._model.is_multilingual
+        vocabulary = read_vocabulary(folder)
+        self._digits = digits_of(vocabulary)
+        self._habits = {language: pieces_of_text(text, vocabulary) for language, text in HABITS.items()}
 
     def hear(
-        self, samples: Samples, language: str = "", *, expected: Sequence[str] = (), whole_window: bool = False
+        self,
+        samples: Samples,
+        language: str = "",
+        *,
+        expected: Sequence[str] = (),
+        requests: bool = False,
+        whole_window: bool = False,
     ) -> WhisperText:
         """The text of one piece of at most `LONGEST_PIECE_S`. `language`: a code; "": found out, see
-        `language_among`."""
+        `language_among`. `requests`: what is said to an assistant is expected, see `HABITS`."""
         encoded = self._encoded(log_mel(samples, frames_for(len(samples), whole_window=whole_window)))
         if self.is_multilingual:
             spoken = language or language_among(self._model.detect_language(encoded)[0], expected)
@@ -194,15 +211,26 @@ class Whisper:
         else:
             spoken, prompt = "en", ["<|startoftranscript|>", "<|notimestamps|>"]
         most = min(_MOST_PIECES, 10 + math.ceil(_PIECES_PER_S * len(samples) / RATE))
+        length = 2 * (len(prompt) + most)  # the library counts the prompt, and takes half of it
+        habit = self._habits.get(spoken, []) if requests else []
+        if habit:
+            prompt = ["<|startofprev|>", *habit, *prompt]
+        # Numbers of Chinese as they are said: in digits 七是 becomes 70, and 八十的百分之十五 80%的15%.
+        refused = [-1, *self._digits] if spoken in CHINESE else [-1]
         (found,) = self._model.generate(
             encoded,
             [prompt],
             beam_size=BEAMS,
-            max_length=2 * (len(prompt) + most),  # the library counts the prompt, and takes half of it
+            num_hypotheses=BEAMS,
+            max_length=min(_LIBRARY_MOST, length + len(habit)),
+            suppress_tokens=refused,
             return_scores=True,
             return_no_speech_prob=True,
         )
-        return WhisperText(text_of(found.sequences[0]), spoken, float(found.scores[0]), float(found.no_speech_prob))
+        text, *others = [text_of(pieces) for pieces in found.sequences]
+        log_prob, *less = map(float, found.scores)
+        near = [other for other, score in zip(others, less, strict=True) if log_prob - score <= NEARLY_AS_PROBABLE]
+        return WhisperText(text, spoken, log_prob, float(found.no_speech_prob), tuple(near))
 
     def _encoded(self, mel: Samples) -> Any:
         return self._model.encode(self._library.StorageView.from_array(np.ascontiguousarray(mel[None])))
@@ -249,19 +277,3 @@ def loops(text: str) -> bool:
 def cost_of(samples: int, *, whole_window: bool = False) -> float:
     """Seconds of one core, about: for the order of work."""
     return 0.1 + 0.05 * (WINDOW_S if whole_window else min(WINDOW_S, samples / RATE + SILENCE_S) * 0.7)
-
-
-def text_of(pieces: list[str]) -> str:
-    """The text of pieces as the vocabulary writes them: a character for every byte. Marks such as <|en|> say
-    nothing."""
-    table = _bytes_of_characters()
-    spoken = "".join(piece for piece in pieces if not (piece.startswith("<|") and piece.endswith("|>")))
-    return bytes(table[character] for character in spoken if character in table).decode("utf-8", "replace").strip()
-
-
-@cache
-def _bytes_of_characters() -> Mapping[str, int]:
-    """GPT-2's: bytes that are printable characters stand for themselves, the others for those from 256 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {**{chr(byte): byte for byte in printable}, **{chr(256 + at): byte for at, byte in enumerate(others)}}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +20,11 @@ from xiaozhi.providers.families.freed_memory import give_back
 from xiaozhi.providers.families.loaded_models import ModelLease
 from xiaozhi.providers.families.local_utterance import readable
 from xiaozhi.providers.families.model_files import first_of, unsound
-from xiaozhi.providers.families.whisper import FILES, Whisper, WhisperText, cost_of, pieces_of
+from xiaozhi.providers.families.whisper import CHINESE, FILES, Whisper, WhisperText, cost_of, pieces_of
 from xiaozhi.runtime.inference import InferencePool
 
 LOAD_S: Final = 120.0
 LIBRARY_ERRORS: Final = (RuntimeError, ValueError)
-_CHINESE: Final = ("zh", "yue")
 
 Samples = npt.NDArray[np.float32]
 
@@ -53,17 +53,22 @@ class WhisperListener:
         *,
         expected: Sequence[str] = (),
         second_look: bool = True,
+        known: Callable[[str], bool] | None = None,
     ) -> Transcript:
         """What was said; nothing for noise. `samples`: -1..1 at 16 kHz, of any length. `language`: a code; "": the one
         that its beginning sounds like, of those `expected` if there are any and no other is nearly sure. `second_look`:
-        hear what is improbable once more, with the whole window, which takes four times as long.
+        hear what is improbable once more, with the whole window, which takes four times as long. `known`: whether a
+        text is a request that is understood, for whoever expects such: of texts that are nearly as probable the first
+        that is known counts. It runs in a thread of the pool.
 
         Raises VendorUnavailable, VendorTimeout, Overloaded."""
         model, ends = self.get(), time.monotonic() + deadline_s
+        if known is not None:
+            _converter()  # its import does not belong into the pool, see `_load`
         spoken = language
         texts: list[WhisperText] = []
         for piece in pieces_of(samples):
-            hear = partial(model.hear, piece, spoken, expected=expected)
+            hear = partial(_heard, model, known, piece, spoken, expected=expected)
             text = self._run(ends, cost_of(len(piece)), hear)
             if second_look and text.is_doubtful:
                 text = self._run(ends, cost_of(len(piece), whole_window=True), partial(hear, whole_window=True))
@@ -81,7 +86,7 @@ class WhisperListener:
         if left <= 0:
             raise VendorTimeout(self._where(), "no time is left for the rest of a long utterance")
         try:
-            return self._inference.run(_tidily, function, kind="asr", deadline=left, cost=cost)
+            return self._inference.run(function, kind="asr", deadline=left, cost=cost)
         except LIBRARY_ERRORS as error:
             raise VendorUnavailable(self._where(), f"its library failed: {error}"[:300]) from error
 
@@ -97,12 +102,15 @@ class WhisperListener:
             ) from error
 
 
-def _tidily(hear: Callable[[], WhisperText]) -> WhisperText:
+def _heard(
+    model: Whisper, known: Callable[[str], bool] | None, piece: Samples, language: str, **options: Any
+) -> WhisperText:
     # The library leaves 30 MB free in the allocator after an utterance; to give them back takes 3 ms.
     try:
-        return hear()
+        text = model.hear(piece, language, requests=known is not None, **options)
     finally:
         give_back()
+    return text if known is None or text.is_noise else likelier(text, known)
 
 
 def _loaded(folder: Path, threads: int) -> Whisper:
@@ -119,6 +127,14 @@ def is_whisper(folder: Path) -> bool:
     return all(first_of(folder, pattern) for pattern in FILES)
 
 
+def likelier(text: WhisperText, known: Callable[[str], bool]) -> WhisperText:
+    """The first of the nearly as probable texts that is `known`, the most probable where none is."""
+    for other in dict.fromkeys((text.text, *text.others)):
+        if known(simplified(other) if text.language in CHINESE else other):
+            return replace(text, text=other)
+    return text
+
+
 def transcript_of(texts: list[WhisperText]) -> Transcript:
     """The pieces of one utterance together: Chinese in simplified characters, the language and the confidence of the
     worst."""
@@ -126,7 +142,7 @@ def transcript_of(texts: list[WhisperText]) -> Transcript:
         return Transcript("")
     joined = readable(" ".join(text.text for text in texts))
     worst = min(texts, key=lambda text: text.log_prob)
-    if worst.language in _CHINESE:
+    if worst.language in CHINESE:
         joined = simplified(joined)
     return Transcript(joined, language=worst.language, confidence=round(float(np.exp(worst.log_prob)), 3))
 
