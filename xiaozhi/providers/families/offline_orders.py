@@ -21,7 +21,7 @@ from xiaozhi.speech.numerals import HAN_NUMBER, english_number, han_number
 FILLER: Final = "filler"
 MAX_ORDER: Final = {"en": 20, "zh": 30}
 """Words, or Chinese characters; who says more tells something."""
-_TELLING: Final = re.compile(r"[了着]吗|没有?$|[了着]没")
+_TELLING: Final = re.compile(r"[了着]吗|没有?$|[了着]没|^我把")
 """A Chinese question for how things are."""
 _TIME_RUN: Final = re.compile(r"[0-9:零一二两三四五六七八九十半刻点分钟秒小时个天后之以过今明早上中下午晚夜凌晨整周星期礼拜末每工作日]+")
 _TIME_START: Final = re.compile(r"\d|(?:in|at|a|an|half|quarter|one|tomorrow|tonight|every|for|this|next)$")
@@ -47,6 +47,8 @@ class _Piece:
     kind: str
     word: str
     value: str | int = ""
+    guessed: bool = False
+    """One syllable that is written otherwise than the word it sounds like."""
 
 
 class OrderWords:
@@ -93,6 +95,8 @@ class OrderWords:
         if pieces is None:
             return None
         said = [piece for piece in pieces if piece.kind != FILLER]
+        if any(piece.guessed for piece in pieces) and self._thing not in {piece.kind for piece in said}:
+            return None
         if sum(piece.kind == SLOT for piece in said) > 1:
             return None
         for number in self._numbers if any(piece.kind == SLOT for piece in said) else ("",):
@@ -116,8 +120,8 @@ class OrderWords:
         for at in range(size - 1, -1, -1):
             for stop in range(at + 1, min(size, at + self._longest) + 1):
                 known = self._known.get(units[at:stop])
-                if known is not None:
-                    found.setdefault(at, []).append(_Piece(stop, known[0], known[1]))
+                if known is not None:  # a word rather than a time: 整点音乐
+                    found.setdefault(at, []).insert(0, self._known_piece(at, stop, known, written))
             for piece in found.get(at, ()):
                 rest = best[piece.stop]
                 here = best[at]
@@ -132,6 +136,11 @@ class OrderWords:
             pieces.append(step[1])
             at = step[1].stop
         return pieces
+
+    def _known_piece(self, at: int, stop: int, known: tuple[str, str], written: Sequence[str]) -> _Piece:
+        kind, word = known
+        guessed = self._table is not None and stop - at == 1 and written[at] != word
+        return _Piece(stop, kind, word, guessed=guessed)
 
     def _read(self, written: Sequence[str]) -> dict[int, list[_Piece]]:
         """Numbers and times, by their place."""

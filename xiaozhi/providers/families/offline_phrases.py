@@ -67,6 +67,8 @@ MAX_NUMBERS_HEARD = 3
 
 _POLITE = re.compile("(?:请|麻烦|能不能|可以)?你?(?:帮|给|替)我")
 """Within a Chinese sentence it means nothing: 八点给我定个闹钟."""
+_TELLING = re.compile("[他她它]|.*着呢?[。.]?$")
+"""Chinese that tells of somebody or how things are: it is not compared by its sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,7 @@ class PhraseBook:
             or self._found_open(self._written[language], plain, language)
             or self._mentioned(text)
         )
-        if found is not None or len(plain) > MAX_OPEN_TEXT:
+        if found is not None or len(plain) > MAX_OPEN_TEXT or _TELLING.match(text):
             return found
         self.prepare(language)
         return self._almost(text, plain, language)
