@@ -23,10 +23,23 @@ MAX_ORDER: Final = {"en": 20, "zh": 30}
 """Words, or Chinese characters; who says more tells something."""
 _TELLING: Final = re.compile(r"[了着]吗|没有?$|[了着]没|^我把")
 """A Chinese question for how things are."""
-_TIME_RUN: Final = re.compile(r"[0-9:零一二两三四五六七八九十半刻点分钟秒小时个天后之以过今明早上中下午晚夜凌晨整周星期礼拜末每工作日]+")
+_TIME_RUN: Final = re.compile(
+    r"[0-9:零一二两三四五六七八九十半刻点分钟秒小时个天后之以过今明早上中下午晚夜凌晨整周星期礼拜末每工作日]+"
+)
 _TIME_START: Final = re.compile(r"\d|(?:in|at|a|an|half|quarter|one|tomorrow|tonight|every|for|this|next)$")
 _MAX_TIME: Final = 9
 
+MAX_REASON: Final = {"en": 40, "zh": 9}
+"""Characters of a clause that says why something is ordered."""
+_CLAUSES: Final = {
+    "en": (re.compile(r"[,;.!] *(?:so |and )?| so (?=\w+ \w)", re.IGNORECASE),),
+    "zh": (re.compile("[,，;；。!！]"), re.compile("(?<=.)(?=把|帮我|给我|快)")),
+}
+_NO_REASON: Final = re.compile(
+    r"\b(?:yesterday|said|says|told|if|when|he|she|they|not|never|was|were|did|had|why|who)\b|n't\b"
+    "|[他她它]|昨|说|如果|时候|要是|没|刚|已经|为什么|怎么|谁|老师|妈|爸",
+    re.IGNORECASE,
+)
 Kinds = frozenset[str]
 """Names of kinds of words, and slots as they are written: {"sound", "<number>"}."""
 
@@ -91,7 +104,17 @@ class OrderWords:
         written = plain if self._language == "zh" else plain.replace(",", " ").replace("%", " percent ").split()
         if not 0 < len(written) <= MAX_ORDER[self._language]:
             return None
-        pieces = self._covered(written, self._units(plain) if self._language == "zh" else tuple(written))
+        units = self._units(plain) if self._language == "zh" else tuple(written)
+        numbers = self._read(written)
+        times = any(piece.kind == self._time for _, piece in numbers)
+        # "At sixty" is a time, but not in "the screen at sixty".
+        return self._made(self._covered(written, units, numbers)) or (
+            self._made(self._covered(written, units, [one for one in numbers if one[1].kind == SLOT]))
+            if times
+            else None
+        )
+
+    def _made(self, pieces: list[_Piece] | None) -> tuple[Order, dict[str, str | int]] | None:
         if pieces is None:
             return None
         said = [piece for piece in pieces if piece.kind != FILLER]
@@ -112,10 +135,14 @@ class OrderWords:
             return tuple(plain.split())
         return tuple(plain) if self._table is None else tuple(self._table.code(char) for char in plain)
 
-    def _covered(self, written: Sequence[str], units: tuple[str, ...]) -> list[_Piece] | None:
+    def _covered(
+        self, written: Sequence[str], units: tuple[str, ...], read: list[tuple[int, _Piece]]
+    ) -> list[_Piece] | None:
         """The fewest pieces that make the whole sentence; None when a word of it is unknown."""
         size = len(units)
-        found = self._read(written)
+        found: dict[int, list[_Piece]] = {}
+        for at, piece in read:
+            found.setdefault(at, []).append(piece)
         best: list[tuple[int, _Piece | None] | None] = [None] * size + [(0, None)]
         for at in range(size - 1, -1, -1):
             for stop in range(at + 1, min(size, at + self._longest) + 1):
@@ -142,12 +169,9 @@ class OrderWords:
         guessed = self._table is not None and stop - at == 1 and written[at] != word
         return _Piece(stop, kind, word, guessed=guessed)
 
-    def _read(self, written: Sequence[str]) -> dict[int, list[_Piece]]:
-        """Numbers and times, by their place."""
-        found: dict[int, list[_Piece]] = {}
-        for at, piece in self._han(str(written)) if self._language == "zh" else self._english(list(written)):
-            found.setdefault(at, []).append(piece)
-        return found
+    def _read(self, written: Sequence[str]) -> list[tuple[int, _Piece]]:
+        """Numbers and times, with their place."""
+        return list(self._han(str(written)) if self._language == "zh" else self._english(list(written)))
 
     def _han(self, text: str) -> Iterator[tuple[int, _Piece]]:
         for match in HAN_NUMBER.finditer(text):
@@ -192,3 +216,11 @@ class OrderWords:
                     return None
                 values[piece.kind[1:-1]] = piece.value
         return values
+
+
+def behind_reason(text: str, language: str) -> Iterator[str]:
+    """What may be the order behind a short clause that says why it is given."""
+    for split in _CLAUSES[language]:
+        reason, _, order = split.sub("\n", text, count=1).partition("\n")
+        if order and len(reason) <= MAX_REASON[language] and not _NO_REASON.search(text):
+            yield order

@@ -46,7 +46,7 @@ from xiaozhi.providers.families.offline_open import (
     OpenPhrases,
     open_phrase,
 )
-from xiaozhi.providers.families.offline_orders import FILLER, Kinds, Order, OrderWords
+from xiaozhi.providers.families.offline_orders import FILLER, Kinds, Order, OrderWords, behind_reason
 from xiaozhi.providers.families.offline_patterns import (
     PatternError,
     PatternSentence,
@@ -203,6 +203,7 @@ class PhraseBook:
             self._ordered(self._order_words[language], plain)
             or self._found_open(self._written[language], plain, language)
             or self._mentioned(text)
+            or self._after_reason(text, language)
         )
         if found is not None or len(plain) > MAX_OPEN_TEXT or _TELLING.match(text):
             return found
@@ -236,6 +237,15 @@ class PhraseBook:
     def _ordered(self, words: OrderWords, plain: str) -> Match | None:
         found = words.find(plain)
         return Match(found[0].rule, self.file.rules[found[0].rule], found[1]) if found is not None else None
+
+    def _after_reason(self, text: str, language: str) -> Match | None:
+        """The order behind a short clause that says why: "I am going to bed, so turn off the lamp"."""
+        for order in behind_reason(text, language):
+            found = self._as_written(order, language)
+            found = found or self._ordered(self._order_words[language], plain_text(order, language))
+            if found is not None:
+                return found
+        return None
 
     def _found_open(self, phrases: OpenPhrases, plain: str, language: str) -> Match | None:
         if len(plain) > MAX_OPEN_TEXT:
