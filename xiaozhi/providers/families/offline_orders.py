@@ -23,10 +23,12 @@ MAX_ORDER: Final = {"en": 20, "zh": 30}
 """Words, or Chinese characters; who says more tells something."""
 _TELLING: Final = re.compile(r"[了着]吗|没有?$|[了着]没|^我把")
 """A Chinese question for how things are."""
+_DENYING: Final = re.compile("[别不没]")
+"""Must be understood as it is written, or an order becomes its contrary."""
 _TIME_RUN: Final = re.compile(
     r"[0-9:零一二两三四五六七八九十半刻点分钟秒小时个天后之以过今明早上中下午晚夜凌晨整周星期礼拜末每工作日]+"
 )
-_TIME_START: Final = re.compile(r"\d|(?:in|at|a|an|half|quarter|one|tomorrow|tonight|every|for|this|next)$")
+_TIME_START: Final = re.compile(r"\d|(?:in|at|a|an|half|quarter|one|tomorrow|tonight|every|this|next)$")
 _MAX_TIME: Final = 9
 
 MAX_REASON: Final = {"en": 40, "zh": 9}
@@ -37,7 +39,7 @@ _CLAUSES: Final = {
 }
 _NO_REASON: Final = re.compile(
     r"\b(?:yesterday|said|says|told|if|when|he|she|they|not|never|was|were|did|had|why|who)\b|n't\b"
-    "|[他她它]|昨|说|如果|时候|要是|没|刚|已经|为什么|怎么|谁|老师|妈|爸",
+    "|[他她它]|[别不]|昨|说|如果|时候|要是|没|刚|已经|为什么|怎么|谁|老师|妈|爸",
     re.IGNORECASE,
 )
 Kinds = frozenset[str]
@@ -98,7 +100,7 @@ class OrderWords:
     def find(self, plain: str) -> tuple[Order, dict[str, str | int]] | None:
         """The order that `plain` is (see `plain_text`), and what stands in its slots."""
         if self._language == "zh":
-            if _TELLING.search(plain):
+            if _TELLING.search(plain) or (self._table is not None and _DENYING.search(plain)):
                 return None
             plain = re.sub(r"[^\w%:]", "", plain)
         written = plain if self._language == "zh" else plain.replace(",", " ").replace("%", " percent ").split()
@@ -124,7 +126,7 @@ class OrderWords:
             return None
         for number in self._numbers if any(piece.kind == SLOT for piece in said) else ("",):
             order = self._orders.get(frozenset(number if piece.kind == SLOT else piece.kind for piece in said))
-            values = self._values(said, number) if order is not None else None
+            values = self._values(pieces, said, number) if order is not None else None
             if order is not None and values is not None:
                 return order, values
         return None
@@ -181,9 +183,9 @@ class OrderWords:
         for match in _TIME_RUN.finditer(text) if self._time else ():
             for start in range(match.start(), match.end() - 1):
                 for stop in range(match.end(), start + 1, -1):
-                    value = self._time_of(text[start:stop])
-                    if value is not None:
-                        yield start, _Piece(stop, self._time, text[start:stop], value)
+                    time = self._time_of(text[start:stop])
+                    if time is not None:
+                        yield start, _Piece(stop, self._time, text[start:stop], time)
 
     def _english(self, words: list[str]) -> Iterator[tuple[int, _Piece]]:
         for at, word in enumerate(words):
@@ -200,11 +202,21 @@ class OrderWords:
     def _time_of(self, text: str) -> str | int | None:
         return slot_value(self._slots[self._time[1:-1]], text, self._language, None)
 
-    def _values(self, said: list[_Piece], number: str) -> dict[str, str | int] | None:
+    def _named(self, pieces: list[_Piece]) -> str:
+        """The thing as it was called: 客厅的灯; without what stands between that is no part of it."""
+        places = [at for at, piece in enumerate(pieces) if piece.kind == self._thing]
+        if not places:
+            return ""
+        called = pieces[places[0] : places[-1] + 1]
+        if any(piece.kind not in (self._thing, FILLER) for piece in called):
+            called = [piece for piece in called if piece.kind == self._thing]
+        return ("" if self._language == "zh" else " ").join(piece.word for piece in called)
+
+    def _values(self, pieces: list[_Piece], said: list[_Piece], number: str) -> dict[str, str | int] | None:
         values: dict[str, str | int] = {}
-        things = list(dict.fromkeys(piece.word for piece in said if piece.kind == self._thing))
-        if things:
-            values[self._thing[1:-1]] = ("" if self._language == "zh" else " ").join(things)
+        named = self._named(pieces)
+        if named:
+            values[self._thing[1:-1]] = named
         for piece in said:
             if piece.kind == SLOT:
                 limits = self._slots[number[1:-1]]

@@ -148,7 +148,9 @@ class PhraseBook:
             language: OpenPhrases(self._open[language], file.slots, language, None) for language in LANGUAGES
         }
 
-        self._order_words = {language: self.order_words(language, None) for language in LANGUAGES}
+        self._order_words: dict[str, OrderWords] = {
+            language: self.order_words(language, None) for language in LANGUAGES
+        }
 
     def order_words(self, language: str, table: SyllableSounds | None) -> OrderWords:
         """The look-up of orders in any words."""
