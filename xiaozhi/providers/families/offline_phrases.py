@@ -67,6 +67,8 @@ MAX_NUMBERS_HEARD = 3
 
 _POLITE = re.compile("(?:请|麻烦|能不能|可以)?你?(?:帮|给|替)我")
 """Within a Chinese sentence it means nothing: 八点给我定个闹钟."""
+_HOW_IT_IS = re.compile("[了着](?:吗|没有?)[？?。.]?$")
+"""台灯关了吗 asks, and moves nothing."""
 _TELLING = re.compile("[他她它]|.*着呢?[。.]?$")
 """Chinese that tells of somebody or how things are: it is not compared by its sound."""
 
@@ -183,6 +185,8 @@ class PhraseBook:
         """The rule that `text` is a phrase of, whatever padding surrounds it and however it is written; None when there
         is none. `before`: what was asked before it."""
         found = self._match(text)
+        if found is not None and found.rule.tool is not None and found.rule.tool.of and _HOW_IT_IS.search(text):
+            return None
         if found is None or not found.rule.after:
             return found
         asked = self._match(before)
