@@ -54,13 +54,15 @@ COMMANDS: tuple[tuple[str, str, Commands], ...] = (
     ("en", "second", fresh_commands.SECOND_ENGLISH),
     ("en", "third", _one_by_one(own_words.THIRD_ENGLISH)),
     ("en", "fourth", _one_by_one(own_words.FOURTH_ENGLISH)),
+    ("en", "fifth", _one_by_one(own_words.FIFTH_ENGLISH)),
     ("zh", "known", [(text, text) for text, _ in CHINESE]),
     ("zh", "first", fresh_commands.FIRST_CHINESE),
     ("zh", "second", fresh_commands.SECOND_CHINESE),
     ("zh", "third", _one_by_one(own_words.THIRD_CHINESE)),
     ("zh", "fourth", _one_by_one(own_words.FOURTH_CHINESE)),
+    ("zh", "fifth", _one_by_one(own_words.FIFTH_CHINESE)),
 )
-TYPED_ONLY = ("third", "fourth")
+TYPED_ONLY = ("third", "fourth", "fifth")
 """Not spoken, or the bench takes ten minutes."""
 OTHERS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("en", "known", unrelated_sentences.ENGLISH),

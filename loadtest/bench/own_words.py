@@ -321,3 +321,34 @@ FOURTH_CHINESE: Final[dict[str, tuple[str, ...]]] = {
     "还有多少电": ("电还够用吗", "你电量剩多少啦"),
     "再见": ("那我先走啦拜拜", "今天就到这儿吧"),
 }
+
+FIFTH_ENGLISH: Final[dict[str, tuple[str, ...]]] = {
+    "turn the volume up": ("make yourself louder", "volume higher please"),
+    "turn the volume down": ("can you quieten down", "hush a little"),
+    "turn on the lamp": ("please could you light up the lamp", "i need the lamp on right now"),
+    "turn off the fan": ("fan off", "could you stop the fan for me please"),
+    "play some music": ("start some music please", "play us a song"),
+    "next song": ("skip to another song", "next track please"),
+    "what time is it": ("what is the time please", "could you check the time"),
+    "what is 8 times 7": ("eight times seven please",),
+    "set a timer for 5 minutes": ("timer five minutes please", "set the clock for five minutes"),
+    "tell me a joke": ("make me giggle", "do you know a good joke"),
+    "cancel the alarm": ("alarm off please",),
+    "who are you": ("tell me who you are",),
+    "how much battery is left": ("how much charge do you have",),
+}
+FIFTH_CHINESE: Final[dict[str, tuple[str, ...]]] = {
+    "声音大一点": ("声音太低了", "大声讲话"),
+    "声音小一点": ("声音别那么大", "调低音量"),
+    "打开台灯": ("把台灯给我整亮", "麻烦开台灯"),
+    "关掉风扇": ("关风扇吧", "风扇给我关咯"),
+    "放点音乐": ("放歌", "我要听音乐"),
+    "下一首": ("下首歌", "换首好听的"),
+    "现在几点了": ("看看几点", "几点钟了现在"),
+    "6乘8等于几": ("六乘八呢",),
+    "倒计时5分钟": ("五分钟计时器", "定时五分钟吧"),
+    "给我讲个笑话": ("讲笑话给我听", "说个搞笑的"),
+    "取消闹钟": ("闹钟关掉吧",),
+    "你是谁": ("你是什么人",),
+    "还有多少电": ("还有电没",),
+}

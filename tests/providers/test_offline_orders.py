@@ -36,7 +36,7 @@ def understood(book: PhraseBook, text: str) -> str:
         ("let me have the brightness at sixty", "brightness_set 60"),
         ("take the volume down to thirty", "volume_set 30"),
         ("I'm going to bed, so kill the lamp", "thing_off lamp"),
-        ("把客厅那个灯给关了", "thing_off 客厅那个灯"),
+        ("把客厅那个灯给关了", "thing_off 客厅灯"),
         ("台灯不用了关了吧", "thing_off 台灯"),
         ("太黑了把台灯点上", "thing_on 台灯"),
         ("音量往上加一加", "volume_up"),

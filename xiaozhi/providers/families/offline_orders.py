@@ -25,6 +25,7 @@ _TELLING: Final = re.compile(r"[了着]吗|没有?$|[了着]没|^我把")
 """A Chinese question for how things are."""
 _DENYING: Final = re.compile("[别不没]")
 """Must be understood as it is written, or an order becomes its contrary."""
+_OF: Final = ("的", "in", "of", "the", "my")
 _TIME_RUN: Final = re.compile(
     r"[0-9:零一二两三四五六七八九十半刻点分钟秒小时个天后之以过今明早上中下午晚夜凌晨整周星期礼拜末每工作日]+"
 )
@@ -208,7 +209,7 @@ class OrderWords:
         if not places:
             return ""
         called = pieces[places[0] : places[-1] + 1]
-        if any(piece.kind not in (self._thing, FILLER) for piece in called):
+        if any(piece.kind != self._thing and piece.word not in _OF for piece in called):
             called = [piece for piece in called if piece.kind == self._thing]
         return ("" if self._language == "zh" else " ").join(piece.word for piece in called)
 
