@@ -112,11 +112,13 @@ class Deed(_Model):
 class Rule(_Model):
     """What is said, what is answered, and what is done in between. `typed`: phrases that nobody listens for. `after`:
     the rule that the question before fitted; only then this one counts, and what stood in its slots is known.
-    `without_value`: said where a value for the tool is not known."""
+    `without_value`: said where a value for the tool is not known. `made_of`: kinds of words (`words`) and slots that
+    make it in any order."""
 
     say: RulePhrases
     typed: RulePhrases = RulePhrases()
     mentions: RulePhrases = RulePhrases()
+    made_of: list[str] = []
     answer: Texts
     first: Question | None = None
     tool: Deed | None = None
@@ -177,5 +179,6 @@ class PhraseFile(_Model):
     padding: WordLists = WordLists()
     small_words: WordLists = WordLists()
     things: dict[str, WordLists] = {}
+    words: dict[str, WordLists] = {}
     replies: RuleReplies
     rules: dict[str, Rule] = Field(min_length=1)

@@ -32,6 +32,9 @@ NUMERALS: Final = {
     **{"yi": "一", "er": "二", "liang": "两", "san": "三", "si": "四", "wu": "五", "liu": "六", "qi": "七", "ba": "八"},
     **{"jiu": "九", "shi": "十", "bai": "百", "ling": "零"},
 }
+_PARTICLES: Final = frozenset("吧把罢是一")
+"""Sound like a number and mostly are none: alone they are one only where a number must stand (调到吧)."""
+_BEFORE_NUMBER: Final = frozenset("到成为至")
 _SHORT_WORD: Final = 5
 _ALIKE: Final = str.maketrans("kqzvdbgy", "kksftpki")
 """Consonants that are heard for each other."""
@@ -97,7 +100,9 @@ class LooseChinese:
                 run.append(numeral)
             elif run:
                 start = place - len(run)
-                yield form[:start] + "".join(run) + form[place:]
+                alone = len(run) == 1 and form[start] in _PARTICLES and form[start - 1 : start] not in _BEFORE_NUMBER
+                if not alone:
+                    yield form[:start] + "".join(run) + form[place:]
                 run = []
 
     def _forms(self, forms: Iterable[Form]) -> Iterator[tuple[str, tuple[str, int | None]]]:

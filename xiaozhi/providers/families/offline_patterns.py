@@ -50,6 +50,33 @@ _BASES: Final = {
 _MIND: Final = re.compile(r"\b(?:would|do) you mind (\w+ing)\b")
 
 
+_COLLOQUIAL: Final = {
+    **{
+        "今儿个": "今天",
+        "今儿": "今天",
+        "今日": "今天",
+        "明儿个": "明天",
+        "明儿": "明天",
+        "昨儿": "昨天",
+        "后儿": "后天",
+    },
+    **{"早晨": "早上", "啥": "什么", "咋样": "怎么样", "点儿": "点", "会儿": "会", "这儿": "这里", "那儿": "那里"},
+    **{
+        "声儿": "声",
+        "块儿": "块",
+        "名儿": "名",
+        "歌儿": "歌",
+        "啦": "了",
+        "咯": "了",
+        "喽": "了",
+        "呗": "吧",
+        "您": "你",
+    },
+    **{"甭": "不用", "俩": "两个", "仨": "三个"},
+}
+_COLLOQUIAL_WORD: Final = re.compile("|".join(_COLLOQUIAL))
+
+
 class PatternError(ValueError):
     """The pattern cannot be read; the message says what is wrong with it."""
 
@@ -156,7 +183,7 @@ def canonical_words(text: str, language: str) -> list[str | int]:
     """Words (English) or runs (Chinese) of `text` without case and punctuation; whole numbers as ints."""
     if language == "zh":
         # "百分之五十" and "50%" are fifty; spaces mean nothing.
-        text = re.sub(r"百分之|[^\w]|_", "", text).lower()
+        text = re.sub(r"百分之|[^\w]|_", "", in_standard(text)).lower()
         parts: list[str | int] = []
         end = 0
         for match in HAN_NUMBER.finditer(text):
@@ -174,6 +201,11 @@ def canonical_words(text: str, language: str) -> list[str | int]:
     text = re.sub(r"['’`]", "", text)
     words = re.sub(r"[^\w]|_", " ", text).split()
     return list(_english_numbers(words))
+
+
+def in_standard(text: str) -> str:
+    """Chinese with the standard word for those of the spoken language and of the north: 今天 for 今儿, 什么 for 啥."""
+    return _COLLOQUIAL_WORD.sub(lambda match: _COLLOQUIAL[match[0]], text)
 
 
 def in_full(text: str) -> str:

@@ -46,6 +46,7 @@ from xiaozhi.providers.families.offline_open import (
     OpenPhrases,
     open_phrase,
 )
+from xiaozhi.providers.families.offline_orders import FILLER, Kinds, Order, OrderWords, behind_reason
 from xiaozhi.providers.families.offline_patterns import (
     PatternError,
     PatternSentence,
@@ -57,7 +58,7 @@ from xiaozhi.providers.families.offline_patterns import (
     spoken_sentences,
 )
 from xiaozhi.providers.families.offline_slots import plain_text
-from xiaozhi.providers.families.offline_sounds import sounds
+from xiaozhi.providers.families.offline_sounds import SyllableSounds, sounds
 from xiaozhi.settings.yaml_reader import read_file
 
 MAX_NUMBERS_HEARD = 3
@@ -66,6 +67,10 @@ MAX_NUMBERS_HEARD = 3
 
 _POLITE = re.compile("(?:请|麻烦|能不能|可以)?你?(?:帮|给|替)我")
 """Within a Chinese sentence it means nothing: 八点给我定个闹钟."""
+_HOW_IT_IS = re.compile("[了着](?:吗|没有?)[？?。.]?$")
+"""台灯关了吗 asks, and moves nothing."""
+_TELLING = re.compile("[他她它]|.*着呢?[。.]?$")
+"""Chinese that tells of somebody or how things are: it is not compared by its sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class _Loose:
         self.chinese = LooseChinese(phrases, dropped, table) if table is not None else None
         self.english = LooseEnglish(phrases, dropped) if language == "en" else None
         self.open = OpenPhrases(book.open_phrases(language), file.slots, language, table) if table is not None else None
+        self.orders = book.order_words(language, table) if table is not None else None
 
     def find(self, text: str, language: str) -> tuple[LooseKey, int | None] | None:
         forms = list(canonical_forms(text, language))
@@ -121,9 +127,11 @@ class PhraseBook:
         self._spoken: dict[str, None] = {}
         self._mentions: list[tuple[str, str]] = []
         self._loose: dict[str, _Loose] = {}
+        self._orders: dict[Kinds, Order] = {}
         faults: list[Fault] = []
         for name, rule in file.rules.items():
             self._add(name, rule, source, faults)
+        faults += self._word_faults(source)
         if len(self._spoken) > MAX_LISTENED:
             faults.append(
                 Fault(
@@ -141,6 +149,15 @@ class PhraseBook:
         self._written: dict[str, OpenPhrases] = {
             language: OpenPhrases(self._open[language], file.slots, language, None) for language in LANGUAGES
         }
+
+        self._order_words: dict[str, OrderWords] = {
+            language: self.order_words(language, None) for language in LANGUAGES
+        }
+
+    def order_words(self, language: str, table: SyllableSounds | None) -> OrderWords:
+        """The look-up of orders in any words."""
+        file = self.file
+        return OrderWords(self._orders, file.words, file.things, file.slots, language, table)
 
     @property
     def spoken(self) -> list[str]:
@@ -168,6 +185,8 @@ class PhraseBook:
         """The rule that `text` is a phrase of, whatever padding surrounds it and however it is written; None when there
         is none. `before`: what was asked before it."""
         found = self._match(text)
+        if found is not None and found.rule.tool is not None and found.rule.tool.of and _HOW_IT_IS.search(text):
+            return None
         if found is None or not found.rule.after:
             return found
         asked = self._match(before)
@@ -186,8 +205,13 @@ class PhraseBook:
         if found is not None:
             return found
         plain = plain_text(text, language)
-        found = self._found_open(self._written[language], plain, language) or self._mentioned(text)
-        if found is not None or len(plain) > MAX_OPEN_TEXT:
+        found = (
+            self._ordered(self._order_words[language], plain)
+            or self._found_open(self._written[language], plain, language)
+            or self._mentioned(text)
+            or self._after_reason(text, language)
+        )
+        if found is not None or len(plain) > MAX_OPEN_TEXT or _TELLING.match(text):
             return found
         self.prepare(language)
         return self._almost(text, plain, language)
@@ -213,7 +237,21 @@ class PhraseBook:
             found = self._filled(key.rule, key.slot, number)
             if found is not None:
                 return found
-        return self._found_open(loose.open, plain, language) if loose.open is not None else None
+        found = self._found_open(loose.open, plain, language) if loose.open is not None else None
+        return found or (self._ordered(loose.orders, plain) if loose.orders is not None else None)
+
+    def _ordered(self, words: OrderWords, plain: str) -> Match | None:
+        found = words.find(plain)
+        return Match(found[0].rule, self.file.rules[found[0].rule], found[1]) if found is not None else None
+
+    def _after_reason(self, text: str, language: str) -> Match | None:
+        """The order behind a short clause that says why: "I am going to bed, so turn off the lamp"."""
+        for order in behind_reason(text, language):
+            found = self._as_written(order, language)
+            found = found or self._ordered(self._order_words[language], plain_text(order, language))
+            if found is not None:
+                return found
+        return None
 
     def _found_open(self, phrases: OpenPhrases, plain: str, language: str) -> Match | None:
         if len(plain) > MAX_OPEN_TEXT:
@@ -304,6 +342,33 @@ class PhraseBook:
                         if len(closed) < len(sentences):
                             faults.append(Fault(at, repr(pattern), "what nobody can listen for stands under `typed`"))
                         self._listen_for(closed)
+
+        for place, pattern in enumerate(rule.made_of):
+            at = f"{where}.made_of.{place}"
+            try:
+                for sentence in self._read(pattern):
+                    self._enter_order(name, sentence, at, faults)
+            except PatternError as error:
+                faults.append(Fault(at, repr(pattern), str(error)))
+
+    def _enter_order(self, name: str, sentence: PatternSentence, where: str, faults: list[Fault]) -> None:
+        for word in sentence.words:
+            if not word.startswith("<") and (word not in self.file.words or word == FILLER):
+                faults.append(Fault(where, repr(word), f"a kind of `words`: {', '.join(self.file.words)}; or a slot"))
+        owner = self._orders.setdefault(frozenset(sentence.words), Order(name, sentence.slots))
+        if owner.rule != name:
+            faults.append(Fault(where, repr(" ".join(sentence.words)), f"only one rule; rules.{owner.rule} has it too"))
+
+    def _word_faults(self, source: str) -> Iterator[Fault]:
+        """A word of two kinds would be of neither."""
+        for language in LANGUAGES:
+            owners: dict[str, str] = {}
+            for kind, lists in self.file.words.items():
+                for place, word in enumerate(lists.of(language)):
+                    owner = owners.setdefault(plain_text(word, language), kind)
+                    if owner != kind:
+                        where = f"{source}: words.{kind}.{language}.{place}"
+                        yield Fault(where, repr(word), f"a word of one kind only; words.{owner} has it too")
 
     def _read(self, pattern: str) -> list[PatternSentence]:
         sentences = expand(pattern)

@@ -12,7 +12,7 @@ from typing import Final
 from xiaozhi.providers.families.offline_days import day_of
 from xiaozhi.providers.families.offline_file import Slot
 from xiaozhi.providers.families.offline_loose import NUMERALS
-from xiaozhi.providers.families.offline_patterns import canonical_words, in_full, language_of
+from xiaozhi.providers.families.offline_patterns import canonical_words, in_full, in_standard, language_of
 from xiaozhi.providers.families.offline_sounds import SyllableSounds
 from xiaozhi.providers.families.offline_sums import result_of, result_words
 from xiaozhi.speech.numerals import english_number
@@ -65,6 +65,8 @@ _DAY_REPAIRS: Final = (
 def plain_text(text: str, language: str) -> str:
     """Lower case, one space between words, none by Chinese characters; of the marks those that numbers need."""
     text = re.sub(r"['’`]", "", in_full(unicodedata.normalize("NFKC", text)))
+    if language == "zh":
+        text = in_standard(text)
     text = re.sub(r"\b([ap])\.? ?m\b\.?", r"\1m", text).replace("o clock", "oclock")
     text = _NO_MARK.sub(" ", _MINUS.sub("-", text))
     text = " ".join(text.split())
@@ -105,9 +107,45 @@ def _name(text: str, language: str) -> str | None:
     return " ".join(word.capitalize() for word in words) if language != "zh" else text
 
 
+_N: Final = r"([0-9.零一二两三四五六七八九十百千万]+)"
+_SUMS_IN_WORDS: Final = tuple(
+    (re.compile(pattern), written)
+    for pattern, written in (
+        (rf"{_N}[和跟与加]{_N}(?:的和|加起来|加一块|加在一起|相加|一共)", r"\1加\2"),
+        (rf"{_N}[和跟与]{_N}的差", r"\1减\2"),
+        (rf"{_N}[和跟与]{_N}(?:的积|相乘)", r"\1乘\2"),
+        (rf"{_N}(?:去掉|拿走|拿掉|扣掉|扣除|少了?|花了?){_N}", r"\1减\2"),
+        (r"([二三四五六七八九])个?([二三四五六七八九])", r"\1乘\2"),
+        (rf"{_N}比{_N}[多大]", r"\1减\2"),
+        (r"(.+?) take away (.+)", r"\1 minus \2"),
+        (r"multiply (.+?) (?:by|with|and) (.+)", r"\1 times \2"),
+        (r"divide (.+?) by (.+)", r"\1 divided by \2"),
+        (r"take (.+?) (?:away |off )?from (.+)", r"\2 minus \1"),
+        (r"take (.+?) off (.+)", r"\2 minus \1"),
+        (r"(?:the sum of|add) (.+?) (?:and|to) (.+)", r"\1 plus \2"),
+        (r"the product of (.+?) and (.+)", r"\1 times \2"),
+        (r"the difference between (.+?) and (.+)", r"\1 minus \2"),
+        (r"(.+?) and (.+?) (?:together|added together|combined|added up)", r"\1 plus \2"),
+        (r"(.+?) (?:by|lots of) (.+)", r"\1 times \2"),
+    )
+)
+"""Sums that are said with the deed apart from the sign."""
+
+
+def _as_sum(text: str) -> str:
+    for pattern, written in _SUMS_IN_WORDS:
+        match = pattern.fullmatch(text)
+        if match is not None:
+            return match.expand(written)
+    return text
+
+
 def _sum(text: str, language: str, table: SyllableSounds | None) -> str | None:
     chinese = language == "zh"
     result = result_of(text)
+    if result is None:
+        text = _as_sum(text)
+        result = result_of(text)
     if result is None and chinese and table is not None:
         said = _repaired(text, _SUM_REPAIRS, table, "0123456789.+-*/%×÷")
         result = result_of(said) if said is not None else None
