@@ -54,7 +54,6 @@ LAZY_IMPORTS_ALLOWED = (
     "xiaozhi/protocol/udp_voice.py",
     "xiaozhi/providers/",
     "xiaozhi/tools/",
-    "xiaozhi/audio/echo.py",
 )
 WEBSOCKET_FILES = {"xiaozhi/transport/websocket.py", "xiaozhi/transport/acceptor.py"}
 SPAWN_FILE = "xiaozhi/runtime/tasks.py"

@@ -1,63 +1,146 @@
-"""The echo canceller's wrapper: shapes, and that an echo goes while a voice stays."""
+"""The echo remover: that an echo goes, wherever it lies, that a voice stays, and what it says of both."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from xiaozhi.audio.echo import Aec3, likeness
+from xiaozhi.audio.echo import HISTORY, MAX_DELAY_MS, Cleaned, EchoRemover, correlate
 
 RATE = 16_000
+PACKET = 960
+Sound = np.ndarray
 
 
-def noise(seconds: float, seed: int) -> np.ndarray:
+def noise(seconds: float, seed: int, loud: float = 2_000) -> Sound:
     """Sound that comes and goes, as speech does."""
-    samples = np.random.default_rng(seed).standard_normal(int(seconds * RATE)) * 2_000
+    samples = np.random.default_rng(seed).standard_normal(int(seconds * RATE)) * loud
     return samples * (np.sin(np.arange(len(samples)) / 3_000) > -0.3)
 
 
-def through(microphone: np.ndarray, loudspeaker: np.ndarray) -> np.ndarray:
-    aec, out = Aec3(), []
-    for at in range(0, len(microphone), 960):
-        pieces = [sound[at : at + 960].astype("<i2").tobytes() for sound in (microphone, loudspeaker)]
-        out.append(aec.cancel(*pieces))
-        assert len(out[-1]) == len(pieces[0])
-    return np.frombuffer(b"".join(out), "<i2").astype(float)
+def late(sound: Sound, ms: int) -> Sound:
+    return np.concatenate([np.zeros(ms * 16), sound])[: len(sound)]
 
 
-@pytest.mark.parametrize("delay_ms", [40, 300])
-def test_an_echo_goes(delay_ms: int) -> None:
-    played = noise(4, 1)
-    echo = 0.5 * np.concatenate([np.zeros(delay_ms * 16), played])[: len(played)]
+def through(remover: EchoRemover, microphone: Sound, loudspeaker: Sound, piece: int = PACKET) -> list[Cleaned]:
+    far = np.concatenate([np.zeros(HISTORY), loudspeaker]).astype("<i2")
+    near = microphone.astype("<i2")
+    return [
+        remover.take_out(near[at : at + piece].tobytes(), far[at : at + piece + HISTORY].tobytes())
+        for at in range(0, len(near), piece)
+    ]
 
-    left = through(echo, played)
 
-    assert np.mean(left[-RATE:] ** 2) < np.mean(echo[-RATE:] ** 2) / 100, "20 dB at least"
+def sound_of(pieces: list[Cleaned]) -> Sound:
+    return np.frombuffer(b"".join(piece.suppressed for piece in pieces), "<i2").astype(float)
+
+
+def power_of(sound: Sound) -> float:
+    return float(np.mean(sound**2))
+
+
+@pytest.mark.parametrize("delay_ms", [0, 40, 300, MAX_DELAY_MS - 50])
+def test_an_echo_goes_and_nothing_is_left_unexplained(delay_ms: int) -> None:
+    played, remover = noise(4, 1), EchoRemover()
+    echo = 0.5 * late(played, delay_ms)
+
+    pieces = through(remover, echo, played)
+
+    assert remover.delay is not None and abs(remover.delay - delay_ms * 16) <= 2
+    assert power_of(sound_of(pieces)[-RATE:]) < power_of(echo[-RATE:]) / 100, "20 dB at least"
+    assert sum(piece.unexplained or 0 for piece in pieces[-16:]) < 16 * 0.1
+
+
+def test_nothing_is_heard_before_the_echo_is_known() -> None:
+    played = noise(2, 1)
+
+    pieces = through(EchoRemover(), 0.5 * late(played, 100), played)
+
+    known = [piece.unexplained is not None for piece in pieces]
+    assert 3 <= known.index(True) <= 1_500 // 60
+    assert not any(sound_of(pieces[: known.index(True)]))
+
+
+def test_a_voice_over_an_echo_stays_and_is_not_explained_by_it() -> None:
+    played, remover = noise(6, 1), EchoRemover()
+    voice = np.concatenate([np.zeros(4 * RATE), noise(2, 2, loud=1_000)])
+    echo = 0.5 * late(played, 100)
+
+    pieces = through(remover, echo + voice, played)
+
+    left = sound_of(pieces)[-RATE:]
+    alike = np.corrcoef(left[320:], voice[-RATE:-320])[0, 1]
+    assert alike > 0.7, "the voice, 20 ms late"
+    assert sum(piece.unexplained or 0 for piece in pieces[-16:]) > 16 * 0.3
+    assert max(piece.unexplained or 0 for piece in pieces[-50:-34]) < 0.1, "before it"
 
 
 def test_a_voice_stays_where_nothing_is_played() -> None:
-    voice = noise(2, 2)
+    played = np.concatenate([noise(3, 1), np.zeros(2 * RATE)])
+    voice = np.concatenate([np.zeros(3 * RATE), noise(2, 2)])
 
-    left = through(voice, np.zeros(len(voice)))
+    left = sound_of(through(EchoRemover(), 0.5 * late(played, 40) + voice, played))
 
-    assert np.mean(left[-RATE:] ** 2) > np.mean(voice[-RATE:] ** 2) / 4
+    assert power_of(left[-RATE:]) > power_of(voice[-RATE:]) / 2
 
 
-def test_both_have_the_same_length() -> None:
-    with pytest.raises(ValueError):
-        Aec3().cancel(bytes(1_920), bytes(960))
+def test_an_echo_whose_delay_changes_is_not_heard_and_is_found_again() -> None:
+    played, remover = noise(8, 1), EchoRemover()
+    echo = 0.5 * np.concatenate([late(played, 240)[: 4 * RATE], late(played, 40)[4 * RATE :]])
+
+    pieces = through(remover, echo, played)
+
+    assert remover.delay is not None and abs(remover.delay - 40 * 16) <= 2
+    heard = sound_of(pieces[66:])
+    assert max(power_of(heard[at : at + PACKET]) for at in range(0, len(heard), PACKET)) < power_of(echo) / 50
+
+
+def test_an_echo_that_becomes_louder_is_not_heard() -> None:
+    played = noise(8, 1)
+    echo = 0.3 * late(played, 100) * np.where(np.arange(8 * RATE) < 4 * RATE, 1, 2)
+
+    heard = sound_of(through(EchoRemover(), echo, played)[66:])
+
+    assert max(power_of(heard[at : at + PACKET]) for at in range(0, len(heard), PACKET)) < power_of(echo) / 10
+
+
+@pytest.mark.parametrize("piece", [320, 640, 1_000, 333])
+def test_pieces_of_any_length_keep_their_length(piece: int) -> None:
+    played = noise(3, 1)[: 333 * 1_000 // 333 * 48 // piece * piece]
+    echo = 0.5 * late(played, 100)
+
+    pieces = through(EchoRemover(), echo, played, piece)
+
+    assert {len(one.suppressed) for one in pieces} == {len(one.filtered) for one in pieces} == {2 * piece}
+    assert power_of(sound_of(pieces)[-RATE:]) < power_of(echo[-RATE:]) / 100
+
+
+def test_after_a_gap_it_knows_the_room() -> None:
+    played, remover = noise(4, 1), EchoRemover()
+    through(remover, 0.5 * late(played, 100), played)
+
+    remover.restart()
+    again = noise(1, 5)
+    pieces = through(remover, 0.5 * late(again, 100), again)
+
+    assert all(piece.unexplained is not None for piece in pieces)
+    assert power_of(sound_of(pieces)) < power_of(0.5 * again) / 50
+
+
+def test_lengths_that_do_not_belong_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="loudspeaker"):
+        EchoRemover().take_out(bytes(1_920), bytes(960))
 
 
 def test_an_echo_is_like_what_was_played_wherever_it_lies_and_a_voice_is_not() -> None:
-    played = noise(1, 3)
+    played = noise(1, 3).astype(np.float32) / 32_768
+    other = noise(1, 4)[4_000:7_000].astype(np.float32) / 32_768
     echo = 0.3 * played[4_000:7_000]
 
-    def as_bytes(sound: np.ndarray) -> bytes:
-        return sound.astype("<i2").tobytes()
+    found, voice, both, none = correlate(played, echo, other, echo + 0.3 * other, np.zeros(3_000, np.float32))
 
-    assert likeness(as_bytes(echo), as_bytes(played)) > 0.95
-    assert likeness(as_bytes(noise(1, 4)[:3_000]), as_bytes(played)) < 0.2
-    both = likeness(as_bytes(echo + 0.3 * noise(1, 4)[4_000:7_000]), as_bytes(played))
-    assert 0.5 < both < 0.85
-    assert likeness(as_bytes(echo), bytes(16_000)) == 0
-    assert likeness(b"", as_bytes(played)) == likeness(as_bytes(played), b"") == 0
+    assert found.peak > 0.9 and found.lag == RATE - 7_000
+    assert voice.peak < 0.2
+    assert 0.5 < both.peak < 0.85
+    assert none.peak == 0
+    assert correlate(np.zeros(RATE, np.float32), echo)[0].peak == 0

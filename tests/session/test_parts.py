@@ -389,3 +389,24 @@ def test_the_echo_is_cancelled_for_who_asks_or_as_the_settings_say(
     assert (listener.canceller is not None) is cancels
     assert (parts.outbox.on_sent is not None) is cancels
     parts.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "aec", "after"), [("auto", True, "same"), ("on", False, "new"), ("off", True, None)]
+)
+def test_a_canceller_at_work_stays_when_the_device_says_what_it_is(setting: str, aec: bool, after: str | None) -> None:
+    """The segment under way has it: with another one it would hear itself."""
+    parts = parts_of({"boards": {"bread": {"echo": setting}}})
+    parts.adopt(wire.Hello(features=wire.Features(aec=aec, mcp=True)))
+    mcp = parts.device_mcp()
+    listener = parts.open_listener(Nobody(), wire.ListenMode.REALTIME)
+    before, sent = listener.canceller, parts.outbox.on_sent
+    assert (before is not None) is aec
+    gevent.sleep(0)
+    mcp.on_payload({"jsonrpc": "2.0", "id": 1, "result": {"serverInfo": {"name": "bread", "version": "1"}}})
+    gevent.sleep(0)
+
+    assert (listener.canceller is not None) is (parts.outbox.on_sent is not None) is (after is not None)
+    assert (listener.canceller is before and parts.outbox.on_sent == sent) is (after == "same")
+    parts.close()
+    gevent.sleep(0)

@@ -188,13 +188,16 @@ class SessionParts:
         board = self._board()
         self.outbox.prebuffer_frames = board.prebuffer_frames
         self.line.lead.bound(board.prebuffer_frames, board.max_prebuffer_frames)
-        if self.listener is not None:
+        # One that is at work stays: the segment under way has it, and must go on to know what is sent.
+        if self.listener is not None and self._cancels_echo() is (self.listener.canceller is None):
             self.listener.canceller = self._new_canceller()
 
-    def _new_canceller(self) -> LoudspeakerEcho | None:
+    def _cancels_echo(self) -> bool:
         setting = self._board().echo
-        asks = self.hello is not None and self.hello.features.aec
-        if setting == "off" or (setting == "auto" and not asks):
+        return setting == "on" or (setting == "auto" and self.hello is not None and self.hello.features.aec)
+
+    def _new_canceller(self) -> LoudspeakerEcho | None:
+        if not self._cancels_echo():
             self.outbox.on_sent = None
             return None
         voice = self.voice

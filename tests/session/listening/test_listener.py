@@ -23,7 +23,7 @@ from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.errors import VendorUnavailable
 from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.session.listening import listener as listener_module
-from xiaozhi.session.listening.decoder import RESYNC_AFTER, Packet
+from xiaozhi.session.listening.decoder import RESYNC_AFTER, Packet, Sound
 from xiaozhi.session.listening.listener import Utterance
 
 make = pytest.fixture(ears_factory)
@@ -313,14 +313,17 @@ def test_close_is_final_and_idempotent(make: Make) -> None:
 
 
 class Halver:
-    """An echo canceller that halves every sample and notes what it was told."""
+    """An echo canceller that halves every sample for the recogniser, and notes what it was told."""
 
     def __init__(self) -> None:
         self.timestamps: list[int | None] = []
+        self.somebody = True
+        self.held_bytes = 0
 
-    def cancel(self, pcm: bytes, packet: Packet) -> bytes:
+    def cancel(self, pcm: bytes, packet: Packet) -> Sound:
         self.timestamps.append(packet.timestamp_ms)
-        return b"".join(struct.pack("<h", sample // 2) for (sample,) in struct.iter_unpack("<h", pcm))
+        half = b"".join(struct.pack("<h", sample // 2) for (sample,) in struct.iter_unpack("<h", pcm))
+        return Sound(pcm, half)
 
     def forget(self) -> None: ...
 
@@ -339,3 +342,27 @@ def test_in_realtime_mode_an_echo_canceller_stands_between_decoder_and_detector(
     cancels = mode is ListenMode.REALTIME
     assert max(sample for (sample,) in struct.iter_unpack("<h", utterance.pcm)) == (4000 if cancels else 8000)
     assert canceller.timestamps == ([480] * 10 + [None] * 10 if cancels else [])
+
+
+def test_a_voice_is_not_noticed_while_the_canceller_says_it_is_nobody(make: Make) -> None:
+    canceller = Halver()
+    canceller.somebody = False
+    canceller.held_bytes = 1_000
+    ears = make(canceller=canceller, min_utterance_frames=0)
+    ears.listener.start(ListenMode.REALTIME)
+
+    ears.hear(tone(600, amplitude=8000))
+    settle()
+    assert ears.sink.told == []
+    assert ears.listener.queued_bytes > canceller.held_bytes, "its memory is the session's"
+
+    canceller.somebody = True
+    ears.hear(tone(600, amplitude=8000))
+    settle()
+    assert ears.sink.told == ["started"]
+    canceller.somebody = False
+    ears.hear(tone(300, amplitude=8000))
+    ears.hear(silence(1_500))
+    settle()
+    (utterance,) = ears.sink.utterances
+    assert utterance.duration_ms > 900, "who is being heard is heard to the end"

@@ -12,7 +12,7 @@ from tests.fakes.sound import energy_dbfs, silence, tone
 from tests.session.listening.ears import Ears, Make, ears_factory, ms, settle
 from xiaozhi.audio.opus import Decoder, Encoder, missing_packet, packet_duration_ms
 from xiaozhi.protocol.messages import ListenMode
-from xiaozhi.session.listening.decoder import EchoCanceller, Packet, PacketDecoder
+from xiaozhi.session.listening.decoder import EchoCanceller, Packet, PacketDecoder, Sound
 from xiaozhi.session.listening.packet_log import PacketLog
 from xiaozhi.session.listening.segment import ListenerStats
 
@@ -38,10 +38,12 @@ class Cancelled:
 
     def __init__(self) -> None:
         self.asked: list[tuple[float, int | None]] = []
+        self.somebody = True
+        self.held_bytes = 0
 
-    def cancel(self, pcm: bytes, packet: Packet) -> bytes:
+    def cancel(self, pcm: bytes, packet: Packet) -> Sound:
         self.asked.append((ms(pcm), packet.timestamp_ms))
-        return pcm
+        return Sound(pcm, bytes(len(pcm)))
 
     def forget(self) -> None: ...
 
@@ -100,8 +102,9 @@ def test_a_copy_in_the_next_packet_is_used() -> None:
     errors = {}
     for name, packets in (("copy", with_copies), ("none", without)):
         reference, holed = decoder(), decoder()
-        whole = [reference.decode(Packet(packet, 0.0)) for packet in packets]
-        heard = [holed.decode(Packet(b"" if number == 3 else packet, 0.0)) for number, packet in enumerate(packets)]
+        whole = [reference.decode(Packet(packet, 0.0)).for_recogniser for packet in packets]
+        holes = [Packet(b"" if number == 3 else packet, 0.0) for number, packet in enumerate(packets)]
+        heard = [holed.decode(packet).for_recogniser for packet in holes]
         assert heard[3] == b""
         assert len(heard[4]) == 2 * len(whole[4])
         errors[name] = _difference(heard[4][: len(whole[3])], whole[3])
@@ -134,7 +137,7 @@ def test_a_corrupt_packet_behind_a_gap_is_only_one_more() -> None:
     good = Encoder(16_000, 60).encode(tone(180))
     decode = decoder()
     heard = [decode.decode(Packet(payload, 0.0)) for payload in (good[0], b"", b"\xff\xff\xff", good[1], good[2])]
-    assert [ms(pcm) for pcm in heard] == [60, 0, 0, 60, 60]
+    assert [ms(sound.for_recogniser) for sound in heard] == [60, 0, 0, 60, 60]
 
 
 def test_lost_pcm_is_silence_and_the_canceller_sees_every_packet() -> None:
@@ -144,7 +147,7 @@ def test_lost_pcm_is_silence_and_the_canceller_sees_every_packet() -> None:
         decode.decode(Packet(payload, 0.0, timestamp))
         for payload, timestamp in ((tone(60), 60), (b"", 120), (b"", 180), (tone(60), 240))
     ]
-    assert heard[3] == bytes(2 * 1920) + tone(60)
+    assert heard[3] == Sound(bytes(2 * 1920) + tone(60), bytes(3 * 1920))
     assert canceller.asked == [(60, 60), (60, 120), (60, 180), (60, 240)]
 
 

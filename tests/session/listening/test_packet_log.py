@@ -10,7 +10,7 @@ from tests.fakes.sound import silence, tone
 from tests.session.listening.ears import Ears, Make, ears_factory, ms, settle
 from xiaozhi.audio.opus import Decoder, Encoder
 from xiaozhi.protocol.messages import ListenMode
-from xiaozhi.session.listening.decoder import Packet
+from xiaozhi.session.listening.decoder import Packet, Sound
 from xiaozhi.session.listening.packet_log import PacketLog
 from xiaozhi.session.listening.utterance import Utterance
 
@@ -35,8 +35,11 @@ def test_packets_are_found_by_the_sound_in_them() -> None:
 class Echo:
     """Changes what was heard."""
 
-    def cancel(self, pcm: bytes, packet: Packet) -> bytes:
-        return pcm
+    somebody = True
+    held_bytes = 0
+
+    def cancel(self, pcm: bytes, packet: Packet) -> Sound:
+        return Sound(pcm, pcm)
 
     def forget(self) -> None: ...
 

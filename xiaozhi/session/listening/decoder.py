@@ -12,7 +12,8 @@ thread: with a busy hub and 250 talking devices a voice was judged 65 ms after i
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 from xiaozhi.audio.opus import Decoder
 from xiaozhi.audio.pcm import Resampler, to_mono
@@ -38,11 +39,33 @@ class Packet(NamedTuple):
     the sound that may be in it. None or 0: the device does not tell."""
 
 
+class Sound(NamedTuple):
+    """What was heard: s16le mono at 16 kHz. Both are the same sound where nothing was cancelled, and of equal length
+    otherwise."""
+
+    for_detector: bytes
+    """In which the voice detector looks for a voice."""
+    for_recogniser: bytes
+    """From which words are recognised."""
+
+
+SILENT: Final = Sound(b"", b"")
+
+
 class EchoCanceller(Protocol):
     """Takes out of the microphone's sound what the loudspeaker played. One per session; called by the listener's
     greenlet."""
 
-    def cancel(self, pcm: bytes, packet: Packet) -> bytes:
+    @property
+    def somebody(self) -> bool:
+        """Whether in what was cancelled last there may be somebody. False: it was the loudspeaker alone, even if what
+        is left of it sounds like a voice."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it holds now."""
+
+    def cancel(self, pcm: bytes, packet: Packet) -> Sound:
         """The sound of this packet (s16le mono 16 kHz) without echo, of the same length. May block for the pool."""
 
     def forget(self) -> None:
@@ -79,26 +102,26 @@ class PacketDecoder:
         self._pcm_bytes = 0
         """Of the last packet of PCM."""
 
-    def decode(self, packet: Packet) -> bytes:
-        """The sound of one packet, behind that of those that were lost before it; b"" for a corrupt or lost one."""
+    def decode(self, packet: Packet) -> Sound:
+        """The sound of one packet, behind that of those that were lost before it; none for a corrupt or lost one."""
         if not packet.payload:
             self._lost.append(packet)
-            return b""
-        concealed = self._conceal(packet.payload) if self._lost else b""
+            return SILENT
+        concealed = self._conceal(packet.payload) if self._lost else []
         pcm = self._sound(packet.payload)
-        if self._canceller is not None and pcm:
-            pcm = self._canceller.cancel(pcm, packet)
-        return concealed + pcm if concealed and pcm else pcm
+        if not pcm:
+            return SILENT
+        sound = self._cancelled(pcm, packet)
+        return joined([*concealed, sound]) if concealed else sound
 
-    def _conceal(self, following: bytes) -> bytes:
+    def _conceal(self, following: bytes) -> list[Sound]:
         lost, self._lost = self._lost, []
-        sounds = []
-        for packet in lost:
-            pcm = self._missing(following if packet is lost[-1] else b"")
-            if self._canceller is not None and pcm:
-                pcm = self._canceller.cancel(pcm, packet)
-            sounds.append(pcm)
-        return b"".join(sounds)
+        return [self._cancelled(self._missing(following if packet is lost[-1] else b""), packet) for packet in lost]
+
+    def _cancelled(self, pcm: bytes, packet: Packet) -> Sound:
+        if self._canceller is None or not pcm:
+            return Sound(pcm, pcm)
+        return self._canceller.cancel(pcm, packet)
 
     def _missing(self, following: bytes) -> bytes:
         if self._opus is None:
@@ -128,3 +151,8 @@ class PacketDecoder:
             return b""
         self._corrupt_run = 0
         return pcm
+
+
+def joined(sounds: Sequence[Sound]) -> Sound:
+    """One after the other."""
+    return Sound(b"".join([sound.for_detector for sound in sounds]), b"".join([one.for_recogniser for one in sounds]))

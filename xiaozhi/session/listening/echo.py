@@ -2,22 +2,27 @@
 themselves.
 
     outbox ──sent──► reference: what the device plays, on the server's clock ─┐
-    microphone ────► alignment: where in it this packet belongs ──────────────┴─► AEC3 ─► voice detector, ASR
+    microphone ────► alignment: where in it this packet belongs ──────────────┴─► echo remover ─► voice detector, ASR
+                                                                                       └─► is it somebody at all?
 
 Three clocks meet here, all counted in samples at 16 kHz. The reference lies on the server's clock: a frame is played
 when the one before it has been, at the earliest when it was sent. The microphone counts what it sends. Which sample of
 the one belongs to which of the other:
 
 - by timestamps (WebSocket v2, MQTT gateway, UDP): the device says with each packet which frame it was playing. It says
-  so a frame or two late, so the reference is moved ahead by `LEAD_MS`: a canceller needs it before its echo.
+  so a frame or two late, so the reference is moved ahead by `LEAD_MS`: an echo must not come before it.
 - by arrival, without them: the packet that was least delayed of the last second. The echo is then behind its reference
   by the way there and back and by the device's own buffers, 40 to 300 ms.
 
-The rest of the delay is found by the canceller (`audio/echo.py`), up to half a second. It takes a second to find it
-anew, so an alignment that is right within a frame is left alone.
+The rest of the delay is found by the remover (`audio/echo.py`), up to `MAX_DELAY_MS`.
 
-The same cleaned sound goes to the voice detector and to the recogniser (docs/performance.md: with the raw sound a
-recogniser gets more words wrong, as it hears the device's too). While nothing plays, sound passes through as it came.
+Two witnesses must agree that somebody speaks over an answer: the voice detector, which hears the cleaned sound, and the
+power that the echo does not explain (`somebody`). What is left of an echo is voice to the one, but too little for the
+other; a door that slams is enough for the other, but no voice.
+
+The recogniser is given the sound behind the linear filter and before the suppressor as soon as there may be words in it
+(`SUSPECTED`): the suppressor takes parts of words away, and before there are any the residual would be words of the
+device (`loadtest/bench/echo.py`, words). While nothing plays, sound passes through as it came.
 """
 
 from __future__ import annotations
@@ -27,12 +32,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from xiaozhi.audio.echo import MAX_DELAY_MS, SAMPLE_RATE, Aec3, likeness
+from xiaozhi.audio.echo import FOUND, HISTORY, LOUD, MAX_DELAY_MS, SAMPLE_RATE, Cleaned, EchoRemover
 from xiaozhi.audio.opus import Decoder
 from xiaozhi.audio.pcm import Resampler, power
 from xiaozhi.errors import Overloaded, ProtocolError, VendorTimeout
 from xiaozhi.runtime.inference import InferenceClosed, InferencePool
-from xiaozhi.session.listening.decoder import Packet
+from xiaozhi.session.listening.decoder import Packet, Sound
 
 _MS: Final = SAMPLE_RATE // 1_000
 KEPT_MS: Final = 3_000
@@ -49,27 +54,19 @@ GAP_MS: Final = 1_000
 """After so long without a packet the microphone's clock starts anew."""
 TAIL_MS: Final = MAX_DELAY_MS + 300
 """How long after the end of what is played its echo may come: the longest delay, and a room that rings."""
-WARM_UP_MS: Final = 1_500
-"""So much of what is played a new canceller has to hear at least before it is relied upon."""
-DOUBT_MS: Final = 3_000
-"""Where an answer begins, the delay may be another than before. Nobody is heard until `PROOFS` packets in a row show
-that the echo is taken out, or until so much was played."""
-PROOFS: Final = 3
-PAUSE_MS: Final = 500
-"""After so long a silence of the device an answer begins."""
-TAKEN_OUT: Final = 10.0
-"""Power of the raw sound over that of the cleaned one, in a packet that shows it."""
-ALIKE: Final = 0.6
-"""From this likeness on, what the microphone hears is what was played and nobody else."""
-LOOKED_AT: Final = 3
-"""Packets that are compared."""
-LOUD: Final = 100.0**2
-"""Power of a packet that can show it: -50 dBFS."""
-FADING: Final = 0.7
-"""What is left of the level of the microphone's sound (power) with each packet: 25 dB fade in a second."""
-RESIDUAL: Final = 50.0
-"""A cleaned packet whose power is so much less than that level (17 dB) is what is left of the echo, and of the room
-that rings. A voice detector hears a faint voice in it."""
+SEARCH_MS: Final = 3_000
+"""So much is played before a device in whose sound no echo has been found is taken to have none."""
+EXPLAINED: Final = 0.3
+"""Share of a packet's power that the echo may leave unexplained; what is more counts for somebody, what is less
+against."""
+CONVINCED: Final = 1.0 - EXPLAINED
+"""What the sum of those shares must exceed for somebody: two packets at least."""
+SUSPECTED: Final = CONVINCED / 2
+"""From this sum on there may be words, and the recogniser is given the sound before the suppressor."""
+MOST: Final = CONVINCED + 1.0
+"""What the sum is at most, so that it forgets within some packets."""
+PACKET_MS: Final = 60
+"""What a packet's share counts for; a shorter one counts less."""
 DEADLINE_S: Final = 0.5
 _U32: Final = 0xFFFF_FFFF
 
@@ -125,6 +122,16 @@ class PlayedSound:
             elif at + frame <= start:
                 break
         return bytes(sound)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory for sound."""
+        return sum([len(packet) for _, packet in self._waiting]) + len(self._frames) * 2 * self._frame
+
+    def forget(self) -> None:
+        """Nothing of what was played is asked for any more."""
+        self._waiting.clear()
+        self._frames.clear()
 
     def _decoded(self, packet: bytes) -> bytes:
         size = 2 * self._frame
@@ -195,24 +202,25 @@ class LoudspeakerEcho:
         self._played = PlayedSound(frame_ms, audio_format, sample_rate)
         self._alignment = Alignment()
         self._timestamp: int | None = None
-        self._aec: Aec3 | None = None
-        self._new = 0
-        """Samples until the canceller is not new any more."""
-        self._doubt = 0
-        """Samples until it is relied upon."""
-        self._proofs = 0
-        self._raw: deque[bytes] = deque(maxlen=LOOKED_AT)
-        self._pause = 0
-        """Samples since something was played."""
-        self._level = 0.0
-        """Of the microphone's sound in the last second, a power."""
+        self._remover: EchoRemover | None = None
+        self._goes_on = 0
+        """Where the next packet begins, unless the alignment was changed."""
+        self._searched = 0
+        """Samples that were played while no echo was found."""
+        self._evidence = 0.0
+        self._playing = False
         self._began = clock()
 
     def sent(self, packet: bytes, timestamp_ms: int) -> None:
         """For `Outbox.on_sent`."""
         self._played.add(packet, timestamp_ms, self._position(self._clock()))
 
-    def cancel(self, pcm: bytes, packet: Packet) -> bytes:
+    @property
+    def somebody(self) -> bool:
+        """See EchoCanceller."""
+        return not self._playing or self._evidence > CONVINCED
+
+    def cancel(self, pcm: bytes, packet: Packet) -> Sound:
         """See EchoCanceller. Sound that cannot be cancelled in time is silence: not to hear somebody for a moment is
         better than to be interrupted by oneself."""
         played = self._played
@@ -222,58 +230,68 @@ class LoudspeakerEcho:
         self._timestamp = timestamp
         count = len(pcm) // 2
         start = self._alignment.place(count, self._position(packet.arrived_at), told)
-        if start > played.end + TAIL_MS * _MS:
-            return pcm
-        if self._aec is None:
-            self._aec, self._new, self._doubt = Aec3(), WARM_UP_MS * _MS, DOUBT_MS * _MS
-        loudspeaker = played.read(start, count)
+        self._playing = start <= played.end + TAIL_MS * _MS
+        if not self._playing:
+            self._evidence = 0.0
+            return Sound(pcm, pcm)
+        goes_on = start == self._goes_on
+        cleaned = self._cleaned(pcm, start, start + count)
+        if cleaned is not None and cleaned.unexplained is None:
+            cleaned = self._without_echo(pcm, start + count)
+        if cleaned is None or cleaned.unexplained is None:
+            self._evidence = 0.0
+            silence = bytes(len(pcm))
+            return Sound(silence, silence)
+        self._weigh((cleaned.unexplained - EXPLAINED) * count / (PACKET_MS * _MS), packet, goes_on)
+        return Sound(cleaned.suppressed, cleaned.filtered if self._evidence > SUSPECTED else cleaned.suppressed)
+
+    def _weigh(self, share: float, packet: Packet, goes_on: bool) -> None:
+        if not goes_on:
+            # A burst after a stall moves the alignment with every packet: until it is right, nothing is explained.
+            self._evidence = 0.0
+            return
+        if not packet.payload:
+            share = min(share, 0.0)  # what was lost is made up and proves nothing
+        self._evidence = min(MOST, max(0.0, self._evidence + share))
+
+    def _cleaned(self, pcm: bytes, start: int, end: int) -> Cleaned | None:
+        if self._remover is None:
+            self._remover, self._searched = EchoRemover(), 0
+        elif start != self._goes_on:
+            self._remover.restart()
+        loudspeaker = self._played.read(start - HISTORY, end - start + HISTORY)
         try:
-            # Half a millisecond: ten times what it costs to hand it to a thread.
-            cleaned = self._inference.run(self._aec.cancel, pcm, loudspeaker, kind="codec", deadline=DEADLINE_S)
+            # A millisecond: twenty times what it costs to hand it to a thread.
+            cleaned = self._inference.run(self._remover.take_out, pcm, loudspeaker, kind="codec", deadline=DEADLINE_S)
         except (Overloaded, InferenceClosed):
-            return bytes(len(pcm))
+            return None
         except VendorTimeout:
-            self._aec = None  # a thread may still be at work with it
-            return bytes(len(pcm))
-        self._raw.append(pcm)
-        before, after = power(pcm), power(cleaned)
-        self._level = max(before, self._level * FADING)
-        if self._doubtful(count, before, after, any(loudspeaker)):
-            return bytes(len(pcm))
-        if after * RESIDUAL < self._level or (before > LOUD and self._left_in(start + count)):
-            return bytes(len(pcm))
+            self._remover = None  # a thread may still be at work with it
+            return None
+        self._goes_on = end
         return cleaned
 
-    def _left_in(self, end: int) -> bool:
-        """Whether the canceller has lost the echo, as it does for a second when the delay changes."""
-        sound = b"".join(self._raw)
-        count = len(sound) // 2 + MAX_DELAY_MS * _MS
-        played = self._played.read(end - count, count)
-        try:
-            return self._inference.run(likeness, sound, played, kind="codec", deadline=DEADLINE_S) > ALIKE
-        except (Overloaded, InferenceClosed, VendorTimeout):
-            return True
+    def _without_echo(self, pcm: bytes, end: int) -> Cleaned | None:
+        """What is to be heard while no echo has been found: nothing, and everything once it was looked for long
+        enough."""
+        remover = self._remover
+        if remover is None or remover.delay is not None:
+            return None
+        if end <= self._played.end:
+            self._searched += len(pcm) // 2
+        if self._searched < SEARCH_MS * _MS or remover.correlation > FOUND:
+            return None
+        return Cleaned(pcm, pcm, 1.0 if power(pcm) > LOUD else 0.0)
 
-    def _doubtful(self, count: int, before: float, after: float, playing: bool) -> bool:
-        if not playing:
-            self._pause += count
-            return self._doubt > 0
-        if self._pause > PAUSE_MS * _MS:
-            self._doubt, self._proofs = DOUBT_MS * _MS, 0
-        self._pause = 0
-        if self._doubt <= 0:
-            return False
-        self._doubt -= count
-        self._new -= count
-        if before > LOUD:
-            self._proofs = self._proofs + 1 if before > TAKEN_OUT * after else 0
-        if self._proofs >= PROOFS and self._new <= 0:
-            self._doubt = 0
-        return True
+    @property
+    def held_bytes(self) -> int:
+        """See EchoCanceller."""
+        return self._played.held_bytes + (EchoRemover.HELD_BYTES if self._remover is not None else 0)
 
     def forget(self) -> None:
         """The microphone is closed: give the memory back."""
-        self._aec = None
+        self._remover = None
+        self._played.forget()
 
     def _position(self, at: float) -> int:
         return int((at - self._began) * SAMPLE_RATE)

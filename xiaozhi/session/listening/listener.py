@@ -204,8 +204,9 @@ class Listener:
 
     @property
     def queued_bytes(self) -> int:
-        """Memory for sound: packets waiting, pre-roll, and the utterance under way."""
-        return self._queued_bytes + (self._segment.held_bytes if self._segment is not None else 0)
+        """Memory for sound: packets waiting, pre-roll, the utterance under way, and the echo canceller."""
+        segment = self._segment.held_bytes if self._segment is not None else 0
+        return self._queued_bytes + segment + (self.canceller.held_bytes if self.canceller is not None else 0)
 
     def _note_voice(self, segment: ListeningSegment) -> None:
         self._last_voice_at = max(self._last_voice_at, segment.last_voice_at)

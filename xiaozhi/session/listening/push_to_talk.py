@@ -63,7 +63,7 @@ class PushToTalk(ListeningSegment):
     def hear(self, packets: Sequence[Packet]) -> None:
         heard = bytearray()
         for packet in packets:
-            pcm = self._decoder.decode(packet)
+            pcm = self._decoder.decode(packet).for_recogniser
             heard += pcm
             self._arrived = packet.arrived_at
             if self._log is not None and self._samples < self._options.max_utterance_ms * SAMPLES_PER_MS:

@@ -20,7 +20,7 @@ from xiaozhi.protocol.messages import ListenMode
 from xiaozhi.providers.contracts.asr import ASR_SAMPLE_RATE
 from xiaozhi.providers.contracts.vad import Vad
 from xiaozhi.runtime.logs import get_logger
-from xiaozhi.session.listening.decoder import EchoCanceller, Packet
+from xiaozhi.session.listening.decoder import EchoCanceller, Packet, Sound, joined
 from xiaozhi.session.listening.end_of_turn import PAUSE_MS, JudgedPause, Witnesses
 from xiaozhi.session.listening.segment import (
     FRAME_MS,
@@ -58,6 +58,7 @@ class VoiceSegment(ListeningSegment):
     ) -> None:
         """`on_judged`: told in greenlets of others that `settle` should be called soon in the listener's."""
         super().__init__(mode, options, access, sink, stats, canceller)
+        self._canceller = canceller
         self._witnesses = witnesses
         self._on_judged = on_judged
         self._judged: JudgedPause | None = None
@@ -91,10 +92,11 @@ class VoiceSegment(ListeningSegment):
         return super().held_bytes + len(self._heard)
 
     def hear(self, packets: Sequence[Packet]) -> None:
-        pcm = self._arrive(packets[0]) if len(packets) == 1 else b"".join([self._arrive(packet) for packet in packets])
-        self._heard += pcm
+        sounds = [self._arrive(packet) for packet in packets]
+        sound = sounds[0] if len(sounds) == 1 else joined(sounds)
+        self._heard += sound.for_recogniser
         try:
-            probabilities = self._vad.feed(pcm)
+            probabilities = self._vad.feed(sound.for_detector)
         except Overloaded:
             self._stats.vad_late += 1
             self._owed = True
@@ -125,16 +127,19 @@ class VoiceSegment(ListeningSegment):
         super().abandon()
         self._close_judgement()
 
-    def _arrive(self, packet: Packet) -> bytes:
-        pcm = self._decoder.decode(packet)
+    def _arrive(self, packet: Packet) -> Sound:
+        sound = self._decoder.decode(packet)
+        pcm = sound.for_recogniser
         self._end += len(pcm) // 2
         self._arrivals.append((self._end, packet.arrived_at))
         if self._log is not None and (pcm or not packet.payload):
             self._log.add(self._end, packet.payload)
-        return pcm
+        return sound
 
     def _judge(self, probabilities: Sequence[float]) -> None:
         segmenter = self._segmenter
+        if self._canceller is not None and self._utterance is None and not self._canceller.somebody:
+            probabilities = [0.0] * len(probabilities)
         for probability in probabilities:
             self._at += self._window
             at = self._at / _SAMPLES_PER_MS
