@@ -28,8 +28,9 @@ from xiaozhi.audio.log_mel import log_mel
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.families.moonshine import Moonshine
-from xiaozhi.providers.families.whisper import Whisper, frames_for, text_of
+from xiaozhi.providers.families.whisper import Whisper, frames_for
 from xiaozhi.providers.families.whisper_listener import simplified
+from xiaozhi.providers.families.whisper_pieces import text_of
 from xiaozhi.runtime.inference import InferencePool
 
 _WINDOW_S: Final = 0.032

@@ -17,16 +17,19 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import gevent
+import psutil
 
 from loadtest import ROOT
 from loadtest.bench import open_speech, spoken_sounds
 from loadtest.measure import account, processes
+from loadtest.measure.processes import MeasuredServer
 from loadtest.simulator import speech
 from loadtest.simulator.device import SimulatedDevice
+from xiaozhi.app import process
 from xiaozhi.chat import CallContext
 from xiaozhi.providers import registry
 from xiaozhi.providers.contracts.asr import BatchAsr
@@ -41,9 +44,9 @@ SAID: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "English": (
         ("what time is it", "it is"),
         ("how much is twelve times seven", "84"),
-        ("what day is it tomorrow", "tomorrow"),
+        ("what day is it tomorrow", "that is"),
         ("who are you", "xiaozhi"),
-        ("please write a poem about the sea for my sister", "language model"),
+        ("please write a poem about the sea for my sister", "offline"),
         ("tell me a joke", ""),
     ),
     "Chinese": (
@@ -51,7 +54,7 @@ SAID: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("十二乘以七等于多少", "84"),
         ("明天是星期几", "明天"),
         ("你是谁", "小智"),
-        ("请给我妹妹写一首关于大海的诗", "大模型"),
+        ("请给我妹妹写一首关于大海的诗", "离线"),
         ("给我讲个笑话", ""),
     ),
 }
@@ -61,7 +64,10 @@ _LANGUAGES: Final = {"English": "en", "Chinese": "zh"}
 _BEFORE_SILENCE: Final = ("detector", "silence")
 """Shares of a wait that are over when the end silence is; the rest of its last packet (grid) is waited for after it."""
 _ROUNDS: Final = 2
-_CHILD_S: Final = 400
+_CACHED_MS: Final = 10
+"""Sound that is there sooner was not made for this turn."""
+_PREPARED_S: Final = 180
+_CHILD_S: Final = 500
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 """linux/sockios.h, linux/if.h"""
 
@@ -92,38 +98,77 @@ def conversation() -> list[Row]:
     assert voice is not None
     sounds = _sounds(voice)
     found: list[Row] = []
-    with processes.server_running(processes.Setup(overlay=_overlay(voice)), "") as server:
-        with SimulatedDevice(server.url) as device:
-            device.hello()
-            for language, questions in SAID.items():
-                right, waits, shares = 0, [], []
-                asked = _ROUNDS * len(questions)
-                for _ in range(_ROUNDS):
-                    for (text, expected), sound in zip(questions, sounds[language], strict=True):
-                        before = account.read(server.metrics_urls)
-                        answer = device.ask(sound)
-                        spent = account.between(before, account.read(server.metrics_urls), None)
-                        understood = bool(answer.arrivals) and expected in answer.text.lower()
-                        right += understood
-                        waited = sum(ms for share, ms in spent.items() if share not in _BEFORE_SILENCE)
-                        if spent:  # a turn without a sound has no wait: 0 ms would flatter the median
-                            waits.append(waited)
-                            shares.append(spent)
-                        print(f"{text}: {answer.stt!r}: {answer.text!r} {waited:.0f} ms {spent}", file=sys.stderr)
-                found += [
-                    (f"{language}: answered as wanted ({asked})", 100 * right / asked, "%", ">= 100"),
-                    (
-                        f"{language}: first sound after the end silence, median",
-                        statistics.median(waits) if waits else None,
-                        "ms",
-                        f"<= {AIMS_MS[language]}",
-                    ),
-                    (f"{language}: the same, longest", max(waits, default=None), "ms", f"<= {AIMS_MS[language]}"),
-                ]
-                for share in ("recognition", "voice"):
-                    mean = statistics.mean(spent.get(share, 0.0) for spent in shares) if shares else None
-                    found.append((f"{language}: of it {share}, mean", mean, "ms", ""))
+    with (
+        processes.server_running(processes.Setup(overlay=_overlay(voice)), "") as server,
+        SimulatedDevice(server.url) as device,
+    ):
+        device.hello()
+        _settle(server.pids[0])
+        for language, questions in SAID.items():
+            turns = [
+                _turn(device, server, sound, expected)
+                for _ in range(_ROUNDS)
+                for (_, expected), sound in zip(questions, sounds[language], strict=True)
+            ]
+            found += _rows_of(language, turns)
     return found
+
+
+class _Turn(NamedTuple):
+    """One question and its answer."""
+
+    heard: bool
+    """Word for word."""
+    answered: bool
+    """As wanted, and with a sound."""
+    spent: Mapping[str, float]
+    """ms by share of the wait; empty when no sound came."""
+
+    @property
+    def wait_ms(self) -> float:
+        """From the end silence to the first sound."""
+        return sum(ms for share, ms in self.spent.items() if share not in _BEFORE_SILENCE)
+
+
+def _turn(device: SimulatedDevice, server: MeasuredServer, sound: speech.Speech, expected: str) -> _Turn:
+    before = account.read(server.metrics_urls)
+    answer = device.ask(sound)
+    spent = account.between(before, account.read(server.metrics_urls), None)
+    print(f"{sound.text}: {answer.stt!r}: {answer.text!r} {spent}", file=sys.stderr)
+    heard = open_speech.units(answer.stt or "") == open_speech.units(sound.text)
+    return _Turn(heard, bool(answer.arrivals) and expected in answer.text.lower(), spent)
+
+
+def _rows_of(language: str, turns: Sequence[_Turn]) -> list[Row]:
+    with_sound = [turn for turn in turns if turn.spent]
+    waits = [turn.wait_ms for turn in with_sound]
+    made = [turn.wait_ms for turn in with_sound if turn.spent["voice"] > _CACHED_MS]
+    aim = f"<= {AIMS_MS[language]}"
+    return [
+        (f"{language}: heard word for word ({len(turns)})", _share(turn.heard for turn in turns), "%", ""),
+        (f"{language}: answered as wanted", _share(turn.answered for turn in turns), "%", ">= 100"),
+        (f"{language}: first sound after the end silence, median", _median(waits), "ms", aim),
+        (f"{language}: the same, of answers that were not prepared ({len(made)}), median", _median(made), "ms", aim),
+        (f"{language}: the same, longest", max(waits, default=None), "ms", aim),
+    ]
+
+
+def _share(answers: Iterable[bool]) -> float:
+    return 100 * statistics.mean(answers)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _settle(pid: int) -> None:
+    """Until the server has prepared its phrases: it has nothing to do for two seconds on end."""
+    process, quiet = psutil.Process(pid), 0
+    deadline = time.monotonic() + _PREPARED_S
+    process.cpu_percent()
+    while quiet < 4 and time.monotonic() < deadline:
+        gevent.sleep(0.5)
+        quiet = quiet + 1 if process.cpu_percent() < 10 else 0
 
 
 def _overlay(voice: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +202,7 @@ def _sounds(voice: Mapping[str, Any]) -> dict[str, list[speech.Speech]]:
 def hub_gaps(voice: Mapping[str, Any], sounds: Mapping[str, Sequence[speech.Speech]]) -> list[Row]:
     """How long the hub is away, in this process, while models work in the pool; and while nothing does, which is what
     the machine adds."""
+    process.prepare()
     with open_speech.recogniser() as asr:
         pool = InferencePool(workers=2)
         pool.start()
@@ -174,6 +220,7 @@ def hub_gaps(voice: Mapping[str, Any], sounds: Mapping[str, Sequence[speech.Spee
                     pass
 
             speak()
+            process.settle()  # as the server does when all is loaded
             work: dict[str, list[Callable[[], None]]] = {
                 "nothing works": [lambda: gevent.sleep(3)],
                 "two recognitions of Chinese": [lambda: _hear(asr, chinese), lambda: _hear(asr, chinese[::-1])],

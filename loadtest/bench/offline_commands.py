@@ -1,5 +1,5 @@
-"""How well the offline default does what it is told: 136 English and 208 Chinese commands, typed and spoken, two hundred
-more of each typed, and nine hundred sentences that are none.
+"""How well the offline default does what it is told: 136 English and 208 Chinese commands, typed and spoken, more of
+each, typed, and nine hundred sentences that are none.
 
 On the list "known" the tolerances were chosen; "first" and "second" are those of `fresh_commands.py`, each half said by
 one of the two Chinese voices; so is "recogniser's" (`recogniser_commands.py`).

@@ -7,6 +7,7 @@ thread ends."""
 from __future__ import annotations
 
 import contextvars
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,14 @@ def test_start_makes_all_threads_and_nothing_adds_any() -> None:
     assert threads() == before + 3
     assert pool.close()
     wait_for(lambda: threads() == before)
+
+
+def test_it_is_known_how_long_ago_work_of_a_class_came(pool: InferencePool) -> None:
+    assert pool.seconds_since("vad") == math.inf
+    pool.run(int, kind="vad", deadline=PATIENCE_S)
+    since = pool.seconds_since("vad")
+    assert 0 <= since <= pool.seconds_since("vad") < math.inf
+    assert pool.seconds_since("tts") == math.inf
 
 
 def test_full_queue_refuses(pool: InferencePool) -> None:

@@ -213,6 +213,7 @@ def make_agent(
     phrases = Phrases(
         providers.tts,
         texts=_phrases(settings, providers),
+        patient=_usual_replies(settings, providers),
         correct_words=settings.correct_words,
         replies=services.speech_cache,
         inference=services.inference,
@@ -312,13 +313,14 @@ def _phrases(settings: Settings, providers: ProviderSet) -> list[str]:
         texts += greetings_for(settings.wakeup_words)
     if settings.device_max_output_size:
         texts += [text_in(settings.quota_response, language) for language in languages]
-    texts.append(providers.asr.traits.unheard_reply)
-    texts += [text for text in providers.llm.traits.usual_replies if _is_of(languages, text)]
-    return list(dict.fromkeys(filter(None, texts)))
+    return list(dict.fromkeys(filter(None, [*texts, providers.asr.traits.unheard_reply])))
 
 
-def _is_of(languages: tuple[str, ...], text: str) -> bool:
-    return languages == ("",) or spoken_language(text) in languages
+def _usual_replies(settings: Settings, providers: ProviderSet) -> list[str]:
+    """Those that are in a language which the assistant will be spoken to in."""
+    languages = likely_languages(settings.language, settings.wakeup_words)
+    replies = providers.llm.traits.usual_replies
+    return [text for text in replies if languages == ("",) or spoken_language(text) in languages]
 
 
 @functools.lru_cache(maxsize=64)

@@ -26,6 +26,7 @@ small inputs travel together (`runtime/batching.py`) and why anything under abou
 from __future__ import annotations
 
 import contextvars
+import math
 import os
 import time
 from collections import deque
@@ -87,6 +88,8 @@ class ClassCounts:
     late: int = 0
     waited_s: float = 0.0
     worked_s: float = 0.0
+    last_at: float = -math.inf
+    """When the last job was handed in, monotonic seconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -153,6 +156,11 @@ class InferencePool:
         """Jobs waiting for a thread now."""
         return self._queued
 
+    def seconds_since(self, kind: str) -> float:
+        """Since a job of this class was handed in last; infinite when there was none."""
+        counts = self.counts.get(kind)
+        return math.inf if counts is None else time.monotonic() - counts.last_at
+
     def start(self) -> None:
         """Start every thread now, so that the number of threads never changes afterwards."""
         self._pool.size = self.workers
@@ -197,7 +205,8 @@ class InferencePool:
             counts.refused += 1
             raise Overloaded("inference pool")
         context = contextvars.copy_context()
-        job = Job(kind, lambda: context.run(function, *args), deliver, time.monotonic(), current(), cost)
+        counts.last_at = time.monotonic()
+        job = Job(kind, lambda: context.run(function, *args), deliver, counts.last_at, current(), cost)
         if starts:
             self._start(job)
         else:

@@ -15,13 +15,13 @@ from tests.fakes.inference import InlineInference
 from tests.fakes.sound import tone
 from tests.fakes.voice import FakeTts
 from tests.session.speaking.speech import RATE, Sayer, pcm, settle
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_for
 from xiaozhi.audio.opus import Encoder
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, ProtocolError, VendorError, VendorUnavailable
 from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceTts, Sound, Tts
 from xiaozhi.session.speaking.encoder import VoiceFormat
-from xiaozhi.session.speaking.phrases import MAX_FORMATS, RETRY_S, Phrases
+from xiaozhi.session.speaking.phrases import GIVE_WAY_S, MAX_FORMATS, RETRY_S, Phrases
 from xiaozhi.session.speaking.speech_cache import SpeechCache
 from xiaozhi.session.speaking.voice import speech_key
 
@@ -38,6 +38,7 @@ class Rig:
         self.cache = SpeechCache(1 << 20)
         self.tts = tts if tts is not None else Sayer()
         self.emergencies = 0
+        self.inference = InlineInference()
 
         def make() -> Tts | None:
             self.emergencies += 1
@@ -48,7 +49,8 @@ class Rig:
             texts=options.get("texts", TEXTS),
             correct_words=options.get("correct_words", ()),
             replies=self.cache,
-            inference=InlineInference(),  # type: ignore[arg-type]
+            inference=self.inference,  # type: ignore[arg-type]
+            patient=options.get("patient", ()),
             emergency=make,
             clock=self.clock,
         )
@@ -122,6 +124,27 @@ def test_ready_packets_and_a_streaming_voice() -> None:
     assert len(streaming.tts.sessions) == 2, "one session per sentence"  # type: ignore[attr-defined]
     assert streaming.phrases.fixed.traits == replace(streaming.tts.traits, streaming=False)
     assert len(streaming.cache) == 2
+
+
+def test_what_can_wait_is_said_while_nobody_is_listened_to() -> None:
+    rig = Rig(texts=["Sorry."], patient=["How are you?", "Hello there."])
+    rig.inference.hearing = True
+    rig.prepare()
+    assert rig.tts.asked == ["Sorry."]  # type: ignore[attr-defined]
+    assert rig.phrases.preparing
+    rig.inference.hearing = False
+    wait_for(lambda: rig.phrases.ready(PCM), "the rest")
+    assert rig.tts.asked == ["Sorry.", "How are you?", "Hello there."]  # type: ignore[attr-defined]
+
+
+def test_what_can_wait_is_said_at_last_although_somebody_is_always_listened_to() -> None:
+    rig = Rig(texts=(), patient=["Sorry."])
+    rig.inference.hearing = True
+    rig.prepare()
+    assert rig.tts.asked == []  # type: ignore[attr-defined]
+    rig.clock.advance(GIVE_WAY_S)
+    wait_for(lambda: rig.phrases.ready(PCM), "the phrase")
+    assert rig.tts.asked == ["Sorry."]  # type: ignore[attr-defined]
 
 
 def test_nothing_to_prepare() -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import gevent
+
 from xiaozhi.chat import CallContext
 from xiaozhi.errors import Overloaded, ProtocolError, VendorError
 from xiaozhi.providers.contracts.tts import OpusPackets, Pcm, SentenceTts, Sound, Tts
@@ -30,13 +32,18 @@ log = get_logger(__name__)
 
 RETRY_S = 60.0
 """A voice that could not say the phrases is not asked again for so long."""
+QUIET_S = 0.5
+"""So long nobody must have been listened to before a phrase is said that can wait: saying one may take a second of the
+thread that a user's question needs."""
+GIVE_WAY_S = 20.0
+"""After so long it is said all the same."""
 MAX_FORMATS = 8
 """Formats of devices for which phrases are prepared."""
 
 
 class Phrases:
-    """The fixed phrases of one configuration. `texts` are whole texts; `emergency` makes the emergency voice, or gives
-    None."""
+    """The fixed phrases of one configuration. `texts` are whole texts; `patient` more of them, which are prepared after
+    those and while nobody is listened to; `emergency` makes the emergency voice, or gives None."""
 
     def __init__(
         self,
@@ -46,6 +53,7 @@ class Phrases:
         correct_words: Sequence[str],
         replies: SpeechCache,
         inference: InferencePool,
+        patient: Sequence[str] = (),
         emergency: Callable[[], Tts | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,6 +61,7 @@ class Phrases:
         self._emergency = _EmergencyVoice(self._voice, emergency)
         self._fixed: SentenceTts = with_fallback([self._voice, self._emergency])
         self._texts = tuple(texts)
+        self._patient = tuple(patient)
         self._correct_words = tuple(correct_words)
         self._replies = replies
         self._inference = inference
@@ -79,7 +88,9 @@ class Phrases:
 
     def prepare(self, voice: VoiceFormat) -> None:
         """Have the phrases said for devices with this format, so that they are cached; returns at once."""
-        if voice in self._ready or voice in self._at_work or not self._texts or self._clock() < self._not_before:
+        if voice in self._ready or voice in self._at_work or self._clock() < self._not_before:
+            return
+        if not self._texts and not self._patient:
             return
         if len(self._ready) + len(self._at_work) < MAX_FORMATS:
             self._at_work.add(voice)
@@ -100,10 +111,11 @@ class Phrases:
 
     def _say_all(self, voice: VoiceFormat) -> None:
         try:
-            for sentence in self._sentences():
-                key = speech_key(self._voice, voice, sentence)
-                if self._replies.fetch(key) is None:
-                    self._replies.share(key, self._say(sentence, voice))
+            for sentence in self._sentences(self._texts):
+                self._prepare(sentence, voice)
+            for sentence in self._sentences(self._patient):
+                self._give_way()
+                self._prepare(sentence, voice)
             self._ready.add(voice)
         except (VendorError, Overloaded, ProtocolError, ValueError) as error:
             self._not_before = self._clock() + RETRY_S
@@ -114,9 +126,19 @@ class Phrases:
         finally:
             self._at_work.discard(voice)
 
-    def _sentences(self) -> list[str]:
+    def _prepare(self, sentence: str, voice: VoiceFormat) -> None:
+        key = speech_key(self._voice, voice, sentence)
+        if self._replies.fetch(key) is None:
+            self._replies.share(key, self._say(sentence, voice))
+
+    def _give_way(self) -> None:
+        until = self._clock() + GIVE_WAY_S
+        while self._inference.seconds_since("vad") < QUIET_S and self._clock() < until:
+            gevent.sleep(QUIET_S / 2)
+
+    def _sentences(self, texts: Sequence[str]) -> list[str]:
         words = ReplyText(correct_words=self._correct_words)
-        return [sentence.spoken for text in self._texts for sentence in [*words.feed(text), *words.flush()]]
+        return [sentence.spoken for text in texts for sentence in [*words.feed(text), *words.flush()]]
 
     def _say(self, sentence: str, voice: VoiceFormat) -> Frames:
         return sentence_frames(self._voice, sentence, voice, self._inference, substitutes=False)
