@@ -40,7 +40,8 @@ from xiaozhi.runtime.inference import InferencePool
 Row = tuple[str, float | None, str, str]
 
 SPEAKER: Final = "zf_xiaoxiao"
-SAID: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+Said = Mapping[str, tuple[tuple[str, str], ...]]
+SAID: Final[Said] = {
     "English": (
         ("what time is it", "it is"),
         ("how much is twelve times seven", "84"),
@@ -78,36 +79,38 @@ def rows() -> list[Row]:
     if open_speech.models() is None or voice is None:
         return [("models of the offline default: server.py models fetch default", None, "", "")]
     sounds = _sounds(voice)
-    return [*_alone(), *hub_gaps(voice, sounds)]
+    cut, found = alone()
+    return [("the network is cut: 1, could not be cut: 0", float(cut), "", ""), *found, *hub_gaps(voice, sounds)]
 
 
-def _alone() -> list[Row]:
-    """The conversation in a process of its own, without a network where that can be had."""
-    cut = (
-        shutil.which("unshare") is not None and subprocess.run(["unshare", "-rn", "true"], check=False).returncode == 0
-    )
-    command = [*(["unshare", "-rn"] if cut else []), sys.executable, "-m", __name__]
+def alone(*options: str) -> tuple[bool, list[Row]]:
+    """(whether the network was cut, the rows of a conversation) in a process of its own. Raises
+    subprocess.CalledProcessError, subprocess.TimeoutExpired."""
+    unshare = shutil.which("unshare")
+    cut = unshare is not None and subprocess.run([unshare, "-rn", "true"], check=False).returncode == 0
+    command = [*(["unshare", "-rn"] if cut else []), sys.executable, "-m", __name__, *options]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=_CHILD_S)
-    found: list[Row] = [(row[0], row[1], row[2], row[3]) for row in json.loads(done.stdout)]
-    return [("the network is cut: 1, could not be cut: 0", float(cut), "", ""), *found]
+    return cut, [(row[0], row[1], row[2], row[3]) for row in json.loads(done.stdout)]
 
 
-def conversation() -> list[Row]:
-    """What a device hears of a server that is started for it."""
+def conversation(said: Said = SAID, rounds: int = _ROUNDS) -> list[Row]:
+    """What a device hears of a server that is started for it. With one round the server is asked at once, while it still
+    prepares its phrases."""
     voice = spoken_sounds.mandarin_block(SPEAKER)
     assert voice is not None
-    sounds = _sounds(voice)
+    sounds = _sounds(voice, said)
     found: list[Row] = []
     with (
         processes.server_running(processes.Setup(overlay=_overlay(voice)), "") as server,
         SimulatedDevice(server.url) as device,
     ):
         device.hello()
-        _settle(server.pids[0])
-        for language, questions in SAID.items():
+        if rounds > 1:
+            _settle(server.pids[0])
+        for language, questions in said.items():
             turns = [
                 _turn(device, server, sound, expected)
-                for _ in range(_ROUNDS)
+                for _ in range(rounds)
                 for (_, expected), sound in zip(questions, sounds[language], strict=True)
             ]
             found += _rows_of(language, turns)
@@ -180,7 +183,7 @@ def _overlay(voice: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _sounds(voice: Mapping[str, Any]) -> dict[str, list[speech.Speech]]:
+def _sounds(voice: Mapping[str, Any], said: Said = SAID) -> dict[str, list[speech.Speech]]:
     pool = InferencePool(workers=spoken_sounds.AT_ONCE)
     pool.start()
     try:
@@ -193,7 +196,7 @@ def _sounds(voice: Mapping[str, Any]) -> dict[str, list[speech.Speech]]:
                     strict=True,
                 )
             ]
-            for language, questions in SAID.items()
+            for language, questions in said.items()
         }
     finally:
         pool.close()
@@ -250,8 +253,12 @@ def _bring_loopback_up() -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", name, flags | _IFF_UP))
 
 
-if __name__ == "__main__":
+def main(options: Sequence[str]) -> None:
+    """What runs in the namespace: the rows as JSON; with --short those of one question in each language."""
     _bring_loopback_up()
-    began = time.monotonic()
-    json.dump(conversation(), sys.stdout)
-    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    short = {language: questions[:1] for language, questions in SAID.items()}
+    json.dump(conversation(short, 1) if "--short" in options else conversation(), sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
