@@ -94,8 +94,8 @@ def alone(*options: str) -> tuple[bool, list[Row]]:
 
 
 def conversation(said: Said = SAID, rounds: int = _ROUNDS) -> list[Row]:
-    """What a device hears of a server that is started for it. With one round it is asked at once, while it still prepares
-    its phrases."""
+    """What a device hears of a server that is started for it. With one round it is asked at once, while its phrases are
+    still being prepared."""
     voice = spoken_sounds.mandarin_block(SPEAKER)
     assert voice is not None
     sounds = _sounds(voice, said)
