@@ -245,8 +245,10 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def server_environment(vendor_url: str) -> dict[str, str]:
-    """The caller's environment without its settings for a server, and with the scripted vendors."""
+    """The caller's environment without its settings for a server, and with the scripted vendors where there are any."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XIAOZHI_")}
+    if not vendor_url:
+        return environment | {"PYTHONUNBUFFERED": "1"}
     for kind in ("ASR", "LLM", "TTS"):
         environment |= {
             f"XIAOZHI_{kind}_BASE_URL": vendor_url,
