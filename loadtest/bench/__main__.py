@@ -32,6 +32,7 @@ Row = tuple[str, float | None, str, str]
 
 ORDER = (
     *("ears", "echo", "endpointing", "vendors", "streams", "offline", "offline_commands", "open_speech", "voices"),
+    "offline_memory",
     *("tools", "connections", "turns", "history", "ops"),
 )
 _AIM = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([\d.]+)")
