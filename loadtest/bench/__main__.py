@@ -31,19 +31,8 @@ from loadtest.report import machine
 Row = tuple[str, float | None, str, str]
 
 ORDER = (
-    *(
-        "ears",
-        "echo",
-        "endpointing",
-        "vendors",
-        "streams",
-        "offline",
-        "offline_commands",
-        "open_speech",
-        "voices",
-        "offline_bars",
-    ),
-    *("tools", "connections", "turns", "history", "ops"),
+    *("ears", "echo", "endpointing", "vendors", "streams", "offline", "offline_commands", "open_speech", "voices"),
+    *("offline_bars", "offline_memory", "tools", "connections", "turns", "history", "ops"),
 )
 _AIM = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([\d.]+)")
 

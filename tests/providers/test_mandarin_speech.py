@@ -130,3 +130,5 @@ def test_a_packed_lexicon_finds_what_a_dict_finds() -> None:
     assert packed.get("b") is None
     assert packed.get("zz") is None
     assert PackedWords({}).get("a") is None
+    assert "zebra" in packed
+    assert "zebr" not in packed

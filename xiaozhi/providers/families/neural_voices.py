@@ -98,9 +98,7 @@ class EnglishVoice:
         self._session, self._run = _session(assets / "hibari.onnx")
         unknown, _ = _session(assets / "oov.onnx")
         self._g2p = modules["g2p"].G2P(oov=modules["oov"].OOV(str(assets / "oov.onnx"), session=unknown))
-        # Its lexicons are dicts of strings: 45 MB, of which 5 are needed.
-        for words in (self._g2p.lexicon.golds, self._g2p.lexicon.silvers):
-            words.d = PackedWords(words.d)
+        pack_tables(self._g2p)
         self._synth = modules["dsp"].synth
         give_back()
 
@@ -117,6 +115,18 @@ class EnglishVoice:
                 self._synth(*(output[0] for output in outputs), np.random.default_rng(0)), _ENGLISH_GAIN, tail_ms
             )
         return sound
+
+
+def pack_tables(g2p: Any) -> None:
+    """Keep the tables of hibari's `G2P` (lexicons, and weights of its tagger) packed: as dicts of strings they take
+    78 MB, packed 24."""
+    tagger = g2p.tagger
+    # The largest first: what is made later then lies where it was.
+    tagger.weights = PackedWords(tagger.weights)
+    tagger.tagdict = PackedWords(tagger.tagdict)
+    tagger.vocab = PackedWords(dict.fromkeys(tagger.vocab, True))
+    for words in (g2p.lexicon.golds, g2p.lexicon.silvers):
+        words.d = PackedWords(words.d)
 
 
 def english_modules() -> dict[str, Any]:

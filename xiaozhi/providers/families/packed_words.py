@@ -37,6 +37,9 @@ class PackedWords:
             return None
         return json.loads(self._values[self._value_ends[low] : self._value_ends[low + 1]])
 
+    def __contains__(self, word: str) -> bool:
+        return self.get(word) is not None
+
 
 def _ends(parts: Iterable[bytes]) -> array[int]:
     ends = array("I", [0])
