@@ -64,10 +64,11 @@ class Talk:
         voice: VoiceSample | None = ANNA,
         spoken: bool = True,
         same_turn: bool = False,
+        speaker: str = "",
         **arguments: Any,
     ) -> ToolOutcome:
         self.turn += not same_turn
-        asked = AskedQuestion(self.turn, text, spoken, voice)
+        asked = AskedQuestion(self.turn, text, spoken, voice, speaker)
         return self.toolbox.call(ToolCall("call-1", tool, arguments), replace(self.context, question=asked))
 
 
@@ -177,7 +178,7 @@ def test_voices_are_forgotten(book: FakeBook) -> None:
     other.says("remember me", name="Zoe")
     other.says("yes", name="Zoe", confirmed=True)
 
-    assert "Anna" in talk.says("forget my voice", "forget_voice", name="Anna").text
+    assert "Anna" in talk.says("forget the voice of Anna", "forget_voice", name="Anna").text
     unknown = talk.says("forget Zoe", "forget_voice", name="Zoe")
     assert unknown.action is Action.ERROR and "Ben" in unknown.text and list(book.kept) != []
     assert "Ben" in talk.says("forget all voices", "forget_voice").text
@@ -200,3 +201,18 @@ def test_where_voices_are_not_learnt_the_model_is_told() -> None:
     outcome = Talk(None).says("remember me", name="Anna")
 
     assert outcome.action is Action.ERROR and "voiceprint.type" in outcome.text
+
+
+@pytest.mark.parametrize("words", ["forget my voice", "please forget me", "忘掉我的声音"])
+@pytest.mark.parametrize("guessed", ["Anna", ""])
+def test_my_voice_is_that_of_who_was_identified_in_this_turn(book: FakeBook, words: str, guessed: str) -> None:
+    """A model remembers who spoke before, and an empty name would erase everybody."""
+    talk = Talk(book)
+    for name in ("Anna", "Ben"):
+        book.remember(talk.context.device_id, name, (ANNA,), "spoken")
+
+    unknown = talk.says(words, "forget_voice", name=guessed)
+    assert "do not know whose" in unknown.text and len(book.kept) == 2
+
+    talk.says(words, "forget_voice", name=guessed, speaker="Ben")
+    assert [name for _, name in book.kept] == ["Anna"]

@@ -104,6 +104,8 @@ class AskedQuestion:
     """False: typed, or nobody asked."""
     voice: VoiceSample | None = None
     """What the voice can be remembered by; None where voices are not learnt, or too little was heard."""
+    speaker: str = ""
+    """The known person who spoke; "" when unknown, or not identified in time."""
 
 
 @dataclass(frozen=True, slots=True)

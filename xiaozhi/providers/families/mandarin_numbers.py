@@ -115,6 +115,10 @@ _TWO: Final = re.compile(
 )
 
 
+_ENDLESS: Final = re.compile(r"[0-9]{50,}")
+"""No number that anybody reads; the patterns below would take seconds for thousands of digits."""
+
+
 def spelled_out(text: str) -> str:
     """`text` with every number and the signs around it written in Chinese words. Text without digits comes back as it
     is, but for letters of double width."""
@@ -122,6 +126,7 @@ def spelled_out(text: str) -> str:
     if not any("0" <= char <= "9" for char in text):
         return text
     text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
+    text = _ENDLESS.sub(lambda match: _digits(match[0]), text)
     text = _DATE.sub(lambda match: f"{_digits(match[1])}年{int(match[3])}月{int(match[4])}日", text)
     text = _YEAR.sub(lambda match: _digits(match[1]), text)
     text = _POINTS.sub(lambda match: f"{match[1]}{_whole(match[2])}比{_whole(match[3])}", text)

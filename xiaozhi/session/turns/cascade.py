@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import gevent
 
-from xiaozhi.chat import Message, ToolCall, ToolSpec
+from xiaozhi.chat import UNKNOWN_SPEAKER, Message, ToolCall, ToolSpec
 from xiaozhi.errors import VendorGarbage, VendorTimeout
 from xiaozhi.providers.contracts.llm import Retraction
 from xiaozhi.session.listening.utterance import Utterance
@@ -274,8 +274,9 @@ class _Answer:
                 exchange.call_ended(number, _told(outcome), failed=outcome.action in FAILURES, ms=took_ms)
 
         # What a tool says by itself is in the language of the question that it answers.
+        speaker = "" if exchange.speaker in UNKNOWN_SPEAKER.values() else exchange.speaker
         question = AskedQuestion(
-            self._turn.context.turn_id, self._text, self._turn.opening.utterance is not None, self._voice
+            self._turn.context.turn_id, self._text, self._turn.opening.utterance is not None, self._voice, speaker
         )
         context = replace(self._parts.tool_context, language=self._turn.language, question=question)
         with meanwhile(0.0 if self._filled else self._turn.options.tool_filler_seconds, self._say_filler):

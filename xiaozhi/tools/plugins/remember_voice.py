@@ -20,6 +20,10 @@ MAX_NAME_CHARS: Final = 40
 LEAST_S: Final = 1.2
 """Of voice, to learn it from."""
 CONSENT: Final = "spoken"
+_OWN_VOICE: Final = re.compile(
+    r"\bmy voice|\bforget me\b|\bi sound\b|我的(?:声音|嗓音|声纹)|忘[掉记了]我(?:吧|[。！!]?$)", re.IGNORECASE
+)
+"""Words of somebody who speaks of the own voice."""
 _NAME: Final = re.compile(r"[^\w\s.'·-]+")
 _BRIEFING: Final = (
     'Where voices are known, a user message is {"speaker": name, "content": words} whenever somebody else begins to '
@@ -89,6 +93,16 @@ class RememberVoice:
         """Call it when the user wants you to forget a voice ("forget my voice": the name of who speaks; "forget all
         voices": no name). 用户要求忘掉声音时调用；“忘掉所有声音”时 name 留空。"""
         voices, person = self._book(), _clean(name) if name.strip() else ""
+        asked = context.question
+        if _OWN_VOICE.search(asked.text) and not (person and person.casefold() in asked.text.casefold()):
+            # The model may remember who spoke before; only who was identified in this turn is "me".
+            if not asked.speaker:
+                return _say(
+                    context,
+                    "我不知道这是谁的声音。请说：忘掉某某的声音，或者：忘掉所有声音。",
+                    "I do not know whose voice this is. Say: forget the voice of, and the name, or: forget all voices.",
+                )
+            person = asked.speaker
         context.actions.enrolment.forget()
         owner = context.user or context.device_id
         gone = voices.forget(owner, person)
