@@ -24,7 +24,7 @@ import gevent
 import psutil
 
 from loadtest import ROOT
-from loadtest.bench import open_speech, spoken_sounds
+from loadtest.bench import offline_memory, open_speech, spoken_sounds
 from loadtest.measure import account, processes
 from loadtest.measure.processes import MeasuredServer
 from loadtest.simulator import speech
@@ -101,7 +101,7 @@ def conversation(said: Said = SAID, rounds: int = _ROUNDS) -> list[Row]:
     sounds = _sounds(voice, said)
     found: list[Row] = []
     with (
-        processes.server_running(processes.Setup(overlay=_overlay(voice)), "") as server,
+        processes.server_running(processes.Setup(overlay=offline_memory.offline_overlay(voice)), "") as server,
         SimulatedDevice(server.url) as device,
     ):
         device.hello()
@@ -172,15 +172,6 @@ def _settle(pid: int) -> None:
     while quiet < 4 and time.monotonic() < deadline:
         gevent.sleep(0.5)
         quiet = quiet + 1 if process.cpu_percent() < 10 else 0
-
-
-def _overlay(voice: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "selected_module": {"ASR": "Offline", "LLM": "Offline", "TTS": "Offline"},
-        "ASR": {"Offline": open_speech.models()},
-        "TTS": {"Offline": {"model_dir": voice["model_dir"]}},
-        "VAD": {"SileroVAD": {"min_silence_duration_ms": 600}},
-    }
 
 
 def _sounds(voice: Mapping[str, Any], said: Said = SAID) -> dict[str, list[speech.Speech]]:
