@@ -392,7 +392,7 @@ class SimulatedDevice:
 
     def _on_text(self, data: bytes) -> None:
         try:
-            parsed = json.loads(data)
+            parsed = json.loads(data.decode())  # UTF-8, as RFC 6455 has it; json would guess, and import codecs
         except ValueError:
             parsed = None
         message = HeardMessage(

@@ -119,7 +119,10 @@ def assert_speech(answer: HeardAnswer, at_least_s: float) -> None:
 def test_nothing_of_it_needs_a_network(open_house: House) -> None:
     facts = open_house.server.facts()
     assert facts.offline
-    assert facts.providers == {"vad": "SileroVAD", "asr": "Offline", "llm": "Offline", "tts": "Offline"}
+    assert facts.providers == {
+        **{"vad": "SileroVAD", "asr": "Offline", "llm": "Offline", "tts": "Offline"},
+        "end_of_turn": "SmartTurn",
+    }
 
 
 def test_a_spoken_question_in_every_mode_and_framing(house: House, words: Words) -> None:

@@ -20,10 +20,10 @@ from loadtest.simulator.device import SimulatedDevice
 from loadtest.vendors.openai_vendor import OpenAiVendor
 from tests.e2e.stage import base_settings, merged
 from tests.lifecycle.house import SECRET
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_S = 30.0
+START_S = PATIENCE_S
 END_S = 30.0
 _BANNER = re.compile(r"(?:(?<!URL=)ws://127\.0\.0\.1:(\d+)/xiaozhi/v1/|http://127\.0\.0\.1:(\d+)/xiaozhi/ota/)")
 

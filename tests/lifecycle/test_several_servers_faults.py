@@ -128,6 +128,10 @@ def test_a_server_that_was_parted_from_redis_lets_go_of_who_went_elsewhere(
             assert heard(vendor)[-2:] == ["and something more", "nobody moved me"] and stayer.closed is None
             assert (metric(one, "xiaozhi_devices_lost_total"), metric(two, "xiaozhi_devices_lost_total")) == (1, 0)
             assert moved.closed is None
+            with redis.client() as client:
+                wait_for(
+                    lambda: b"third" in b"".join(client.get(k) for k in client.keys("*dialogue*")), "it to be shared"
+                )
             moved.close()
             again = come(one, ANNA)
             ask(again, "the fourth thing")

@@ -61,6 +61,10 @@ class HaProxy(TlsFront):
             return client.makefile().read()
 
     def up(self) -> int:
-        """Servers that are taken to be ready, of both groups."""
-        rows = [line.split(",") for line in self.order("show stat").splitlines() if line.startswith("xiaozhi_")]
+        """Servers that are taken to be ready, of both groups; none while HAProxy itself is starting."""
+        try:
+            told = self.order("show stat")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return 0
+        rows = [line.split(",") for line in told.splitlines() if line.startswith("xiaozhi_")]
         return sum(row[17] == "UP" for row in rows if row[1] not in ("FRONTEND", "BACKEND"))

@@ -3,6 +3,7 @@ look-ups. Set once at start, because they belong to no part of the server. And w
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import stat
@@ -25,6 +26,9 @@ NAME_THREADS: Final = 4
 seconds, unless it is told otherwise. Ours are all there from the start and stay: load never adds a thread."""
 FOREVER_S: Final = 1e9
 """gevent's configuration has no word for it."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+"""malloc.h"""
+_LARGE_BYTES: Final = 4 << 20
 GC_THRESHOLDS: Final = (10_000, 50, 100)
 """CPython's defaults collect every 700 new objects, and everything after 70,000: with 400 talking devices that stopped
 the hub for 60 to 190 ms at a time (measured). With these the young ones take 5 ms, rarely; what sessions leave behind
@@ -34,6 +38,7 @@ dies by reference count anyway. The oldest generation is collected when the proc
 
 def prepare() -> None:
     """Before anything is started. Idempotent."""
+    _bound_allocator()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gevent.config.threadpool_idle_task_timeout = FOREVER_S
     resolvers = gevent.get_hub().threadpool
@@ -41,6 +46,19 @@ def prepare() -> None:
     name_pool(resolvers, "resolver")
     if not isinstance(gevent.get_hub().resolver, NameResolver):
         gevent.get_hub().resolver = NameResolver(gevent.get_hub(), NAME_THREADS)
+
+
+def _bound_allocator() -> None:
+    """Large pieces of memory, the scratch of speech models, go back to the system when they are freed, and threads share
+    two arenas. Left alone, glibc learns to keep pieces of up to 32 MB, in an arena for each thread: 27 MB more once
+    Whisper has heard a whole window, for 5 to 9 % less CPU of its short ones (measured). Nothing where the C library
+    is another."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for option, value in ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, _LARGE_BYTES), (_M_TRIM_THRESHOLD, _LARGE_BYTES)):
+        mallopt(option, value)
 
 
 def keep_private(data_dir: Path) -> None:

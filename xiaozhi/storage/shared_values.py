@@ -25,6 +25,9 @@ SPEECH_BYTES: Final = 1 << 20
 """Of one phrase."""
 ALL_SPEECH_BYTES: Final = 64 << 20
 SPEECH_S: Final = 7 * 86_400
+LOOK_UP_S: Final = 0.5
+"""Longer than other questions may take: it is asked once, when a device comes, and what is not heard in time is a
+conversation that goes on from an older place."""
 GATHER_S: Final = 0.05
 """Short: what was said last must outlive a process that is killed."""
 WAITING: Final = 5_000
@@ -90,7 +93,7 @@ class SharedDialogues:
 
     def look_up(self, device: str, client: str) -> tuple[bytes, float] | None:
         """Snapshot and time. Raises StorageError."""
-        found = self._store.ask(lambda store: store.get(_dialogue(device, client)))
+        found = self._store.ask(lambda store: store.get(_dialogue(device, client)), deadline_s=LOOK_UP_S)
         if not isinstance(found, bytes) or len(found) <= _SAID_AT.size:
             return None
         return found[_SAID_AT.size :], _SAID_AT.unpack_from(found)[0]
