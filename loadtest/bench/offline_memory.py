@@ -60,7 +60,7 @@ def offline(turns: int = TURNS) -> list[Row]:
         return [("models of the offline default: server.py models fetch default", None, "", "")]
     said = conversation(block, turns)
     with processes.server_running(processes.Setup(overlay=offline_overlay(block)), "") as running:
-        found = [("RSS of the offline default, ready", megabytes(running), "MB", "")]
+        found: list[Row] = [("RSS of the offline default, ready", megabytes(running), "MB", "")]
         half = len(said) // 2
         for done, part in ((half, said[:half]), (len(said), said[half:])):
             talk(running, part)

@@ -16,9 +16,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-import av
 import numpy as np
 
+from xiaozhi.audio.ffmpeg import load_ffmpeg
 from xiaozhi.audio.file_marks import ID3_TAG, ID3_TAG_BYTES, WAV_START, WAV_START_BYTES, files_in, sniff
 from xiaozhi.audio.pcm import Resampler, to_mono
 
@@ -78,7 +78,7 @@ def decoder_for(form: str, sample_rate: int) -> SoundDecoder:
 
 def decode_file(data: bytes, sample_rate: int) -> bytes:
     """A whole file in any format FFmpeg knows -> s16le mono PCM at `sample_rate` Hz. Takes milliseconds: call it in the
-    pool. Raises DecodeError."""
+    pool, after `load_ffmpeg` in the greenlet. Raises DecodeError."""
     decoder = FileDecoder(sample_rate)
     return decoder.feed(data) + decoder.finish()
 
@@ -317,7 +317,9 @@ class Mp3Decoder(SoundDecoder):
 
     def __init__(self) -> None:
         super().__init__()
+        av = load_ffmpeg()
         self._codec: Any = av.CodecContext.create("mp3", "r")
+        self._errors: Any = av.error
         self._codec.thread_count = 1
         self._held = b""
         """Perhaps the start of a tag."""
@@ -373,9 +375,9 @@ class Mp3Decoder(SoundDecoder):
                 continue
             try:
                 frames = self._codec.decode(packet)
-            except av.error.EOFError:
+            except self._errors.EOFError:
                 continue
-            except av.error.FFmpegError as error:
+            except self._errors.FFmpegError as error:
                 self._count_broken(str(error))
                 continue
             for frame in frames:
@@ -402,6 +404,7 @@ class FileDecoder(SoundDecoder):
         super().__init__()
         self.sample_rate = sample_rate
         self._data = bytearray()
+        self._errors = (load_ffmpeg().error.FFmpegError, ValueError)
 
     def feed(self, data: bytes) -> bytes:
         """Nothing yet. Raises DecodeError beyond 64 MB."""
@@ -419,7 +422,7 @@ class FileDecoder(SoundDecoder):
             one_rate = _OneRate(self.sample_rate)
             try:
                 pcm = b"".join(_decoded(file, one_rate) for file in files) + one_rate.rest()
-            except (av.error.FFmpegError, ValueError) as failed:
+            except self._errors as failed:
                 error = failed
                 continue
             self.sample_rate = one_rate.sample_rate
@@ -432,6 +435,7 @@ def _decoded(file: bytes, one_rate: _OneRate) -> bytes:
     FFmpegError, ValueError."""
     pcm: list[bytes] = []
     broken = 0
+    av = load_ffmpeg()
     with av.open(io.BytesIO(file), "r") as container:
         codec = container.streams.audio[0].codec_context if container.streams.audio else None
         if codec is None:

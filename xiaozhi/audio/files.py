@@ -2,8 +2,9 @@
 whole.
 
 Not a decoder of streams that arrive (`decode.py`) and not a short ready-made sound (`clips.py`). Blocking C work of a
-few milliseconds per piece: open and read in the inference pool. Formats: what FFmpeg knows, and P3, the packet file of
-the xiaozhi tools (per packet: u8 type, u8 reserved, u16 length big-endian, then one Opus packet)."""
+few milliseconds per piece: open and read in the inference pool, after `load_ffmpeg` in the greenlet. Formats: what
+FFmpeg knows, and P3, the packet file of the xiaozhi tools (per packet: u8 type, u8 reserved, u16 length big-endian,
+then one Opus packet)."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from xiaozhi.audio.decode import DecodeError
+from xiaozhi.audio.ffmpeg import load_ffmpeg
 from xiaozhi.audio.opus import Decoder, packet_duration_ms
 
 PIECE_S = 1.0
@@ -61,12 +62,14 @@ class MediaFile(SoundFile):
     def __init__(self, path: Path, sample_rate: int, start_ms: float = 0.0, gain: float = 1.0) -> None:
         self._piece_bytes = int(sample_rate * PIECE_S) * 2
         self._gain = gain
+        av = load_ffmpeg()
+        self._error: type[Exception] = av.error.FFmpegError
         self._resampler: Any = av.AudioResampler(format="s16", layout="mono", rate=sample_rate)
         try:
             self._container: Any = av.open(str(path))
         except OSError:
             raise  # it cannot be read at all; FFmpeg's own errors of this kind are OSErrors too
-        except (av.error.FFmpegError, ValueError) as error:
+        except (self._error, ValueError) as error:
             raise DecodeError(f"{path.name} is not a sound file") from error
         if not self._container.streams.audio or self._container.streams.audio[0].codec_context is None:
             self._container.close()
@@ -82,7 +85,7 @@ class MediaFile(SoundFile):
         try:
             wanted = (stream.start_time or 0) + round(start_ms / 1000 / stream.time_base)
             self._container.seek(wanted, stream=stream)
-        except av.error.FFmpegError:
+        except self._error:
             return  # from the beginning
         self.start_ms = start_ms
 
@@ -98,7 +101,7 @@ class MediaFile(SoundFile):
             try:
                 for frame in packet.decode():
                     pcm += self._through(frame)
-            except (av.error.FFmpegError, ValueError) as error:
+            except (self._error, ValueError) as error:
                 self._broken += 1
                 if self._broken > MAX_BROKEN_PACKETS:
                     raise DecodeError(f"not sound: {error}") from error

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any, Final
 
+# With the provider, at start: a decoder of a later sentence would stop the hub for 50 ms to import it.
+import av  # noqa: F401
 import gevent
 import numpy as np
 import orjson

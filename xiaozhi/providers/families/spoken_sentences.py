@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+# With the provider, at start: a decoder of a later sentence would stop the hub for 50 ms to import it.
+import av  # noqa: F401
 import numpy as np
 
 from xiaozhi.audio.decode import decoder_for

@@ -29,6 +29,7 @@ import gevent
 from gevent import Greenlet
 from gevent.event import Event
 
+from xiaozhi.audio.ffmpeg import load_ffmpeg
 from xiaozhi.audio.files import open_sound
 from xiaozhi.audio.opus import OpusError
 from xiaozhi.chat import CallContext
@@ -205,6 +206,7 @@ class Playback:
         VendorGarbage when it is none."""
         speaker, encoder, outbox = self._speaker, self._encoder, self._outbox
         rate, turn_id = speaker.voice.sample_rate, self._turn_id
+        load_ffmpeg()
         try:
             # Not among the quick work: a disk that does not answer keeps the thread.
             sound = speaker.inference.run(

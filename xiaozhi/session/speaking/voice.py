@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xiaozhi.audio.clips import ClipFormat, Clips
+from xiaozhi.audio.ffmpeg import load_ffmpeg
 from xiaozhi.chat import CallContext
 from xiaozhi.providers.contracts.tts import SentenceTts, Tts, TtsStream
 from xiaozhi.providers.wrappers import open_speech
@@ -73,6 +74,8 @@ class DeviceVoice:
     def chime(self) -> Frames:
         """The sound that says "your turn"; the built-in one when the configured file cannot be played."""
         form = ClipFormat(self.voice.format, self.voice.sample_rate, self.voice.frame_ms)
+        if self._chime:
+            load_ffmpeg()
         try:
             return work_on_sound(self.inference, self._clips.frames, self._chime, form)
         except (OSError, ValueError) as error:
