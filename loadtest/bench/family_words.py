@@ -1,5 +1,5 @@
-"""Commands as two families might say them, plainly: data of the bench `offline_commands`. Both lists were written before
-either was tried; the rules were mended after the sixth list, never after the seventh.
+"""Commands as two families might say them, plainly: data of the bench `offline_commands`. Both lists were
+written before either was tried; the rules were mended after the sixth list, never after the seventh.
 
 A plain wording stands once, with everything that means the same."""
 
@@ -97,7 +97,10 @@ SEVENTH_ENGLISH: Final[dict[str, tuple[str, ...]]] = {
     "what is 30 percent of 90": ("what's thirty percent of ninety", "tell me thirty percent of ninety"),
     "set a timer for 15 minutes": ("fifteen minutes timer please", "start a fifteen minute timer"),
     "set an alarm for 6:30 tomorrow": ("wake me up tomorrow at half six", "alarm at six thirty tomorrow please"),
-    "remind me to call grandma tomorrow": ("tomorrow remind me to call grandma", "please remind me to call grandma tomorrow"),
+    "remind me to call grandma tomorrow": (
+        "tomorrow remind me to call grandma",
+        "please remind me to call grandma tomorrow",
+    ),
     "which alarms are set": ("what alarms do i have", "show me my alarms", "did i set an alarm"),
     "which timers are set": ("how much time is left on the timer", "is the timer still running"),
     "cancel the timer": ("turn the timer off", "cancel my timer please"),

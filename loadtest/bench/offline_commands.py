@@ -76,7 +76,7 @@ COMMANDS: tuple[tuple[str, str, Commands], ...] = (
     ("zh", "sixth", _one_by_one(family_words.SIXTH_CHINESE)),
     ("zh", "seventh", _one_by_one(family_words.SEVENTH_CHINESE)),
 )
-TYPED_ONLY = ("third", "fourth", "fifth")
+TYPED_ONLY = ("third", "fourth", "fifth", "sixth")
 """Not spoken, or the bench takes ten minutes."""
 OTHERS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("en", "known", unrelated_sentences.ENGLISH),

@@ -60,12 +60,14 @@ class _SameStart:
         self._by_end: dict[str, list[tuple[OpenPhrase, str | None]]] = {}
         self._near: dict[str, list[str]] = {}
         self._longest = 0
+        self._lengths: set[int] = set()
 
     def add(self, phrase: OpenPhrase, end: str, middle: str | None) -> None:
         """`middle`: the literal between two slots, as it is compared; None: there is one slot."""
         if end not in self._by_end:
             self._by_end[end] = []
             self._longest = max(self._longest, len(end))
+            self._lengths.add(len(end))
             for gap in _gaps(end):
                 self._near.setdefault(gap, []).append(end)
         self._by_end[end].append((phrase, middle))
@@ -75,6 +77,8 @@ class _SameStart:
     ) -> Iterator[tuple[int, OpenPhrase, str | None]]:
         """Where the last slot of `code` stops, behind `start`; the phrase; its middle. The longest end first."""
         for stop in range(max(start + width, len(code) - self._longest), len(code) + 1, width):
+            if len(code) - stop not in self._lengths:
+                continue
             tail = code[stop:]
             ends = [tail] if tail in self._by_end else []
             if tolerant:
@@ -96,11 +100,13 @@ class OpenPhrases:
         self._table = table
         self._width = 1 if table is None else 2
         self._by_start: dict[str, _SameStart] = {}
-        for phrase in sorted(phrases, key=lambda one: (len(one.slots), -sum(map(len, one.literals)))):
+        known = phrases if table is None else [one for one in phrases if not self._sounds_like_another(one)]
+        for phrase in sorted(known, key=lambda one: (len(one.slots), -sum(map(len, one.literals)))):
             coded = tuple(map(self._code, phrase.literals))
             same = self._by_start.setdefault(coded[0], _SameStart())
             same.add(phrase, coded[-1], coded[1] if len(coded) > MAX_OPEN_SLOTS else None)
         self._longest = max(map(len, self._by_start), default=0)
+        self._lengths = frozenset(map(len, self._by_start))
         self._near_starts: dict[str, list[str]] = {}
         for start in self._by_start if table is not None else ():
             for gap in _gaps(start):
@@ -111,7 +117,7 @@ class OpenPhrases:
         code = self._code(text)
         read: _Read = {}
         longest = min(self._longest, len(code))
-        ends = range(longest - longest % self._width, -1, -self._width)
+        ends = [end for end in range(longest - longest % self._width, -1, -self._width) if end in self._lengths]
         for end in ends:
             found = self._from(text, code, end, code[:end], read, tolerant=False)
             if found is not None:
@@ -139,6 +145,11 @@ class OpenPhrases:
                 if values is not None:
                     return phrase, values
         return None
+
+    def _sounds_like_another(self, phrase: OpenPhrase) -> bool:
+        """唱个<song> sounds like 唱歌, and what follows would be a song."""
+        text = "".join(phrase.literals)
+        return len(text) <= MANY_SYLLABLES and text.endswith(("个", "首")) and not self._bounded(phrase)
 
     def _bounded(self, phrase: OpenPhrase) -> bool:
         """Whether a slot itself tells that it is one; what holds any words would take any sentence."""
