@@ -100,11 +100,16 @@ class OpenPhrases:
         self._table = table
         self._width = 1 if table is None else 2
         self._by_start: dict[str, _SameStart] = {}
+        middles: set[str] = set()
         known = phrases if table is None else [one for one in phrases if not self._sounds_like_another(one)]
         for phrase in sorted(known, key=lambda one: (len(one.slots), -sum(map(len, one.literals)))):
             coded = tuple(map(self._code, phrase.literals))
             same = self._by_start.setdefault(coded[0], _SameStart())
-            same.add(phrase, coded[-1], coded[1] if len(coded) > MAX_OPEN_SLOTS else None)
+            middle = coded[1] if len(coded) > MAX_OPEN_SLOTS else None
+            same.add(phrase, coded[-1], middle)
+            if middle:
+                middles.add(middle)
+        self._middles = frozenset(middles)
         self._longest = max(map(len, self._by_start), default=0)
         self._lengths = frozenset(map(len, self._by_start))
         self._near_starts: dict[str, list[str]] = {}
@@ -116,10 +121,11 @@ class OpenPhrases:
         """The phrase that `text` (plain) is, and what stands in its slots; the longest beginning first."""
         code = self._code(text)
         read: _Read = {}
+        missing = {middle for middle in self._middles if middle not in code}
         longest = min(self._longest, len(code))
         ends = [end for end in range(longest - longest % self._width, -1, -self._width) if end in self._lengths]
         for end in ends:
-            found = self._from(text, code, end, code[:end], read, tolerant=False)
+            found = self._from(text, code, end, code[:end], read, missing, tolerant=False)
             if found is not None:
                 return found
         if self._table is None:
@@ -127,18 +133,19 @@ class OpenPhrases:
         for end in ends:
             starts = {code[:end]} | {one for gap in _gaps(code[:end]) for one in self._near_starts.get(gap, ())}
             for start in starts:
-                found = self._from(text, code, end, start, read, tolerant=True)
+                found = self._from(text, code, end, start, read, missing, tolerant=True)
                 if found is not None:
                     return found
         return None
 
     def _from(
-        self, text: str, code: str, end: int, start: str, read: _Read, *, tolerant: bool
+        self, text: str, code: str, end: int, start: str, read: _Read, missing: set[str], *, tolerant: bool
     ) -> tuple[OpenPhrase, Values] | None:
-        """As `find`, of the phrases that begin with `start`. `read`: what was read in slots already."""
+        """As `find`, of the phrases that begin with `start`. `read`: what was read in slots already; `missing`:
+        what stands between two slots and is not here."""
         same = self._by_start.get(start)
         for stop, phrase, middle in same.ending(code, end, self._width, tolerant=tolerant) if same is not None else ():
-            if tolerant and not self._bounded(phrase):
+            if middle in missing or (tolerant and not self._bounded(phrase)):
                 continue
             for pieces in self._split(text, code, end, stop, middle):
                 values = self._values(phrase, pieces, read)

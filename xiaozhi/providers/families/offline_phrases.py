@@ -203,7 +203,7 @@ class PhraseBook:
             return found
         for other in respelled(text, language):
             found = self._as_written(other, language) or self._understood(other, language)
-            if found is not None and found.number is not None:
+            if found is not None and (language == "zh" or found.number is not None):
                 return found
         return self._said_twice(text)
 

@@ -20,13 +20,19 @@ _RESPELLED: Final = (
     (re.compile(r"\b(?<=at )for\b(?! a)"), "four"),
     (re.compile(r"((?:volume|sound|brightness|screen|display)\b.*\b(?:to|at|on|by)) half(?: way)?\b"), r"\1 fifty"),
 )
+_CALL_ME: Final = re.compile(r"(?<=\w)[叫喊]我(?=\w\w)")
+"""八点叫我吃药 is a reminder where it is no alarm (八点叫我起床), not even by its sound."""
 _CLAUSE: Final = re.compile(r"[,;，；.。!！?？]+ *")
 _MOST_CLAUSES: Final = 2
 
 
 def respelled(text: str, language: str) -> Iterator[str]:
-    """`text` with such words as numbers and words of a number as such: one of them changed, then all of them."""
-    if language != "en":
+    """`text` with such words as numbers and words of a number as such: one of them changed, then all of them. Chinese: "call me" as "remind
+    me"."""
+    if language == "zh":
+        other = _CALL_ME.sub("提醒我", text)
+        if other != text and "的是" not in text:
+            yield other
         return
     lowered = whole = text.lower()
     seen = {lowered}
