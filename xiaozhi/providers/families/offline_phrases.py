@@ -199,13 +199,13 @@ class PhraseBook:
         if found is not None:
             return found
         found = self._understood(text, language)
-        if found is not None:
+        if found is not None and not self._strange(found):
             return found
         for other in respelled(text, language):
-            found = self._as_written(other, language) or self._understood(other, language)
-            if found is not None and (language == "zh" or found.number is not None):
-                return found
-        return self._said_twice(text)
+            meant = self._as_written(other, language) or self._understood(other, language)
+            if meant is not None and (language == "zh" or meant.number is not None):
+                return meant
+        return found or self._said_twice(text)
 
     def _said_twice(self, text: str) -> Match | None:
         """What two clauses ask alike: 你刚刚说什么，再讲一遍."""
