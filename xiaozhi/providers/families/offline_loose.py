@@ -157,11 +157,11 @@ class LooseChinese:
             if needed <= units and self._decided(self._deciding[other], code):
                 yield int(distance), key
 
-    def _parts_of_number(self, code: str) -> set[str]:
+    def _parts_of_number(self, code: str) -> frozenset[str]:
         """What sounds like a further part of the number in a code."""
         at = code.find(SLOT)
         if at < 0:
-            return set()
+            return frozenset()
         behind = [code[place : place + 2] for place in range(at + 2, len(code), 2)]
         return self._time_parts.intersection(behind) | self._numerals.intersection(behind[:1])
 

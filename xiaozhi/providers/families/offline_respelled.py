@@ -27,8 +27,8 @@ _MOST_CLAUSES: Final = 2
 
 
 def respelled(text: str, language: str) -> Iterator[str]:
-    """`text` with such words as numbers and words of a number as such: one of them changed, then all of them. Chinese: "call me" as "remind
-    me"."""
+    """`text` with such words as numbers and words of a number as such: one of them changed, then all of them.
+    In Chinese "call me" as "remind me"."""
     if language == "zh":
         other = _CALL_ME.sub("提醒我", text)
         if other != text and "的是" not in text:
