@@ -20,6 +20,7 @@ from typing import Any
 
 from loadtest import ROOT
 from loadtest.bench import (
+    family_words,
     fresh_commands,
     fresh_sentences,
     open_speech,
@@ -63,6 +64,8 @@ COMMANDS: tuple[tuple[str, str, Commands], ...] = (
     ("en", "third", _one_by_one(own_words.THIRD_ENGLISH)),
     ("en", "fourth", _one_by_one(own_words.FOURTH_ENGLISH)),
     ("en", "fifth", _one_by_one(own_words.FIFTH_ENGLISH)),
+    ("en", "sixth", _one_by_one(family_words.SIXTH_ENGLISH)),
+    ("en", "seventh", _one_by_one(family_words.SEVENTH_ENGLISH)),
     ("zh", "known", [(text, text) for text, _ in CHINESE]),
     ("zh", "first", fresh_commands.FIRST_CHINESE),
     ("zh", "second", fresh_commands.SECOND_CHINESE),
@@ -70,8 +73,10 @@ COMMANDS: tuple[tuple[str, str, Commands], ...] = (
     ("zh", "third", _one_by_one(own_words.THIRD_CHINESE)),
     ("zh", "fourth", _one_by_one(own_words.FOURTH_CHINESE)),
     ("zh", "fifth", _one_by_one(own_words.FIFTH_CHINESE)),
+    ("zh", "sixth", _one_by_one(family_words.SIXTH_CHINESE)),
+    ("zh", "seventh", _one_by_one(family_words.SEVENTH_CHINESE)),
 )
-TYPED_ONLY = ("third", "fourth", "fifth")
+TYPED_ONLY = ("third", "fourth", "fifth", "sixth")
 """Not spoken, or the bench takes ten minutes."""
 OTHERS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("en", "known", unrelated_sentences.ENGLISH),

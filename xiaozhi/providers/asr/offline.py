@@ -24,6 +24,7 @@ from xiaozhi.models.catalogue import FOLDER
 from xiaozhi.models.speech import MOONSHINE_TINY_EN, WHISPER_BASE
 from xiaozhi.providers.contracts.asr import AsrTraits, BatchAsr, Transcript
 from xiaozhi.providers.contracts.provider import ProviderOptions, Services
+from xiaozhi.providers.families.invented_speech import is_invented
 from xiaozhi.providers.families.local_utterance import readable
 from xiaozhi.providers.families.model_files import checked, missing_model
 from xiaozhi.providers.families.moonshine import FILES as MOONSHINE_FILES
@@ -142,6 +143,10 @@ class OfflineAsr(BatchAsr):
             self._phrases.close()
 
     def _heard(self, piece: Samples, ends: float) -> Transcript:
+        heard = self._recognised(piece, ends)
+        return Transcript("") if is_invented(heard.text, piece) else heard
+
+    def _recognised(self, piece: Samples, ends: float) -> Transcript:
         english = None
         if self._moonshine is not None and self._language in ("", "en"):
             english = self._moonshine.hear(piece, _left(ends))

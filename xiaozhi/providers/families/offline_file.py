@@ -3,11 +3,23 @@ that a misspelt one is a fault."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
+from xiaozhi.errors import Fault
 from xiaozhi.speech.numerals import MAX_SPOKEN
 
 Language = Literal["en", "zh"]
@@ -182,3 +194,57 @@ class PhraseFile(_Model):
     words: dict[str, WordLists] = {}
     replies: RuleReplies
     rules: dict[str, Rule] = Field(min_length=1)
+
+
+def _texts(rule: Rule) -> Iterator[tuple[str, Texts | None]]:
+    yield "answer", rule.answer
+    yield "without_tool", rule.without_tool
+    yield "without_value", rule.without_value
+
+
+def templates(rule: Rule) -> Iterator[tuple[str, str]]:
+    """Every text of a rule that may have names in braces, with its key."""
+    for key, texts in _texts(rule):
+        if texts is not None:
+            for language in LANGUAGES:
+                for place, template in enumerate(texts.of(language)):
+                    yield f"{key}.{language}.{place}", template
+    if rule.tool is not None:
+        for group, values in (("arguments", rule.tool.arguments), ("extras", rule.tool.extras)):
+            for name, value in values.items():
+                if isinstance(value, str):
+                    yield f"tool.{group}.{name}", value
+
+
+def validated(raw: dict[str, Any], source: str) -> tuple[PhraseFile | None, list[Fault]]:
+    """The file as far as it can be understood, and what is wrong with the rest."""
+    try:
+        return PhraseFile.model_validate(raw), []
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    faults = [_fault(source, problem) for problem in problems]
+    # Without the rules that are wrong, the others can be checked for what the models cannot see.
+    bad = {problem["loc"][1] for problem in problems if problem["loc"][0] == "rules" and len(problem["loc"]) > 1}
+    if not bad or any(problem["loc"][0] != "rules" for problem in problems):
+        return None, faults
+    rest = {name: rule for name, rule in raw["rules"].items() if name not in bad}
+    return (PhraseFile.model_validate({**raw, "rules": rest}) if rest else None), faults
+
+
+_KEYS = sorted(
+    {
+        key
+        for model in (PhraseFile, Rule, RulePhrases, Texts, Question, Deed, Slot, RuleReplies, WordLists)
+        for key in model.model_fields
+    }
+)
+
+
+def _fault(source: str, problem: Any) -> Fault:
+    place = ".".join(map(str, problem["loc"]))
+    value = "missing" if problem["type"] == "missing" else repr(problem["input"])
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    if problem["type"] != "extra_forbidden":
+        return Fault(f"{source}: {place}", shown, problem["msg"].removeprefix("Value error, "))
+    near = difflib.get_close_matches(str(problem["loc"][-1]), _KEYS, 1)
+    return Fault(f"{source}: {place}", shown, f"no such key here{f'; did you mean {near[0]!r}?' if near else ''}")

@@ -32,9 +32,12 @@ NUMERALS: Final = {
     **{"yi": "一", "er": "二", "liang": "两", "san": "三", "si": "四", "wu": "五", "liu": "六", "qi": "七", "ba": "八"},
     **{"jiu": "九", "shi": "十", "bai": "百", "ling": "零"},
 }
+_DIGITS: Final = dict(zip("0123456789", "零一二三四五六七八九", strict=True))
 _PARTICLES: Final = frozenset("吧把罢是一")
 """Sound like a number and mostly are none: alone they are one only where a number must stand (调到吧)."""
 _BEFORE_NUMBER: Final = frozenset("到成为至")
+_TIME_PARTS: Final = "半刻分秒"
+"""Behind a number they belong to it, and so does what sounds like a numeral: 六点半 is never 六点."""
 _SHORT_WORD: Final = 5
 _ALIKE: Final = str.maketrans("kqzvdbgy", "kksftpki")
 """Consonants that are heard for each other."""
@@ -56,6 +59,8 @@ class LooseChinese:
         self._sounds = table
         self._dropped = sorted(dropped, key=len, reverse=True)
         self._dropped_codes = [table.code(piece) for piece in self._dropped]
+        self._time_parts = frozenset(map(table.code, _TIME_PARTS))
+        self._numerals = frozenset(map(table.code, NUMERALS.values()))
         self._keys: dict[str, LooseKey | None] = {}
         self._deciding: dict[str, str] = {}
         """Codes of the deciding characters of a phrase."""
@@ -95,7 +100,7 @@ class LooseChinese:
         """`form` with one run of characters that sound like a number written as that number."""
         run: list[str] = []
         for place, char in enumerate(form + "\n"):
-            numeral = NUMERALS.get(self._sounds.syllable(char))
+            numeral = _DIGITS.get(char) or NUMERALS.get(self._sounds.syllable(char))
             if numeral:
                 run.append(numeral)
             elif run:
@@ -147,8 +152,18 @@ class LooseChinese:
             if key is None or (SLOT in code) != (SLOT in other):
                 continue
             units = {other[at : at + 2] for at in range(0, len(other), 2)}
+            if not self._parts_of_number(code) <= self._parts_of_number(other):
+                continue
             if needed <= units and self._decided(self._deciding[other], code):
                 yield int(distance), key
+
+    def _parts_of_number(self, code: str) -> frozenset[str]:
+        """What sounds like a further part of the number in a code."""
+        at = code.find(SLOT)
+        if at < 0:
+            return frozenset()
+        behind = [code[place : place + 2] for place in range(at + 2, len(code), 2)]
+        return self._time_parts.intersection(behind) | self._numerals.intersection(behind[:1])
 
     @staticmethod
     def _decided(needed: str, code: str) -> bool:

@@ -60,12 +60,14 @@ class _SameStart:
         self._by_end: dict[str, list[tuple[OpenPhrase, str | None]]] = {}
         self._near: dict[str, list[str]] = {}
         self._longest = 0
+        self._lengths: set[int] = set()
 
     def add(self, phrase: OpenPhrase, end: str, middle: str | None) -> None:
         """`middle`: the literal between two slots, as it is compared; None: there is one slot."""
         if end not in self._by_end:
             self._by_end[end] = []
             self._longest = max(self._longest, len(end))
+            self._lengths.add(len(end))
             for gap in _gaps(end):
                 self._near.setdefault(gap, []).append(end)
         self._by_end[end].append((phrase, middle))
@@ -75,6 +77,8 @@ class _SameStart:
     ) -> Iterator[tuple[int, OpenPhrase, str | None]]:
         """Where the last slot of `code` stops, behind `start`; the phrase; its middle. The longest end first."""
         for stop in range(max(start + width, len(code) - self._longest), len(code) + 1, width):
+            if len(code) - stop not in self._lengths:
+                continue
             tail = code[stop:]
             ends = [tail] if tail in self._by_end else []
             if tolerant:
@@ -96,11 +100,18 @@ class OpenPhrases:
         self._table = table
         self._width = 1 if table is None else 2
         self._by_start: dict[str, _SameStart] = {}
-        for phrase in sorted(phrases, key=lambda one: (len(one.slots), -sum(map(len, one.literals)))):
+        middles: set[str] = set()
+        known = phrases if table is None else [one for one in phrases if not self._sounds_like_another(one)]
+        for phrase in sorted(known, key=lambda one: (len(one.slots), -sum(map(len, one.literals)))):
             coded = tuple(map(self._code, phrase.literals))
             same = self._by_start.setdefault(coded[0], _SameStart())
-            same.add(phrase, coded[-1], coded[1] if len(coded) > MAX_OPEN_SLOTS else None)
+            middle = coded[1] if len(coded) > MAX_OPEN_SLOTS else None
+            same.add(phrase, coded[-1], middle)
+            if middle:
+                middles.add(middle)
+        self._middles = frozenset(middles)
         self._longest = max(map(len, self._by_start), default=0)
+        self._lengths = frozenset(map(len, self._by_start))
         self._near_starts: dict[str, list[str]] = {}
         for start in self._by_start if table is not None else ():
             for gap in _gaps(start):
@@ -110,10 +121,11 @@ class OpenPhrases:
         """The phrase that `text` (plain) is, and what stands in its slots; the longest beginning first."""
         code = self._code(text)
         read: _Read = {}
+        missing = {middle for middle in self._middles if middle not in code}
         longest = min(self._longest, len(code))
-        ends = range(longest - longest % self._width, -1, -self._width)
+        ends = [end for end in range(longest - longest % self._width, -1, -self._width) if end in self._lengths]
         for end in ends:
-            found = self._from(text, code, end, code[:end], read, tolerant=False)
+            found = self._from(text, code, end, code[:end], read, missing, tolerant=False)
             if found is not None:
                 return found
         if self._table is None:
@@ -121,24 +133,30 @@ class OpenPhrases:
         for end in ends:
             starts = {code[:end]} | {one for gap in _gaps(code[:end]) for one in self._near_starts.get(gap, ())}
             for start in starts:
-                found = self._from(text, code, end, start, read, tolerant=True)
+                found = self._from(text, code, end, start, read, missing, tolerant=True)
                 if found is not None:
                     return found
         return None
 
     def _from(
-        self, text: str, code: str, end: int, start: str, read: _Read, *, tolerant: bool
+        self, text: str, code: str, end: int, start: str, read: _Read, missing: set[str], *, tolerant: bool
     ) -> tuple[OpenPhrase, Values] | None:
-        """As `find`, of the phrases that begin with `start`. `read`: what was read in slots already."""
+        """As `find`, of the phrases that begin with `start`. `read`: what was read in slots already; `missing`:
+        what stands between two slots and is not here."""
         same = self._by_start.get(start)
         for stop, phrase, middle in same.ending(code, end, self._width, tolerant=tolerant) if same is not None else ():
-            if tolerant and not self._bounded(phrase):
+            if middle in missing or (tolerant and not self._bounded(phrase)):
                 continue
             for pieces in self._split(text, code, end, stop, middle):
                 values = self._values(phrase, pieces, read)
                 if values is not None:
                     return phrase, values
         return None
+
+    def _sounds_like_another(self, phrase: OpenPhrase) -> bool:
+        """唱个<song> sounds like 唱歌, and what follows would be a song."""
+        text = "".join(phrase.literals)
+        return len(text) <= MANY_SYLLABLES and text.endswith(("个", "首")) and not self._bounded(phrase)
 
     def _bounded(self, phrase: OpenPhrase) -> bool:
         """Whether a slot itself tells that it is one; what holds any words would take any sentence."""

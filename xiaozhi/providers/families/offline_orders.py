@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Final
 
 from xiaozhi.providers.families.offline_file import Slot, WordLists
@@ -123,6 +123,8 @@ class OrderWords:
         said = [piece for piece in pieces if piece.kind != FILLER]
         if any(piece.guessed for piece in pieces) and self._thing not in {piece.kind for piece in said}:
             return None
+        if any(behind.guessed and piece.kind in (SLOT, self._time) for piece, behind in pairwise(pieces)):
+            return None  # it may belong to the number: 六点班, 七是
         if sum(piece.kind == SLOT for piece in said) > 1:
             return None
         for number in self._numbers if any(piece.kind == SLOT for piece in said) else ("",):

@@ -9,16 +9,12 @@ written as in the file."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from xiaozhi.errors import Fault, SettingsError
 from xiaozhi.providers.families.offline_file import (
@@ -28,15 +24,10 @@ from xiaozhi.providers.families.offline_file import (
     MAX_PADDING,
     MAX_TEXT,
     PLACEHOLDER,
-    Deed,
     PhraseFile,
-    Question,
     Rule,
-    RulePhrases,
-    RuleReplies,
-    Slot,
-    Texts,
-    WordLists,
+    templates,
+    validated,
 )
 from xiaozhi.providers.families.offline_loose import LooseChinese, LooseEnglish, LooseKey
 from xiaozhi.providers.families.offline_open import (
@@ -57,6 +48,7 @@ from xiaozhi.providers.families.offline_patterns import (
     said_once,
     spoken_sentences,
 )
+from xiaozhi.providers.families.offline_respelled import clauses, respelled
 from xiaozhi.providers.families.offline_slots import plain_text
 from xiaozhi.providers.families.offline_sounds import SyllableSounds, sounds
 from xiaozhi.settings.yaml_reader import read_file
@@ -150,6 +142,8 @@ class PhraseBook:
             language: OpenPhrases(self._open[language], file.slots, language, None) for language in LANGUAGES
         }
 
+        self._thing_words = [word for lists in file.things.values() for word in lists.zh]
+        self._english_things = [word for lists in file.things.values() for word in lists.en]
         self._order_words: dict[str, OrderWords] = {
             language: self.order_words(language, None) for language in LANGUAGES
         }
@@ -204,6 +198,23 @@ class PhraseBook:
         found = self._as_written(text, language)
         if found is not None:
             return found
+        found = self._understood(text, language)
+        if found is not None and not self._strange(found):
+            return found
+        for other in respelled(text, language):
+            meant = self._as_written(other, language) or self._understood(other, language)
+            if meant is not None and (language == "zh" or meant.number is not None):
+                return meant
+        return found or self._said_twice(text)
+
+    def _said_twice(self, text: str) -> Match | None:
+        """What two clauses ask alike: 你刚刚说什么，再讲一遍."""
+        said = [self._match(clause) for clause in clauses(text)]
+        alike = len(said) > 1 and all(one is not None and one == said[0] for one in said)
+        return said[0] if alike else None
+
+    def _understood(self, text: str, language: str) -> Match | None:
+        """What is no phrase as it is written."""
         plain = plain_text(text, language)
         found = (
             self._ordered(self._order_words[language], plain)
@@ -211,10 +222,17 @@ class PhraseBook:
             or self._mentioned(text)
             or self._after_reason(text, language)
         )
-        if found is not None or len(plain) > MAX_OPEN_TEXT or _TELLING.match(text):
+        if len(plain) > MAX_OPEN_TEXT or _TELLING.match(text) or (found is not None and not self._strange(found)):
             return found
         self.prepare(language)
+        if found is not None:
+            return self._heard_almost(text, language) or found
         return self._almost(text, plain, language)
+
+    def _strange(self, found: Match) -> bool:
+        """Whether a Chinese thing has a name that no list knows: 声引 may be 声音."""
+        thing = str(found.values.get(found.rule.tool.of, "")) if found.rule.tool is not None else ""
+        return language_of(thing) == "zh" and not any(word in thing for word in self._thing_words)
 
     def _as_written(self, text: str, language: str) -> Match | None:
         # Breadth first: the least padding taken off wins, so that "thank you" stays thanks and not an empty rest.
@@ -229,14 +247,15 @@ class PhraseBook:
             seen |= layer.keys()
         return None
 
+    def _heard_almost(self, text: str, language: str) -> Match | None:
+        near = self._loose[language].find(text, language)
+        return self._filled(near[0].rule, near[0].slot, near[1]) if near is not None else None
+
     def _almost(self, text: str, plain: str, language: str) -> Match | None:
+        found = self._heard_almost(text, language)
+        if found is not None:
+            return found
         loose = self._loose[language]
-        near = loose.find(text, language)
-        if near is not None:
-            key, number = near
-            found = self._filled(key.rule, key.slot, number)
-            if found is not None:
-                return found
         found = self._found_open(loose.open, plain, language) if loose.open is not None else None
         return found or (self._ordered(loose.orders, plain) if loose.orders is not None else None)
 
@@ -261,8 +280,17 @@ class PhraseBook:
             found = phrases.find(text)
             if found is not None:
                 phrase, values = found
+                if self._is_bare(phrase) and not self._known_thing(" ".join(map(str, values.values()))):
+                    continue
                 return Match(phrase.rule, self.file.rules[phrase.rule], values)
         return None
+
+    def _is_bare(self, phrase: OpenPhrase) -> bool:
+        """Whether a thing stands alone ("lamp please"): only what is known to be one is meant to be switched on."""
+        return self.file.slots[phrase.slots[0]].kind == "thing" and "".join(phrase.literals).strip() in ("", "please")
+
+    def _known_thing(self, name: str) -> bool:
+        return any(f" {word} " in f" {name} " for word in self._english_things)
 
     def _bare(self, text: str, language: str) -> str:
         """`text` without the padding at its ends."""
@@ -311,7 +339,7 @@ class PhraseBook:
         if rule.after and rule.after not in self.file.rules:
             faults.append(Fault(f"{where}.after", rule.after, "the name of another rule"))
         known = {*FACTS, *self.file.slots, *(rule.first.values if rule.first else ())}
-        for key, template in _templates(rule):
+        for key, template in templates(rule):
             for match in PLACEHOLDER.finditer(template):
                 if match[1] not in known:
                     faults.append(
@@ -418,25 +446,6 @@ def _canonical(text: str, language: str) -> str:
     return next(canonical_forms(text, language))[0]
 
 
-def _texts(rule: Rule) -> Iterator[tuple[str, Texts | None]]:
-    yield "answer", rule.answer
-    yield "without_tool", rule.without_tool
-    yield "without_value", rule.without_value
-
-
-def _templates(rule: Rule) -> Iterator[tuple[str, str]]:
-    for key, texts in _texts(rule):
-        if texts is not None:
-            for language in LANGUAGES:
-                for place, template in enumerate(texts.of(language)):
-                    yield f"{key}.{language}.{place}", template
-    if rule.tool is not None:
-        for group, values in (("arguments", rule.tool.arguments), ("extras", rule.tool.extras)):
-            for name, value in values.items():
-                if isinstance(value, str):
-                    yield f"tool.{group}.{name}", value
-
-
 def load(path: Path) -> PhraseBook:
     """Read and check a phrase file, once for as long as it does not change. Raises SettingsError with every fault
     found."""
@@ -453,7 +462,7 @@ def _load(path: Path, state: object) -> PhraseBook:
     raw, faults = read_file(path)
     if faults and not raw:
         raise SettingsError(faults)
-    file, wrong = _validated(raw, path.name)
+    file, wrong = validated(raw, path.name)
     faults += wrong
     if file is not None:
         try:
@@ -463,37 +472,3 @@ def _load(path: Path, state: object) -> PhraseBook:
     if faults:
         raise SettingsError(faults)
     return book
-
-
-def _validated(raw: dict[str, Any], source: str) -> tuple[PhraseFile | None, list[Fault]]:
-    """The file as far as it can be understood, and what is wrong with the rest."""
-    try:
-        return PhraseFile.model_validate(raw), []
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-    faults = [_fault(source, problem) for problem in problems]
-    # Without the rules that are wrong, the others can be checked for what the models cannot see.
-    bad = {problem["loc"][1] for problem in problems if problem["loc"][0] == "rules" and len(problem["loc"]) > 1}
-    if not bad or any(problem["loc"][0] != "rules" for problem in problems):
-        return None, faults
-    rest = {name: rule for name, rule in raw["rules"].items() if name not in bad}
-    return (PhraseFile.model_validate({**raw, "rules": rest}) if rest else None), faults
-
-
-_KEYS = sorted(
-    {
-        key
-        for model in (PhraseFile, Rule, RulePhrases, Texts, Question, Deed, Slot, RuleReplies, WordLists)
-        for key in model.model_fields
-    }
-)
-
-
-def _fault(source: str, problem: Any) -> Fault:
-    place = ".".join(map(str, problem["loc"]))
-    value = "missing" if problem["type"] == "missing" else repr(problem["input"])
-    shown = value if len(value) <= 80 else value[:77] + "..."
-    if problem["type"] != "extra_forbidden":
-        return Fault(f"{source}: {place}", shown, problem["msg"].removeprefix("Value error, "))
-    near = difflib.get_close_matches(str(problem["loc"][-1]), _KEYS, 1)
-    return Fault(f"{source}: {place}", shown, f"no such key here{f'; did you mean {near[0]!r}?' if near else ''}")

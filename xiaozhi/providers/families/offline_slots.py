@@ -122,6 +122,8 @@ _SUMS_IN_WORDS: Final = tuple(
         (r"divide (.+?) by (.+)", r"\1 divided by \2"),
         (r"take (.+?) (?:away |off )?from (.+)", r"\2 minus \1"),
         (r"take (.+?) off (.+)", r"\2 minus \1"),
+        (r"(?:spend|pay) (.+?) (?:from|of|out of) (.+)", r"\2 minus \1"),
+        (r"(.+?) less (.+)", r"\1 minus \2"),
         (r"(?:the sum of|add) (.+?) (?:and|to) (.+)", r"\1 plus \2"),
         (r"the product of (.+?) and (.+)", r"\1 times \2"),
         (r"the difference between (.+?) and (.+)", r"\1 minus \2"),
@@ -132,7 +134,28 @@ _SUMS_IN_WORDS: Final = tuple(
 """Sums that are said with the deed apart from the sign."""
 
 
+_MONEY: Final = re.compile(
+    r" ?\b(?:dollars?|pounds?|euros?|cents?|pence|quid|bucks|yuan)\b"
+    r"|(?<=[\d零一二两三四五六七八九十百千万])(?:块钱|元钱|块|元)"
+)
+_HEARD_SIGNS: Final = tuple(
+    (re.compile(rf"(?<=[\d零一二两三四五六七八九十百千万]){said}(?=[\d零一二两三四五六七八九十百千万])"), sign)
+    for said, sign in (
+        ("[剪捡检简件见]去", "减"),
+        ("[初出处厨除][以已一]", "除以"),
+        ("[成城程承乘][以已]", "乘以"),
+        ("[家佳夹嘉][上]?", "加"),
+        ("[剪捡检简]", "减"),
+    )
+)
+"""Signs by their sound, where numbers stand on both sides."""
+_PLURALS: Final = re.compile(r"(.+?) (one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)e?s")
+
+
 def _as_sum(text: str) -> str:
+    for said, sign in _HEARD_SIGNS:
+        text = said.sub(sign, text)
+    text = _PLURALS.sub(r"\1 times \2", _MONEY.sub("", text))
     for pattern, written in _SUMS_IN_WORDS:
         match = pattern.fullmatch(text)
         if match is not None:
