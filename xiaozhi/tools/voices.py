@@ -61,7 +61,7 @@ class VoiceEnrolment:
         self.name, self.turn, self.samples = name, turn, (voice, *alike)
 
     def answered(self, name: str, turn: int, text: str, *, spoken: bool, voice: VoiceSample | None) -> ConsentAnswer:
-        """What the user's words of a turn mean for the question. WAITS, OTHER_VOICE and GIVEN leave it open. `voice`: of the
+        """What the words of a turn mean for the question. WAITS, OTHER_VOICE and GIVEN leave it open. `voice`: of the
         answer; None where too little was heard to judge it."""
         if not self.samples or name.casefold() != self.name.casefold() or turn - self.turn > LATEST_TURN:
             self.forget()
