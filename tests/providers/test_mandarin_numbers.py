@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi.providers.families.mandarin_numbers import number, spelled_out
+from xiaozhi.providers.families.mandarin_numbers import SUM, number, spelled_out
 
 READ = {
     # dates and times
@@ -107,3 +107,17 @@ def test_no_digit_is_left_whatever_stands_around_it(text: str) -> None:
 
 def test_text_without_digits_is_left_alone() -> None:
     assert spelled_out("今天天气很好，我们去公园吧。") == "今天天气很好，我们去公园吧。"
+
+
+@pytest.mark.parametrize("text", ["1" * 5000, "1" + ",000" * 1500], ids=["digits", "thousands"])
+def test_endless_digits_are_read_one_by_one(text: str) -> None:
+    """Every other reading needs time that grows with the square of the length."""
+    assert spelled_out(text) == text.replace(",", "").replace("1", "一").replace("0", "零")
+
+
+def test_a_run_of_signs_is_looked_at_once() -> None:
+    text = "1-" * 2000 + "1"
+    matches = list(SUM.finditer(text))
+
+    assert [match[0] for match in matches] == [text]
+    assert "减" not in spelled_out(text) and spelled_out("1-1=0") == "一减一等于零"

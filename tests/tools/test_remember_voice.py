@@ -216,3 +216,59 @@ def test_my_voice_is_that_of_who_was_identified_in_this_turn(book: FakeBook, wor
 
     talk.says(words, "forget_voice", name=guessed, speaker="Ben")
     assert [name for _, name in book.kept] == ["Anna"]
+
+
+@pytest.mark.parametrize("words", ["forget it", "forget all I told you", "forget all about my voice", "忘了吧"])
+def test_an_empty_name_erases_nobody_unless_all_voices_are_meant(book: FakeBook, words: str) -> None:
+    talk = Talk(book)
+    book.remember(talk.context.device_id, "Anna", (ANNA,), "spoken")
+
+    assert "do not know whose" in talk.says(words, "forget_voice").text and len(book.kept) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Forget all the voices",
+        "forget everyone",
+        "delete everybody's voice",
+        "erase everyones voice",
+        "忘掉所有人的声音",
+        "把声音都忘掉",
+    ],
+)
+def test_all_voices_are_forgotten_when_the_words_say_so(book: FakeBook, words: str) -> None:
+    talk = Talk(book)
+    book.remember(talk.context.device_id, "Anna", (ANNA,), "spoken")
+
+    assert "Anna" in talk.says(words, "forget_voice").text and not book.kept
+
+
+def test_a_short_name_inside_a_word_was_not_said(book: FakeBook) -> None:
+    talk = Talk(book)
+    for name in ("Al", "Ben"):
+        book.remember(talk.context.device_id, name, (ANNA,), "spoken")
+
+    talk.says("forget my voice and all that", "forget_voice", name="Al", speaker="Ben")
+
+    assert [name for _, name in book.kept] == ["Al"]
+
+
+def test_a_yes_of_another_voice_is_no_consent(book: FakeBook) -> None:
+    talk = Talk(book)
+    talk.says("remember me", name="Anna", voice=ANNA)
+
+    refused = talk.says("yes, you may do that", name="Anna", voice=BEN, confirmed=True)
+    assert "another voice" in refused.text and not book.kept
+
+    talk.says("yes, you may do that", name="Anna", voice=ANNA, confirmed=True)
+    assert [name for _, name in book.kept] == ["Anna"]
+
+
+def test_a_yes_too_short_to_judge_the_voice_is_taken(book: FakeBook) -> None:
+    talk = Talk(book)
+    talk.says("remember me", name="Anna", voice=ANNA)
+
+    talk.says("yes", name="Anna", voice=replace(BEN, seconds=0.5), confirmed=True)
+
+    assert [name for _, name in book.kept] == ["Anna"]

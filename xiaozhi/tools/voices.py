@@ -41,6 +41,8 @@ class ConsentAnswer(Enum):
     """It was asked in this very answer, or the answer was typed."""
     REFUSED = "refused"
     """It was no clear yes."""
+    OTHER_VOICE = "other voice"
+    """Somebody else said yes; the question stays open."""
     GIVEN = "given"
 
 
@@ -58,14 +60,17 @@ class VoiceEnrolment:
         alike = [each for each in others if each != voice and likeness(each, voice) >= SAME_VOICE]
         self.name, self.turn, self.samples = name, turn, (voice, *alike)
 
-    def answered(self, name: str, turn: int, text: str, *, spoken: bool) -> ConsentAnswer:
-        """What the user's words of a turn mean for the question. Anything but WAITS ends it."""
+    def answered(self, name: str, turn: int, text: str, *, spoken: bool, voice: VoiceSample | None) -> ConsentAnswer:
+        """What the words of a turn mean for the question. WAITS, OTHER_VOICE and GIVEN leave it open. `voice`: of the
+        answer; None where too little was heard to judge it."""
         if not self.samples or name.casefold() != self.name.casefold() or turn - self.turn > LATEST_TURN:
             self.forget()
             return ConsentAnswer.NOT_ASKED
         if turn == self.turn or not spoken:
             return ConsentAnswer.WAITS
         if agrees(text):
+            if voice is not None and likeness(voice, self.samples[0]) < SAME_VOICE:
+                return ConsentAnswer.OTHER_VOICE
             return ConsentAnswer.GIVEN
         self.forget()
         return ConsentAnswer.REFUSED

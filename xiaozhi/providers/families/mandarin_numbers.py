@@ -98,9 +98,8 @@ _UNIT: Final = re.compile(
 _COLD: Final = re.compile(
     rf"(?:(?<=^)|(?<=[^\d\w])|(?<=[\u3400-\u9fff]))-({_NUMBER})(?=\s?(?:℃|°|度|摄氏度)|{_TO}-?{_NUMBER}\s?(?:℃|°|度))"
 )
-_SUM: Final = re.compile(
-    rf"-?{_NUMBER}(?:\s*[-+×*÷=]\s*-?{_NUMBER})*\s*[+×*÷=]\s*(?:-?{_NUMBER})?(?:\s*[-+×*÷=]\s*(?:-?{_NUMBER})?)*"
-)
+SUM: Final = re.compile(rf"-?{_NUMBER}(?:\s*[-+×*÷=]\s*(?:-?{_NUMBER})?)*+")
+"""Each run of numbers and signs once, so that its time grows with the text only; `_sum` leaves one without a sum."""
 _SUM_PART: Final = re.compile(rf"({_NUMBER})|([-+×*÷=])")
 _FRACTION: Final = re.compile(r"(?<![\d/.])(\d{1,3})/(\d{1,3})(?![\d/])")
 _VERSION: Final = re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}")
@@ -138,7 +137,7 @@ def spelled_out(text: str) -> str:
     text = _PERCENT.sub(_percent, text)
     text = _MONEY_BEFORE.sub(lambda match: f"{match[2]}{match[3]}{_MONEY[match[1]]}", text)
     text = _UNIT.sub(_unit, text)
-    text = _SUM.sub(_sum, text)
+    text = SUM.sub(_sum, text)
     text = _FRACTION.sub(lambda match: f"{_whole(match[2])}分之{_whole(match[1])}", text)
     text = _SCORE.sub(lambda match: f"{_whole(match[1])}比{_whole(match[2])}", text)
     text = _VERSION.sub(lambda match: "点".join(_whole(part) for part in match[0].split(".")), text)
@@ -228,6 +227,8 @@ def _unit(match: re.Match[str]) -> str:
 
 
 def _sum(match: re.Match[str]) -> str:
+    if not any(sign in match[0] for sign in "+×*÷="):
+        return match[0]
     words = ""
     for part in _SUM_PART.finditer(match[0]):
         if part[1]:

@@ -24,6 +24,13 @@ _OWN_VOICE: Final = re.compile(
     r"\bmy voice|\bforget me\b|\bi sound\b|我的(?:声音|嗓音|声纹)|忘[掉记了]我(?:吧|[。！!]?$)", re.IGNORECASE
 )
 """Words of somebody who speaks of the own voice."""
+_EVERYBODY: Final = re.compile(
+    r"\ball (?:of )?(?:the |these |those |known )?(?:voices|voiceprints)\b|\bevery (?:voice|voiceprint)\b"
+    r"|\bevery(?:body|one)(?:'?s)?\b|(?:所有|全部|每个|大家).{0,4}(?:声音|嗓音|声纹)|(?:声音|嗓音|声纹)(?:全部|全|都)"
+    r"|所有人|每个人|大家|\balle (?:stimmen|stemmen)\b|\btoutes les voix\b|\btodas las voces\b|\btutte le voci\b",
+    re.IGNORECASE,
+)
+"""Words that ask to forget all voices; an empty name alone may be a mistake of the model."""
 _NAME: Final = re.compile(r"[^\w\s.'·-]+")
 _BRIEFING: Final = (
     'Where voices are known, a user message is {"speaker": name, "content": words} whenever somebody else begins to '
@@ -61,11 +68,19 @@ class RememberVoice:
         voices, person = self._book(), _clean(name)
         enrolment, question = context.actions.enrolment, context.question
         if confirmed:
-            match enrolment.answered(person, question.turn, question.text, spoken=question.spoken):
+            # A short yes tells nothing of the voice, and is taken.
+            heard = question.voice if question.voice is not None and question.voice.seconds >= LEAST_S else None
+            match enrolment.answered(person, question.turn, question.text, spoken=question.spoken, voice=heard):
                 case ConsentAnswer.GIVEN:
                     return self._keep(voices, context, person)
                 case ConsentAnswer.REFUSED:
                     return _say(context, "好的，我不会记住你的声音。", "All right, I keep nothing of your voice.")
+                case ConsentAnswer.OTHER_VOICE:
+                    return _say(
+                        context,
+                        "这是另一个人的声音，请本人回答。",
+                        "That was another voice. The person whose voice I would keep has to say yes.",
+                    )
                 case ConsentAnswer.WAITS:
                     raise ToolError("The user has not answered aloud yet. Wait for the answer. 用户还没有回答。")
                 case ConsentAnswer.NOT_ASKED:
@@ -94,15 +109,13 @@ class RememberVoice:
         voices": no name). 用户要求忘掉声音时调用；“忘掉所有声音”时 name 留空。"""
         voices, person = self._book(), _clean(name) if name.strip() else ""
         asked = context.question
-        if _OWN_VOICE.search(asked.text) and not (person and person.casefold() in asked.text.casefold()):
+        if _OWN_VOICE.search(asked.text) and not (person and _names(asked.text, person)):
             # The model may remember who spoke before; only who was identified in this turn is "me".
             if not asked.speaker:
-                return _say(
-                    context,
-                    "我不知道这是谁的声音。请说：忘掉某某的声音，或者：忘掉所有声音。",
-                    "I do not know whose voice this is. Say: forget the voice of, and the name, or: forget all voices.",
-                )
+                return _whose(context)
             person = asked.speaker
+        if not person and not _EVERYBODY.search(asked.text):
+            return _whose(context)
         context.actions.enrolment.forget()
         owner = context.user or context.device_id
         gone = voices.forget(owner, person)
@@ -138,6 +151,19 @@ def _clean(name: str) -> str:
     if not found:
         raise ToolError("That is no name; ask the user for it. 请先问用户的名字。")
     return found
+
+
+def _names(text: str, person: str) -> bool:
+    """Whether `text` says that name as a word of its own: "Al" is not in "all"."""
+    return re.search(rf"(?<![A-Za-z]){re.escape(person)}(?![A-Za-z])", text, re.IGNORECASE) is not None
+
+
+def _whose(context: ToolContext) -> ToolOutcome:
+    return _say(
+        context,
+        "我不知道这是谁的声音。请说：忘掉某某的声音，或者：忘掉所有声音。",
+        "I do not know whose voice this is. Say: forget the voice of, and the name, or: forget all voices.",
+    )
 
 
 def _say(context: ToolContext, chinese: str, english: str) -> ToolOutcome:
