@@ -49,15 +49,15 @@ def prepare() -> None:
 
 
 def _bound_allocator() -> None:
-    """Large pieces of memory, the scratch of speech models, go back to the system when they are freed, and threads share
-    two arenas. Left alone, glibc learns to keep pieces of up to 32 MB, in an arena for each thread: 27 MB more once
-    Whisper has heard a whole window, for 5 to 9 % less CPU of its short ones (measured). Nothing where the C library
-    is another."""
+    """Large pieces of memory, the scratch of speech models, go back to the system when they are freed, and threads
+    share one arena. Left alone, glibc learns to keep pieces of up to 32 MB, in an arena for each thread: 27 MB more
+    once Whisper has heard a whole window, for 5 to 9 % less CPU of its short ones. Nothing where the C library is
+    another."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    for option, value in ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, _LARGE_BYTES), (_M_TRIM_THRESHOLD, _LARGE_BYTES)):
+    for option, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _LARGE_BYTES), (_M_TRIM_THRESHOLD, _LARGE_BYTES)):
         mallopt(option, value)
 
 

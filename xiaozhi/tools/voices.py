@@ -15,8 +15,15 @@ from xiaozhi.speech.voice_likeness import VoiceSample, likeness
 
 LATEST_TURN: Final = 3
 """So many turns after the question its answer is still one."""
-SAME_VOICE: Final = 0.7
-"""Likeness from which on samples of one conversation are of one person."""
+_SAME_VOICE: Final = {"campplus": 0.45}
+_USUALLY: Final = 0.65
+"""Likeness from which on samples of one conversation, a second or two each, are of one person; by model. Below the
+thresholds by which people are known (0.5 and 0.74): short samples of one voice are less alike."""
+
+
+def is_same_voice(one: VoiceSample, other: VoiceSample) -> bool:
+    """Whether two samples of one conversation are of one person, as far as they can tell."""
+    return likeness(one, other) >= _SAME_VOICE.get(one.model, _USUALLY)
 
 
 class VoiceBook(Protocol):
@@ -57,7 +64,7 @@ class VoiceEnrolment:
     def ask(self, name: str, turn: int, voice: VoiceSample, others: Sequence[VoiceSample]) -> None:
         """Whoever spoke `voice` is asked whether it may be kept as that of `name`. `others`: of the same conversation,
         used where they are of the same voice."""
-        alike = [each for each in others if each != voice and likeness(each, voice) >= SAME_VOICE]
+        alike = [each for each in others if each != voice and is_same_voice(each, voice)]
         self.name, self.turn, self.samples = name, turn, (voice, *alike)
 
     def answered(self, name: str, turn: int, text: str, *, spoken: bool, voice: VoiceSample | None) -> ConsentAnswer:
@@ -69,7 +76,7 @@ class VoiceEnrolment:
         if turn == self.turn or not spoken:
             return ConsentAnswer.WAITS
         if agrees(text):
-            if voice is not None and likeness(voice, self.samples[0]) < SAME_VOICE:
+            if voice is not None and not is_same_voice(voice, self.samples[0]):
                 return ConsentAnswer.OTHER_VOICE
             return ConsentAnswer.GIVEN
         self.forget()
