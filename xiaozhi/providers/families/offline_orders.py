@@ -43,6 +43,22 @@ _NO_REASON: Final = re.compile(
     "|[他她它]|[别不]|昨|说|如果|时候|要是|没|刚|已经|为什么|怎么|谁|老师|妈|爸",
     re.IGNORECASE,
 )
+_NARRATING: Final = re.compile(
+    r"\b(?:yesterday|last (?:night|week|month|year)|ago)\b"
+    "|昨|前[天年]|去年|上(?:个|一)?(?:周|月|星期|礼拜)|那天|当时|小时候|电影里|故事里|新闻里"
+    "|(?:[他她它]们?|妈妈?|爸爸?|老师|爷爷|奶奶|[弟妹哥姐](?:弟|妹|哥|姐)?)(?:叫|让|说|喊|大喊|把|在|就|已经)",
+    re.IGNORECASE,
+)
+"""What has been done, or is done by others."""
+_TRAILING: Final = {
+    "en": re.compile(
+        r",? (?=(?:i'?m|i am|i can'?t|i cannot|i don'?t|it'?s|it is|we'?re|we are|the baby(?:'s| is)?|so i can) \w)",
+        re.IGNORECASE,
+    ),
+    "zh": re.compile(
+        "(?<=..)[,，]?(?=我(?:看不|听不|要|快|怕|都|睡|冷|热)|宝宝|孩子|天[黑亮热冷]|外面|好[冷热吵]|[太有]点?[冷热吵暗亮])"
+    ),
+}
 Kinds = frozenset[str]
 """Names of kinds of words, and slots as they are written: {"sound", "<number>"}."""
 
@@ -239,3 +255,16 @@ def behind_reason(text: str, language: str) -> Iterator[str]:
         reason, _, order = split.sub("\n", text, count=1).partition("\n")
         if order and len(reason) <= MAX_REASON[language] and not _NO_REASON.search(text):
             yield order
+
+
+def before_reason(text: str, language: str) -> str:
+    """What may be the order before a clause that says why it is given ("roll the dice it's my turn"); "": none."""
+    split = _TRAILING[language].search(text)
+    if split is None or len(text) - split.end() > MAX_REASON["en"] or _NO_REASON.search(text[split.end() :]):
+        return ""
+    return text[: split.start()]
+
+
+def narrates(text: str) -> bool:
+    """Whether it is told what was done, or what others do."""
+    return _NARRATING.search(text) is not None

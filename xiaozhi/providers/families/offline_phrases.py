@@ -37,7 +37,15 @@ from xiaozhi.providers.families.offline_open import (
     OpenPhrases,
     open_phrase,
 )
-from xiaozhi.providers.families.offline_orders import FILLER, Kinds, Order, OrderWords, behind_reason
+from xiaozhi.providers.families.offline_orders import (
+    FILLER,
+    Kinds,
+    Order,
+    OrderWords,
+    before_reason,
+    behind_reason,
+    narrates,
+)
 from xiaozhi.providers.families.offline_patterns import (
     PatternError,
     PatternSentence,
@@ -179,7 +187,7 @@ class PhraseBook:
         """The rule that `text` is a phrase of, whatever padding surrounds it and however it is written; None when there
         is none. `before`: what was asked before it."""
         found = self._match(text)
-        if found is not None and found.rule.tool is not None and found.rule.tool.of and _HOW_IT_IS.search(text):
+        if found is not None and self._is_told(found, text):
             return None
         if found is None or not found.rule.after:
             return found
@@ -188,6 +196,12 @@ class PhraseBook:
             return None
         return replace(found, values={**asked.values, **found.values})
 
+    def _is_told(self, found: Match, text: str) -> bool:
+        """Whether a deed is only spoken of. What somebody wants to be reminded of, or to hear, may be told."""
+        if found.rule.tool is None or any(self.file.slots[name].kind == "words" for name in found.values):
+            return False
+        return narrates(text) or bool(found.rule.tool.of and _HOW_IT_IS.search(text))
+
     def _match(self, text: str) -> Match | None:
         if len(text) > MAX_TEXT:
             return None
@@ -195,7 +209,7 @@ class PhraseBook:
         language = language_of(text)
         if not language:
             return self._found_open(self._written["en"], plain_text(text, "en"), "en")
-        found = self._as_written(text, language)
+        found = self._as_written(text, language) or self._before_reason(text, language)
         if found is not None:
             return found
         found = self._understood(text, language)
@@ -271,6 +285,18 @@ class PhraseBook:
             if found is not None:
                 return found
         return None
+
+    def _before_reason(self, text: str, language: str) -> Match | None:
+        """The order before a clause that says why: "shut off the fan I'm freezing"."""
+        order = before_reason(text, language)
+        if not order:
+            return None
+        plain = plain_text(order, language)
+        return (
+            self._as_written(order, language)
+            or self._ordered(self._order_words[language], plain)
+            or self._found_open(self._written[language], plain, language)
+        )
 
     def _found_open(self, phrases: OpenPhrases, plain: str, language: str) -> Match | None:
         if len(plain) > MAX_OPEN_TEXT:
