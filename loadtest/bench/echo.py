@@ -74,6 +74,16 @@ def last() -> list[Row]:
     return _barge_in(_echo_sets.last())
 
 
+def tuned2() -> list[Row]:
+    """The second set on which figures were chosen."""
+    return _barge_in(_echo_sets.tuned2())
+
+
+def unseen() -> list[Row]:
+    """Made before, heard after the figures were chosen on `tuned2`."""
+    return _barge_in(_echo_sets.unseen())
+
+
 def words() -> list[Row]:
     """What the recogniser of the offline default makes of sentences that are begun over an answer. It stops when they
     are noticed. The sound that the recogniser is given, and others that it might be."""
