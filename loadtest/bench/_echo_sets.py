@@ -168,7 +168,7 @@ def last() -> Material:
 
 @cache
 def tuned2() -> Material:
-    """The second set on which figures are chosen: troubles as in `harder` and `last`; other rooms, voices, sentences."""
+    """The second set on which figures are chosen: troubles of `harder` and `last`; other rooms, voices, sentences."""
     answers = (
         "The museum is open from ten until six, and children do not have to pay.",
         "Your parcel was sent on Thursday and should be at your door by Saturday noon.",
