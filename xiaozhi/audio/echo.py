@@ -6,7 +6,8 @@ it is said how much of that the loudspeaker does not explain (near end).
     loudspeaker ─► delay ─► power in each band ────┴─► share that is unexplained
 
 - The delay is where microphone and loudspeaker correlate best, from 0 to `MAX_DELAY_MS`. It is looked for until it is
-  found, and again when the residual correlates with what was played: then it has changed.
+  found, and again when the residual correlates with what was played: then it has changed. Where the echo comes at
+  another time than the filter expects (up to 80 ms), the filter is moved and keeps what it knows.
 - The filter is a partitioned-block frequency-domain Kalman filter, 240 ms long: F. Kuech, E. Mabande, G. Enzner,
   "State-space architecture of the partitioned-block-based acoustic echo controller", ICASSP 2014. It adapts the less,
   the more it cannot explain, so a voice does not drive it away.
@@ -54,6 +55,12 @@ _LOST: Final = 0.45
 """The same for the residual: the filter has lost the echo."""
 _AGREE: Final = 80
 """Samples by which two findings of the delay may differ."""
+_MOVES: Final = 1_280
+"""Samples by which the filter is moved at most when the echo comes earlier or later than before: 80 ms."""
+_WELL: Final = 0.3
+"""Share of the power that may be left before it is asked whether the echo has moved."""
+_BETTER: Final = 1.1
+"""How much more like the moved echo than like the expected one the sound must be."""
 _LEARNING: Final = 25
 """Blocks with an echo after which its residual is known: half a second."""
 _MARGIN: Final = 4.0
@@ -232,6 +239,7 @@ class EchoRemover:
         """The microphone's sound does not go on where it ended. What was learnt of the room holds."""
         self._near: Samples = np.zeros(_COMPARED, np.float32)
         self._left: Samples = np.zeros(_COMPARED, np.float32)
+        self._echo: Samples = np.zeros(_COMPARED, np.float32)
         self._waiting: Samples = np.zeros(0, np.float32)
         self._ready: Samples = np.zeros((2, 0), np.float32)
         self._suppressor.restart()
@@ -253,6 +261,8 @@ class EchoRemover:
             self._left = _shifted(self._left, near)
             return _nothing(len(near))
         (suppressed, filtered), share = self._taken_out(near, far, self.delay)
+        if loud:
+            self._follow(self.delay)
         if self._suppressor.learnt < _LEARNING:
             return _nothing(len(near))
         audible = float(np.dot(suppressed, suppressed)) > float(np.dot(near, near)) / 100
@@ -277,6 +287,25 @@ class EchoRemover:
             return True
         return left.peak > _LOST
 
+    def _follow(self, delay: int) -> None:
+        """Each answer begins some samples earlier or later than the one before, as the network pleases and the device's
+        clock runs. What the filter knows of the room holds; only where it begins is moved."""
+        heard = self._left + self._echo
+        if float(np.dot(self._left, self._left)) < _WELL * float(np.dot(heard, heard)):
+            return
+        near, echo = np.diff(heard), np.diff(self._echo)
+        size = 1 << (len(near) + _MOVES).bit_length()
+        products = np.fft.irfft(np.fft.rfft(near, size) * np.fft.rfft(echo, size).conj(), size)
+        likeness = np.concatenate((products[-_MOVES:], products[: _MOVES + 1]))
+        move = int(likeness.argmax()) - _MOVES
+        scale = float(np.sqrt(np.dot(near, near) * np.dot(echo, echo))) + 1e-9
+        peak = float(likeness[move + _MOVES])
+        if peak < FOUND * scale or peak < _BETTER * float(products[0]) or abs(move) == _MOVES or delay + move < 0:
+            return
+        self.delay = delay + move
+        self._goes_on = False
+        self._left, self._echo = np.zeros_like(heard), np.zeros_like(heard)
+
     def _believe(self, delay: int) -> None:
         """Two findings that agree are the delay."""
         self._found.append(delay)
@@ -298,8 +327,10 @@ class EchoRemover:
         sounds, shares = [self._ready], []
         for number in range(count):
             block = far[at + (number - 1) * _BLOCK : at + (number + 1) * _BLOCK]
-            left = self._filter.take_out(waiting[number * _BLOCK : (number + 1) * _BLOCK], block)
+            heard = waiting[number * _BLOCK : (number + 1) * _BLOCK]
+            left = self._filter.take_out(heard, block)
             self._left = _shifted(self._left, left)
+            self._echo = _shifted(self._echo, heard - left)
             *both, share = self._suppressor.suppress(left, block)
             sounds.append(np.stack(both))
             shares.append(share)
