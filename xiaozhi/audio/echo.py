@@ -7,7 +7,7 @@ it is said how much of that the loudspeaker does not explain (near end).
 
 - The delay is where microphone and loudspeaker correlate best, from 0 to `MAX_DELAY_MS`. It is looked for until it is
   found, and again when the residual correlates with what was played: then it has changed. Where the echo comes at
-  another time than the filter expects (up to 80 ms), the filter is moved and keeps what it knows.
+  another time than the filter expects (10 ms earlier to 100 later), the filter is moved and keeps what it knows.
 - The filter is a partitioned-block frequency-domain Kalman filter, 240 ms long: F. Kuech, E. Mabande, G. Enzner,
   "State-space architecture of the partitioned-block-based acoustic echo controller", ICASSP 2014. It adapts the less,
   the more it cannot explain, so a voice does not drive it away.
@@ -55,8 +55,10 @@ _LOST: Final = 0.45
 """The same for the residual: the filter has lost the echo."""
 _AGREE: Final = 80
 """Samples by which two findings of the delay may differ."""
-_MOVES: Final = 1_280
-"""Samples by which the filter is moved at most when the echo comes earlier or later than before: 80 ms."""
+_LOOKED_AT: Final = 1_120
+"""The last samples in which it is looked whether the echo has moved: 70 ms."""
+_EARLIER, _LATER = 160, 1_600
+"""By how many samples it is looked for before and after where it is expected."""
 _WELL: Final = 0.3
 """Share of the power that may be left before it is asked whether the echo has moved."""
 _BETTER: Final = 1.1
@@ -239,7 +241,8 @@ class EchoRemover:
         """The microphone's sound does not go on where it ended. What was learnt of the room holds."""
         self._near: Samples = np.zeros(_COMPARED, np.float32)
         self._left: Samples = np.zeros(_COMPARED, np.float32)
-        self._echo: Samples = np.zeros(_COMPARED, np.float32)
+        self._echo: Samples = np.zeros(_LOOKED_AT + _LATER, np.float32)
+        self._moved = 0
         self._waiting: Samples = np.zeros(0, np.float32)
         self._ready: Samples = np.zeros((2, 0), np.float32)
         self._suppressor.restart()
@@ -261,14 +264,13 @@ class EchoRemover:
             self._left = _shifted(self._left, near)
             return _nothing(len(near))
         (suppressed, filtered), share = self._taken_out(near, far, self.delay)
-        if loud:
-            self._follow(self.delay)
+        moves = loud and self._follow(self.delay)
         if self._suppressor.learnt < _LEARNING:
             return _nothing(len(near))
         audible = float(np.dot(suppressed, suppressed)) > float(np.dot(near, near)) / 100
         if loud and audible and self._is_lost(far, self.delay):
             return _nothing(len(near))
-        return Cleaned(_pcm(suppressed), _pcm(filtered), share if loud else 0.0)
+        return Cleaned(_pcm(suppressed), _pcm(filtered), share if loud and not moves else 0.0)
 
     def _look_for(self, far: Samples, loud: bool) -> None:
         self.correlation = 0.0
@@ -287,24 +289,28 @@ class EchoRemover:
             return True
         return left.peak > _LOST
 
-    def _follow(self, delay: int) -> None:
-        """Each answer begins some samples earlier or later than the one before, as the network pleases and the device's
-        clock runs. What the filter knows of the room holds; only where it begins is moved."""
-        heard = self._left + self._echo
-        if float(np.dot(self._left, self._left)) < _WELL * float(np.dot(heard, heard)):
-            return
-        near, echo = np.diff(heard), np.diff(self._echo)
-        size = 1 << (len(near) + _MOVES).bit_length()
-        products = np.fft.irfft(np.fft.rfft(near, size) * np.fft.rfft(echo, size).conj(), size)
-        likeness = np.concatenate((products[-_MOVES:], products[: _MOVES + 1]))
-        move = int(likeness.argmax()) - _MOVES
-        scale = float(np.sqrt(np.dot(near, near) * np.dot(echo, echo))) + 1e-9
-        peak = float(likeness[move + _MOVES])
-        if peak < FOUND * scale or peak < _BETTER * float(products[0]) or abs(move) == _MOVES or delay + move < 0:
-            return
-        self.delay = delay + move
-        self._goes_on = False
-        self._left, self._echo = np.zeros_like(heard), np.zeros_like(heard)
+    def _follow(self, delay: int) -> bool:
+        """Whether the echo comes at another time than the filter expects. Each answer begins some samples earlier or
+        later than the one before, as the network pleases and the device's clock runs. What the filter knows of the room
+        holds: two findings that agree move it."""
+        moved, self._moved = self._moved, 0
+        left = self._left[-_LOOKED_AT:]
+        near = left + self._echo[-_LOOKED_AT:]
+        if float(np.dot(left, left)) < _WELL * float(np.dot(near, near)):
+            return False
+        stays, moves = self._echo[-_LOOKED_AT:], self._echo
+        sound = near[: _LOOKED_AT - _EARLIER]
+        (found,) = correlate(moves, sound)
+        (expected,) = correlate(stays[: _LOOKED_AT - _EARLIER], sound)
+        if found.peak < FOUND or found.peak < _BETTER * expected.peak or delay + found.lag < _EARLIER:
+            return False
+        self._moved = found.lag - _EARLIER
+        if moved and abs(self._moved - moved) <= 2:
+            self.delay = delay + self._moved
+            self._moved = 0
+            self._goes_on = False
+            self._left, self._echo = np.zeros_like(self._left), np.zeros_like(self._echo)
+        return True
 
     def _believe(self, delay: int) -> None:
         """Two findings that agree are the delay."""
