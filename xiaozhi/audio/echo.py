@@ -270,7 +270,9 @@ class EchoRemover:
         audible = float(np.dot(suppressed, suppressed)) > float(np.dot(near, near)) / 100
         if loud and audible and self._is_lost(far, self.delay):
             return _nothing(len(near))
-        return Cleaned(_pcm(suppressed), _pcm(filtered), share if loud and not moves else 0.0)
+        if moves:
+            return Cleaned(bytes(len(microphone)), bytes(len(microphone)), 0.0)
+        return Cleaned(_pcm(suppressed), _pcm(filtered), share if loud else 0.0)
 
     def _look_for(self, far: Samples, loud: bool) -> None:
         self.correlation = 0.0
@@ -309,7 +311,7 @@ class EchoRemover:
             self.delay = delay + self._moved
             self._moved = 0
             self._goes_on = False
-            self._left, self._echo = np.zeros_like(self._left), np.zeros_like(self._echo)
+            self._echo = np.zeros_like(self._echo)
         return True
 
     def _believe(self, delay: int) -> None:
