@@ -3,8 +3,8 @@ recogniser make of it, what does it cost. Rows (name, value, unit, aim) for `pyt
 docs/performance.md has them.
 
 Real canceller, voice detector (Silero), endpointing and recognisers; rooms, delays, troubles and voices are synthetic.
-On the sets `tuned` and `tuned2` the figures of the canceller were chosen; see `_echo_sets.py` for the others. The way there
-and back, jitter included, is counted in the times."""
+On the sets `tuned` and `tuned2` the figures of the canceller were chosen; see `_echo_sets.py` for the others. The
+way there and back, jitter included, is counted in the times."""
 
 from __future__ import annotations
 
