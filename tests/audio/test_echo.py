@@ -95,6 +95,23 @@ def test_an_echo_whose_delay_changes_is_not_heard_and_is_found_again() -> None:
     assert max(power_of(heard[at : at + PACKET]) for at in range(0, len(heard), PACKET)) < power_of(echo) / 50
 
 
+@pytest.mark.parametrize("move", [-23, 20, 1_280])
+def test_an_answer_that_begins_earlier_or_later_is_taken_out_without_learning_the_room_anew(move: int) -> None:
+    room = np.random.default_rng(3).standard_normal(2_400) * np.exp(-np.arange(2_400) / 500)
+    room[0] = 6.0
+    played, remover = noise(6, 1), EchoRemover()
+    played[4 * RATE : 5 * RATE] = 0.0
+    echo = 0.05 * np.convolve(late(played, 100), room)[: len(played)]
+    echo[int(4.5 * RATE) :] = np.roll(echo, move)[int(4.5 * RATE) :]
+
+    pieces = through(remover, echo, played)
+
+    begins = 5 * RATE + 3_200 + 3 * PACKET
+    filtered = np.frombuffer(b"".join(piece.filtered for piece in pieces), "<i2").astype(float)
+    assert power_of(filtered[begins : begins + RATE // 4]) < power_of(echo[begins : begins + RATE // 4]) / 10
+    assert remover.delay is not None and abs(remover.delay - 1_600 - move) <= 2
+
+
 def test_an_echo_that_becomes_louder_is_not_heard() -> None:
     played = noise(8, 1)
     echo = 0.3 * late(played, 100) * np.where(np.arange(8 * RATE) < 4 * RATE, 1, 2)

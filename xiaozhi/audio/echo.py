@@ -6,7 +6,8 @@ it is said how much of that the loudspeaker does not explain (near end).
     loudspeaker ─► delay ─► power in each band ────┴─► share that is unexplained
 
 - The delay is where microphone and loudspeaker correlate best, from 0 to `MAX_DELAY_MS`. It is looked for until it is
-  found, and again when the residual correlates with what was played: then it has changed.
+  found, and again when the residual correlates with what was played: then it has changed. Where the echo comes at
+  another time than the filter expects (10 ms earlier to 100 later), the filter is moved and keeps what it knows.
 - The filter is a partitioned-block frequency-domain Kalman filter, 240 ms long: F. Kuech, E. Mabande, G. Enzner,
   "State-space architecture of the partitioned-block-based acoustic echo controller", ICASSP 2014. It adapts the less,
   the more it cannot explain, so a voice does not drive it away.
@@ -54,6 +55,14 @@ _LOST: Final = 0.45
 """The same for the residual: the filter has lost the echo."""
 _AGREE: Final = 80
 """Samples by which two findings of the delay may differ."""
+_LOOKED_AT: Final = 1_120
+"""The last samples in which it is looked whether the echo has moved: 70 ms."""
+_EARLIER, _LATER = 160, 1_600
+"""By how many samples it is looked for before and after where it is expected."""
+_WELL: Final = 0.3
+"""Share of the power that may be left before it is asked whether the echo has moved."""
+_BETTER: Final = 1.1
+"""How much more like the moved echo than like the expected one the sound must be."""
 _LEARNING: Final = 25
 """Blocks with an echo after which its residual is known: half a second."""
 _MARGIN: Final = 4.0
@@ -232,6 +241,8 @@ class EchoRemover:
         """The microphone's sound does not go on where it ended. What was learnt of the room holds."""
         self._near: Samples = np.zeros(_COMPARED, np.float32)
         self._left: Samples = np.zeros(_COMPARED, np.float32)
+        self._echo: Samples = np.zeros(_LOOKED_AT + _LATER, np.float32)
+        self._moved = 0
         self._waiting: Samples = np.zeros(0, np.float32)
         self._ready: Samples = np.zeros((2, 0), np.float32)
         self._suppressor.restart()
@@ -253,11 +264,14 @@ class EchoRemover:
             self._left = _shifted(self._left, near)
             return _nothing(len(near))
         (suppressed, filtered), share = self._taken_out(near, far, self.delay)
+        moves = loud and self._follow(self.delay)
         if self._suppressor.learnt < _LEARNING:
             return _nothing(len(near))
         audible = float(np.dot(suppressed, suppressed)) > float(np.dot(near, near)) / 100
         if loud and audible and self._is_lost(far, self.delay):
             return _nothing(len(near))
+        if moves:
+            return Cleaned(bytes(len(microphone)), bytes(len(microphone)), 0.0)
         return Cleaned(_pcm(suppressed), _pcm(filtered), share if loud else 0.0)
 
     def _look_for(self, far: Samples, loud: bool) -> None:
@@ -276,6 +290,29 @@ class EchoRemover:
             self._believe(heard.lag)
             return True
         return left.peak > _LOST
+
+    def _follow(self, delay: int) -> bool:
+        """Whether the echo comes at another time than the filter expects. Each answer begins some samples earlier or
+        later than the one before, as the network pleases and the device's clock runs. What the filter knows of the room
+        holds: two findings that agree move it."""
+        moved, self._moved = self._moved, 0
+        left = self._left[-_LOOKED_AT:]
+        near = left + self._echo[-_LOOKED_AT:]
+        if float(np.dot(left, left)) < _WELL * float(np.dot(near, near)):
+            return False
+        stays, moves = self._echo[-_LOOKED_AT:], self._echo
+        sound = near[: _LOOKED_AT - _EARLIER]
+        (found,) = correlate(moves, sound)
+        (expected,) = correlate(stays[: _LOOKED_AT - _EARLIER], sound)
+        if found.peak < FOUND or found.peak < _BETTER * expected.peak or delay + found.lag < _EARLIER:
+            return False
+        self._moved = found.lag - _EARLIER
+        if moved and abs(self._moved - moved) <= 2:
+            self.delay = delay + self._moved
+            self._moved = 0
+            self._goes_on = False
+            self._echo = np.zeros_like(self._echo)
+        return True
 
     def _believe(self, delay: int) -> None:
         """Two findings that agree are the delay."""
@@ -298,8 +335,10 @@ class EchoRemover:
         sounds, shares = [self._ready], []
         for number in range(count):
             block = far[at + (number - 1) * _BLOCK : at + (number + 1) * _BLOCK]
-            left = self._filter.take_out(waiting[number * _BLOCK : (number + 1) * _BLOCK], block)
+            heard = waiting[number * _BLOCK : (number + 1) * _BLOCK]
+            left = self._filter.take_out(heard, block)
             self._left = _shifted(self._left, left)
+            self._echo = _shifted(self._echo, heard - left)
             *both, share = self._suppressor.suppress(left, block)
             sounds.append(np.stack(both))
             shares.append(share)

@@ -299,7 +299,7 @@ def test_a_clock_that_is_off_is_followed(room: Room, fast_ppm: float, told: bool
     room.hears(0.6 * late(voice, 100) + words, voice, told=name)
 
     assert not any(room.somebody[:30])
-    assert max(room.left[:30]) < ECHO_POWER / 20
+    assert max(room.left[:30]) < ECHO_POWER / 15
     assert room.somebody[30:].index(True) < 6
 
 
