@@ -74,6 +74,37 @@ def test_what_only_speaks_of_it_is_no_order(book: PhraseBook, text: str) -> None
     assert found is None or found.rule.tool is None or found.values.get(found.rule.tool.of, "灯") not in ("灯", "lamp")
 
 
+@pytest.mark.parametrize(
+    "text, meant",
+    [
+        ("shut off the fan I'm freezing", "thing_off fan"),
+        ("roll the dice it's my turn", "dice"),
+        ("小点声宝宝睡着了", "volume_down"),
+        ("remember my voice I am Anna", "voice_remember Anna"),
+    ],
+)
+def test_an_order_may_stand_before_its_reason(book: PhraseBook, text: str, meant: str) -> None:
+    assert understood(book, text) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "我上周把屏幕亮度调低了",
+        "昨晚全城的灯都灭了",
+        "他们在车站哭着说再见",
+        "妈妈叫弟弟去把窗帘拉上",
+        "last week i turned off the lamp",
+    ],
+)
+def test_a_deed_that_is_told_is_not_done(book: PhraseBook, text: str) -> None:
+    assert understood(book, text) == ""
+
+
+def test_what_somebody_wants_to_be_reminded_of_may_be_told(book: PhraseBook) -> None:
+    assert understood(book, "晚上六点提醒我跟他说昨天的事").startswith("remind ")
+
+
 @pytest.mark.parametrize("text", ["台灯关了吗", "灯关了没有？", "窗帘拉上了吗"])
 def test_a_question_for_how_a_thing_is_moves_nothing(book: PhraseBook, text: str) -> None:
     assert understood(book, text) == ""

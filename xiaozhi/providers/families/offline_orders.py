@@ -43,6 +43,7 @@ _NO_REASON: Final = re.compile(
     "|[他她它]|[别不]|昨|说|如果|时候|要是|没|刚|已经|为什么|怎么|谁|老师|妈|爸",
     re.IGNORECASE,
 )
+_HOW_IT_IS: Final = re.compile("[了着](?:吗|没有?)[？?。.]?$")
 _NARRATING: Final = re.compile(
     r"\b(?:yesterday|last (?:night|week|month|year)|ago)\b"
     "|昨|前[天年]|去年|上(?:个|一)?(?:周|月|星期|礼拜)|那天|当时|小时候|电影里|故事里|新闻里"
@@ -268,3 +269,8 @@ def before_reason(text: str, language: str) -> str:
 def narrates(text: str) -> bool:
     """Whether it is told what was done, or what others do."""
     return _NARRATING.search(text) is not None
+
+
+def asks_how_it_is(text: str) -> bool:
+    """台灯关了吗 asks, and moves nothing."""
+    return _HOW_IT_IS.search(text) is not None

@@ -42,6 +42,7 @@ from xiaozhi.providers.families.offline_orders import (
     Kinds,
     Order,
     OrderWords,
+    asks_how_it_is,
     before_reason,
     behind_reason,
     narrates,
@@ -67,8 +68,6 @@ MAX_NUMBERS_HEARD = 3
 
 _POLITE = re.compile("(?:请|麻烦|能不能|可以)?你?(?:帮|给|替)我")
 """Within a Chinese sentence it means nothing: 八点给我定个闹钟."""
-_HOW_IT_IS = re.compile("[了着](?:吗|没有?)[？?。.]?$")
-"""台灯关了吗 asks, and moves nothing."""
 _TELLING = re.compile("[他她它]|.*着呢?[。.]?$")
 """Chinese that tells of somebody or how things are: it is not compared by its sound."""
 
@@ -82,6 +81,11 @@ class Match:
     rule: Rule
     values: Mapping[str, str | int] = field(default_factory=dict)
     mentioned: bool = False
+
+    @property
+    def thing(self) -> str:
+        """What something is to be done with; "": nothing."""
+        return str(self.values.get(self.rule.tool.of, "")) if self.rule.tool is not None else ""
 
     @property
     def number(self) -> int | None:
@@ -200,7 +204,7 @@ class PhraseBook:
         """Whether a deed is only spoken of. What somebody wants to be reminded of, or to hear, may be told."""
         if found.rule.tool is None or any(self.file.slots[name].kind == "words" for name in found.values):
             return False
-        return narrates(text) or bool(found.rule.tool.of and _HOW_IT_IS.search(text))
+        return narrates(text) or (bool(found.rule.tool.of) and asks_how_it_is(text))
 
     def _match(self, text: str) -> Match | None:
         if len(text) > MAX_TEXT:
@@ -209,10 +213,12 @@ class PhraseBook:
         language = language_of(text)
         if not language:
             return self._found_open(self._written["en"], plain_text(text, "en"), "en")
-        found = self._as_written(text, language) or self._before_reason(text, language)
+        found = self._as_written(text, language)
         if found is not None:
             return found
         found = self._understood(text, language)
+        if found is None or before_reason(found.thing, language):
+            found = self._before_reason(text, language) or found
         if found is not None and not self._strange(found):
             return found
         for other in respelled(text, language):
@@ -245,7 +251,7 @@ class PhraseBook:
 
     def _strange(self, found: Match) -> bool:
         """Whether a Chinese thing has a name that no list knows: 声引 may be 声音."""
-        thing = str(found.values.get(found.rule.tool.of, "")) if found.rule.tool is not None else ""
+        thing = found.thing
         return language_of(thing) == "zh" and not any(word in thing for word in self._thing_words)
 
     def _as_written(self, text: str, language: str) -> Match | None:
