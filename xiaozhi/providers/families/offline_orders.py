@@ -266,11 +266,6 @@ def before_reason(text: str, language: str) -> str:
     return text[: split.start()]
 
 
-def narrates(text: str) -> bool:
-    """Whether it is told what was done, or what others do."""
-    return _NARRATING.search(text) is not None
-
-
-def asks_how_it_is(text: str) -> bool:
-    """台灯关了吗 asks, and moves nothing."""
-    return _HOW_IT_IS.search(text) is not None
+def is_told(text: str, thing: str) -> bool:
+    """Whether it is told what was done or what others do, or asked how a thing is (台灯关了吗)."""
+    return _NARRATING.search(text) is not None or (bool(thing) and _HOW_IT_IS.search(text) is not None)

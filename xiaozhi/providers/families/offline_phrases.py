@@ -42,10 +42,9 @@ from xiaozhi.providers.families.offline_orders import (
     Kinds,
     Order,
     OrderWords,
-    asks_how_it_is,
     before_reason,
     behind_reason,
-    narrates,
+    is_told,
 )
 from xiaozhi.providers.families.offline_patterns import (
     PatternError,
@@ -64,7 +63,6 @@ from xiaozhi.settings.yaml_reader import read_file
 
 MAX_NUMBERS_HEARD = 3
 """Places of a sentence at which a number may have been heard as other words."""
-
 
 _POLITE = re.compile("(?:请|麻烦|能不能|可以)?你?(?:帮|给|替)我")
 """Within a Chinese sentence it means nothing: 八点给我定个闹钟."""
@@ -204,7 +202,7 @@ class PhraseBook:
         """Whether a deed is only spoken of. What somebody wants to be reminded of, or to hear, may be told."""
         if found.rule.tool is None or any(self.file.slots[name].kind == "words" for name in found.values):
             return False
-        return narrates(text) or (bool(found.rule.tool.of) and asks_how_it_is(text))
+        return is_told(text, found.thing)
 
     def _match(self, text: str) -> Match | None:
         if len(text) > MAX_TEXT:
@@ -298,11 +296,8 @@ class PhraseBook:
         if not order:
             return None
         plain = plain_text(order, language)
-        return (
-            self._as_written(order, language)
-            or self._ordered(self._order_words[language], plain)
-            or self._found_open(self._written[language], plain, language)
-        )
+        found = self._as_written(order, language) or self._ordered(self._order_words[language], plain)
+        return found or self._found_open(self._written[language], plain, language)
 
     def _found_open(self, phrases: OpenPhrases, plain: str, language: str) -> Match | None:
         if len(plain) > MAX_OPEN_TEXT:
