@@ -200,9 +200,8 @@ class PhraseBook:
 
     def _is_told(self, found: Match, text: str) -> bool:
         """Whether a deed is only spoken of. What somebody wants to be reminded of, or to hear, may be told."""
-        if found.rule.tool is None or any(self.file.slots[name].kind == "words" for name in found.values):
-            return False
-        return is_told(text, found.thing)
+        free = any(self.file.slots[name].kind == "words" for name in found.values)
+        return found.rule.tool is not None and not free and is_told(text, found.thing)
 
     def _match(self, text: str) -> Match | None:
         if len(text) > MAX_TEXT:
