@@ -23,6 +23,7 @@ from loadtest.bench import (
     family_words,
     fresh_commands,
     fresh_sentences,
+    independent_words,
     open_speech,
     own_words,
     recogniser_commands,
@@ -66,6 +67,7 @@ COMMANDS: tuple[tuple[str, str, Commands], ...] = (
     ("en", "fifth", _one_by_one(own_words.FIFTH_ENGLISH)),
     ("en", "sixth", _one_by_one(family_words.SIXTH_ENGLISH)),
     ("en", "seventh", _one_by_one(family_words.SEVENTH_ENGLISH)),
+    ("en", "independent", _one_by_one(independent_words.ENGLISH)),
     ("zh", "known", [(text, text) for text, _ in CHINESE]),
     ("zh", "first", fresh_commands.FIRST_CHINESE),
     ("zh", "second", fresh_commands.SECOND_CHINESE),
@@ -75,16 +77,19 @@ COMMANDS: tuple[tuple[str, str, Commands], ...] = (
     ("zh", "fifth", _one_by_one(own_words.FIFTH_CHINESE)),
     ("zh", "sixth", _one_by_one(family_words.SIXTH_CHINESE)),
     ("zh", "seventh", _one_by_one(family_words.SEVENTH_CHINESE)),
+    ("zh", "independent", _one_by_one(independent_words.CHINESE)),
 )
-TYPED_ONLY = ("third", "fourth", "fifth", "sixth")
+TYPED_ONLY = ("third", "fourth", "fifth", "sixth", "independent")
 """Not spoken, or the bench takes ten minutes."""
 OTHERS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("en", "known", unrelated_sentences.ENGLISH),
     ("en", "fresh", fresh_sentences.ENGLISH),
     ("en", "about the words", own_words.NO_ORDERS_ENGLISH),
+    ("en", "independent", independent_words.NO_ORDERS_ENGLISH),
     ("zh", "known", unrelated_sentences.CHINESE),
     ("zh", "fresh", fresh_sentences.CHINESE),
     ("zh", "about the words", own_words.NO_ORDERS_CHINESE),
+    ("zh", "independent", independent_words.NO_ORDERS_CHINESE),
 )
 HOUSE = "客厅,灯,light.living_room\n卧室,窗帘,cover.bedroom"
 
