@@ -107,7 +107,7 @@ def longest_gap(asr: BatchAsr, spoken: list[Spoken]) -> float:
     return longest_gap_of([lambda: _hear_all(asr, spoken)] * 2)
 
 
-def longest_gap_of(jobs: Sequence[Callable[[], None]]) -> float:
+def longest_gap_of(jobs: Sequence[Callable[[], object]]) -> float:
     """Seconds that the hub was away while `jobs` were being done, each in a greenlet."""
     sys.setswitchinterval(0.0005)  # as the server does
     gaps: list[float] = []

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import gevent
@@ -18,6 +19,7 @@ import psutil
 import soxr
 
 from loadtest import ROOT
+from loadtest.bench.open_speech import longest_gap_of
 from xiaozhi.app import process
 from xiaozhi.chat import CallContext
 from xiaozhi.providers.contracts.provider import Services
@@ -121,24 +123,13 @@ def _speed(tts: LocalNeuralTts) -> list[Row]:
 
 def _hub(tts: LocalNeuralTts) -> list[Row]:
     """What other programs on the machine do to the hub is in both rows."""
-    speaking = [gevent.spawn(_said, tts, sentence) for sentence in (CHINESE[1], ENGLISH, CHINESE[3])]
     began = time.perf_counter()
-    busy = _longest_gap(lambda: all(each.ready() for each in speaking))
-    until = 2 * time.perf_counter() - began
-    idle = _longest_gap(lambda: time.perf_counter() >= until)
+    busy = longest_gap_of([partial(_said, tts, sentence) for sentence in (CHINESE[1], ENGLISH, CHINESE[3])])
+    idle = longest_gap_of([partial(gevent.sleep, time.perf_counter() - began)])
     return [
         ("longest gap of the hub while three speak", 1000 * busy, "ms", "< 15"),
         ("the same, for as long, while nobody does", 1000 * idle, "ms", ""),
     ]
-
-
-def _longest_gap(done: Callable[[], bool]) -> float:
-    longest = 0.0
-    while not done():
-        began = time.perf_counter()
-        gevent.sleep(0.001)
-        longest = max(longest, time.perf_counter() - began - 0.001)
-    return longest
 
 
 def _said(tts: LocalNeuralTts, sentence: str) -> tuple[bytes, int]:

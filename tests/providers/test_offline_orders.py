@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from loadtest.bench import own_words
+from tests.providers.understanding import understood
 from xiaozhi.errors import SettingsError
-from xiaozhi.providers.families import offline_phrases
 from xiaozhi.providers.families.offline_file import PhraseFile
 from xiaozhi.providers.families.offline_phrases import PhraseBook
 
-CONFIG = Path(__file__).resolve().parents[2] / "config"
 ENOUGH = 0.93
 """Of the lists that were mended after their first trial."""
-
-
-@pytest.fixture(scope="module")
-def book() -> PhraseBook:
-    return offline_phrases.load(CONFIG / "offline.yaml")
-
-
-def understood(book: PhraseBook, text: str) -> str:
-    match = book.match(text)
-    return " ".join((match.name, *map(str, match.values.values()))) if match is not None else ""
 
 
 @pytest.mark.parametrize(
@@ -80,6 +67,8 @@ def test_what_only_speaks_of_it_is_no_order(book: PhraseBook, text: str) -> None
         ("shut off the fan I'm freezing", "thing_off fan"),
         ("roll the dice it's my turn", "dice"),
         ("小点声宝宝睡着了", "volume_down"),
+        ("把屏幕弄亮一些我看不清", "brightness_up"),
+        ("roll the dice i can't wait", "dice"),
         ("remember my voice I am Anna", "voice_remember Anna"),
     ],
 )

@@ -15,6 +15,7 @@ from xiaozhi.providers.asr.offline import OfflineAsr, OfflineAsrOptions, chosen,
 from xiaozhi.providers.contracts.asr import Transcript
 from xiaozhi.providers.contracts.provider import Services
 from xiaozhi.providers.families.moonshine import MoonshineText, pieces_of
+from xiaozhi.providers.families.offline_phrases import load
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 LOUD = np.random.default_rng(5).normal(0, 3_000, 16_000).astype("<i2").tobytes()
@@ -75,12 +76,12 @@ def test_folders_that_somebody_names_must_be_there(tmp_path: Path) -> None:
     assert OfflineAsrOptions(whisper_dir="").whisper_dir == offline.OfflineAsrOptions().whisper_dir
 
 
-def unfetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> OfflineAsr:
+def unfetched(folder: Path, monkeypatch: pytest.MonkeyPatch, config_dir: Path = CONFIG) -> OfflineAsr:
     """Whose models will be below `folder` and are not there yet; it looks every time."""
     monkeypatch.setattr(offline, "LOOK_EVERY_S", 0.0)
     folders = {"whisper_dir": str(folder / "whisper"), "moonshine_dir": str(folder / "moonshine")}
     options = OfflineAsrOptions.model_construct(**folders)  # as the usual folders are: nobody has named them
-    return OfflineAsr(options, Services(inference=InlineInference(), config_dir=CONFIG))  # type: ignore[arg-type]
+    return OfflineAsr(options, Services(inference=InlineInference(), config_dir=config_dir))  # type: ignore[arg-type]
 
 
 def test_models_that_arrive_are_used_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,4 +116,19 @@ def test_with_models_nothing_is_said_to_what_is_not_understood(tmp_path: Path, m
     asr = unfetched(tmp_path, monkeypatch)
 
     assert asr.traits.unheard_reply == ""
+    asr.close()
+
+
+def test_what_tells_requests_apart_is_made_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_ctranslate2(monkeypatch)
+    (tmp_path / "offline.yaml").write_bytes((CONFIG / "offline.yaml").read_bytes())
+    asr = unfetched(tmp_path, monkeypatch, tmp_path)
+    asr.warm_up()
+    book = load(tmp_path / "offline.yaml")
+    assert not book.is_prepared("zh"), "nobody needs it without Whisper"
+
+    a_whisper_model(tmp_path / "whisper")
+    asr.warm_up()
+
+    assert book.is_prepared("zh")
     asr.close()

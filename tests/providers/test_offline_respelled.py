@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from xiaozhi.providers.families import offline_phrases
+from tests.providers.understanding import understood
 from xiaozhi.providers.families.offline_phrases import PhraseBook
-
-CONFIG = Path(__file__).resolve().parents[2] / "config"
-
-
-@pytest.fixture(scope="module")
-def book() -> PhraseBook:
-    return offline_phrases.load(CONFIG / "offline.yaml")
-
-
-def understood(book: PhraseBook, text: str) -> str:
-    match = book.match(text)
-    return " ".join((match.name, *map(str, match.values.values()))) if match is not None else ""
 
 
 @pytest.mark.parametrize(

@@ -11,22 +11,12 @@ from loadtest.bench import fresh_sentences
 from loadtest.bench.spoken_commands import CHINESE, ENGLISH
 from loadtest.bench.unrelated_sentences import CHINESE as UNRELATED_CHINESE
 from loadtest.bench.unrelated_sentences import ENGLISH as UNRELATED_ENGLISH
+from tests.providers.understanding import understood
 from xiaozhi.providers.families import offline_phrases
 from xiaozhi.providers.families.offline_phrases import PhraseBook
 from xiaozhi.providers.families.offline_sounds import sounds
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-
-
-@pytest.fixture(scope="module")
-def book() -> PhraseBook:
-    return offline_phrases.load(CONFIG / "offline.yaml")
-
-
-def understood(book: PhraseBook, text: str) -> str:
-    """The rule, and what stands in its slots."""
-    match = book.match(text)
-    return " ".join((match.name, *map(str, match.values.values()))) if match is not None else ""
 
 
 def test_every_command_is_understood_as_it_is_written(book: PhraseBook) -> None:

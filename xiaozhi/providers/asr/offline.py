@@ -46,6 +46,7 @@ LEAST_POSSIBLE: Final = -0.55
 """Below it, it is no English at all; single words are between the two."""
 EXPECTED: Final = ("zh", "en")
 """Another language is heard when it is nearly sure."""
+PREPARE_S: Final = 30.0
 LOOK_EVERY_S: Final = 5.0
 """How often it is looked whether models have arrived."""
 
@@ -178,6 +179,8 @@ class OfflineAsr(BatchAsr):
             whisper = WhisperListener(Path(options.whisper_dir), self._inference, lambda: self._key("whisper_dir"))
             if self._usable(whisper):
                 self._whisper = whisper
+                # What tells requests apart is made now, and not while the first utterance is being recognised.
+                self._inference.run(self._book.prepare, "zh", kind="asr", deadline=PREPARE_S)
         if self._moonshine is None and is_moonshine(Path(options.moonshine_dir)):
             moonshine = MoonshineListener(
                 Path(options.moonshine_dir), self._inference, lambda: self._key("moonshine_dir")

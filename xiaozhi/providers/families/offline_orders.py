@@ -39,10 +39,11 @@ _CLAUSES: Final = {
     "zh": (re.compile("[,，;；。!！]"), re.compile("(?<=.)(?=把|帮我|给我|快)")),
 }
 _NO_REASON: Final = re.compile(
-    r"\b(?:yesterday|said|says|told|if|when|he|she|they|not|never|was|were|did|had|why|who)\b|n't\b"
-    "|[他她它]|[别不]|昨|说|如果|时候|要是|没|刚|已经|为什么|怎么|谁|老师|妈|爸",
+    r"\b(?:yesterday|said|says|told|if|when|he|she|they|never|was|were|did|had|why|who)\b"
+    "|[他她它]|昨|说|如果|时候|要是|没|刚|已经|为什么|怎么|谁|老师|妈|爸",
     re.IGNORECASE,
 )
+_NOT: Final = re.compile(r"\bnot\b|n't\b|[别不]", re.IGNORECASE)
 _HOW_IT_IS: Final = re.compile("[了着](?:吗|没有?)[？?。.]?$")
 _NARRATING: Final = re.compile(
     r"\b(?:yesterday|last (?:night|week|month|year)|ago)\b"
@@ -254,7 +255,7 @@ def behind_reason(text: str, language: str) -> Iterator[str]:
     """What may be the order behind a short clause that says why it is given."""
     for split in _CLAUSES[language]:
         reason, _, order = split.sub("\n", text, count=1).partition("\n")
-        if order and len(reason) <= MAX_REASON[language] and not _NO_REASON.search(text):
+        if order and len(reason) <= MAX_REASON[language] and not (_NO_REASON.search(text) or _NOT.search(text)):
             yield order
 
 
